@@ -1,0 +1,46 @@
+const units = ['', 'K', 'M', 'G', 'T', 'P'] as const
+
+export const KiB = 1024
+export const MiB = 1024 * KiB
+export const GiB = 1024 * MiB
+export const TiB = 1024 * GiB
+
+/** The form of a size in a configuration: an integer of bytes, or a number and a power of 1024. */
+export const sizePattern = /^(\d+)(\.\d+)?([KMGTP]?)$/
+
+/** Bytes of `64K`, `1.5T` or `4096`; null when the text is no size or no whole number of bytes. */
+export function parseSize(text: string | number): number | null {
+  const found = sizePattern.exec(String(text))
+  if (found === null) return null
+  const scale = 1024 ** units.indexOf(found[3] as (typeof units)[number])
+  const bytes = Number(`${found[1]}${found[2] ?? ''}`) * scale
+  return Number.isSafeInteger(bytes) ? bytes : null
+}
+
+/** The shortest exact form (`256M`, `4097`) that `parseSize` reads back. */
+export function formatSize(bytes: number): string {
+  let unit = 0
+  while (unit < units.length - 1 && bytes !== 0 && bytes % 1024 === 0) {
+    bytes /= 1024
+    unit++
+  }
+  return `${bytes}${units[unit]}`
+}
+
+/** A form for people, rounded to one decimal: `40.2 GiB`. */
+export function describeSize(bytes: number): string {
+  let unit = 0
+  while (unit < units.length - 1 && bytes >= 1024) {
+    bytes /= 1024
+    unit++
+  }
+  return unit === 0 ? `${bytes} B` : `${bytes.toFixed(1)} ${units[unit]}iB`
+}
+
+export function roundDown(value: number, step: number): number {
+  return value - (value % step)
+}
+
+export function roundUp(value: number, step: number): number {
+  return roundDown(value + step - 1, step)
+}

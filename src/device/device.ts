@@ -1,0 +1,250 @@
+import type { Clock } from '../base/clock.ts'
+import { StorageError } from '../base/errors.ts'
+import { emulateFua, emulateWriteZeroes, splitLarge } from './emulation.ts'
+import { Flag, Operation, operationNames, type Completer, type Request } from './request.ts'
+import { validate } from './validate.ts'
+
+/**
+ * How well a device does something: not at all (refused), by other means (done by the wrapper,
+ * correct but slower), or by itself.
+ */
+export type Ability = 'none' | 'emulated' | 'native'
+
+/** What is true of a device as a whole. Replaced, never changed in place. */
+export interface Facts {
+  /** Bytes; a multiple of `blockSize`. */
+  readonly size: number
+  /** Offsets and lengths are multiples of this power of two; 1 if any will do. */
+  readonly blockSize: number
+  /** Bytes; a power of two; what a client should use if it can. */
+  readonly preferredBlockSize: number
+  /** Bytes; the longest read or write. Longer ones are split by the wrapper. */
+  readonly payloadMax: number
+  readonly readOnly: boolean
+  readonly flush: Ability
+  readonly fua: Ability
+  readonly trim: Ability
+  readonly writeZeroes: Ability
+  /** Whether writeZeroes is never slower than writing: FAST_ZERO may be granted. */
+  readonly fastZero: boolean
+  readonly status: Ability
+  readonly rotational: boolean
+  /**
+   * 32 hex digits that tell this device from any other, also from one re-created in its place: an
+   * inode and its birth, a volume's identity, the remote's own answer.
+   */
+  readonly identity: string
+  /**
+   * 32 hex digits that change whenever writes that were acknowledged but not flushed may have been
+   * lost while we looked away: the kernel's boot id for a buffered file, the process for memory,
+   * the remote's answer, a digest of them for a composition. A driver announces a new one
+   * (`DriverHost.online`) after it failed what was in flight and before it carries out any request.
+   */
+  readonly bootId: string
+}
+
+/**
+ * opening: never reachable so far. online: takes requests. degraded: takes requests with less
+ * safety, from fewer children, or holding them while it reconnects; the reason says which.
+ * offline: does not answer, requests fail at once; it comes back by itself. failed: will not come
+ * back without an operator.
+ */
+export type StateWord = 'opening' | 'online' | 'degraded' | 'offline' | 'failed' | 'closed'
+
+export interface State {
+  readonly word: StateWord
+  /** A sentence for people; '' when all is well. */
+  readonly reason: string
+  /** Wall clock, milliseconds. */
+  readonly since: number
+}
+
+/** Per operation, since the device was opened; indexed by `Operation`. */
+export class Counters {
+  readonly operations = [0, 0, 0, 0, 0, 0]
+  readonly bytes = [0, 0, 0, 0, 0, 0]
+  readonly errors = [0, 0, 0, 0, 0, 0]
+  inFlight = 0
+  lastError: StorageError | null = null
+}
+
+/** What a driver tells the device that wraps it. */
+export interface DriverHost {
+  readonly path: string
+  /** The device takes requests and this is true of it; again whenever something changes. */
+  online(facts: Facts, word?: 'online' | 'degraded', reason?: string): void
+  /** The device does not answer. Facts once learnt stay. */
+  offline(word: 'offline' | 'failed', reason: string): void
+}
+
+/**
+ * The data path and life of one kind of device. Drivers check nothing, count nothing and emulate
+ * nothing: `Device` did so before. A driver completes each request exactly once, at any time, also
+ * before `submit` returns, and only when nothing below refers to the request's segments any more
+ * except through a lease of its own. It may change `request.offset` before it forwards the request.
+ *
+ * Order: requests in flight together may be carried out in any order. Who needs an order waits.
+ */
+export interface Driver {
+  /** The configuration's word: file, memory, remote, nbd, linear, mirror, error, delay, log. */
+  readonly type: string
+  readonly children: readonly Device[]
+  /**
+   * Starts. Resolves when the first attempt came to an end, well or not: a remote that is away does
+   * not stop the start. Rejects with a StorageError only for what an operator must mend. Children
+   * have been opened before.
+   */
+  open(host: DriverHost): Promise<void>
+  /** Stops: no request is in flight. Children are closed afterwards. Idempotent. */
+  close(): Promise<void>
+  submit(request: Request): void
+  /** What `status` shows beyond the device's own words: plain JSON, no secrets. */
+  describe(): Record<string, unknown>
+  /**
+   * A token that changes whenever the content was changed by anybody: an inode's change time, a
+   * counter, the remote's answer, the tokens of all children. Absent where nobody can tell.
+   */
+  stamp?(): Promise<string>
+  /**
+   * Makes this process the only writer: whoever claimed with a lower epoch is refused from now on
+   * with FENCED, here and below. Rejects with FENCED when a higher epoch has claimed. Absent where
+   * there is no one to tell.
+   */
+  claim?(epoch: number): Promise<void>
+}
+
+/** Told whenever a device's state or facts changed. */
+export type Watcher = (device: Device) => void
+
+/**
+ * A node of the tree, whatever it is made of. Checks, emulation and accounting live here, once, so
+ * that leaves, compositions and fault layers are all the same to whoever calls them.
+ */
+export class Device implements Completer, DriverHost {
+  /** Place in the tree: `home/right/0`. */
+  readonly path: string
+  readonly driver: Driver
+  readonly counters = new Counters()
+  state: State
+  private known: Facts | null = null
+  private readonly clock: Clock
+  private readonly watchers = new Set<Watcher>()
+  private idle: (() => void) | null = null
+
+  constructor(path: string, driver: Driver, clock: Clock) {
+    this.path = path
+    this.driver = driver
+    this.clock = clock
+    this.state = { word: 'opening', reason: 'not opened yet', since: clock.wall() }
+  }
+
+  /** Null until the device was online once. */
+  get facts(): Facts | null {
+    return this.known
+  }
+
+  /** Whether requests make sense now: the device is online or degraded. */
+  get usable(): boolean {
+    return this.state.word === 'online' || this.state.word === 'degraded'
+  }
+
+  watch(watcher: Watcher): void {
+    this.watchers.add(watcher)
+  }
+
+  unwatch(watcher: Watcher): void {
+    this.watchers.delete(watcher)
+  }
+
+  /** Opens the children side by side, then this device. A failed open closes what it opened. */
+  async open(): Promise<void> {
+    const opened = await Promise.allSettled(this.driver.children.map((child) => child.open()))
+    const failed = opened.find((result) => result.status === 'rejected')
+    try {
+      if (failed !== undefined) throw failed.reason
+      await this.driver.open(this)
+    } catch (error) {
+      await this.close()
+      throw error
+    }
+  }
+
+  /** Waits for the requests in flight, then closes this device and its children. */
+  async close(): Promise<void> {
+    if (this.state.word === 'closed') return
+    this.enter('closed', '')
+    if (this.counters.inFlight > 0) await new Promise<void>((resolve) => (this.idle = resolve))
+    await this.driver.close()
+    await Promise.all(this.driver.children.map((child) => child.close()))
+  }
+
+  online(facts: Facts, word: 'online' | 'degraded' = 'online', reason = ''): void {
+    if (this.state.word === 'closed') return
+    this.known = facts
+    this.enter(word, reason)
+  }
+
+  offline(word: 'offline' | 'failed', reason: string): void {
+    if (this.state.word === 'closed') return
+    // A device that was never reached is still opening, whatever keeps it from it.
+    this.enter(this.known === null && word === 'offline' ? 'opening' : word, reason)
+  }
+
+  /**
+   * Carries out a request; its owner is told through `completed`, perhaps before this returns.
+   * Whatever is wrong with the request is its error, never an exception.
+   */
+  submit(request: Request): void {
+    const counters = this.counters
+    counters.inFlight++
+    counters.operations[request.operation]!++
+    request.push(this)
+    const facts = this.known
+    if (facts === null || !this.usable) {
+      request.fail(new StorageError('UNAVAILABLE', this.unavailableReason(), this.path))
+      return
+    }
+    const refusal = validate(request, facts)
+    if (refusal !== null) {
+      const what = `${operationNames[request.operation]} ${request.offset}+${request.length}`
+      request.fail(new StorageError(refusal, `${what} refused: ${refusal}`, this.path))
+      return
+    }
+    this.carryOut(request, facts)
+  }
+
+  /** @internal The part of `submit` after checks and accounting; what emulation submits again. */
+  carryOut(request: Request, facts: Facts): void {
+    const { operation, flags } = request
+    if ((flags & Flag.fua) !== 0 && facts.fua !== 'native') emulateFua(this, request, facts)
+    else if (operation === Operation.writeZeroes && facts.writeZeroes !== 'native')
+      emulateWriteZeroes(this, request, facts)
+    else if (operation <= Operation.write && request.length > facts.payloadMax)
+      splitLarge(this, request, facts)
+    else if (operation === Operation.status && facts.status !== 'native') {
+      request.extents.add(request.length, 0)
+      request.complete()
+    } else this.driver.submit(request)
+  }
+
+  completed(request: Request): void {
+    const { counters } = this
+    if (request.error === null) counters.bytes[request.operation]! += request.length
+    else {
+      counters.errors[request.operation]!++
+      counters.lastError = request.error
+    }
+    counters.inFlight--
+    if (counters.inFlight === 0 && this.idle !== null) this.idle()
+    request.complete()
+  }
+
+  private enter(word: StateWord, reason: string): void {
+    this.state = { word, reason, since: this.clock.wall() }
+    for (const watcher of [...this.watchers]) watcher(this)
+  }
+
+  private unavailableReason(): string {
+    return `device is ${this.state.word}${this.state.reason === '' ? '' : `: ${this.state.reason}`}`
+  }
+}

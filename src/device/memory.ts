@@ -1,0 +1,148 @@
+import { extentHole, extentZero } from './extents.ts'
+import { KiB, MiB } from '../base/size.ts'
+import type { Random } from '../base/random.ts'
+import type { Driver, DriverHost } from './device.ts'
+import { Operation, type Request } from './request.ts'
+
+/** Bytes that are allocated together; memory is taken page by page as it is written. */
+export const memoryPageBytes = 64 * KiB
+
+/** What unwritten pages read as. Nobody writes to it. */
+const zeroPage = Buffer.alloc(memoryPageBytes)
+
+/**
+ * A sparse disk in memory; it is empty after a restart. Reads hand over the pages themselves: a
+ * write that is carried out before the bytes were sent shows in them, as it may, because the two
+ * were in flight together.
+ */
+export class MemoryDriver implements Driver {
+  readonly type = 'memory'
+  readonly children = []
+  private readonly size: number
+  private readonly identity: string
+  private readonly pages: (Buffer | undefined)[]
+  private pagesUsed = 0
+
+  /** `size` in bytes. */
+  constructor(size: number, random: Random) {
+    this.size = size
+    this.identity = random.bytes(16).toString('hex')
+    this.pages = new Array<Buffer | undefined>(Math.ceil(size / memoryPageBytes))
+  }
+
+  open(host: DriverHost): Promise<void> {
+    host.online({
+      size: this.size,
+      blockSize: 1,
+      preferredBlockSize: 4 * KiB,
+      payloadMax: 32 * MiB,
+      readOnly: false,
+      flush: 'native',
+      fua: 'native',
+      trim: 'native',
+      writeZeroes: 'native',
+      fastZero: true,
+      status: 'native',
+      rotational: false,
+      identity: this.identity,
+      bootId: this.identity,
+    })
+    return Promise.resolve()
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  describe(): Record<string, unknown> {
+    return { bytesUsed: this.pagesUsed * memoryPageBytes }
+  }
+
+  submit(request: Request): void {
+    switch (request.operation) {
+      case Operation.read:
+        this.read(request)
+        break
+      case Operation.write:
+        this.write(request)
+        break
+      case Operation.trim:
+      case Operation.writeZeroes:
+        this.zero(request.offset, request.offset + request.length)
+        break
+      case Operation.status:
+        this.status(request)
+        break
+      case Operation.flush:
+        break
+    }
+    request.complete()
+  }
+
+  private read(request: Request): void {
+    let { offset } = request
+    const end = offset + request.length
+    while (offset < end) {
+      const page = this.pages[Math.floor(offset / memoryPageBytes)] ?? zeroPage
+      const from = offset % memoryPageBytes
+      const to = Math.min(memoryPageBytes, from + end - offset)
+      request.append(page.subarray(from, to), null)
+      offset += to - from
+    }
+  }
+
+  private write(request: Request): void {
+    let { offset } = request
+    for (const segment of request.segments) {
+      let at = 0
+      while (at < segment.length) {
+        const from = offset % memoryPageBytes
+        const length = Math.min(segment.length - at, memoryPageBytes - from)
+        const whole = at === 0 && length === segment.length
+        const page = this.pageForWriting(Math.floor(offset / memoryPageBytes), length)
+        page.set(whole ? segment : segment.subarray(at, at + length), from)
+        at += length
+        offset += length
+      }
+    }
+  }
+
+  private zero(offset: number, end: number): void {
+    while (offset < end) {
+      const index = Math.floor(offset / memoryPageBytes)
+      const from = offset % memoryPageBytes
+      const to = Math.min(memoryPageBytes, from + end - offset)
+      const page = this.pages[index]
+      if (page !== undefined && to - from === memoryPageBytes) {
+        this.pages[index] = undefined
+        this.pagesUsed--
+      } else page?.fill(0, from, to)
+      offset += to - from
+    }
+  }
+
+  private status(request: Request): void {
+    let { offset } = request
+    const end = offset + request.length
+    while (offset < end) {
+      const index = Math.floor(offset / memoryPageBytes)
+      const next = Math.min(end, (index + 1) * memoryPageBytes)
+      const flags = this.pages[index] === undefined ? extentHole | extentZero : 0
+      if (!request.extents.add(next - offset, flags)) return
+      offset = next
+    }
+  }
+
+  /** The page to write `length` bytes into; a new one is zeroed unless they fill it. */
+  private pageForWriting(index: number, length: number): Buffer {
+    const existing = this.pages[index]
+    if (existing !== undefined) return existing
+    const page =
+      length === memoryPageBytes
+        ? Buffer.allocUnsafeSlow(memoryPageBytes)
+        : Buffer.alloc(memoryPageBytes)
+    this.pages[index] = page
+    this.pagesUsed++
+    return page
+  }
+}

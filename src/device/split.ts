@@ -1,0 +1,57 @@
+import type { Extents } from './extents.ts'
+import { Operation, Request, type Completer } from './request.ts'
+
+/**
+ * Splits one request into parts for several places and joins their answers: between `beginSplit`
+ * and `endSplit` take parts in order of their offset and submit each. The whole completes after
+ * the last part, with the first part's error that has one, and with all bytes or runs in order.
+ */
+export function beginSplit(whole: Request): void {
+  whole.partsPending = 1
+}
+
+/**
+ * The part of `whole` that starts `from` bytes into it. A write's part shares the bytes. `offset`
+ * is where the part lies on the device that it will be submitted to.
+ */
+export function splitOff(whole: Request, from: number, length: number, offset: number): Request {
+  const part = Request.take(whole.operation, offset, length, whole.flags, joiner)
+  part.context = whole
+  if (whole.operation === Operation.write) part.shareRange(whole, from, length)
+  whole.parts.push(part)
+  whole.partsPending++
+  return part
+}
+
+export function endSplit(whole: Request): void {
+  if (--whole.partsPending === 0) join(whole)
+}
+
+const joiner: Completer = {
+  completed(part) {
+    endSplit(part.context as Request)
+  },
+}
+
+function join(whole: Request): void {
+  let failed: Request | null = null
+  let contiguous = true
+  for (const part of whole.parts) {
+    failed ??= part.error === null ? null : part
+    if (whole.operation === Operation.read) whole.adopt(part)
+    else if (whole.operation === Operation.status && contiguous)
+      contiguous = appendRuns(whole.extents, part)
+  }
+  const error = failed?.error ?? null
+  for (const part of whole.parts) part.release()
+  whole.parts.length = 0
+  if (error === null) whole.complete()
+  else whole.fail(error)
+}
+
+/** False when the runs no longer reach the end of the part: what follows would leave a gap. */
+function appendRuns(extents: Extents, part: Request): boolean {
+  const { lengths, flags } = part.extents
+  for (const [at, length] of lengths.entries()) if (!extents.add(length, flags[at]!)) return false
+  return part.extents.covered >= part.length
+}

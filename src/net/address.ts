@@ -1,0 +1,72 @@
+/** Where somebody listens: a host and port, or a path of a unix socket. */
+export type Address =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string }
+
+/** `127.0.0.1:4470`, `[::1]:4470`, `host:4470`, `unix:/run/dst.sock`; null when it is none. */
+export function parseAddress(text: string, defaultPort?: number): Address | null {
+  if (text.startsWith('unix:')) {
+    const path = text.slice('unix:'.length)
+    return path === '' ? null : { kind: 'unix', path }
+  }
+  const found = /^(?:\[([0-9a-fA-F:.%\w]+)\]|([^:[\]/\s]+))(?::(\d{1,5}))?$/.exec(text)
+  if (found === null) return null
+  const port = found[3] === undefined ? defaultPort : Number(found[3])
+  if (port === undefined || port > 65535) return null
+  return { kind: 'tcp', host: (found[1] ?? found[2])!, port }
+}
+
+export function formatAddress(address: Address): string {
+  if (address.kind === 'unix') return `unix:${address.path}`
+  const { host, port } = address
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
+}
+
+export type Protocol = 'dst' | 'nbd'
+
+export const defaultPorts: Readonly<Record<Protocol, number>> = { dst: 4470, nbd: 10809 }
+
+/** An export at an address, as `dst://host:port/export` or `nbd+unix:///export?socket=PATH` say. */
+export interface ExportUri {
+  readonly protocol: Protocol
+  readonly address: Address
+  readonly name: string
+}
+
+/**
+ * Reads the URIs of NBD's `doc/uri.md` and the same for DST/1. The export's name is the path less
+ * one slash, percent-decoded. Returns what is wrong as text instead when it cannot be used.
+ */
+export function parseUri(text: string): ExportUri | string {
+  const found = /^([a-z]+)(\+unix)?:\/\/([^/?#]*)(\/[^?#]*)?(?:\?([^#]*))?$/.exec(text)
+  if (found === null) return 'not a URI such as dst://host:4470/name'
+  const [, protocol, unix, authority = '', path = '', query = ''] = found
+  if (protocol === 'nbds') return 'TLS (nbds) is not supported'
+  if (protocol !== 'dst' && protocol !== 'nbd') return `unknown scheme ${protocol ?? ''}`
+  let name: string
+  try {
+    name = decodeURIComponent(path.slice(1))
+  } catch {
+    return 'the name of the export is not percent-encoded correctly'
+  }
+  const parameters = new URLSearchParams(query.replaceAll('+', '%2B'))
+  for (const key of parameters.keys())
+    if (key !== 'socket') return `unknown parameter ${key}; only socket is known`
+  const socket = parameters.get('socket')
+  if (unix !== undefined) {
+    if (socket === null || socket === '') return 'a +unix URI needs ?socket=PATH'
+    if (authority !== '') return 'a +unix URI has no host'
+    return { protocol, address: { kind: 'unix', path: socket }, name }
+  }
+  if (socket !== null) return `?socket= belongs to ${protocol}+unix://`
+  const address = parseAddress(authority.replace(/^[^@]*@/, ''), defaultPorts[protocol])
+  if (address?.kind !== 'tcp') return `not a host and port: ${authority}`
+  return { protocol, address, name }
+}
+
+export function formatUri(uri: ExportUri): string {
+  const name = encodeURIComponent(uri.name).replaceAll('%2F', '/')
+  if (uri.address.kind === 'unix')
+    return `${uri.protocol}+unix:///${name}?socket=${encodeURI(uri.address.path)}`
+  return `${uri.protocol}://${formatAddress(uri.address)}/${name}`
+}

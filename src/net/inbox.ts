@@ -1,0 +1,189 @@
+import type { Block, Slab } from '../base/slab.ts'
+import { assert } from '../base/errors.ts'
+import { KiB } from '../base/size.ts'
+import type { Request } from '../device/request.ts'
+
+/** Staging of a connection that says little, and of one that was seen to fill its staging. */
+const stagingBytesIdle = 16 * KiB
+const stagingBytesBusy = 256 * KiB
+
+/** What `need` can be asked for: headers, options, and payloads not worth landing by themselves. */
+export const needBytesMax = 12 * KiB
+
+/** Where bytes land while the parser is stalled: all that is ever copied because of it. */
+const spillBytes = 512
+
+/**
+ * Received bytes between the socket and the parser of a protocol. They land in a staging block,
+ * where headers and small payloads are read in place; the rest of a large payload lands in a block
+ * of its own. Payloads are lent to requests as segments: nothing is copied, but for what is left
+ * over when a staging block is full (less than `needBytesMax`).
+ *
+ * The parser runs within `landed` only. If it has to wait for anything else (room, a device, an old
+ * session) it stalls, pauses the connection, and after `unstall` may run at any time.
+ *
+ *      staging.bytes   | read already | available       | room            |
+ *                      0              at                end               length
+ */
+export class Inbox {
+  private readonly slab: Slab
+  private staging: Block
+  /** Where the next unread byte stands in `bytes`; read fields here, then `consume`. */
+  at = 0
+  private end = 0
+  /** The payload that lands by itself: its block, and how much of it is there and to come. */
+  private payload: Block | null = null
+  private payloadAt = 0
+  private payloadEnd = 0
+  private skipping = 0
+  private stalled = false
+  private spill: Buffer | null = null
+  private spilling = false
+
+  constructor(slab: Slab) {
+    this.slab = slab
+    this.staging = slab.take(stagingBytesIdle)
+  }
+
+  get bytes(): Buffer {
+    return this.staging.bytes
+  }
+
+  get available(): number {
+    return this.end - this.at
+  }
+
+  /** Whether a payload taken by `takePayload` has yet to land in full. */
+  get payloadLanding(): boolean {
+    return this.payload !== null
+  }
+
+  /** For `ConnectionHandler.landing`. */
+  landing(): Buffer {
+    // While stalled the answer would not stay true: the parser may move on before bytes land.
+    this.spilling = this.stalled || (this.payload === null && this.room === 0)
+    if (!this.spilling) return this.place()
+    this.spill ??= Buffer.allocUnsafeSlow(spillBytes)
+    return this.spill
+  }
+
+  /** For `ConnectionHandler.landed`. Returns whether the parser should run. */
+  landed(bytes: number): boolean {
+    if (this.spilling) {
+      const spill = this.spill!
+      for (let at = 0; at < bytes;) {
+        if (this.payload === null && this.room === 0) this.renew(bytes - at)
+        const copied = spill.copy(this.place(), 0, at, bytes)
+        this.advance(copied)
+        at += copied
+      }
+    } else this.advance(bytes)
+    return !this.stalled && this.payload === null && this.skip(0)
+  }
+
+  /** The parser cannot go on: nothing it has not asked for lands where it would look. */
+  stall(): void {
+    this.stalled = true
+  }
+
+  unstall(): void {
+    this.stalled = false
+  }
+
+  /**
+   * Whether `bytes` unread bytes stand in one piece at `at`. If not, room is made for them, and the
+   * parser is called again when more has landed.
+   */
+  need(bytes: number): boolean {
+    assert(bytes <= needBytesMax, 'only small things are staged')
+    if (this.end - this.at >= bytes) return true
+    if (this.at === this.end) this.rewind()
+    if (this.staging.bytes.length - this.at < bytes) this.renew(bytes)
+    return false
+  }
+
+  consume(bytes: number): void {
+    this.at += bytes
+    assert(this.at <= this.end, 'only what is available is consumed')
+  }
+
+  /**
+   * Appends the next `length` bytes to the request's segments. False when some of them have yet to
+   * land: the request may be submitted after the `landed` that returns true.
+   */
+  takePayload(request: Request, length: number): boolean {
+    const staged = Math.min(length, this.end - this.at)
+    if (staged > 0) {
+      this.staging.retain()
+      request.append(this.staging.bytes.subarray(this.at, this.at + staged), this.staging)
+      this.at += staged
+    }
+    const rest = length - staged
+    if (rest === 0) return true
+    this.payload = this.slab.take(rest)
+    this.payloadAt = 0
+    this.payloadEnd = rest
+    const { bytes } = this.payload
+    // The request's own hold is the only one: whoever drops the request drops the landing too.
+    request.append(rest === bytes.length ? bytes : bytes.subarray(0, rest), this.payload)
+    return false
+  }
+
+  /** Drops the next `length` bytes. False when some of them have yet to land. */
+  skip(length: number): boolean {
+    this.skipping += length
+    const dropped = Math.min(this.skipping, this.end - this.at)
+    this.skipping -= dropped
+    this.at += dropped
+    if (this.at === this.end) this.rewind()
+    return this.skipping === 0
+  }
+
+  /** Lets go of the staging; nothing lands any more. A request that was landing is its owner's. */
+  close(): void {
+    this.payload = null
+    this.staging.release()
+  }
+
+  private get room(): number {
+    return this.staging.bytes.length - this.end
+  }
+
+  private place(): Buffer {
+    if (this.payload !== null) return this.payload.bytes.subarray(this.payloadAt, this.payloadEnd)
+    const { bytes } = this.staging
+    return this.end === 0 ? bytes : bytes.subarray(this.end)
+  }
+
+  private advance(bytes: number): void {
+    if (this.payload === null) {
+      this.end += bytes
+      return
+    }
+    this.payloadAt += bytes
+    if (this.payloadAt === this.payloadEnd) this.payload = null
+  }
+
+  /** Starts over in the same staging if no request holds bytes of it. */
+  private rewind(): void {
+    if (this.staging.holds === 1) {
+      this.at = 0
+      this.end = 0
+    }
+  }
+
+  /** Goes on in a new staging with room for `bytes` more than what is unread, which moves there. */
+  private renew(bytes: number): void {
+    const { staging, at, end } = this
+    const left = end - at
+    const filled = end === staging.bytes.length
+    const next = this.slab.take(
+      Math.max(left + bytes, filled ? stagingBytesBusy : stagingBytesIdle),
+    )
+    staging.bytes.copy(next.bytes, 0, at, end)
+    staging.release()
+    this.staging = next
+    this.at = 0
+    this.end = left
+  }
+}

@@ -1,0 +1,146 @@
+import type { Clock } from '../base/clock.ts'
+import { assert } from '../base/errors.ts'
+import { Ring } from '../base/ring.ts'
+import { KiB } from '../base/size.ts'
+import type { Block, Lease, Slab } from '../base/slab.ts'
+import type { Request } from '../device/request.ts'
+import type { Connection } from './network.ts'
+
+const stagingBytes = 64 * KiB
+
+/** Payloads up to this many bytes are copied behind their header: cheaper than a list entry. */
+const copyBytesMax = 16 * KiB
+
+/** What `reserve` can be asked for. */
+export const reserveBytesMax = 16 * KiB
+
+/**
+ * What one connection is about to send. Headers and small payloads are written into a staging
+ * block, large payloads are referred to; `flush` hands everything to the socket in one call. The
+ * bytes of a payload are held until the socket has let go of them.
+ */
+export class Outbox {
+  private readonly connection: Connection
+  private readonly slab: Slab
+  private readonly clock: Clock
+  private staging: Block | null = null
+  private from = 0
+  private at = 0
+  private readonly views: Buffer[] = []
+  /** Holds of what was handed to the socket and what is about to be, oldest first. */
+  private readonly leases = new Ring<Lease>()
+  private leasesPending = 0
+  private readonly batches = new Ring<number>()
+  private scheduled = false
+  private closed = false
+  /** Bytes that the socket has not let go of, and that wait to be flushed. */
+  bytesQueued = 0
+  private readonly batchBytes = new Ring<number>()
+  private bytesPending = 0
+
+  constructor(connection: Connection, slab: Slab, clock: Clock) {
+    this.connection = connection
+    this.slab = slab
+    this.clock = clock
+  }
+
+  /** Where to write: `bytes` from the index that `reserve` returned. */
+  get bytes(): Buffer {
+    return this.staging!.bytes
+  }
+
+  /** Room for `length` bytes in one piece, which the caller fills at once. Returns their index. */
+  reserve(length: number): number {
+    assert(length <= reserveBytesMax, 'only small things are staged')
+    if (this.staging === null || this.staging.bytes.length - this.at < length) this.renew()
+    const index = this.at
+    this.at += length
+    this.count(length)
+    return index
+  }
+
+  /** Sends a read's segments: copied when small, otherwise lent, with holds of their own. */
+  payload(request: Request): void {
+    const { segments, length } = request
+    if (length <= copyBytesMax) {
+      let index = this.reserve(length)
+      for (const segment of segments) {
+        this.bytes.set(segment, index)
+        index += segment.length
+      }
+      return
+    }
+    this.cut()
+    for (const segment of segments) this.views.push(segment)
+    for (const lease of request.leases) {
+      lease.retain()
+      this.hold(lease)
+    }
+    this.count(length)
+  }
+
+  /** Flushes at the end of this turn of the loop, together with whatever else is added by then. */
+  schedule(): void {
+    if (this.scheduled) return
+    this.scheduled = true
+    this.clock.defer(this.flush)
+  }
+
+  readonly flush = (): void => {
+    this.scheduled = false
+    if (this.closed) return
+    this.cut()
+    if (this.views.length === 0) return
+    this.batches.push(this.leasesPending)
+    this.batchBytes.push(this.bytesPending)
+    this.leasesPending = 0
+    this.bytesPending = 0
+    this.connection.send(this.views)
+    this.views.length = 0
+  }
+
+  /** For `ConnectionHandler.sent`. */
+  sent(): void {
+    this.bytesQueued -= this.batchBytes.shift()!
+    for (let left = this.batches.shift()!; left > 0; left--) this.leases.shift()!.release()
+    if (this.bytesQueued > 0) return
+    this.staging?.release()
+    this.staging = null
+  }
+
+  /** For `ConnectionHandler.closed`: nothing refers to the bytes any more. */
+  close(): void {
+    this.closed = true
+    for (let left = this.leases.length; left > 0; left--) this.leases.shift()!.release()
+    this.staging?.release()
+    this.staging = null
+    this.views.length = 0
+  }
+
+  private count(bytes: number): void {
+    this.bytesQueued += bytes
+    this.bytesPending += bytes
+  }
+
+  private hold(lease: Lease): void {
+    this.leases.push(lease)
+    this.leasesPending++
+  }
+
+  /** Ends the run of staged bytes: what follows is sent from elsewhere, or not yet. */
+  private cut(): void {
+    if (this.staging === null || this.at === this.from) return
+    this.views.push(this.staging.bytes.subarray(this.from, this.at))
+    this.staging.retain()
+    this.hold(this.staging)
+    this.from = this.at
+  }
+
+  private renew(): void {
+    this.cut()
+    this.staging?.release()
+    this.staging = this.slab.take(stagingBytes)
+    this.from = 0
+    this.at = 0
+  }
+}

@@ -1,0 +1,221 @@
+import net from 'node:net'
+import { rmSync } from 'node:fs'
+import { StorageError, systemError } from '../base/errors.ts'
+import { formatAddress, type Address } from './address.ts'
+import type { Accept, Connection, ConnectionHandler, Listener, Network } from './network.ts'
+
+/**
+ * How bytes are received. `landing` has the socket write them where the handler wants them; for
+ * accepted sockets that rests on an undocumented handle, so this file falls back to `events`, which
+ * copies them there, by itself. Chosen by DST_RECEIVE for tests.
+ */
+export type Receive = 'landing' | 'events'
+
+/** Bytes the kernel is handed before a stream reports that it is full. We count by ourselves. */
+const highWaterMark = 1024 * 1024
+
+/** Sockets of the operating system: TCP and unix. */
+export class SocketNetwork implements Network {
+  private readonly receive: Receive
+
+  constructor(receive: Receive = process.env['DST_RECEIVE'] === 'events' ? 'events' : 'landing') {
+    this.receive = receive
+  }
+
+  connect(
+    address: Address,
+    timeout: number,
+    attach: (connection: Connection) => ConnectionHandler,
+    failed: (error: StorageError) => void,
+  ): () => void {
+    const connection = new SocketConnection(formatAddress(address))
+    let settled = false
+    const settle = (): boolean => {
+      if (settled) return false
+      settled = true
+      clearTimeout(timer)
+      return true
+    }
+    const fail = (error: StorageError): void => {
+      if (!settle()) return
+      socket.destroy()
+      failed(error)
+    }
+    const timer = setTimeout(() => {
+      fail(new StorageError('TIMEOUT', `no connection to ${connection.peer} in ${timeout} ms`))
+    }, timeout)
+    const options: net.TcpNetConnectOpts | net.IpcNetConnectOpts = {
+      ...(address.kind === 'unix'
+        ? { path: address.path }
+        : { host: address.host, port: address.port, noDelay: true, keepAlive: true }),
+      autoSelectFamilyAttemptTimeout: Math.max(10, Math.floor(timeout / 2)),
+      ...(this.receive === 'landing' ? { onread: connection.onread } : {}),
+    }
+    const socket = net.connect(options)
+    connection.socket = socket
+    socket.once('error', (error) => {
+      fail(systemError(error, `connecting to ${connection.peer}`))
+    })
+    socket.once('connect', () => {
+      if (settle()) connection.start(attach(connection))
+    })
+    return () => {
+      if (settle()) socket.destroy()
+    }
+  }
+
+  async listen(address: Address, accept: Accept): Promise<Listener> {
+    const landing = this.receive === 'landing'
+    const server = net.createServer(
+      { pauseOnConnect: landing, noDelay: true, keepAlive: true, highWaterMark },
+      (accepted) => {
+        const connection = new SocketConnection(peerOf(accepted))
+        connection.socket = landing ? rewrap(accepted, connection) : accepted
+        const handler = accept(connection)
+        if (handler === null) connection.destroy()
+        else connection.start(handler)
+      },
+    )
+    if (address.kind === 'unix') await removeStaleSocket(address.path)
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (error) => {
+        reject(systemError(error, `listening on ${formatAddress(address)}`))
+      })
+      server.listen(
+        address.kind === 'unix'
+          ? { path: address.path }
+          : { host: address.host, port: address.port },
+        resolve,
+      )
+    })
+    const bound = server.address()
+    return {
+      address:
+        address.kind === 'tcp' && bound !== null && typeof bound === 'object'
+          ? { ...address, port: bound.port }
+          : address,
+      // The server's own wait for its connections does not see rewrapped sockets end.
+      close: () => {
+        server.close()
+        return Promise.resolve()
+      },
+    }
+  }
+}
+
+/**
+ * Where the first byte of a connection lands: sockets ask before there is a handler. One for all,
+ * because the byte is copied out before anything else happens.
+ */
+const threshold = Buffer.alloc(1)
+
+class SocketConnection implements Connection {
+  readonly peer: string
+  /** Set once, right after construction; `onread` has to exist before the socket. */
+  socket!: net.Socket
+  /** For the socket's constructor: lands bytes where the handler wants them. */
+  readonly onread: { buffer: () => Buffer; callback: (bytes: number, buffer: Buffer) => boolean }
+  private handler: ConnectionHandler | null = null
+  private paused = false
+  private problem: StorageError | null = null
+
+  constructor(peer: string) {
+    this.peer = peer
+    this.onread = {
+      buffer: () => this.handler?.landing() ?? threshold,
+      callback: (bytes, buffer) => {
+        if (buffer === threshold) this.copyIn(buffer)
+        else this.handler!.landed(bytes)
+        return !this.paused
+      },
+    }
+  }
+
+  start(handler: ConnectionHandler): void {
+    const { socket } = this
+    this.handler = handler
+    socket.on('error', (error) => (this.problem = systemError(error, `connection to ${this.peer}`)))
+    socket.on('close', () => handler.closed(this.problem))
+    // The peer sends no more: there are no half-closed conversations in our protocols.
+    socket.on('end', () => socket.destroy())
+    // Silent on a socket that lands bytes by itself.
+    socket.on('data', (chunk) => this.copyIn(chunk))
+    if (this.paused) socket.pause()
+    else socket.resume()
+  }
+
+  send(buffers: readonly Buffer[]): void {
+    const { socket } = this
+    if (socket.destroyed) return
+    const last = buffers.length - 1
+    if (last > 0) socket.cork()
+    for (let at = 0; at < last; at++) socket.write(buffers[at]!)
+    socket.write(buffers[last]!, this.wrote)
+    if (last > 0) socket.uncork()
+  }
+
+  pause(): void {
+    this.paused = true
+    this.socket.pause()
+  }
+
+  resume(): void {
+    this.paused = false
+    if (!this.socket.destroyed) this.socket.resume()
+  }
+
+  end(): void {
+    this.socket.end(() => this.socket.destroy())
+  }
+
+  destroy(): void {
+    this.socket.destroy()
+  }
+
+  private readonly wrote = (error?: Error | null): void => {
+    // A failed write is followed by `closed`, which lets go of everything at once.
+    if (error === undefined || error === null) this.handler!.sent()
+  }
+
+  private copyIn(chunk: Buffer): void {
+    const handler = this.handler!
+    for (let at = 0; at < chunk.length && !this.socket.destroyed;) {
+      const bytes = chunk.copy(handler.landing(), 0, at)
+      at += bytes
+      handler.landed(bytes)
+    }
+  }
+}
+
+/**
+ * The same connection as a socket that lands its bytes: servers cannot be told so beforehand
+ * (nodejs/node 25436 gave `onread` to clients only), hence the undocumented handle.
+ */
+function rewrap(accepted: net.Socket, connection: SocketConnection): net.Socket {
+  const { _handle: handle } = accepted as unknown as { _handle: unknown }
+  return new net.Socket({
+    handle,
+    highWaterMark,
+    onread: connection.onread,
+  } as unknown as net.SocketConstructorOpts)
+}
+
+function peerOf(socket: net.Socket): string {
+  const { remoteAddress: host, remotePort: port } = socket
+  return host === undefined || port === undefined
+    ? 'a local process'
+    : formatAddress({ kind: 'tcp', host, port })
+}
+
+/** Removes what a dead process left of its unix socket; a living one keeps its own. */
+async function removeStaleSocket(path: string): Promise<void> {
+  const refused = await new Promise<boolean>((resolve) => {
+    const probe = net.connect({ path })
+    probe.once('connect', () => {
+      probe.destroy()
+      resolve(false)
+    })
+    probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'))
+  })
+  if (refused) rmSync(path, { force: true })
+}
