@@ -1,6 +1,7 @@
+import { defineConfig } from 'eslint/config'
 import tseslint from 'typescript-eslint'
 
-export default tseslint.config(
+export default defineConfig(
   { ignores: ['dist/', 'data/', 'node_modules/'] },
   ...tseslint.configs.strictTypeChecked,
   {

@@ -1,0 +1,36 @@
+import { KiB, MiB } from '../base/size.ts'
+
+/**
+ * What a server allows its peers. Every value can be set in the configuration under `limits`; the
+ * names there are the same.
+ */
+export interface Limits {
+  /** Connections of all listeners together; more are closed at once. */
+  readonly connections: number
+  /** Milliseconds from accepting a connection to the end of its negotiation. */
+  readonly handshakeTimeout: number
+  /** Milliseconds without progress in sending to a client that has replies to read. */
+  readonly sendTimeout: number
+  /** Requests in flight of one connection; the rest wait in the socket. */
+  readonly requestsPerConnection: number
+  /** Payload bytes in flight of one connection. */
+  readonly bytesPerConnection: number
+  /** Payload bytes in flight of all connections: bounds the memory of the process. */
+  readonly bytesInFlight: number
+  /** Bytes of the longest read or write. */
+  readonly payload: number
+}
+
+export const defaultLimits: Limits = {
+  connections: 4096,
+  handshakeTimeout: 10_000,
+  sendTimeout: 30_000,
+  requestsPerConnection: 128,
+  bytesPerConnection: 64 * MiB,
+  bytesInFlight: 256 * MiB,
+  // What every NBD client knows as the largest request it may send without asking.
+  payload: 32 * MiB,
+}
+
+/** Bytes of an export's name, as NBD has it. */
+export const nameBytesMax = 4 * KiB
