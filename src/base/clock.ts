@@ -14,7 +14,7 @@ export interface Clock {
   wall(): number
   /** Calls back once after `ms` milliseconds. Does not keep the process alive by itself. */
   timer(ms: number, callback: () => void): Timer
-  /** Calls back once, after the events that are already waiting: the end of this turn of the loop. */
+  /** Calls back once, after the events that already wait: the end of this turn of the loop. */
   defer(callback: () => void): void
 }
 

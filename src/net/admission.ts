@@ -25,7 +25,7 @@ export class Admission {
     return this.bytes
   }
 
-  /** Room for `bytes`, or false: then `waiter` is told when to try again. First come, first served. */
+  /** Room for `bytes`, or false: `waiter` is told when to try again. First come, first served. */
   reserve(bytes: number, waiter: Waiter): boolean {
     assert(bytes <= this.bytesMax, 'a single payload fits into the limit')
     if (this.bytes + bytes <= this.bytesMax && (this.waking || this.waiting.length === 0)) {

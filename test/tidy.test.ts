@@ -1,0 +1,174 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { expect } from 'chai'
+import ts from 'typescript'
+
+/** The rules of the house, as CONTRIBUTING.md gives them. Each test lists every place at fault. */
+
+const linesMax = 450
+const columnsMax = 100
+const functionLinesMax = 70
+
+/** What each room may import from, besides itself. */
+const rooms: Readonly<Record<string, readonly string[]>> = {
+  base: [],
+  device: ['base'],
+  net: ['base', 'device'],
+  wire: ['base', 'device', 'net'],
+  nbd: ['base', 'device', 'net'],
+  mirror: ['base', 'device'],
+  target: ['base', 'device', 'net', 'wire', 'nbd', 'mirror'],
+  cli: ['base', 'device', 'net', 'wire', 'nbd', 'mirror', 'target'],
+}
+
+/** Made by a program, hence not to be judged by how it looks. */
+const generated = new Set(['src/target/config.types.ts'])
+
+interface Source {
+  readonly path: string
+  readonly lines: readonly string[]
+  readonly tree: ts.SourceFile
+}
+
+const sources = ['src', 'test', 'bench'].flatMap(filesUnder).map(parse)
+const written = sources.filter(({ path }) => !generated.has(path))
+
+function filesUnder(folder: string): string[] {
+  if (!existsSync(folder)) return []
+  const entries = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+  return entries.filter((name) => name.endsWith('.ts')).map((name) => join(folder, name))
+}
+
+function parse(path: string): Source {
+  const text = readFileSync(path, 'utf8')
+  const tree = ts.createSourceFile(path, text, ts.ScriptTarget.ES2023, true)
+  return { path, lines: text.split('\n'), tree }
+}
+
+function lineOf(source: Source, node: ts.Node): number {
+  return source.tree.getLineAndCharacterOfPosition(node.getStart()).line + 1
+}
+
+/** Every place where `judge` has something to say, as `file:line what`. */
+function faults(
+  of: readonly Source[],
+  judge: (node: ts.Node, source: Source) => string | null,
+): string[] {
+  const found: string[] = []
+  for (const source of of) {
+    const visit = (node: ts.Node): void => {
+      const fault = judge(node, source)
+      if (fault !== null) found.push(`${source.path}:${lineOf(source, node)} ${fault}`)
+      ts.forEachChild(node, visit)
+    }
+    visit(source.tree)
+  }
+  return found
+}
+
+function faultyLines(of: readonly Source[], judge: (line: string) => string | null): string[] {
+  return of.flatMap(({ path, lines }) =>
+    lines.flatMap((line, at) => {
+      const fault = judge(line)
+      return fault === null ? [] : [`${path}:${at + 1} ${fault}`]
+    }),
+  )
+}
+
+/** The module a node imports or exports from, as it is written; null for any other node. */
+function importOf(node: ts.Node): string | null {
+  if (!ts.isImportDeclaration(node) && !ts.isExportDeclaration(node)) return null
+  const { moduleSpecifier: module } = node
+  return module !== undefined && ts.isStringLiteral(module) ? module.text : null
+}
+
+/** `describe` and a suite's function hold other functions: a screen each is asked of those. */
+function holdsTests(node: ts.Node): boolean {
+  const { parent } = node
+  return (
+    ts.isCallExpression(parent) &&
+    ts.isIdentifier(parent.expression) &&
+    parent.expression.text === 'describe'
+  )
+}
+
+describe('the house', () => {
+  it(`has lines of at most ${columnsMax} columns`, () => {
+    const long = faultyLines(written, (line) =>
+      line.length > columnsMax ? `has ${line.length} columns` : null,
+    )
+    expect(long).to.deep.equal([])
+  })
+
+  it(`has files of at most ${linesMax} lines`, () => {
+    const long = written
+      .filter(({ lines }) => lines.length - 1 > linesMax)
+      .map(({ path, lines }) => `${path} has ${lines.length - 1} lines`)
+    expect(long).to.deep.equal([])
+  })
+
+  it(`has functions of at most ${functionLinesMax} lines`, () => {
+    const long = faults(written, (node, source) => {
+      if (!ts.isFunctionLike(node) || holdsTests(node)) return null
+      const first = lineOf(source, node)
+      const last = source.tree.getLineAndCharacterOfPosition(node.getEnd()).line + 1
+      const lines = last - first + 1
+      return lines > functionLinesMax ? `is a function of ${lines} lines` : null
+    })
+    expect(long).to.deep.equal([])
+  })
+
+  it('has rooms that import from the rooms below them only', () => {
+    const upward = faults(
+      sources.filter(({ path }) => path.startsWith('src/')),
+      (node, { path }) => {
+        const module = importOf(node)
+        if (module?.startsWith('.') !== true) return null
+        const [from] = relative('src', path).split('/')
+        const [to] = relative('src', resolve(dirname(path), module)).split('/')
+        if (from === to) return null
+        return rooms[from!]?.includes(to!) === true ? null : `imports ${module}`
+      },
+    )
+    expect(upward).to.deep.equal([])
+  })
+
+  it('has no room that the plan does not know', () => {
+    const known = Object.keys(rooms)
+    const unknown = sources
+      .map(({ path }) => path.split('/'))
+      .filter(([top, room]) => top === 'src' && !known.includes(room!))
+    expect(unknown.map((path) => path.join('/'))).to.deep.equal([])
+  })
+
+  it('leaves nothing to do and nothing silenced', () => {
+    const words = ['TO' + 'DO', 'FIX' + 'ME', 'XX' + 'X', 'ts-' + 'nocheck', 'eslint-' + 'disable']
+    const open = faultyLines(written, (line) => words.find((word) => line.includes(word)) ?? null)
+    expect(open).to.deep.equal([])
+  })
+
+  it('runs every test: none is exclusive, none skipped without asking', () => {
+    const marked = faults(written, (node) =>
+      ts.isPropertyAccessExpression(node) &&
+      /^(it|describe|context)$/.test(node.expression.getText()) &&
+      /^(only|skip)$/.test(node.name.text)
+        ? `has ${node.getText()}`
+        : null,
+    )
+    expect(marked).to.deep.equal([])
+  })
+
+  it('takes time, chance and sockets from outside, below the target', () => {
+    const allowed = ['src/base/clock.ts', 'src/base/random.ts', 'src/net/sockets.ts']
+    const inner = written.filter(
+      ({ path }) =>
+        /^src\/(base|device|net|wire|nbd|mirror)\//.test(path) && !allowed.includes(path),
+    )
+    const ambient =
+      /\b(Date\.now|Math\.random|setTimeout|setInterval|setImmediate|performance\.now)\b/
+    const taken = faultyLines(inner, (line) =>
+      /^\s*(\/\/|\*|\/\*)/.test(line) ? null : (ambient.exec(line)?.[0] ?? null),
+    )
+    expect(taken).to.deep.equal([])
+  })
+})
