@@ -46,6 +46,7 @@ class ZeroWriter implements Completer {
   private readonly device: Device
   private readonly request: Request
   private readonly step: number
+  private readonly flags: number
   private from = 0
   private pending = 0
   private filling = false
@@ -53,6 +54,8 @@ class ZeroWriter implements Completer {
   constructor(device: Device, request: Request, facts: Facts) {
     this.device = device
     this.request = request
+    // Only a driver that does it by itself sees the flag here: see `emulateFua`.
+    this.flags = request.flags & Flag.fua
     this.step = roundDown(Math.min(zeroBytes.length, facts.payloadMax), facts.blockSize)
   }
 
@@ -63,7 +66,8 @@ class ZeroWriter implements Completer {
     const { request } = this
     while (this.pending < zeroWritesMax && this.from < request.length && request.error === null) {
       const length = Math.min(this.step, request.length - this.from)
-      const write = Request.take(Operation.write, request.offset + this.from, length, 0, this)
+      const offset = request.offset + this.from
+      const write = Request.take(Operation.write, offset, length, this.flags, this)
       write.append(length === zeroBytes.length ? zeroBytes : zeroBytes.subarray(0, length), null)
       this.from += length
       this.pending++
