@@ -201,7 +201,8 @@ export class Device implements Completer, DriverHost {
     request.push(this)
     const facts = this.known
     if (facts === null || !this.usable) {
-      request.fail(new StorageError('UNAVAILABLE', this.unavailableReason(), this.path))
+      const code = this.state.word === 'failed' ? 'IO' : 'UNAVAILABLE'
+      request.fail(new StorageError(code, this.unavailableReason(), this.path))
       return
     }
     const refusal = validate(request, facts)
