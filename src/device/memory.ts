@@ -2,7 +2,7 @@ import { extentHole, extentZero } from './extents.ts'
 import { KiB, MiB } from '../base/size.ts'
 import type { Random } from '../base/random.ts'
 import type { Driver, DriverHost } from './device.ts'
-import { Operation, type Request } from './request.ts'
+import { Flag, Operation, type Request } from './request.ts'
 
 /** Bytes that are allocated together; memory is taken page by page as it is written. */
 export const memoryPageBytes = 64 * KiB
@@ -22,6 +22,8 @@ export class MemoryDriver implements Driver {
   private readonly identity: string
   private readonly pages: (Buffer | undefined)[]
   private pagesUsed = 0
+  /** Requests that may have changed the content. */
+  private changes = 0
 
   /** `size` in bytes. */
   constructor(size: number, random: Random) {
@@ -58,17 +60,23 @@ export class MemoryDriver implements Driver {
     return { bytesUsed: this.pagesUsed * memoryPageBytes }
   }
 
+  stamp(): Promise<string> {
+    return Promise.resolve(`${this.identity}:${this.changes}`)
+  }
+
   submit(request: Request): void {
     switch (request.operation) {
       case Operation.read:
         this.read(request)
         break
       case Operation.write:
+        this.changes++
         this.write(request)
         break
       case Operation.trim:
       case Operation.writeZeroes:
-        this.zero(request.offset, request.offset + request.length)
+        this.changes++
+        this.zero(request)
         break
       case Operation.status:
         this.status(request)
@@ -107,13 +115,17 @@ export class MemoryDriver implements Driver {
     }
   }
 
-  private zero(offset: number, end: number): void {
+  private zero(request: Request): void {
+    let { offset } = request
+    const end = offset + request.length
+    const keep = (request.flags & Flag.noHole) !== 0
     while (offset < end) {
       const index = Math.floor(offset / memoryPageBytes)
       const from = offset % memoryPageBytes
       const to = Math.min(memoryPageBytes, from + end - offset)
       const page = this.pages[index]
-      if (page !== undefined && to - from === memoryPageBytes) {
+      if (keep) this.pageForWriting(index, to - from).fill(0, from, to)
+      else if (page !== undefined && to - from === memoryPageBytes) {
         this.pages[index] = undefined
         this.pagesUsed--
       } else page?.fill(0, from, to)
