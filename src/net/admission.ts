@@ -1,5 +1,4 @@
 import { assert } from '../base/errors.ts'
-import { Ring } from '../base/ring.ts'
 
 /** Who waits for room: told once, when it may try again. */
 export interface Waiter {
@@ -14,7 +13,10 @@ export interface Waiter {
 export class Admission {
   private readonly bytesMax: number
   private bytes = 0
-  private readonly waiting = new Ring<Waiter>()
+  /** Who waits, and for how many bytes, in order of arrival. */
+  private readonly waiting = new Map<Waiter, number>()
+  /** Whose turn it is: it alone passes those who wait, once. */
+  private turn: Waiter | null = null
   private waking = false
 
   constructor(bytesMax: number) {
@@ -25,25 +27,44 @@ export class Admission {
     return this.bytes
   }
 
-  /** Room for `bytes`, or false: `waiter` is told when to try again. First come, first served. */
+  /**
+   * Room for `bytes`, or false: then `waiter` is told when to try again. First come, first served:
+   * a large request is not overtaken by small ones for ever.
+   */
   reserve(bytes: number, waiter: Waiter): boolean {
     assert(bytes <= this.bytesMax, 'a single payload fits into the limit')
-    if (this.bytes + bytes <= this.bytesMax && (this.waking || this.waiting.length === 0)) {
+    const served = this.waiting.size === 0 || this.turn === waiter
+    if (served && this.bytes + bytes <= this.bytesMax) {
+      if (this.turn === waiter) this.turn = null
       this.bytes += bytes
       return true
     }
-    this.waiting.push(waiter)
+    this.waiting.set(waiter, bytes)
     return false
   }
 
   giveBack(bytes: number): void {
     this.bytes -= bytes
     assert(this.bytes >= 0, 'only what was reserved is given back')
-    if (this.waking) return
+    this.wake()
+  }
+
+  /** The waiter is gone: it is not told any more, and those behind it need not wait for it. */
+  forget(waiter: Waiter): void {
+    if (this.waiting.delete(waiter)) this.wake()
+  }
+
+  private wake(): void {
+    // A waiter may give back at once; the loop that is under way goes on with what it gave.
+    if (this.waking || this.waiting.size === 0) return
     this.waking = true
-    // Each waiter may queue again at the end; those who came before this call get one chance each.
-    for (let left = this.waiting.length; left > 0 && this.bytes < this.bytesMax; left--)
-      this.waiting.shift()!.admitted()
+    for (const [waiter, bytes] of this.waiting) {
+      if (this.bytes + bytes > this.bytesMax) break
+      this.waiting.delete(waiter)
+      this.turn = waiter
+      waiter.admitted()
+    }
+    this.turn = null
     this.waking = false
   }
 }

@@ -37,6 +37,11 @@ export class Outbox {
   bytesQueued = 0
   private readonly batchBytes = new Ring<number>()
   private bytesPending = 0
+  private readonly batchPayload = new Ring<number>()
+  private payloadPending = 0
+  /** Calls of `flush` that sent something, and those of them that the socket has let go of. */
+  batchesFlushed = 0
+  batchesSent = 0
 
   constructor(connection: Connection, slab: Slab, clock: Clock) {
     this.connection = connection
@@ -62,6 +67,7 @@ export class Outbox {
   /** Sends a read's segments: copied when small, otherwise lent, with holds of their own. */
   payload(request: Request): void {
     const { segments, length } = request
+    this.payloadPending += length
     if (length <= copyBytesMax) {
       let index = this.reserve(length)
       for (const segment of segments) {
@@ -88,29 +94,42 @@ export class Outbox {
 
   readonly flush = (): void => {
     this.scheduled = false
-    if (this.closed) return
+    if (this.closed) {
+      this.drop()
+      return
+    }
     this.cut()
     if (this.views.length === 0) return
     this.batches.push(this.leasesPending)
     this.batchBytes.push(this.bytesPending)
+    this.batchPayload.push(this.payloadPending)
     this.leasesPending = 0
     this.bytesPending = 0
+    this.payloadPending = 0
+    this.batchesFlushed++
     this.connection.send(this.views)
     this.views.length = 0
   }
 
-  /** For `ConnectionHandler.sent`. */
-  sent(): void {
+  /** For `ConnectionHandler.sent`. Returns the bytes that `payload` was given and now are gone. */
+  sent(): number {
+    this.batchesSent++
     this.bytesQueued -= this.batchBytes.shift()!
     for (let left = this.batches.shift()!; left > 0; left--) this.leases.shift()!.release()
-    if (this.bytesQueued > 0) return
-    this.staging?.release()
-    this.staging = null
+    if (this.bytesQueued === 0) {
+      this.staging?.release()
+      this.staging = null
+    }
+    return this.batchPayload.shift()!
   }
 
-  /** For `ConnectionHandler.closed`: nothing refers to the bytes any more. */
+  /** For `ConnectionHandler.closed`: nothing refers to the bytes. What comes later is dropped. */
   close(): void {
     this.closed = true
+    this.drop()
+  }
+
+  private drop(): void {
     for (let left = this.leases.length; left > 0; left--) this.leases.shift()!.release()
     this.staging?.release()
     this.staging = null

@@ -1,6 +1,6 @@
 import net from 'node:net'
-import { rmSync } from 'node:fs'
-import { StorageError, systemError } from '../base/errors.ts'
+import { lstatSync, rmSync } from 'node:fs'
+import { StorageError, type Code } from '../base/errors.ts'
 import { formatAddress, type Address } from './address.ts'
 import type { Accept, Connection, ConnectionHandler, Listener, Network } from './network.ts'
 
@@ -13,6 +13,9 @@ export type Receive = 'landing' | 'events'
 
 /** Bytes the kernel is handed before a stream reports that it is full. We count by ourselves. */
 const highWaterMark = 1024 * 1024
+
+/** Milliseconds that an ended connection waits for its peer to read the last bytes and close. */
+const lingerTimeout = 2000
 
 /** Sockets of the operating system: TCP and unix. */
 export class SocketNetwork implements Network {
@@ -54,7 +57,7 @@ export class SocketNetwork implements Network {
     const socket = net.connect(options)
     connection.socket = socket
     socket.once('error', (error) => {
-      fail(systemError(error, `connecting to ${connection.peer}`))
+      fail(problemOf('UNAVAILABLE', `connecting to ${connection.peer}`, error))
     })
     socket.once('connect', () => {
       if (settle()) connection.start(attach(connection))
@@ -78,8 +81,9 @@ export class SocketNetwork implements Network {
     )
     if (address.kind === 'unix') await removeStaleSocket(address.path)
     await new Promise<void>((resolve, reject) => {
-      server.once('error', (error) => {
-        reject(systemError(error, `listening on ${formatAddress(address)}`))
+      // Stays: too many open files while accepting is reported here too, and must not stop us.
+      server.on('error', (error) => {
+        reject(problemOf('CONFIG', `listening on ${formatAddress(address)}`, error))
       })
       server.listen(
         address.kind === 'unix'
@@ -108,6 +112,8 @@ export class SocketNetwork implements Network {
  * because the byte is copied out before anything else happens.
  */
 const threshold = Buffer.alloc(1)
+/** Where bytes land that nobody wants any more. */
+const discard = Buffer.alloc(64 * 1024)
 
 class SocketConnection implements Connection {
   readonly peer: string
@@ -117,13 +123,19 @@ class SocketConnection implements Connection {
   readonly onread: { buffer: () => Buffer; callback: (bytes: number, buffer: Buffer) => boolean }
   private handler: ConnectionHandler | null = null
   private paused = false
+  private ended = false
+  private lingering: NodeJS.Timeout | undefined
   private problem: StorageError | null = null
 
   constructor(peer: string) {
     this.peer = peer
     this.onread = {
-      buffer: () => this.handler?.landing() ?? threshold,
+      buffer: () => {
+        if (this.handler === null) return threshold
+        return this.ended ? discard : this.handler.landing()
+      },
       callback: (bytes, buffer) => {
+        if (this.ended) return !this.paused
         if (buffer === threshold) this.copyIn(buffer)
         else this.handler!.landed(bytes)
         return !this.paused
@@ -134,8 +146,13 @@ class SocketConnection implements Connection {
   start(handler: ConnectionHandler): void {
     const { socket } = this
     this.handler = handler
-    socket.on('error', (error) => (this.problem = systemError(error, `connection to ${this.peer}`)))
-    socket.on('close', () => handler.closed(this.problem))
+    socket.on('error', (error) => {
+      this.problem = problemOf('UNAVAILABLE', `connection to ${this.peer}`, error)
+    })
+    socket.on('close', () => {
+      clearTimeout(this.lingering)
+      handler.closed(this.problem)
+    })
     // The peer sends no more: there are no half-closed conversations in our protocols.
     socket.on('end', () => socket.destroy())
     // Silent on a socket that lands bytes by itself.
@@ -146,7 +163,7 @@ class SocketConnection implements Connection {
 
   send(buffers: readonly Buffer[]): void {
     const { socket } = this
-    if (socket.destroyed) return
+    if (socket.destroyed || this.ended) return
     const last = buffers.length - 1
     if (last > 0) socket.cork()
     for (let at = 0; at < last; at++) socket.write(buffers[at]!)
@@ -165,7 +182,17 @@ class SocketConnection implements Connection {
   }
 
   end(): void {
-    this.socket.end(() => this.socket.destroy())
+    const { socket } = this
+    if (this.ended || socket.destroyed) return
+    this.ended = true
+    // Closing while bytes of the peer are unread would reset the connection, and the peer might
+    // never see our last words. So what it still sends is dropped until it closes too.
+    socket.end(() => {
+      if (socket.destroyed) return
+      this.lingering = setTimeout(() => socket.destroy(), lingerTimeout)
+      this.lingering.unref()
+      this.resume()
+    })
   }
 
   destroy(): void {
@@ -179,7 +206,7 @@ class SocketConnection implements Connection {
 
   private copyIn(chunk: Buffer): void {
     const handler = this.handler!
-    for (let at = 0; at < chunk.length && !this.socket.destroyed;) {
+    for (let at = 0; at < chunk.length && !this.socket.destroyed && !this.ended;) {
       const bytes = chunk.copy(handler.landing(), 0, at)
       at += bytes
       handler.landed(bytes)
@@ -189,15 +216,21 @@ class SocketConnection implements Connection {
 
 /**
  * The same connection as a socket that lands its bytes: servers cannot be told so beforehand
- * (nodejs/node 25436 gave `onread` to clients only), hence the undocumented handle.
+ * (nodejs/node 25436 gave `onread` to clients only), hence the undocumented handle. Where that is
+ * not what we know, the socket stays as it is and its bytes are copied.
  */
 function rewrap(accepted: net.Socket, connection: SocketConnection): net.Socket {
-  const { _handle: handle } = accepted as unknown as { _handle: unknown }
+  const { _handle: handle } = accepted as unknown as { _handle?: { useUserBuffer?: unknown } }
+  if (typeof handle?.useUserBuffer !== 'function') return accepted
   return new net.Socket({
     handle,
     highWaterMark,
     onread: connection.onread,
   } as unknown as net.SocketConstructorOpts)
+}
+
+function problemOf(code: Code, doing: string, error: Error): StorageError {
+  return new StorageError(code, `${doing}: ${error.message}`, '', error)
 }
 
 function peerOf(socket: net.Socket): string {
@@ -217,5 +250,6 @@ async function removeStaleSocket(path: string): Promise<void> {
     })
     probe.once('error', (error: NodeJS.ErrnoException) => resolve(error.code === 'ECONNREFUSED'))
   })
-  if (refused) rmSync(path, { force: true })
+  // Connecting to an ordinary file is refused too, and that file is not ours.
+  if (refused && lstatSync(path).isSocket()) rmSync(path, { force: true })
 }
