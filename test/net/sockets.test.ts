@@ -219,7 +219,8 @@ describe('connecting and listening', () => {
   it('gives up after the timeout', async () => {
     // A stopped process accepts nothing: once its backlog is full, nobody answers a newcomer.
     const script =
-      "const s = require('net').createServer(); s.listen({ port: 0, host: '127.0.0.1', backlog: 1 }," +
+      "const s = require('net').createServer();" +
+      " s.listen({ port: 0, host: '127.0.0.1', backlog: 1 }," +
       ' () => process.stdout.write(String(s.address().port)))'
     const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
     const [port] = (await once(child.stdout, 'data')) as [Buffer]
