@@ -1,0 +1,88 @@
+import type { Clock } from '../base/clock.ts'
+import { KiB, MiB } from '../base/size.ts'
+import type { Log } from '../base/log.ts'
+import type { Random } from '../base/random.ts'
+import type { Device } from '../device/device.ts'
+import type { StateStore } from './store.ts'
+
+/** A child of a mirror, as configured. Its name never changes. */
+export interface LegOptions {
+  readonly name: string
+  readonly device: Device
+  /** Read from it only when no other leg can answer. */
+  readonly readLast?: boolean
+}
+
+/** What a mirror is made from. */
+export interface MirrorOptions {
+  readonly legs: readonly LegOptions[]
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  /** Where the head keeps its own record; null where it cannot, and starts are more careful. */
+  readonly store: StateStore | null
+  /** The record's name in the store: letters, digits, '-' and '_'. */
+  readonly key: string
+  readonly settings?: Partial<MirrorSettings>
+}
+
+/** What an operator may set. The defaults are below. */
+export interface MirrorSettings {
+  /** Bytes; a power of two from 64 KiB to 64 MiB: the unit of the intent log and dirty maps. */
+  readonly extentSize: number
+  /** Bytes of the volume when it is created; null for as many as the smallest leg can hold. */
+  readonly size: number | null
+  /** The leg whose content a new volume starts with; null for the first, if contents differ. */
+  readonly source: string | null
+  /** Writes wait rather than be acknowledged by fewer legs. */
+  readonly minInSync: number
+  /** Whether crashes are recovered by extents written recently, instead of whole legs. */
+  readonly intentLog: boolean
+  /** Extents that stay in the intent log: more are fewer metadata writes, and a longer resync. */
+  readonly hotExtentsMax: number
+  /** Milliseconds an extent is not written to before it is taken out of the intent log. */
+  readonly intentIdleMs: number
+  /** Milliseconds a leg may take for one request before it leaves. */
+  readonly legTimeoutMs: number
+  /** Milliseconds before a leg that failed is tried again; doubled up to `legRetryMsMax`. */
+  readonly legRetryMs: number
+  readonly legRetryMsMax: number
+  /** Milliseconds that requests wait when no leg, or fewer than `minInSync`, can take them. */
+  readonly suspendMs: number
+  /** Requests that may wait so, and their bytes. */
+  readonly suspendRequestsMax: number
+  readonly suspendBytesMax: number
+  /** Pieces of a resync or verify under way at once, of `resyncChunkBytes` each. */
+  readonly resyncWindow: number
+  readonly resyncChunkBytes: number
+  /** Milliseconds: when clients' writes take longer, resync and verify slow down. */
+  readonly resyncLatencyMs: number
+  /** Bytes per second of a resync at most; null for no limit. */
+  readonly resyncBytesPerSecond: number | null
+  /** Bytes a resync copies before it makes what it did durable. */
+  readonly resyncCheckpointBytes: number
+  /** Entries that the history keeps. */
+  readonly historyMax: number
+}
+
+export const mirrorDefaults: MirrorSettings = {
+  extentSize: MiB,
+  size: null,
+  source: null,
+  minInSync: 1,
+  intentLog: true,
+  hotExtentsMax: 4096,
+  intentIdleMs: 10_000,
+  legTimeoutMs: 30_000,
+  legRetryMs: 1000,
+  legRetryMsMax: 60_000,
+  suspendMs: 60_000,
+  suspendRequestsMax: 1024,
+  suspendBytesMax: 64 * MiB,
+  resyncWindow: 8,
+  resyncChunkBytes: 512 * KiB,
+  resyncLatencyMs: 50,
+  resyncBytesPerSecond: null,
+  resyncCheckpointBytes: 256 * MiB,
+  historyMax: 256,
+}

@@ -1,0 +1,23 @@
+/**
+ * Where a head keeps its own records, one text per key. `save` resolves when the text survives a
+ * crash of the machine, and leaves the old text or the new one whatever happens in between.
+ */
+export interface StateStore {
+  /** Null when nothing was saved under the key. Rejects when it cannot be read. */
+  load(key: string): Promise<string | null>
+  save(key: string, text: string): Promise<void>
+}
+
+/** Keeps records in memory: for tests, and for a mirror whose legs are memory. */
+export class MemoryStore implements StateStore {
+  private readonly texts = new Map<string, string>()
+
+  load(key: string): Promise<string | null> {
+    return Promise.resolve(this.texts.get(key) ?? null)
+  }
+
+  save(key: string, text: string): Promise<void> {
+    this.texts.set(key, text)
+    return Promise.resolve()
+  }
+}
