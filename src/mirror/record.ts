@@ -36,7 +36,7 @@ export interface VolumeRecord {
   /** 32 hex digits. */
   volume: string
   generation: Generation
-  /** The newest generation that was complete on every leg in sync: legs at it or later are whole. */
+  /** The newest generation complete on every leg in sync: members at it or later are whole. */
   base: Generation
   /** Generations before, newest first. */
   history: Generation[]
