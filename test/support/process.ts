@@ -1,0 +1,96 @@
+import { spawn, type ChildProcessByStdio } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { Readable } from 'node:stream'
+import { runProgram, type Outcome } from './programs.ts'
+
+const program = resolve('dist/src/cli/main.js')
+/** Characters of a process's output that are kept for a report. */
+const outputMax = 200_000
+
+/** A `dst` command that stays: a target, a bridge. It can die and be started again. */
+export class DstProcess {
+  private readonly args: readonly string[]
+  private readonly cwd: string
+  private child: ChildProcessByStdio<null, Readable, Readable> | null = null
+  /** What it printed so far, in all its lives. */
+  stdout = ''
+  stderr = ''
+
+  constructor(args: readonly string[], cwd: string) {
+    this.args = args
+    this.cwd = cwd
+  }
+
+  get running(): boolean {
+    return this.child !== null && this.child.exitCode === null && this.child.signalCode === null
+  }
+
+  get pid(): number | undefined {
+    return this.child?.pid
+  }
+
+  start(): void {
+    const child = spawn(process.execPath, [program, ...this.args], {
+      cwd: this.cwd,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    child.stdout.on('data', (text: Buffer) => {
+      this.stdout = (this.stdout + text.toString()).slice(-outputMax)
+    })
+    child.stderr.on('data', (text: Buffer) => {
+      this.stderr = (this.stderr + text.toString()).slice(-outputMax)
+    })
+    this.child = child
+  }
+
+  /** Sends a signal and waits for the end. Gives the exit code, null after a signal's death. */
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<number | null> {
+    const { child } = this
+    if (child === null) return null
+    if (this.running) {
+      const over = once(child, 'exit')
+      child.kill(signal)
+      await over
+    }
+    return child.exitCode
+  }
+}
+
+/** Runs a `dst` command to its end. */
+export function dst(args: readonly string[], cwd: string, timeout = 60_000): Promise<Outcome> {
+  return runProgram(process.execPath, [program, ...args], { cwd, timeout })
+}
+
+/** A folder for one test, and the processes that shall not outlive it. */
+export class Workshop {
+  readonly folder = mkdtempSync(join(tmpdir(), 'dst-test-'))
+  private readonly processes: DstProcess[] = []
+  private readonly others: (() => unknown)[] = []
+
+  /** Writes a configuration and starts a target with it. */
+  serve(name: string, config: object): DstProcess {
+    writeFileSync(join(this.folder, `${name}.json`), JSON.stringify(config, null, 2))
+    return this.run(['serve', `${name}.json`])
+  }
+
+  run(args: readonly string[]): DstProcess {
+    const process = new DstProcess(args, this.folder)
+    this.processes.push(process)
+    process.start()
+    return process
+  }
+
+  /** Has something undone at the end. */
+  later(undo: () => unknown): void {
+    this.others.push(undo)
+  }
+
+  async close(): Promise<void> {
+    for (const undo of this.others.reverse()) await undo()
+    for (const process of this.processes.reverse()) await process.stop('SIGKILL')
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
