@@ -1,0 +1,338 @@
+import type { Timer } from '../base/clock.ts'
+import { StorageError } from '../base/errors.ts'
+import { KiB, roundDown } from '../base/size.ts'
+import type { Facts } from '../device/device.ts'
+import type { Export } from '../device/export.ts'
+import { stringBytesMax } from './codec.ts'
+import type { Phase, ServerConnection } from './connection.ts'
+import * as options from './options.ts'
+import { Info, Option, Reply, TransmissionFlag } from './options.ts'
+import { Transmission } from './transmission.ts'
+
+/** Bytes of an option's data: two strings and their lengths fit; longer options are refused. */
+const optionBytesMax = 2 * stringBytesMax + 64
+
+/** Replies a client may leave unread before it is not listened to any more, in bytes. */
+const unreadBytesMax = 64 * KiB
+
+/** A client that waits for its export's device to become usable. */
+interface Waiting {
+  readonly option: number
+  readonly exported: Export
+  readonly infos: readonly number[]
+}
+
+/**
+ * The handshake as a server has it: fixed newstyle. Every option is answered, also those nobody
+ * knows, until one of them starts the transmission. All of it has to be done within the handshake
+ * timeout, the wait for a device that is not usable yet included.
+ */
+export class Negotiation implements Phase {
+  readonly exportName = null
+  readonly inFlight = 0
+  private readonly host: ServerConnection
+  /** Bytes of the longest payload a client may send or ask for. */
+  private readonly payloadMax: number
+  private readonly timer: Timer
+  private flagsTaken = false
+  private zeroes = true
+  private structured = false
+  /** The export for which the client selected the allocation context. */
+  private allocationOf: Export | null = null
+  private waiting: Waiting | null = null
+  private congested = false
+  private over = false
+
+  constructor(host: ServerConnection, payloadMax: number) {
+    this.host = host
+    this.payloadMax = payloadMax
+    const { clock, limits } = host.context
+    this.timer = clock.timer(limits.handshakeTimeout, () => this.expire())
+    this.send(options.encodeGreeting())
+    host.schedule()
+  }
+
+  run(): void {
+    while (!this.over && this.waiting === null && !this.congested && this.step()) this.checkUnread()
+  }
+
+  sent(): void {
+    if (!this.congested || this.host.outbox.bytesQueued > 0) return
+    this.congested = false
+    this.host.proceed()
+    this.run()
+    this.host.flush()
+  }
+
+  drain(): void {
+    this.end()
+  }
+
+  closed(): void {
+    this.finish()
+  }
+
+  private step(): boolean {
+    const { inbox } = this.host
+    if (!this.flagsTaken) {
+      if (!inbox.need(options.clientFlagsBytes)) return false
+      const flags = inbox.bytes.readUInt32BE(inbox.at)
+      inbox.consume(options.clientFlagsBytes)
+      const { fixedNewstyle, noZeroes } = options.HandshakeFlag
+      if ((flags & ~(fixedNewstyle | noZeroes)) !== 0) return this.drop('unknown client flags')
+      this.zeroes = (flags & noZeroes) === 0
+      this.flagsTaken = true
+      return true
+    }
+    if (!inbox.need(options.optionHeaderBytes)) return false
+    const header = options.decodeOption(inbox.bytes, inbox.at)
+    if (header === null) return this.drop('wrong magic of an option')
+    const { option, length } = header
+    if (length > optionBytesMax) {
+      if (option === Option.exportName) return this.drop('name of an export too long')
+      inbox.consume(options.optionHeaderBytes)
+      this.reply(option, Reply.errTooBig, 'the option is too long')
+      return inbox.skip(length)
+    }
+    if (!inbox.need(options.optionHeaderBytes + length)) return false
+    inbox.consume(options.optionHeaderBytes)
+    const data = inbox.bytes.subarray(inbox.at, inbox.at + length)
+    inbox.consume(length)
+    this.handle(option, data)
+    return true
+  }
+
+  private handle(option: number, data: Buffer): void {
+    switch (option) {
+      case Option.exportName:
+        this.choose(option, data.toString(), [])
+        break
+      case Option.abort:
+        this.reply(option, Reply.ack)
+        this.end()
+        break
+      case Option.list:
+        this.list(data)
+        break
+      case Option.structuredReply:
+        if (data.length > 0) this.reply(option, Reply.errInvalid, 'the option takes no data')
+        else {
+          this.structured = true
+          this.reply(option, Reply.ack)
+        }
+        break
+      case Option.info:
+      case Option.go: {
+        const request = options.decodeInfoRequest(data)
+        if (request === null) this.reply(option, Reply.errInvalid, 'the option does not parse')
+        else this.choose(option, request.name, request.infos)
+        break
+      }
+      case Option.listMetaContext:
+      case Option.setMetaContext:
+        this.metaContext(option, data)
+        break
+      default:
+        this.reply(option, Reply.errUnsup, 'the option is not supported')
+    }
+  }
+
+  private list(data: Buffer): void {
+    if (data.length > 0) {
+      this.reply(Option.list, Reply.errInvalid, 'the option takes no data')
+      return
+    }
+    for (const exported of this.host.context.exports.list())
+      this.replyData(Option.list, Reply.server, options.encodeServer(exported))
+    this.reply(Option.list, Reply.ack)
+  }
+
+  private metaContext(option: number, data: Buffer): void {
+    const set = option === Option.setMetaContext
+    if (set) this.allocationOf = null
+    const request = options.decodeMetaRequest(data)
+    if (request === null || !this.structured) {
+      const why = request === null ? 'the option does not parse' : 'structured replies come first'
+      this.reply(option, Reply.errInvalid, why)
+      return
+    }
+    const exported = this.find(request.name)
+    if (exported === undefined) {
+      this.reply(option, Reply.errUnknown, 'there is no such export')
+      return
+    }
+    const { queries } = request
+    const every = !set && (queries.length === 0 || queries.includes('base:'))
+    if (every || queries.includes(options.allocationContext)) {
+      if (set) this.allocationOf = exported
+      // The one context there is has the id 1 when it is selected; in a list, ids mean nothing.
+      const context = options.encodeMetaContext(set ? 1 : 0, options.allocationContext)
+      this.replyData(option, Reply.metaContext, context)
+    }
+    this.reply(option, Reply.ack)
+  }
+
+  /** EXPORT_NAME, INFO and GO: the client names the export it wants. */
+  private choose(option: number, name: string, infos: readonly number[]): void {
+    const exported = this.find(name)
+    if (exported === undefined) {
+      if (option === Option.exportName) this.drop('asked for an export that is not there')
+      else this.reply(option, Reply.errUnknown, 'there is no such export')
+      return
+    }
+    const { device } = exported
+    // Who only wants to know is answered from what was learnt earlier, but never kept waiting.
+    if (device.usable || (option === Option.info && device.facts !== null)) {
+      this.accept(option, exported, infos)
+      return
+    }
+    if (option === Option.info) {
+      this.reply(option, Reply.errUnknown, this.notUsable(exported))
+      return
+    }
+    this.waiting = { option, exported, infos }
+    device.watch(this.deviceChanged)
+    this.host.stall()
+  }
+
+  private readonly deviceChanged = (): void => {
+    const { waiting } = this
+    if (waiting === null || !waiting.exported.device.usable) return
+    this.stopWaiting()
+    this.host.proceed()
+    this.accept(waiting.option, waiting.exported, waiting.infos)
+    this.run()
+    this.host.flush()
+  }
+
+  private accept(option: number, exported: Export, infos: readonly number[]): void {
+    const facts = exported.device.facts!
+    const flags = transmissionFlags(exported, facts, this.structured)
+    if (option === Option.exportName)
+      this.send(options.encodeExportNameReply(facts.size, flags, this.zeroes))
+    else this.describe(option, exported, infos, flags)
+    if (option === Option.info) return
+    this.finish()
+    const { host } = this
+    const transmission = new Transmission(host, exported, {
+      structured: this.structured,
+      allocation: this.allocationOf === exported,
+      payloadMax: roundDown(this.payloadMax, facts.blockSize),
+      flags,
+    })
+    host.begin(transmission)
+    transmission.run()
+  }
+
+  private describe(
+    option: number,
+    exported: Export,
+    infos: readonly number[],
+    flags: number,
+  ): void {
+    const facts = exported.device.facts!
+    const { name, description } = exported
+    const item = (info: options.InfoItem): void => {
+      this.replyData(option, Reply.info, options.encodeInfo(info))
+    }
+    item({ info: Info.export, size: BigInt(facts.size), flags })
+    if (infos.includes(Info.name)) item({ info: Info.name, text: name })
+    if (infos.includes(Info.description) && description !== '')
+      item({ info: Info.description, text: description })
+    if (infos.includes(Info.blockSize)) {
+      const maximum = roundDown(this.payloadMax, facts.blockSize)
+      const preferred = Math.min(maximum, Math.max(512, facts.preferredBlockSize, facts.blockSize))
+      item({ info: Info.blockSize, minimum: facts.blockSize, preferred, maximum })
+    }
+    this.reply(option, Reply.ack)
+  }
+
+  /** The empty name is the only export's, if there is only one. */
+  private find(name: string): Export | undefined {
+    const { exports } = this.host.context
+    const exported = exports.find(name)
+    if (exported !== undefined || name !== '') return exported
+    const all = exports.list()
+    return all.length === 1 ? all[0] : undefined
+  }
+
+  private notUsable(exported: Export): string {
+    const { word, reason } = exported.device.state
+    return `the export is not available: its device is ${word}${reason === '' ? '' : `: ${reason}`}`
+  }
+
+  private expire(): void {
+    const { waiting } = this
+    if (waiting === null || waiting.option === Option.exportName) {
+      this.drop(`did not negotiate within ${this.host.context.limits.handshakeTimeout} ms`)
+      return
+    }
+    this.stopWaiting()
+    this.reply(waiting.option, Reply.errUnknown, this.notUsable(waiting.exported))
+    this.end()
+  }
+
+  private stopWaiting(): void {
+    this.waiting?.exported.device.unwatch(this.deviceChanged)
+    this.waiting = null
+  }
+
+  private finish(): void {
+    this.over = true
+    this.timer.cancel()
+    this.stopWaiting()
+  }
+
+  /** Closes once everything said has been sent. */
+  private end(): void {
+    this.finish()
+    this.host.stall()
+    this.host.flush()
+    this.host.connection.end()
+  }
+
+  private drop(why: string): false {
+    this.finish()
+    this.host.fail(new StorageError('PROTOCOL', why))
+    return false
+  }
+
+  private checkUnread(): void {
+    if (this.over || this.host.outbox.bytesQueued < unreadBytesMax) return
+    this.congested = true
+    this.host.stall()
+    this.host.flush()
+  }
+
+  private reply(option: number, type: number, message = ''): void {
+    this.replyData(option, type, Buffer.from(message).subarray(0, stringBytesMax))
+  }
+
+  private replyData(option: number, type: number, data: Buffer): void {
+    this.send(options.encodeOptionReply(option, type, data))
+  }
+
+  private send(bytes: Buffer): void {
+    const { outbox } = this.host
+    const at = outbox.reserve(bytes.length)
+    bytes.copy(outbox.bytes, at)
+  }
+}
+
+/**
+ * What a client may do. Several connections are always fine: they all end in the one device object
+ * of this process, whose flush covers every write it acknowledged, whoever sent it.
+ */
+function transmissionFlags(exported: Export, facts: Facts, structured: boolean): number {
+  let flags: number = TransmissionFlag.hasFlags | TransmissionFlag.multiConn
+  flags |= TransmissionFlag.cache
+  if (structured) flags |= TransmissionFlag.df
+  if (facts.rotational) flags |= TransmissionFlag.rotational
+  if (facts.flush !== 'none') flags |= TransmissionFlag.flush
+  if (exported.readOnly || facts.readOnly) return flags | TransmissionFlag.readOnly
+  if (facts.fua !== 'none') flags |= TransmissionFlag.fua
+  if (facts.trim === 'native') flags |= TransmissionFlag.trim
+  if (facts.writeZeroes !== 'none')
+    flags |= TransmissionFlag.writeZeroes | TransmissionFlag.fastZero
+  return flags
+}

@@ -1,0 +1,56 @@
+import type { Accept } from '../net/network.ts'
+import type { ClientStatus, Service, ServiceContext } from '../net/service.ts'
+import { ServerConnection } from './connection.ts'
+import { Negotiation } from './negotiation.ts'
+import { replyOverheadBytes } from './transmission.ts'
+
+/** Serves exports over NBD, on any number of listeners. */
+export class NbdService implements Service {
+  private readonly context: ServiceContext
+  /** Bytes of the longest payload: what is allowed, and what fits into the limits of memory. */
+  private readonly payloadMax: number
+  private readonly connections = new Set<ServerConnection>()
+  private drained: (() => void) | null = null
+  private draining: Promise<void> | null = null
+
+  constructor(context: ServiceContext) {
+    this.context = context
+    const { payload, bytesPerConnection, bytesInFlight } = context.limits
+    this.payloadMax = Math.min(
+      payload,
+      bytesPerConnection - replyOverheadBytes,
+      bytesInFlight - replyOverheadBytes,
+    )
+  }
+
+  readonly accept: Accept = (connection) => {
+    const { limits } = this.context
+    if (this.draining !== null || this.connections.size >= limits.connections) return null
+    const client = new ServerConnection(this.context, connection, this.left)
+    this.connections.add(client)
+    client.begin(new Negotiation(client, this.payloadMax))
+    return client
+  }
+
+  clients(): readonly ClientStatus[] {
+    return Array.from(this.connections, (connection) => connection.status)
+  }
+
+  drain(): Promise<void> {
+    this.draining ??= new Promise((resolve) => {
+      this.drained = resolve
+      for (const connection of [...this.connections]) connection.drain()
+      if (this.connections.size === 0) resolve()
+    })
+    return this.draining
+  }
+
+  destroy(): void {
+    for (const { connection } of [...this.connections]) connection.destroy()
+  }
+
+  private readonly left = (connection: ServerConnection): void => {
+    this.connections.delete(connection)
+    if (this.connections.size === 0) this.drained?.()
+  }
+}

@@ -1,0 +1,57 @@
+import type { Code } from '../base/errors.ts'
+import { Flag, Operation, type Request } from '../device/request.ts'
+import { Errno } from './codec.ts'
+
+/**
+ * Errors, to and from what NBD says. The table is the protocol's own advice, and where that is
+ * silent what nbdkit answers, because clients are tested against it.
+ */
+const errnoOfCode: Readonly<Record<Code, number>> = {
+  INVALID: Errno.EINVAL,
+  RANGE: Errno.EINVAL,
+  READ_ONLY: Errno.EPERM,
+  TOO_LARGE: Errno.EINVAL,
+  UNSUPPORTED: Errno.EINVAL,
+  NO_SPACE: Errno.ENOSPC,
+  IO: Errno.EIO,
+  UNAVAILABLE: Errno.EIO,
+  STALE: Errno.EIO,
+  TIMEOUT: Errno.EIO,
+  FENCED: Errno.EIO,
+  PROTOCOL: Errno.EIO,
+  BUSY: Errno.ENOMEM,
+  SHUTDOWN: Errno.ESHUTDOWN,
+  CLAIMED: Errno.EPERM,
+  CONFIG: Errno.EINVAL,
+}
+
+const codeOfErrno: Readonly<Record<number, Code>> = {
+  [Errno.EPERM]: 'READ_ONLY',
+  [Errno.EIO]: 'IO',
+  [Errno.ENOMEM]: 'BUSY',
+  [Errno.EINVAL]: 'INVALID',
+  [Errno.ENOSPC]: 'NO_SPACE',
+  [Errno.EOVERFLOW]: 'TOO_LARGE',
+  [Errno.ENOTSUP]: 'UNSUPPORTED',
+  [Errno.ESHUTDOWN]: 'SHUTDOWN',
+}
+
+/** What a server answers to an operation that failed with `code`. */
+export function errnoOf(code: Code, operation: Operation, flags: number): number {
+  const writes = operation === Operation.write || operation === Operation.writeZeroes
+  // Out of range is a full disk to who writes, and a mistake of who reads or trims.
+  if (code === 'RANGE' && writes) return Errno.ENOSPC
+  // ENOTSUP is reserved for zeroing that would not be fast.
+  if (code === 'UNSUPPORTED' && (flags & Flag.fastZero) !== 0) return Errno.ENOTSUP
+  return errnoOfCode[code]
+}
+
+/** What a server's answer means to us; a number the protocol does not list counts as EINVAL. */
+export function codeOf(errno: number): Code {
+  return codeOfErrno[errno] ?? 'INVALID'
+}
+
+/** `errnoOf` for a request that failed. */
+export function errnoOfRequest(request: Request): number {
+  return errnoOf(request.error!.code, request.operation, request.flags)
+}

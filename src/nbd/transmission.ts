@@ -1,0 +1,361 @@
+import { StorageError, type Code } from '../base/errors.ts'
+import type { Waiter } from '../net/admission.ts'
+import { Flag, Operation, Request, type Completer } from '../device/request.ts'
+import type { Export } from '../device/export.ts'
+import { extentRunsMax } from '../device/extents.ts'
+import * as codec from './codec.ts'
+import { ChunkType, Command, CommandFlag, Errno } from './codec.ts'
+import type { Phase, ServerConnection } from './connection.ts'
+import { TransmissionFlag } from './options.ts'
+import { errnoOf, errnoOfRequest } from './status.ts'
+
+/**
+ * Bytes reserved for a reply beside its payload: headers, or an error with its message. What a
+ * client leaves unread counts against the same limits as what it has in flight.
+ */
+export const replyOverheadBytes = 512
+
+/** Characters of an error's message; four bytes each at most, so it fits the overhead. */
+const messageCharactersMax = 100
+
+/** Payload of a refused write that is read and dropped, in multiples of the largest allowed. */
+const refusedPayloadsMax = 2
+
+/** How a request is answered; its `context`. */
+const Answer = { data: 0, status: 1, statusOne: 2, nothing: 3 } as const
+
+/** By command: what is asked of the device. A cache request reads, and drops what it read. */
+const operationOf: readonly Operation[] = [
+  Operation.read,
+  Operation.write,
+  Operation.flush,
+  Operation.flush,
+  Operation.trim,
+  Operation.read,
+  Operation.writeZeroes,
+  Operation.status,
+]
+
+export interface Agreement {
+  readonly structured: boolean
+  /** Whether the client may ask for `base:allocation`. */
+  readonly allocation: boolean
+  /** Bytes of the longest read or write; a multiple of the device's block size. */
+  readonly payloadMax: number
+  /** Of `TransmissionFlag`. */
+  readonly flags: number
+}
+
+/**
+ * Requests of one connection, carried out on the export's device and answered in whatever order
+ * they complete. A request that makes no sense is answered with an error and the stream goes on.
+ *
+ * A request's room (its payload and a reply's overhead) is reserved before it is taken in and given
+ * back as the reply leaves the socket. Without room the connection is not read.
+ */
+export class Transmission implements Phase, Completer, Waiter {
+  readonly exportName: string
+  inFlight = 0
+  private readonly host: ServerConnection
+  private readonly exported: Export
+  private readonly structured: boolean
+  private readonly allocation: boolean
+  private readonly payloadMax: number
+  private readonly readOnly: boolean
+  /** By command: the flags it may have. */
+  private readonly flagsOf: readonly number[]
+  private readonly header = new codec.RequestHeader()
+  /** The write whose payload has yet to land in full. */
+  private landing: Request | null = null
+  /** Bytes reserved for requests in flight, and for replies the socket still holds. */
+  private reserved = 0
+  /** Bytes of the negotiation that the socket still holds: nobody reserved them. */
+  private unreserved: number
+  private stalledBy: 'nothing' | 'limits' | 'admission' = 'nothing'
+  private running = false
+  private ending = false
+
+  constructor(host: ServerConnection, exported: Export, agreement: Agreement) {
+    this.host = host
+    this.exported = exported
+    this.exportName = exported.name
+    this.structured = agreement.structured
+    this.allocation = agreement.allocation
+    this.payloadMax = agreement.payloadMax
+    this.readOnly = (agreement.flags & TransmissionFlag.readOnly) !== 0
+    this.unreserved = host.outbox.bytesQueued
+    // Known clients force unit access on anything once they may; it means something to few.
+    const fua = (agreement.flags & TransmissionFlag.fua) !== 0 ? CommandFlag.fua : 0
+    const df = this.structured ? CommandFlag.df : 0
+    const zeroes = CommandFlag.noHole | CommandFlag.fastZero
+    this.flagsOf = [fua | df, fua, 0xffff, fua, fua, fua, fua | zeroes, fua | CommandFlag.reqOne]
+  }
+
+  run(): void {
+    // Requests that complete while they are submitted lead back here.
+    if (this.running) return
+    this.running = true
+    if (this.landing !== null && !this.host.inbox.payloadLanding) {
+      const request = this.landing
+      this.landing = null
+      this.exported.device.submit(request)
+    }
+    while (this.step());
+    this.running = false
+    this.finishIfDone()
+  }
+
+  sent(bytes: number): void {
+    const unreserved = Math.min(bytes, this.unreserved)
+    this.unreserved -= unreserved
+    this.giveBack(bytes - unreserved)
+    this.retry()
+  }
+
+  drain(): void {
+    this.stop()
+    this.finishIfDone()
+  }
+
+  closed(): void {
+    this.ending = true
+    const { landing } = this
+    this.landing = null
+    landing?.fail(new StorageError('UNAVAILABLE', 'the client left'))
+    this.giveBack(this.host.outbox.bytesQueued - this.unreserved)
+  }
+
+  /** For `Waiter`: there may be room now. */
+  admitted(): void {
+    if (this.stalledBy !== 'admission') return
+    this.proceed()
+  }
+
+  completed(request: Request): void {
+    this.inFlight--
+    const { host } = this
+    const room = roomOf(request.operation, request.length)
+    if (!host.open) {
+      this.giveBack(room)
+      request.release()
+      return
+    }
+    const before = host.outbox.bytesQueued
+    this.reply(request)
+    this.giveBack(room - (host.outbox.bytesQueued - before))
+    request.release()
+    if (this.running) return
+    host.schedule()
+    this.retry()
+    this.finishIfDone()
+  }
+
+  /** Takes in the next request; false when there is none yet, or no room for it. */
+  private step(): boolean {
+    const { inbox } = this.host
+    if (this.ending || !inbox.need(codec.requestBytes)) return false
+    const { header } = this
+    if (header.decode(inbox.bytes, inbox.at) !== null) return this.drop('wrong magic of a request')
+    const { type, length } = header
+    if (type === Command.disconnect) {
+      this.stop()
+      return false
+    }
+    const refusal = this.refuse()
+    const operation = refusal === null ? operationOf[type]! : Operation.flush
+    const taken = type === Command.cache ? Math.min(length, this.payloadMax) : length
+    if (!this.reserve(roomOf(operation, taken))) return false
+    inbox.consume(codec.requestBytes)
+    if (refusal !== null) return this.answerRefused(refusal)
+    return this.take(operation, taken)
+  }
+
+  /** Makes the request of the header and submits it, unless its payload has yet to land. */
+  private take(operation: Operation, length: number): boolean {
+    const { type, flags, offset, cookieHigh, cookieLow } = this.header
+    const request = Request.take(operation, offset, length, deviceFlags(type, flags), this)
+    request.tag = cookieLow
+    request.tagHigh = cookieHigh
+    if (type === Command.read) request.context = Answer.data
+    else if (type === Command.blockStatus)
+      request.context = (flags & CommandFlag.reqOne) !== 0 ? Answer.statusOne : Answer.status
+    else request.context = Answer.nothing
+    this.inFlight++
+    if (type === Command.write && !this.host.inbox.takePayload(request, length)) {
+      this.landing = request
+      return false
+    }
+    this.exported.device.submit(request)
+    return true
+  }
+
+  /**
+   * What is wrong with the request beyond what the device itself refuses: what the client may not
+   * do here, and what must be known before a payload is taken in.
+   */
+  private refuse(): Code | null {
+    const { type, flags, offset, length } = this.header
+    const allowed = this.flagsOf[type]
+    if (allowed === undefined || (flags & ~allowed) !== 0) return 'INVALID'
+    switch (type) {
+      case Command.read:
+        return length > this.payloadMax ? 'TOO_LARGE' : null
+      case Command.write:
+        if (this.readOnly) return 'READ_ONLY'
+        if (length === 0) return 'INVALID'
+        return length > this.payloadMax ? 'TOO_LARGE' : null
+      case Command.trim:
+      case Command.writeZeroes:
+        return this.readOnly ? 'READ_ONLY' : null
+      case Command.cache:
+        return offset + length > this.exported.device.facts!.size ? 'RANGE' : null
+      case Command.blockStatus:
+        return this.allocation ? null : 'INVALID'
+      default:
+        return offset !== 0 || length !== 0 ? 'INVALID' : null
+    }
+  }
+
+  private answerRefused(code: Code): boolean {
+    const { type, flags, length, cookieHigh, cookieLow } = this.header
+    const { outbox, inbox } = this.host
+    const before = outbox.bytesQueued
+    const tooLong = code === 'TOO_LARGE' && type === Command.read && this.structured
+    const operation = operationOf[type] ?? Operation.flush
+    const errno = tooLong ? Errno.EOVERFLOW : errnoOf(code, operation, deviceFlags(type, flags))
+    this.replyError(cookieHigh, cookieLow, errno, `request refused: ${code}`)
+    this.giveBack(replyOverheadBytes - (outbox.bytesQueued - before))
+    if (type !== Command.write) return true
+    if (length > refusedPayloadsMax * this.payloadMax) return this.drop('payload far too long')
+    return inbox.skip(length)
+  }
+
+  private reply(request: Request): void {
+    const { tag, tagHigh } = request
+    if (request.error !== null) {
+      this.replyError(tagHigh, tag, errnoOfRequest(request), request.error.message)
+      return
+    }
+    const { outbox } = this.host
+    const answer = request.context as number
+    if (answer === Answer.data) {
+      const { length, offset } = request
+      if (this.structured) {
+        const at = outbox.reserve(codec.dataChunkBytes)
+        const { bytes } = outbox
+        const type = ChunkType.offsetData
+        codec.encodeChunk(bytes, at, codec.chunkDone, type, tagHigh, tag, 8 + length)
+        codec.writeUInt64(bytes, at + codec.chunkHeaderBytes, offset)
+      } else {
+        const at = outbox.reserve(codec.simpleReplyBytes)
+        codec.encodeSimpleReply(outbox.bytes, at, Errno.none, tagHigh, tag)
+      }
+      outbox.payload(request)
+    } else if (answer === Answer.nothing) {
+      const at = outbox.reserve(codec.simpleReplyBytes)
+      codec.encodeSimpleReply(outbox.bytes, at, Errno.none, tagHigh, tag)
+    } else this.replyStatus(request, answer === Answer.statusOne)
+  }
+
+  private replyStatus(request: Request, one: boolean): void {
+    const { outbox } = this.host
+    const { extents, tag, tagHigh } = request
+    const runs = Math.min(extents.lengths.length, one ? 1 : statusRunsMax)
+    const payload = codec.blockStatusPayloadBytes(runs)
+    const at = outbox.reserve(codec.chunkHeaderBytes + payload)
+    const { bytes } = outbox
+    const type = ChunkType.blockStatus
+    codec.encodeChunk(bytes, at, codec.chunkDone, type, tagHigh, tag, payload)
+    codec.encodeBlockStatus(bytes, at + codec.chunkHeaderBytes, 1, extents, runs)
+  }
+
+  private replyError(cookieHigh: number, cookieLow: number, errno: number, message: string): void {
+    const { outbox } = this.host
+    if (!this.structured) {
+      const at = outbox.reserve(codec.simpleReplyBytes)
+      codec.encodeSimpleReply(outbox.bytes, at, errno, cookieHigh, cookieLow)
+      return
+    }
+    const text = message.slice(0, messageCharactersMax)
+    const textBytes = Buffer.byteLength(text)
+    const payload = codec.errorPayloadBytes(textBytes)
+    const at = outbox.reserve(codec.chunkHeaderBytes + payload)
+    const { bytes } = outbox
+    const type = ChunkType.error
+    codec.encodeChunk(bytes, at, codec.chunkDone, type, cookieHigh, cookieLow, payload)
+    codec.encodeErrorPayload(bytes, at + codec.chunkHeaderBytes, errno, textBytes)
+    bytes.write(text, at + codec.chunkHeaderBytes + codec.errorPayloadBytes(0), 'utf8')
+  }
+
+  /** Room for `bytes`, or the connection is stalled until there may be some. */
+  private reserve(bytes: number): boolean {
+    const { limits, admission } = this.host.context
+    const full =
+      this.inFlight >= limits.requestsPerConnection ||
+      (this.reserved > 0 && this.reserved + bytes > limits.bytesPerConnection)
+    if (full) this.stalledBy = 'limits'
+    else if (!admission.reserve(bytes, this)) this.stalledBy = 'admission'
+    else {
+      this.reserved += bytes
+      return true
+    }
+    this.host.stall()
+    return false
+  }
+
+  private giveBack(bytes: number): void {
+    this.reserved -= bytes
+    this.host.context.admission.giveBack(bytes)
+  }
+
+  /** This connection's own requests or replies have made room. */
+  private retry(): void {
+    if (this.stalledBy === 'limits') this.proceed()
+  }
+
+  private proceed(): void {
+    this.stalledBy = 'nothing'
+    if (this.ending) return
+    this.host.proceed()
+    this.run()
+    this.host.schedule()
+  }
+
+  /** Takes no more requests. */
+  private stop(): void {
+    this.ending = true
+    this.host.stall()
+  }
+
+  private finishIfDone(): void {
+    // Half a payload is a request that was never made. Its bytes stay until nothing lands any more.
+    const unfinished = this.landing === null ? 0 : 1
+    if (!this.ending || this.inFlight > unfinished) return
+    this.host.flush()
+    this.host.connection.end()
+  }
+
+  private drop(why: string): false {
+    this.ending = true
+    this.host.fail(new StorageError('PROTOCOL', why))
+    return false
+  }
+}
+
+/** Runs in one reply: as many as fit what is staged in one piece. */
+const statusRunsMax = Math.min(extentRunsMax, 2000)
+
+/** Bytes reserved for a request: its payload, and what is sent beside it. */
+function roomOf(operation: Operation, length: number): number {
+  if (operation <= Operation.write) return length + replyOverheadBytes
+  if (operation === Operation.status) return 8 * statusRunsMax + replyOverheadBytes
+  return replyOverheadBytes
+}
+
+function deviceFlags(type: number, flags: number): number {
+  if (type !== Command.write && type !== Command.trim && type !== Command.writeZeroes) return 0
+  let found = (flags & CommandFlag.fua) !== 0 ? Flag.fua : 0
+  if ((flags & CommandFlag.fastZero) !== 0) found |= Flag.fastZero
+  if ((flags & CommandFlag.noHole) !== 0) found |= Flag.noHole
+  return found
+}

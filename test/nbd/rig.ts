@@ -1,0 +1,101 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { systemClock } from '../../src/base/clock.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { SeededRandom, systemRandom } from '../../src/base/random.ts'
+import { Slab } from '../../src/base/slab.ts'
+import { Device, type Driver } from '../../src/device/device.ts'
+import type { Export, Exports } from '../../src/device/export.ts'
+import { MemoryDriver } from '../../src/device/memory.ts'
+import type { Address } from '../../src/net/address.ts'
+import { Admission } from '../../src/net/admission.ts'
+import { defaultLimits, type Limits } from '../../src/net/limits.ts'
+import type { Listener } from '../../src/net/network.ts'
+import { SocketNetwork, type Receive } from '../../src/net/sockets.ts'
+import { NbdService } from '../../src/nbd/server.ts'
+
+export class ExportList implements Exports {
+  private readonly exports = new Map<string, Export>()
+
+  add(name: string, device: Device, readOnly = false, description = ''): void {
+    this.exports.set(name, { name, device, readOnly, description })
+  }
+
+  find(name: string): Export | undefined {
+    return this.exports.get(name)
+  }
+
+  list(): readonly Export[] {
+    return [...this.exports.values()]
+  }
+}
+
+/** An NBD server in this process, on real sockets: a unix socket and a port of 127.0.0.1. */
+export class Rig {
+  readonly exports = new ExportList()
+  readonly slab = new Slab()
+  readonly folder = mkdtempSync(join(tmpdir(), 'dst-nbd-'))
+  readonly admission: Admission
+  readonly service: NbdService
+  readonly network: SocketNetwork
+  private readonly listeners: Listener[] = []
+  private readonly devices: Device[] = []
+
+  constructor(limits: Partial<Limits> = {}, receive: Receive = 'landing') {
+    const all = { ...defaultLimits, ...limits }
+    this.admission = new Admission(all.bytesInFlight)
+    this.network = new SocketNetwork(receive)
+    this.service = new NbdService({
+      exports: this.exports,
+      admission: this.admission,
+      slab: this.slab,
+      clock: systemClock,
+      random: systemRandom,
+      log: silentLog,
+      limits: all,
+    })
+  }
+
+  async listen(): Promise<void> {
+    const unix: Address = { kind: 'unix', path: join(this.folder, 'nbd.sock') }
+    this.listeners.push(await this.network.listen(unix, this.service.accept))
+    const tcp: Address = { kind: 'tcp', host: '127.0.0.1', port: 0 }
+    this.listeners.push(await this.network.listen(tcp, this.service.accept))
+  }
+
+  get unix(): Address {
+    return this.listeners[0]!.address
+  }
+
+  get tcp(): Address {
+    return this.listeners[1]!.address
+  }
+
+  /** Opens a device over the driver and exports it. */
+  async add(name: string, driver: Driver, readOnly = false, description = ''): Promise<Device> {
+    const device = new Device(name, driver, systemClock)
+    this.devices.push(device)
+    await device.open()
+    this.exports.add(name, device, readOnly, description)
+    return device
+  }
+
+  addMemory(name: string, size: number, readOnly = false): Promise<Device> {
+    return this.add(name, new MemoryDriver(size, new SeededRandom(size)), readOnly)
+  }
+
+  uri(name: string, over: 'unix' | 'tcp' = 'unix'): string {
+    const { unix, tcp } = this
+    if (over === 'unix' && unix.kind === 'unix') return `nbd+unix:///${name}?socket=${unix.path}`
+    return `nbd://127.0.0.1:${tcp.kind === 'tcp' ? tcp.port : 0}/${name}`
+  }
+
+  async close(): Promise<void> {
+    for (const listener of this.listeners) await listener.close()
+    this.service.destroy()
+    await this.service.drain()
+    for (const device of this.devices) await device.close()
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
