@@ -1,0 +1,57 @@
+import { execFileSync } from 'node:child_process'
+import os from 'node:os'
+import { findProgram } from './process.ts'
+
+/** What a figure is worth nothing without. */
+export interface Machine {
+  readonly processor: string
+  readonly cores: number
+  readonly memoryBytes: number
+  readonly kernel: string
+  readonly node: string
+  /** Of the tree that was measured; `+` when it had changes that are in no commit. */
+  readonly commit: string
+  /** One-minute load average before the run: other work makes figures worse. */
+  readonly loadBefore: number
+  /** Versions of the peers and of fio; absent ones are missing here. */
+  readonly programs: Readonly<Record<string, string>>
+}
+
+const versions: readonly (readonly [name: string, argument: string])[] = [
+  ['fio', '--version'],
+  ['nbdkit', '--version'],
+  ['qemu-nbd', '--version'],
+  ['qemu-storage-daemon', '--version'],
+  ['nbd-server', '--version'],
+]
+
+export function describeMachine(): Machine {
+  const programs: Record<string, string> = {}
+  for (const [name, argument] of versions) {
+    const path = findProgram(name)
+    if (path !== null) programs[name] = /\d+\.[\d.]+/.exec(outputOf(path, [argument]))?.[0] ?? '?'
+  }
+  const changed = outputOf('git', ['status', '--porcelain', '--untracked-files=no']) !== ''
+  return {
+    processor: os.cpus()[0]?.model.trim() ?? '?',
+    cores: os.cpus().length,
+    memoryBytes: os.totalmem(),
+    kernel: os.release(),
+    node: process.version,
+    commit: outputOf('git', ['rev-parse', '--short', 'HEAD']).trim() + (changed ? '+' : ''),
+    loadBefore: os.loadavg()[0] ?? 0,
+    programs,
+  }
+}
+
+/** What it prints, on either channel; '' when it cannot be run. */
+function outputOf(program: string, parameters: readonly string[]): string {
+  try {
+    return execFileSync(program, parameters, {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+  } catch {
+    return ''
+  }
+}

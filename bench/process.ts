@@ -1,0 +1,147 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { once } from 'node:events'
+import net from 'node:net'
+import { delimiter, join } from 'node:path'
+
+/** Linux counts a process's time in ticks of this many nanoseconds (USER_HZ is 100 everywhere). */
+const tickNanoseconds = 10_000_000
+/** Milliseconds a process gets to listen, and to leave after SIGTERM. */
+const startTimeout = 20_000
+const stopTimeout = 5_000
+
+/** The full path of a program, or null when it is not installed. */
+export function findProgram(name: string): string | null {
+  for (const folder of [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']) {
+    const path = join(folder, name)
+    if (folder !== '' && existsSync(path)) return path
+  }
+  return null
+}
+
+/** A program that was started to be measured. Whatever it says goes into an error that names it. */
+export class Process {
+  readonly child: ChildProcess
+  private readonly name: string
+  private output = ''
+  private readonly ended: Promise<unknown>
+  private readonly pidFile: string | null
+  private daemon = 0
+
+  /** `pidFile` is for a program that goes to the background and leaves its id there. */
+  constructor(command: readonly string[], pidFile: string | null = null) {
+    this.pidFile = pidFile
+    const [program, ...parameters] = command
+    this.name = command.join(' ')
+    this.child = spawn(program!, parameters, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const keep = (chunk: Buffer): void => {
+      this.output = (this.output + chunk.toString()).slice(-4000)
+    }
+    this.child.stdout?.on('data', keep)
+    this.child.stderr?.on('data', keep)
+    this.child.on('error', (error) => (this.output += error.message))
+    this.ended = once(this.child, 'close').catch(() => undefined)
+  }
+
+  get pid(): number {
+    return this.daemon === 0 ? (this.child.pid ?? 0) : this.daemon
+  }
+
+  private get running(): boolean {
+    return this.child.exitCode === null && this.child.signalCode === null && this.pid !== 0
+  }
+
+  /** Waits until something listens at the socket's path or port. */
+  async listening(at: { path: string } | { host: string; port: number }): Promise<void> {
+    const deadline = performance.now() + startTimeout
+    while (!(await accepts(at))) {
+      if (!this.running && this.pidFile === null)
+        throw new Error(`${this.name} ended: ${this.output}`)
+      if (performance.now() > deadline)
+        throw new Error(`${this.name} does not listen: ${this.output}`)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    if (this.pidFile !== null) this.daemon = Number(readIfThere(this.pidFile) ?? 0)
+  }
+
+  /** Ends it, with SIGKILL if it does not want to. */
+  async stop(): Promise<void> {
+    if (this.daemon !== 0) process.kill(this.daemon, 'SIGTERM')
+    if (!this.running) return
+    this.child.kill('SIGTERM')
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), stopTimeout)
+    await this.ended
+    clearTimeout(timer)
+  }
+}
+
+function accepts(at: { path: string } | { host: string; port: number }): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = net.connect(at)
+    probe.once('connect', () => {
+      probe.destroy()
+      resolve(true)
+    })
+    probe.once('error', () => resolve(false))
+  })
+}
+
+/** What a process and everything it started have used so far. */
+export interface Usage {
+  /** Processor time in user and system mode, all threads, those that ended included. */
+  readonly cpuNanoseconds: number
+  /** Largest resident memory of the process itself. */
+  readonly peakBytes: number
+}
+
+/**
+ * Reads /proc: proc(5), fields 14 to 17 of `stat`. Servers that fork per connection are seen
+ * because living descendants are added to what the waited-for ones have left behind.
+ */
+export function usageOf(pid: number): Usage {
+  let ticks = 0
+  for (const one of descendants(pid)) {
+    const fields = statFields(one)
+    if (fields === null) continue
+    for (let at = 11; at <= 14; at++) ticks += Number(fields[at])
+  }
+  return { cpuNanoseconds: ticks * tickNanoseconds, peakBytes: peakBytes(pid) }
+}
+
+/** The fields after the command's name, which may hold anything: the first is the state. */
+function statFields(pid: number): string[] | null {
+  const text = readIfThere(`/proc/${pid}/stat`)
+  return text === null ? null : text.slice(text.lastIndexOf(')') + 2).split(' ')
+}
+
+function peakBytes(pid: number): number {
+  const found = /VmHWM:\s+(\d+) kB/.exec(readIfThere(`/proc/${pid}/status`) ?? '')
+  return found === null ? 0 : Number(found[1]) * 1024
+}
+
+function descendants(pid: number): number[] {
+  const all = [pid]
+  for (const parent of all) {
+    let tasks: string[]
+    try {
+      tasks = readdirSync(`/proc/${parent}/task`)
+    } catch {
+      continue
+    }
+    for (const task of tasks) {
+      const children = readIfThere(`/proc/${parent}/task/${task}/children`) ?? ''
+      for (const child of children.split(' ')) if (child !== '') all.push(Number(child))
+    }
+  }
+  return all
+}
+
+function readIfThere(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return null
+  }
+}

@@ -1,0 +1,46 @@
+import { KiB, formatSize } from '../src/base/size.ts'
+
+/** What a client does over and over. */
+export type Pattern = 'randread' | 'randwrite' | 'read' | 'write' | 'randrw'
+
+export const patterns: readonly Pattern[] = ['randread', 'randwrite', 'read', 'write', 'randrw']
+
+/** Reads of a hundred operations of the mixed pattern. */
+export const mixedReads = 70
+
+export interface Work {
+  readonly pattern: Pattern
+  /** Bytes of each operation. */
+  readonly blockSize: number
+  /** Operations in flight, over all connections. */
+  readonly depth: number
+}
+
+/** `randread 4K ×32`: the key of a row, too. */
+export function nameOf(work: Work): string {
+  return `${work.pattern} ${formatSize(work.blockSize)} ×${work.depth}`
+}
+
+/** Every pattern, block size and depth of the full matrix. */
+export function allWork(): Work[] {
+  const works: Work[] = []
+  for (const pattern of patterns)
+    for (const blockSize of [4 * KiB, 16 * KiB, 128 * KiB, 1024 * KiB])
+      for (const depth of [1, 32]) works.push({ pattern, blockSize, depth })
+  return works
+}
+
+/** What one round of one work against one server gave. */
+export interface Round {
+  readonly operations: number
+  readonly bytes: number
+  readonly seconds: number
+  /** Latency in nanoseconds; null where the client did not tell. */
+  readonly p50: number | null
+  readonly p99: number | null
+  readonly p999: number | null
+  /** Processor time of the server under test alone, in nanoseconds. */
+  readonly cpu: number
+  /** Peak memory of the server so far. */
+  readonly peakBytes: number
+}
