@@ -102,7 +102,7 @@ export const nbdServer: Server = {
   },
 }
 
-/** The limit of Node's sockets; its costs are also what results of different days are held against. */
+/** The limit of Node's sockets; what results of different days are held against. */
 export const pump: Server = {
   name: 'pump',
   program: null,
