@@ -25,6 +25,19 @@ declare const WebAssembly: {
   Memory: new (size: { initial: number; maximum: number }) => { readonly buffer: ArrayBuffer }
 }
 
+/** The memory of all arenas. */
+const arenaMemory = new WeakSet<ArrayBufferLike>()
+
+/** Whether the bytes start, and end, at a multiple of `alignment`, up to `pageBytes`, in memory. */
+export function isAligned(bytes: Buffer, alignment: number): boolean {
+  // Where memory from elsewhere starts nobody can tell.
+  return (
+    bytes.byteOffset % alignment === 0 &&
+    bytes.length % alignment === 0 &&
+    arenaMemory.has(bytes.buffer)
+  )
+}
+
 /** A page-aligned piece of an arena with one owner or several. Its bytes start out arbitrary. */
 export class Block implements Lease {
   readonly bytes: Buffer
@@ -115,6 +128,7 @@ class Arena {
     const pages = arenaBytes / pageBytes
     const wasmPages = arenaBytes / (64 * KiB)
     this.memory = new WebAssembly.Memory({ initial: wasmPages, maximum: wasmPages }).buffer
+    arenaMemory.add(this.memory)
     this.next = new Int32Array(pages)
     this.previous = new Int32Array(pages)
     this.freeOrder = new Int8Array(pages).fill(-1)
