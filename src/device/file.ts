@@ -1,0 +1,117 @@
+import { assert, systemError, type StorageError } from '../base/errors.ts'
+import type { Clock } from '../base/clock.ts'
+import { blockBytesMax, type Slab } from '../base/slab.ts'
+import type { Driver, DriverHost, Facts } from './device.ts'
+import { openMedium, readText, type FileOptions, type Medium } from './files/medium.ts'
+import { Syncs } from './files/syncs.ts'
+import { Transfers } from './files/transfers.ts'
+import { Operation, type Request } from './request.ts'
+
+export type { FileOptions } from './files/medium.ts'
+
+/** A regular file or a disk. See docs/devices/file.md for what it promises. */
+export class FileDriver implements Driver {
+  readonly type = 'file'
+  readonly children = []
+  private readonly options: FileOptions
+  private readonly slab: Slab
+  private readonly clock: Clock
+  private host: DriverHost | null = null
+  private medium: Medium | null = null
+  private transfers: Transfers | null = null
+  private syncs: Syncs | null = null
+  private broken = false
+
+  constructor(options: FileOptions, slab: Slab, clock: Clock) {
+    this.options = options
+    this.slab = slab
+    this.clock = clock
+  }
+
+  async open(host: DriverHost): Promise<void> {
+    this.host = host
+    const medium = await openMedium(this.options, this.slab, host.path)
+    this.medium = medium
+    const { fd } = medium.handle
+    const file = {
+      fd,
+      syncedFd: medium.synced?.fd ?? fd,
+      alignment: medium.blockSize,
+      device: host.path,
+    }
+    const cached = this.options.direct !== true
+    this.transfers = new Transfers(file, this.slab, this.clock, cached, this.worsen)
+    this.syncs = new Syncs(fd, medium.regular ? medium.size : 0, host.path, this.worsen)
+    host.online(this.facts(medium))
+  }
+
+  async close(): Promise<void> {
+    const { medium } = this
+    this.medium = null
+    await medium?.synced?.close()
+    await medium?.handle.close()
+  }
+
+  submit(request: Request): void {
+    switch (request.operation) {
+      case Operation.read:
+      case Operation.write:
+        this.transfers!.submit(request)
+        break
+      case Operation.flush:
+        this.syncs!.submit(request)
+        break
+      case Operation.trim:
+      case Operation.writeZeroes:
+      case Operation.status:
+        assert(false, 'a file does not do this by itself')
+    }
+  }
+
+  describe(): Record<string, unknown> {
+    const { path, direct = false } = this.options
+    return { path, direct, ...this.transfers?.counts }
+  }
+
+  /** For a file its times and size, for a disk the kernel's count of what was written to it. */
+  async stamp(): Promise<string> {
+    const { handle, regular, sysfs, bootId } = this.medium!
+    try {
+      const { mtimeNs, ctimeNs, size } = await handle.stat({ bigint: true })
+      if (regular) return `${mtimeNs}:${ctimeNs}:${size}`
+    } catch (cause) {
+      throw systemError(cause, 'examining the file', this.host!.path)
+    }
+    // Fields of the kernel's Documentation/block/stat.rst: 5 and 7 are writes and their sectors.
+    const counts = (await readText(`${sysfs}/stat`)).split(/\s+/)
+    return `${bootId}:${counts[4]}:${counts[6]}`
+  }
+
+  private facts(medium: Medium): Facts {
+    const readOnly = medium.synced === null
+    return {
+      size: medium.size,
+      blockSize: medium.blockSize,
+      preferredBlockSize: medium.preferredBlockSize,
+      payloadMax: blockBytesMax,
+      readOnly,
+      flush: 'native',
+      fua: 'native',
+      // Node cannot punch holes nor ask where they are.
+      trim: 'none',
+      writeZeroes: 'emulated',
+      fastZero: false,
+      status: 'emulated',
+      rotational: medium.rotational,
+      identity: medium.identity,
+      bootId: medium.bootId,
+    }
+  }
+
+  private readonly worsen = (word: 'degraded' | 'failed', error: StorageError): void => {
+    if (this.broken) return
+    this.broken = word === 'failed'
+    if (this.broken) this.host!.offline('failed', error.message)
+    else this.host!.online(this.facts(this.medium!), 'degraded', error.message)
+  }
+}

@@ -1,0 +1,64 @@
+import { KiB } from '../../base/size.ts'
+
+/** Reads up to this length are tried at once; for longer ones a thread costs little. */
+export const eagerBytesMax = 64 * KiB
+
+/** A read from the page cache takes less than this, and than a byte per nanosecond. */
+const quickMs = 0.05
+const quickMsPerByte = 1e-6
+/** After a read that had to wait for the disk, this many times its time without another try. */
+const pauseFactor = 32
+const pauseMsMin = 1
+const pauseMsMax = 60_000
+/** Quick reads in a row after which earlier waits are forgotten. */
+const forgetAfter = 64
+/** Slow reads, within `forgetAfter`, that count as waits although the disk seems not to be read. */
+const suspiciousMax = 2
+
+/**
+ * Decides when to read a file on the event loop's own thread. From the page cache that takes a
+ * microsecond, a thread's hand-over takes tens; from a disk it stalls everybody. Nothing tells
+ * beforehand, so reads are timed: after one that waited, none is tried for a pause that grows with
+ * the time it took and with every further wait. All stalls together stay below 1/32 of the time.
+ *
+ * A slow read while the process' count of blocks read from disks did not move was most likely
+ * interrupted by another process: only several of them count.
+ */
+export class Eager {
+  private readonly blocksRead: () => number
+  private notBefore = 0
+  private factor = pauseFactor
+  private quickInRow = 0
+  private suspicious = 0
+  private lastBlocksRead: number
+
+  /** `blocksRead` counts what this process had to read from disks: see getrusage(2). */
+  constructor(blocksRead: () => number) {
+    this.blocksRead = blocksRead
+    this.lastBlocksRead = blocksRead()
+  }
+
+  mayTry(now: number, length: number): boolean {
+    return length <= eagerBytesMax && now >= this.notBefore
+  }
+
+  /** A read of `length` bytes was tried from `began` to `now`, in milliseconds. */
+  tried(began: number, now: number, length: number): void {
+    const took = now - began
+    if (took > quickMs + length * quickMsPerByte) this.wasSlow(now, took)
+    else if (++this.quickInRow === forgetAfter) {
+      this.factor = pauseFactor
+      this.suspicious = 0
+    }
+  }
+
+  private wasSlow(now: number, took: number): void {
+    this.quickInRow = 0
+    const blocks = this.blocksRead()
+    const waited = blocks !== this.lastBlocksRead
+    this.lastBlocksRead = blocks
+    if (!waited && ++this.suspicious < suspiciousMax) return
+    this.notBefore = now + Math.min(pauseMsMax, Math.max(pauseMsMin, took * this.factor))
+    this.factor *= 2
+  }
+}

@@ -1,0 +1,225 @@
+import { createHash } from 'node:crypto'
+import { constants } from 'node:fs'
+import fs, { type FileHandle } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { StorageError, systemError } from '../../base/errors.ts'
+import { describeSize } from '../../base/size.ts'
+import type { Slab } from '../../base/slab.ts'
+import { lockForWriting } from './lock.ts'
+
+export interface FileOptions {
+  readonly path: string
+  /** Bytes; what the file has to have, or what it is created with. Absent: what it has. */
+  readonly size?: number
+  /** Creates the file, sparse, if it is not there. Needs `size`. */
+  readonly create?: boolean
+  /** Enlarges a file that is smaller than `size`. */
+  readonly grow?: boolean
+  /** Bypasses the page cache. */
+  readonly direct?: boolean
+  readonly readOnly?: boolean
+}
+
+/** An open file or disk and what is known of it. */
+export interface Medium {
+  readonly handle: FileHandle
+  /** The same, but writes are on stable storage when they return; null when opened read-only. */
+  readonly synced: FileHandle | null
+  readonly regular: boolean
+  /** Bytes. */
+  readonly size: number
+  /** What offsets, lengths and buffers are multiples of: 1 unless `direct`. */
+  readonly blockSize: number
+  readonly preferredBlockSize: number
+  readonly rotational: boolean
+  readonly identity: string
+  readonly bootId: string
+  /** Where sysfs tells of a disk, or of the disk below a file: `/sys/dev/block/8:1`. */
+  readonly sysfs: string
+}
+
+/** Opens, creates, grows and locks as the options say; throws a StorageError. */
+export async function openMedium(
+  options: FileOptions,
+  slab: Slab,
+  device: string,
+): Promise<Medium> {
+  const handles: FileHandle[] = []
+  try {
+    const handle = await openOrCreate(options, device)
+    handles.push(handle)
+    if (options.readOnly !== true) await lockForWriting(handle.fd, options.path, device)
+    const medium = await examine(handle, options, slab, device)
+    if (options.readOnly === true) return medium
+    // By its number: the path may mean another file by now.
+    const flags = constants.O_WRONLY | constants.O_DSYNC | directFlag(options)
+    const synced = await fs.open(`/proc/self/fd/${handle.fd}`, flags)
+    return { ...medium, synced }
+  } catch (cause) {
+    for (const handle of handles) await handle.close()
+    throw systemError(cause, `opening ${options.path}`, device)
+  }
+}
+
+function directFlag(options: FileOptions): number {
+  return options.direct === true ? constants.O_DIRECT : 0
+}
+
+async function openOrCreate(options: FileOptions, device: string): Promise<FileHandle> {
+  const access = options.readOnly === true ? constants.O_RDONLY : constants.O_RDWR
+  const flags = access | directFlag(options)
+  try {
+    return await fs.open(options.path, flags)
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    if (code === 'EINVAL' && options.direct === true)
+      throw config(`${options.path}: its file system has no direct access`, device, cause)
+    if (code !== 'ENOENT') throw cause
+    if (options.create !== true || options.size === undefined || options.readOnly === true)
+      throw config(`${options.path} is not there; "create" and "size" make it`, device, cause)
+  }
+  const handle = await fs.open(options.path, flags | constants.O_CREAT | constants.O_EXCL, 0o600)
+  try {
+    await handle.truncate(options.size)
+    await handle.sync()
+    await syncFolder(dirname(options.path))
+    return handle
+  } catch (cause) {
+    await handle.close()
+    await fs.unlink(options.path)
+    throw cause
+  }
+}
+
+/** Makes a new name durable. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await fs.open(path, constants.O_RDONLY)
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}
+
+async function examine(
+  handle: FileHandle,
+  options: FileOptions,
+  slab: Slab,
+  device: string,
+): Promise<Medium> {
+  const { path, direct } = options
+  const stat = await handle.stat({ bigint: true })
+  const regular = stat.isFile()
+  if (!regular && !stat.isBlockDevice())
+    throw config(`${path} is neither a regular file nor a block device`, device)
+  const number = regular ? stat.dev : stat.rdev
+  const sysfs = `/sys/dev/block/${majorOf(number)}:${minorOf(number)}`
+  const found = regular ? Number(stat.size) : 512 * (await readNumber(`${sysfs}/size`, 0))
+  const size = await agreeOnSize(handle, options, found, regular, device)
+  const blockSize = direct === true ? await directBlockSize(handle, sysfs, slab) : 1
+  if (blockSize === 0) throw config(`${path}: its file system has no direct access`, device)
+  if (size % blockSize !== 0)
+    throw config(`${path}: ${size} bytes are no multiple of its blocks of ${blockSize}`, device)
+  const preferred = Number(stat.blksize)
+  const sane = preferred >= 4096 && preferred <= 65_536 && Number.isInteger(Math.log2(preferred))
+  return {
+    handle,
+    synced: null,
+    regular,
+    size,
+    blockSize,
+    preferredBlockSize: Math.max(blockSize, sane ? preferred : 4096),
+    rotational: (await queueNumber(sysfs, 'rotational', 0)) === 1,
+    identity: await identify(regular ? `${stat.ino}:${stat.birthtimeNs}` : `disk:${number}`, sysfs),
+    bootId: digest(await readText('/proc/sys/kernel/random/boot_id')),
+    sysfs,
+  }
+}
+
+/** The size to serve; grows the file if that was asked for. A smaller size never cuts a file. */
+async function agreeOnSize(
+  handle: FileHandle,
+  options: FileOptions,
+  found: number,
+  regular: boolean,
+  device: string,
+): Promise<number> {
+  const { path, size = found } = options
+  if (found < size && regular && options.grow === true) {
+    await handle.truncate(size)
+    await handle.sync()
+  } else if (found !== size) {
+    const hint = found < size && regular ? '; "grow" enlarges it' : ''
+    const sizes = `${describeSize(found)} (${found} bytes), not ${describeSize(size)} (${size})`
+    throw config(`${path} has ${sizes}${hint}`, device)
+  }
+  if (size === 0) throw config(`${path} is empty`, device)
+  return size
+}
+
+/** What direct access asks of offsets, lengths and addresses, found by trying; 0: nothing works. */
+async function directBlockSize(handle: FileHandle, sysfs: string, slab: Slab): Promise<number> {
+  const least = await queueNumber(sysfs, 'logical_block_size', 512)
+  const block = slab.take(4096)
+  try {
+    for (let size = least; size <= 4096; size *= 2) {
+      const read = await handle.read(block.bytes, 0, size, 0).catch(() => null)
+      if (read !== null) return size
+    }
+    return 0
+  } finally {
+    block.release()
+  }
+}
+
+/**
+ * A file is known by its inode and birth, on this machine: device numbers change with a restart. A
+ * disk is known by the name its maker or its driver gave it, if it has one.
+ */
+async function identify(own: string, sysfs: string): Promise<string> {
+  const machine = await readText('/etc/machine-id')
+  if (!own.startsWith('disk:')) return digest(`${machine}:${own}`)
+  const partition = await readText(`${sysfs}/partition`)
+  const disk = partition === '' ? sysfs : `${sysfs}/..`
+  for (const name of ['wwid', 'device/wwid', 'dm/uuid', 'serial', 'device/serial']) {
+    const found = await readText(`${disk}/${name}`)
+    if (found !== '') return digest(`${found}:${partition}`)
+  }
+  return digest(`${machine}:${own}`)
+}
+
+export function digest(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 32)
+}
+
+/** A partition's queue is that of its disk. */
+async function queueNumber(sysfs: string, name: string, otherwise: number): Promise<number> {
+  const own = await readNumber(`${sysfs}/queue/${name}`, -1)
+  return own === -1 ? readNumber(`${sysfs}/../queue/${name}`, otherwise) : own
+}
+
+async function readNumber(path: string, otherwise: number): Promise<number> {
+  const text = await readText(path)
+  return /^\d+$/.test(text) ? Number(text) : otherwise
+}
+
+/** The file's text without white space at its ends; '' if it cannot be read. */
+export async function readText(path: string): Promise<string> {
+  return fs.readFile(path, 'utf8').then(
+    (text) => text.trim(),
+    () => '',
+  )
+}
+
+/** The halves of a device number of Linux: see makedev(3). */
+function majorOf(number: bigint): bigint {
+  return ((number >> 8n) & 0xfffn) | ((number >> 32n) & 0xfffff000n)
+}
+
+function minorOf(number: bigint): bigint {
+  return (number & 0xffn) | ((number >> 12n) & 0xffffff00n)
+}
+
+function config(message: string, device: string, cause?: unknown): StorageError {
+  return new StorageError('CONFIG', message, device, cause)
+}

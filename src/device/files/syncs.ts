@@ -1,0 +1,80 @@
+import fs from 'node:fs'
+import { StorageError, systemError } from '../../base/errors.ts'
+import type { Request } from '../request.ts'
+
+/**
+ * Flushes a file. Flushes that arrive while one is under way wait for the next, which answers them
+ * all: the one under way may have started before what they have to cover was written.
+ *
+ * A failed fdatasync is never tried again: the kernel has dropped the data and would report
+ * success. Every later flush fails with the same error until the file is opened anew.
+ */
+export class Syncs {
+  private readonly fd: number
+  private readonly sizeLeast: number
+  private readonly device: string
+  private running: Request[] = []
+  private waiting: Request[] = []
+  /** Why nothing can be flushed any more. */
+  lost: StorageError | null = null
+  private readonly worsen: Worsen
+
+  /** `sizeLeast` in bytes: a file found shorter has lost data too. */
+  constructor(fd: number, sizeLeast: number, device: string, worsen: Worsen) {
+    this.fd = fd
+    this.sizeLeast = sizeLeast
+    this.device = device
+    this.worsen = worsen
+  }
+
+  submit(request: Request): void {
+    this.waiting.push(request)
+    this.start()
+  }
+
+  private start(): void {
+    if (this.running.length > 0 || this.waiting.length === 0) return
+    const { running } = this
+    this.running = this.waiting
+    this.waiting = running
+    if (this.lost === null) fs.fstat(this.fd, this.examined)
+    else this.finish()
+  }
+
+  private readonly examined = (cause: NodeJS.ErrnoException | null, stats: fs.Stats): void => {
+    if (cause !== null) this.done(cause)
+    else if (stats.size < this.sizeLeast) {
+      this.lost = cutShort(stats.size, this.device)
+      this.worsen('failed', this.lost)
+      this.finish()
+    } else fs.fdatasync(this.fd, this.done)
+  }
+
+  private readonly done = (cause: Error | null): void => {
+    if (cause !== null) {
+      this.lost = systemError(cause, 'flushing, so written data is lost', this.device)
+      this.worsen('degraded', this.lost)
+    }
+    this.finish()
+  }
+
+  private finish(): void {
+    const { running } = this
+    this.running = []
+    for (const request of running)
+      if (this.lost === null) request.complete()
+      else request.fail(this.lost)
+    this.start()
+  }
+}
+
+/**
+ * Told of damage that lasts. A file that was cut short has failed: what it lost would read as
+ * zeroes once it is written beyond.
+ */
+export type Worsen = (word: 'degraded' | 'failed', error: StorageError) => void
+
+/** The error of a file that somebody cut short underneath. */
+export function cutShort(size: number, device: string): StorageError {
+  return new StorageError('IO', `the file was cut short: it ends at byte ${size}`, device)
+}
