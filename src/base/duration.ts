@@ -1,0 +1,22 @@
+const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
+
+/**
+ * Milliseconds of `500ms`, `1.5s`, `5m`, `1h` or an integer of milliseconds; null when it is none
+ * of these or no whole number of milliseconds.
+ */
+export function parseDuration(text: string | number): number | null {
+  const found = /^(\d+)(\.\d+)?(ms|s|m|h)$/.exec(typeof text === 'number' ? `${text}ms` : text)
+  if (found === null) return null
+  const milliseconds = Number(`${found[1]}${found[2] ?? ''}`) * units[found[3]!]!
+  return Number.isSafeInteger(milliseconds) ? milliseconds : null
+}
+
+/** A form for people, in the two largest units: `5m 41s`, `2h 3m`, `12s` below a minute. */
+export function describeDuration(milliseconds: number): string {
+  const seconds = Math.round(milliseconds / 1000)
+  if (seconds < 60) return `${seconds}s`
+  const minutes = Math.floor(seconds / 60)
+  if (minutes < 60) return `${minutes}m ${seconds % 60}s`
+  const hours = Math.floor(minutes / 60)
+  return hours < 24 ? `${hours}h ${minutes % 60}m` : `${Math.floor(hours / 24)}d ${hours % 24}h`
+}

@@ -1,0 +1,98 @@
+import type { Clock } from '../base/clock.ts'
+import { assert } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type { Random } from '../base/random.ts'
+import { parseSize } from '../base/size.ts'
+import type { Slab } from '../base/slab.ts'
+import { Device, type Driver } from '../device/device.ts'
+import { LinearDriver } from '../device/linear.ts'
+import { MemoryDriver } from '../device/memory.ts'
+import type { Network } from '../net/network.ts'
+import type * as config from './config.types.ts'
+
+/** The world, as devices are given it. */
+export interface World {
+  readonly clock: Clock
+  readonly random: Random
+  readonly network: Network
+  readonly slab: Slab
+  readonly log: Log
+}
+
+/**
+ * The devices of a configuration that was checked. A device has one parent at most; those without
+ * are the roots, and opening and closing them opens and closes all.
+ */
+export class Tree {
+  readonly roots: readonly Device[]
+  private readonly world: World
+  private readonly named: Readonly<Record<string, config.Device>>
+  private readonly built = new Map<string, Device>()
+  private readonly byPath = new Map<string, Device>()
+  private readonly claimed = new Set<Device>()
+  private readonly labels = new Map<Device, string>()
+
+  constructor(devices: Readonly<Record<string, config.Device>>, world: World) {
+    this.world = world
+    this.named = devices
+    for (const name of Object.keys(devices)) this.byName(name)
+    this.roots = [...this.built.values()].filter((device) => !this.claimed.has(device))
+  }
+
+  /** By its name, or by its path when it is written in place. */
+  find(path: string): Device | undefined {
+    return this.byPath.get(path)
+  }
+
+  /** Whether the device is part of another one. */
+  isClaimed(device: Device): boolean {
+    return this.claimed.has(device)
+  }
+
+  /** What its parent calls the device, or its own name. */
+  labelOf(device: Device): string {
+    return this.labels.get(device) ?? device.path
+  }
+
+  private byName(name: string): Device {
+    const existing = this.built.get(name)
+    if (existing !== undefined) return existing
+    const device = this.build(name, this.named[name]!)
+    this.built.set(name, device)
+    return device
+  }
+
+  private build(path: string, description: config.Device): Device {
+    const device = new Device(path, this.driver(path, description), this.world.clock)
+    this.byPath.set(path, device)
+    return device
+  }
+
+  private driver(path: string, device: config.Device): Driver {
+    const { random } = this.world
+    switch (device.type) {
+      case 'memory':
+        return new MemoryDriver(bytes(device.size), random)
+      case 'linear':
+        return new LinearDriver(device.parts.map((part, at) => this.child(path, String(at), part)))
+      case 'file':
+        throw new Error('not available yet')
+    }
+  }
+
+  private child(parent: string, label: string, child: config.Child): Device {
+    const device =
+      typeof child === 'string' ? this.byName(child) : this.build(`${parent}/${label}`, child)
+    assert(!this.claimed.has(device), `${device.path} has one parent`)
+    this.claimed.add(device)
+    this.labels.set(device, label)
+    return device
+  }
+}
+
+/** Bytes of a size that was checked. */
+export function bytes(size: string | number): number {
+  const parsed = parseSize(size)
+  assert(parsed !== null, `${size} is a size`)
+  return parsed
+}

@@ -1,0 +1,115 @@
+import { readFileSync } from 'node:fs'
+import { basename, dirname, resolve } from 'node:path'
+import { StorageError, systemError } from '../base/errors.ts'
+import { formatUri, parseUri } from '../net/address.ts'
+import type { Config } from './config.types.ts'
+import { checkAgainstSchema } from './schema.ts'
+import { checkMeaning } from './semantics.ts'
+import { parseSource, type Problem, type Source } from './source.ts'
+import { childrenOf, entries, isObject, type Loose } from './tree.ts'
+
+/** Everything that is wrong with a configuration, at once. */
+export class ConfigError extends StorageError {
+  readonly problems: readonly Problem[]
+  /** One line for each problem: `what (where)`. */
+  readonly lines: readonly string[]
+
+  constructor(file: string, problems: readonly Problem[], source: Source | null) {
+    const lines = problems.map(({ what, pointer }) => `${what} (${where(file, pointer, source)})`)
+    super('CONFIG', lines.join('\n'))
+    this.problems = problems
+    this.lines = lines
+  }
+}
+
+/** A configuration that can be carried out. */
+export interface Checked {
+  /** With defaults filled in and every path absolute. */
+  readonly config: Config
+  /** As it was written, with defaults filled in. */
+  readonly shown: unknown
+}
+
+/** Reads and checks a file. Throws a ConfigError; opens and creates nothing. */
+export function loadConfig(file: string): Checked {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    const { message } = systemError(error, 'cannot be read')
+    throw new ConfigError(file, [{ what: message, pointer: '' }], null)
+  }
+  let source: Source
+  try {
+    source = parseSource(text)
+  } catch (error) {
+    throw new ConfigError(file, [{ what: (error as Error).message, pointer: '' }], null)
+  }
+  return checkConfig(source.value, dirname(resolve(file)), file, source)
+}
+
+/**
+ * Checks a configuration, and fills in the defaults in place. Relative paths are relative to
+ * `directory`. Throws a ConfigError with every problem.
+ */
+export function checkConfig(
+  value: unknown,
+  directory: string,
+  file = 'configuration',
+  source: Source | null = null,
+): Checked {
+  const problems = [...(source?.duplicates ?? []), ...checkAgainstSchema(value)]
+  const resolved: unknown = structuredClone(value)
+  if (isObject(resolved)) {
+    resolvePaths(resolved, directory)
+    problems.push(...checkMeaning(resolved))
+  }
+  if (problems.length > 0) throw new ConfigError(file, problems, source)
+  return { config: resolved as Config, shown: value }
+}
+
+/** Makes every path absolute, in place. */
+function resolvePaths(config: Loose, directory: string): void {
+  for (const { value, pointer } of entries(config['devices'], '/devices'))
+    resolveDevice(value, pointer, directory)
+  const { listeners, management, state } = config
+  for (const listener of Array.isArray(listeners) ? [...listeners, management] : [management])
+    replace(listener, 'address', (address) =>
+      address.startsWith('unix:') && address !== 'unix:'
+        ? `unix:${resolve(directory, address.slice('unix:'.length))}`
+        : address,
+    )
+  replace(state, 'directory', (path) => resolve(directory, path))
+}
+
+function resolveDevice(device: unknown, pointer: string, directory: string): void {
+  if (!isObject(device)) return
+  if (device['type'] === 'file') replace(device, 'path', (path) => resolve(directory, path))
+  replace(device, 'uri', (text) => {
+    const uri = parseUri(text)
+    if (typeof uri === 'string' || uri.address.kind !== 'unix') return text
+    return formatUri({
+      ...uri,
+      address: { kind: 'unix', path: resolve(directory, uri.address.path) },
+    })
+  })
+  for (const child of childrenOf(device, pointer))
+    resolveDevice(child.value, child.pointer, directory)
+}
+
+/** Replaces a property, if it is there and a text. */
+function replace(object: unknown, key: string, by: (text: string) => string): void {
+  if (!isObject(object)) return
+  const value = object[key]
+  if (typeof value === 'string') (object as Record<string, unknown>)[key] = by(value)
+}
+
+/** `/devices/disk/size, line 7 of config.json`. */
+function where(file: string, pointer: string, source: Source | null): string {
+  const name = basename(file)
+  if (pointer === '') return name
+  let near = pointer
+  while (near !== '' && source?.lines.has(near) === false) near = near.replace(/\/[^/]*$/, '')
+  const line = source?.lines.get(near)
+  return line === undefined ? `${pointer} in ${name}` : `${pointer}, line ${line} of ${name}`
+}

@@ -1,0 +1,76 @@
+import { accessSync, constants, realpathSync, statSync, type Stats } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { describeSize, parseSize } from '../base/size.ts'
+import type { Node } from './semantics.ts'
+import { step, type Problem } from './source.ts'
+
+/** Looks at the files of a configuration, without opening any: there, usable, each used once. */
+export function checkFiles(nodes: readonly Node[], problems: Problem[]): void {
+  const seen = new Map<string, { path: string; readOnly: boolean }>()
+  for (const { device, pointer, path } of nodes) {
+    if (device['type'] !== 'file' || typeof device['path'] !== 'string') continue
+    const file = device['path']
+    const place = step(pointer, 'path')
+    const readOnly = device['readOnly'] === true
+    const stats = statSync(file, { throwIfNoEntry: false })
+    if (stats === undefined) checkAbsent(file, device, place, problems)
+    else checkPresent(file, stats, device, place, problems)
+    const key = identity(file, stats)
+    const other = seen.get(key)
+    if (other !== undefined && !(readOnly && other.readOnly))
+      problems.push({ what: `${file} is already the device ${other.path}`, pointer: place })
+    else seen.set(key, { path, readOnly })
+  }
+}
+
+function checkAbsent(
+  file: string,
+  device: Node['device'],
+  pointer: string,
+  problems: Problem[],
+): void {
+  if (device['create'] !== true)
+    problems.push({ what: `${file} is not there; "create": true would make it`, pointer })
+  else if (device['size'] === undefined)
+    problems.push({ what: `${file} is not there, and to make it a "size" is needed`, pointer })
+}
+
+function checkPresent(
+  file: string,
+  stats: Stats,
+  device: Node['device'],
+  pointer: string,
+  problems: Problem[],
+): void {
+  if (!stats.isFile() && !stats.isBlockDevice()) {
+    const what = stats.isDirectory() ? 'a directory' : 'neither a file nor a block device'
+    problems.push({ what: `${file} is ${what}`, pointer })
+    return
+  }
+  const mode = device['readOnly'] === true ? constants.R_OK : constants.R_OK | constants.W_OK
+  try {
+    accessSync(file, mode)
+  } catch {
+    const doing = device['readOnly'] === true ? 'read' : 'write'
+    problems.push({ what: `${file} cannot be opened: no permission to ${doing}`, pointer })
+  }
+  const { size } = device
+  if (!stats.isFile() || (typeof size !== 'string' && typeof size !== 'number')) return
+  const bytes = parseSize(size)
+  if (bytes !== null && bytes > stats.size)
+    problems.push({
+      what: `${file} has only ${describeSize(stats.size)} (${stats.size} bytes)`,
+      pointer: pointer.replace(/path$/, 'size'),
+    })
+}
+
+/** The same for two ways to one file: links are followed, and devices are known by number. */
+function identity(file: string, stats: Stats | undefined): string {
+  if (stats?.isBlockDevice() === true) return `block ${stats.rdev}`
+  if (stats !== undefined) return `inode ${stats.dev}:${stats.ino}`
+  try {
+    return join(realpathSync(dirname(file)), basename(file))
+  } catch {
+    return file
+  }
+}

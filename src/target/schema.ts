@@ -1,0 +1,73 @@
+import { readFileSync } from 'node:fs'
+import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js'
+import { step, type Problem } from './source.ts'
+import { suggestion } from './suggest.ts'
+
+/** A schema of the project, by its file's name. */
+export function readSchema(name: string): object {
+  // Compiled, this file is three levels below the top of the project.
+  const place = new URL(`../../../schemas/${name}`, import.meta.url)
+  return JSON.parse(readFileSync(place, 'utf8')) as object
+}
+
+let compiled: ValidateFunction | null = null
+
+/** Fills in defaults, in place, and says everything that the schema has against the value. */
+export function checkAgainstSchema(value: unknown): readonly Problem[] {
+  compiled ??= new Ajv2020({
+    allErrors: true,
+    strict: true,
+    allowUnionTypes: true,
+    // One branch is checked instead of all: the errors of the others would only confuse.
+    discriminator: true,
+    useDefaults: true,
+    verbose: true,
+  }).compile(readSchema('config.schema.json'))
+  if (compiled(value)) return []
+  return (compiled.errors ?? []).filter((error) => !echoes.has(error.keyword)).map(explain)
+}
+
+/** Keywords whose errors only repeat what another error says. */
+const echoes = new Set(['if', 'discriminator', 'propertyNames'])
+
+function explain(error: ErrorObject): Problem {
+  const parameters = error.params as Record<string, unknown>
+  const schema = error.parentSchema as { description?: string; properties?: object }
+  const found = shown(error.data)
+  const pointer = error.instancePath
+  switch (error.keyword) {
+    case 'additionalProperties': {
+      const name = String(parameters['additionalProperty'])
+      const known = Object.keys(schema.properties ?? {})
+      const what = `unknown property "${name}"${suggestion(name, known)}`
+      return { what: `${what}; allowed: ${known.join(', ')}`, pointer: step(pointer, name) }
+    }
+    case 'required':
+      return { what: `"${String(parameters['missingProperty'])}" is missing`, pointer }
+    case 'enum': {
+      const allowed = (parameters['allowedValues'] as unknown[]).map(String)
+      const meant = typeof error.data === 'string' ? suggestion(error.data, allowed) : ''
+      return { what: `found ${found}${meant}; allowed: ${allowed.join(', ')}`, pointer }
+    }
+    case 'type': {
+      const allowed = [parameters['type']].flat().join(' or ')
+      return { what: `found ${found}, allowed: ${allowed}`, pointer }
+    }
+    case 'pattern':
+      if (error.propertyName !== undefined)
+        return {
+          what: `"${error.propertyName}" cannot be used. ${schema.description ?? ''}`,
+          pointer: step(pointer, error.propertyName),
+        }
+      return { what: `found ${found}. ${schema.description ?? ''}`, pointer }
+    default:
+      return { what: `found ${found}, ${error.message ?? 'not allowed'}`, pointer }
+  }
+}
+
+/** A value as the file has it, cut short. */
+function shown(value: unknown): string {
+  const text = JSON.stringify(value) as string | undefined
+  if (text === undefined) return 'nothing'
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text
+}

@@ -1,0 +1,162 @@
+import { checkAddresses, checkLimits, checkUri } from './values.ts'
+import { checkFiles } from './files.ts'
+import { parseSize } from '../base/size.ts'
+import { parseDuration } from '../base/duration.ts'
+import { step, type Problem } from './source.ts'
+import { nearest, suggestion } from './suggest.ts'
+import { childrenOf, entries, isObject, type Loose, type Place } from './tree.ts'
+
+/** A device of the configuration, where it stands, and its path in the tree. */
+export interface Node {
+  readonly device: Loose
+  readonly pointer: string
+  readonly path: string
+}
+
+/**
+ * What no schema can say: names that lead somewhere, devices that belong to one parent, files that
+ * are there. `config` may be wrong in ways the schema has already reported; what cannot be
+ * understood is passed over. Paths have been made absolute.
+ */
+export function checkMeaning(config: Loose): readonly Problem[] {
+  const problems: Problem[] = []
+  const tree = new Tree(config, problems)
+  tree.checkCycles()
+  tree.checkExports(config['exports'])
+  checkFiles(tree.nodes, problems)
+  checkUris(tree.nodes, problems)
+  checkAddresses(config, problems)
+  checkQuantities(config, '', problems)
+  checkLimits(config['limits'], problems)
+  return problems
+}
+
+class Tree {
+  readonly nodes: Node[] = []
+  private readonly problems: Problem[]
+  private readonly named: ReadonlyMap<string, Place>
+  /** Where each named device is used as a child. */
+  private readonly claims = new Map<string, string[]>()
+  private readonly paths = new Set<string>()
+
+  constructor(config: Loose, problems: Problem[]) {
+    this.problems = problems
+    this.named = new Map(entries(config['devices'], '/devices').map((each) => [each.label, each]))
+    for (const { value, label, pointer } of this.named.values()) this.visit(value, pointer, label)
+    for (const [name, places] of this.claims)
+      if (places.length > 1)
+        for (const pointer of places.slice(1))
+          this.problems.push({
+            what: `"${name}" is already part of another device (${places[0]!}): it can be of one`,
+            pointer,
+          })
+  }
+
+  private visit(value: unknown, pointer: string, path: string): void {
+    if (!isObject(value)) return
+    this.nodes.push({ device: value, pointer, path })
+    this.paths.add(path)
+    for (const child of childrenOf(value, pointer))
+      if (typeof child.value === 'string') this.claim(child.value, child.pointer)
+      else this.visit(child.value, child.pointer, `${path}/${child.label}`)
+  }
+
+  private claim(name: string, pointer: string): void {
+    if (this.named.has(name)) this.claims.set(name, [...(this.claims.get(name) ?? []), pointer])
+    else this.problems.push({ what: this.unknown(name), pointer })
+  }
+
+  private unknown(name: string): string {
+    const known = [...this.named.keys()]
+    const list = known.length > 20 ? `${known.length} devices` : known.join(', ')
+    return `no device is named "${name}"${suggestion(name, known)}; there are: ${list}`
+  }
+
+  /** Reports each cycle once, where it is closed. */
+  checkCycles(): void {
+    const done = new Set<string>()
+    const enter = (name: string, trail: readonly string[]): void => {
+      const start = this.named.get(name)
+      if (start === undefined || done.has(name)) return
+      this.follow(start.value, start.pointer, (next, pointer) => {
+        const from = [...trail, name].indexOf(next)
+        if (from === -1) enter(next, [...trail, name])
+        else {
+          const cycle = [...trail.slice(from), name, next].join(' → ')
+          this.problems.push({ what: `a device cannot contain itself: ${cycle}`, pointer })
+        }
+      })
+      done.add(name)
+    }
+    for (const name of this.named.keys()) enter(name, [])
+  }
+
+  /** Visits the names that a device in place uses, at any depth. */
+  private follow(
+    value: unknown,
+    pointer: string,
+    visit: (name: string, pointer: string) => void,
+  ): void {
+    if (!isObject(value)) return
+    for (const child of childrenOf(value, pointer))
+      if (typeof child.value === 'string') visit(child.value, child.pointer)
+      else this.follow(child.value, child.pointer, visit)
+  }
+
+  checkExports(exports: unknown): void {
+    for (const { value, label, pointer } of entries(exports, '/exports')) {
+      if (!isObject(value) || typeof value['device'] !== 'string') continue
+      const name = value['device']
+      const inner = name.includes('/')
+      const place = step(pointer, 'device')
+      if (!this.paths.has(name)) {
+        const meant = inner ? nearest(name, [...this.paths]) : null
+        const what = inner
+          ? `no device is at "${name}"${meant === null ? '' : ` (did you mean "${meant}"?)`}`
+          : this.unknown(name)
+        this.problems.push({ what, pointer: place })
+      } else if ((inner || this.claims.has(name)) && value['readOnly'] !== true) {
+        const what = `"${name}" is part of another device, so "${label}" needs "readOnly": true`
+        this.problems.push({ what, pointer: place })
+      }
+    }
+  }
+}
+
+/** URIs are right and lead to different exports: a leg beside itself mirrors nothing. */
+function checkUris(nodes: readonly Node[], problems: Problem[]): void {
+  const seen = new Map<string, string>()
+  for (const { device, pointer, path } of nodes) {
+    const { type, uri } = device
+    if (typeof uri !== 'string' || (type !== 'remote' && type !== 'nbd')) continue
+    const place = step(pointer, 'uri')
+    const wrong = checkUri(uri, type === 'remote' ? 'dst' : 'nbd')
+    const other = seen.get(uri)
+    if (wrong !== null) problems.push({ what: `found "${uri}": ${wrong}`, pointer: place })
+    else if (other !== undefined)
+      problems.push({ what: `${uri} is already the device ${other}`, pointer: place })
+    else seen.set(uri, path)
+  }
+}
+
+/** Sizes and durations whose form is right but that are no whole number of bytes, or none. */
+function checkQuantities(value: unknown, pointer: string, problems: Problem[]): void {
+  if (Array.isArray(value)) {
+    for (const [at, each] of value.entries()) checkQuantities(each, step(pointer, at), problems)
+    return
+  }
+  for (const each of entries(value, pointer)) {
+    const text = each.value
+    if (typeof text !== 'string' && typeof text !== 'number') {
+      checkQuantities(text, each.pointer, problems)
+      continue
+    }
+    if (each.label === 'size' && (parseSize(text) ?? NaN) === 0)
+      problems.push({ what: 'found 0; a device has a size', pointer: each.pointer })
+    else if (typeof text === 'number') continue
+    else if (/^\d+\.\d+[KMGTP]?$|^\d{8,}[KMGTP]$|^\d{16,}$/.test(text) && parseSize(text) === null)
+      problems.push({ what: `found "${text}", no whole number of bytes`, pointer: each.pointer })
+    else if (/^\d+\.\d+(ms|s|m|h)$/.test(text) && parseDuration(text) === null)
+      problems.push({ what: `found "${text}", no whole milliseconds`, pointer: each.pointer })
+  }
+}

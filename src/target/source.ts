@@ -1,0 +1,119 @@
+import { StorageError } from '../base/errors.ts'
+
+/** Something wrong with a configuration. */
+export interface Problem {
+  /** A sentence: what was found, what is allowed, what was probably meant. */
+  readonly what: string
+  /** JSON pointer of the place (RFC 6901); '' is the whole file. */
+  readonly pointer: string
+}
+
+/** A JSON text with the places of its values. */
+export interface Source {
+  readonly value: unknown
+  /** The line, from 1, where the value (the key, for a property) of a JSON pointer stands. */
+  readonly lines: ReadonlyMap<string, number>
+  /** Properties that appear twice in one object: only the last would count. */
+  readonly duplicates: readonly Problem[]
+}
+
+/** Reads a JSON text. A StorageError with code CONFIG says where it stops being JSON. */
+export function parseSource(text: string): Source {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw new StorageError('CONFIG', `not JSON: ${placed(text, error as Error)}`)
+  }
+  const scanner = new Scanner(text)
+  scanner.value('')
+  return { value, lines: scanner.lines, duplicates: scanner.duplicates }
+}
+
+/** One more step of a JSON pointer. */
+export function step(pointer: string, key: string | number): string {
+  return `${pointer}/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`
+}
+
+/** Replaces the engine's `at position 17` by a line and a column. */
+function placed(text: string, error: Error): string {
+  const found = /^(.*?),?(?: in JSON)? at position (\d+)/s.exec(error.message)
+  if (found === null) return error.message
+  const before = text.slice(0, Number(found[2])).split('\n')
+  return `${found[1]} (line ${before.length}, column ${before.at(-1)!.length + 1})`
+}
+
+/** Walks a text that is known to be JSON. */
+class Scanner {
+  readonly lines = new Map<string, number>()
+  readonly duplicates: Problem[] = []
+  private readonly text: string
+  private at = 0
+  private line = 1
+
+  constructor(text: string) {
+    this.text = text
+  }
+
+  value(pointer: string): void {
+    this.space()
+    if (!this.lines.has(pointer)) this.lines.set(pointer, this.line)
+    const first = this.text[this.at]
+    if (first === '{') this.object(pointer)
+    else if (first === '[') this.array(pointer)
+    else if (first === '"') this.string()
+    else while (/[^\s,\]}]/.test(this.text[this.at] ?? ' ')) this.at++
+  }
+
+  private object(pointer: string): void {
+    const seen = new Set<string>()
+    for (this.open(); this.text[this.at] !== '}'; this.separator()) {
+      const { line } = this
+      const key = this.string()
+      const place = step(pointer, key)
+      if (seen.has(key))
+        this.duplicates.push({
+          what: `"${key}" is given twice, also in line ${this.lines.get(place)!}`,
+          pointer: place,
+        })
+      seen.add(key)
+      this.lines.set(place, line)
+      this.space()
+      this.at++
+      this.value(place)
+    }
+    this.at++
+  }
+
+  private array(pointer: string): void {
+    let index = 0
+    for (this.open(); this.text[this.at] !== ']'; this.separator())
+      this.value(step(pointer, index++))
+    this.at++
+  }
+
+  /** Steps over a bracket, to the first item or the closing bracket. */
+  private open(): void {
+    this.at++
+    this.space()
+  }
+
+  /** Steps over white space and at most one comma. */
+  private separator(): void {
+    this.space()
+    if (this.text[this.at] === ',') this.at++
+    this.space()
+  }
+
+  private string(): string {
+    const start = this.at++
+    while (this.text[this.at] !== '"') this.at += this.text[this.at] === '\\' ? 2 : 1
+    this.at++
+    return JSON.parse(this.text.slice(start, this.at)) as string
+  }
+
+  private space(): void {
+    for (; /\s/.test(this.text[this.at] ?? ''); this.at++)
+      if (this.text[this.at] === '\n') this.line++
+  }
+}
