@@ -126,6 +126,8 @@ export class Device implements Completer, DriverHost {
   readonly driver: Driver
   readonly counters = new Counters()
   state: State
+  /** Told of every request that failed; for a log, which must choose what to say. */
+  onError: ((device: Device, error: StorageError) => void) | null = null
   private known: Facts | null = null
   private readonly clock: Clock
   private readonly watchers = new Set<Watcher>()
@@ -234,6 +236,7 @@ export class Device implements Completer, DriverHost {
     else {
       counters.errors[request.operation]!++
       counters.lastError = request.error
+      this.onError?.(this, request.error)
     }
     counters.inFlight--
     if (counters.inFlight === 0 && this.idle !== null) this.idle()

@@ -2,13 +2,13 @@ import type { Clock } from '../base/clock.ts'
 import { assert } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
-import { parseSize } from '../base/size.ts'
 import type { Slab } from '../base/slab.ts'
 import { Device, type Driver } from '../device/device.ts'
 import { LinearDriver } from '../device/linear.ts'
 import { MemoryDriver } from '../device/memory.ts'
 import type { Network } from '../net/network.ts'
 import type * as config from './config.types.ts'
+import { bytes } from './quantities.ts'
 
 /** The world, as devices are given it. */
 export interface World {
@@ -25,6 +25,8 @@ export interface World {
  */
 export class Tree {
   readonly roots: readonly Device[]
+  /** Paths of files that are made when they are not there. */
+  readonly created: string[] = []
   private readonly world: World
   private readonly named: Readonly<Record<string, config.Device>>
   private readonly built = new Map<string, Device>()
@@ -37,6 +39,11 @@ export class Tree {
     this.named = devices
     for (const name of Object.keys(devices)) this.byName(name)
     this.roots = [...this.built.values()].filter((device) => !this.claimed.has(device))
+  }
+
+  /** All devices, the children of each before it. */
+  get devices(): readonly Device[] {
+    return [...this.byPath.values()]
   }
 
   /** By its name, or by its path when it is written in place. */
@@ -88,11 +95,4 @@ export class Tree {
     this.labels.set(device, label)
     return device
   }
-}
-
-/** Bytes of a size that was checked. */
-export function bytes(size: string | number): number {
-  const parsed = parseSize(size)
-  assert(parsed !== null, `${size} is a size`)
-  return parsed
 }

@@ -73,7 +73,8 @@ function resolvePaths(config: Loose, directory: string): void {
   for (const { value, pointer } of entries(config['devices'], '/devices'))
     resolveDevice(value, pointer, directory)
   const { listeners, management, state } = config
-  for (const listener of Array.isArray(listeners) ? [...listeners, management] : [management])
+  const listening: unknown[] = Array.isArray(listeners) ? listeners : []
+  for (const listener of [...listening, management])
     replace(listener, 'address', (address) =>
       address.startsWith('unix:') && address !== 'unix:'
         ? `unix:${resolve(directory, address.slice('unix:'.length))}`

@@ -80,8 +80,7 @@ export interface File {
    */
   size?: number | string
   /**
-   * Make the file, sparse, when it is not there. Of a relative path the directories are made
-   * too.
+   * Make the file, sparse, and the directories above it, when it is not there.
    */
   create: boolean
   /**

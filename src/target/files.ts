@@ -1,4 +1,4 @@
-import { accessSync, constants, realpathSync, statSync, type Stats } from 'node:fs'
+import { accessSync, constants, existsSync, realpathSync, statSync, type Stats } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { describeSize, parseSize } from '../base/size.ts'
 import type { Node } from './semantics.ts'
@@ -33,6 +33,21 @@ function checkAbsent(
     problems.push({ what: `${file} is not there; "create": true would make it`, pointer })
   else if (device['size'] === undefined)
     problems.push({ what: `${file} is not there, and to make it a "size" is needed`, pointer })
+  else {
+    let above = dirname(file)
+    while (!existsSync(above)) above = dirname(above)
+    if (!permits(above, constants.W_OK))
+      problems.push({ what: `${file} cannot be made: no permission in ${above}`, pointer })
+  }
+}
+
+function permits(path: string, mode: number): boolean {
+  try {
+    accessSync(path, mode)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function checkPresent(
@@ -48,9 +63,7 @@ function checkPresent(
     return
   }
   const mode = device['readOnly'] === true ? constants.R_OK : constants.R_OK | constants.W_OK
-  try {
-    accessSync(file, mode)
-  } catch {
+  if (!permits(file, mode)) {
     const doing = device['readOnly'] === true ? 'read' : 'write'
     problems.push({ what: `${file} cannot be opened: no permission to ${doing}`, pointer })
   }

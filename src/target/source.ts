@@ -67,7 +67,8 @@ class Scanner {
 
   private object(pointer: string): void {
     const seen = new Set<string>()
-    for (this.open(); this.text[this.at] !== '}'; this.separator()) {
+    this.open()
+    while (this.text[this.at] !== '}') {
       const { line } = this
       const key = this.string()
       const place = step(pointer, key)
@@ -81,14 +82,18 @@ class Scanner {
       this.space()
       this.at++
       this.value(place)
+      this.separator()
     }
     this.at++
   }
 
   private array(pointer: string): void {
     let index = 0
-    for (this.open(); this.text[this.at] !== ']'; this.separator())
+    this.open()
+    while (this.text[this.at] !== ']') {
       this.value(step(pointer, index++))
+      this.separator()
+    }
     this.at++
   }
 

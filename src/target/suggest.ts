@@ -3,7 +3,7 @@
  */
 export function nearest(word: string, words: readonly string[]): string | null {
   let best: string | null = null
-  let least = Math.floor(Math.max(word.length, 3) / 3) + 1
+  let least = Math.min(Math.floor(word.length / 3) + 2, word.length)
   for (const candidate of words) {
     const steps = distance(word.toLowerCase(), candidate.toLowerCase())
     if (steps < least) {

@@ -1,0 +1,24 @@
+import type { Argv } from 'yargs'
+import { loadConfig } from '../target/config.ts'
+
+export function check(yargs: Argv): Argv {
+  return yargs.command(
+    'check <file>',
+    'check a configuration; opens and creates nothing',
+    (options) =>
+      options
+        .positional('file', { type: 'string', demandOption: true, describe: 'the configuration' })
+        .option('print', {
+          type: 'boolean',
+          default: false,
+          describe: 'show it with all defaults filled in',
+        })
+        .example('dst check config.json', 'say everything that is wrong with it')
+        .example('dst check --print config.json', 'show what is in force')
+        .epilogue('Exit codes: 0 it can be served, 2 it cannot.'),
+    ({ file, print }) => {
+      const { shown } = loadConfig(file)
+      process.stdout.write(print ? `${JSON.stringify(shown, null, 2)}\n` : `${file} is right\n`)
+    },
+  )
+}

@@ -1,0 +1,39 @@
+#!/usr/bin/env node
+import yargs, { type Argv } from 'yargs'
+import { hideBin } from 'yargs/helpers'
+import { check } from './check.ts'
+import { Exit, report, UsageError } from './exit.ts'
+import { serve } from './serve.ts'
+
+/** Each command is a file of its own that adds itself. */
+const commands = [serve, check]
+
+const columnsMax = 100
+
+function parser(words: readonly string[]): Argv {
+  const base = yargs([...words])
+    .scriptName('dst')
+    .usage('dst COMMAND: block storage from a tree of files, memory, remotes, linears and mirrors')
+    .option('verbose', { type: 'boolean', default: false, describe: 'show the stack of an error' })
+    .demandCommand(1, 'a command is missing; dst --help lists them')
+    .strict()
+    .recommendCommands()
+    .help()
+    .wrap(Math.min(columnsMax, process.stdout.columns || columnsMax))
+    .epilogue('Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.')
+    .exitProcess(false)
+    .fail((message: string | null, error: Error | undefined) => {
+      throw (
+        error ?? new UsageError(message?.replace(/^Did/, 'unknown command: did') ?? 'wrong usage')
+      )
+    })
+  return commands.reduce<Argv>((all, add) => add(all), base)
+}
+
+const words = hideBin(process.argv)
+try {
+  await parser(words).parseAsync()
+  process.exitCode ??= Exit.done
+} catch (error) {
+  process.exitCode = report(error, words.includes('--verbose'))
+}

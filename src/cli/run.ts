@@ -1,0 +1,71 @@
+import bunyan from 'bunyan'
+import { systemClock } from '../base/clock.ts'
+import { systemRandom } from '../base/random.ts'
+import { Slab } from '../base/slab.ts'
+import { SocketNetwork } from '../net/sockets.ts'
+import type * as config from '../target/config.types.ts'
+import { Target } from '../target/target.ts'
+import { Exit } from './exit.ts'
+
+/** Milliseconds; the longest a timer can take. */
+const longest = 2 ** 31 - 1
+
+/**
+ * Serves until a signal says to stop, and ends the process. Rejects with a StorageError when the
+ * start fails. Standard output tells where the exports are; standard error is the log.
+ */
+export async function runTarget(config: config.Config): Promise<void> {
+  const log = bunyan.createLogger({
+    name: 'dst',
+    streams: [{ stream: process.stderr, level: config.log.level }],
+  })
+  dieLoudly(log)
+  const target = new Target(config, {
+    clock: systemClock,
+    random: systemRandom,
+    network: new SocketNetwork(),
+    slab: new Slab(),
+    log,
+  })
+  // Timers do not keep the process alive, and a target that stops has no listeners left to do so.
+  setInterval(() => undefined, longest)
+  const stop = stopOnSignals(target, log)
+  await target.start()
+  announce(target)
+  log.info({ devices: target.tree.devices.length }, 'serving')
+  process.exit((await stop) ? Exit.done : Exit.failed)
+}
+
+/** One line that a supervisor keeps, then the end: nothing can be trusted after our own mistake. */
+function dieLoudly(log: bunyan): void {
+  process.on('uncaughtException', (error: Error) => {
+    log.fatal({ err: error }, `stopping at once: ${error.message}`)
+    process.exit(Exit.failed)
+  })
+}
+
+/** Resolves when a signal has stopped the target, to whether that was clean. */
+function stopOnSignals(target: Target, log: bunyan): Promise<boolean> {
+  return new Promise((resolve) => {
+    let stopping = false
+    const signalled = (signal: string): void => {
+      if (stopping) {
+        log.warn({ signal }, 'stopping at once')
+        process.exit(Exit.failed)
+      }
+      stopping = true
+      void target.stop().then(resolve)
+    }
+    process.on('SIGTERM', signalled)
+    process.on('SIGINT', signalled)
+    process.on('SIGHUP', () => {
+      log.warn({}, 'reloading the configuration is not supported: restart instead')
+    })
+  })
+}
+
+function announce(target: Target): void {
+  for (const { name } of target.exports.list())
+    for (const uri of target.urisOf(name)) process.stdout.write(`${name || '""'}  ${uri}\n`)
+  process.stdout.write('ready\n')
+}

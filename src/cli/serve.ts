@@ -1,0 +1,20 @@
+import type { Argv } from 'yargs'
+import { loadConfig } from '../target/config.ts'
+import { runTarget } from './run.ts'
+
+export function serve(yargs: Argv): Argv {
+  return yargs.command(
+    'serve <file>',
+    'serve the exports of a configuration until SIGTERM',
+    (options) =>
+      options
+        .positional('file', { type: 'string', demandOption: true, describe: 'the configuration' })
+        .example('dst serve config.json', 'serve, with the log on standard error')
+        .example('dst serve config.json 2>&1 >uris | bunyan', 'the same with a log for people')
+        .epilogue(
+          'Exit codes: 0 after a clean stop, 1 for a failure while running, 2 for wrong usage or ' +
+            'configuration, also for an address in use.',
+        ),
+    ({ file }) => runTarget(loadConfig(file).config),
+  )
+}

@@ -1,0 +1,32 @@
+import { parseDuration } from '../base/duration.ts'
+import { assert } from '../base/errors.ts'
+import { parseSize } from '../base/size.ts'
+import type { Limits } from '../net/limits.ts'
+import type * as config from './config.types.ts'
+
+/** The limits of a configuration that was checked, in plain numbers. */
+export function limitsOf(limits: config.Limits): Limits {
+  return {
+    connections: limits.connections,
+    handshakeTimeout: milliseconds(limits.handshakeTimeout),
+    sendTimeout: milliseconds(limits.sendTimeout),
+    requestsPerConnection: limits.requestsPerConnection,
+    bytesPerConnection: bytes(limits.bytesPerConnection),
+    bytesInFlight: bytes(limits.bytesInFlight),
+    payload: bytes(limits.payload),
+  }
+}
+
+/** Bytes of a size that was checked. */
+export function bytes(size: string | number): number {
+  const parsed = parseSize(size)
+  assert(parsed !== null, `${size} is a size`)
+  return parsed
+}
+
+/** Milliseconds of a duration that was checked. */
+export function milliseconds(duration: string | number): number {
+  const parsed = parseDuration(duration)
+  assert(parsed !== null, `${duration} is a duration`)
+  return parsed
+}

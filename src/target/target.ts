@@ -1,0 +1,202 @@
+import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import type { Timer } from '../base/clock.ts'
+import { StorageError, systemError } from '../base/errors.ts'
+import type { Device } from '../device/device.ts'
+import type { Export } from '../device/export.ts'
+import { Operation, Request } from '../device/request.ts'
+import { defaultPorts, formatUri, parseAddress, type Address } from '../net/address.ts'
+import { Admission } from '../net/admission.ts'
+import type { Listener } from '../net/network.ts'
+import type { Service } from '../net/service.ts'
+import { Tree, type World } from './build.ts'
+import type * as config from './config.types.ts'
+import { ExportTable } from './exports.ts'
+import { Journal } from './journal.ts'
+import { limitsOf, milliseconds } from './quantities.ts'
+import { createService } from './services.ts'
+
+/** A listener of the target and what it serves. */
+export interface Served {
+  readonly protocol: config.Listener['protocol']
+  /** Where it listens: the chosen port instead of 0. */
+  readonly address: Address
+  readonly service: Service
+  readonly listener: Listener
+}
+
+/** Of the time for a stop, the part that clients get; the rest is for flushing and closing. */
+const drainShare = 0.75
+
+/** One configuration, carried out: devices, exports, listeners; from start to stop. */
+export class Target {
+  readonly config: config.Config
+  readonly tree: Tree
+  readonly exports: ExportTable
+  /** Wall clock, milliseconds. */
+  readonly startedAt: number
+  private readonly world: World
+  private readonly services = new Map<config.Listener['protocol'], Service>()
+  private served: readonly Served[] = []
+  private open = false
+  private stopped: Promise<boolean> | null = null
+
+  /** `config` was checked: what is wrong with it now is a mistake of ours. */
+  constructor(config: config.Config, world: World) {
+    this.config = config
+    this.world = world
+    this.startedAt = world.clock.wall()
+    this.tree = new Tree(config.devices, world)
+    this.exports = new ExportTable(
+      Object.entries(config.exports).map(([name, each]): Export => {
+        const { readOnly, description } = each
+        return { name, device: this.tree.find(each.device)!, readOnly, description }
+      }),
+    )
+  }
+
+  get listeners(): readonly Served[] {
+    return this.served
+  }
+
+  /**
+   * Listens, opens the devices, then lets clients in. Rejects with a StorageError, with everything
+   * closed again: with code CONFIG before a device was opened, such as for an address in use. A
+   * remote that is away does not stop the start.
+   */
+  async start(): Promise<void> {
+    const journal = new Journal(this.world.log, this.world.clock)
+    for (const device of this.tree.devices) journal.follow(device)
+    try {
+      // First, and with nobody let in: whoever finds its address in use has touched no device.
+      await this.listen()
+      this.makeDirectories()
+      await Promise.all(this.tree.roots.map((device) => device.open()))
+    } catch (error) {
+      await this.closeListeners()
+      await Promise.all(this.tree.roots.map((device) => device.close()))
+      throw error
+    }
+    this.open = true
+  }
+
+  /** The URIs by which clients reach an export, one for each listener. */
+  urisOf(name: string): readonly string[] {
+    return this.served.map(({ protocol, address }) => formatUri({ protocol, address, name }))
+  }
+
+  /**
+   * Stops accepting, answers what is in flight, flushes, closes. Resolves to whether all of that
+   * was done within `limits.stopTimeout`; whatever it takes, it does not take longer.
+   */
+  stop(): Promise<boolean> {
+    this.stopped ??= this.shutDown()
+    return this.stopped
+  }
+
+  private async shutDown(): Promise<boolean> {
+    const { log, clock } = this.world
+    const time = milliseconds(this.config.limits.stopTimeout)
+    const end = clock.now() + time
+    log.info({ timeout: time }, 'stopping')
+    await this.closeListeners()
+    const drains = [...this.services.values()].map((service) => service.drain())
+    const drained = await this.within(time * drainShare, Promise.all(drains))
+    if (!drained) {
+      const inFlight = this.tree.roots.reduce((sum, root) => sum + root.counters.inFlight, 0)
+      log.warn({ inFlight }, 'clients were cut off: their requests take too long')
+      for (const service of this.services.values()) service.destroy()
+    }
+    const closing = Promise.all(this.tree.roots.map((device) => this.finish(device)))
+    const closed = await this.within(Math.max(0, end - clock.now()), closing)
+    if (!closed) log.error({}, 'gave up waiting for devices to close')
+    return drained && closed
+  }
+
+  /** Flushes and closes a root. What cannot be flushed now was never said to be. */
+  private async finish(device: Device): Promise<void> {
+    const { facts } = device
+    if (device.usable && facts !== null && !facts.readOnly && facts.flush !== 'none') {
+      const error = await flush(device)
+      if (error !== null)
+        this.world.log.warn({ device: device.path, code: error.code }, `flush: ${error.message}`)
+    }
+    await device.close()
+  }
+
+  /** Whether `work` ended within `ms` milliseconds. */
+  private async within(ms: number, work: Promise<unknown>): Promise<boolean> {
+    let timer: Timer | undefined
+    const late = new Promise<boolean>((resolve) => {
+      timer = this.world.clock.timer(ms, () => resolve(false))
+    })
+    const ended = await Promise.race([work.then(() => true), late])
+    timer?.cancel()
+    return ended
+  }
+
+  private async listen(): Promise<void> {
+    const served: Served[] = []
+    const problems: string[] = []
+    this.served = served
+    for (const { protocol, address: text } of this.config.listeners) {
+      const address = parseAddress(text, defaultPorts[protocol])!
+      const service = this.service(protocol)
+      try {
+        if (address.kind === 'unix') makeDirectory(dirname(address.path))
+        const listener = await this.world.network.listen(address, (connection) =>
+          this.open ? service.accept(connection) : null,
+        )
+        served.push({ protocol, address: listener.address, service, listener })
+      } catch (error) {
+        problems.push(systemError(error, `listening on ${text}`).message)
+      }
+    }
+    if (problems.length > 0) throw new StorageError('CONFIG', problems.join('\n'))
+  }
+
+  private service(protocol: config.Listener['protocol']): Service {
+    const existing = this.services.get(protocol)
+    if (existing !== undefined) return existing
+    const limits = limitsOf(this.config.limits)
+    this.admission ??= new Admission(limits.bytesInFlight)
+    const { clock, random, slab, log } = this.world
+    const { exports, admission } = this
+    const context = { exports, admission, slab, clock, random, log, limits }
+    const service = createService(protocol, context)
+    this.services.set(protocol, service)
+    return service
+  }
+
+  /** One for all protocols: the limit is that of the process. */
+  private admission: Admission | null = null
+
+  private makeDirectories(): void {
+    for (const file of this.tree.created) makeDirectory(dirname(file))
+  }
+
+  private async closeListeners(): Promise<void> {
+    await Promise.all(this.served.map(({ listener }) => listener.close()))
+  }
+}
+
+function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true })
+  } catch (error) {
+    throw systemError(error, `making ${path}`)
+  }
+}
+
+function flush(device: Device): Promise<StorageError | null> {
+  return new Promise((resolve) => {
+    const owner = {
+      completed(request: Request) {
+        const { error } = request
+        request.release()
+        resolve(error)
+      },
+    }
+    device.submit(Request.take(Operation.flush, 0, 0, 0, owner))
+  })
+}
