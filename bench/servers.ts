@@ -102,6 +102,18 @@ export const nbdServer: Server = {
   },
 }
 
+/** This project's target. */
+export const dst: Server = {
+  name: 'dst',
+  program: null,
+  command: ({ size, socket, port }) => [
+    process.execPath,
+    join(import.meta.dirname, 'target.js'),
+    socket ?? String(port),
+    String(size),
+  ],
+}
+
 /** The limit of Node's sockets; what results of different days are held against. */
 export const pump: Server = {
   name: 'pump',

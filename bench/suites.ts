@@ -2,6 +2,7 @@ import { KiB, MiB } from '../src/base/size.ts'
 import { findProgram } from './process.ts'
 import type { Bout } from './run.ts'
 import {
+  dst,
   nbdkit,
   nbdkitNull,
   nbdServer,
@@ -45,7 +46,7 @@ export function installed(servers: readonly Server[], omitted: string[]): Server
   })
 }
 
-export const peers: readonly Server[] = [nbdkit, qemuNbd, nbdServer, pump, nbdkitNull]
+export const peers: readonly Server[] = [dst, nbdkit, qemuNbd, nbdServer, pump, nbdkitNull]
 
 /** The same volume served by everyone, in turn. */
 export function peersBout(setting: Setting, media: Media, transport: Transport): Bout {
