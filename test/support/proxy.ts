@@ -2,15 +2,39 @@ import net from 'node:net'
 import { once } from 'node:events'
 import type { Destination } from './ports.ts'
 
-/** What a chunk waits for, and the socket it goes to. */
-interface Held {
-  readonly to: net.Socket
-  readonly chunk: Buffer
-}
-
-interface Pair {
+/** A connection from the client and the one it leads to. */
+class Pair {
   readonly client: net.Socket
   readonly server: net.Socket
+  private frozen: boolean
+  private readonly held: { to: net.Socket; chunk: Buffer }[] = []
+
+  constructor(client: net.Socket, server: net.Socket, frozen: boolean) {
+    this.client = client
+    this.server = server
+    this.frozen = frozen
+    this.pass(client, server)
+    this.pass(server, client)
+  }
+
+  freeze(): void {
+    this.frozen = true
+  }
+
+  thaw(): void {
+    this.frozen = false
+    for (const { to, chunk } of this.held.splice(0)) if (!to.destroyed) to.write(chunk)
+  }
+
+  private pass(from: net.Socket, to: net.Socket): void {
+    from.on('data', (chunk: Buffer) => {
+      if (this.frozen) this.held.push({ to, chunk })
+      else if (!to.write(chunk)) {
+        from.pause()
+        to.once('drain', () => from.resume())
+      }
+    })
+  }
 }
 
 /**
@@ -23,7 +47,7 @@ export class Proxy {
   private readonly server: net.Server
   private readonly pairs = new Set<Pair>()
   private readonly orphans = new Set<net.Socket>()
-  private readonly held: Held[] = []
+  private readonly stranded = new Set<Pair>()
   private frozen = false
 
   private constructor(server: net.Server) {
@@ -59,11 +83,12 @@ export class Proxy {
   /** Nothing passes, new connections' bytes neither, until `thaw`; then everything does. */
   freeze(): void {
     this.frozen = true
+    for (const pair of this.pairs) pair.freeze()
   }
 
   thaw(): void {
     this.frozen = false
-    for (const { to, chunk } of this.held.splice(0)) if (!to.destroyed) to.write(chunk)
+    for (const pair of this.pairs) pair.thaw()
   }
 
   /** The server's side is gone as after a loss of power: the client is told nothing, ever. */
@@ -77,16 +102,26 @@ export class Proxy {
   }
 
   /**
-   * The client's side is reset, the server's stays: what was frozen on its way reaches the server
-   * with the next `thaw`, late.
+   * The client's side is reset, the server's stays. What was frozen on its way reaches the server
+   * late, with `deliver`; new connections pass meanwhile.
    */
   strand(): void {
     for (const pair of [...this.pairs]) {
       this.pairs.delete(pair)
+      this.stranded.add(pair)
       this.orphans.add(pair.server)
-      pair.server.removeAllListeners('data').resume()
       pair.client.resetAndDestroy()
     }
+    this.frozen = false
+  }
+
+  /** What was stranded arrives, and its senders' sides close. */
+  deliver(): void {
+    for (const pair of this.stranded) {
+      pair.thaw()
+      pair.server.end()
+    }
+    this.stranded.clear()
   }
 
   async close(): Promise<void> {
@@ -97,15 +132,13 @@ export class Proxy {
   }
 
   private join(client: net.Socket, server: net.Socket): void {
-    const pair = { client, server }
+    const pair = new Pair(client, server, this.frozen)
     this.pairs.add(pair)
     const over = (): void => {
       if (!this.pairs.delete(pair)) return
       client.destroy()
       server.destroy()
     }
-    this.pass(client, server)
-    this.pass(server, client)
     for (const socket of [client, server]) {
       socket.on('error', over)
       socket.on('end', () => {
@@ -117,15 +150,5 @@ export class Proxy {
         over()
       })
     }
-  }
-
-  private pass(from: net.Socket, to: net.Socket): void {
-    from.on('data', (chunk: Buffer) => {
-      if (this.frozen) this.held.push({ to, chunk })
-      else if (!to.write(chunk)) {
-        from.pause()
-        to.once('drain', () => from.resume())
-      }
-    })
   }
 }

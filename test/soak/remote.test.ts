@@ -1,0 +1,116 @@
+import { expect } from 'chai'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { between, soakSeconds, troubled, type Trouble } from '../support/chaos.ts'
+import { fioPasses } from '../support/fio.ts'
+import { accepting, freePorts } from '../support/ports.ts'
+import { Workshop, type DstProcess } from '../support/process.ts'
+import { needPrograms } from '../support/programs.ts'
+import { Proxy } from '../support/proxy.ts'
+
+/**
+ * fio writes and verifies, through a bridge, a linear of a local file and a remote. The remote's
+ * target dies and returns, and the network between them does its worst. The client may wait; it may
+ * not see an error or a wrong block.
+ */
+describe('a linear over a remote that goes away', function () {
+  this.timeout((soakSeconds + 240) * 1000)
+
+  let workshop: Workshop
+  before(function () {
+    needPrograms(this, 'fio')
+  })
+  beforeEach(() => (workshop = new Workshop()))
+  afterEach(() => workshop.close())
+
+  /** Store, proxy, head, bridge. Gives what can go wrong and the URI to use. */
+  async function build(store: object) {
+    const [storePort = 0, headPort = 0] = await freePorts(2)
+    const config = (port: number, device: object) => ({
+      listeners: [{ protocol: 'dst', address: `127.0.0.1:${port}` }],
+      devices: { disk: device },
+      exports: { disk: { device: 'disk' } },
+      limits: {},
+    })
+    const target = workshop.serve('store', config(storePort, store))
+    await accepting({ port: storePort }, 10_000)
+    const proxy = await Proxy.start({ port: storePort })
+    workshop.later(() => proxy.close())
+    const near = { type: 'file', path: 'near.img', size: '16M', create: true }
+    const far = { type: 'remote', uri: `dst://127.0.0.1:${proxy.port}/disk`, hold: '120s' }
+    workshop.serve('head', config(headPort, { type: 'linear', parts: [near, far] }))
+    await accepting({ port: headPort }, 10_000)
+    const socket = join(workshop.folder, 'bridge.sock')
+    workshop.run(['bridge', `dst://127.0.0.1:${headPort}/disk`, '--listen', `unix:${socket}`])
+    await accepting({ path: socket }, 10_000)
+    return { target, proxy, uri: `nbd+unix:///disk?socket=${socket}` }
+  }
+
+  it('gives its client no error and no wrong block', async () => {
+    const store = { type: 'file', path: 'far.img', size: '32M', create: true }
+    const { target, proxy, uri } = await build(store)
+    const troubles = [killed(target), ...cruelties(proxy)]
+    const work = fioPasses({ uri, folder: workshop.folder, size: '48m', rate: 3000 }, soakSeconds)
+    const counts = await troubled(troubles, 1, work)
+    expect(Object.keys(counts)).to.have.members(troubles.map(({ name }) => name))
+  })
+
+  it('never has an old write land late', async () => {
+    const file = { type: 'file', path: 'far.img', size: '32M', create: true }
+    // Slow enough that writes of a connection that was given up are still under way in the device.
+    const store = { type: 'delay', device: file, write: '50ms' }
+    const { proxy, uri } = await build(store)
+    const work = fioPasses({ uri, folder: workshop.folder, size: '20m', rate: 1000 }, soakSeconds)
+    const counts = await troubled([stranded(proxy)], 2, work)
+    expect(counts['stranded']).to.be.at.least(2)
+  })
+})
+
+function killed(target: DstProcess): Trouble {
+  return {
+    name: 'killed',
+    run: async (random) => {
+      await target.stop('SIGKILL')
+      await sleep(between(random, 0, 1000))
+      target.start()
+    },
+  }
+}
+
+function cruelties(proxy: Proxy): Trouble[] {
+  return [
+    { name: 'cut', run: () => Promise.resolve(proxy.cut()) },
+    { name: 'half-open', run: () => Promise.resolve(proxy.halfOpen()) },
+    {
+      name: 'frozen',
+      run: async (random) => {
+        proxy.freeze()
+        await sleep(between(random, 200, 4000))
+        proxy.thaw()
+      },
+    },
+    {
+      name: 'frozen and cut',
+      run: async (random) => {
+        proxy.freeze()
+        await sleep(between(random, 200, 2000))
+        proxy.cut()
+        proxy.thaw()
+      },
+    },
+  ]
+}
+
+/** What was on its way arrives when its sender has long sent it again, and newer writes too. */
+function stranded(proxy: Proxy): Trouble {
+  return {
+    name: 'stranded',
+    run: async (random) => {
+      proxy.freeze()
+      await sleep(between(random, 20, 200))
+      proxy.strand()
+      await sleep(between(random, 300, 1500))
+      proxy.deliver()
+    },
+  }
+}
