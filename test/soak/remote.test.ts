@@ -77,10 +77,20 @@ function killed(target: DstProcess): Trouble {
   }
 }
 
+function atOnce(name: string, act: () => void): Trouble {
+  return {
+    name,
+    run: () => {
+      act()
+      return Promise.resolve()
+    },
+  }
+}
+
 function cruelties(proxy: Proxy): Trouble[] {
   return [
-    { name: 'cut', run: () => Promise.resolve(proxy.cut()) },
-    { name: 'half-open', run: () => Promise.resolve(proxy.halfOpen()) },
+    atOnce('cut', () => proxy.cut()),
+    atOnce('half-open', () => proxy.halfOpen()),
     {
       name: 'frozen',
       run: async (random) => {

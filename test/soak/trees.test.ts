@@ -97,14 +97,16 @@ describe('trees over many targets', function () {
   it('mirrors a local file and 200 remotes', async () => {
     const [store = 0, nbd = 0] = await freePorts(2)
     await serveFiles('store', store, 200)
-    const remotes = numbers(200).map((at) => [
-      `r${at}`,
-      { type: 'remote', uri: `dst://127.0.0.1:${store}/${at}` },
-    ])
+    const remotes = Object.fromEntries(
+      numbers(200).map((at) => [
+        `r${at}`,
+        { type: 'remote', uri: `dst://127.0.0.1:${store}/${at}` },
+      ]),
+    )
     const local = { type: 'file', path: 'local.img', size: '8M', create: true }
     workshop.serve('head', {
       listeners: [listener('nbd', nbd)],
-      devices: { wide: { type: 'mirror', legs: { local, ...Object.fromEntries(remotes) } } },
+      devices: { wide: { type: 'mirror', legs: { local, ...remotes } } },
       exports: { wide: { device: 'wide' } },
     })
     await accepting({ port: nbd }, 20_000)

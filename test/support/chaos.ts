@@ -31,11 +31,13 @@ export async function troubled(
 ): Promise<Record<string, number>> {
   const random = new SeededRandom(seed)
   const counts: Record<string, number> = {}
-  let over = false
-  const ended = work.finally(() => (over = true)).catch(() => undefined)
-  for (let turn = 0; !over; turn++) {
-    await Promise.race([ended, sleep(between(random, 300, 1500))])
-    if (over) break
+  const ended = work.then(
+    () => 'over',
+    () => 'over',
+  )
+  for (let turn = 0; ; turn++) {
+    const pause = sleep(between(random, 300, 1500))
+    if ((await Promise.race([ended, pause])) === 'over') break
     const trouble = troubles[turn < troubles.length ? turn : below(random, troubles.length)]!
     await trouble.run(random)
     counts[trouble.name] = (counts[trouble.name] ?? 0) + 1
