@@ -57,7 +57,7 @@ describe('trees over many targets', function () {
     return bytes
   }
 
-  it('joins ten mirrors of two remotes, and joins those with a remote by a second target', async () => {
+  it('joins ten mirrors of two remotes, and those with a remote by a second target', async () => {
     const [left = 0, right = 0, middle = 0, top = 0, nbd = 0] = await freePorts(5)
     await serveFiles('left', left, 10)
     await serveFiles('right', right, 11)
