@@ -55,7 +55,7 @@ export interface State {
   readonly word: StateWord
   /** A sentence for people; '' when all is well. */
   readonly reason: string
-  /** Wall clock, milliseconds. */
+  /** Wall clock, milliseconds: when the word became true. */
   readonly since: number
 }
 
@@ -132,6 +132,7 @@ export class Device implements Completer, DriverHost {
   private readonly clock: Clock
   private readonly watchers = new Set<Watcher>()
   private idle: (() => void) | null = null
+  private closing: Promise<void> | null = null
 
   constructor(path: string, driver: Driver, clock: Clock) {
     this.path = path
@@ -171,9 +172,13 @@ export class Device implements Completer, DriverHost {
     }
   }
 
-  /** Waits for the requests in flight, then closes this device and its children. */
-  async close(): Promise<void> {
-    if (this.state.word === 'closed') return
+  /** Waits for the requests in flight, then closes this device and its children. Idempotent. */
+  close(): Promise<void> {
+    this.closing ??= this.closeOnce()
+    return this.closing
+  }
+
+  private async closeOnce(): Promise<void> {
     this.enter('closed', '')
     if (this.counters.inFlight > 0) await new Promise<void>((resolve) => (this.idle = resolve))
     await this.driver.close()
@@ -244,7 +249,8 @@ export class Device implements Completer, DriverHost {
   }
 
   private enter(word: StateWord, reason: string): void {
-    this.state = { word, reason, since: this.clock.wall() }
+    const since = word === this.state.word ? this.state.since : this.clock.wall()
+    this.state = { word, reason, since }
     for (const watcher of [...this.watchers]) watcher(this)
   }
 
