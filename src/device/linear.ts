@@ -1,6 +1,7 @@
-import { createHash } from 'node:crypto'
 import { assert } from '../base/errors.ts'
-import type { Ability, Device, Driver, DriverHost, Facts } from './device.ts'
+import { roundDown } from '../base/size.ts'
+import type { Device, Driver, DriverHost, Facts } from './device.ts'
+import { digest, weakest } from './facts.ts'
 import { Operation, type Request } from './request.ts'
 import { beginSplit, endSplit, splitOff } from './split.ts'
 
@@ -8,6 +9,8 @@ import { beginSplit, endSplit, splitOff } from './split.ts'
 export class LinearDriver implements Driver {
   readonly type = 'linear'
   readonly children: readonly Device[]
+  readonly stamp?: () => Promise<string>
+  readonly claim?: (epoch: number) => Promise<void>
   /** Where each part ends; empty until every part is known. */
   private ends: number[] = []
   private host: DriverHost | null = null
@@ -15,6 +18,15 @@ export class LinearDriver implements Driver {
   constructor(parts: readonly Device[]) {
     assert(parts.length > 0, 'a linear has parts')
     this.children = parts
+    const drivers = parts.map((part) => part.driver)
+    if (drivers.every((driver) => driver.stamp !== undefined))
+      this.stamp = async () => {
+        return (await Promise.all(drivers.map((driver) => driver.stamp!()))).join()
+      }
+    if (drivers.some((driver) => driver.claim !== undefined))
+      this.claim = async (epoch) => {
+        await Promise.all(drivers.map((driver) => driver.claim?.(epoch) ?? Promise.resolve()))
+      }
   }
 
   open(host: DriverHost): Promise<void> {
@@ -90,40 +102,57 @@ export class LinearDriver implements Driver {
       this.host!.offline('offline', absent.join(', '))
       return
     }
-    let end = 0
-    this.ends = facts.map((part) => (end += part.size))
+    const misfit = this.lay(facts)
+    if (misfit !== null) {
+      this.host!.offline('failed', misfit)
+      return
+    }
     const unwell = this.children.filter((part) => part.state.word !== 'online')
     const reason = unwell.map((part) => `${part.path} is ${part.state.word}`).join(', ')
-    this.host!.online(combine(facts, end), unwell.length > 0 ? 'degraded' : 'online', reason)
+    const size = this.ends.at(-1)!
+    this.host!.online(combine(facts, size), unwell.length > 0 ? 'degraded' : 'online', reason)
+  }
+
+  /**
+   * Finds where each part ends; returns why that is impossible. A part keeps the size it was first
+   * seen with, because a change would shift what follows: only the last one may grow.
+   */
+  private lay(facts: readonly Facts[]): string | null {
+    const blockSize = Math.max(...facts.map((part) => part.blockSize))
+    const ends: number[] = []
+    for (const [index, part] of facts.entries()) {
+      const { path } = this.children[index]!
+      const start = ends.at(-1) ?? 0
+      const before = this.ends.length > 0 ? this.ends[index]! - start : part.size
+      if (part.size < before)
+        return `${path} shrank from ${before} to ${part.size} bytes: what it held is lost`
+      const size = index === facts.length - 1 ? part.size : before
+      if (size % blockSize !== 0)
+        return `${path} has ${size} bytes, no multiple of the largest block size, ${blockSize}`
+      ends.push(start + size)
+    }
+    this.ends = ends
+    return null
   }
 }
 
 function combine(parts: readonly Facts[], size: number): Facts {
+  const blockSize = Math.max(...parts.map((part) => part.blockSize))
+  const payloadMax = Math.min(...parts.map((part) => part.payloadMax))
   return {
     size,
-    blockSize: Math.max(...parts.map((part) => part.blockSize)),
+    blockSize,
     preferredBlockSize: Math.max(...parts.map((part) => part.preferredBlockSize)),
-    payloadMax: Math.min(...parts.map((part) => part.payloadMax)),
+    payloadMax: Math.max(blockSize, roundDown(payloadMax, blockSize)),
     readOnly: parts.some((part) => part.readOnly),
     flush: weakest(parts.map((part) => part.flush)),
     fua: weakest(parts.map((part) => part.fua)),
     trim: weakest(parts.map((part) => part.trim)),
-    // A part emulates by itself what it must: its wrapper sees the request too.
     writeZeroes: weakest(parts.map((part) => part.writeZeroes)),
     fastZero: parts.every((part) => part.fastZero),
     status: 'native',
     rotational: parts.some((part) => part.rotational),
-    identity: digest(parts.map((part) => part.identity)),
-    bootId: digest(parts.map((part) => part.bootId)),
+    identity: digest(parts.map((part) => part.identity).join()),
+    bootId: digest(parts.map((part) => part.bootId).join()),
   }
-}
-
-function weakest(abilities: readonly Ability[]): Ability {
-  if (abilities.includes('none')) return 'none'
-  // Emulated below is native here: the part's own wrapper does it.
-  return 'native'
-}
-
-function digest(identities: readonly string[]): string {
-  return createHash('sha256').update(identities.join()).digest('hex').slice(0, 32)
 }

@@ -2,7 +2,11 @@ import path from 'node:path'
 import { systemClock } from '../../src/base/clock.ts'
 import { SeededRandom } from '../../src/base/random.ts'
 import { Slab } from '../../src/base/slab.ts'
+import { silentLog } from '../../src/base/log.ts'
 import { Device } from '../../src/device/device.ts'
+import { DelayDriver } from '../../src/device/faults/delay.ts'
+import { ErrorDriver } from '../../src/device/faults/error.ts'
+import { LogDriver } from '../../src/device/faults/log.ts'
 import { LinearDriver } from '../../src/device/linear.ts'
 import { MemoryDriver } from '../../src/device/memory.ts'
 import { conformance, type Subject } from '../support/conformance.ts'
@@ -56,3 +60,18 @@ for (const direct of [false, true]) {
     return { device, slabs: [slab], dispose: () => removeFolder(folder) }
   })
 }
+
+conformance('an error layer that hits nothing', (size) => {
+  const driver = new ErrorDriver(memory('e/0', size), { probability: 0 }, random)
+  return opened(new Device('e', driver, systemClock))
+})
+
+conformance('a delay layer', (size) => {
+  const driver = new DelayDriver(memory('d/0', size), { min: 0, max: 1 }, systemClock, random)
+  return opened(new Device('d', driver, systemClock))
+})
+
+conformance('a log layer', (size) => {
+  const driver = new LogDriver(memory('g/0', size), { level: 'debug' }, silentLog, systemClock)
+  return opened(new Device('g', driver, systemClock))
+})

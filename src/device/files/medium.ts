@@ -1,17 +1,17 @@
-import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import fs, { type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { StorageError, systemError } from '../../base/errors.ts'
 import { describeSize } from '../../base/size.ts'
 import type { Slab } from '../../base/slab.ts'
+import { digest } from '../facts.ts'
 import { lockForWriting } from './lock.ts'
 
 export interface FileOptions {
   readonly path: string
   /** Bytes; what the file has to have, or what it is created with. Absent: what it has. */
   readonly size?: number
-  /** Creates the file, sparse, if it is not there. Needs `size`. */
+  /** Creates the file, sparse, and the folders above it, if it is not there. Needs `size`. */
   readonly create?: boolean
   /** Enlarges a file that is smaller than `size`. */
   readonly grow?: boolean
@@ -78,6 +78,7 @@ async function openOrCreate(options: FileOptions, device: string): Promise<FileH
     if (options.create !== true || options.size === undefined || options.readOnly === true)
       throw config(`${options.path} is not there; "create" and "size" make it`, device, cause)
   }
+  await fs.mkdir(dirname(options.path), { recursive: true })
   const handle = await fs.open(options.path, flags | constants.O_CREAT | constants.O_EXCL, 0o600)
   try {
     await handle.truncate(options.size)
@@ -186,10 +187,6 @@ async function identify(own: string, sysfs: string): Promise<string> {
     if (found !== '') return digest(`${found}:${partition}`)
   }
   return digest(`${machine}:${own}`)
-}
-
-export function digest(text: string): string {
-  return createHash('sha256').update(text).digest('hex').slice(0, 32)
 }
 
 /** A partition's queue is that of its disk. */

@@ -1,0 +1,28 @@
+import { createHash } from 'node:crypto'
+import type { Ability, Facts } from './device.ts'
+
+/** What a device does by other means its parent need not do again: to the parent it is native. */
+export function seenFromAbove(facts: Facts): Facts {
+  return {
+    ...facts,
+    flush: able(facts.flush),
+    fua: able(facts.fua),
+    trim: able(facts.trim),
+    writeZeroes: able(facts.writeZeroes),
+    status: able(facts.status),
+  }
+}
+
+function able(ability: Ability): Ability {
+  return ability === 'none' ? 'none' : 'native'
+}
+
+/** What all of several abilities, each seen from above, come to. */
+export function weakest(abilities: readonly Ability[]): Ability {
+  return abilities.includes('none') ? 'none' : 'native'
+}
+
+/** 32 hex digits that stand for the text. */
+export function digest(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 32)
+}

@@ -1,0 +1,45 @@
+import type { Clock, Timer } from '../../src/base/clock.ts'
+
+interface Due {
+  readonly at: number
+  readonly callback: () => void
+}
+
+/** Time that passes only when the test says so. `defer` calls back with the next `advance`. */
+export class ManualClock implements Clock {
+  private time = 0
+  private due: Due[] = []
+
+  now(): number {
+    return this.time
+  }
+
+  wall(): number {
+    return 1_700_000_000_000 + this.time
+  }
+
+  timer(ms: number, callback: () => void): Timer {
+    const entry = { at: this.time + ms, callback }
+    this.due.push(entry)
+    return { cancel: () => void (this.due = this.due.filter((other) => other !== entry)) }
+  }
+
+  defer(callback: () => void): void {
+    this.timer(0, callback)
+  }
+
+  /** Lets `ms` milliseconds pass and calls back what falls due, in order. */
+  advance(ms: number): void {
+    const end = this.time + ms
+    for (;;) {
+      const next = this.due
+        .filter((entry) => entry.at <= end)
+        .reduce<Due | null>((first, entry) => (first && first.at <= entry.at ? first : entry), null)
+      if (next === null) break
+      this.due = this.due.filter((entry) => entry !== next)
+      this.time = Math.max(this.time, next.at)
+      next.callback()
+    }
+    this.time = end
+  }
+}
