@@ -1,11 +1,14 @@
 import { StorageError } from '../base/errors.ts'
 import type { Protocol } from '../net/address.ts'
 import type { Service, ServiceContext } from '../net/service.ts'
+import { NbdService } from '../nbd/server.ts'
 
 /** The server of a protocol. */
-export function createService(protocol: Protocol, { limits }: ServiceContext): Service {
-  throw new StorageError(
-    'UNSUPPORTED',
-    `the protocol ${protocol} (${limits.connections} connections) is not available yet`,
-  )
+export function createService(protocol: Protocol, context: ServiceContext): Service {
+  switch (protocol) {
+    case 'nbd':
+      return new NbdService(context)
+    case 'dst':
+      throw new StorageError('UNSUPPORTED', 'the protocol dst is not available yet')
+  }
 }
