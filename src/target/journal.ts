@@ -47,7 +47,8 @@ export class Journal {
     this.states.set(device, device.state)
     const fields = { device: device.path, type: device.driver.type, state: word, reason }
     const message = `${device.path} is ${word}${reason === '' ? '' : `: ${reason}`}`
-    if (word === 'online' || word === 'closed') this.log.info(fields, message)
+    if (word === 'closed') this.log.debug(fields, message)
+    else if (word === 'online') this.log.info(fields, message)
     else if (word === 'failed') this.log.error(fields, message)
     else this.log.warn(fields, message)
   }
