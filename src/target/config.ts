@@ -86,6 +86,7 @@ function resolvePaths(config: Loose, directory: string): void {
 function resolveDevice(device: unknown, pointer: string, directory: string): void {
   if (!isObject(device)) return
   if (device['type'] === 'file') replace(device, 'path', (path) => resolve(directory, path))
+  replace(device, 'whileFileExists', (path) => resolve(directory, path))
   replace(device, 'uri', (text) => {
     const uri = parseUri(text)
     if (typeof uri === 'string' || uri.address.kind !== 'unix') return text

@@ -3,11 +3,34 @@
 /**
  * A node of the tree: it has a size and takes requests. Its type says what else it has.
  */
-export type Device = File | Memory | Linear
+export type Device = File | Memory | Linear | Mirror | Error | Delay | LogLayer
 /**
  * A device written in place, or the name of one in devices.
  */
 export type Child = string | Device
+/**
+ * A child of a mirror: a device in place, the name of one, or an object with more to say
+ * about it.
+ */
+export type Leg = string | LegOptions | Child
+/**
+ * Which operations fail. Left out: all.
+ *
+ * @minItems 1
+ */
+export type Operations = ('read' | 'write' | 'flush' | 'trim' | 'writeZeroes' | 'status')[]
+/**
+ * Which operations are held. Left out: all.
+ *
+ * @minItems 1
+ */
+export type Operations1 = ('read' | 'write' | 'flush' | 'trim' | 'writeZeroes' | 'status')[]
+/**
+ * Which operations are logged. Left out: all.
+ *
+ * @minItems 1
+ */
+export type Operations2 = ('read' | 'write' | 'flush' | 'trim' | 'writeZeroes' | 'status')[]
 
 /**
  * What one target serves: devices, the exports that give clients access to them, and the
@@ -76,13 +99,18 @@ export interface File {
    */
   path: string
   /**
-   * Bytes to serve. Left out: all there are. Needed with create.
+   * Bytes. Left out: what the file has. What is there has to have this size, unless grow is
+   * set. Needed with create.
    */
   size?: number | string
   /**
    * Make the file, sparse, and the directories above it, when it is not there.
    */
   create: boolean
+  /**
+   * Enlarge a file that is smaller than size. A file is never cut.
+   */
+  grow: boolean
   /**
    * Go past the page cache (O_DIRECT).
    */
@@ -115,6 +143,197 @@ export interface Linear {
    * @minItems 1
    */
   parts: Child[]
+}
+/**
+ * A volume: the same bytes on every leg. Writes go to all, reads to one. A leg that fails
+ * leaves, and catches up when it returns. Each leg keeps metadata at its end, so the volume
+ * is a little smaller than its smallest leg.
+ */
+export interface Mirror {
+  type: 'mirror'
+  /**
+   * The legs by name. The name of a leg never changes: it is on the leg too.
+   */
+  legs: {
+    [k: string]: Leg
+  }
+  /**
+   * Bytes of the volume when it is created. Left out: as many as the smallest leg can hold.
+   */
+  size?: number | string
+  /**
+   * The leg whose content a new volume starts with. Left out: the first one, if contents
+   * differ.
+   */
+  source?: string
+  /**
+   * Writes wait rather than be acknowledged by fewer legs than this.
+   */
+  minInSync: number
+  /**
+   * The unit of the intent log and of the dirty maps, when the volume is created: a power of
+   * two from 64K to 64M.
+   */
+  extentSize: number | string
+  /**
+   * Whether what was written recently is remembered on the legs, so that after a crash only
+   * that is made equal again instead of everything.
+   */
+  intentLog: boolean
+  /**
+   * Extents that stay in the intent log: more are fewer metadata writes, and more to make
+   * equal after a crash.
+   */
+  hotExtents: number
+  /**
+   * How long an extent is not written to before it leaves the intent log.
+   */
+  intentIdle: number | string
+  /**
+   * How long a leg may take for one request before it leaves.
+   */
+  legTimeout: number | string
+  /**
+   * How soon a leg that failed is tried again; doubled after each failure, up to legRetryMax.
+   */
+  legRetry: number | string
+  /**
+   * The longest time between two tries.
+   */
+  legRetryMax: number | string
+  suspend: Suspend
+  resync: Resync
+  /**
+   * Entries that the volume's history keeps.
+   */
+  historySize: number
+}
+/**
+ * A leg with more to say about it.
+ */
+export interface LegOptions {
+  /**
+   * The device.
+   */
+  device: string | Device
+  /**
+   * Read from it only when no other leg can answer.
+   */
+  readLast: boolean
+}
+/**
+ * What happens to requests when no leg, or too few, can take them.
+ */
+export interface Suspend {
+  /**
+   * After this they fail.
+   */
+  time: number | string
+  /**
+   * So many may wait; more fail at once.
+   */
+  requests: number
+  /**
+   * So many bytes may wait with them.
+   */
+  bytes: number | string
+}
+/**
+ * How a leg is filled or catches up.
+ */
+export interface Resync {
+  /**
+   * When clients' writes take longer than this, a resync or verify slows down.
+   */
+  latency: number | string
+  /**
+   * Bytes per second at most. Left out: no limit.
+   */
+  speed?: number | string
+  /**
+   * Pieces under way at once.
+   */
+  window: number
+  /**
+   * The size of a piece.
+   */
+  chunk: number | string
+  /**
+   * What was copied is made durable after so many bytes: an interruption costs no more.
+   */
+  checkpoint: number | string
+}
+/**
+ * A fault layer: fails some requests and passes on the others.
+ */
+export interface Error {
+  type: 'error'
+  /**
+   * A device written in place, or the name of one in devices.
+   */
+  device: string | Device
+  operations?: Operations
+  /**
+   * Only requests that touch these bytes fail.
+   */
+  range?: {
+    /**
+     * The first byte.
+     */
+    offset: number | string
+    /**
+     * How many.
+     */
+    length: number | string
+  }
+  /**
+   * The share of requests that fail. Left out: all.
+   */
+  probability?: number
+  /**
+   * Requests fail only while a file of this name is there.
+   */
+  whileFileExists?: string
+  /**
+   * What they fail with.
+   */
+  code: 'IO' | 'NO_SPACE' | 'READ_ONLY' | 'UNAVAILABLE' | 'TIMEOUT' | 'STALE' | 'BUSY'
+}
+/**
+ * A fault layer: holds requests for a while before it passes them on, each by itself, so
+ * that they may overtake each other.
+ */
+export interface Delay {
+  type: 'delay'
+  /**
+   * A device written in place, or the name of one in devices.
+   */
+  device: string | Device
+  operations?: Operations1
+  /**
+   * The shortest delay.
+   */
+  min: number | string
+  /**
+   * The longest delay. Left out: as min.
+   */
+  max?: number | string
+}
+/**
+ * A layer that writes a line to the log for every request. For looking at something, not for
+ * keeping.
+ */
+export interface LogLayer {
+  type: 'log'
+  /**
+   * A device written in place, or the name of one in devices.
+   */
+  device: string | Device
+  operations?: Operations2
+  /**
+   * Of requests that succeed; those that fail are warnings.
+   */
+  level: 'debug' | 'info'
 }
 /**
  * A device under a name that clients ask for.

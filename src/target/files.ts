@@ -70,11 +70,13 @@ function checkPresent(
   const { size } = device
   if (!stats.isFile() || (typeof size !== 'string' && typeof size !== 'number')) return
   const bytes = parseSize(size)
-  if (bytes !== null && bytes > stats.size)
-    problems.push({
-      what: `${file} has only ${describeSize(stats.size)} (${stats.size} bytes)`,
-      pointer: pointer.replace(/path$/, 'size'),
-    })
+  if (bytes === null || bytes === stats.size || (bytes > stats.size && device['grow'] === true))
+    return
+  const hint = bytes > stats.size ? '; "grow": true would enlarge it' : ''
+  problems.push({
+    what: `${file} has ${stats.size} bytes (${describeSize(stats.size)}), not ${bytes}${hint}`,
+    pointer: pointer.replace(/path$/, 'size'),
+  })
 }
 
 /** The same for two ways to one file: links are followed, and devices are known by number. */

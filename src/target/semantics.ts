@@ -1,4 +1,5 @@
 import { checkAddresses, checkLimits, checkUri } from './values.ts'
+import { checkDevices } from './devices.ts'
 import { checkFiles } from './files.ts'
 import { parseSize } from '../base/size.ts'
 import { parseDuration } from '../base/duration.ts'
@@ -25,6 +26,7 @@ export function checkMeaning(config: Loose): readonly Problem[] {
   tree.checkExports(config['exports'])
   checkFiles(tree.nodes, problems)
   checkUris(tree.nodes, problems)
+  checkDevices(tree.nodes, problems)
   checkAddresses(config, problems)
   checkQuantities(config, '', problems)
   checkLimits(config['limits'], problems)

@@ -46,7 +46,7 @@ export class Target {
     this.config = config
     this.world = world
     this.startedAt = world.clock.wall()
-    this.tree = new Tree(config.devices, world)
+    this.tree = new Tree(config, world)
     this.exports = new ExportTable(
       Object.entries(config.exports).map(([name, each]): Export => {
         const { readOnly, description } = each

@@ -1,0 +1,29 @@
+import type { MirrorSettings } from '../mirror/settings.ts'
+import type * as config from './config.types.ts'
+import { bytes, milliseconds } from './quantities.ts'
+
+/** A mirror's settings in plain numbers. The defaults are the schema's, and the mirror's own. */
+export function mirrorSettings(mirror: config.Mirror): MirrorSettings {
+  const { suspend, resync } = mirror
+  return {
+    extentSize: bytes(mirror.extentSize),
+    size: mirror.size === undefined ? null : bytes(mirror.size),
+    source: mirror.source ?? null,
+    minInSync: mirror.minInSync,
+    intentLog: mirror.intentLog,
+    hotExtentsMax: mirror.hotExtents,
+    intentIdleMs: milliseconds(mirror.intentIdle),
+    legTimeoutMs: milliseconds(mirror.legTimeout),
+    legRetryMs: milliseconds(mirror.legRetry),
+    legRetryMsMax: milliseconds(mirror.legRetryMax),
+    suspendMs: milliseconds(suspend.time),
+    suspendRequestsMax: suspend.requests,
+    suspendBytesMax: bytes(suspend.bytes),
+    resyncWindow: resync.window,
+    resyncChunkBytes: bytes(resync.chunk),
+    resyncLatencyMs: milliseconds(resync.latency),
+    resyncBytesPerSecond: resync.speed === undefined ? null : bytes(resync.speed),
+    resyncCheckpointBytes: bytes(resync.checkpoint),
+    historyMax: mirror.historySize,
+  }
+}
