@@ -1,0 +1,249 @@
+import { sectorBytes } from './medium.ts'
+
+/** Found something that must never be. Stops the seed. */
+export class Violation extends Error {
+  override readonly name = 'Violation'
+}
+
+/** A write on its way, or what became of it. Times are the checker's own, a count of its events. */
+export class Write {
+  /** What its sectors hold: never 0 but for zeroes. */
+  readonly value: number
+  readonly first: number
+  readonly sectors: number
+  readonly start: number
+  /** When its outcome was known. */
+  end = Infinity
+  /** Whether it is certain to be there; else it may be there or not. */
+  certain = false
+  flushed = false
+
+  constructor(value: number, first: number, sectors: number, start: number) {
+    this.value = value
+    this.first = first
+    this.sectors = sectors
+    this.start = start
+  }
+}
+
+export interface Read {
+  readonly first: number
+  readonly start: number
+  /** Values each sector may show, by its place in the read. */
+  readonly allowed: number[][]
+  /** Whether a write touched the sector meanwhile: then the answer does not settle it. */
+  readonly disturbed: boolean[]
+}
+
+interface Sector {
+  /** What may be read now; the newest of these unless a crash took some back. */
+  may: Write[]
+  /** What may be on stable storage: everything since the last write that was flushed. */
+  history: Write[]
+  inFlight: Write[]
+  reads: Read[]
+}
+
+/**
+ * The set of values that every sector of a volume may have: what was acknowledged last, what is in
+ * flight or came to an unknown end, and after a loss whatever was not flushed. A read settles which
+ * of them it is: from then on no other may be seen.
+ */
+export class Checker {
+  private readonly sectors: Sector[]
+  /** Those with something that was not flushed. */
+  private readonly unstable = new Set<Sector>()
+  private time = 0
+  private values = 0
+  /** What the last problem was about, for the history that is printed. */
+  suspect = -1
+  reads = 0
+
+  constructor(sectors: number) {
+    const origin = new Write(0, 0, sectors, -1)
+    origin.end = 0
+    origin.certain = true
+    origin.flushed = true
+    this.sectors = Array.from({ length: sectors }, () => ({
+      may: [origin],
+      history: [origin],
+      inFlight: [],
+      reads: [],
+    }))
+  }
+
+  get size(): number {
+    return this.sectors.length
+  }
+
+  /** A write of new bytes (`zeroes` false) or of zeroes. */
+  beginWrite(first: number, sectors: number, zeroes: boolean): Write {
+    const write = new Write(zeroes ? 0 : ++this.values, first, sectors, ++this.time)
+    for (let at = first; at < first + sectors; at++) {
+      const sector = this.sectors[at]!
+      sector.inFlight.push(write)
+      for (const read of sector.reads) {
+        read.allowed[at - read.first]!.push(write.value)
+        read.disturbed[at - read.first] = true
+      }
+    }
+    return write
+  }
+
+  /** `certain`: acknowledged. `stable`: with force unit access. */
+  endWrite(write: Write, certain: boolean, stable: boolean): void {
+    write.end = ++this.time
+    write.certain = certain
+    write.flushed = certain && stable
+    for (let at = write.first; at < write.first + write.sectors; at++) {
+      const sector = this.sectors[at]!
+      sector.inFlight.splice(sector.inFlight.indexOf(write), 1)
+      if (certain) sector.may = sector.may.filter((other) => other.end > write.start)
+      sector.may.push(write)
+      sector.history.push(write)
+      this.unstable.add(sector)
+      if (write.flushed) prune(sector, write)
+    }
+  }
+
+  beginFlush(): number {
+    return ++this.time
+  }
+
+  /** Everything acknowledged before `start` is stable. */
+  endFlush(start: number): void {
+    for (const sector of this.unstable) {
+      for (const write of sector.history.slice()) {
+        if (!write.certain || write.end > start) continue
+        write.flushed = true
+        prune(sector, write)
+      }
+      if (sector.history.every((write) => write.flushed)) this.unstable.delete(sector)
+    }
+  }
+
+  beginRead(first: number, sectors: number): Read {
+    const allowed: number[][] = []
+    const disturbed: boolean[] = []
+    const read = { first, start: ++this.time, allowed, disturbed }
+    for (let at = first; at < first + sectors; at++) {
+      const sector = this.sectors[at]!
+      allowed.push([...sector.may, ...sector.inFlight].map((write) => write.value))
+      disturbed.push(sector.inFlight.length > 0)
+      sector.reads.push(read)
+    }
+    return read
+  }
+
+  /** `bytes` null: the read failed and says nothing. */
+  endRead(read: Read, bytes: Buffer | null): void {
+    this.reads++
+    for (const [at, allowed] of read.allowed.entries()) {
+      const index = read.first + at
+      const sector = this.sectors[index]!
+      sector.reads.splice(sector.reads.indexOf(read), 1)
+      if (bytes === null) continue
+      const value = this.decode(bytes, at * sectorBytes, index)
+      if (!allowed.includes(value)) {
+        this.suspect = index
+        throw new Violation(
+          `sector ${index} reads as ${nameOf(value)}; it may be ${allowed.map(nameOf).join(', ')}`,
+        )
+      }
+      if (read.disturbed[at] !== true) this.settle(sector, value, read.start)
+    }
+  }
+
+  /** What the sector shows on one leg must be one of what the volume may show. */
+  mayHold(index: number, bytes: Buffer, at: number): boolean {
+    const value = this.decode(bytes, at, index)
+    const sector = this.sectors[index]!
+    return [...sector.may, ...sector.inFlight].some((write) => write.value === value)
+  }
+
+  /** Nobody holds the sector's newest bytes any more: anything since the flush may return. */
+  allowLoss(index: number): void {
+    const sector = this.sectors[index]!
+    const now = ++this.time
+    sector.history = sector.history.map((write) => {
+      const doubtful = new Write(write.value, write.first, write.sectors, write.start)
+      doubtful.end = now
+      return doubtful
+    })
+    sector.may = [...sector.history]
+    this.unstable.add(sector)
+    for (const read of sector.reads) {
+      read.allowed[index - read.first]!.push(...sector.may.map((write) => write.value))
+      read.disturbed[index - read.first] = true
+    }
+  }
+
+  /** Whether what the sector shows now was acknowledged: to lose it is to be told. */
+  acknowledged(index: number): boolean {
+    return this.sectors[index]!.may.every((write) => write.certain)
+  }
+
+  describe(index: number): string {
+    const { may, history, inFlight } = this.sectors[index]!
+    const list = (writes: Write[]) => writes.map((write) => nameOf(write.value)).join(', ')
+    return `may be ${list(may)}; unflushed since ${list(history)}; in flight ${list(inFlight)}`
+  }
+
+  /** The bytes of sectors `first` to `first + sectors` as `write` has them. */
+  fill(write: Write): Buffer {
+    const bytes = Buffer.alloc(write.sectors * sectorBytes)
+    if (write.value === 0) return bytes
+    for (let at = 0; at < write.sectors; at++)
+      fillSector(bytes, at * sectorBytes, write.value, write.first + at)
+    return bytes
+  }
+
+  /** The value that a sector's bytes stand for. */
+  private decode(bytes: Buffer, from: number, index: number): number {
+    const words = new Int32Array(bytes.buffer, bytes.byteOffset + from, wordsPerSector)
+    const value = words[0]!
+    const seed = seedOf(value, index)
+    for (let word = 1; word < wordsPerSector; word++) {
+      if (words[word] === (value === 0 ? 0 : seed ^ (word << 9))) continue
+      this.suspect = index
+      const seen = bytes.subarray(from, from + 16).toString('hex')
+      throw new Violation(`sector ${index} holds bytes that nobody wrote there: ${seen}...`)
+    }
+    return value
+  }
+
+  private settle(sector: Sector, value: number, start: number): void {
+    if (sector.may.length === 1 && sector.may[0]!.certain) return
+    const seen = sector.may.find((write) => write.value === value)
+    if (seen === undefined) return
+    // From now on this is what is there: later than all else that might be.
+    const settled = new Write(value, seen.first, seen.sectors, start)
+    settled.end = ++this.time
+    settled.certain = true
+    sector.may = [settled]
+    sector.history = [...sector.history.filter((write) => write !== seen), settled]
+    this.unstable.add(sector)
+  }
+}
+
+/** What ended before a write began that is now stable can never be seen again. */
+function prune(sector: Sector, stable: Write): void {
+  sector.history = sector.history.filter((other) => other.end > stable.start)
+}
+
+function nameOf(value: number): string {
+  return value === 0 ? 'zeroes' : `#${value}`
+}
+
+const wordsPerSector = sectorBytes / 4
+
+function seedOf(value: number, sector: number): number {
+  return Math.imul(value, 0x9e3779b1) ^ Math.imul(sector + 1, 0x85ebca6b)
+}
+
+function fillSector(bytes: Buffer, from: number, value: number, sector: number): void {
+  const words = new Int32Array(bytes.buffer, bytes.byteOffset + from, wordsPerSector)
+  const seed = seedOf(value, sector)
+  words[0] = value
+  for (let word = 1; word < wordsPerSector; word++) words[word] = seed ^ (word << 9)
+}

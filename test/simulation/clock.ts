@@ -1,0 +1,150 @@
+import type { Clock, Timer } from '../../src/base/clock.ts'
+
+/** Whose code an event runs: a dead owner's events are dropped, a frozen one's wait. */
+export interface Owner {
+  readonly alive: boolean
+  readonly frozen: boolean
+  /** Events that came due while frozen, in order. */
+  readonly held: SimEvent[]
+}
+
+export class SimEvent implements Timer {
+  readonly time: number
+  readonly order: number
+  readonly owner: Owner | null
+  run: (() => void) | null
+
+  constructor(time: number, order: number, owner: Owner | null, run: () => void) {
+    this.time = time
+    this.order = order
+    this.owner = owner
+    this.run = run
+  }
+
+  cancel(): void {
+    this.run = null
+  }
+}
+
+/**
+ * Simulated time: a queue of events in order of their time, those of one time in order of their
+ * creation. Between two events all promises settle, as between two callbacks of Node's loop.
+ */
+export class SimClock {
+  /** Milliseconds since the world began. */
+  time = 0
+  /** Events carried out so far. */
+  steps = 0
+  private orders = 0
+  private readonly heap: SimEvent[] = []
+
+  /** Runs `callback` in `delay` milliseconds, unless `owner` is dead by then. */
+  after(delay: number, owner: Owner | null, callback: () => void): SimEvent {
+    const event = new SimEvent(this.time + Math.max(0, delay), this.orders++, owner, callback)
+    this.insert(event)
+    return event
+  }
+
+  /** Carries out events until `done`, or until the time is `deadline`; tells which. */
+  async run(deadline: number, done: () => boolean = () => false): Promise<boolean> {
+    await settled()
+    for (;;) {
+      if (done()) return true
+      const next = this.heap[0]
+      if (next === undefined || next.time > deadline) {
+        this.time = Math.max(this.time, deadline)
+        return done()
+      }
+      this.remove()
+      if (this.carryOut(next)) await settled()
+    }
+  }
+
+  /** What came due while `owner` was frozen happens now. */
+  thaw(owner: Owner): void {
+    for (const event of owner.held.splice(0))
+      this.insert(new SimEvent(this.time, this.orders++, owner, () => event.run?.()))
+  }
+
+  private carryOut(event: SimEvent): boolean {
+    this.time = event.time
+    const { owner, run } = event
+    if (run === null || owner?.alive === false) return false
+    if (owner?.frozen === true) {
+      owner.held.push(event)
+      return false
+    }
+    event.run = null
+    this.steps++
+    run()
+    return true
+  }
+
+  private insert(event: SimEvent): void {
+    const { heap } = this
+    let at = heap.length
+    heap.push(event)
+    while (at > 0) {
+      const parent = (at - 1) >> 1
+      if (!sooner(event, heap[parent]!)) break
+      heap[at] = heap[parent]!
+      at = parent
+    }
+    heap[at] = event
+  }
+
+  private remove(): void {
+    const { heap } = this
+    const event = heap.pop()!
+    if (heap.length === 0) return
+    let at = 0
+    for (;;) {
+      let child = 2 * at + 1
+      if (child >= heap.length) break
+      if (child + 1 < heap.length && sooner(heap[child + 1]!, heap[child]!)) child++
+      if (!sooner(heap[child]!, event)) break
+      heap[at] = heap[child]!
+      at = child
+    }
+    heap[at] = event
+  }
+}
+
+function sooner(a: SimEvent, b: SimEvent): boolean {
+  return a.time < b.time || (a.time === b.time && a.order < b.order)
+}
+
+function settled(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+/** The clock as one process sees it: origins differ, and wall clocks are wrong. */
+export class ProcessClock implements Clock {
+  private readonly clock: SimClock
+  private readonly owner: Owner
+  private readonly origin: number
+  private readonly wallOrigin: number
+
+  constructor(clock: SimClock, owner: Owner, origin: number, wallOrigin: number) {
+    this.clock = clock
+    this.owner = owner
+    this.origin = origin
+    this.wallOrigin = wallOrigin
+  }
+
+  now(): number {
+    return this.origin + this.clock.time
+  }
+
+  wall(): number {
+    return Math.floor(this.wallOrigin + this.clock.time)
+  }
+
+  timer(ms: number, callback: () => void): Timer {
+    return this.clock.after(ms, this.owner, callback)
+  }
+
+  defer(callback: () => void): void {
+    this.clock.after(0, this.owner, callback)
+  }
+}

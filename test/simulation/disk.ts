@@ -1,0 +1,127 @@
+import { StorageError } from '../../src/base/errors.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
+import type { Driver, DriverHost } from '../../src/device/device.ts'
+import { Operation, type Request } from '../../src/device/request.ts'
+import type { Process } from './machine.ts'
+import type { Medium, Underway } from './medium.ts'
+import { PoisonLease } from './slab.ts'
+
+/** A medium as a leaf of one process's tree: what a file is, in simulated time. */
+export class DiskDriver implements Driver {
+  readonly type = 'disk'
+  readonly children = []
+  private readonly medium: Medium
+  private readonly process: Process
+
+  constructor(medium: Medium, process: Process) {
+    this.medium = medium
+    this.process = process
+  }
+
+  open(host: DriverHost): Promise<void> {
+    const { medium } = this
+    host.online({
+      size: medium.size,
+      blockSize: 1,
+      preferredBlockSize: 4 * KiB,
+      payloadMax: 1 * MiB,
+      readOnly: false,
+      flush: 'native',
+      fua: 'emulated',
+      trim: 'native',
+      writeZeroes: 'native',
+      fastZero: true,
+      status: 'emulated',
+      rotational: false,
+      identity: medium.identity,
+      bootId: medium.machine.bootId,
+    })
+    return Promise.resolve()
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  describe(): Record<string, unknown> {
+    return {}
+  }
+
+  stamp(): Promise<string> {
+    return Promise.resolve(`${this.medium.identity}:${this.medium.changes}`)
+  }
+
+  claim(epoch: number): Promise<void> {
+    if (epoch < this.medium.epoch)
+      return Promise.reject(new StorageError('FENCED', `epoch ${epoch} < ${this.medium.epoch}`))
+    this.medium.epoch = epoch
+    return Promise.resolve()
+  }
+
+  submit(request: Request): void {
+    const { medium, process } = this
+    if (medium.hung) {
+      medium.hanging.push(() => process.alive && this.submit(request))
+      return
+    }
+    const clock = process.machine.clock
+    const [low, high] = medium.latency
+    const total = process.machine.dice.skewed(low, high)
+    const effect = process.machine.dice.between(0, total)
+    const order = medium.order
+    const write = this.underway(request)
+    // The disk acts on its own, also for a frozen process; only the answer needs the process.
+    clock.after(effect, null, () => {
+      if (!process.alive) return
+      if (write !== null) medium.underway.delete(write)
+      const error = this.act(request, order)
+      clock.after(total - effect, process, () => {
+        if (error === null) request.complete()
+        else request.fail(error)
+      })
+    })
+  }
+
+  private underway(request: Request): Underway | null {
+    if (request.operation !== Operation.write && request.operation !== Operation.writeZeroes)
+      return null
+    const { offset, length, operation } = request
+    const payload = Buffer.alloc(length)
+    if (operation === Operation.write) request.copyTo(payload)
+    const write = { process: this.process, offset, payload }
+    this.medium.underway.add(write)
+    return write
+  }
+
+  private act(request: Request, order: number): StorageError | null {
+    const { medium } = this
+    const { operation, offset, length } = request
+    switch (operation) {
+      case Operation.read: {
+        const error = medium.fault(offset, length, 'reads')
+        if (error !== null) return error
+        const lease = new PoisonLease(Buffer.from(medium.content.subarray(offset, offset + length)))
+        request.append(lease.bytes, lease)
+        return null
+      }
+      case Operation.write:
+      case Operation.writeZeroes:
+      case Operation.trim: {
+        const error = medium.fault(offset, length, 'writes')
+        if (error !== null) return error
+        const payload = Buffer.alloc(length)
+        // Read now, not when submitted: lent bytes must not have changed until here.
+        if (operation === Operation.write) request.copyTo(payload)
+        medium.write(offset, payload)
+        return null
+      }
+      case Operation.flush:
+        if (medium.flushFails) return new StorageError('IO', `flush of ${medium.name} fails`)
+        medium.flush(order)
+        return null
+      case Operation.status:
+        request.extents.add(length, 0)
+        return null
+    }
+  }
+}

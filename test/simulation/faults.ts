@@ -1,0 +1,254 @@
+import type { Dice } from './dice.ts'
+import type { FaultKind } from './plan.ts'
+import { manage } from './manage.ts'
+import type { Leg } from './trees.ts'
+import type { World } from './world.ts'
+
+/** Milliseconds that a fault lasts: mostly short, sometimes longer than any patience. */
+const lastingMs: readonly [number, number] = [1, 20_000]
+
+type DiskFault = Extract<
+  FaultKind,
+  'readErrors' | 'writeErrors' | 'slowDisk' | 'hangDisk' | 'fullDisk' | 'flushFails'
+>
+
+/** Goes wrong by chance, with the kinds that the plan allows; and knows how to end all of it. */
+export class Faults {
+  happened = 0
+  private readonly world: World
+  private readonly dice: Dice
+  private running = false
+  /** How to end what lasts, by what it is; a second fault of one kind in one place is not begun. */
+  private readonly lasting = new Map<string, () => void>()
+
+  constructor(world: World, dice: Dice) {
+    this.world = world
+    this.dice = dice
+  }
+
+  start(): void {
+    this.running = true
+    if (this.world.plan.faults.length > 0) this.schedule()
+  }
+
+  /** Ends everything that lasts: from now on the world is well. */
+  stop(): void {
+    this.running = false
+    for (const end of [...this.lasting.values()]) end()
+    const { world } = this
+    if (!world.headMachine.up) world.headMachine.boot()
+    if (world.head === null) world.startHead()
+    for (const leg of world.legs) {
+      if (leg.target === null) continue
+      if (!leg.machine.up) leg.machine.boot()
+      if (leg.target.process?.alive !== true) void leg.target.start()
+    }
+  }
+
+  crashTarget(leg: Leg): void {
+    this.world.trace.note(`target of ${leg.name} loses power`)
+    leg.machine.crash()
+  }
+
+  bootTarget(leg: Leg): void {
+    if (!leg.machine.up) leg.machine.boot()
+    if (leg.target!.process?.alive === true) return
+    this.world.trace.note(`target of ${leg.name} starts`)
+    void leg.target!.start()
+  }
+
+  private schedule(): void {
+    const pause = -Math.log(1 - this.dice.fraction()) * this.world.plan.faultPause
+    this.world.clock.after(pause, null, () => {
+      if (!this.running) return
+      this.inject(this.dice.pick(this.world.plan.faults))
+      this.schedule()
+    })
+  }
+
+  private inject(kind: FaultKind): void {
+    const { world, dice } = this
+    const leg = dice.pick(world.legs)
+    this.happened++
+    switch (kind) {
+      case 'killHead':
+      case 'crashHead':
+      case 'stopHead':
+        this.endHead(kind)
+        break
+      case 'killTarget':
+      case 'crashTarget':
+        this.endTarget(leg, kind)
+        break
+      case 'blackout':
+        this.blackout()
+        break
+      case 'partition':
+      case 'oneWay':
+      case 'reset':
+      case 'halfOpen':
+      case 'slowLink':
+        this.disturbNetwork(leg, kind)
+        break
+      case 'freezeHead':
+      case 'freezeTarget':
+        this.freeze(leg, kind)
+        break
+      case 'detach':
+      case 'invalidate':
+      case 'verify':
+      case 'replace':
+        manage(world, leg, kind, dice)
+        break
+      case 'stateFails':
+        this.last('state', 'the state directory fails', () => {
+          world.state.failing = true
+          return () => (world.state.failing = false)
+        })
+        break
+      case 'readErrors':
+      case 'writeErrors':
+      case 'slowDisk':
+      case 'hangDisk':
+      case 'fullDisk':
+      case 'flushFails':
+        this.disturbDisk(leg, kind)
+    }
+  }
+
+  private endHead(kind: 'killHead' | 'crashHead' | 'stopHead'): void {
+    const { world } = this
+    if (world.head === null) return
+    if (kind === 'stopHead') {
+      world.stopHead()
+      return
+    }
+    this.last('head', kind, () => {
+      world.killHead(kind === 'killHead' ? 'killed' : 'crashed')
+      return () => {
+        if (!world.headMachine.up) world.headMachine.boot()
+        if (world.head === null) world.startHead()
+      }
+    })
+  }
+
+  private endTarget(leg: Leg, kind: 'killTarget' | 'crashTarget'): void {
+    const { target } = leg
+    if (target?.process?.alive !== true) return
+    this.last(`target ${leg.name}`, `${kind} ${leg.name}`, () => {
+      if (kind === 'killTarget') leg.machine.kill(target.process!)
+      else this.crashTarget(leg)
+      return () => this.bootTarget(leg)
+    })
+  }
+
+  private blackout(): void {
+    const { world } = this
+    this.last('blackout', 'everything loses power', () => {
+      world.killHead('crashed')
+      if (world.headMachine.up) world.headMachine.crash()
+      for (const leg of world.legs) if (leg.target !== null && leg.machine.up) this.crashTarget(leg)
+      // They return one by one, in any order.
+      for (const leg of world.legs)
+        if (leg.target !== null)
+          world.clock.after(this.dice.skewed(1, 30_000), null, () => this.bootTarget(leg))
+      return () => {
+        if (!world.headMachine.up) world.headMachine.boot()
+        if (world.head === null) world.startHead()
+      }
+    })
+  }
+
+  private disturbNetwork(
+    leg: Leg,
+    kind: 'partition' | 'oneWay' | 'reset' | 'halfOpen' | 'slowLink',
+  ): void {
+    if (leg.target === null) return
+    const { network } = this.world
+    const [a, b] = this.dice.chance(0.5) ? ['head', leg.name] : [leg.name, 'head']
+    if (kind === 'reset' || kind === 'halfOpen') {
+      this.world.trace.note(`${kind} of a connection at ${a} to ${b}`)
+      for (const end of network.between(a, b))
+        if (this.dice.chance(0.6)) {
+          end.reset()
+          if (kind === 'reset') end.other.reset()
+        }
+      return
+    }
+    this.last(`link ${leg.name}`, `${kind} of ${a} and ${b}`, () => {
+      if (kind === 'slowLink') return this.slow(a, b)
+      network.cut(a, b)
+      if (kind === 'partition') network.cut(b, a)
+      return () => {
+        network.heal(a, b)
+        network.heal(b, a)
+      }
+    })
+  }
+
+  private slow(a: string, b: string): () => void {
+    const link = this.world.network.link(a, b)
+    const { latency, bytesPerMs } = link
+    link.latency = latency * 100
+    link.bytesPerMs = bytesPerMs / 100
+    return () => {
+      link.latency = latency
+      link.bytesPerMs = bytesPerMs
+    }
+  }
+
+  private freeze(leg: Leg, kind: 'freezeHead' | 'freezeTarget'): void {
+    const process = kind === 'freezeHead' ? this.world.head?.process : leg.target?.process
+    if (process?.alive !== true) return
+    const name = `${process.name} ${kind === 'freezeHead' ? '' : leg.name}`
+    this.last(`freeze ${name}`, `${name} is frozen`, () => {
+      process.machine.freeze(process)
+      return () => process.machine.thaw(process)
+    })
+  }
+
+  private disturbDisk(leg: Leg, kind: DiskFault): void {
+    const { medium, name } = leg
+    this.last(`${kind} ${name}`, `${kind} on ${name}`, () => {
+      switch (kind) {
+        case 'readErrors':
+        case 'writeErrors': {
+          const from = this.dice.below(medium.size)
+          const to = from + this.dice.pick([512, 4096, 100_000, medium.size])
+          const defect = { from, to, reads: kind === 'readErrors', writes: kind === 'writeErrors' }
+          medium.defects.push(defect)
+          return () => medium.defects.splice(medium.defects.indexOf(defect), 1)
+        }
+        case 'slowDisk': {
+          const { latency } = medium
+          medium.latency = [latency[0] * 50, latency[1] * 200]
+          return () => (medium.latency = latency)
+        }
+        case 'hangDisk':
+          medium.hung = true
+          return () => medium.unhang()
+        case 'fullDisk':
+          medium.full = true
+          return () => (medium.full = false)
+        case 'flushFails':
+          medium.flushFails = true
+          return () => (medium.flushFails = false)
+      }
+    })
+  }
+
+  /** Begins something that ends by itself some time later, or with all faults. */
+  private last(what: string, text: string, begin: () => () => void): void {
+    if (this.lasting.has(what)) return
+    const { world } = this
+    world.trace.note(`${text} begins`)
+    const undo = begin()
+    const end = (): void => {
+      if (!this.lasting.delete(what)) return
+      world.trace.note(`${text} ends`)
+      undo()
+    }
+    this.lasting.set(what, end)
+    world.clock.after(this.dice.skewed(...lastingMs), null, end)
+  }
+}

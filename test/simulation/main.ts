@@ -1,0 +1,110 @@
+import { parseArgs } from 'node:util'
+import { hunt, mutants } from './mutants.ts'
+import { runSeed, type Outcome } from './run.ts'
+import { Workers } from './workers.ts'
+
+const usage = `Usage: npm run simulate -- [options]
+
+Runs whole clusters of targets, heads and clients in simulated time, with faults, and checks that
+no block ever shows anything it may not.
+
+  --seeds N       how many seeds to run, each a world of its own (default 100)
+  --from N        the first seed (default 1)
+  --seed N        run this one seed, print everything that happens
+  --repeat        run each seed twice: the second must be the same to the last event
+  --workers N     processes side by side (default: one for each processor, at most 4)
+  --mutants       instead, plant each known defect in turn and tell how many seeds find it
+  --only NAME     of the mutants, just this one
+`
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      seeds: { type: 'string', default: '100' },
+      from: { type: 'string', default: '1' },
+      seed: { type: 'string' },
+      repeat: { type: 'boolean', default: false },
+      workers: { type: 'string' },
+      mutants: { type: 'boolean', default: false },
+      only: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  if (values.help) {
+    process.stdout.write(usage)
+    return 0
+  }
+  if (values.seed !== undefined) return one(number('seed', values.seed))
+  const seeds = number('seeds', values.seeds)
+  const from = number('from', values.from)
+  const workers = values.workers === undefined ? undefined : number('workers', values.workers)
+  if (values.mutants) {
+    const chosen = mutants.filter(({ name }) => values.only === undefined || name === values.only)
+    return (await hunt(chosen, from, seeds, workers)) ? 0 : 1
+  }
+  return many(from, seeds, values.repeat, workers)
+}
+
+function number(name: string, text: string): number {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new Error(`--${name} needs a whole number, not ${text}`)
+  return value
+}
+
+/** Replays one seed and prints everything. */
+async function one(seed: number): Promise<number> {
+  const outcome = await runSeed(seed, true)
+  if (outcome.problem === null) {
+    console.log(`seed ${seed} is well; fingerprint ${outcome.fingerprint.toString(16)}`)
+    return 0
+  }
+  report(outcome)
+  return 1
+}
+
+async function many(
+  from: number,
+  seeds: number,
+  repeat: boolean,
+  count: number | undefined,
+): Promise<number> {
+  const began = performance.now()
+  const workers = new Workers(undefined, count)
+  let failed = 0
+  let done = 0
+  let operations = 0
+  let faults = 0
+  await workers.run(from, seeds, repeat, (outcome) => {
+    done++
+    operations += outcome.operations
+    faults += outcome.faults
+    if (outcome.problem !== null) {
+      failed++
+      report(outcome)
+    }
+    if (process.stderr.isTTY) process.stderr.write(`\r${done} of ${seeds} seeds, ${failed} failed `)
+    return true
+  })
+  if (process.stderr.isTTY) process.stderr.write('\r')
+  const seconds = (performance.now() - began) / 1000
+  console.log(
+    `${done} seeds from ${from}: ${failed} failed; ${operations} operations, ${faults} faults, ` +
+      `${seconds.toFixed(1)} s, ${(done / seconds).toFixed(1)} seeds/s`,
+  )
+  return failed === 0 ? 0 : 1
+}
+
+function report({ seed, problem, history }: Outcome): void {
+  console.log(`\nSEED ${seed} FAILED: ${problem ?? ''}`)
+  console.log(history.join('\n'))
+  console.log(`again: npm run simulate -- --seed ${seed}\n`)
+}
+
+main().then(
+  (code) => (process.exitCode = code),
+  (error: unknown) => {
+    console.error(error instanceof Error ? error.message : error)
+    process.exitCode = 2
+  },
+)

@@ -1,0 +1,66 @@
+import { StorageError } from '../../src/base/errors.ts'
+import type { MirrorDriver } from '../../src/mirror/mirror.ts'
+import type { Dice } from './dice.ts'
+import type { Leg } from './trees.ts'
+import type { World } from './world.ts'
+
+/**
+ * What an operator does to a leg while everything else goes on. Refusals are noted, not held
+ * against anybody.
+ */
+export function manage(
+  world: World,
+  leg: Leg,
+  kind: 'detach' | 'invalidate' | 'verify' | 'replace',
+  dice: Dice,
+): void {
+  const mirror = world.head?.mirror ?? null
+  if (mirror === null || world.head?.opened !== true) return
+  const { name } = leg
+  switch (kind) {
+    case 'detach':
+      note(world, `detach of ${name}`, detach(world, mirror, leg, dice))
+      break
+    case 'invalidate':
+      note(world, `invalidate of ${name}`, mirror.invalidateLeg(name))
+      break
+    case 'verify':
+      note(world, 'verify', verify(world, mirror))
+      break
+    case 'replace':
+      break
+  }
+}
+
+/** Attaches every leg that is detached; for the end, when all must be in sync again. */
+export function attachAll(world: World): void {
+  const mirror = world.head?.mirror ?? null
+  if (mirror === null) return
+  for (const [name, { state }] of Object.entries(world.legStatus()))
+    if (state === 'detached') note(world, `attach of ${name}`, mirror.attachLeg(name, {}))
+}
+
+async function detach(world: World, mirror: MirrorDriver, leg: Leg, dice: Dice): Promise<void> {
+  await mirror.detachLeg(leg.name, { as: 'backup' })
+  world.trace.note(`${leg.name} is detached`)
+  world.clock.after(dice.skewed(1, 5000), world.head?.process ?? null, () => {
+    note(world, `attach of ${leg.name}`, mirror.attachLeg(leg.name, {}))
+  })
+}
+
+async function verify(world: World, mirror: MirrorDriver): Promise<void> {
+  const result = await mirror.verify({ repair: false })
+  world.trace.note(`verified ${result.bytesChecked} bytes, ${result.bytesDifferent} differ`)
+}
+
+function note(world: World, what: string, work: Promise<unknown>): void {
+  world.trace.note(`${what} begins`)
+  work.then(
+    () => world.trace.note(`${what} done`),
+    (error: unknown) => {
+      if (error instanceof StorageError)
+        world.trace.note(`${what} refused: ${error.code} ${error.message}`)
+      else world.violated(error as Error)
+    },
+  )
+}

@@ -1,0 +1,134 @@
+import { KiB } from '../../src/base/size.ts'
+import type { MirrorSettings } from '../../src/mirror/settings.ts'
+import type { Workload } from './client.ts'
+import type { Dice } from './dice.ts'
+
+export interface LegPlan {
+  readonly name: string
+  /** A disk of the head's own machine, or one that a target exports. */
+  readonly kind: 'local' | 'remote'
+  readonly readLast: boolean
+}
+
+/** Everything that can go wrong, each with a switch per seed. */
+export const faultKinds = [
+  'killHead',
+  'crashHead',
+  'stopHead',
+  'killTarget',
+  'crashTarget',
+  'partition',
+  'oneWay',
+  'reset',
+  'halfOpen',
+  'slowLink',
+  'freezeHead',
+  'freezeTarget',
+  'readErrors',
+  'writeErrors',
+  'slowDisk',
+  'hangDisk',
+  'fullDisk',
+  'flushFails',
+  'stateFails',
+  'blackout',
+  'detach',
+  'invalidate',
+  'verify',
+  'replace',
+] as const
+export type FaultKind = (typeof faultKinds)[number]
+
+/** What one seed is about: everything that is decided before the world begins. */
+export interface Plan {
+  readonly shape: 'mirror' | 'remote'
+  readonly legs: readonly LegPlan[]
+  readonly dataBytes: number
+  readonly legBytes: number
+  readonly settings: Partial<MirrorSettings>
+  /** Milliseconds a remote that is away is waited for. */
+  readonly hold: number
+  readonly workload: Workload
+  readonly clients: number
+  readonly faults: readonly FaultKind[]
+  /** Milliseconds between faults, on average. */
+  readonly faultPause: number
+  /** Milliseconds with faults, and without. */
+  readonly trouble: number
+  /** Bytes per delivery of the network. */
+  readonly deliveryBytesMax: number
+  readonly latency: number
+  readonly bytesPerMs: number
+  /** Ends with a power loss of everything: what was flushed must be there. */
+  readonly finalCrash: boolean
+}
+
+/** A plan by chance. Whole kinds of faults are left out, so that the rest is seen undisturbed. */
+export function planOf(dice: Dice): Plan {
+  const shape = dice.chance(0.15) ? 'remote' : 'mirror'
+  const count = shape === 'remote' ? dice.integer(1, 2) : dice.pick([1, 2, 2, 2, 2, 3, 3, 4])
+  const local = dice.pick([0, 0.3, 0.7, 1])
+  const legs: LegPlan[] = []
+  for (let at = 0; at < count; at++) {
+    const kind = shape === 'mirror' && dice.chance(local) ? 'local' : 'remote'
+    legs.push({ name: ['left', 'right', 'third', 'fourth'][at]!, kind, readLast: dice.chance(0.1) })
+  }
+  const extentSize = 64 * KiB
+  const dataBytes = extentSize * dice.pick([2, 4, 8, 16])
+  const keep = dice.pick([0.1, 0.2, 0.4, 0.7])
+  return {
+    shape,
+    legs,
+    dataBytes,
+    legBytes: dataBytes + 2048 * KiB,
+    settings: settingsOf(dice, dataBytes, extentSize, count),
+    hold: dice.pick([50, 500, 5000]),
+    workload: workloadOf(dice),
+    clients: dice.integer(1, 3),
+    faults: faultKinds.filter(() => dice.chance(keep)),
+    faultPause: dice.pick([20, 100, 500, 2000]),
+    trouble: dice.pick([500, 2000, 8000]),
+    deliveryBytesMax: dice.pick([16, 500, 64 * KiB, 256 * KiB]),
+    latency: dice.pick([0.02, 0.2, 2]),
+    bytesPerMs: dice.pick([10_000, 100_000, 1_000_000]),
+    finalCrash: dice.chance(0.7),
+  }
+}
+
+function settingsOf(
+  dice: Dice,
+  size: number,
+  extentSize: number,
+  legs: number,
+): Partial<MirrorSettings> {
+  return {
+    size,
+    extentSize,
+    minInSync: legs > 1 && dice.chance(0.2) ? 2 : 1,
+    hotExtentsMax: dice.pick([1, 2, 8, 4096]),
+    intentIdleMs: dice.pick([5, 100, 10_000]),
+    legTimeoutMs: dice.pick([200, 2000, 30_000]),
+    legRetryMs: dice.pick([10, 100, 1000]),
+    legRetryMsMax: dice.pick([100, 1000, 5000]),
+    suspendMs: dice.pick([100, 5000, 60_000]),
+    resyncWindow: dice.pick([1, 2, 8]),
+    resyncChunkBytes: dice.pick([4 * KiB, 16 * KiB, 64 * KiB]),
+    resyncCheckpointBytes: dice.pick([64 * KiB, 256 * KiB]),
+  }
+}
+
+function workloadOf(dice: Dice): Workload {
+  const some = (): number => dice.pick([0, 1, 1, 5])
+  return {
+    read: dice.pick([1, 5, 10]),
+    write: dice.pick([5, 10, 20]),
+    fua: some() / 2,
+    flush: some(),
+    zero: some() / 3,
+    trim: some() / 3,
+    depth: dice.pick([1, 2, 4, 8]),
+    pause: dice.pick([1, 5, 20, 100]),
+    sectorsMax: dice.pick([8, 16, 64, 200]),
+    hot: dice.pick([0, 0, 4, 64]),
+  }
+}

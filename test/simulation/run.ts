@@ -1,0 +1,42 @@
+import { World } from './world.ts'
+
+/** The outcome of one seed. */
+export interface Outcome {
+  readonly seed: number
+  readonly problem: string | null
+  readonly history: readonly string[]
+  readonly fingerprint: number
+  readonly operations: number
+  readonly faults: number
+  readonly steps: number
+}
+
+const historyLines = 60
+
+/** Runs one seed. Whatever is thrown anywhere inside is its problem. */
+export async function runSeed(
+  seed: number,
+  echo = false,
+  world = new World(seed),
+): Promise<Outcome> {
+  world.trace.echo = echo
+  const crash = (error: unknown): void =>
+    world.violated(error instanceof Error ? error : new Error(String(error)))
+  process.on('unhandledRejection', crash)
+  let problem: string | null = null
+  try {
+    await world.run()
+  } catch (error) {
+    problem = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  }
+  process.off('unhandledRejection', crash)
+  return {
+    seed,
+    problem,
+    history: problem === null ? [] : world.trace.about(world.checker.suspect, historyLines),
+    fingerprint: world.trace.fingerprint,
+    operations: world.operations,
+    faults: world.faults.happened,
+    steps: world.clock.steps,
+  }
+}

@@ -1,0 +1,120 @@
+import { silentLog } from '../../src/base/log.ts'
+import { Device, type Driver } from '../../src/device/device.ts'
+import type { Exports } from '../../src/device/export.ts'
+import { LinearDriver } from '../../src/device/linear.ts'
+import { MirrorDriver } from '../../src/mirror/mirror.ts'
+import { Admission } from '../../src/net/admission.ts'
+import { defaultLimits } from '../../src/net/limits.ts'
+import type { ServiceContext } from '../../src/net/service.ts'
+import { DiskDriver } from './disk.ts'
+import type { Machine, Process } from './machine.ts'
+import type { Medium } from './medium.ts'
+import type { LegPlan, Plan } from './plan.ts'
+import type { StateDirectory } from './store.ts'
+
+export const port = 4470
+
+export function serviceContext(process: Process, exports: Exports): ServiceContext {
+  return {
+    exports,
+    admission: new Admission(defaultLimits.bytesInFlight),
+    slab: process.slab,
+    clock: process.clock,
+    random: process.dice,
+    log: silentLog,
+    limits: defaultLimits,
+  }
+}
+
+/** Exports one device under the name `disk`. */
+export function only(device: Device): Exports {
+  const found = { name: 'disk', device, readOnly: false, description: '' }
+  return { find: (name) => (name === 'disk' ? found : undefined), list: () => [found] }
+}
+
+/** A leg of the world: its disk, and the target that exports it unless it is the head's own. */
+export class Leg {
+  readonly plan: LegPlan
+  readonly machine: Machine
+  readonly medium: Medium
+  /** Null for a disk of the head's own machine. */
+  readonly target: Target | null
+
+  constructor(plan: LegPlan, machine: Machine, medium: Medium, target: Target | null) {
+    this.plan = plan
+    this.machine = machine
+    this.medium = medium
+    this.target = target
+  }
+
+  get name(): string {
+    return this.plan.name
+  }
+}
+
+export class Target {
+  readonly machine: Machine
+  readonly medium: Medium
+  process: Process | null = null
+
+  constructor(machine: Machine, medium: Medium) {
+    this.machine = machine
+    this.medium = medium
+  }
+
+  async start(): Promise<void> {
+    const process = this.machine.start('target')
+    this.process = process
+    const device = new Device('disk', new DiskDriver(this.medium, process), process.clock)
+    await device.open()
+  }
+}
+
+/** A running head: its process, its tree. */
+export class Head {
+  readonly process: Process
+  readonly device: Device
+  readonly mirror: MirrorDriver | null
+  /** Whether opening came to an end. */
+  opened = false
+
+  constructor(machine: Machine, plan: Plan, legs: readonly Leg[], state: StateDirectory) {
+    const process = machine.start('head')
+    this.process = process
+    const leaves = legs.map(
+      (leg) => new Device(leg.name, leafOf(leg, plan, process), process.clock),
+    )
+    if (plan.shape === 'remote') {
+      this.mirror = null
+      this.device =
+        leaves.length === 1
+          ? leaves[0]!
+          : new Device('linear', new LinearDriver(leaves), process.clock)
+      return
+    }
+    this.mirror = new MirrorDriver({
+      legs: legs.map((leg, at) => ({
+        name: leg.name,
+        device: leaves[at]!,
+        readLast: leg.plan.readLast,
+      })),
+      clock: process.clock,
+      random: process.dice,
+      log: silentLog,
+      store: state.open(process),
+      key: 'volume',
+      settings: plan.settings,
+    })
+    this.device = new Device('volume', this.mirror, process.clock)
+  }
+
+  async open(): Promise<void> {
+    await this.device.open()
+    this.opened = true
+  }
+}
+
+function leafOf(leg: Leg, _plan: Plan, process: Process): Driver {
+  if (leg.target === null) return new DiskDriver(leg.medium, process)
+  throw new Error('remote legs are not built yet')
+}

@@ -1,0 +1,307 @@
+import { Violation, Checker } from './checker.ts'
+import { Client, type ClientHost } from './client.ts'
+import { SimClock } from './clock.ts'
+import { Dice } from './dice.ts'
+import { Faults } from './faults.ts'
+import { Machine } from './machine.ts'
+import { Medium, sectorBytes } from './medium.ts'
+import { attachAll } from './manage.ts'
+import { SimNetwork } from './network.ts'
+import { planOf, type Plan } from './plan.ts'
+import { StateDirectory } from './store.ts'
+import { Trace } from './trace.ts'
+import { Head, Leg, Target } from './trees.ts'
+
+/** Milliseconds a request may take while nothing is wrong with the world. */
+const requestMsMax = 200_000
+/** Milliseconds from the end of all faults until everything must be well. */
+const recoveryMsMax = 600_000
+
+interface LegStatus {
+  readonly state: string
+  readonly reason?: string
+}
+
+/** One run of one seed: machines, the volume on them, its clients, and what goes wrong. */
+export class World implements ClientHost {
+  readonly seed: number
+  readonly dice: Dice
+  readonly plan: Plan
+  readonly clock = new SimClock()
+  readonly network: SimNetwork
+  readonly trace: Trace
+  readonly checker: Checker
+  readonly headMachine: Machine
+  readonly state = new StateDirectory()
+  readonly legs: Leg[] = []
+  readonly faults: Faults
+  head: Head | null = null
+  clients: Client[] = []
+  problem: Error | null = null
+  operations = 0
+  errors = 0
+  /** Acknowledged writes were lost: the next flush must say so. */
+  private lossPending = false
+  /** Legs that were in sync when the head was last seen alive. */
+  private lastInSync = new Set<string>()
+  private incarnation = 0
+
+  constructor(seed: number, change: (plan: Plan) => Plan = (plan) => plan) {
+    this.seed = seed
+    this.dice = new Dice(seed)
+    this.plan = change(planOf(this.dice))
+    const { plan } = this
+    this.trace = new Trace(this.clock)
+    this.network = new SimNetwork(this.clock, this.dice.fork())
+    this.network.deliveryBytesMax = plan.deliveryBytesMax
+    this.network.latency = plan.latency
+    this.network.jitter = plan.latency
+    this.network.bytesPerMs = plan.bytesPerMs
+    this.headMachine = this.machine('head')
+    for (const leg of plan.legs) this.legs.push(this.leg(leg))
+    const bytes = plan.shape === 'remote' ? plan.dataBytes * plan.legs.length : plan.dataBytes
+    this.checker = new Checker(bytes / sectorBytes)
+    this.faults = new Faults(this, this.dice.fork())
+  }
+
+  /** Runs from the beginning to the end; throws what was found. */
+  async run(): Promise<void> {
+    const { plan, clock } = this
+    for (const leg of this.legs) void leg.target?.start()
+    this.startHead()
+    await this.until(() => this.healthy(), recoveryMsMax, 'the volume starts')
+    this.faults.start()
+    await clock.run(clock.time + plan.trouble, () => this.problem !== null)
+    this.check()
+    this.faults.stop()
+    this.trace.note('all faults end')
+    attachAll(this)
+    await this.until(() => this.healthy(), recoveryMsMax, 'the volume recovers')
+    await this.quiet()
+    await this.audit('after recovery')
+    if (plan.finalCrash) await this.powerLossOfAll()
+  }
+
+  startHead(): void {
+    const head = new Head(this.headMachine, this.plan, this.legs, this.state)
+    this.head = head
+    this.incarnation++
+    this.trace.note(`head ${this.incarnation} starts`)
+    head.device.watch((device) => {
+      this.trace.note(`volume is ${device.state.word} ${device.state.reason}`)
+      this.remember()
+    })
+    head.open().then(
+      () => this.startClients(head),
+      (error: unknown) => this.violated(error as Error),
+    )
+  }
+
+  /** The head's process ends without a word. */
+  killHead(how: 'killed' | 'crashed'): void {
+    const { head } = this
+    if (head === null) return
+    this.trace.note(`head ${how}`)
+    this.remember()
+    this.head = null
+    if (how === 'killed') this.headMachine.kill(head.process)
+    else this.headMachine.crash()
+    for (const client of this.clients) {
+      client.abandon()
+      this.count(client)
+    }
+    this.clients = []
+    // Whoever used the volume knows that something happened.
+    this.lossPending = false
+  }
+
+  /** An orderly end; the head starts again at once. */
+  stopHead(): void {
+    const { head } = this
+    if (head?.opened !== true) return
+    this.trace.note('head stops')
+    for (const client of this.clients) client.stop()
+    head.opened = false
+    head.device.close().then(
+      () => {
+        if (this.head !== head) return
+        this.killHead('killed')
+        this.startHead()
+      },
+      (error: unknown) => this.violated(error as Error),
+    )
+  }
+
+  violated(problem: Error): void {
+    if (this.problem !== null) return
+    this.problem = problem
+    this.trace.note(`FOUND ${problem.message}`)
+  }
+
+  flushed(start: number, error: Error | null): void {
+    if (error !== null) {
+      this.lossPending = false
+      return
+    }
+    if (this.lossPending)
+      this.violated(new Violation('a flush was acknowledged after acknowledged writes were lost'))
+    this.checker.endFlush(start)
+  }
+
+  legStatus(): Record<string, LegStatus> {
+    const described = this.head?.mirror?.describe()
+    return (described?.['legs'] ?? {}) as Record<string, LegStatus>
+  }
+
+  private machine(name: string): Machine {
+    return new Machine(name, this.clock, this.network, this.dice.fork())
+  }
+
+  private leg(plan: Plan['legs'][number]): Leg {
+    const local = plan.kind === 'local'
+    const machine = local ? this.headMachine : this.machine(plan.name)
+    const bytes = this.plan.shape === 'remote' ? this.plan.dataBytes : this.plan.legBytes
+    const medium = new Medium(plan.name, machine, bytes)
+    const target = local ? null : new Target(machine, medium)
+    const leg = new Leg(plan, machine, medium, target)
+    medium.lost = (sectors) => this.lost(leg, sectors)
+    return leg
+  }
+
+  private startClients(head: Head): void {
+    const { plan } = this
+    for (let at = 0; at < plan.clients; at++) {
+      const name = `${this.incarnation}${'abcdef'[at]!}`
+      const client = new Client(name, this, head.process, head.device, plan.workload)
+      this.clients.push(client)
+      client.start()
+    }
+  }
+
+  /** A power loss took bytes from a leg's disk. If nobody else has them, they may be gone. */
+  private lost(leg: Leg, sectors: readonly number[]): void {
+    this.trace.note(`${leg.name} lost the cache of ${sectors.length} sectors`)
+    this.remember()
+    const base = this.plan.shape === 'remote' ? this.legs.indexOf(leg) : 0
+    const shift = (base * this.plan.dataBytes) / sectorBytes
+    for (const at of sectors) {
+      if ((at + 1) * sectorBytes > this.plan.dataBytes) continue
+      const sector = at + shift
+      if (this.plan.shape === 'mirror' && this.heldElsewhere(leg, sector)) continue
+      if (!this.holds(leg, sector)) this.lossPending ||= this.checker.acknowledged(sector)
+      this.checker.allowLoss(sector)
+    }
+  }
+
+  private heldElsewhere(lost: Leg, sector: number): boolean {
+    return this.legs.some(
+      (leg) => leg !== lost && this.lastInSync.has(leg.name) && this.holds(leg, sector),
+    )
+  }
+
+  private holds(leg: Leg, sector: number): boolean {
+    const base = this.plan.shape === 'remote' ? this.legs.indexOf(leg) : 0
+    const at = sector * sectorBytes - base * this.plan.dataBytes
+    return this.checker.mayHold(sector, leg.medium.content, at)
+  }
+
+  /** Notes which legs the head takes to be in sync, while it can be asked. */
+  private remember(): void {
+    if (this.head?.process.alive !== true || this.head.mirror === null) return
+    const status = Object.entries(this.legStatus())
+    if (status.length === 0) return
+    this.lastInSync = new Set(
+      status.filter(([, leg]) => leg.state === 'in-sync').map(([name]) => name),
+    )
+  }
+
+  private count(client: Client): void {
+    this.operations += client.operations
+    this.errors += client.errors
+  }
+
+  private healthy(): boolean {
+    const { head } = this
+    if (head?.opened !== true || head.device.state.word !== 'online') return false
+    if (head.mirror === null) return true
+    const status = this.legStatus()
+    return this.legs.every((leg) => status[leg.name]?.state === 'in-sync')
+  }
+
+  /** Lets the clients finish. */
+  private async quiet(): Promise<void> {
+    for (const client of this.clients) client.stop()
+    const idle = () => this.clients.every((client) => client.inFlight === 0)
+    await this.until(idle, requestMsMax, 'all requests complete')
+  }
+
+  private async until(done: () => boolean, ms: number, what: string): Promise<void> {
+    const { clock } = this
+    const reached = await clock.run(clock.time + ms, () => this.problem !== null || done())
+    this.check()
+    if (reached) return
+    const head = this.head?.device.state
+    const legs = JSON.stringify(this.legStatus())
+    const stuck = this.clients.flatMap((client) => client.stuck(ms / 2)).join(', ')
+    throw this.found(
+      `not within ${ms} ms: ${what}; volume ${head?.word ?? 'down'} ${head?.reason ?? ''}; ` +
+        `legs ${legs}; waiting: ${stuck}`,
+    )
+  }
+
+  /** Reads everything twice through the volume, then every leg by itself. */
+  private async audit(when: string): Promise<void> {
+    const { head, checker } = this
+    this.trace.note(`audit ${when}`)
+    const reader = new Client('audit', this, head!.process, head!.device, this.plan.workload)
+    for (let pass = 0; pass < 2; pass++)
+      for (let at = 0; at < checker.size; at += 64) {
+        reader.read(at, Math.min(64, checker.size - at))
+        await this.until(() => reader.inFlight === 0, requestMsMax, 'a read completes')
+      }
+    // The first flush may have to say that something was lost.
+    const reads = reader.errors
+    for (let pass = 0; pass < 2; pass++) {
+      reader.errors = reads
+      reader.flush()
+      await this.until(() => reader.inFlight === 0, requestMsMax, 'a flush completes')
+    }
+    if (reader.errors > 0) throw this.found(`requests fail although all is well ${when}`)
+    for (const leg of this.legs) this.auditLeg(leg, when)
+  }
+
+  private auditLeg(leg: Leg, when: string): void {
+    const base = this.plan.shape === 'remote' ? this.legs.indexOf(leg) : 0
+    const sectors = this.plan.dataBytes / sectorBytes
+    for (let at = base * sectors; at < (base + 1) * sectors; at++) {
+      if (this.holds(leg, at)) continue
+      this.checker.suspect = at
+      throw this.found(
+        `${leg.name} is in sync and holds other bytes than the volume at sector ${at} ${when}: ` +
+          this.checker.describe(at),
+      )
+    }
+  }
+
+  private async powerLossOfAll(): Promise<void> {
+    this.trace.note('power loss of everything')
+    this.killHead('crashed')
+    for (const leg of this.legs) if (leg.target !== null) this.faults.crashTarget(leg)
+    this.headMachine.boot()
+    for (const leg of this.legs) if (leg.target !== null) this.faults.bootTarget(leg)
+    this.startHead()
+    await this.until(() => this.healthy(), recoveryMsMax, 'the volume starts after a power loss')
+    await this.quiet()
+    await this.audit('after the power loss')
+  }
+
+  private check(): void {
+    if (this.problem !== null) throw this.problem
+  }
+
+  private found(message: string): Error {
+    const problem = new Violation(message)
+    this.violated(problem)
+    return problem
+  }
+}
