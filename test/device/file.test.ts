@@ -1,0 +1,258 @@
+import { expect } from 'chai'
+import { spawnSync } from 'node:child_process'
+import nodeFs from 'node:fs'
+import fs from 'node:fs/promises'
+import path from 'node:path'
+import { SeededRandom } from '../../src/base/random.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
+import { Slab } from '../../src/base/slab.ts'
+import type { Device } from '../../src/device/device.ts'
+import type { FileOptions } from '../../src/device/file.ts'
+import { Flag, Operation } from '../../src/device/request.ts'
+import { fileDevice, removeFolder, temporaryFolder } from '../support/files.ts'
+import { flush, read, submit, write } from '../support/io.ts'
+
+const random = new SeededRandom(1)
+
+/** Runs `body` with functions of node:fs replaced. */
+async function withFs(replaced: Partial<typeof nodeFs>, body: () => Promise<void>): Promise<void> {
+  const original: Partial<typeof nodeFs> = {}
+  for (const name of Object.keys(replaced) as 'read'[]) original[name] = nodeFs[name]
+  Object.assign(nodeFs, replaced)
+  try {
+    await body()
+  } finally {
+    Object.assign(nodeFs, original)
+  }
+}
+
+/** A function of node:fs that only calls its callback, the last argument, with an error. */
+function failing(code: string): never {
+  return ((...args: unknown[]) => {
+    const callback = args.at(-1) as (error: Error, bytes: number) => void
+    setImmediate(callback, Object.assign(new Error(`${code}: on purpose`), { code }), 0)
+  }) as never
+}
+
+async function codeOf(work: Promise<unknown>): Promise<string> {
+  return work.then(
+    () => 'success',
+    (error: unknown) => (error as { code: string }).code,
+  )
+}
+
+describe('a file', () => {
+  let folder: string
+  let image: string
+  const open: Device[] = []
+  beforeEach(async () => {
+    folder = await temporaryFolder()
+    image = path.join(folder, 'image')
+  })
+  afterEach(async () => {
+    for (const device of open.splice(0)) await device.close()
+    await removeFolder(folder)
+  })
+
+  async function opened(options: Partial<FileOptions>, slab = new Slab()): Promise<Device> {
+    const device = fileDevice('disk', { path: image, ...options }, slab)
+    await device.open()
+    open.push(device)
+    return device
+  }
+
+  describe('when it is opened', () => {
+    it('is created sparse, with the folders above it', async () => {
+      image = path.join(folder, 'some/where/image')
+      const device = await opened({ size: 100 * MiB, create: true })
+      expect(device.facts!.size).to.equal(100 * MiB)
+      const { size, blocks } = await fs.stat(image)
+      expect([size, blocks]).to.deep.equal([100 * MiB, 0])
+    })
+
+    it('has the size it has, unless another is asked for', async () => {
+      await fs.writeFile(image, Buffer.alloc(5000, 7))
+      expect((await opened({})).facts!.size).to.equal(5000)
+      await open.pop()!.close()
+      for (const size of [4999, 5001, 8192])
+        expect(await codeOf(opened({ size, create: true })), `${size}`).to.equal('CONFIG')
+      expect(await codeOf(opened({ size: 4999, grow: true })), 'never cut').to.equal('CONFIG')
+      const grown = await opened({ size: 8192, grow: true })
+      const expected = Buffer.alloc(8192)
+      expected.fill(7, 0, 5000)
+      expect((await read(grown, 0, 8192)).equals(expected)).to.equal(true)
+    })
+
+    it('says what is wrong with it', async () => {
+      expect(await codeOf(opened({})), 'not there').to.equal('CONFIG')
+      expect(await codeOf(opened({ create: true })), 'no size').to.equal('CONFIG')
+      expect(await codeOf(opened({ path: folder })), 'a folder').to.not.equal('success')
+      expect(await codeOf(opened({ path: '/dev/null' })), 'a character device').to.equal('CONFIG')
+      await fs.writeFile(image, '')
+      expect(await codeOf(opened({})), 'empty').to.equal('CONFIG')
+      expect(nodeFs.readdirSync(folder)).to.deep.equal(['image'])
+    })
+
+    it('has one writer, in this process and beyond', async () => {
+      await opened({ size: MiB, create: true })
+      expect(await codeOf(opened({}))).to.equal('CLAIMED')
+      const link = path.join(folder, 'link')
+      await fs.link(image, link)
+      expect(await codeOf(opened({ path: link })), 'by another name').to.equal('CLAIMED')
+      const other = () => spawnSync('flock', ['-n', image, 'true']).status
+      expect(other(), 'another process').to.equal(1)
+      await opened({ readOnly: true })
+      await open.pop()!.close()
+      await open.pop()!.close()
+      expect(other(), 'free after it was closed').to.equal(0)
+      await opened({})
+    })
+
+    it('can be read-only', async () => {
+      await fs.writeFile(image, 'content', { mode: 0o400 })
+      const device = await opened({ readOnly: true })
+      expect((await read(device, 0, 7)).toString()).to.equal('content')
+      expect(await codeOf(write(device, 0, Buffer.from('x')))).to.equal('READ_ONLY')
+    })
+
+    it('is the same file when it is opened again, and not when it was replaced', async () => {
+      const first = await opened({ size: MiB, create: true })
+      const { identity, bootId } = first.facts!
+      await first.close()
+      const second = await opened({})
+      expect(second.facts).to.include({ identity, bootId })
+      await second.close()
+      await fs.rename(image, `${image}.old`)
+      const replaced = await opened({ size: MiB, create: true })
+      expect(replaced.facts!.identity).to.not.equal(identity)
+    })
+  })
+
+  it('has a stamp that changes with its content only', async () => {
+    const device = await opened({ size: MiB, create: true })
+    await write(device, 0, random.bytes(100))
+    await flush(device)
+    const before = await device.driver.stamp!()
+    await read(device, 0, 100)
+    expect(await device.driver.stamp!()).to.equal(before)
+    // The kernel's time stamps move a few milliseconds at a time.
+    while ((await device.driver.stamp!()) === before) await write(device, 0, random.bytes(100))
+  })
+
+  it('fails for good when it is cut short underneath', async () => {
+    const device = await opened({ size: MiB, create: true })
+    await write(device, 0, random.bytes(MiB))
+    await fs.truncate(image, 10_000)
+    const outcome = await submit(device, Operation.read, 8192, 4096)
+    expect(outcome.error?.code).to.equal('IO')
+    expect(outcome.error?.device).to.equal('disk')
+    expect(device.state.word).to.equal('failed')
+    expect(device.state.reason).to.contain('cut short')
+    await fs.truncate(image, MiB)
+    const again = await submit(device, Operation.read, 500_000, 4096)
+    expect(again.error?.code, 'zeroes are not what was written').to.equal('IO')
+  })
+
+  it('finds by a flush that it was cut short', async () => {
+    const device = await opened({ size: MiB, create: true })
+    await fs.truncate(image, 10_000)
+    expect(await codeOf(flush(device))).to.equal('IO')
+    expect(device.state.word).to.equal('failed')
+  })
+
+  it('is not flushed any more once a flush failed', async () => {
+    const device = await opened({ size: MiB, create: true })
+    await write(device, 0, Buffer.from('x'))
+    await withFs({ fdatasync: failing('EIO') }, async () => {
+      expect(await codeOf(flush(device))).to.equal('IO')
+    })
+    expect(await codeOf(flush(device)), 'the kernel would say yes now').to.equal('IO')
+    expect(device.state.word).to.equal('degraded')
+    await device.close()
+    await flush(await opened({}))
+  })
+
+  it('answers flushes that wait together with one that started after them', async () => {
+    const device = await opened({ size: MiB, create: true })
+    let syncs = 0
+    const fdatasync = nodeFs.fdatasync
+    const counted = ((fd: number, callback: nodeFs.NoParamCallback) => {
+      syncs++
+      fdatasync(fd, callback)
+    }) as typeof nodeFs.fdatasync
+    await withFs({ fdatasync: counted }, async () => {
+      const first = flush(device)
+      await Promise.all([first, flush(device), flush(device), flush(device)])
+    })
+    expect(syncs).to.equal(2)
+  })
+
+  it('says when the disk is full, and goes on', async () => {
+    const slab = new Slab()
+    const device = await opened({ size: MiB, create: true }, slab)
+    const full = failing('ENOSPC')
+    await withFs({ write: full, writev: full }, async () => {
+      const writes = [0, 1, 2, 3, 4, 5, 6, 7].map((at) =>
+        codeOf(write(device, at * 4096, random.bytes(4096))),
+      )
+      expect(new Set(await Promise.all(writes))).to.deep.equal(new Set(['NO_SPACE']))
+    })
+    expect(slab.bytesHeld).to.equal(0)
+    await write(device, 0, random.bytes(4096))
+  })
+
+  it('fails only the bad one of neighbours that were read together', async () => {
+    const slab = new Slab()
+    const device = await opened({ size: MiB, create: true, direct: false }, slab)
+    const data = random.bytes(64 * KiB * 12)
+    await write(device, 0, data)
+    const bad = 7 * 70_000
+    const original = nodeFs.read
+    const broken = ((...args: unknown[]) => {
+      const [, , , length, position] = args as [number, Buffer, number, number, number]
+      if (position <= bad && bad < position + length)
+        (failing('EIO') as (...args: unknown[]) => void)(...args)
+      else (original as (...args: unknown[]) => void)(...args)
+    }) as unknown as typeof nodeFs.read
+    await withFs({ read: broken }, async () => {
+      const reads = Array.from({ length: 11 }, (_, at) =>
+        submit(device, Operation.read, at * 70_000, 70_000),
+      )
+      for (const [at, outcome] of (await Promise.all(reads)).entries()) {
+        expect(outcome.error?.code, `read ${at}`).to.equal(at === 7 ? 'IO' : undefined)
+        const expected = data.subarray(at * 70_000, (at + 1) * 70_000)
+        if (at !== 7) expect(outcome.data.equals(expected)).to.equal(true)
+      }
+    })
+    expect(slab.bytesHeld).to.equal(0)
+  })
+
+  it('goes on where the system reads or writes less than asked', async () => {
+    const device = await opened({ size: MiB, create: true })
+    const data = random.bytes(300_000)
+    const pieces = [data.subarray(0, 100_001), data.subarray(100_001, 100_002)]
+    pieces.push(data.subarray(100_002))
+    const { read: fullRead, write: fullWrite } = nodeFs
+    const short = {
+      read: ((fd: number, bytes: Buffer, at: number, length: number, from: number, done: never) =>
+        fullRead(fd, bytes, at, Math.min(length, 70_000), from, done)) as typeof nodeFs.read,
+      write: ((fd: number, bytes: Buffer, at: number, length: number, from: number, done: never) =>
+        fullWrite(fd, bytes, at, Math.min(length, 70_000), from, done)) as typeof nodeFs.write,
+      writev: ((fd: number, [first]: Buffer[], from: number, done: never) =>
+        fullWrite(fd, first!, 0, Math.min(first!.length, 70_000), from, done)) as never,
+    }
+    await withFs(short, async () => {
+      const outcome = await submit(device, Operation.write, 5, data.length, 0, pieces)
+      expect(outcome.error).to.equal(null)
+      expect((await read(device, 5, data.length)).equals(data)).to.equal(true)
+    })
+  })
+
+  it('forces unit access without flushing what others wrote', async () => {
+    const device = await opened({ size: MiB, create: true })
+    await withFs({ fdatasync: failing('EIO') }, async () => {
+      await write(device, 0, Buffer.from('forced'), Flag.fua)
+    })
+    expect((await read(device, 0, 6)).toString()).to.equal('forced')
+  })
+})
