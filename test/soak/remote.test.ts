@@ -58,7 +58,7 @@ describe('a linear over a remote that goes away', function () {
   it('never has an old write land late', async () => {
     const file = { type: 'file', path: 'far.img', size: '32M', create: true }
     // Slow enough that writes of a connection that was given up are still under way in the device.
-    const store = { type: 'delay', device: file, write: '50ms' }
+    const store = { type: 'delay', device: file, operations: ['write'], min: '1ms', max: '50ms' }
     const { proxy, uri } = await build(store)
     const work = fioPasses({ uri, folder: workshop.folder, size: '20m', rate: 1000 }, soakSeconds)
     const counts = await troubled([stranded(proxy)], 2, work)
