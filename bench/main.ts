@@ -1,6 +1,7 @@
-import { mkdtempSync, rmSync, writeFileSync, existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { compare, formatChanges } from './compare.ts'
 import { fio, fioSpeaksNbd } from './fio.ts'
 import { describeMachine } from './machine.ts'
 import { readOptions, usage, type Options } from './options.ts'
@@ -28,7 +29,14 @@ async function main(): Promise<void> {
   try {
     const report = await measureAll(options, folders)
     process.stdout.write(`${formatTables(report)}\n`)
+    // Read before the new report, which may take the old one's place, is written.
+    const earlier = options.compare === null ? null : readReport(options.compare)
     writeFileSync(options.json, JSON.stringify(report, null, 1))
+    if (earlier !== null) {
+      const changes = compare(earlier, report)
+      process.stdout.write(`\n${formatChanges(changes)}\n`)
+      if (changes.some(({ slower }) => slower)) process.exitCode = 1
+    }
   } finally {
     rmSync(folders.disk, { recursive: true, force: true })
     rmSync(folders.memory, { recursive: true, force: true })
@@ -57,6 +65,10 @@ async function measureAll(options: Options, folders: Folders): Promise<Report> {
   progress.end()
   const seconds = (performance.now() - began) / 1000
   return { version: 1, started, seconds, machine, options: { ...options }, omitted, rows }
+}
+
+function readReport(path: string): Report {
+  return JSON.parse(readFileSync(path, 'utf8')) as Report
 }
 
 function wanted(options: Options, name: string): boolean {

@@ -44,7 +44,7 @@ export const usage = `Measures the target side by side with other servers.
 `
 
 const fullPace: Pace = { rounds: 5, seconds: 2, warmUp: 2 }
-const quickPace: Pace = { rounds: 3, seconds: 0.5, warmUp: 1 }
+const quickPace: Pace = { rounds: 6, seconds: 0.25, warmUp: 0.6 }
 
 /** Throws a TypeError for what it does not know. */
 export function readOptions(parameters: readonly string[]): Options | 'help' {
