@@ -86,7 +86,8 @@ export function formatChanges(changes: readonly Change[]): string {
   if (changes.length === 0) return `No row of both reports has ${ourServer} and ${referenceServer}.`
   const lines = changes.map(({ what, ratio, chance, slower }) => {
     const percent = `${ratio >= 1 ? '+' : '−'}${Math.abs((ratio - 1) * 100).toFixed(1)} %`
-    return `${slower ? 'SLOWER ' : '       '}${percent.padStart(9)}  p ${chance.toFixed(4)}  ${what}`
+    const word = (slower ? 'SLOWER' : '').padEnd(7)
+    return `${word}${percent.padStart(9)}  p ${chance.toFixed(4)}  ${what}`
   })
   return `Processor time per operation, against the earlier report:\n${lines.join('\n')}`
 }
