@@ -123,6 +123,7 @@ export class Transmission implements Phase, Completer, Waiter {
     this.landing = null
     landing?.fail(new StorageError('UNAVAILABLE', 'the client left'))
     this.giveBack(this.host.outbox.bytesQueued - this.unreserved)
+    this.host.context.admission.forget(this)
   }
 
   /** For `Waiter`: there may be room now. */

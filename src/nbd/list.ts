@@ -1,0 +1,103 @@
+import type { Clock } from '../base/clock.ts'
+import { StorageError } from '../base/errors.ts'
+import type { Slab } from '../base/slab.ts'
+import type { Address } from '../net/address.ts'
+import { Inbox } from '../net/inbox.ts'
+import type { Connection, ConnectionHandler, Network } from '../net/network.ts'
+import { Outbox } from '../net/outbox.ts'
+import { ClientHandshake, type Conductor } from './handshake.ts'
+import { encodeOption, Option, type ExportListing } from './options.ts'
+
+export interface ListWorld {
+  readonly network: Network
+  readonly slab: Slab
+  readonly clock: Clock
+}
+
+/** The exports of the NBD server at the address, within `timeout` milliseconds each way. */
+export function listExports(
+  world: ListWorld,
+  address: Address,
+  timeout: number,
+): Promise<readonly ExportListing[]> {
+  return new Promise((resolve, reject) => {
+    world.network.connect(
+      address,
+      timeout,
+      (connection) => new Lister(connection, world, timeout, resolve, reject),
+      reject,
+    )
+  })
+}
+
+/** A connection that asks for the list and leaves. */
+class Lister implements ConnectionHandler, Conductor {
+  private readonly connection: Connection
+  private readonly inbox: Inbox
+  private readonly outbox: Outbox
+  private readonly handshake = new ClientHandshake(this, 'list')
+  private readonly resolve: (exports: readonly ExportListing[]) => void
+  private readonly reject: (error: StorageError) => void
+  private readonly cancel: () => void
+
+  constructor(
+    connection: Connection,
+    { slab, clock }: ListWorld,
+    timeout: number,
+    resolve: (exports: readonly ExportListing[]) => void,
+    reject: (error: StorageError) => void,
+  ) {
+    this.connection = connection
+    this.inbox = new Inbox(slab)
+    this.outbox = new Outbox(connection, slab, clock)
+    this.resolve = resolve
+    this.reject = reject
+    const timer = clock.timer(timeout, () => {
+      this.refused(new StorageError('TIMEOUT', `no list of exports within ${timeout} ms`))
+    })
+    this.cancel = () => timer.cancel()
+  }
+
+  landing(): Buffer {
+    return this.inbox.landing()
+  }
+
+  landed(bytes: number): void {
+    if (!this.inbox.landed(bytes)) return
+    while (this.handshake.step(this.inbox));
+    this.outbox.flush()
+  }
+
+  sent(): void {
+    this.outbox.sent()
+  }
+
+  closed(reason: StorageError | null): void {
+    this.cancel()
+    this.inbox.close()
+    this.outbox.close()
+    this.reject(reason ?? new StorageError('UNAVAILABLE', 'the server closed the connection'))
+  }
+
+  say(bytes: Buffer): void {
+    const at = this.outbox.reserve(bytes.length)
+    bytes.copy(this.outbox.bytes, at)
+  }
+
+  listed(exports: readonly ExportListing[]): void {
+    this.resolve(exports)
+    this.say(encodeOption(Option.abort, Buffer.alloc(0)))
+    this.outbox.flush()
+    this.connection.end()
+  }
+
+  agreed(): void {
+    this.connection.destroy()
+  }
+
+  refused(error: StorageError): void {
+    this.reject(error)
+    this.inbox.stall()
+    this.connection.destroy()
+  }
+}

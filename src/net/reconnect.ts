@@ -1,0 +1,76 @@
+import type { StorageError } from '../base/errors.ts'
+import type { Random } from '../base/random.ts'
+import { Ring } from '../base/ring.ts'
+import { MiB } from '../base/size.ts'
+import { Operation, type Request } from '../device/request.ts'
+
+/** Milliseconds before the first attempt to reconnect, and the most between two. */
+const firstDelay = 50
+const delayMax = 5000
+
+/**
+ * How long to wait before each attempt to reconnect: twice as long every time, and anything between
+ * half of it and all of it, so that many clients of a target that restarts do not come at once.
+ */
+export class Backoff {
+  private readonly random: Random
+  private attempts = 0
+
+  constructor(random: Random) {
+    this.random = random
+  }
+
+  /** Milliseconds to wait now. */
+  next(): number {
+    const delay = Math.min(delayMax, firstDelay * 2 ** this.attempts)
+    if (delay < delayMax) this.attempts++
+    return delay * (0.5 + this.random.fraction() / 2)
+  }
+
+  /** The peer proved well: the next failure starts from the beginning. */
+  reset(): void {
+    this.attempts = 0
+  }
+}
+
+/** What may be held for a remote that is away: requests, and bytes of their payload. */
+export const heldRequestsMax = 16_384
+export const heldBytesMax = 256 * MiB
+
+/** Requests that wait for a connection, first come, first served. */
+export class HeldRequests {
+  private readonly requests = new Ring<Request>()
+  private bytes = 0
+
+  get length(): number {
+    return this.requests.length
+  }
+
+  /** False when nothing more may be held; then the request is still the caller's. */
+  push(request: Request): boolean {
+    const bytes = payloadOf(request)
+    if (this.requests.length >= heldRequestsMax || this.bytes + bytes > heldBytesMax) return false
+    this.bytes += bytes
+    this.requests.push(request)
+    return true
+  }
+
+  peek(): Request | undefined {
+    return this.requests.peek()
+  }
+
+  shift(): Request | undefined {
+    const request = this.requests.shift()
+    if (request !== undefined) this.bytes -= payloadOf(request)
+    return request
+  }
+
+  /** Fails what is held now; what their owners submit meanwhile is not touched. */
+  failAll(error: StorageError): void {
+    for (let left = this.requests.length; left > 0; left--) this.shift()!.fail(error)
+  }
+}
+
+function payloadOf(request: Request): number {
+  return request.operation === Operation.write ? request.length : 0
+}
