@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { below, between, soakSeconds, troubled, type Trouble } from '../support/chaos.ts'
 import { fioPasses } from '../support/fio.ts'
-import { accepting, freePorts } from '../support/ports.ts'
+import { freePorts } from '../support/ports.ts'
 import { Workshop, type DstProcess } from '../support/process.ts'
 import { needPrograms, runProgram } from '../support/programs.ts'
 import { exportSize, legsReach } from '../support/volume.ts'
@@ -26,15 +26,15 @@ describe('a mirror of remotes whose targets and head are killed', function () {
   afterEach(() => workshop.close())
 
   async function serveStores(ports: readonly number[]): Promise<DstProcess[]> {
-    const stores = names.map((name, at) =>
-      workshop.serve(name, {
-        listeners: [{ protocol: 'dst', address: `127.0.0.1:${ports[at]!}` }],
-        devices: { disk: { type: 'file', path: `${name}.img`, size: '24M', create: true } },
-        exports: { disk: { device: 'disk' } },
-      }),
+    const stores = names.map(
+      (name, at) =>
+        await workshop.serve(name, {
+          listeners: [{ protocol: 'dst', address: `127.0.0.1:${ports[at]!}` }],
+          devices: { disk: { type: 'file', path: `${name}.img`, size: '24M', create: true } },
+          exports: { disk: { device: 'disk' } },
+        }),
     )
-    for (const port of ports) await accepting({ port }, 10_000)
-    return stores
+    return Promise.all(stores)
   }
 
   it('keeps its client free of errors and its legs equal', async () => {
@@ -46,18 +46,16 @@ describe('a mirror of remotes whose targets and head are killed', function () {
       hold: '1s',
     })
     const legs = Object.fromEntries(names.map((name, at) => [name, remote(storePorts[at]!)]))
-    const head = workshop.serve('head', {
+    const head = await workshop.serve('head', {
       listeners: [{ protocol: 'dst', address: `127.0.0.1:${headPort}` }],
       management: { address: 'unix:head.sock' },
       devices: { home: { type: 'mirror', legs, legRetry: '200ms', legRetryMax: '1s' } },
       exports: { home: { device: 'home' } },
     })
-    await accepting({ port: headPort }, 10_000)
     await legsReach(workshop.folder, 'unix:head.sock', ['in-sync'], 60_000)
     const socket = join(workshop.folder, 'bridge.sock')
     const far = `dst://127.0.0.1:${headPort}/home`
-    workshop.run(['bridge', far, '--hold', '120s', '--listen', `unix:${socket}`])
-    await accepting({ path: socket }, 10_000)
+    await workshop.run(['bridge', far, '--hold', '120s', '--listen', `unix:${socket}`])
     const uri = `nbd+unix:///home?socket=${socket}`
     const size = await exportSize(uri)
 
@@ -83,7 +81,7 @@ function killedTarget(stores: readonly DstProcess[]): Trouble {
       const store = stores[below(random, stores.length)]!
       await store.stop('SIGKILL')
       await sleep(between(random, 0, 3000))
-      store.start()
+      await store.start()
     },
   }
 }
@@ -94,7 +92,7 @@ function killedHead(head: DstProcess): Trouble {
     run: async (random) => {
       await head.stop('SIGKILL')
       await sleep(between(random, 0, 500))
-      head.start()
+      await head.start()
     },
   }
 }
@@ -109,7 +107,7 @@ function killedTogether(stores: readonly DstProcess[]): Trouble {
       await Promise.all(victims.map((store) => store.stop('SIGKILL')))
       for (const store of victims) {
         await sleep(between(random, 0, 2000))
-        store.start()
+        await store.start()
       }
     },
   }

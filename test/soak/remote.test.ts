@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { between, soakSeconds, troubled, type Trouble } from '../support/chaos.ts'
 import { fioPasses } from '../support/fio.ts'
-import { accepting, freePorts } from '../support/ports.ts'
+import { freePorts } from '../support/ports.ts'
 import { Workshop, type DstProcess } from '../support/process.ts'
 import { needPrograms } from '../support/programs.ts'
 import { Proxy } from '../support/proxy.ts'
@@ -32,17 +32,14 @@ describe('a linear over a remote that goes away', function () {
       exports: { disk: { device: 'disk' } },
       limits: {},
     })
-    const target = workshop.serve('store', config(storePort, store))
-    await accepting({ port: storePort }, 10_000)
+    const target = await workshop.serve('store', config(storePort, store))
     const proxy = await Proxy.start({ port: storePort })
     workshop.later(() => proxy.close())
     const near = { type: 'file', path: 'near.img', size: '16M', create: true }
     const far = { type: 'remote', uri: `dst://127.0.0.1:${proxy.port}/disk`, hold: '120s' }
-    workshop.serve('head', config(headPort, { type: 'linear', parts: [near, far] }))
-    await accepting({ port: headPort }, 10_000)
+    await workshop.serve('head', config(headPort, { type: 'linear', parts: [near, far] }))
     const socket = join(workshop.folder, 'bridge.sock')
-    workshop.run(['bridge', `dst://127.0.0.1:${headPort}/disk`, '--listen', `unix:${socket}`])
-    await accepting({ path: socket }, 10_000)
+    await workshop.run(['bridge', `dst://127.0.0.1:${headPort}/disk`, '--listen', `unix:${socket}`])
     return { target, proxy, uri: `nbd+unix:///disk?socket=${socket}` }
   }
 
@@ -72,7 +69,7 @@ function killed(target: DstProcess): Trouble {
     run: async (random) => {
       await target.stop('SIGKILL')
       await sleep(between(random, 0, 1000))
-      target.start()
+      await target.start()
     },
   }
 }

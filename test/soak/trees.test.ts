@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { randomBytes } from 'node:crypto'
 import { closeSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { accepting, freePorts } from '../support/ports.ts'
+import { freePorts } from '../support/ports.ts'
 import { Workshop } from '../support/process.ts'
 import { mustRun, needPrograms } from '../support/programs.ts'
 
@@ -28,12 +28,11 @@ describe('trees over many targets', function () {
       size: '8M',
       create: true,
     })
-    workshop.serve(name, {
+    await workshop.serve(name, {
       listeners: [listener('dst', port)],
       devices: Object.fromEntries(numbers(count).map((at) => [`d${at}`, file(at)])),
       exports: Object.fromEntries(numbers(count).map((at) => [`${at}`, { device: `d${at}` }])),
     })
-    await accepting({ port }, 20_000)
   }
 
   /** Fills the export with random bytes by one client and reads all of it by another. */
@@ -69,21 +68,19 @@ describe('trees over many targets', function () {
       type: 'mirror',
       legs: { left: remote(left, `${at}`), right: remote(right, `${at}`) },
     })
-    workshop.serve('middle', {
+    await workshop.serve('middle', {
       listeners: [listener('dst', middle)],
       state: { directory: 'middle-state' },
       devices: { array: { type: 'linear', parts: numbers(10).map(mirror) } },
       exports: { array: { device: 'array' } },
     })
-    await accepting({ port: middle }, 20_000)
-    workshop.serve('top', {
+    await workshop.serve('top', {
       listeners: [listener('nbd', nbd), listener('dst', top)],
       devices: {
         all: { type: 'linear', parts: [remote(middle, 'array'), remote(right, '10')] },
       },
       exports: { all: { device: 'all' } },
     })
-    await accepting({ port: nbd }, 20_000)
     const bytes = await expectRoundTrip(`nbd://127.0.0.1:${nbd}/all`)
     const legLength = (bytes.length - 8 * 1024 * 1024) / 10
     for (const at of numbers(10))
@@ -104,12 +101,11 @@ describe('trees over many targets', function () {
       ]),
     )
     const local = { type: 'file', path: 'local.img', size: '8M', create: true }
-    workshop.serve('head', {
+    await workshop.serve('head', {
       listeners: [listener('nbd', nbd)],
       devices: { wide: { type: 'mirror', legs: { local, ...remotes } } },
       exports: { wide: { device: 'wide' } },
     })
-    await accepting({ port: nbd }, 20_000)
     const bytes = await expectRoundTrip(`nbd://127.0.0.1:${nbd}/wide`)
     for (const file of ['local.img', ...numbers(200).map((at) => `store-${at}.img`)])
       expect(legBytes(file, bytes.length).equals(bytes), file).to.equal(true)

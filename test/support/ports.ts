@@ -20,20 +20,3 @@ export async function freePorts(count: number): Promise<number[]> {
   }
   return ports
 }
-
-/** Resolves once somebody accepts connections there; rejects after `timeout` milliseconds. */
-export async function accepting(to: net.NetConnectOpts, timeout: number): Promise<void> {
-  const deadline = performance.now() + timeout
-  for (;;) {
-    const socket = net.connect(to)
-    try {
-      await once(socket, 'connect')
-      return
-    } catch (error) {
-      if (performance.now() > deadline) throw error
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    } finally {
-      socket.destroy()
-    }
-  }
-}

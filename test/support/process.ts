@@ -32,7 +32,8 @@ export class DstProcess {
     return this.child?.pid
   }
 
-  start(): void {
+  /** Starts it, or starts it again; resolves when it says that it is ready. */
+  async start(): Promise<void> {
     const child = spawn(process.execPath, [program, ...this.args], {
       cwd: this.cwd,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -44,6 +45,18 @@ export class DstProcess {
       this.stderr = (this.stderr + text.toString()).slice(-outputMax)
     })
     this.child = child
+    // All it has to say to the world is where its exports are, and then this word.
+    const ready = new Promise<void>((resolve, reject) => {
+      let said = ''
+      child.stdout.on('data', (text: Buffer) => {
+        said += text.toString()
+        if (/^ready$/m.test(said)) resolve()
+      })
+      child.once('exit', (code, signal) => {
+        reject(new Error(`dst ended before it was ready: ${code ?? signal ?? ''}\n${this.stderr}`))
+      })
+    })
+    await ready
   }
 
   /** Sends a signal and waits for the end. Gives the exit code, null after a signal's death. */
@@ -71,15 +84,16 @@ export class Workshop {
   private readonly others: (() => unknown)[] = []
 
   /** Writes a configuration and starts a target with it. */
-  serve(name: string, config: object): DstProcess {
+  async serve(name: string, config: object): Promise<DstProcess> {
     writeFileSync(join(this.folder, `${name}.json`), JSON.stringify(config, null, 2))
     return this.run(['serve', `${name}.json`])
   }
 
-  run(args: readonly string[]): DstProcess {
+  /** Starts a command that stays. */
+  async run(args: readonly string[]): Promise<DstProcess> {
     const process = new DstProcess(args, this.folder)
     this.processes.push(process)
-    process.start()
+    await process.start()
     return process
   }
 
