@@ -26,13 +26,12 @@ describe('a mirror of remotes whose targets and head are killed', function () {
   afterEach(() => workshop.close())
 
   async function serveStores(ports: readonly number[]): Promise<DstProcess[]> {
-    const stores = names.map(
-      (name, at) =>
-        await workshop.serve(name, {
-          listeners: [{ protocol: 'dst', address: `127.0.0.1:${ports[at]!}` }],
-          devices: { disk: { type: 'file', path: `${name}.img`, size: '24M', create: true } },
-          exports: { disk: { device: 'disk' } },
-        }),
+    const stores = names.map((name, at) =>
+      workshop.serve(name, {
+        listeners: [{ protocol: 'dst', address: `127.0.0.1:${ports[at]!}` }],
+        devices: { disk: { type: 'file', path: `${name}.img`, size: '24M', create: true } },
+        exports: { disk: { device: 'disk' } },
+      }),
     )
     return Promise.all(stores)
   }
