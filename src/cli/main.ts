@@ -4,9 +4,10 @@ import { hideBin } from 'yargs/helpers'
 import { check } from './check.ts'
 import { Exit, report, UsageError } from './exit.ts'
 import { serve } from './serve.ts'
+import { status } from './status.ts'
 
 /** Each command is a file of its own that adds itself. */
-const commands = [serve, check]
+const commands = [serve, check, status]
 
 const columnsMax = 100
 

@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts'
-import { assert } from '../base/errors.ts'
+import { assert, StorageError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
@@ -29,7 +29,6 @@ export interface World {
  * are the roots, and opening and closing them opens and closes all.
  */
 export class Tree {
-  readonly roots: readonly Device[]
   /** Paths of files that are made when they are not there. */
   readonly created: string[] = []
   private readonly world: World
@@ -45,7 +44,11 @@ export class Tree {
     this.named = config.devices
     this.store = new FileStore(config.state.directory)
     for (const name of Object.keys(config.devices)) this.byName(name)
-    this.roots = [...this.built.values()].filter((device) => !this.claimed.has(device))
+  }
+
+  /** The devices that are part of no other. */
+  get roots(): readonly Device[] {
+    return [...this.built.values()].filter((device) => !this.claimed.has(device))
   }
 
   /** All devices, the children of each before it. */
@@ -58,14 +61,35 @@ export class Tree {
     return this.byPath.get(path)
   }
 
-  /** Whether the device is part of another one. */
-  isClaimed(device: Device): boolean {
-    return this.claimed.has(device)
-  }
-
   /** What its parent calls the device, or its own name. */
   labelOf(device: Device): string {
     return this.labels.get(device) ?? device.path
+  }
+
+  /** The device that becomes a child of `parent` while that one runs: a root, or a new one. */
+  adopt(parent: Device, label: string, child: config.Child): Device {
+    if (typeof child !== 'string') return this.child(parent.path, label, child)
+    const root = this.roots.find((device) => device.path === child)
+    if (root === undefined)
+      throw new StorageError('CONFIG', `"${child}" is no device, or part of another one`)
+    return this.child(parent.path, label, child)
+  }
+
+  /**
+   * The device is no child any more. With a name of its own it is a root now; otherwise it has left
+   * the tree, and this returns true: it is the caller's to close.
+   */
+  release(device: Device): boolean {
+    this.claimed.delete(device)
+    this.labels.delete(device)
+    if (this.built.get(device.path) === device) return false
+    this.forget(device)
+    return true
+  }
+
+  private forget(device: Device): void {
+    this.byPath.delete(device.path)
+    for (const child of device.driver.children) this.forget(child)
   }
 
   private byName(name: string): Device {
