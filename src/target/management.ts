@@ -10,8 +10,8 @@ export interface Manager {
   /** For `GET /v1/status`: plain JSON. */
   status(): unknown
   /**
-   * Carries out a command such as `leg.detach`. Resolves to plain JSON; rejects with a StorageError,
-   * CONFIG for what cannot be done as asked. `names` are from the path, `options` from the body.
+   * Carries out a command such as `leg.detach`. Resolves to plain JSON; rejects with a
+   * StorageError: CONFIG for what cannot be done as asked. `names` are from the path, `options` from the body.
    */
   run(
     command: string,
