@@ -11,7 +11,8 @@ export interface Manager {
   status(): unknown
   /**
    * Carries out a command such as `leg.detach`. Resolves to plain JSON; rejects with a
-   * StorageError: CONFIG for what cannot be done as asked. `names` are from the path, `options` from the body.
+   * StorageError: CONFIG for what cannot be done as asked. `names` are from the path, `options`
+   * from the body.
    */
   run(
     command: string,
