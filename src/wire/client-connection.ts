@@ -190,7 +190,8 @@ export class ClientConnection implements ConnectionHandler {
     header.length = 0
     header.payload = 0
     header.payloadChecksum = 0
-    encodeRequest(outbox.bytes, outbox.reserve(requestBytes), header, this.checksums)
+    const at = outbox.reserve(requestBytes)
+    encodeRequest(outbox.bytes, at, header, this.checksums)
     outbox.schedule()
   }
 

@@ -5,6 +5,7 @@ import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
 import { formatAddress, type Address } from '../net/address.ts'
 import type { Network } from '../net/network.ts'
+import { Backoff } from '../net/reconnect.ts'
 import {
   ClientConnection,
   type ConnectionKeeper,
@@ -12,10 +13,6 @@ import {
 } from './client-connection.ts'
 import { Purpose, type Hello, type Welcome } from './hello.ts'
 import { codeOf, statusOk } from './status.ts'
-
-/** Milliseconds before the first and the longest wait between two attempts, less up to a half. */
-const backOffMin = 100
-const backOffMax = 5000
 
 /** Milliseconds for the last bytes to leave when the device is closed. */
 const stopTimeout = 1000
@@ -70,7 +67,7 @@ export class Dialer implements ConnectionKeeper {
   private readonly context: ClientContext
   private readonly client: string
   private epoch = 0
-  private attempt = 0
+  private readonly backoff: Backoff
   /** All that were made and are not closed. */
   private readonly alive = new Set<ClientConnection>()
   private readonly dialing = new Set<() => void>()
@@ -84,6 +81,7 @@ export class Dialer implements ConnectionKeeper {
     this.options = options
     this.user = user
     this.context = context
+    this.backoff = new Backoff(context.random)
     this.client = context.random.bytes(16).toString('hex')
   }
 
@@ -205,7 +203,7 @@ export class Dialer implements ConnectionKeeper {
     const member = this.connections.includes(connection) || !this.up
     if (this.breaking === null && member) {
       // What was of use may be tried again soon; who breaks the protocol may not.
-      if (connection.replies > 0 && reason?.code !== 'PROTOCOL') this.attempt = 0
+      if (connection.replies > 0 && reason?.code !== 'PROTOCOL') this.backoff.reset()
       const address = formatAddress(this.options.address)
       this.giveUp(reason ?? new StorageError('UNAVAILABLE', `${address} closed the connection`))
     } else this.finishBreaking()
@@ -216,10 +214,7 @@ export class Dialer implements ConnectionKeeper {
     if (reason === null || this.alive.size > 0) return
     this.breaking = null
     this.up = false
-    const ceiling = Math.min(backOffMax, backOffMin * 2 ** Math.min(this.attempt, 16))
-    this.attempt++
-    const pause = ceiling * (0.5 + this.context.random.fraction() / 2)
-    this.retry = this.context.clock.timer(pause, () => this.dial())
+    this.retry = this.context.clock.timer(this.backoff.next(), () => this.dial())
     this.user.down(reason)
   }
 }

@@ -1,4 +1,3 @@
-import { MiB } from '../base/size.ts'
 import type { Address } from '../net/address.ts'
 
 /** What the configuration says of a `remote`. */
@@ -25,9 +24,6 @@ export interface RemoteOptions {
    * it themselves, as mirrors do; for all others it would be silent corruption.
    */
   readonly follow: boolean
-  /** Requests, and their payload bytes, that may wait while the remote is away. */
-  readonly queueRequests: number
-  readonly queueBytes: number
 }
 
 export const defaultRemoteOptions: Omit<RemoteOptions, 'address' | 'name'> = {
@@ -43,6 +39,4 @@ export const defaultRemoteOptions: Omit<RemoteOptions, 'address' | 'name'> = {
   checksums: false,
   size: null,
   follow: false,
-  queueRequests: 8192,
-  queueBytes: 256 * MiB,
 }

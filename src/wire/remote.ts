@@ -5,6 +5,7 @@ import { KiB } from '../base/size.ts'
 import type { Device, Driver, DriverHost, Facts } from '../device/device.ts'
 import { Flag, Operation, type Request } from '../device/request.ts'
 import { formatAddress } from '../net/address.ts'
+import { heldBytesMax, heldRequestsMax } from '../net/reconnect.ts'
 import type { ClientConnection } from './client-connection.ts'
 import { Command } from './codec.ts'
 import { Controls } from './controls.ts'
@@ -354,12 +355,11 @@ export class RemoteDriver implements Driver, DialerUser {
   }
 
   private refusal(request: Request): StorageError | null {
-    const { queueRequests, queueBytes } = this.options
     if (!this.holding) return this.error('UNAVAILABLE', `${this.target} is away`)
     const payload = request.operation <= Operation.write ? request.length : 0
     const full =
-      this.slots.used + this.waiting.length >= queueRequests ||
-      this.bytesQueued + payload > queueBytes
+      this.slots.used + this.waiting.length >= heldRequestsMax ||
+      this.bytesQueued + payload > heldBytesMax
     return full ? this.error('BUSY', `${this.target} is away and too much waits for it`) : null
   }
 
