@@ -17,6 +17,10 @@ class Pair {
     this.pass(server, client)
   }
 
+  get holding(): boolean {
+    return this.held.length > 0
+  }
+
   freeze(): void {
     this.frozen = true
   }
@@ -69,6 +73,11 @@ export class Proxy {
   /** Connections that are forwarded. */
   get connections(): number {
     return this.pairs.size
+  }
+
+  /** Whether anything is held back. */
+  get holding(): boolean {
+    return [...this.pairs].some((pair) => pair.holding)
   }
 
   /** Both sides are reset. */
