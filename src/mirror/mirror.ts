@@ -1,7 +1,12 @@
-import { StorageError } from '../base/errors.ts'
+import { assert, StorageError } from '../base/errors.ts'
 import type { Device, Driver, DriverHost } from '../device/device.ts'
 import type { Request } from '../device/request.ts'
 import type { HistoryEntry } from './record.ts'
+import { describe } from './announce.ts'
+import { close } from './closing.ts'
+import { tryStart } from './opening.ts'
+import { bringBack } from './returning.ts'
+import { Volume } from './volume.ts'
 import type { LegOptions, MirrorOptions } from './settings.ts'
 
 export interface VerifyOptions {
@@ -27,27 +32,51 @@ export interface VerifyResult {
  */
 export class MirrorDriver implements Driver {
   readonly type = 'mirror'
-  readonly children: Device[]
+  private readonly volume: Volume
+  private attempt = false
 
   constructor(options: MirrorOptions) {
-    this.children = options.legs.map((leg) => leg.device)
+    assert(options.legs.length > 0, 'a mirror has legs')
+    this.volume = new Volume(options)
+    this.volume.onWaiting = () => {
+      void this.startSoon()
+    }
+    this.volume.onReturn = (leg) => {
+      void this.volume.control.run(() => bringBack(this.volume, leg))
+    }
   }
 
-  open(host: DriverHost): Promise<void> {
-    host.offline('offline', 'not built yet')
-    return Promise.resolve()
+  get children(): readonly Device[] {
+    return this.volume.legs.map((leg) => leg.device)
   }
 
-  close(): Promise<void> {
-    return Promise.resolve()
+  async open(host: DriverHost): Promise<void> {
+    const { volume } = this
+    volume.host = host
+    volume.path = host.path
+    await this.startSoon()
+  }
+
+  async close(): Promise<void> {
+    await this.volume.control.run(() => close(this.volume))
   }
 
   submit(request: Request): void {
-    request.fail(new StorageError('UNSUPPORTED', 'not built yet'))
+    this.volume.submit(request)
   }
 
   describe(): Record<string, unknown> {
-    return { volume: 'waiting', generation: 0, legs: {} }
+    return describe(this.volume)
+  }
+
+  /** Tries to start; what asks for it while it is tried asks for one more attempt. */
+  private async startSoon(): Promise<void> {
+    if (this.attempt) return
+    this.attempt = true
+    await this.volume.control.run(async () => {
+      this.attempt = false
+      if (this.volume.host !== null) await tryStart(this.volume, { force: false, leg: null })
+    })
   }
 
   /** Starts a volume that waits; `force` is the operator's word that no absent leg is newer. */
@@ -95,7 +124,7 @@ export class MirrorDriver implements Driver {
   }
 
   history(): readonly HistoryEntry[] {
-    return []
+    return this.volume.record?.entries ?? []
   }
 }
 

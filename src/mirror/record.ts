@@ -1,3 +1,5 @@
+import { extentSizeMax, extentSizeMin } from './layout.ts'
+
 /** What a leg can be; the words of `status`. */
 export const legStates = ['in-sync', 'syncing', 'missing', 'detached', 'failed'] as const
 export type LegState = (typeof legStates)[number]
@@ -26,7 +28,7 @@ export interface Member {
   size: number
   /** `Facts.bootId` of the leg when it was last seen. */
   bootId: string
-  /** Of a detached leg: the name given, the moment, and the content's stamp at that moment. */
+  /** Of a detached leg: the name given, and the content's stamp at that moment. */
   label: string | null
   stamp: string | null
 }
@@ -50,6 +52,7 @@ export interface VolumeRecord {
   members: Member[]
   /** A range that must be zeroed on every leg before the volume is served: a growth under way. */
   zeroing: { from: number; to: number } | null
+  /** The end of the history: all that is kept of it in the head's record, less on the legs. */
   entries: HistoryEntry[]
 }
 
@@ -66,17 +69,147 @@ export interface HistoryEntry {
   readonly leg: string
   /** A sentence for people: what happened and why. */
   readonly text: string
+  /** The counter of the generation then. */
   readonly generation: number
   /** Of a resync or verify, once it ended. */
   readonly resync?: ResyncSummary
 }
 
 export interface ResyncSummary {
-  /** partial: its dirty map. full: everything. crash: extents in the intent log. */
+  /** partial: its dirty map. full: everything. crash: what the intent log held. */
   readonly kind: 'partial' | 'full' | 'crash' | 'verify'
   readonly cause: string
   readonly source: string
   readonly bytes: number
   readonly milliseconds: number
   readonly outcome: string
+}
+
+export const legsMax = 256
+/** Generations kept; a leg away for longer is known by the generation it left. */
+export const historyGenerationsMax = 64
+
+/** A record as it was saved, checked in every part; null when it makes no sense. Never throws. */
+export function parseRecord(value: unknown): VolumeRecord | null {
+  if (!isObject(value)) return null
+  const { extentSize, dataSize, blockSize, slots, members, history, zeroing, entries } = value
+  const sizes =
+    isSize(extentSize) &&
+    isPowerOfTwo(extentSize) &&
+    extentSize >= extentSizeMin &&
+    extentSize <= extentSizeMax &&
+    isSize(dataSize) &&
+    dataSize > 0 &&
+    isSize(blockSize) &&
+    isPowerOfTwo(blockSize) &&
+    isSize(slots) &&
+    slots > 0 &&
+    slots <= 4 * legsMax
+  const known =
+    sizes &&
+    isHex(value['volume'], 32) &&
+    isText(value['bootId']) &&
+    isGeneration(value['generation']) &&
+    isGeneration(value['base']) &&
+    Array.isArray(history) &&
+    history.length <= historyGenerationsMax &&
+    history.every(isGeneration) &&
+    Array.isArray(members) &&
+    areMembers(members, slots) &&
+    Array.isArray(entries) &&
+    entries.every(isEntry) &&
+    (zeroing === null || (isObject(zeroing) && isSize(zeroing['from']) && isSize(zeroing['to'])))
+  return known ? (value as unknown as VolumeRecord) : null
+}
+
+/** The head's own record, from its text. */
+export function parseRecordText(text: string): VolumeRecord | null {
+  try {
+    return parseRecord(JSON.parse(text))
+  } catch {
+    return null
+  }
+}
+
+export function sameGeneration(one: Generation, other: Generation): boolean {
+  return one.counter === other.counter && one.id === other.id
+}
+
+/** Whether the record's volume once was at this generation. */
+export function remembers(record: VolumeRecord, generation: Generation): boolean {
+  return (
+    sameGeneration(record.base, generation) ||
+    record.history.some((before) => sameGeneration(before, generation))
+  )
+}
+
+function areMembers(members: readonly unknown[], slots: number): boolean {
+  const ids = new Set<unknown>()
+  const names = new Set<unknown>()
+  const used = new Set<unknown>()
+  for (const member of members) {
+    if (!isMember(member, slots)) return false
+    ids.add(member.id)
+    names.add(member.name)
+    used.add(member.slot)
+  }
+  const { length } = members
+  return length <= legsMax && ids.size === length && names.size === length && used.size === length
+}
+
+function isMember(value: unknown, slots: number): value is Member {
+  return (
+    isObject(value) &&
+    isHex(value['id'], 32) &&
+    isText(value['name']) &&
+    legStates.includes(value['state'] as LegState) &&
+    isText(value['reason']) &&
+    isSize(value['since']) &&
+    isSize(value['slot']) &&
+    value['slot'] < slots &&
+    (value['left'] === null || isGeneration(value['left'])) &&
+    isSize(value['size']) &&
+    isText(value['bootId']) &&
+    (value['label'] === null || isText(value['label'])) &&
+    (value['stamp'] === null || isText(value['stamp']))
+  )
+}
+
+function isEntry(value: unknown): value is HistoryEntry {
+  return (
+    isObject(value) &&
+    isSize(value['number']) &&
+    isSize(value['at']) &&
+    isText(value['kind']) &&
+    isText(value['leg']) &&
+    isText(value['text']) &&
+    isSize(value['generation']) &&
+    (value['resync'] === undefined || isObject(value['resync']))
+  )
+}
+
+function isGeneration(value: unknown): value is Generation {
+  return isObject(value) && isSize(value['counter']) && isHex(value['id'], 16)
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isSize(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
+}
+
+function isPowerOfTwo(value: number): boolean {
+  return value > 0 && Number.isInteger(Math.log2(value))
+}
+
+const textMax = 4096
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value.length <= textMax
+}
+
+function isHex(value: unknown, digits: number): value is string {
+  return typeof value === 'string' && value.length === digits && /^[0-9a-f]*$/.test(value)
 }

@@ -1,0 +1,11 @@
+/** Carries out tasks one after the other, in the order they came. */
+export class Mutex {
+  private last: Promise<unknown> = Promise.resolve()
+
+  /** What the task resolves or rejects with; a rejection does not hold up the next one. */
+  run<T>(task: () => Promise<T>): Promise<T> {
+    const result = this.last.then(task)
+    this.last = result.catch(() => undefined)
+    return result
+  }
+}

@@ -1,0 +1,125 @@
+import { KiB } from '../base/size.ts'
+import type { Facts } from '../device/device.ts'
+import type { Leg } from './leg.ts'
+import type { Volume } from './volume.ts'
+
+/** Tells whoever uses the mirror what is true of it now, if that changed. */
+export function announce(volume: Volume): void {
+  const { host } = volume
+  if (host === null) return
+  const { word, reason } = volume
+  if (word === 'running') {
+    const unwell = ailing(volume)
+    tell(volume, facts(volume), unwell === '' ? 'online' : 'degraded', unwell)
+  } else if (word === 'suspended' || (word === 'starting' && volume.told !== null)) {
+    const seconds = Math.ceil(volume.settings.suspendMs / 1000)
+    const held = `suspended, requests are held for ${seconds} s: ${reason}`
+    if (volume.told !== null) tell(volume, volume.told.facts, 'degraded', held)
+  } else {
+    volume.told = null
+    host.offline(word === 'failed' ? 'failed' : 'offline', reason)
+  }
+}
+
+/** What an upper level was told last, so that it hears only of changes. */
+export interface Told {
+  readonly facts: Facts
+  readonly word: 'online' | 'degraded'
+  readonly reason: string
+}
+
+function tell(volume: Volume, known: Facts, word: 'online' | 'degraded', reason: string): void {
+  const { told } = volume
+  if (told !== null && told.word === word && told.reason === reason && same(told.facts, known))
+    return
+  volume.told = { facts: known, word, reason }
+  volume.host!.online(known, word, reason)
+}
+
+function same(one: Facts, other: Facts): boolean {
+  return JSON.stringify(one) === JSON.stringify(other)
+}
+
+/** Which legs are not in sync, or not well; '' when all are. */
+function ailing(volume: Volume): string {
+  const unwell: string[] = []
+  for (const leg of volume.legs) {
+    const state = legWord(volume, leg)
+    if (state !== 'in-sync') unwell.push(`${leg.name} is ${state}`)
+    else if (leg.device.state.word !== 'online')
+      unwell.push(`${leg.name} is ${leg.device.state.word}`)
+  }
+  return unwell.join(', ')
+}
+
+function facts(volume: Volume): Facts {
+  const record = volume.record!
+  const known = volume.writers.map((leg) => leg.device.facts!)
+  const fastZero = known.every((leg) => leg.fastZero)
+  const preferred = known.map((leg) => leg.preferredBlockSize)
+  return {
+    size: record.dataSize,
+    blockSize: record.blockSize,
+    preferredBlockSize: Math.max(4 * KiB, record.blockSize, ...preferred),
+    payloadMax: Math.min(...known.map((leg) => leg.payloadMax)),
+    readOnly: false,
+    flush: 'native',
+    fua: 'native',
+    // Zeroes in the place of a trim, so that all legs read alike: where that is no more work. Once
+    // promised it is done, however slow the leg that came later.
+    trim: fastZero || volume.told?.facts.trim === 'native' ? 'native' : 'none',
+    writeZeroes: 'native',
+    fastZero,
+    status: 'native',
+    rotational: known.some((leg) => leg.rotational),
+    identity: record.volume,
+    bootId: record.bootId,
+  }
+}
+
+/** The leg's word for `status`. */
+export function legWord(volume: Volume, leg: Leg): string {
+  if (leg.refusal !== '') return 'failed'
+  if (!volume.active && !leg.device.usable) return 'missing'
+  return leg.member?.state ?? 'missing'
+}
+
+/** The mirror's part of `status`. */
+export function describe(volume: Volume): Record<string, unknown> {
+  const legs: Record<string, unknown> = {}
+  for (const leg of volume.legs) legs[leg.name] = describeLeg(volume, leg)
+  return {
+    volume: volumeWord(volume),
+    reason: volume.running ? '' : volume.reason,
+    generation: volume.record?.generation.counter ?? 0,
+    identity: volume.record?.volume ?? '',
+    minInSync: volume.minInSync,
+    hotExtents: volume.running ? volume.intent.hotCount : 0,
+    waiting: volume.parking.length,
+    verify: volume.verifying?.describe() ?? null,
+    legs,
+  }
+}
+
+function volumeWord(volume: Volume): string {
+  if (!volume.running) return volume.word
+  if (volume.legs.every((leg) => legWord(volume, leg) === 'in-sync')) return 'healthy'
+  return volume.resyncs.size > 0 ? 'syncing' : 'degraded'
+}
+
+function describeLeg(volume: Volume, leg: Leg): Record<string, unknown> {
+  const { member, dirty } = leg
+  const resync = volume.resyncs.get(leg)
+  const bytes = (dirty?.bits.count ?? 0) * volume.extentSize
+  return {
+    state: legWord(volume, leg),
+    reason: leg.refusal !== '' ? leg.refusal : (member?.reason ?? leg.device.state.reason),
+    since: member?.since ?? leg.device.state.since,
+    readLast: leg.readLast,
+    bytesOutOfSync: Math.min(bytes, volume.record?.dataSize ?? 0),
+    pending: leg.pending,
+    ...(member?.label === null || member === null ? {} : { label: member.label }),
+    ...(member?.state === 'detached' ? { generation: member.left?.counter ?? 0 } : {}),
+    ...(resync === undefined ? {} : { resync: resync.describe() }),
+  }
+}

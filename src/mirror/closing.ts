@@ -1,0 +1,21 @@
+import type { Volume } from './volume.ts'
+
+/** Leaves every leg flushed and the intent log empty, so that the next start copies nothing. */
+export async function close(volume: Volume): Promise<void> {
+  if (volume.running) {
+    for (const [, resync] of volume.resyncs) resync.stop('the volume is closed')
+    volume.verifying?.stop()
+    try {
+      await volume.intent.cleanAll()
+      volume.remember('start', '', 'closed')
+      volume.membership.request(false)
+      await volume.membership.settled()
+    } catch (error) {
+      volume.log.warn({ volume: volume.path, error }, 'the volume was not closed cleanly')
+    }
+  }
+  volume.host = null
+  volume.stopWatch()
+  for (const leg of volume.legs) volume.unwatch(leg)
+  if (volume.word !== 'closed') volume.halt('closed', 'closed')
+}

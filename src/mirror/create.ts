@@ -1,0 +1,130 @@
+import { Bitmap } from '../base/bitmap.ts'
+import { StorageError } from '../base/errors.ts'
+import { MiB } from '../base/size.ts'
+import { extentZero } from '../device/extents.ts'
+import { Operation } from '../device/request.ts'
+import { rangeBytesMax } from '../device/validate.ts'
+import { encodePage, dataSizeFor, mapOffset, pageBytes, pageOfBit, slotsFor } from './layout.ts'
+import type { Leg } from './leg.ts'
+import { addMember } from './opening.ts'
+import type { VolumeRecord } from './record.ts'
+import type { Decision, LegView } from './start.ts'
+import type { Volume } from './volume.ts'
+
+/**
+ * A new volume on blank legs, with their superblocks written. Legs that all read as zeroes are in
+ * sync at once; otherwise the one that has data is the source and the others are filled.
+ */
+export async function createRecord(
+  volume: Volume,
+  views: readonly LegView[],
+): Promise<Extract<Decision, { kind: 'start' }>> {
+  const legs = views.filter(({ found }) => found !== null).map(({ leg }) => leg)
+  const record = emptyRecord(volume, legs)
+  const sources = await chooseSources(volume, legs, record.dataSize)
+  for (const leg of volume.legs) {
+    addMember(volume, record, leg)
+    if (!sources.includes(leg)) continue
+    leg.member!.state = 'in-sync'
+    leg.member!.reason = ''
+    leg.member!.size = leg.end
+    leg.member!.bootId = leg.device.facts!.bootId
+  }
+  for (const leg of sources) await format(leg, record)
+  const names = sources.map((leg) => leg.name).join(', ')
+  return {
+    kind: 'start',
+    record,
+    present: sources,
+    refusals: new Map(),
+    reason: `as a new volume, with the content of ${names}`,
+  }
+}
+
+function emptyRecord(volume: Volume, legs: readonly Leg[]): VolumeRecord {
+  const { settings } = volume
+  const slots = slotsFor(volume.legs.length)
+  const facts = legs.map((leg) => leg.device.facts!)
+  const sizes = facts.map(({ size }) => dataSizeFor(size, settings.extentSize, slots))
+  const dataSize = settings.size ?? Math.min(...sizes)
+  for (const [at, leg] of legs.entries()) {
+    const size = sizes[at]!
+    if (size < dataSize || size === 0)
+      throw new StorageError('CONFIG', `leg ${leg.name} has room for ${size} bytes`, volume.path)
+    const { readOnly, blockSize } = facts[at]!
+    if (readOnly) throw new StorageError('CONFIG', `leg ${leg.name} is read-only`, volume.path)
+    if (blockSize > pageBytes)
+      throw new StorageError('CONFIG', `leg ${leg.name} has blocks of ${blockSize}`, volume.path)
+  }
+  const generation = { counter: 1, id: volume.newId(16) }
+  return {
+    volume: volume.newId(32),
+    generation,
+    base: generation,
+    history: [],
+    bootId: volume.newId(32),
+    extentSize: settings.extentSize,
+    dataSize,
+    blockSize: Math.max(...facts.map(({ blockSize }) => blockSize)),
+    slots,
+    members: [],
+    zeroing: null,
+    entries: [],
+  }
+}
+
+async function chooseSources(volume: Volume, legs: Leg[], dataSize: number): Promise<Leg[]> {
+  const { source } = volume.settings
+  if (source !== null) {
+    const named = legs.find((leg) => leg.name === source)
+    if (named !== undefined) return [named]
+    throw new StorageError('CONFIG', `the source ${source} is no leg that is there`, volume.path)
+  }
+  const filled: Leg[] = []
+  for (const leg of legs) if (!(await readsAsZeroes(leg, dataSize))) filled.push(leg)
+  if (filled.length === 0) return legs
+  if (filled.length === 1) return filled
+  const names = filled.map((leg) => leg.name).join(' and ')
+  const reason = `${names} both have data: name the one that counts as source`
+  throw new StorageError('CONFIG', reason, volume.path)
+}
+
+async function readsAsZeroes(leg: Leg, size: number): Promise<boolean> {
+  const native = leg.device.facts!.status === 'native'
+  for (let offset = 0; offset < size;) {
+    const step = native ? rangeBytesMax - (rangeBytesMax % MiB) : MiB
+    const length = Math.min(step, size - offset)
+    if (native) {
+      const child = await leg.carryOut(Operation.status, offset, length, null)
+      const zero = child.extents.flags.every((flags) => (flags & extentZero) !== 0)
+      const { covered } = child.extents
+      child.release()
+      if (!zero || covered === 0) return false
+      offset += covered
+    } else {
+      const bytes = await leg.read(offset, length)
+      if (!bytes.equals(zeroes.subarray(0, length))) return false
+      offset += length
+    }
+  }
+  return true
+}
+
+const zeroes = Buffer.alloc(MiB)
+
+/** Empty maps and both superblocks. */
+export async function format(leg: Leg, record: VolumeRecord): Promise<void> {
+  const extents = Math.ceil(record.dataSize / record.extentSize)
+  const empty = new Bitmap(extents)
+  const page = Buffer.allocUnsafe(pageBytes)
+  for (let map = 0; map <= record.slots; map++) {
+    const offset = mapOffset(record, leg.end, map)
+    for (let at = 0; at <= pageOfBit(extents - 1); at++) {
+      encodePage(empty, map, at, page)
+      await leg.write(offset + at * pageBytes, page)
+    }
+  }
+  leg.serial = 0
+  await leg.writeSuperblock(record)
+  await leg.writeSuperblock(record)
+}

@@ -1,0 +1,177 @@
+import { Bitmap } from '../base/bitmap.ts'
+import { StorageError, type Code } from '../base/errors.ts'
+import { announce } from './announce.ts'
+import { DirtyMap } from './dirty.ts'
+import type { Leg } from './leg.ts'
+import type { LegState } from './record.ts'
+import type { Volume } from './volume.ts'
+
+/** What a leg answers that is away, rather than broken. */
+const away: ReadonlySet<Code> = new Set(['UNAVAILABLE', 'STALE', 'TIMEOUT', 'SHUTDOWN', 'PROTOCOL'])
+
+/** Failed reads of one leg before it leaves. */
+const readErrorsMax = 64
+
+/**
+ * Takes a leg out: no write goes to it any more, what it lacks is kept, and nothing that it lacks
+ * is acknowledged before its leaving is durable. Never the last leg in sync. `forgets`: what it
+ * acknowledged and did not flush is lost for certain, not only if it restarted.
+ */
+export function leave(
+  volume: Volume,
+  leg: Leg,
+  state: LegState,
+  reason: string,
+  forgets = false,
+): void {
+  const member = leg.member!
+  const wasInSync = member.state === 'in-sync'
+  const { intent, extents } = volume
+  const dirty = (leg.dirty ??= new DirtyMap(extents))
+  const unflushed = (leg.unflushed ??= new Bitmap(extents))
+  if (!wasInSync) dirty.forgetCopies()
+  intent.forEachInFlight((extent) => {
+    dirty.set(extent)
+  })
+  intent.forEachSince(leg.flushedMoment, (extent) => {
+    unflushed.set(extent)
+  })
+  if (forgets) {
+    dirty.merge(unflushed)
+    leg.unflushed = null
+  }
+  if (wasInSync && member.left === null) member.left = volume.record!.base
+  setState(volume, leg, state, reason)
+  volume.finishing.delete(leg)
+  volume.announced.delete(leg)
+  const resync = volume.resyncs.get(leg)
+  volume.regroup()
+  volume.remember('membership', leg.name, `left as ${state}: ${reason}`)
+  volume.membership.request(wasInSync)
+  backOff(volume, leg)
+  resync?.stop(reason)
+  leg.abandon()
+}
+
+export function setState(volume: Volume, leg: Leg, state: LegState, reason: string): void {
+  const member = leg.member!
+  member.state = state
+  member.reason = reason.slice(0, 300)
+  member.since = Math.floor(volume.clock.wall())
+}
+
+/** Leaves the leg in peace for a while, longer each time. */
+function backOff(volume: Volume, leg: Leg): void {
+  const { legRetryMs, legRetryMsMax } = volume.settings
+  const { retry } = leg
+  retry.delay = Math.min(legRetryMsMax, Math.max(legRetryMs, retry.delay * 2))
+  retry.at = volume.clock.now() + retry.delay
+  volume.clock.timer(retry.delay, () => {
+    volume.look(leg)
+  })
+}
+
+/** Whether the leg left, or had; false when it is the last one and the client must be told. */
+export function writeFailed(volume: Volume, leg: Leg, error: StorageError): boolean {
+  if (fenced(volume, error) || !volume.writers.includes(leg)) return true
+  if (isLast(volume, leg)) {
+    if (!away.has(error.code)) return false
+    volume.suspend(`${leg.name}: ${error.message}`)
+    return true
+  }
+  leave(volume, leg, wordFor(error), error.message)
+  return true
+}
+
+/** Like `writeFailed`. What the leg has not flushed must be taken for lost. */
+export function flushFailed(volume: Volume, leg: Leg, error: StorageError): boolean {
+  if (fenced(volume, error) || !volume.writers.includes(leg)) return true
+  if (isLast(volume, leg)) {
+    if (!away.has(error.code) || error.code === 'STALE') return false
+    volume.suspend(`${leg.name}: ${error.message}`)
+    return true
+  }
+  leave(volume, leg, wordFor(error), `flush: ${error.message}`, true)
+  return true
+}
+
+export function metadataFailed(volume: Volume, leg: Leg, error: StorageError): void {
+  if (fenced(volume, error) || !volume.keepers.includes(leg)) return
+  if (isLast(volume, leg)) volume.suspend(`metadata of ${leg.name}: ${error.message}`)
+  else leave(volume, leg, wordFor(error), `metadata: ${error.message}`)
+}
+
+/** Whether what the leg could not read is to be written to it again. */
+export function readFailed(volume: Volume, leg: Leg, error: StorageError): boolean {
+  if (fenced(volume, error) || !volume.writers.includes(leg)) return false
+  if (!away.has(error.code)) {
+    if (++leg.readErrors < readErrorsMax || isLast(volume, leg)) return true
+    leave(volume, leg, 'failed', `too many read errors: ${error.message}`)
+  } else if (isLast(volume, leg)) volume.suspend(`${leg.name}: ${error.message}`)
+  else leave(volume, leg, 'missing', error.message)
+  return false
+}
+
+/** The leg's device changed its state or its facts. */
+export function legChanged(volume: Volume, leg: Leg): void {
+  const { device } = leg
+  if (!device.usable) leg.refusal = ''
+  if (!volume.active || !volume.writers.includes(leg)) {
+    announce(volume)
+    volume.look(leg)
+    return
+  }
+  if (!device.usable) {
+    const { word, reason: why } = device.state
+    const reason = why === '' ? word : `${word}: ${why}`
+    if (isLast(volume, leg)) volume.suspend(`${leg.name} is ${reason}`)
+    else leave(volume, leg, 'missing', reason)
+  } else if (device.facts!.identity !== leg.identity || device.facts!.size < leg.end) {
+    const reason = 'another device is in its place'
+    if (isLast(volume, leg)) volume.suspend(`${leg.name}: ${reason}`)
+    else leave(volume, leg, 'missing', reason)
+  } else if (device.facts!.bootId !== leg.bootId) rebooted(volume, leg)
+  else volume.regroup()
+}
+
+/** The leg is there, and has lost what it had not flushed. */
+function rebooted(volume: Volume, leg: Leg): void {
+  const unflushed = volume.intent.hasSince(leg.flushedMoment)
+  const reason = 'its target restarted and lost what was not flushed'
+  if (unflushed && !isLast(volume, leg)) {
+    leave(volume, leg, 'missing', reason, true)
+    return
+  }
+  leg.adopt()
+  if (leg.dirty !== null) leg.dirty.forgetCopies()
+  if (unflushed) {
+    volume.record!.bootId = volume.newId(32)
+    volume.loseWrites(`${leg.name}: ${reason}`)
+    volume.remember('membership', leg.name, `${reason}, and no other leg has it`)
+  }
+  volume.membership.request(false)
+  volume.regroup()
+}
+
+/** A request has been under way for too long. */
+export function legSlow(volume: Volume, leg: Leg): void {
+  const reason = `no answer for ${volume.settings.legTimeoutMs} ms`
+  if (!volume.active || !volume.writers.includes(leg)) leg.abandon()
+  else if (isLast(volume, leg)) volume.suspend(`${leg.name}: ${reason}`)
+  else leave(volume, leg, 'missing', reason)
+}
+
+/** A newer head has taken over: this one stops, and changes nothing that is persisted. */
+function fenced(volume: Volume, error: StorageError): boolean {
+  if (error.code !== 'FENCED') return false
+  volume.halt('failed', 'a newer head has taken over', error)
+  return true
+}
+
+export function isLast(volume: Volume, leg: Leg): boolean {
+  return volume.inSync.length === 1 && volume.inSync[0] === leg
+}
+
+function wordFor(error: StorageError): LegState {
+  return away.has(error.code) ? 'missing' : 'failed'
+}

@@ -1,0 +1,273 @@
+import { Bitmap } from '../base/bitmap.ts'
+import type { Timer } from '../base/clock.ts'
+import { Ring } from '../base/ring.ts'
+import { syncDirtyMaps, writeMap } from './dirty.ts'
+import { pageOfBit } from './layout.ts'
+import type { Volume } from './volume.ts'
+import { flushLegs } from './writes.ts'
+
+/** An extent in the intent log: writes to it need no metadata. */
+export class HotExtent {
+  readonly index: number
+  /** Writes under way. */
+  inFlight = 0
+  /** `IntentLog.moment` when the last write to it settled. */
+  lastMoment = 0
+  /** Whether its bit is on every leg in sync. */
+  durable = false
+
+  constructor(index: number) {
+    this.index = index
+  }
+}
+
+/** A write that wants its extents in the log. */
+export interface IntentHolder {
+  readonly firstExtent: number
+  readonly lastExtent: number
+  /** Filled by `enter`, emptied by `exit`. */
+  readonly hot: HotExtent[]
+  /** The extents are in the log; called only when `enter` returned false. */
+  logged(): void
+}
+
+/**
+ * Which extents may differ between legs if the head dies now. A bit is durable on every leg in
+ * sync before the first write to its extent is submitted to any leg, and stays until every leg
+ * has flushed the last one, or the dirty map that says otherwise is durable.
+ */
+export class IntentLog {
+  readonly bits: Bitmap
+  /** Rises with every write that settles. */
+  moment = 1
+  private readonly volume: Volume
+  private readonly epoch: number
+  private readonly hot = new Map<number, HotExtent>()
+  /** Writes that wait for the next pages to be written, and the extents those will hold. */
+  private waiting: IntentHolder[] = []
+  private fresh: HotExtent[] = []
+  private readonly pages = new Set<number>()
+  /** Writes that wait until there is room for more hot extents. */
+  private readonly crowd = new Ring<IntentHolder>()
+  private pumping = false
+  private cleaning = false
+  private idleMark = 0
+  private timer: Timer | null = null
+
+  constructor(volume: Volume, extents: number) {
+    this.volume = volume
+    this.epoch = volume.epoch
+    this.bits = new Bitmap(extents)
+  }
+
+  get hotCount(): number {
+    return this.hot.size
+  }
+
+  /** Whether the extents are in the log already; otherwise the holder is told by `logged`. */
+  enter(holder: IntentHolder): boolean {
+    if (!this.volume.settings.intentLog) return true
+    const { firstExtent, lastExtent } = holder
+    if (firstExtent === lastExtent) {
+      const extent = this.hot.get(firstExtent)
+      if (extent?.durable === true) {
+        extent.inFlight++
+        holder.hot.push(extent)
+        return true
+      }
+    }
+    if (this.crowd.length > 0 || this.hot.size > 2 * this.volume.settings.hotExtentsMax) {
+      this.crowd.push(holder)
+      void this.clean(false)
+      return false
+    }
+    return this.enterEach(holder)
+  }
+
+  private enterEach(holder: IntentHolder): boolean {
+    let durable = true
+    for (let index = holder.firstExtent; index <= holder.lastExtent; index++) {
+      let extent = this.hot.get(index)
+      if (extent === undefined) {
+        extent = new HotExtent(index)
+        this.hot.set(index, extent)
+        this.fresh.push(extent)
+        this.bits.set(index)
+        this.pages.add(pageOfBit(index))
+      }
+      durable &&= extent.durable
+      extent.inFlight++
+      holder.hot.push(extent)
+    }
+    if (durable) return true
+    this.waiting.push(holder)
+    this.keepTime()
+    void this.pump()
+    if (this.hot.size > this.volume.settings.hotExtentsMax) void this.clean(false)
+    return false
+  }
+
+  /** The write settled: every leg that stays answered it. */
+  exit(holder: IntentHolder): void {
+    const moment = ++this.moment
+    const { hot } = holder
+    for (const extent of hot) {
+      extent.inFlight--
+      extent.lastMoment = moment
+    }
+    hot.length = 0
+    if (this.crowd.length > 0) void this.clean(false)
+  }
+
+  /** Takes over what an earlier run left in the log; it is cleared like anything hot. */
+  inherit(bits: Bitmap): void {
+    for (let bit = bits.next(0); bit !== -1; bit = bits.next(bit + 1)) {
+      const extent = new HotExtent(bit)
+      extent.durable = true
+      extent.lastMoment = this.moment
+      this.hot.set(bit, extent)
+    }
+    this.bits.merge(bits)
+    this.keepTime()
+  }
+
+  /** Without a log every extent counts as hot for as long as the volume runs. */
+  async prepare(): Promise<void> {
+    if (this.volume.settings.intentLog) return
+    this.bits.setAll()
+    for (let page = 0; page <= pageOfBit(this.bits.length - 1); page++) this.pages.add(page)
+    await this.pump()
+  }
+
+  /** Calls back with every extent written to after `moment`, or being written to. */
+  forEachSince(moment: number, found: (extent: number) => void): void {
+    if (!this.volume.settings.intentLog) {
+      if (this.moment > 1) for (let at = 0; at < this.bits.length; at++) found(at)
+      return
+    }
+    for (const extent of this.hot.values())
+      if (extent.inFlight > 0 || extent.lastMoment > moment) found(extent.index)
+  }
+
+  /** Whether anything was written after `moment`, or is being written. */
+  hasSince(moment: number): boolean {
+    if (!this.volume.settings.intentLog) return this.moment > 1
+    for (const extent of this.hot.values())
+      if (extent.inFlight > 0 || extent.lastMoment > moment) return true
+    return false
+  }
+
+  /** Calls back with every extent that is being written to. */
+  forEachInFlight(found: (extent: number) => void): void {
+    for (const extent of this.hot.values()) if (extent.inFlight > 0) found(extent.index)
+  }
+
+  stop(): void {
+    this.timer?.cancel()
+    this.timer = null
+  }
+
+  /** Empties the log; no write is under way. */
+  async cleanAll(): Promise<void> {
+    if (this.volume.settings.intentLog) await this.clean(true)
+    else {
+      await flushLegs(this.volume, this.moment)
+      await syncDirtyMaps(this.volume)
+      this.bits.clearAll()
+      for (let page = 0; page <= pageOfBit(this.bits.length - 1); page++) this.pages.add(page)
+      await this.pump()
+    }
+    await this.volume.maps.run(() => Promise.resolve())
+  }
+
+  /** Writes the pages that changed until there are none. One page write serves all who wait. */
+  private async pump(): Promise<void> {
+    if (this.pumping) return
+    this.pumping = true
+    while (this.pages.size > 0 && this.volume.epoch === this.epoch)
+      await this.volume.maps.run(() => this.writeBatch())
+    this.pumping = false
+  }
+
+  private async writeBatch(): Promise<void> {
+    const { volume, waiting, fresh } = this
+    const pages = [...this.pages]
+    this.pages.clear()
+    this.waiting = []
+    this.fresh = []
+    const whole = await writeMap(volume, volume.keepers, 0, this.bits, pages)
+    if (!whole) await volume.membership.settled()
+    if (volume.epoch !== this.epoch) return
+    for (const extent of fresh) extent.durable = true
+    for (const holder of waiting) holder.logged()
+  }
+
+  private keepTime(): void {
+    this.timer ??= this.volume.clock.timer(this.volume.settings.intentIdleMs, () => {
+      this.timer = null
+      if (this.volume.epoch !== this.epoch || this.hot.size === 0) return
+      this.keepTime()
+      const mark = this.idleMark
+      this.idleMark = this.moment
+      void this.cleanUntil(mark)
+    })
+  }
+
+  /** Makes room: everything idle, or what was idle for longest. */
+  private async clean(everything: boolean): Promise<void> {
+    if (everything) {
+      while (this.cleaning) await this.volume.maps.run(() => Promise.resolve())
+      await this.cleanUntil(this.moment)
+      return
+    }
+    const idle = [...this.hot.values()].filter((extent) => extent.inFlight === 0)
+    if (idle.length === 0 || this.cleaning) return
+    idle.sort((one, other) => one.lastMoment - other.lastMoment)
+    const excess = this.hot.size - Math.floor(this.volume.settings.hotExtentsMax / 2)
+    await this.cleanUntil(idle[Math.min(excess, idle.length) - 1]!.lastMoment)
+  }
+
+  /** Takes out what was last written to before or at `moment`. */
+  private async cleanUntil(moment: number): Promise<void> {
+    if (this.cleaning) return
+    this.cleaning = true
+    try {
+      await this.cleanStep(moment)
+    } catch (error) {
+      this.volume.log.debug({ error }, 'the intent log was not cleaned')
+    }
+    this.cleaning = false
+    this.admit()
+  }
+
+  private async cleanStep(moment: number): Promise<void> {
+    const { volume } = this
+    const idle = [...this.hot.values()].filter(
+      (extent) => extent.inFlight === 0 && extent.durable && extent.lastMoment <= moment,
+    )
+    if (idle.length === 0) return
+    const latest = Math.max(...idle.map((extent) => extent.lastMoment))
+    await flushLegs(volume, latest)
+    if (volume.epoch !== this.epoch) return
+    for (const leg of volume.legs)
+      if (leg.unflushed !== null && leg.dirty !== null)
+        for (const { index } of idle) if (leg.unflushed.has(index)) leg.dirty.set(index)
+    await syncDirtyMaps(volume)
+    if (volume.epoch !== this.epoch) return
+    for (const extent of idle) {
+      if (extent.inFlight > 0 || extent.lastMoment > latest) continue
+      this.hot.delete(extent.index)
+      this.bits.clear(extent.index)
+      this.pages.add(pageOfBit(extent.index))
+    }
+    await this.pump()
+  }
+
+  private admit(): void {
+    const bound = 2 * this.volume.settings.hotExtentsMax
+    while (this.crowd.length > 0 && this.hot.size <= bound && this.volume.epoch === this.epoch) {
+      const holder = this.crowd.shift()!
+      if (this.enterEach(holder)) holder.logged()
+    }
+  }
+}

@@ -1,0 +1,119 @@
+import { crc32 } from 'node:zlib'
+import { Bitmap } from '../base/bitmap.ts'
+import { KiB, MiB, roundDown, roundUp } from '../base/size.ts'
+
+/**
+ * Where things lie on a leg. Data begin at 0; metadata end where the leg ends:
+ *
+ *     | data ... | unused | intent log | dirty map 0 | ... | superblock 0 | superblock 1 |
+ *                                                                         leg's end ──▶
+ */
+
+/** Metadata are read and written in pages: what the coarsest disks write at once. */
+export const pageBytes = 4 * KiB
+/** Room for one superblock: 256 legs and the end of the history. */
+export const superblockBytes = 256 * KiB
+/** What a disk writes whole or not at all. Each has its own checksum, so a torn page does not
+ * make bits doubtful that lie elsewhere in it. */
+const sectorBytes = 512
+const sectorBits = (sectorBytes - 8) * 8
+const sectorMagic = 0x4d54_5344
+
+export const extentSizeMin = 64 * KiB
+export const extentSizeMax = 64 * MiB
+
+/** The numbers that place metadata; fixed when a volume is created, but for growth. */
+export interface Geometry {
+  readonly dataSize: number
+  readonly extentSize: number
+  /** Dirty maps on each leg. */
+  readonly slots: number
+}
+
+export function extentCount(geometry: Geometry): number {
+  return Math.ceil(geometry.dataSize / geometry.extentSize)
+}
+
+/** Bytes of one bitmap on a leg. */
+export function mapBytes(geometry: Geometry): number {
+  return roundUp(Math.ceil(extentCount(geometry) / sectorBits) * sectorBytes, pageBytes)
+}
+
+export function metadataBytes(geometry: Geometry): number {
+  return 2 * superblockBytes + (1 + geometry.slots) * mapBytes(geometry)
+}
+
+/** Dirty maps for a mirror of so many legs: room for as many again. */
+export function slotsFor(legs: number): number {
+  let slots = 16
+  while (slots < 2 * legs) slots *= 2
+  return slots
+}
+
+/** Where metadata end on a leg of so many bytes. */
+export function metadataEnd(legSize: number): number {
+  return roundDown(legSize, pageBytes)
+}
+
+/** The largest volume that a leg of so many bytes can hold; 0 when it is too small for any. */
+export function dataSizeFor(legSize: number, extentSize: number, slots: number): number {
+  const end = metadataEnd(legSize)
+  const bound = { dataSize: Math.max(0, end), extentSize, slots }
+  return Math.max(0, roundDown(end - metadataBytes(bound), pageBytes))
+}
+
+export function superblockOffset(end: number, slot: number): number {
+  return end - (2 - slot) * superblockBytes
+}
+
+/** Map 0 is the intent log, map `1 + n` is the dirty map of slot `n`. */
+export function mapOffset(geometry: Geometry, end: number, map: number): number {
+  return end - metadataBytes(geometry) + map * mapBytes(geometry)
+}
+
+/** Which page of a map has a bit. */
+export function pageOfBit(bit: number): number {
+  return Math.floor(bit / (sectorBits * (pageBytes / sectorBytes)))
+}
+
+/** Encodes one page of a map into `into`, which has `pageBytes`. */
+export function encodePage(bits: Bitmap, map: number, page: number, into: Buffer): void {
+  into.fill(0)
+  for (let sector = 0; sector < pageBytes / sectorBytes; sector++) {
+    const index = page * (pageBytes / sectorBytes) + sector
+    const from = (index * sectorBits) / 8
+    const at = sector * sectorBytes
+    into.set(bits.bytes.subarray(from, from + sectorBits / 8), at)
+    into.writeUInt32LE(sectorMagic, at + sectorBytes - 8)
+    into.writeUInt32LE(sectorChecksum(into, at, map, index), at + sectorBytes - 4)
+  }
+}
+
+/**
+ * Merges a whole map, as read from a leg, into `bits`. A sector that is not whole counts as all
+ * ones: it costs copying, never data. Returns how many those were.
+ */
+export function decodeMap(bytes: Buffer, map: number, bits: Bitmap): number {
+  let damaged = 0
+  for (let index = 0; index * sectorBits < bits.length; index++) {
+    const at = index * sectorBytes
+    const whole =
+      at + sectorBytes <= bytes.length &&
+      bytes.readUInt32LE(at + sectorBytes - 8) === sectorMagic &&
+      bytes.readUInt32LE(at + sectorBytes - 4) === sectorChecksum(bytes, at, map, index)
+    if (!whole) damaged++
+    const content = whole ? bytes.subarray(at, at + sectorBits / 8) : allOnes
+    bits.mergeBytes((index * sectorBits) / 8, content)
+  }
+  return damaged
+}
+
+const allOnes = Buffer.alloc(sectorBits / 8, 0xff)
+const place = Buffer.alloc(8)
+
+/** Over the sector and where it belongs: a sector written elsewhere is not taken for it. */
+function sectorChecksum(bytes: Buffer, at: number, map: number, index: number): number {
+  place.writeUInt32LE(map, 0)
+  place.writeUInt32LE(index, 4)
+  return crc32(bytes.subarray(at, at + sectorBytes - 4), crc32(place))
+}

@@ -1,0 +1,225 @@
+import { Bitmap } from '../base/bitmap.ts'
+import { StorageError } from '../base/errors.ts'
+import type { Device } from '../device/device.ts'
+import { Flag, Operation, Request, type Completer } from '../device/request.ts'
+import type { DirtyMap } from './dirty.ts'
+import { metadataEnd, pageBytes, superblockBytes, superblockOffset } from './layout.ts'
+import type { Member, VolumeRecord } from './record.ts'
+import { choose, decodeSlot, encodeSuperblock, slotLength, type Found } from './superblock.ts'
+
+/** Who submitted a request to a leg. */
+export interface LegCaller {
+  /** The request is complete; the caller releases it. */
+  legDone(leg: Leg, child: Request): void
+  /** The leg left with the request under way: its answer will not be told, nor waited for. */
+  legLost(leg: Leg): void
+}
+
+/** How long a leg is left in peace after it failed. */
+interface Retry {
+  at: number
+  delay: number
+}
+
+/** One leg as the running volume knows it, and every request that it has under way. */
+export class Leg implements Completer {
+  readonly name: string
+  readonly device: Device
+  readonly readLast: boolean
+  /** Null until the volume's record is known and names this leg. */
+  member: Member | null = null
+  /** Why it may not take part, '' if it may. Forgotten when the device goes away. */
+  refusal = ''
+  /** Of a leg not in sync: what it lacks. */
+  dirty: DirtyMap | null = null
+  /** Of an absent leg: what it acknowledged and had not flushed; lost if it rebooted. */
+  unflushed: Bitmap | null = null
+  /** Writes settled before this moment, see `IntentLog.moment`, are on its stable storage. */
+  flushedMoment = 0
+  bootId = ''
+  identity = ''
+  /** Where its metadata end, bytes. */
+  end = 0
+  serial = 0
+  /** Reads under way, and where the last one ended: for balancing. */
+  reads = 0
+  lastOffset = 0
+  readonly retry: Retry = { at: 0, delay: 0 }
+  /** Of reads, since it was last in sync. */
+  readErrors = 0
+  /** Told when the first request goes under way, and when the last one ended. */
+  onBusy: () => void = () => undefined
+  onQuiet: () => void = () => undefined
+  /** Requests under way, in no order; a request's `tag` is its place. */
+  private readonly underWay: Request[] = []
+  /** Counted up by the volume's watchdog; a request's `tagHigh` is when it was submitted. */
+  tick = 0
+
+  constructor(name: string, device: Device, readLast: boolean) {
+    this.name = name
+    this.device = device
+    this.readLast = readLast
+  }
+
+  get pending(): number {
+    return this.underWay.length
+  }
+
+  /** Ticks that the request longest under way has waited; 0 when there is none. */
+  get oldestTicks(): number {
+    let oldest = this.tick
+    for (const request of this.underWay) oldest = Math.min(oldest, request.tagHigh)
+    return this.tick - oldest
+  }
+
+  /** Submits a request that was taken with this leg as its owner. */
+  submit(child: Request, caller: LegCaller): void {
+    child.context = caller
+    child.tag = this.underWay.length
+    child.tagHigh = this.tick
+    this.underWay.push(child)
+    if (child.tag === 0) this.onBusy()
+    this.device.submit(child)
+  }
+
+  completed(child: Request): void {
+    const last = this.underWay.pop()!
+    if (last !== child) {
+      this.underWay[child.tag] = last
+      last.tag = child.tag
+    }
+    const caller = child.context as LegCaller | null
+    if (caller === null) child.release()
+    else caller.legDone(this, child)
+    if (this.underWay.length === 0) this.onQuiet()
+  }
+
+  /** Stops waiting for everything under way. The device keeps the requests until it is done. */
+  abandon(): void {
+    const lost: LegCaller[] = []
+    for (const child of this.underWay) {
+      if (child.context === null) continue
+      lost.push(child.context as LegCaller)
+      child.context = null
+    }
+    for (const caller of lost) caller.legLost(this)
+  }
+
+  /** Takes the write's flags as far as this leg knows them. */
+  flagsFor(flags: number): number {
+    return this.device.facts!.fua === 'none' ? flags & ~Flag.fua : flags
+  }
+
+  /** Bytes from `offset`, copied; for metadata and comparing, not for clients. */
+  async read(offset: number, length: number): Promise<Buffer> {
+    const child = await this.carryOut(Operation.read, offset, length, null)
+    const bytes = Buffer.allocUnsafe(length)
+    child.copyTo(bytes)
+    child.release()
+    return bytes
+  }
+
+  /** Writes `bytes`, which must not change any more, to stable storage. */
+  async write(offset: number, bytes: Buffer): Promise<void> {
+    const child = await this.carryOut(Operation.write, offset, bytes.length, bytes)
+    child.release()
+  }
+
+  async zero(offset: number, length: number): Promise<void> {
+    const child = await this.carryOut(Operation.writeZeroes, offset, length, null)
+    child.release()
+  }
+
+  async flush(): Promise<void> {
+    if (this.device.facts!.flush === 'none') return
+    const child = await this.carryOut(Operation.flush, 0, 0, null)
+    child.release()
+  }
+
+  /** The request after it succeeded; rejects with its error, or when the leg leaves. */
+  carryOut(
+    operation: Operation,
+    offset: number,
+    length: number,
+    bytes: Buffer | null,
+  ): Promise<Request> {
+    return new Promise((resolve, reject) => {
+      if (this.device.facts === null) {
+        reject(new StorageError('UNAVAILABLE', 'the leg was never reached', this.device.path))
+        return
+      }
+      const flags = bytes === null ? 0 : this.flagsFor(Flag.fua)
+      const child = Request.take(operation, offset, length, flags, this)
+      if (bytes !== null) child.append(bytes, null)
+      this.submit(child, new Waiter(resolve, reject))
+    })
+  }
+
+  /** What the leg's superblocks say, when its metadata end at `end`. */
+  async examine(end: number): Promise<Found> {
+    if (end < 2 * superblockBytes) return { kind: 'blank' }
+    const first = await this.readSlot(superblockOffset(end, 0))
+    const second = await this.readSlot(superblockOffset(end, 1))
+    return choose(first, second)
+  }
+
+  private async readSlot(offset: number): Promise<Found> {
+    const start = await this.read(offset, pageBytes)
+    const length = slotLength(start)
+    if (length <= start.length) return decodeSlot(start)
+    const rounded = Math.min(superblockBytes, Math.ceil(length / pageBytes) * pageBytes)
+    return decodeSlot(await this.read(offset, rounded))
+  }
+
+  /** Writes the record into the slot whose turn it is. */
+  async writeSuperblock(record: VolumeRecord): Promise<void> {
+    const serial = ++this.serial
+    const bytes = encodeSuperblock({ serial, self: this.member!.id, record })
+    if (bytes === null)
+      throw new StorageError('TOO_LARGE', 'the record does not fit a superblock', this.device.path)
+    await this.write(superblockOffset(this.end, serial % 2), bytes)
+  }
+
+  /** Makes the leg an image like any other. */
+  async erase(): Promise<void> {
+    const nothing = Buffer.alloc(pageBytes)
+    await this.write(superblockOffset(this.end, 0), nothing)
+    await this.write(superblockOffset(this.end, 1), nothing)
+  }
+
+  /** Remembers which device it is now. */
+  adopt(): void {
+    const facts = this.device.facts!
+    this.bootId = facts.bootId
+    this.identity = facts.identity
+    if (this.member !== null) this.member.bootId = facts.bootId
+  }
+
+  /** Where metadata would end, as large as the leg is now. */
+  get endNow(): number {
+    return metadataEnd(this.device.facts?.size ?? 0)
+  }
+}
+
+class Waiter implements LegCaller {
+  private readonly resolve: (child: Request) => void
+  private readonly reject: (error: StorageError) => void
+
+  constructor(resolve: (child: Request) => void, reject: (error: StorageError) => void) {
+    this.resolve = resolve
+    this.reject = reject
+  }
+
+  legDone(_leg: Leg, child: Request): void {
+    const { error } = child
+    if (error === null) this.resolve(child)
+    else {
+      child.release()
+      this.reject(error)
+    }
+  }
+
+  legLost(leg: Leg): void {
+    this.reject(new StorageError('UNAVAILABLE', `${leg.name} left`, leg.device.path))
+  }
+}

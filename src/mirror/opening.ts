@@ -1,0 +1,291 @@
+import { Bitmap } from '../base/bitmap.ts'
+import { StorageError, systemError } from '../base/errors.ts'
+import { Mutex } from '../base/mutex.ts'
+import { RangeLock } from '../base/range-lock.ts'
+import { announce } from './announce.ts'
+import { createRecord } from './create.ts'
+import { setState } from './departure.ts'
+import { DirtyMap, syncDirtyMaps } from './dirty.ts'
+import { IntentLog } from './intent.ts'
+import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
+import type { Leg } from './leg.ts'
+import { Membership } from './membership.ts'
+import { parseRecordText, type VolumeRecord } from './record.ts'
+import { decide, type Decision, type LegView, type StartWish } from './start.ts'
+import type { Volume } from './volume.ts'
+
+type Start = Extract<Decision, { kind: 'start' }>
+
+/** Looks at the legs that are there and starts the volume, if that is safe now. */
+export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
+  if (volume.word !== 'waiting' && volume.word !== 'suspended') return
+  const { epoch } = volume
+  const own = await loadOwn(volume)
+  const views = await Promise.all(volume.legs.map((leg) => view(leg, own)))
+  await lookAtOldEnds(views, own)
+  if (volume.epoch !== epoch) return
+  const decision = decide(own, views, wish)
+  if (decision.kind === 'create') await create(volume, views)
+  else if (decision.kind === 'start') await begin(volume, decision, views)
+  else {
+    for (const [leg, reason] of decision.refusals) leg.refusal = reason
+    wait(volume, decision.reason)
+  }
+}
+
+function wait(volume: Volume, reason: string): void {
+  if (volume.reason !== reason) volume.log.warn({ volume: volume.path, reason }, 'the volume waits')
+  volume.reason = reason
+  volume.parking.reason = reason
+  announce(volume)
+}
+
+async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
+  if (volume.store === null) return null
+  try {
+    const text = await volume.store.load(volume.key)
+    const record = text === null ? null : parseRecordText(text)
+    if (text !== null && record === null)
+      volume.log.error({ volume: volume.path }, "the head's record is damaged and not used")
+    return record
+  } catch (error) {
+    volume.log.error({ volume: volume.path, error }, "the head's record cannot be read")
+    return null
+  }
+}
+
+async function view(leg: Leg, own: VolumeRecord | null): Promise<LegView> {
+  const { name, device } = leg
+  const absent = (reason: string): LegView => ({ leg, name, found: null, reason })
+  if (!device.usable) return absent(`${device.state.word}: ${device.state.reason}`)
+  if (leg.pending > 0) return absent('its old requests are still under way')
+  try {
+    leg.end = leg.endNow
+    let found = await leg.examine(leg.end)
+    const known = own?.members.find((member) => member.name === name)
+    if (found.kind === 'blank' && known !== undefined) found = await lookAt(leg, known.size, found)
+    return { leg, name, found, reason: '' }
+  } catch (error) {
+    return absent(systemError(error, 'cannot be examined').message)
+  }
+}
+
+/** A leg that grew while nobody looked has its metadata where it ended before. */
+async function lookAt(leg: Leg, end: number, otherwise: LegView['found'] & {}) {
+  if (end >= leg.endNow) return otherwise
+  const found = await leg.examine(end)
+  if (found.kind !== 'superblock') return otherwise
+  leg.end = end
+  return found
+}
+
+/** The same by what other legs remember, where the head does not. */
+async function lookAtOldEnds(views: LegView[], own: VolumeRecord | null): Promise<void> {
+  if (own !== null) return
+  for (const [at, one] of views.entries()) {
+    if (one.found?.kind !== 'blank') continue
+    for (const { found } of views) {
+      if (found?.kind !== 'superblock') continue
+      const known = found.superblock.record.members.find(({ name }) => name === one.name)
+      if (known === undefined) continue
+      const again = await lookAt(one.leg, known.size, one.found).catch(() => one.found!)
+      views[at] = { ...one, found: again }
+      break
+    }
+  }
+}
+
+async function create(volume: Volume, views: readonly LegView[]): Promise<void> {
+  const { epoch } = volume
+  try {
+    const start = await createRecord(volume, views)
+    if (volume.epoch === epoch) await begin(volume, start, views)
+  } catch (error) {
+    wait(volume, `the volume cannot be created: ${systemError(error, '').message}`)
+    if (error instanceof StorageError && error.code !== 'CONFIG') retryLater(volume)
+  }
+}
+
+function retryLater(volume: Volume): void {
+  volume.clock.timer(volume.settings.legRetryMs, () => {
+    volume.onWaiting()
+  })
+}
+
+/** Starts from a record: makes durable who is in sync now before anything is served. */
+async function begin(volume: Volume, start: Start, views: readonly LegView[]): Promise<void> {
+  const { epoch } = volume
+  const { record, present, refusals } = start
+  for (const { leg } of views) leg.refusal = refusals.get(leg) ?? ''
+  volume.counterFloor = highestCounter(record, views)
+  try {
+    await claimAll(volume, present, views)
+    bind(volume, record, views)
+    volume.record = record
+    volume.extentSize = record.extentSize
+    const intents = await readMaps(volume, present, 0)
+    await loadDirtyMaps(volume, present, intents)
+    if (volume.epoch !== epoch) return
+    choosePresent(volume, present, intents)
+    await run(volume, start, intents)
+  } catch (error) {
+    const failure = systemError(error, 'starting')
+    if (failure.code === 'FENCED') volume.halt('failed', 'a newer head has taken over', failure)
+    else if (volume.epoch === epoch) {
+      volume.retreat(failure.message)
+      retryLater(volume)
+    }
+  }
+}
+
+function highestCounter(record: VolumeRecord, views: readonly LegView[]): number {
+  let highest = record.generation.counter
+  for (const { found } of views)
+    if (found?.kind === 'superblock')
+      highest = Math.max(highest, found.superblock.record.generation.counter)
+  return highest
+}
+
+/** From here on an older head is refused by every leg that can refuse. */
+async function claimAll(
+  volume: Volume,
+  present: readonly Leg[],
+  views: readonly LegView[],
+): Promise<void> {
+  const here = views.filter(({ leg, found }) => found !== null && leg.refusal === '')
+  volume.claimed = volume.counterFloor + 1
+  const claim = async ({ leg }: LegView): Promise<void> => {
+    try {
+      await leg.device.driver.claim?.(volume.claimed)
+    } catch (error) {
+      // A leg that is not needed for the start may go away meanwhile.
+      const failure = systemError(error, 'claiming')
+      if (failure.code === 'FENCED' || present.includes(leg)) throw failure
+    }
+  }
+  await Promise.all(here.map(claim))
+}
+
+/** Ties legs to the members of the record, new ones included; forgets members not configured. */
+function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): void {
+  const names = new Set(volume.legs.map((leg) => leg.name))
+  record.members = record.members.filter((member) => names.has(member.name))
+  for (const { leg, found } of views) {
+    if (found?.kind === 'superblock') leg.serial = found.superblock.serial
+    leg.member = record.members.find((member) => member.name === leg.name) ?? null
+    if (leg.member === null) addMember(volume, record, leg)
+  }
+}
+
+export function addMember(volume: Volume, record: VolumeRecord, leg: Leg): void {
+  const used = new Set(record.members.map((member) => member.slot))
+  let slot = 0
+  while (used.has(slot)) slot++
+  if (slot >= record.slots)
+    throw new StorageError(
+      'CONFIG',
+      `no more than ${record.slots} legs fit this volume`,
+      volume.path,
+    )
+  leg.member = {
+    id: volume.newId(32),
+    name: leg.name,
+    state: 'missing',
+    reason: 'new',
+    since: Math.floor(volume.clock.wall()),
+    slot,
+    left: null,
+    size: 0,
+    bootId: '',
+    label: null,
+    stamp: null,
+  }
+  record.members.push(leg.member)
+}
+
+/** What any of the legs has set in a map. */
+async function readMaps(volume: Volume, legs: readonly Leg[], map: number): Promise<Bitmap> {
+  const { geometry } = volume
+  const bits = new Bitmap(extentCount(geometry))
+  const read = async (leg: Leg): Promise<Buffer> =>
+    leg.read(mapOffset(geometry, leg.end, map), mapBytes(geometry))
+  for (const bytes of await Promise.all(legs.map(read))) decodeMap(bytes, map, bits)
+  return bits
+}
+
+/** What each member not in sync lacks: its dirty map, and what was in the intent log. */
+async function loadDirtyMaps(
+  volume: Volume,
+  present: readonly Leg[],
+  intents: Bitmap,
+): Promise<void> {
+  for (const leg of volume.legs) {
+    leg.dirty = null
+    leg.unflushed = null
+    leg.flushedMoment = 0
+    if (present.includes(leg)) continue
+    const dirty = new DirtyMap(volume.extents)
+    dirty.durable.merge(await readMaps(volume, present, 1 + leg.member!.slot))
+    // Of a leg that was in sync until now the map on disk is of an earlier absence.
+    if (leg.member!.state !== 'in-sync') dirty.bits.merge(dirty.durable)
+    dirty.merge(intents)
+    if (leg.member!.state === 'in-sync') leg.member!.left = volume.record!.base
+    leg.dirty = dirty
+  }
+}
+
+/** After a crash one leg is the truth, and the others are made equal to it. */
+function choosePresent(volume: Volume, present: readonly Leg[], intents: Bitmap): void {
+  const kept = present.filter((leg) => leg.device.facts!.bootId === leg.member!.bootId)
+  const source = kept.find((leg) => !leg.readLast) ?? kept[0] ?? present[0]!
+  const record = volume.record!
+  const unclean = intents.count > 0
+  for (const leg of volume.legs) {
+    const here = present.includes(leg)
+    if (here && (!unclean || leg === source)) continue
+    if (here) {
+      leg.dirty = new DirtyMap(volume.extents)
+      leg.dirty.merge(intents)
+      leg.member!.left = record.base
+      setState(volume, leg, 'missing', `may differ from ${source.name} after a crash`)
+    } else if (leg.member!.state === 'in-sync' || leg.member!.state === 'syncing') {
+      const reason = leg.member!.state === 'in-sync' ? 'absent at the start' : 'not in sync yet'
+      setState(volume, leg, 'missing', reason)
+    }
+  }
+  if (unclean && !kept.includes(source)) {
+    record.bootId = volume.newId(32)
+    volume.loseBoot('every leg in sync restarted and lost what was not flushed')
+  }
+}
+
+async function run(volume: Volume, start: Start, intents: Bitmap): Promise<void> {
+  const { epoch } = volume
+  volume.locks = new RangeLock()
+  volume.maps = new Mutex()
+  volume.membership = new Membership(volume)
+  volume.intent = new IntentLog(volume, volume.extents)
+  volume.intent.inherit(intents)
+  volume.word = 'starting'
+  for (const leg of volume.legs) {
+    if (leg.member!.state !== 'in-sync') continue
+    leg.adopt()
+    leg.member!.size = leg.end
+    leg.readErrors = 0
+    volume.announced.add(leg)
+  }
+  volume.regroup()
+  volume.remember('start', '', `started ${start.reason}`)
+  await syncDirtyMaps(volume)
+  await volume.intent.prepare()
+  if (intents.count > 0) await Promise.all(volume.inSync.map((leg) => leg.flush()))
+  if (volume.epoch !== epoch) return
+  volume.membership.request(true)
+  await volume.membership.settled()
+  if (volume.epoch !== epoch) return
+  volume.word = 'running'
+  volume.reason = ''
+  volume.regroup()
+  volume.unpark()
+  for (const leg of volume.legs) if (!volume.inSync.includes(leg)) volume.look(leg)
+}

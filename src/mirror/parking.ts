@@ -1,0 +1,79 @@
+import type { Clock, Timer } from '../base/clock.ts'
+import { StorageError } from '../base/errors.ts'
+import type { Request } from '../device/request.ts'
+
+/** Bounds of `Parking`. */
+export interface ParkingLimits {
+  readonly requestsMax: number
+  readonly bytesMax: number
+  readonly waitMs: number
+}
+
+/** Requests that nobody can take now, kept for a bounded time, number and weight. */
+export class Parking {
+  private readonly clock: Clock
+  private readonly limits: ParkingLimits
+  private readonly path: string
+  private entries: { request: Request; deadline: number }[] = []
+  private bytes = 0
+  private timer: Timer | null = null
+  /** Why requests wait, for the error when they waited too long. */
+  reason = ''
+
+  constructor(clock: Clock, limits: ParkingLimits, path: string) {
+    this.clock = clock
+    this.limits = limits
+    this.path = path
+  }
+
+  get length(): number {
+    return this.entries.length
+  }
+
+  /** Keeps the request, or fails it when there is no room. */
+  add(request: Request, deadline = this.clock.now() + this.limits.waitMs): void {
+    const bytes = this.bytes + request.payloadBytes
+    if (this.entries.length >= this.limits.requestsMax || bytes > this.limits.bytesMax) {
+      request.fail(
+        new StorageError('UNAVAILABLE', `too many requests wait: ${this.reason}`, this.path),
+      )
+      return
+    }
+    this.bytes = bytes
+    this.entries.push({ request, deadline })
+    this.keepTime()
+  }
+
+  /** Hands every request back, in the order they came. */
+  takeAll(): Request[] {
+    const requests = this.entries.map((entry) => entry.request)
+    this.entries = []
+    this.bytes = 0
+    this.timer?.cancel()
+    this.timer = null
+    return requests
+  }
+
+  failAll(error: StorageError): void {
+    for (const request of this.takeAll()) request.fail(error)
+  }
+
+  private keepTime(): void {
+    if (this.timer !== null || this.entries.length === 0) return
+    const { deadline } = this.entries[0]!
+    this.timer = this.clock.timer(Math.max(0, deadline - this.clock.now()), () => {
+      this.timer = null
+      this.expire()
+      this.keepTime()
+    })
+  }
+
+  private expire(): void {
+    const now = this.clock.now()
+    const late = this.entries.filter((entry) => entry.deadline <= now)
+    this.entries = this.entries.filter((entry) => entry.deadline > now)
+    for (const { request } of late) this.bytes -= request.payloadBytes
+    for (const { request } of late)
+      request.fail(new StorageError('UNAVAILABLE', `waited too long: ${this.reason}`, this.path))
+  }
+}

@@ -1,0 +1,198 @@
+import { StorageError, systemError, type Code } from '../base/errors.ts'
+import type { RangeHolder } from '../base/range-lock.ts'
+import { Operation, Request } from '../device/request.ts'
+import { readFailed, writeFailed } from './departure.ts'
+import type { Leg, LegCaller } from './leg.ts'
+import type { Volume } from './volume.ts'
+import type { Job } from './writes.ts'
+
+/** A read, or a question about allocation, answered by one leg in sync, or the next. */
+export class ReadJob implements Job, LegCaller {
+  request: Request | null = null
+  place = 0
+  order = 0
+  private readonly volume: Volume
+  private epoch = 0
+  /** Legs that could not answer; null as long as all went well. */
+  private failed: Leg[] | null = null
+  private error: StorageError | null = null
+
+  constructor(volume: Volume) {
+    this.volume = volume
+  }
+
+  start(request: Request): void {
+    this.request = request
+    this.epoch = this.volume.epoch
+    this.failed = null
+    this.error = null
+    this.next()
+  }
+
+  private next(): void {
+    const { volume } = this
+    const request = this.request!
+    const leg = this.failed === null ? pick(volume, request.offset) : this.pickAnother()
+    if (leg === null) {
+      this.finish(this.noLeg())
+      return
+    }
+    leg.reads++
+    leg.lastOffset = request.offset + request.length
+    const { operation, offset, length, flags } = request
+    leg.submit(Request.take(operation, offset, length, flags, leg), this)
+  }
+
+  legDone(leg: Leg, child: Request): void {
+    leg.reads--
+    if (this.epoch !== this.volume.epoch) {
+      child.release()
+      return
+    }
+    const { error } = child
+    if (error !== null) {
+      child.release()
+      this.legFailed(leg, error)
+      return
+    }
+    const request = this.request!
+    if (child.operation === Operation.status) copyExtents(child, request)
+    else request.adopt(child)
+    child.release()
+    const { failed, volume } = this
+    if (failed !== null) for (const bad of failed) repairLater(volume, bad, request)
+    this.finish(null)
+  }
+
+  legLost(leg: Leg): void {
+    leg.reads--
+    if (this.epoch !== this.volume.epoch) return
+    this.failed ??= []
+    this.next()
+  }
+
+  private legFailed(leg: Leg, error: StorageError): void {
+    const { volume } = this
+    this.error = error
+    if (readFailed(volume, leg, error)) (this.failed ??= []).push(leg)
+    else this.failed ??= []
+    if (this.epoch === volume.epoch) this.next()
+  }
+
+  private pickAnother(): Leg | null {
+    const { failed, volume } = this
+    return volume.readable.find((leg) => !failed!.includes(leg)) ?? null
+  }
+
+  private noLeg(): StorageError {
+    const reason = this.error === null ? '' : `: ${this.error.message}`
+    const code: Code = this.error?.code === 'FENCED' ? 'FENCED' : 'IO'
+    return new StorageError(code, `no leg in sync could answer${reason}`, this.volume.path)
+  }
+
+  private finish(error: StorageError | null): void {
+    const { volume } = this
+    const request = this.request!
+    this.request = null
+    volume.endJob(this)
+    volume.readJobs.push(this)
+    if (error === null) request.complete()
+    else request.fail(error)
+  }
+}
+
+/** The leg with the fewest reads under way, then the one whose last read ended nearest. */
+function pick(volume: Volume, offset: number): Leg | null {
+  const { readers } = volume
+  let best: Leg | null = null
+  let bestDistance = 0
+  for (const leg of readers) {
+    const distance = Math.abs(leg.lastOffset - offset)
+    if (
+      best === null ||
+      leg.reads < best.reads ||
+      (leg.reads === best.reads && distance < bestDistance)
+    ) {
+      best = leg
+      bestDistance = distance
+    }
+  }
+  return best
+}
+
+function copyExtents(from: Request, to: Request): void {
+  const { lengths, flags } = from.extents
+  for (let at = 0; at < lengths.length; at++) to.extents.add(lengths[at]!, flags[at]!)
+}
+
+/** Repairs under way at once: a disk that fails everywhere is no work without end. */
+const repairsMax = 8
+
+function repairLater(volume: Volume, leg: Leg, request: Request): void {
+  if (request.operation !== Operation.read || volume.repairs >= repairsMax) return
+  void new Repair(volume, leg, request.offset, request.length).run()
+}
+
+/** Writes to a leg what it could not read, from one that can; a leg that cannot take it leaves. */
+class Repair implements RangeHolder {
+  readonly rangeFrom: number
+  readonly rangeTo: number
+  private readonly volume: Volume
+  private readonly leg: Leg
+  private resolve: (() => void) | null = null
+
+  constructor(volume: Volume, leg: Leg, offset: number, length: number) {
+    this.volume = volume
+    this.leg = leg
+    this.rangeFrom = offset
+    this.rangeTo = offset + length
+  }
+
+  granted(): void {
+    this.resolve!()
+  }
+
+  async run(): Promise<void> {
+    const { volume, leg } = this
+    const { epoch } = volume
+    volume.repairs++
+    if (!volume.locks.acquire(this)) await new Promise<void>((resolve) => (this.resolve = resolve))
+    const source = volume.readable.find((one) => one !== leg)
+    if (volume.epoch === epoch && source !== undefined && volume.inSync.includes(leg)) {
+      try {
+        const length = this.rangeTo - this.rangeFrom
+        const child = await source.carryOut(Operation.read, this.rangeFrom, length, null)
+        await rewrite(leg, this.rangeFrom, child)
+        volume.log.warn(
+          { leg: leg.name, offset: this.rangeFrom, length },
+          'a bad range was rewritten',
+        )
+      } catch (error) {
+        if (volume.epoch === epoch)
+          writeFailed(volume, leg, systemError(error, 'rewriting a bad range'))
+      }
+    }
+    volume.repairs--
+    if (volume.epoch === epoch) volume.locks.release(this)
+  }
+}
+
+/** Writes what was read from one leg to another, without copying it. */
+export function rewrite(leg: Leg, offset: number, read: Request): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const write = Request.take(Operation.write, offset, read.length, 0, leg)
+    write.adopt(read)
+    read.release()
+    leg.submit(write, {
+      legDone: (_leg, child) => {
+        const { error } = child
+        child.release()
+        if (error === null) resolve()
+        else reject(error)
+      },
+      legLost: () => {
+        reject(new StorageError('UNAVAILABLE', `${leg.name} left`, leg.device.path))
+      },
+    })
+  })
+}

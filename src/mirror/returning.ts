@@ -1,0 +1,236 @@
+import { StorageError, systemError } from '../base/errors.ts'
+import { announce } from './announce.ts'
+import { format } from './create.ts'
+import { flushFailed, setState } from './departure.ts'
+import { checkpoint, DirtyMap, writeAllMaps } from './dirty.ts'
+import { metadataBytes } from './layout.ts'
+import type { Leg } from './leg.ts'
+import { remembers, sameGeneration, type ResyncSummary } from './record.ts'
+import { Resync } from './resync.ts'
+import { isPast, refusalOf, splitReason } from './start.ts'
+import type { Found, Superblock } from './superblock.ts'
+import type { Volume } from './volume.ts'
+
+/** What becomes of a leg that is there again. */
+export type Verdict =
+  | { readonly word: 'partial' | 'full'; readonly cause: string }
+  | { readonly word: 'refused' | 'diverged'; readonly cause: string }
+
+/** Brings a leg back that may come back by itself; says nothing if it may not now. */
+export async function bringBack(volume: Volume, leg: Leg): Promise<void> {
+  const { epoch } = volume
+  if (!mayReturn(volume, leg)) return
+  try {
+    const found = await inspect(volume, leg)
+    if (volume.epoch !== epoch || !leg.device.usable) return
+    const verdict = judge(volume, leg, found)
+    if (verdict.word === 'partial' || verdict.word === 'full') await join(volume, leg, verdict)
+    else {
+      leg.refusal = verdict.cause
+      volume.remember('membership', leg.name, `refused: ${verdict.cause}`)
+      announce(volume)
+    }
+  } catch (error) {
+    const failure = systemError(error, 'coming back')
+    if (volume.epoch !== epoch) return
+    if (failure.code === 'FENCED') volume.halt('failed', 'a newer head has taken over', failure)
+    else stayAway(volume, leg, failure.message)
+  }
+}
+
+function mayReturn(volume: Volume, leg: Leg): boolean {
+  return (
+    volume.running &&
+    !volume.writers.includes(leg) &&
+    !volume.held.has(leg) &&
+    leg.member?.state !== 'detached' &&
+    leg.device.usable &&
+    leg.pending === 0 &&
+    leg.refusal === '' &&
+    volume.clock.now() >= leg.retry.at
+  )
+}
+
+function stayAway(volume: Volume, leg: Leg, reason: string): void {
+  const { legRetryMs, legRetryMsMax } = volume.settings
+  setState(volume, leg, leg.device.usable ? 'failed' : 'missing', reason)
+  leg.retry.delay = Math.min(legRetryMsMax, Math.max(legRetryMs, leg.retry.delay * 2))
+  leg.retry.at = volume.clock.now() + leg.retry.delay
+  volume.clock.timer(leg.retry.delay, () => {
+    volume.look(leg)
+  })
+  volume.regroup()
+}
+
+/** Claims the leg for this head, and reads what it is. */
+export async function inspect(volume: Volume, leg: Leg): Promise<Found> {
+  await leg.device.driver.claim?.(volume.claimed)
+  leg.end = leg.endNow
+  let found = await leg.examine(leg.end)
+  const before = leg.member!.size
+  if (found.kind === 'blank' && before > 0 && before < leg.end) {
+    const again = await leg.examine(before)
+    if (again.kind === 'superblock') {
+      leg.end = before
+      found = again
+    }
+  }
+  leg.serial = found.kind === 'superblock' ? found.superblock.serial : 0
+  return found
+}
+
+/** Compares a leg with the running volume. */
+export function judge(volume: Volume, leg: Leg, found: Found): Verdict {
+  const { record } = volume
+  const facts = leg.device.facts!
+  const refused = (cause: string): Verdict => ({ word: 'refused', cause })
+  if (facts.readOnly) return refused('it is read-only')
+  if (facts.blockSize > record!.blockSize)
+    return refused(`its blocks of ${facts.blockSize} bytes are larger than the volume's`)
+  const room = leg.endNow - metadataBytes(volume.geometry)
+  if (room < record!.dataSize)
+    return refused(`it has room for ${Math.max(0, room)} bytes, the volume has ${record!.dataSize}`)
+  if (found.kind === 'blank') return { word: 'full', cause: 'it is blank: a new or replaced leg' }
+  if (found.kind !== 'superblock') return refused(refusalOf(found))
+  return judgeSuperblock(volume, leg, found.superblock)
+}
+
+function judgeSuperblock(volume: Volume, leg: Leg, superblock: Superblock): Verdict {
+  const record = volume.record!
+  const member = leg.member!
+  const { self } = superblock
+  const theirs = superblock.record
+  const refused = (cause: string): Verdict => ({ word: 'refused', cause })
+  if (theirs.volume !== record.volume)
+    return refused(`it belongs to another volume, ${theirs.volume}`)
+  const owner = record.members.find(({ id }) => id === self)
+  if (owner !== undefined && owner !== member) {
+    const copy = volume.legs.some((one) => one.member === owner && one.device.usable)
+    return refused(
+      copy ? `it is a copy of ${owner.name}, byte for byte` : `it is leg ${owner.name}`,
+    )
+  }
+  const { generation } = theirs
+  const past = sameGeneration(generation, record.generation) || isPast(theirs, record)
+  if (!past) {
+    if (remembers(theirs, record.generation))
+      return refused(`it is ahead, at generation ${generation.counter}: this head is the stale one`)
+    return { word: 'diverged', cause: splitReason(superblock, record) }
+  }
+  if (owner === undefined) return { word: 'full', cause: 'it was a leg before, and forgotten' }
+  if (member.left === null) return { word: 'full', cause: 'nothing is known of what it lacks' }
+  if (generation.counter < member.left.counter)
+    return { word: 'full', cause: `it is at generation ${generation.counter}, before it left` }
+  return { word: 'partial', cause: member.reason === '' ? 'it was away' : member.reason }
+}
+
+/** Lets the leg take part again and starts to copy what it lacks. */
+export async function join(
+  volume: Volume,
+  leg: Leg,
+  verdict: { readonly word: 'partial' | 'full'; readonly cause: string },
+): Promise<void> {
+  const { epoch } = volume
+  const member = leg.member!
+  const facts = leg.device.facts!
+  const dirty = (leg.dirty ??= new DirtyMap(volume.extents))
+  const rebooted = facts.bootId !== member.bootId
+  if (verdict.word === 'full') dirty.setAll()
+  else {
+    dirty.forgetCopies()
+    if (rebooted && leg.unflushed !== null) dirty.merge(leg.unflushed)
+  }
+  if (leg.serial === 0) member.id = volume.newId(32)
+  member.size = leg.end
+  const stamped = structuredClone(volume.record!)
+  stamped.members.find(({ id }) => id === member.id)!.state = 'syncing'
+  stamped.entries = []
+  if (leg.serial === 0) await format(leg, stamped)
+  else await leg.writeSuperblock(stamped)
+  if (volume.epoch !== epoch) return
+  if (!leg.device.usable || leg.device.facts !== facts) {
+    volume.look(leg)
+    return
+  }
+  leg.unflushed = null
+  member.left ??= volume.record!.base
+  leg.adopt()
+  leg.readErrors = 0
+  setState(volume, leg, 'syncing', verdict.cause)
+  volume.remember('membership', leg.name, `is back, ${verdict.word} copy: ${verdict.cause}`)
+  volume.membership.request(false)
+  startResync(volume, leg, verdict.word, verdict.cause)
+  volume.regroup()
+}
+
+export function startResync(
+  volume: Volume,
+  leg: Leg,
+  kind: ResyncSummary['kind'],
+  cause: string,
+): void {
+  const resync = new Resync(volume, leg, kind, cause)
+  volume.resyncs.set(leg, resync)
+  void drive(volume, leg, resync)
+}
+
+async function drive(volume: Volume, leg: Leg, resync: Resync): Promise<void> {
+  const { epoch } = volume
+  const current = (): boolean => volume.epoch === epoch && volume.resyncs.get(leg) === resync
+  try {
+    while (current() && (await resync.run()))
+      if (current() && (await volume.control.run(() => finish(volume, leg, resync)))) break
+  } catch (error) {
+    const failure = systemError(error, 'the end of the resync')
+    if (current()) flushFailed(volume, leg, failure)
+  }
+  if (volume.epoch === epoch && volume.resyncs.size === 0)
+    volume.measuring = volume.verifying !== null
+}
+
+/**
+ * The leg lacks nothing: flush it, give it the metadata, then make durable that it is in sync,
+ * and only then read from it. False when something was missed meanwhile.
+ */
+async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<boolean> {
+  const { epoch } = volume
+  const over = (): boolean => volume.epoch !== epoch || volume.resyncs.get(leg) !== resync
+  if (over()) return true
+  const { moment } = volume.intent
+  await checkpoint(volume, leg)
+  if (over()) return true
+  leg.flushedMoment = moment
+  await volume.maps.run(async () => {
+    if (over()) return
+    volume.finishing.add(leg)
+    volume.regroup()
+    await writeAllMaps(volume, leg)
+  })
+  if (over()) return true
+  if (leg.dirty!.bits.count > 0) {
+    volume.finishing.delete(leg)
+    volume.regroup()
+    return false
+  }
+  volume.resyncs.delete(leg)
+  volume.finishing.delete(leg)
+  setState(volume, leg, 'in-sync', '')
+  leg.member!.left = null
+  leg.member!.label = null
+  leg.member!.stamp = null
+  volume.regroup()
+  volume.remember('resync', leg.name, 'is in sync', resync.summary('complete'))
+  volume.membership.request(true)
+  await volume.membership.settled()
+  if (volume.epoch !== epoch || leg.member!.state !== 'in-sync') return true
+  leg.dirty = null
+  leg.retry.delay = 0
+  volume.announced.add(leg)
+  volume.regroup()
+  return true
+}
+
+/** For an operator: why the leg cannot take part as it is. */
+export function refuse(volume: Volume, what: string): StorageError {
+  return new StorageError('CONFIG', what, volume.path)
+}

@@ -1,0 +1,240 @@
+import type { Leg } from './leg.ts'
+import { remembers, sameGeneration, type Member, type VolumeRecord } from './record.ts'
+import type { Found, Superblock } from './superblock.ts'
+
+/** One leg, as seen when the volume wants to start. */
+export interface LegView {
+  readonly leg: Leg
+  readonly name: string
+  /** Null when it could not be examined: `reason` says why. */
+  readonly found: Found | null
+  readonly reason: string
+}
+
+/** The operator's word, if any. */
+export interface StartWish {
+  /** No absent leg is newer, or it does not matter. */
+  readonly force: boolean
+  /** The leg to start from when several could be. */
+  readonly leg: string | null
+}
+
+export type Decision =
+  | { readonly kind: 'wait'; readonly reason: string; readonly refusals: ReadonlyMap<Leg, string> }
+  | { readonly kind: 'create' }
+  | {
+      readonly kind: 'start'
+      readonly record: VolumeRecord
+      /** Whole, and here. */
+      readonly present: readonly Leg[]
+      readonly refusals: ReadonlyMap<Leg, string>
+      /** Why it may start; for the history. */
+      readonly reason: string
+    }
+
+type Candidate = { leg: Leg; name: string; superblock: Superblock }
+
+/**
+ * Whether the volume may start, from which record and with which legs. The newest record counts.
+ * If it is the head's own, no leg can be newer, because the head saves first: one whole leg will
+ * do. Otherwise an absent leg that is in sync by the record could have gone on without the
+ * others: all must be here, or the operator says so.
+ */
+export function decide(
+  own: VolumeRecord | null,
+  views: readonly LegView[],
+  wish: StartWish,
+): Decision {
+  const refusals = new Map<Leg, string>()
+  const candidates = readable(own, views, refusals)
+  if (candidates.length === 0 && own === null) return decideNew(views, refusals, wish)
+  const volumes = new Set(candidates.map(({ superblock }) => superblock.record.volume))
+  if (volumes.size > 1) {
+    const which = candidates.map(({ name, superblock }) => `${name}: ${superblock.record.volume}`)
+    return { kind: 'wait', reason: `legs of different volumes (${which.join(', ')})`, refusals }
+  }
+  const newest = newestRecord(own, candidates, wish)
+  const split = candidates.filter(({ superblock }) => diverged(superblock.record, newest.record))
+  for (const { leg, superblock } of split) refusals.set(leg, splitReason(superblock, newest.record))
+  if (split.length > 0 && !newest.own && !wish.force) {
+    const names = split.map(({ name }) => name).join(', ')
+    return { kind: 'wait', reason: `split brain: ${names} went another way`, refusals }
+  }
+  return decideStart(newest, candidates, views, refusals, wish)
+}
+
+/** The legs whose superblock is to be reckoned with; why the others are not is in `refusals`. */
+function readable(
+  own: VolumeRecord | null,
+  views: readonly LegView[],
+  refusals: Map<Leg, string>,
+): Candidate[] {
+  const candidates: Candidate[] = []
+  for (const { leg, name, found } of views) {
+    if (found === null || found.kind === 'blank') continue
+    if (found.kind !== 'superblock') refusals.set(leg, refusalOf(found))
+    else if (own !== null && found.superblock.record.volume !== own.volume)
+      refusals.set(leg, `it belongs to another volume, ${found.superblock.record.volume}`)
+    else candidates.push({ leg, name, superblock: found.superblock })
+  }
+  return candidates.filter(({ leg, name, superblock }) => {
+    const twin = candidates.find(
+      (one) => one.leg !== leg && one.superblock.self === superblock.self,
+    )
+    if (twin !== undefined) refusals.set(leg, `it is a copy of ${twin.name}, byte for byte`)
+    else {
+      const member = superblock.record.members.find(({ id }) => id === superblock.self)!
+      if (member.name === name) return true
+      refusals.set(leg, `it is the volume's leg ${member.name}, configured as ${name}`)
+    }
+    return false
+  })
+}
+
+export function refusalOf(found: Found): string {
+  if (found.kind === 'newer') return `its superblock is of a newer version, ${found.version}`
+  return found.kind === 'damaged' ? found.reason : ''
+}
+
+function decideNew(
+  views: readonly LegView[],
+  refusals: ReadonlyMap<Leg, string>,
+  wish: StartWish,
+): Decision {
+  const absent = views.filter(({ found }) => found === null)
+  if (refusals.size === 0 && (absent.length === 0 || (wish.force && absent.length < views.length)))
+    return { kind: 'create' }
+  const waits = absent.map(({ name, reason }) => `${name} (${reason})`)
+  for (const [leg, reason] of refusals) waits.push(`${leg.name} (${reason})`)
+  const reason = `a new volume is created when every leg is there: waiting for ${waits.join(', ')}`
+  return { kind: 'wait', reason, refusals }
+}
+
+interface Newest {
+  readonly record: VolumeRecord
+  /** Whether it is the head's own. */
+  readonly own: boolean
+}
+
+function newestRecord(
+  own: VolumeRecord | null,
+  candidates: readonly Candidate[],
+  wish: StartWish,
+): Newest {
+  if (wish.leg !== null) {
+    const named = candidates.find(({ name }) => name === wish.leg)
+    if (named !== undefined && wish.force) return { record: named.superblock.record, own: false }
+  }
+  let newest: Newest | null = own === null ? null : { record: own, own: true }
+  for (const { superblock } of candidates) {
+    const { record } = superblock
+    const newer =
+      newest === null ||
+      (record.generation.counter > newest.record.generation.counter &&
+        (own === null || remembers(record, own.generation)))
+    if (newer) newest = { record, own: false }
+  }
+  return newest!
+}
+
+/** Whether the leg's volume went another way than the record's: neither is the other's past. */
+function diverged(leg: VolumeRecord, record: VolumeRecord): boolean {
+  return !sameGeneration(leg.generation, record.generation) && !isPast(leg, record)
+}
+
+/** Whether the record's volume was once where the leg is now. */
+export function isPast(leg: VolumeRecord, record: VolumeRecord): boolean {
+  if (remembers(record, leg.generation)) return true
+  return record.members.some(({ left }) => left !== null && sameGeneration(left, leg.generation))
+}
+
+export function splitReason(superblock: Superblock, record: VolumeRecord): string {
+  const theirs = superblock.record.generation.counter
+  const ours = record.generation.counter
+  return `split brain: it is at generation ${theirs} of its own, the volume at ${ours}`
+}
+
+function decideStart(
+  newest: Newest,
+  candidates: readonly Candidate[],
+  views: readonly LegView[],
+  refusals: ReadonlyMap<Leg, string>,
+  wish: StartWish,
+): Decision {
+  const { record } = newest
+  const present: Leg[] = []
+  const awaited: string[] = []
+  for (const member of record.members) {
+    if (member.state !== 'in-sync') continue
+    const view = views.find(({ name }) => name === member.name)
+    const found = candidates.find(({ superblock }) => superblock.self === member.id)
+    if (found !== undefined && isWhole(found.superblock, record) && !refusals.has(found.leg))
+      present.push(found.leg)
+    else if (couldBeNewer(view, refusals)) awaited.push(awaitedReason(view, member, refusals))
+  }
+  const enough = newest.own || awaited.length === 0 || wish.force
+  if (present.length > 0 && enough) {
+    const reason = newest.own
+      ? "by the head's own record"
+      : awaited.length === 0
+        ? 'no absent leg could be newer'
+        : `forced, without ${awaited.join(', ')}`
+    return { kind: 'start', record: structuredClone(record), present, refusals, reason }
+  }
+  if (wish.force) {
+    const stale = bestStale(candidates, wish)
+    if (stale !== null) return forced(stale, refusals)
+  }
+  const what = present.length > 0 ? 'could be newer' : 'has the data'
+  const waits = awaited.length > 0 ? awaited.join(', ') : 'a leg in sync, but none is left'
+  return { kind: 'wait', reason: `waiting for ${waits}, which ${what}`, refusals }
+}
+
+/** Whether a leg in sync by the record has all that the record stands for. */
+function isWhole(superblock: Superblock, record: VolumeRecord): boolean {
+  const { generation } = superblock.record
+  return generation.counter >= record.base.counter && isPastOrSame(generation, record)
+}
+
+function isPastOrSame(generation: VolumeRecord['generation'], record: VolumeRecord): boolean {
+  return sameGeneration(generation, record.generation) || remembers(record, generation)
+}
+
+/** A leg that is here and blank, or behind, is no danger; one that is away or illegible may be. */
+function couldBeNewer(view: LegView | undefined, refusals: ReadonlyMap<Leg, string>): boolean {
+  return view === undefined || view.found === null || refusals.has(view.leg)
+}
+
+function awaitedReason(
+  view: LegView | undefined,
+  member: Member,
+  refusals: ReadonlyMap<Leg, string>,
+): string {
+  if (view === undefined) return `${member.name} (not configured)`
+  return `${member.name} (${refusals.get(view.leg) ?? view.reason})`
+}
+
+/** What the operator's word starts from when no leg in sync is here: the newest consistent leg. */
+function bestStale(candidates: readonly Candidate[], wish: StartWish): Candidate | null {
+  let best: Candidate | null = null
+  for (const candidate of candidates) {
+    const { superblock, name } = candidate
+    const { state } = superblock.record.members.find(({ id }) => id === superblock.self)!
+    if (state !== 'in-sync' && state !== 'detached') continue
+    if (wish.leg !== null && wish.leg !== name) continue
+    const { counter } = superblock.record.generation
+    if (best === null || counter > best.superblock.record.generation.counter) best = candidate
+  }
+  return best
+}
+
+function forced(stale: Candidate, refusals: ReadonlyMap<Leg, string>): Decision {
+  const record = structuredClone(stale.superblock.record)
+  const counter = record.generation.counter
+  for (const member of record.members) {
+    if (member.id === stale.superblock.self) member.state = 'in-sync'
+    else if (member.state === 'in-sync') member.state = 'missing'
+  }
+  const reason = `forced, from ${stale.name} at generation ${counter}`
+  return { kind: 'start', record, present: [stale.leg], refusals, reason }
+}

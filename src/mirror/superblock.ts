@@ -1,0 +1,107 @@
+import { crc32 } from 'node:zlib'
+import { roundUp } from '../base/size.ts'
+import { pageBytes, superblockBytes } from './layout.ts'
+import { parseRecord, type VolumeRecord } from './record.ts'
+
+/**
+ * One of the two slots of a leg, little-endian, the rest zero to the end of a page:
+ *
+ *     0  magic "DSTLEG\r\n"
+ *     8  format version, u32
+ *     12 length of the body, u32
+ *     16 serial, u64: of two whole slots the higher one counts
+ *     24 crc32 of everything else: bytes 0 to 23 and the body
+ *     28 zero
+ *     32 body: JSON, see `Superblock`
+ */
+export interface Superblock {
+  readonly serial: number
+  /** The id of the leg it was read from. */
+  readonly self: string
+  readonly record: VolumeRecord
+}
+
+/** What a slot, or a leg's pair of slots, can be. */
+export type Found =
+  | { readonly kind: 'superblock'; readonly superblock: Superblock }
+  /** Nothing of ours: never formatted, or the first superblock was not written to its end. */
+  | { readonly kind: 'blank' }
+  /** Ours once, but not whole. */
+  | { readonly kind: 'damaged'; readonly reason: string }
+  /** Written by a program that knows more. */
+  | { readonly kind: 'newer'; readonly version: number }
+
+export const headerBytes = 32
+export const formatVersion = 1
+const magic = Buffer.from('DSTLEG\r\n', 'latin1')
+
+/** Null when the record does not fit into a slot. */
+export function encodeSuperblock(superblock: Superblock): Buffer | null {
+  const { serial, self, record } = superblock
+  const body = Buffer.from(JSON.stringify({ self, record }))
+  if (headerBytes + body.length > superblockBytes) return null
+  const bytes = Buffer.alloc(roundUp(headerBytes + body.length, pageBytes))
+  magic.copy(bytes)
+  bytes.writeUInt32LE(formatVersion, 8)
+  bytes.writeUInt32LE(body.length, 12)
+  bytes.writeBigUInt64LE(BigInt(serial), 16)
+  body.copy(bytes, headerBytes)
+  bytes.writeUInt32LE(checksum(bytes, body.length), 24)
+  return bytes
+}
+
+/** Bytes of the slot that begins so, 0 when it is none of ours. */
+export function slotLength(start: Buffer): number {
+  if (!start.subarray(0, 8).equals(magic)) return 0
+  const length = headerBytes + start.readUInt32LE(12)
+  return length > superblockBytes ? 0 : length
+}
+
+/** Decodes one slot; `bytes` holds at least what `slotLength` said. Never throws. */
+export function decodeSlot(bytes: Buffer): Found {
+  if (bytes.length < headerBytes || !bytes.subarray(0, 8).equals(magic)) return { kind: 'blank' }
+  const version = bytes.readUInt32LE(8)
+  const length = bytes.readUInt32LE(12)
+  if (headerBytes + length > Math.min(bytes.length, superblockBytes))
+    return { kind: 'damaged', reason: `a length of ${length} bytes` }
+  if (bytes.readUInt32LE(24) !== checksum(bytes, length))
+    return { kind: 'damaged', reason: 'a wrong checksum' }
+  if (version !== formatVersion) return { kind: 'newer', version }
+  return decodeBody(bytes.subarray(headerBytes, headerBytes + length), readSerial(bytes))
+}
+
+/** What a leg is, by its two slots. */
+export function choose(first: Found, second: Found): Found {
+  if (first.kind === 'newer') return first
+  if (second.kind === 'newer') return second
+  if (first.kind === 'superblock' && second.kind === 'superblock')
+    return first.superblock.serial > second.superblock.serial ? first : second
+  if (first.kind === 'superblock') return first
+  if (second.kind === 'superblock') return second
+  // Slots are written in turn: a damaged one beside a blank one was the very first.
+  if (first.kind === 'blank' || second.kind === 'blank') return { kind: 'blank' }
+  return { kind: 'damaged', reason: `both superblocks are bad: ${first.reason}, ${second.reason}` }
+}
+
+function readSerial(bytes: Buffer): number {
+  return Number(bytes.readBigUInt64LE(16) & 0x1f_ffff_ffff_ffffn)
+}
+
+function checksum(bytes: Buffer, length: number): number {
+  const body = bytes.subarray(headerBytes, headerBytes + length)
+  return crc32(body, crc32(bytes.subarray(0, 24)))
+}
+
+function decodeBody(body: Buffer, serial: number): Found {
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(body.toString())
+  } catch {
+    return { kind: 'damaged', reason: 'a body that is no JSON' }
+  }
+  const { self, record } = (parsed ?? {}) as { self?: unknown; record?: unknown }
+  const known = parseRecord(record)
+  if (known === null || typeof self !== 'string' || !known.members.some(({ id }) => id === self))
+    return { kind: 'damaged', reason: 'a body that makes no sense' }
+  return { kind: 'superblock', superblock: { serial, self, record: known } }
+}

@@ -1,0 +1,9 @@
+export class Verify {
+  describe(): Record<string, unknown> {
+    return {}
+  }
+
+  stop(): void {
+    this.describe()
+  }
+}

@@ -1,0 +1,420 @@
+import type { Clock, Timer } from '../base/clock.ts'
+import { StorageError } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import { Mutex } from '../base/mutex.ts'
+import type { Random } from '../base/random.ts'
+import { RangeLock } from '../base/range-lock.ts'
+import type { Device, DriverHost } from '../device/device.ts'
+import { Operation, type Request } from '../device/request.ts'
+import { announce, type Told } from './announce.ts'
+import { legChanged, legSlow } from './departure.ts'
+import { IntentLog } from './intent.ts'
+import { extentCount, type Geometry } from './layout.ts'
+import { addEntry } from './ledger.ts'
+import { Leg } from './leg.ts'
+import { Membership } from './membership.ts'
+import { Parking } from './parking.ts'
+import { ReadJob } from './reads.ts'
+import type { HistoryKind, ResyncSummary, VolumeRecord } from './record.ts'
+import type { Resync } from './resync.ts'
+import { mirrorDefaults, type MirrorOptions, type MirrorSettings } from './settings.ts'
+import type { StateStore } from './store.ts'
+import type { Verify } from './verify.ts'
+import { FlushJob, WriteJob, type Job } from './writes.ts'
+
+/**
+ * waiting: not started, the reason says for what. starting: about to run. running. suspended: no
+ * leg in sync answers, requests wait. failed: it will not go on without an operator. closed.
+ */
+export type VolumeWord = 'waiting' | 'starting' | 'running' | 'suspended' | 'failed' | 'closed'
+
+/** Ticks of the watchdog in one `legTimeoutMs`. */
+const watchTicks = 4
+
+/**
+ * Everything that the parts of a mirror share. From one start to the loss of every leg is one
+ * run, told apart by `epoch`: what began in an earlier run sees that and goes no further.
+ */
+export class Volume {
+  readonly settings: MirrorSettings
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly store: StateStore | null
+  readonly key: string
+  readonly parking: Parking
+  /** Changes of what the volume is made of, one after the other. */
+  readonly control = new Mutex()
+  /** In the order of the configuration. */
+  legs: Leg[] = []
+  path = ''
+  word: VolumeWord = 'waiting'
+  reason = 'not opened yet'
+  epoch = 0
+  record: VolumeRecord | null = null
+  extentSize = 0
+  /** The highest generation seen on any leg: the next one is above it. */
+  counterFloor = 0
+  /** What the legs were claimed with. */
+  claimed = 0
+
+  /** Replaced at every start. `maps` orders the writing of bitmaps. */
+  locks = new RangeLock()
+  maps = new Mutex()
+  membership!: Membership
+  intent!: IntentLog
+
+  /** Replaced, never changed: who is in sync; who gets writes; who lacks them; who has metadata. */
+  inSync: readonly Leg[] = []
+  writers: readonly Leg[] = []
+  absent: readonly Leg[] = []
+  keepers: readonly Leg[] = []
+  /** In sync and announced, the best first; and the best of them. */
+  readable: readonly Leg[] = []
+  readers: readonly Leg[] = []
+
+  readonly writeJobs: WriteJob[] = []
+  readonly flushJobs: FlushJob[] = []
+  readonly readJobs: ReadJob[] = []
+  readonly resyncs = new Map<Leg, Resync>()
+  repairs = 0
+  /** A resync or verify wants to know how long clients' writes take. */
+  measuring = false
+  /** Milliseconds, smoothed. */
+  latencyMs = 0
+  /** Legs that `keepers` has besides those in sync: about to be. */
+  readonly finishing = new Set<Leg>()
+  /** Legs in sync whose being so is durable. */
+  readonly announced = new Set<Leg>()
+  /** Legs that an operation keeps from coming back by themselves. */
+  readonly held = new Set<Leg>()
+  host: DriverHost | null = null
+  told: Told | null = null
+  verifying: Verify | null = null
+  /** Calls for a look at the legs; set by the mirror. */
+  onWaiting: () => void = () => undefined
+  onReturn: (leg: Leg) => void = () => undefined
+
+  private jobs: Job[] = []
+  private order = 0
+  /** Writes and flushes under way. */
+  private mutations = 0
+  private gated = false
+  private drained: (() => void) | null = null
+  private shortAcks: { job: WriteJob; deadline: number }[] = []
+  private watchdog: Timer | null = null
+  private lostWrites: StorageError | null = null
+  private readonly watchers = new Map<Leg, () => void>()
+
+  constructor(options: MirrorOptions) {
+    this.settings = { ...mirrorDefaults, ...options.settings }
+    this.clock = options.clock
+    this.random = options.random
+    this.log = options.log
+    this.store = options.store
+    this.key = options.key
+    const { suspendRequestsMax, suspendBytesMax, suspendMs } = this.settings
+    const limits = {
+      requestsMax: suspendRequestsMax,
+      bytesMax: suspendBytesMax,
+      waitMs: suspendMs,
+    }
+    this.parking = new Parking(this.clock, limits, options.key)
+    for (const { name, device, readLast } of options.legs) this.addLeg(name, device, readLast)
+  }
+
+  get geometry(): Geometry {
+    return this.record!
+  }
+
+  get extents(): number {
+    return extentCount(this.record!)
+  }
+
+  get minInSync(): number {
+    return Math.min(this.settings.minInSync, this.legs.length)
+  }
+
+  get running(): boolean {
+    return this.word === 'running'
+  }
+
+  /** Whether legs take part: the volume runs, or is about to. */
+  get active(): boolean {
+    return this.word === 'running' || this.word === 'starting'
+  }
+
+  addLeg(name: string, device: Device, readLast = false): Leg {
+    const leg = new Leg(name, device, readLast)
+    leg.onBusy = () => {
+      this.keepWatch()
+    }
+    leg.onQuiet = () => {
+      if (!this.writers.includes(leg)) this.look(leg)
+    }
+    const watcher = (): void => {
+      legChanged(this, leg)
+    }
+    this.legs = [...this.legs, leg]
+    this.watchers.set(leg, watcher)
+    device.watch(watcher)
+    return leg
+  }
+
+  dropLeg(leg: Leg): void {
+    this.legs = this.legs.filter((one) => one !== leg)
+    this.unwatch(leg)
+  }
+
+  unwatch(leg: Leg): void {
+    const watcher = this.watchers.get(leg)
+    if (watcher !== undefined) leg.device.unwatch(watcher)
+    this.watchers.delete(leg)
+  }
+
+  /** The leg may have come back, or the volume may be able to start. */
+  look(leg: Leg): void {
+    if (this.word === 'running') this.onReturn(leg)
+    else if (this.word === 'waiting' || this.word === 'suspended') this.onWaiting()
+  }
+
+  submit(request: Request): void {
+    if (this.word !== 'running') {
+      if (this.told !== null && this.holding) this.parking.add(request)
+      else request.fail(this.unavailable())
+      return
+    }
+    const { operation } = request
+    if (operation === Operation.read || operation === Operation.status) {
+      const job = this.readJobs.pop() ?? new ReadJob(this)
+      this.beginJob(job)
+      job.start(request)
+    } else if (this.gated || this.inSync.length < this.minInSync) this.park(request)
+    else if (operation === Operation.flush) {
+      const job = this.flushJobs.pop() ?? new FlushJob(this)
+      this.mutations++
+      this.beginJob(job)
+      job.start(request)
+    } else {
+      const job = this.writeJobs.pop() ?? new WriteJob(this)
+      this.mutations++
+      this.beginJob(job)
+      job.start(request)
+    }
+  }
+
+  endJob(job: Job): void {
+    const last = this.jobs.pop()!
+    if (last !== job) {
+      this.jobs[job.place] = last
+      last.place = job.place
+    }
+    if (job instanceof ReadJob) return
+    if (--this.mutations === 0 && this.drained !== null) this.drained()
+  }
+
+  /** Whether requests are kept although no leg can take them. */
+  private get holding(): boolean {
+    return this.word === 'suspended' || this.word === 'starting'
+  }
+
+  /** Carries `action` out while no write or flush is under way; those that come wait. */
+  async quiet<T>(action: () => Promise<T>): Promise<T> {
+    this.gated = true
+    this.parking.reason = 'the volume is being changed'
+    try {
+      if (this.mutations > 0) await new Promise<void>((resolve) => (this.drained = resolve))
+      return await action()
+    } finally {
+      this.drained = null
+      this.gated = false
+      this.unpark()
+    }
+  }
+
+  /** A write has settled, but fewer legs have it than must. */
+  awaitLegs(job: WriteJob): void {
+    const deadline = this.clock.now() + this.settings.suspendMs
+    this.shortAcks.push({ job, deadline })
+    const { epoch } = this
+    this.clock.timer(this.settings.suspendMs, () => {
+      if (this.epoch !== epoch || !this.shortAcks.some((entry) => entry.job === job)) return
+      this.shortAcks = this.shortAcks.filter((entry) => entry.job !== job)
+      job.fail(new StorageError('UNAVAILABLE', 'too few legs are in sync', this.path))
+    })
+  }
+
+  /** Who takes part has changed: sorts the legs anew. */
+  regroup(): void {
+    const running = this.active ? this.legs : []
+    this.inSync = running.filter((leg) => leg.member?.state === 'in-sync')
+    this.writers = running.filter(
+      (leg) => leg.member?.state === 'in-sync' || leg.member?.state === 'syncing',
+    )
+    this.absent = running.filter((leg) => leg.dirty !== null && !this.writers.includes(leg))
+    this.keepers = running.filter((leg) => this.inSync.includes(leg) || this.finishing.has(leg))
+    const announced = this.inSync.filter((leg) => this.announced.has(leg))
+    this.readable = announced.toSorted((one, other) => tier(one) - tier(other))
+    const best = this.readable[0]
+    this.readers = this.readable.filter((leg) => tier(leg) === tier(best!))
+    if (this.inSync.length >= this.minInSync) this.enough()
+    announce(this)
+  }
+
+  private enough(): void {
+    const { shortAcks } = this
+    this.shortAcks = []
+    for (const { job } of shortAcks) job.durable()
+    if (this.word === 'running' && !this.gated && this.parking.length > 0)
+      this.clock.defer(() => {
+        this.unpark()
+      })
+  }
+
+  private park(request: Request): void {
+    if (!this.gated)
+      this.parking.reason = `${this.inSync.length} legs in sync, ${this.minInSync} are needed`
+    this.parking.add(request)
+  }
+
+  unpark(): void {
+    if (this.word !== 'running') return
+    for (const request of this.parking.takeAll()) this.submit(request)
+  }
+
+  /** Every leg in sync is lost: requests wait until one may be started from again. */
+  suspend(reason: string): void {
+    if (!this.active) return
+    this.log.warn({ volume: this.path, reason }, 'the volume is suspended')
+    this.retreat(reason)
+    this.clock.defer(() => {
+      this.onWaiting()
+    })
+  }
+
+  /** Ends the run, or the attempt at one; requests are kept if they were taken before. */
+  retreat(reason: string): void {
+    const requests = this.endRun(this.told === null ? 'waiting' : 'suspended', reason)
+    this.parking.reason = reason
+    for (const request of requests) this.parking.add(request)
+    announce(this)
+    const { epoch } = this
+    this.clock.timer(this.settings.suspendMs, () => {
+      if (this.epoch === epoch && this.word === 'suspended') {
+        this.word = 'waiting'
+        announce(this)
+      }
+    })
+  }
+
+  /** Stops for good, until an operator says otherwise. */
+  halt(word: 'failed' | 'closed', reason: string, error?: StorageError): void {
+    const failure = error ?? new StorageError('UNAVAILABLE', reason, this.path)
+    const requests = this.endRun(word, reason)
+    announce(this)
+    for (const request of requests) request.fail(failure)
+    this.parking.failAll(failure)
+  }
+
+  /** The requests that were under way, in their order. */
+  private endRun(word: VolumeWord, reason: string): Request[] {
+    this.word = word
+    this.reason = reason
+    this.epoch++
+    const jobs = this.jobs.toSorted((one, other) => one.order - other.order)
+    this.jobs = []
+    this.mutations = 0
+    this.shortAcks = []
+    this.finishing.clear()
+    this.announced.clear()
+    this.resyncs.clear()
+    this.repairs = 0
+    for (const leg of this.legs) {
+      leg.reads = 0
+      leg.dirty = null
+      leg.unflushed = null
+    }
+    this.regroup()
+    if (this.record !== null) {
+      this.intent.stop()
+      this.membership.stop()
+    }
+    for (const leg of this.legs) leg.abandon()
+    if (this.drained !== null) this.drained()
+    return jobs.map((job) => job.request).filter((request) => request !== null)
+  }
+
+  private beginJob(job: Job): void {
+    job.place = this.jobs.length
+    job.order = this.order++
+    this.jobs.push(job)
+  }
+
+  keepWatch(): void {
+    this.watchdog ??= this.clock.timer(this.settings.legTimeoutMs / watchTicks, () => {
+      this.watchdog = null
+      for (const leg of this.legs) {
+        leg.tick++
+        if (leg.oldestTicks > watchTicks) legSlow(this, leg)
+      }
+      if (this.legs.some((leg) => leg.pending > 0)) this.keepWatch()
+    })
+  }
+
+  stopWatch(): void {
+    this.watchdog?.cancel()
+    this.watchdog = null
+  }
+
+  pause(ms: number): Promise<void> {
+    return new Promise((resolve) => this.clock.timer(ms, resolve))
+  }
+
+  measured(ms: number): void {
+    this.latencyMs += (ms - this.latencyMs) / 16
+  }
+
+  /** Acknowledged writes are gone with the cache of the only leg: the next flush says so. */
+  loseWrites(reason: string): void {
+    this.lostWrites = new StorageError('STALE', reason, this.path)
+  }
+
+  /** The same, for what waits: the volume starts again as one that forgot something. */
+  loseBoot(reason: string): void {
+    if (this.told === null) return
+    this.loseWrites(reason)
+    for (const request of this.parking.takeAll()) {
+      const { operation } = request
+      if (operation === Operation.read || operation === Operation.status) this.parking.add(request)
+      else request.fail(new StorageError('STALE', reason, this.path))
+    }
+  }
+
+  takeLostWrites(): StorageError | null {
+    const { lostWrites } = this
+    this.lostWrites = null
+    return lostWrites
+  }
+
+  newId(digits: number): string {
+    return this.random.bytes(digits / 2).toString('hex')
+  }
+
+  unavailable(): StorageError {
+    return new StorageError('UNAVAILABLE', `the volume is ${this.word}: ${this.reason}`, this.path)
+  }
+
+  /** Adds to the history; it is saved with the next change of the record. */
+  remember(kind: HistoryKind, leg: string, text: string, resync?: ResyncSummary): void {
+    this.log.info({ volume: this.path, leg, ...resync }, text)
+    if (this.record === null) return
+    const at = Math.floor(this.clock.wall())
+    const what = resync === undefined ? { kind, leg, text } : { kind, leg, text, resync }
+    addEntry(this.record, this.settings.historyMax, at, what)
+  }
+}
+
+/** Who is read from rather than whom. */
+function tier(leg: Leg): number {
+  return (leg.readLast ? 2 : 0) + (leg.device.state.word === 'online' ? 0 : 1)
+}

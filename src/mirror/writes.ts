@@ -1,0 +1,246 @@
+import type { RangeHolder } from '../base/range-lock.ts'
+import type { StorageError } from '../base/errors.ts'
+import { Flag, Operation, Request } from '../device/request.ts'
+import { flushFailed, writeFailed } from './departure.ts'
+import type { HotExtent, IntentHolder } from './intent.ts'
+import type { Leg, LegCaller } from './leg.ts'
+import type { MembershipWaiter } from './membership.ts'
+import type { Volume } from './volume.ts'
+
+/** A request on its way through the mirror; `jobs` of the volume are all that are under way. */
+export interface Job {
+  readonly request: Request | null
+  /** Place in `Volume.jobs`. */
+  place: number
+  /** Rises with every job: the order they came in. */
+  order: number
+}
+
+/**
+ * One write, or zeroes, on all legs:
+ *
+ *     its range is its own → its extents are in the intent log → a child on every leg
+ *     → all answered, or left → the leaving is durable → enough legs have it → acknowledged
+ */
+export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller, MembershipWaiter {
+  request: Request | null = null
+  place = 0
+  order = 0
+  rangeFrom = 0
+  rangeTo = 0
+  firstExtent = 0
+  lastExtent = 0
+  readonly hot: HotExtent[] = []
+  private readonly volume: Volume
+  private epoch = 0
+  private pending = 0
+  private error: StorageError | null = null
+  private startedAt = 0
+
+  constructor(volume: Volume) {
+    this.volume = volume
+  }
+
+  start(request: Request): void {
+    const { volume } = this
+    this.request = request
+    this.epoch = volume.epoch
+    this.error = null
+    this.rangeFrom = request.offset
+    this.rangeTo = request.offset + request.length
+    const { extentSize } = volume
+    this.firstExtent = Math.floor(this.rangeFrom / extentSize)
+    this.lastExtent = Math.floor((this.rangeTo - 1) / extentSize)
+    if (volume.measuring) this.startedAt = volume.clock.now()
+    if (volume.locks.acquire(this)) this.granted()
+  }
+
+  granted(): void {
+    if (this.volume.intent.enter(this)) this.logged()
+  }
+
+  /** Hands the write to every leg that takes part; the others will lack it. */
+  logged(): void {
+    const { volume } = this
+    if (this.epoch !== volume.epoch) return
+    const { writers } = volume
+    const request = this.request!
+    const { operation } = request
+    const trims = operation === Operation.trim
+    const kind = trims ? Operation.writeZeroes : operation
+    this.pending = writers.length + 1
+    if (volume.absent.length > 0) this.markAbsent()
+    for (const leg of writers) {
+      // The answer of the leg before may have made others leave since the loop began.
+      if (volume.writers !== writers && this.hasLeft(leg)) continue
+      const flags = leg.flagsFor(trims ? request.flags & Flag.fua : request.flags & ~Flag.fastZero)
+      const child = Request.take(kind, request.offset, request.length, flags, leg)
+      if (kind === Operation.write) child.share(request)
+      leg.submit(child, this)
+    }
+    if (this.epoch === volume.epoch && --this.pending === 0) this.settle()
+  }
+
+  private hasLeft(leg: Leg): boolean {
+    if (this.epoch !== this.volume.epoch) return true
+    if (this.volume.writers.includes(leg)) return false
+    this.markDirty(leg)
+    this.pending--
+    return true
+  }
+
+  private markAbsent(): void {
+    for (const leg of this.volume.absent) this.markDirty(leg)
+  }
+
+  /** The leg may lack this write. */
+  markDirty(leg: Leg): void {
+    const { dirty } = leg
+    if (dirty === null) return
+    for (let extent = this.firstExtent; extent <= this.lastExtent; extent++) dirty.set(extent)
+  }
+
+  legDone(leg: Leg, child: Request): void {
+    const { error } = child
+    child.release()
+    if (error !== null) this.legFailed(leg, error)
+    if (this.epoch === this.volume.epoch && --this.pending === 0) this.settle()
+  }
+
+  legLost(leg: Leg): void {
+    if (this.epoch !== this.volume.epoch) return
+    this.markDirty(leg)
+    if (--this.pending === 0) this.settle()
+  }
+
+  private legFailed(leg: Leg, error: StorageError): void {
+    const { volume } = this
+    if (this.epoch !== volume.epoch) return
+    if (writeFailed(volume, leg, error)) {
+      this.markDirty(leg)
+      return
+    }
+    // The last leg stays: the client is told, and whoever has the write lacks what the leg has.
+    this.error ??= error
+  }
+
+  private settle(): void {
+    const { volume } = this
+    if (this.error !== null) for (const leg of volume.writers) this.markDirty(leg)
+    volume.intent.exit(this)
+    volume.locks.release(this)
+    // Releasing may have carried out others that ended in the loss of every leg.
+    if (this.epoch !== volume.epoch) return
+    if (volume.measuring) volume.measured(volume.clock.now() - this.startedAt)
+    if (this.error !== null) this.finish()
+    else if (volume.membership.pending) volume.membership.wait(this)
+    else this.durable()
+  }
+
+  durable(): void {
+    const { volume } = this
+    if (this.epoch !== volume.epoch) return
+    if (volume.inSync.length < volume.minInSync) volume.awaitLegs(this)
+    else this.finish()
+  }
+
+  /** Acknowledges the write, or fails it. */
+  finish(): void {
+    const { volume, error } = this
+    const request = this.request!
+    this.request = null
+    volume.endJob(this)
+    volume.writeJobs.push(this)
+    if (error === null) request.complete()
+    else request.fail(error)
+  }
+
+  /** The request, given up as if it had never begun; this job is not used again. */
+  fail(error: StorageError): void {
+    this.error = error
+    this.finish()
+  }
+}
+
+/** A flush: of every leg, acknowledged like a write. */
+export class FlushJob implements Job, LegCaller, MembershipWaiter {
+  request: Request | null = null
+  place = 0
+  order = 0
+  private readonly volume: Volume
+  private epoch = 0
+  private pending = 0
+  private moment = 0
+  private error: StorageError | null = null
+
+  constructor(volume: Volume) {
+    this.volume = volume
+  }
+
+  start(request: Request): void {
+    const { volume } = this
+    this.request = request
+    this.epoch = volume.epoch
+    this.error = null
+    this.moment = volume.intent.moment
+    const { writers } = volume
+    this.pending = writers.length + 1
+    for (const leg of writers) {
+      if (this.epoch !== volume.epoch) return
+      const left = volume.writers !== writers && !volume.writers.includes(leg)
+      if (left || leg.device.facts!.flush === 'none') this.pending--
+      else leg.submit(Request.take(Operation.flush, 0, 0, 0, leg), this)
+    }
+    if (this.epoch === volume.epoch && --this.pending === 0) this.settle()
+  }
+
+  legDone(leg: Leg, child: Request): void {
+    const { volume } = this
+    const { error } = child
+    child.release()
+    if (this.epoch !== volume.epoch) return
+    if (error === null) leg.flushedMoment = Math.max(leg.flushedMoment, this.moment)
+    else if (!flushFailed(volume, leg, error)) this.error ??= error
+    if (this.epoch === volume.epoch && --this.pending === 0) this.settle()
+  }
+
+  legLost(): void {
+    if (this.epoch === this.volume.epoch && --this.pending === 0) this.settle()
+  }
+
+  private settle(): void {
+    const { volume } = this
+    if (volume.membership.pending) volume.membership.wait(this)
+    else this.durable()
+  }
+
+  durable(): void {
+    const { volume } = this
+    if (this.epoch !== volume.epoch) return
+    const lost = volume.takeLostWrites()
+    const error = this.error ?? lost
+    const request = this.request!
+    this.request = null
+    volume.endJob(this)
+    volume.flushJobs.push(this)
+    if (error === null) request.complete()
+    else request.fail(error)
+  }
+}
+
+/** Flushes every leg that has not flushed what settled by `moment`; rejects if the last fails. */
+export async function flushLegs(volume: Volume, moment: number): Promise<void> {
+  const flush = async (leg: Leg): Promise<void> => {
+    const now = volume.intent.moment
+    try {
+      await leg.flush()
+      leg.flushedMoment = Math.max(leg.flushedMoment, now)
+    } catch (error) {
+      const failure = error as StorageError
+      if (flushFailed(volume, leg, failure)) return
+      volume.loseWrites(failure.message)
+      throw failure
+    }
+  }
+  await Promise.all(volume.writers.filter((leg) => leg.flushedMoment < moment).map(flush))
+}

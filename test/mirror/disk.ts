@@ -1,0 +1,192 @@
+import { StorageError } from '../../src/base/errors.ts'
+import type { Driver, DriverHost } from '../../src/device/device.ts'
+import { extentHole, extentZero } from '../../src/device/extents.ts'
+import { Flag, Operation, type Request } from '../../src/device/request.ts'
+
+let identities = 0
+
+function identity(): string {
+  return (++identities).toString(16).padStart(32, '0')
+}
+
+/**
+ * A disk that does as it is told: holds, fails, goes away, loses what was not flushed. It outlives
+ * the heads that use it; each opens a `DiskDriver` of its own.
+ */
+export class Disk {
+  size: number
+  /** What reads see, and what is left after a power cut. */
+  cached: Buffer
+  stable: Buffer
+  identity = identity()
+  bootId = identity()
+  /** Decides the fate of a request; null lets it pass. */
+  fault: (request: Request) => StorageError | null = () => null
+  /** Decides which requests are kept until `letGo`. */
+  hold: (request: Request) => boolean = () => false
+  /** Every request that was carried out, as `operation offset+length`. */
+  readonly log: { operation: Operation; offset: number; length: number; fua: boolean }[] = []
+  epoch = 0
+  stampCount = 0
+  readonly drivers = new Set<DiskDriver>()
+
+  constructor(size: number) {
+    this.size = size
+    this.cached = Buffer.alloc(size)
+    this.stable = Buffer.alloc(size)
+  }
+
+  grow(size: number): void {
+    const grown = (bytes: Buffer): Buffer => Buffer.concat([bytes, Buffer.alloc(size - this.size)])
+    this.cached = grown(this.cached)
+    this.stable = grown(this.stable)
+    this.size = size
+    for (const driver of this.drivers) driver.announce()
+  }
+
+  /** The link breaks: what is under way fails. The disk itself goes on. */
+  goAway(): void {
+    for (const driver of this.drivers) driver.goAway()
+  }
+
+  comeBack(): void {
+    for (const driver of this.drivers) driver.announce()
+  }
+
+  /** Loses what was not flushed. Whoever uses it sees it go and must be told to come back. */
+  powerCut(): void {
+    this.goAway()
+    this.cached = Buffer.from(this.stable)
+    this.bootId = identity()
+  }
+
+  letGo(): void {
+    this.hold = () => false
+    for (const driver of this.drivers) driver.letGo()
+  }
+
+  bytesWritten(below: number): number {
+    let bytes = 0
+    for (const { operation, offset, length } of this.log)
+      if (operation === Operation.write && offset < below) bytes += length
+    return bytes
+  }
+}
+
+export class DiskDriver implements Driver {
+  readonly type = 'disk'
+  readonly children = []
+  private readonly disk: Disk
+  private host: DriverHost | null = null
+  private readonly held: Request[] = []
+  private away: boolean
+
+  constructor(disk: Disk, away = false) {
+    this.disk = disk
+    this.away = away
+  }
+
+  open(host: DriverHost): Promise<void> {
+    this.host = host
+    this.disk.drivers.add(this)
+    if (this.away) host.offline('offline', 'not there')
+    else this.announce()
+    return Promise.resolve()
+  }
+
+  close(): Promise<void> {
+    this.disk.drivers.delete(this)
+    return Promise.resolve()
+  }
+
+  /** The head dies: nothing of it reaches the disk any more. */
+  sever(): void {
+    this.disk.drivers.delete(this)
+    this.away = true
+    this.host = null
+  }
+
+  announce(): void {
+    this.away = false
+    const { size, identity, bootId } = this.disk
+    this.host!.online({
+      size,
+      blockSize: 512,
+      preferredBlockSize: 4096,
+      payloadMax: 1 << 20,
+      readOnly: false,
+      flush: 'native',
+      fua: 'native',
+      trim: 'native',
+      writeZeroes: 'native',
+      fastZero: true,
+      status: 'native',
+      rotational: false,
+      identity,
+      bootId,
+    })
+  }
+
+  goAway(): void {
+    this.away = true
+    for (const request of this.held.splice(0)) this.fail(request)
+    this.host!.offline('offline', 'the link is down')
+  }
+
+  letGo(): void {
+    for (const request of this.held.splice(0)) this.later(request)
+  }
+
+  describe(): Record<string, unknown> {
+    return {}
+  }
+
+  stamp(): Promise<string> {
+    return Promise.resolve(`${this.disk.stampCount}`)
+  }
+
+  claim(epoch: number): Promise<void> {
+    if (epoch < this.disk.epoch)
+      return Promise.reject(new StorageError('FENCED', 'a higher epoch has claimed'))
+    this.disk.epoch = epoch
+    return Promise.resolve()
+  }
+
+  submit(request: Request): void {
+    if (this.disk.hold(request)) this.held.push(request)
+    else this.later(request)
+  }
+
+  private later(request: Request): void {
+    setImmediate(() => {
+      if (this.host === null) return
+      if (this.away) this.fail(request)
+      else {
+        const error = this.disk.fault(request)
+        if (error !== null) request.fail(error)
+        else this.carryOut(request)
+      }
+    })
+  }
+
+  private fail(request: Request): void {
+    request.fail(new StorageError('UNAVAILABLE', 'the link is down'))
+  }
+
+  private carryOut(request: Request): void {
+    const { disk } = this
+    const { operation, offset, length } = request
+    const fua = (request.flags & Flag.fua) !== 0
+    disk.log.push({ operation, offset, length, fua })
+    if (operation === Operation.read)
+      request.append(Buffer.from(disk.cached.subarray(offset, offset + length)), null)
+    else if (operation === Operation.write) request.copyTo(disk.cached.subarray(offset))
+    else if (operation === Operation.flush) disk.cached.copy(disk.stable)
+    else if (operation === Operation.status) {
+      const zero = disk.cached.subarray(offset, offset + length).every((byte) => byte === 0)
+      request.extents.add(length, zero ? extentHole | extentZero : 0)
+    } else disk.cached.fill(0, offset, offset + length)
+    if (fua) disk.cached.copy(disk.stable, offset, offset, offset + length)
+    request.complete()
+  }
+}

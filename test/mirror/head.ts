@@ -1,0 +1,108 @@
+import { systemClock } from '../../src/base/clock.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { SeededRandom } from '../../src/base/random.ts'
+import { Device } from '../../src/device/device.ts'
+import { MirrorDriver } from '../../src/mirror/mirror.ts'
+import type { HistoryEntry } from '../../src/mirror/record.ts'
+import type { MirrorSettings } from '../../src/mirror/settings.ts'
+import { MemoryStore, type StateStore } from '../../src/mirror/store.ts'
+import { Disk, DiskDriver } from './disk.ts'
+
+export const extentSize = 64 * KiB
+
+export const quick: Partial<MirrorSettings> = {
+  extentSize,
+  legRetryMs: 5,
+  legRetryMsMax: 20,
+  suspendMs: 2000,
+  legTimeoutMs: 2000,
+}
+
+const random = new SeededRandom(7)
+
+/** One run of a mirror over disks, as a process would have it. */
+export class Head {
+  readonly device: Device
+  readonly driver: MirrorDriver
+  readonly legs = new Map<string, Device>()
+  private readonly drivers: DiskDriver[] = []
+
+  constructor(
+    disks: Readonly<Record<string, Disk>>,
+    store: StateStore | null,
+    settings: Partial<MirrorSettings> = {},
+    away: readonly string[] = [],
+    readLast: readonly string[] = [],
+  ) {
+    for (const [name, disk] of Object.entries(disks)) {
+      const driver = new DiskDriver(disk, away.includes(name))
+      this.drivers.push(driver)
+      this.legs.set(name, new Device(`m/${name}`, driver, systemClock))
+    }
+    this.driver = new MirrorDriver({
+      legs: [...this.legs].map(([name, device]) => ({
+        name,
+        device,
+        readLast: readLast.includes(name),
+      })),
+      clock: systemClock,
+      random,
+      log: silentLog,
+      store,
+      key: 'm',
+      settings: { ...quick, ...settings },
+    })
+    this.device = new Device('m', this.driver, systemClock)
+  }
+
+  async open(): Promise<this> {
+    await this.device.open()
+    return this
+  }
+
+  /** Dies without a word: what it had under way goes nowhere. */
+  kill(): void {
+    for (const driver of this.drivers) driver.sever()
+  }
+
+  leg(name: string): Record<string, unknown> & { state: string; reason: string } {
+    const legs = this.driver.describe()['legs'] as Record<string, never>
+    return legs[name]!
+  }
+
+  state(name: string): string {
+    return this.leg(name).state
+  }
+
+  history(): readonly HistoryEntry[] {
+    return this.driver.history()
+  }
+
+  lastResync(leg: string) {
+    return this.history().findLast((entry) => entry.leg === leg && entry.resync !== undefined)
+      ?.resync
+  }
+
+  /** Waits until something is so, told by the clock of the test that it will not be. */
+  async until(what: string, so: () => boolean): Promise<void> {
+    const deadline = Date.now() + 3000
+    while (!so()) {
+      if (Date.now() > deadline)
+        throw new Error(`never: ${what}; ${JSON.stringify(this.driver.describe())}`)
+      await new Promise((resolve) => setTimeout(resolve, 2))
+    }
+  }
+
+  inSync(...names: string[]): Promise<void> {
+    return this.until(`${names.join()} in sync`, () =>
+      names.every((name) => this.state(name) === 'in-sync'),
+    )
+  }
+}
+
+export function disks(...names: string[]): Record<string, Disk> {
+  return Object.fromEntries(names.map((name) => [name, new Disk(4 * MiB)]))
+}
+
+export { MemoryStore }
