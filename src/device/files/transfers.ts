@@ -9,8 +9,11 @@ import { Eager } from './eager.ts'
 import { cutShort, type Worsen } from './syncs.ts'
 import { describeTransfer, Task } from './task.ts'
 
-/** Reads and writes of one file that are in Node's thread pool at once; the others wait in line. */
-const tasksMax = 4
+/**
+ * Reads and writes of one file that are handed to Node's thread pool at once; the others wait in
+ * line. More than there are threads, so that these find work without being woken for each.
+ */
+const tasksMax = 64
 /** Neighbours waiting in line are carried out together up to this length, and this many pieces. */
 const mergedBytesMax = 256 * KiB
 const mergedPiecesMax = 256
@@ -39,6 +42,7 @@ export class Transfers {
   private readonly line = new Ring<Request>()
   private readonly alone = new Ring<Request>()
   private readonly idle: Task[] = []
+  private scheduled = false
   /** Reads answered at once, and reads and writes that went to a thread. */
   readonly counts = { eager: 0, tasks: 0, merged: 0 }
 
@@ -61,10 +65,13 @@ export class Transfers {
       }
     }
     this.line.push(request)
-    this.pump()
+    // At the end of the turn, when the neighbours that came with it are in line too.
+    if (!this.scheduled) this.clock.defer(this.pump)
+    this.scheduled = true
   }
 
-  private pump(): void {
+  private readonly pump = (): void => {
+    this.scheduled = false
     while (this.line.length + this.alone.length > 0) {
       const task = this.idle.pop()
       if (task === undefined) return
