@@ -32,7 +32,7 @@ interface Way {
   start(work: Work, offset: number, slot: number, done: (slot: number) => void): void
   /** Called after a burst was started. */
   kick?(): void
-  close(): Promise<unknown> | undefined
+  close(): unknown
 }
 
 interface Figures {
@@ -109,7 +109,9 @@ function byPool(file: string): Way {
       if (work.operation === 'read') fs.read(fd, buffers[slot]!, 0, work.length, offset, over)
       else fs.write(fd, buffers[slot]!, 0, work.length, offset, over)
     },
-    close: () => void fs.closeSync(fd),
+    close() {
+      fs.closeSync(fd)
+    },
   }
 }
 
@@ -124,7 +126,9 @@ function bySync(file: string): Way {
       else fs.writeSync(fd, buffers[slot]!, 0, work.length, offset)
       done(slot)
     },
-    close: () => void fs.closeSync(fd),
+    close() {
+      fs.closeSync(fd)
+    },
   }
 }
 
@@ -178,7 +182,7 @@ function work({ file, jobs, control, buffers }: WorkerData): void {
       const [slot, offset, length, writes] = jobs.subarray(at, at + 4)
       const view = views[slot!]!
       if (writes === 0) fs.readSync(fd, view, 0, length!, offset!)
-      else fs.writeSync(fd, view, 0, length!, offset!)
+      else fs.writeSync(fd, view, 0, length, offset)
     }
     parentPort!.postMessage(done)
   }
