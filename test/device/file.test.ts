@@ -46,7 +46,7 @@ describe('a file', () => {
   let image: string
   const open: Device[] = []
   beforeEach(async () => {
-    folder = await temporaryFolder()
+    folder = await temporaryFolder(true)
     image = path.join(folder, 'image')
   })
   afterEach(async () => {
@@ -203,24 +203,25 @@ describe('a file', () => {
 
   it('fails only the bad one of neighbours that were read together', async () => {
     const slab = new Slab()
-    const device = await opened({ size: MiB, create: true, direct: false }, slab)
-    const data = random.bytes(64 * KiB * 12)
+    const device = await opened({ size: MiB, create: true, direct: true }, slab)
+    const length = 64 * KiB
+    const data = random.bytes(11 * length)
     await write(device, 0, data)
-    const bad = 7 * 70_000
+    const bad = 7 * length
     const original = nodeFs.read
     const broken = ((...args: unknown[]) => {
-      const [, , , length, position] = args as [number, Buffer, number, number, number]
-      if (position <= bad && bad < position + length)
+      const [, , , count, position] = args as [number, Buffer, number, number, number]
+      if (position <= bad && bad < position + count)
         (failing('EIO') as (...args: unknown[]) => void)(...args)
       else (original as (...args: unknown[]) => void)(...args)
     }) as unknown as typeof nodeFs.read
     await withFs({ read: broken }, async () => {
       const reads = Array.from({ length: 11 }, (_, at) =>
-        submit(device, Operation.read, at * 70_000, 70_000),
+        submit(device, Operation.read, at * length, length),
       )
       for (const [at, outcome] of (await Promise.all(reads)).entries()) {
         expect(outcome.error?.code, `read ${at}`).to.equal(at === 7 ? 'IO' : undefined)
-        const expected = data.subarray(at * 70_000, (at + 1) * 70_000)
+        const expected = data.subarray(at * length, (at + 1) * length)
         if (at !== 7) expect(outcome.data.equals(expected)).to.equal(true)
       }
     })
