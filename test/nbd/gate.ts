@@ -1,0 +1,63 @@
+import { SeededRandom } from '../../src/base/random.ts'
+import type { Driver, DriverHost } from '../../src/device/device.ts'
+import { MemoryDriver } from '../../src/device/memory.ts'
+import type { Request } from '../../src/device/request.ts'
+
+/** A memory that is slow as long as a test wants, and online only when a test says so. */
+export class GateDriver implements Driver {
+  readonly type = 'gate'
+  readonly children = []
+  readonly waiting: Request[] = []
+  shut = false
+  private readonly memory: MemoryDriver
+  private readonly online: boolean
+  private host: DriverHost | null = null
+  private arrived: () => void = () => undefined
+
+  constructor(size: number, online = true) {
+    this.memory = new MemoryDriver(size, new SeededRandom(size))
+    this.online = online
+  }
+
+  async open(host: DriverHost): Promise<void> {
+    this.host = host
+    if (this.online) await this.memory.open(host)
+    else host.offline('offline', 'not there yet')
+  }
+
+  goOnline(): Promise<void> {
+    return this.memory.open(this.host!)
+  }
+
+  goOffline(): void {
+    this.host!.offline('offline', 'gone')
+  }
+
+  close(): Promise<void> {
+    return this.memory.close()
+  }
+
+  describe(): Record<string, unknown> {
+    return {}
+  }
+
+  submit(request: Request): void {
+    if (!this.shut) this.memory.submit(request)
+    else {
+      this.waiting.push(request)
+      this.arrived()
+    }
+  }
+
+  /** Resolves when `count` requests wait. */
+  async waits(count: number): Promise<void> {
+    while (this.waiting.length < count)
+      await new Promise<void>((resolve) => (this.arrived = resolve))
+  }
+
+  /** Lets everything through that waits, and what comes. */
+  letThrough(): void {
+    this.shut = false
+    for (const request of this.waiting.splice(0)) this.memory.submit(request)
+  }
+}

@@ -1,0 +1,279 @@
+import { expect } from 'chai'
+import { SeededRandom } from '../../src/base/random.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
+import type { Receive } from '../../src/net/sockets.ts'
+import { Command, CommandFlag, Errno, requestBytes } from '../../src/nbd/codec.ts'
+import { GateDriver } from './gate.ts'
+import { Rig } from './rig.ts'
+import { Talker } from './talker.ts'
+
+const size = 4 * MiB
+const random = new SeededRandom(11)
+
+for (const receive of ['landing', 'events'] as const satisfies Receive[])
+  for (const structured of [true, false])
+    describe(`NBD transmission, ${receive}, ${structured ? 'structured' : 'simple'}`, () => {
+      let rig: Rig
+      let talker: Talker
+      beforeEach(async () => {
+        rig = new Rig({ payload: MiB }, receive)
+        await rig.listen()
+        await rig.addMemory('disk', size)
+        await rig.addMemory('fixed', size, true)
+        talker = await Talker.using(rig.unix, 'disk', structured)
+      })
+      afterEach(async () => {
+        talker.close()
+        await rig.close()
+        expect(rig.slab.bytesHeld).to.equal(0)
+        expect(rig.admission.bytesInFlight).to.equal(0)
+      })
+
+      it('reads back what was written', async () => {
+        for (const length of [1, 512, 4096, 100_000, MiB]) {
+          const data = random.bytes(length)
+          expect((await talker.ask(Command.write, 777, length, 0, data)).error).to.equal(0)
+          const read = await talker.ask(Command.read, 777, length)
+          expect(read.data.equals(data)).to.equal(true)
+          expect(read.chunks).to.equal(structured ? 1 : 0)
+        }
+      })
+
+      it('answers a burst in one go, and every request once', async () => {
+        const count = 500
+        const requests: Buffer[] = []
+        for (let cookie = 0; cookie < count; cookie++) {
+          requests.push(talker.request(Command.write, cookie * 4096, 4096, cookie))
+          requests.push(Buffer.alloc(4096, cookie))
+        }
+        talker.say(Buffer.concat(requests))
+        const cookies = new Set<number>()
+        for (let at = 0; at < count; at++) cookies.add((await talker.answer()).cookie)
+        expect(cookies.size).to.equal(count)
+        const last = await talker.ask(Command.read, 499 * 4096, 4096)
+        expect(last.data.equals(Buffer.alloc(4096, 499))).to.equal(true)
+      })
+
+      it('refuses with the right error, and goes on', async () => {
+        const tooLong = structured ? Errno.EOVERFLOW : Errno.EINVAL
+        const { EINVAL, ENOSPC } = Errno
+        const cases: [number, number, number, number, number][] = [
+          [Command.read, size - 100, 512, 0, EINVAL],
+          [Command.read, 2 ** 52, 512, 0, EINVAL],
+          [Command.read, 0, 0, 0, EINVAL],
+          [Command.read, 0, 2 * MiB, 0, tooLong],
+          [Command.read, 0, 512, CommandFlag.reqOne, EINVAL],
+          [Command.read, 0, 512, 0x8000, EINVAL],
+          [Command.write, size, 512, 0, ENOSPC],
+          [Command.write, 0, 0, 0, EINVAL],
+          [Command.write, 0, 2 * MiB, 0, EINVAL],
+          [Command.write, 0, 512, CommandFlag.fastZero, EINVAL],
+          [Command.flush, 0, 512, 0, EINVAL],
+          [Command.flush, 512, 0, 0, EINVAL],
+          [Command.trim, size - 512, 1024, 0, EINVAL],
+          [Command.trim, 0, 512, CommandFlag.noHole, EINVAL],
+          [Command.cache, size - 512, 1024, 0, EINVAL],
+          [Command.writeZeroes, size - 512, 1024, 0, ENOSPC],
+          [Command.blockStatus, size, 512, 0, EINVAL],
+          [8, 0, 0, 0, EINVAL],
+          [0xffff, 0, 0, 0, EINVAL],
+        ]
+        for (const [type, offset, length, flags, error] of cases) {
+          const payload = Buffer.alloc(type === Command.write ? length : 0, 0xaa)
+          const answer = await talker.ask(type, offset, length, flags, payload)
+          expect(answer.error, `${type} ${offset}+${length} flags ${flags}`).to.equal(error)
+        }
+        expect((await talker.ask(Command.read, 0, 512)).data.equals(Buffer.alloc(512))).to.equal(
+          true,
+        )
+      })
+
+      it('takes force unit access on anything, and all flags of zeroes', async () => {
+        const { fua, noHole, fastZero } = CommandFlag
+        const block = Buffer.alloc(512, 1)
+        expect((await talker.ask(Command.write, 0, 512, fua, block)).error).to.equal(0)
+        expect((await talker.ask(Command.read, 0, 512, fua)).data.equals(block)).to.equal(true)
+        for (const flags of [0, fua, noHole, fastZero, fua | noHole | fastZero])
+          expect((await talker.ask(Command.writeZeroes, 0, 512, flags)).error).to.equal(0)
+        for (const type of [Command.trim, Command.cache])
+          expect((await talker.ask(type, 0, size, fua)).error).to.equal(0)
+        expect((await talker.ask(Command.flush, 0, 0, fua)).error).to.equal(0)
+      })
+
+      it('tells what is allocated, if that was agreed', async () => {
+        await talker.ask(Command.write, 64 * KiB, 512, 0, Buffer.alloc(512, 1))
+        const all = await talker.ask(Command.blockStatus, 0, size)
+        const one = await talker.ask(Command.blockStatus, 1000, size - 1000, CommandFlag.reqOne)
+        if (!structured) {
+          expect([all.error, one.error]).to.deep.equal([Errno.EINVAL, Errno.EINVAL])
+          return
+        }
+        const words = (data: Buffer): number[] =>
+          Array.from({ length: data.length / 4 }, (_, at) => data.readUInt32BE(4 * at))
+        const rest = size - 128 * KiB
+        expect(words(all.data)).to.deep.equal([1, 64 * KiB, 3, 64 * KiB, 0, rest, 3])
+        expect(words(one.data)).to.deep.equal([1, 64 * KiB - 1000, 3])
+      })
+
+      it('lets nobody change a read-only export', async () => {
+        const other = await Talker.using(rig.tcp, 'fixed', structured)
+        const block = Buffer.alloc(512, 1)
+        for (const type of [Command.write, Command.trim, Command.writeZeroes])
+          expect(
+            (await other.ask(type, 0, 512, 0, type === Command.write ? block : undefined)).error,
+          ).to.equal(Errno.EPERM)
+        expect((await other.ask(Command.read, 0, 512)).data.equals(Buffer.alloc(512))).to.equal(
+          true,
+        )
+        other.close()
+      })
+
+      it('closes on a wrong magic and on a payload far too long', async () => {
+        talker.say(Buffer.alloc(requestBytes, 0x25))
+        await talker.closed()
+        const other = await Talker.using(rig.unix, 'disk', structured)
+        other.say(other.request(Command.write, 0, 0xffff_ffff))
+        await other.closed()
+      })
+
+      it('lets go of everything when a client leaves in the middle of a payload', async () => {
+        talker.say(talker.request(Command.write, 0, MiB))
+        talker.say(Buffer.alloc(MiB / 2))
+        const other = await Talker.using(rig.unix, 'disk', structured)
+        await other.ask(Command.flush, 0, 0)
+        talker.close()
+        await other.ask(Command.flush, 0, 0)
+        other.close()
+      })
+    })
+
+describe('NBD transmission in trouble', () => {
+  let rig: Rig
+  let gate: GateDriver
+  beforeEach(() => {
+    gate = new GateDriver(64 * MiB)
+  })
+  afterEach(async () => {
+    gate.letThrough()
+    await rig.close()
+    expect(rig.slab.bytesHeld).to.equal(0)
+    expect(rig.admission.bytesInFlight).to.equal(0)
+  })
+
+  async function begin(limits: ConstructorParameters<typeof Rig>[0]): Promise<void> {
+    rig = new Rig(limits)
+    await rig.listen()
+    await rig.add('gate', gate)
+  }
+
+  it('bounds the requests of a connection, and goes on as they complete', async () => {
+    await begin({ requestsPerConnection: 4 })
+    const talker = await Talker.using(rig.unix, 'gate', true)
+    gate.shut = true
+    const requests = Array.from({ length: 20 }, (_, at) => talker.request(Command.read, 0, 512, at))
+    talker.say(Buffer.concat(requests))
+    await gate.waits(4)
+    const other = await Talker.using(rig.tcp, 'gate', true)
+    other.say(other.request(Command.read, 0, 512))
+    await gate.waits(5)
+    expect(rig.service.clients().map(({ inFlight }) => inFlight)).to.deep.equal([4, 1])
+    gate.letThrough()
+    for (let at = 0; at < 20; at++) expect((await talker.answer()).error).to.equal(0)
+    expect((await other.answer()).error).to.equal(0)
+    talker.close()
+    other.close()
+  })
+
+  it('bounds the memory of clients that never read, drops them, serves the others', async () => {
+    const bytesInFlight = 16 * MiB
+    await begin({ bytesPerConnection: 8 * MiB, bytesInFlight, payload: MiB, sendTimeout: 300 })
+    const deaf = await Promise.all([1, 2, 3].map(() => Talker.using(rig.unix, 'gate', true)))
+    for (const talker of deaf) {
+      talker.socket.pause()
+      const requests = Array.from({ length: 200 }, (_, at) =>
+        talker.request(Command.read, 0, MiB, at),
+      )
+      talker.say(Buffer.concat(requests))
+    }
+    const other = await Talker.using(rig.tcp, 'gate', true)
+    const data = random.bytes(MiB)
+    expect((await other.ask(Command.write, 0, MiB, 0, data)).error).to.equal(0)
+    expect((await other.ask(Command.read, 0, MiB)).data.equals(data)).to.equal(true)
+    expect(rig.admission.bytesInFlight).to.be.at.most(bytesInFlight)
+    for (const talker of deaf) talker.socket.resume()
+    await Promise.all(deaf.map((talker) => talker.closed()))
+    expect((await other.ask(Command.read, 0, MiB)).data.equals(data)).to.equal(true)
+    other.close()
+  })
+
+  it('does not pile up errors for a client that never reads', async () => {
+    await begin({ bytesPerConnection: 256 * KiB, bytesInFlight: MiB, sendTimeout: 300 })
+    const talker = await Talker.using(rig.unix, 'gate', true)
+    talker.socket.pause()
+    const bad = talker.request(99, 0, 0)
+    const many = Buffer.concat(Array.from({ length: 10_000 }, () => bad))
+    for (let at = 0; at < 10; at++) talker.say(many)
+    const other = await Talker.using(rig.unix, 'gate', true)
+    for (let at = 0; at < 20; at++) expect((await other.ask(Command.flush, 0, 0)).error).to.equal(0)
+    expect(rig.admission.bytesInFlight).to.be.at.most(MiB)
+    talker.close()
+    other.close()
+  })
+
+  it('answers what is in flight before it closes after DISC', async () => {
+    await begin({})
+    const talker = await Talker.using(rig.unix, 'gate', false)
+    gate.shut = true
+    talker.say(talker.request(Command.read, 0, 512, 5))
+    talker.say(talker.request(Command.disconnect, 0, 0))
+    await gate.waits(1)
+    gate.letThrough()
+    expect((await talker.answer(512)).cookie).to.equal(5)
+    expect((await talker.closed()).length).to.equal(0)
+  })
+
+  it('drains: answers what is in flight, takes nothing new, closes', async () => {
+    await begin({})
+    const talker = await Talker.using(rig.unix, 'gate', true)
+    const idle = await Talker.using(rig.unix, 'gate', true)
+    const halfway = await Talker.using(rig.tcp, 'gate', true)
+    const negotiating = await Talker.greeted(rig.unix)
+    gate.shut = true
+    halfway.say(Buffer.concat([halfway.request(Command.write, 0, MiB), Buffer.alloc(1000)]))
+    talker.say(talker.request(Command.read, 0, 512, 5))
+    await gate.waits(1)
+    const drained = rig.service.drain()
+    talker.say(talker.request(Command.read, 0, 512, 6))
+    gate.letThrough()
+    expect((await talker.answer()).cookie).to.equal(5)
+    for (const one of [talker, idle, halfway, negotiating])
+      expect((await one.closed()).length).to.equal(0)
+    await drained
+    expect(rig.service.clients()).to.deep.equal([])
+    const late = await Talker.connect(rig.unix)
+    await late.closed()
+  })
+
+  it('answers errors while the device is away, and goes on when it is back', async () => {
+    await begin({})
+    const talker = await Talker.using(rig.unix, 'gate', true)
+    gate.goOffline()
+    expect((await talker.ask(Command.read, 0, 512)).error).to.equal(Errno.EIO)
+    await gate.goOnline()
+    expect((await talker.ask(Command.read, 0, 512)).error).to.equal(0)
+    talker.close()
+  })
+
+  it('serves a thousand connections at once', async () => {
+    await begin({})
+    const talkers: Talker[] = []
+    for (let at = 0; at < 10; at++) {
+      const more = Array.from({ length: 100 }, () => Talker.using(rig.unix, 'gate', true))
+      talkers.push(...(await Promise.all(more)))
+    }
+    expect(rig.service.clients().length).to.equal(1000)
+    for (const talker of talkers) talker.say(talker.request(Command.read, 0, 512))
+    for (const talker of talkers) expect((await talker.answer()).error).to.equal(0)
+    for (const talker of talkers) talker.close()
+  })
+})
