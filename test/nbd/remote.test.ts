@@ -1,0 +1,157 @@
+import { expect } from 'chai'
+import { MiB } from '../../src/base/size.ts'
+import type { Device } from '../../src/device/device.ts'
+import { Operation } from '../../src/device/request.ts'
+import type { NbdOptions } from '../../src/nbd/remote.ts'
+import { Proxy } from '../support/proxy.ts'
+import { flush, read, submit, write } from '../support/io.ts'
+import { GateDriver } from './gate.ts'
+import { nbdLeaf } from './leaf.ts'
+import { Rig } from './rig.ts'
+
+const quick = { connectTimeout: 1000, requestTimeout: 400, quiesce: 100 }
+
+/** Resolves when the device says the word. */
+function says(device: Device, word: string): Promise<void> {
+  return new Promise((resolve) => {
+    const look = (): void => {
+      if (device.state.word !== word) return
+      device.unwatch(look)
+      resolve()
+    }
+    device.watch(look)
+    look()
+  })
+}
+
+describe('an nbd leaf whose server goes away', () => {
+  let rig: Rig
+  let gate: GateDriver
+  let proxy: Proxy
+  let leaf: Device
+  beforeEach(async () => {
+    rig = new Rig()
+    await rig.listen()
+    gate = new GateDriver(8 * MiB)
+    await rig.add('m', gate)
+    proxy = await Proxy.start({ port: rig.tcp.kind === 'tcp' ? rig.tcp.port : 0 })
+  })
+  afterEach(async () => {
+    gate.letThrough()
+    await leaf.close()
+    await proxy.close()
+    await rig.close()
+  })
+
+  async function begin(options: Partial<NbdOptions> = {}): Promise<void> {
+    const address = { kind: 'tcp', host: '127.0.0.1', port: proxy.port } as const
+    leaf = nbdLeaf(address, 'm', { ...quick, ...options })
+    await leaf.open()
+  }
+
+  const block = Buffer.alloc(4096, 7)
+
+  it('sends reads again, fails writes as stale, and is another incarnation', async () => {
+    await begin()
+    await write(leaf, 0, block)
+    await flush(leaf)
+    const before = leaf.facts!
+    gate.shut = true
+    const reading = read(leaf, 0, 4096)
+    const writing = submit(leaf, Operation.write, 4096, 4096, 0, [block])
+    const flushing = submit(leaf, Operation.flush, 0, 0)
+    await gate.waits(3)
+    proxy.cut()
+    expect((await writing).error?.code).to.equal('STALE')
+    expect((await flushing).error?.code).to.equal('STALE')
+    expect(leaf.state.word).to.equal('degraded')
+    expect(leaf.state.reason).to.contain('reconnecting')
+    gate.letThrough()
+    expect((await reading).equals(block)).to.equal(true)
+    expect(leaf.state.word).to.equal('online')
+    expect(leaf.facts!.identity).to.equal(before.identity)
+    expect(leaf.facts!.bootId).to.not.equal(before.bootId)
+    await flush(leaf)
+  })
+
+  it('fails the next flush, once, when acknowledged writes were not flushed', async () => {
+    await begin()
+    await write(leaf, 0, block)
+    proxy.cut()
+    await says(leaf, 'degraded')
+    expect((await submit(leaf, Operation.flush, 0, 0)).error?.code).to.equal('STALE')
+    await flush(leaf)
+    proxy.cut()
+    await says(leaf, 'degraded')
+    await flush(leaf)
+  })
+
+  it('holds requests, fails them when that takes too long, and comes back', async () => {
+    await begin({ hold: 200 })
+    proxy.freeze()
+    proxy.halfOpen()
+    const held = submit(leaf, Operation.write, 0, 4096, 0, [block])
+    expect((await held).error?.code).to.equal('TIMEOUT')
+    expect(leaf.state.word).to.equal('degraded')
+    const later = await submit(leaf, Operation.write, 0, 4096, 0, [block])
+    expect(later.error?.code).to.equal('UNAVAILABLE')
+    expect(leaf.state.word).to.equal('offline')
+    const offline = await submit(leaf, Operation.read, 0, 4096)
+    expect(offline.error?.code).to.equal('UNAVAILABLE')
+    proxy.thaw()
+    await says(leaf, 'online')
+    await write(leaf, 0, block)
+  })
+
+  it('carries out after the reconnect what it held', async () => {
+    await begin()
+    proxy.cut()
+    await says(leaf, 'degraded')
+    const writes = Array.from({ length: 300 }, (_, at) => write(leaf, at * 4096, block))
+    await Promise.all(writes)
+    expect((await read(leaf, 299 * 4096, 4096)).equals(block)).to.equal(true)
+  })
+
+  it('waits before it writes again, unless the server was seen to close', async () => {
+    await begin({ quiesce: 600, requestTimeout: 200 })
+    proxy.cut()
+    await says(leaf, 'degraded')
+    let started = performance.now()
+    await write(leaf, 0, block)
+    expect(performance.now() - started).to.be.below(500)
+    proxy.halfOpen()
+    started = performance.now()
+    const lost = await submit(leaf, Operation.write, 0, 4096, 0, [block])
+    expect(lost.error?.code).to.equal('TIMEOUT')
+    await write(leaf, 0, block)
+    expect(performance.now() - started).to.be.within(750, 5000)
+  })
+
+  it('is opening while the server never was there, and online when it comes', async () => {
+    await rig.close()
+    await begin()
+    expect(leaf.state.word).to.equal('opening')
+    expect((await submit(leaf, Operation.read, 0, 512)).error?.code).to.equal('UNAVAILABLE')
+  })
+
+  it('refuses an export of another size than it was told', async () => {
+    await begin({ size: MiB })
+    expect(leaf.state.word).to.equal('opening')
+    expect(leaf.state.reason).to.contain('not 1048576')
+  })
+
+  it('learns of an export that is not there', async () => {
+    await begin({ name: 'nowhere' })
+    expect(leaf.state.reason).to.contain('no such export')
+  })
+
+  it('closes while it is away', async () => {
+    await begin()
+    proxy.freeze()
+    proxy.halfOpen()
+    const held = submit(leaf, Operation.read, 0, 512)
+    const closed = leaf.close()
+    await held
+    await closed
+  })
+})
