@@ -5,12 +5,12 @@ import { compare, formatChanges } from './compare.ts'
 import { fio, fioSpeaksNbd } from './fio.ts'
 import { describeMachine } from './machine.ts'
 import { readOptions, usage, type Options } from './options.ts'
+import { ownClient } from './own.ts'
 import { Progress } from './progress.ts'
 import { formatTables, type Report } from './report.ts'
 import { runBout, stepsOf, type Bout, type Row } from './run.ts'
 import type { Folders } from './servers.ts'
-import { goalWorks, installed, peers, peersBout } from './suites.ts'
-import { nameOf } from './work.ts'
+import { matrixBouts, peersBouts, protocolBouts, type Plan } from './suites.ts'
 
 async function main(): Promise<void> {
   let options: Options | 'help'
@@ -48,31 +48,43 @@ async function measureAll(options: Options, folders: Folders): Promise<Report> {
   const omitted: string[] = []
   const machine = describeMachine()
   const started = new Date().toISOString()
-  const works = goalWorks.filter((work) => wanted(options, nameOf(work)))
-  if (!(await fioSpeaksNbd())) throw new Error('fio with its NBD engine is needed')
-  const { servers } = options
-  const chosen = peers.filter(({ name }) => servers.length === 0 || servers.includes(name))
-  const setting = {
-    works,
-    servers: installed(chosen, omitted),
+  const plan: Plan = {
+    quick: options.quick,
     size: options.size,
     folders,
+    wantsWork: (name) =>
+      options.only.length === 0 || options.only.some((part) => name.includes(part)),
+    wantsServer: (name) => options.servers.length === 0 || options.servers.includes(name),
+    against: options.against,
+    omitted,
   }
-  const bouts: Bout[] = [peersBout(setting, 'memory', 'unix')]
+  const bouts = boutsOf(options, plan)
+  const clients = { fio, own: ownClient }
+  if (!(await fioSpeaksNbd())) {
+    omitted.push('fio with its NBD engine is not installed: our own client drives everything')
+    clients.fio = ownClient
+  }
   const progress = new Progress(bouts.reduce((sum, bout) => sum + stepsOf(bout, options.pace), 0))
   const rows: Row[] = []
-  for (const bout of bouts) rows.push(...(await runBout(bout, options.pace, progress, fio)))
+  for (const bout of bouts)
+    rows.push(...(await runBout(bout, options.pace, progress, clients[bout.client])))
   progress.end()
   const seconds = (performance.now() - began) / 1000
   return { version: 1, started, seconds, machine, options: { ...options }, omitted, rows }
 }
 
-function readReport(path: string): Report {
-  return JSON.parse(readFileSync(path, 'utf8')) as Report
+function boutsOf(options: Options, plan: Plan): Bout[] {
+  const wants = (suite: string, inQuick: boolean): boolean =>
+    options.suites.length === 0 ? inQuick || !options.quick : options.suites.includes(suite)
+  return [
+    ...(wants('peers', true) ? peersBouts(plan) : []),
+    ...(wants('protocols', false) ? protocolBouts(plan) : []),
+    ...(wants('matrix', false) ? matrixBouts(plan) : []),
+  ]
 }
 
-function wanted(options: Options, name: string): boolean {
-  return options.only.length === 0 || options.only.some((part) => name.includes(part))
+function readReport(path: string): Report {
+  return JSON.parse(readFileSync(path, 'utf8')) as Report
 }
 
 /** On the disk under test, and in memory where the system has such a folder. */

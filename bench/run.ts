@@ -19,8 +19,12 @@ export interface Bout {
   readonly suite: string
   readonly setting: string
   readonly works: readonly Work[]
+  /** Who drives them; our own client speaks DST/1 as well. */
+  readonly client: 'fio' | 'own'
   /** Starts them all anew; a round is at most as similar to the next as two processes are. */
   readonly start: () => Promise<readonly Running[]>
+  /** What could not be measured. */
+  readonly omit: (what: string, error: unknown) => void
 }
 
 export interface Pace {
@@ -50,13 +54,18 @@ export async function runBout(
     progress.step(`${bout.suite}: starting servers (${bout.setting})`)
     const servers = await bout.start()
     try {
-      for (const running of servers) await warmUp(running, bout.works, pace.warmUp, client)
+      for (const running of servers) await warmUp(running, bout, pace.warmUp, client)
       for (const [turn, work] of bout.works.entries()) {
         progress.step(`${bout.suite}: ${nameOf(work)} (${bout.setting})`)
         for (let n = 0; n < servers.length; n++) {
           const running = servers[(n + round + turn) % servers.length]!
-          const row = rowFor(rows, bout, running.server.name, work)
-          row.rounds.push(await measure(running, work, pace.seconds, client))
+          const { name } = running.server
+          try {
+            const seen = await measure(running, work, pace.seconds, client)
+            rowFor(rows, bout, name, work).rounds.push(seen)
+          } catch (error) {
+            bout.omit(`${nameOf(work)}, ${name}`, error)
+          }
         }
       }
     } finally {
@@ -69,13 +78,17 @@ export async function runBout(
 /** Fills the volume, so that reads are of memory that is there, then a while of everything. */
 async function warmUp(
   running: Running,
-  works: readonly Work[],
+  { works, omit }: Bout,
   seconds: number,
   client: Client,
 ): Promise<void> {
   if (seconds === 0) return
-  await client.fill(running.uri)
-  for (const work of works) await client.drive(running.uri, work, seconds / works.length)
+  try {
+    await client.fill(running.uri)
+    for (const work of works) await client.drive(running.uri, work, seconds / works.length)
+  } catch (error) {
+    omit(`warming up ${running.server.name}`, error)
+  }
 }
 
 async function measure(

@@ -1,6 +1,7 @@
 import { closeSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import net from 'node:net'
+import { MiB } from '../src/base/size.ts'
 import { findProgram, Process, usageOf, type Usage } from './process.ts'
 
 export type Transport = 'unix' | 'tcp'
@@ -15,6 +16,12 @@ export interface Server {
   readonly program: string | null
   /** In the folder: where a program that goes to the background leaves its id. */
   readonly pidFile?: string
+  /** What it speaks; NBD if it does not say. */
+  readonly protocol?: 'nbd' | 'dst'
+  /** The name to ask it for; '' if it does not say. */
+  readonly exportName?: string
+  /** What it stands on: started before it, with memory of their own, and not measured. */
+  readonly backings?: readonly Server[]
   command(place: Place): readonly string[]
 }
 
@@ -31,6 +38,8 @@ export interface Place {
   /** For files of the server's own, on the disk under test and in memory. */
   readonly folder: string
   readonly memory: string
+  /** Where the backings are, in order. */
+  readonly backings: readonly string[]
 }
 
 export const nbdkit: Server = {
@@ -75,6 +84,7 @@ export const nbdServer: Server = {
   name: 'nbd-server',
   program: 'nbd-server',
   pidFile: 'nbd-server.pid',
+  exportName: 'bench',
   command: ({ file, socket, port, folder }) => {
     const path = join(folder, 'nbd-server.conf')
     writeFileSync(
@@ -102,16 +112,39 @@ export const nbdServer: Server = {
   },
 }
 
-/** This project's target. */
-export const dst: Server = {
-  name: 'dst',
-  program: null,
-  command: ({ size, socket, port }) => [
-    process.execPath,
-    join(import.meta.dirname, 'target.js'),
-    socket ?? String(port),
-    String(size),
-  ],
+/** QEMU's mirror: a quorum of two over NBD servers; two of two must agree to a write. */
+export function quorum(backings: readonly Server[]): Server {
+  return {
+    name: 'qemu quorum',
+    program: 'qemu-storage-daemon',
+    exportName: 'bench',
+    backings,
+    command: ({ size, socket, port, backings: uris }) => {
+      const legs = uris.flatMap((uri, at) => [
+        '--blockdev',
+        `driver=nbd,node-name=leg${at},${qemuAddress(uri)}`,
+      ])
+      const children = uris.map((_, at) => `children.${at}=leg${at}`).join(',')
+      return [
+        'qemu-storage-daemon',
+        ...legs,
+        '--blockdev',
+        `driver=quorum,node-name=quorum,vote-threshold=1,read-pattern=fifo,${children}`,
+        '--blockdev',
+        `driver=raw,node-name=volume,file=quorum,size=${size}`,
+        '--nbd-server',
+        socket === null
+          ? `addr.type=inet,addr.host=127.0.0.1,addr.port=${port}`
+          : `addr.type=unix,addr.path=${socket}`,
+        '--export',
+        'type=nbd,id=bench,node-name=volume,name=bench,writable=on',
+      ]
+    },
+  }
+}
+
+function qemuAddress(uri: string): string {
+  return `server.type=unix,server.path=${new URL(uri).searchParams.get('socket') ?? ''}`
 }
 
 /** The limit of Node's sockets; what results of different days are held against. */
@@ -131,55 +164,61 @@ export class Running {
   readonly server: Server
   readonly place: Place
   private readonly process: Process
+  private readonly backings: readonly Running[]
 
-  private constructor(server: Server, place: Place, process: Process) {
+  private constructor(server: Server, place: Place, backings: readonly Running[]) {
     this.server = server
     this.place = place
-    this.process = process
+    this.backings = backings
+    const { pidFile } = server
+    this.process = new Process(
+      server.command(place),
+      pidFile === undefined ? null : join(place.folder, pidFile),
+    )
   }
 
+  /** Starts a server and what it stands on, which is reached over unix sockets. */
   static async start(
     server: Server,
-    media: Media,
-    transport: Transport,
-    size: number,
+    { media, transport, size }: Volume,
     folders: Folders,
   ): Promise<Running> {
-    const folder = mkdtempSync(join(folders.disk, 'server-'))
-    const memory = mkdtempSync(join(folders.memory, 'server-'))
-    const place: Place = {
-      media,
-      size,
-      file: join(media === 'file' ? folder : memory, 'volume.img'),
-      socket: transport === 'unix' ? join(folder, 'socket') : null,
-      port: await freePort(),
-      folder,
-      memory,
-    }
-    closeSync(openSync(place.file, 'a'))
-    truncateSync(place.file, size)
-    const started = new Process(
-      server.command(place),
-      server.pidFile === undefined ? null : join(folder, server.pidFile),
-    )
-    const running = new Running(server, place, started)
+    const backings: Running[] = []
     try {
-      await started.listening(
-        place.socket === null ? { host: '127.0.0.1', port: place.port } : { path: place.socket },
-      )
+      for (const backing of server.backings ?? []) {
+        const volume: Volume = { media, transport: 'unix', size: size + backingExtraBytes }
+        backings.push(await Running.start(backing, volume, folders))
+      }
+      const folder = mkdtempSync(join(folders.disk, 'server-'))
+      const memory = mkdtempSync(join(folders.memory, 'server-'))
+      const file = join(media === 'file' ? folder : memory, 'volume.img')
+      closeSync(openSync(file, 'a'))
+      truncateSync(file, size)
+      const place: Place = {
+        media,
+        size,
+        file,
+        socket: transport === 'unix' ? join(folder, 'socket') : null,
+        port: await freePort(),
+        folder,
+        memory,
+        backings: backings.map(({ uri }) => uri),
+      }
+      const running = new Running(server, place, backings)
+      await running.listening()
+      return running
     } catch (error) {
-      await running.stop()
+      await Promise.all(backings.map((backing) => backing.stop()))
       throw error
     }
-    return running
   }
 
   get uri(): string {
-    const name = this.server.name === 'nbd-server' || this.server.name === 'dst' ? 'bench' : ''
+    const { exportName = '', protocol = 'nbd' } = this.server
     const { socket, port } = this.place
     return socket === null
-      ? `nbd://127.0.0.1:${port}/${name}`
-      : `nbd+unix:///${name}?socket=${socket}`
+      ? `${protocol}://127.0.0.1:${port}/${exportName}`
+      : `${protocol}+unix:///${exportName}?socket=${socket}`
   }
 
   usage(): Usage {
@@ -189,10 +228,32 @@ export class Running {
   /** Ends it and removes its files. */
   async stop(): Promise<void> {
     await this.process.stop()
+    await Promise.all(this.backings.map((backing) => backing.stop()))
     rmSync(this.place.folder, { recursive: true, force: true })
     rmSync(this.place.memory, { recursive: true, force: true })
   }
+
+  private async listening(): Promise<void> {
+    const { socket, port } = this.place
+    try {
+      await this.process.listening(socket === null ? { host: '127.0.0.1', port } : { path: socket })
+    } catch (error) {
+      await this.stop()
+      throw error
+    }
+  }
 }
+
+/** What is served, and how it is reached. */
+export interface Volume {
+  readonly media: Media
+  readonly transport: Transport
+  /** Bytes. */
+  readonly size: number
+}
+
+/** Larger than what stands on it by this much: a mirror keeps metadata at the end of its legs. */
+export const backingExtraBytes = 32 * MiB
 
 /** Temporary folders for a run: on the disk under test, and in memory. */
 export interface Folders {

@@ -30,19 +30,20 @@ describe('the benchmark', () => {
       this.skip()
     }
     const json = join(folder, 'report.json')
-    const tiny = ['--rounds', '2', '--seconds', '0.05', '--size', '4M', '--warm-up', '0']
+    const tiny = ['--quick', '--rounds', '2', '--seconds', '0.05', '--size', '4M', '--warm-up', '0']
     const { code, output } = await run([
       ...tiny,
-      ...['--suite', 'peers', '--server', 'pump', '--only', 'randread 4K ×32'],
+      ...['--suite', 'peers', '--server', 'dst', '--server', 'pump', '--only', 'randread 4K ×32'],
       ...['--json', json, '--html', join(folder, 'report.html')],
     ])
     expect(output).to.contain('randread 4K ×32')
     expect(code).to.equal(0)
     const report = JSON.parse(readFileSync(json, 'utf8')) as Report
     expect(report.machine.node).to.equal(process.version)
-    expect(report.rows).to.have.length(1)
-    expect(report.rows[0]!.rounds).to.have.length(2)
-    for (const round of report.rows[0]!.rounds) {
+    expect(report.rows.map(({ server }) => server)).to.have.members(['dst', 'pump'])
+    const rounds = report.rows.flatMap((row) => row.rounds)
+    expect(rounds).to.have.length(4)
+    for (const round of rounds) {
       expect(round.operations).to.be.above(0)
       expect(round.bytes).to.equal(round.operations * 4096)
       expect(round.seconds).to.be.within(0.01, 5)

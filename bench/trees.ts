@@ -1,0 +1,119 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { backingExtraBytes, type Place, type Server } from './servers.ts'
+
+/** The part of a configuration file that is written here. */
+export type DeviceConfig = Readonly<Record<string, unknown>>
+
+/** What a target serves as `bench`: named, because it is part of a row's key. */
+export interface Tree {
+  readonly name: string
+  /** Other servers it stands on, started beforehand and not measured. */
+  readonly backings: readonly Server[]
+  /** For a volume in `place`; `uris` are those of the backings. */
+  device(place: Place, uris: readonly string[]): DeviceConfig
+}
+
+/** A leaf where the place says: in memory, or a file. */
+export function leaf({ media, size, file }: Place): DeviceConfig {
+  return media === 'file' ? { type: 'file', path: file } : { type: 'memory', size }
+}
+
+export const leafTree: Tree = { name: 'leaf', backings: [], device: leaf }
+
+const partsOfLinear = 4
+
+export const linearTree: Tree = {
+  name: 'linear of four',
+  backings: [],
+  device: ({ size }) => ({
+    type: 'linear',
+    parts: Array.from({ length: partsOfLinear }, () => ({
+      type: 'memory',
+      size: size / partsOfLinear,
+    })),
+  }),
+}
+
+function mirrorOf(size: number, legs: readonly DeviceConfig[]): DeviceConfig {
+  const named = legs.map((leg, at) => [`leg${at}`, leg] as const)
+  return { type: 'mirror', size, legs: Object.fromEntries(named) }
+}
+
+export function mirrorTree(legs: number): Tree {
+  return {
+    name: `mirror of ${legs}`,
+    backings: [],
+    device: ({ size }) => {
+      const leg = { type: 'memory', size: size + backingExtraBytes }
+      return mirrorOf(size, new Array<DeviceConfig>(legs).fill(leg))
+    },
+  }
+}
+
+/** A mirror over exports of other servers: `remote` legs over DST/1, `nbd` legs over NBD. */
+export function mirrorOver(
+  name: string,
+  type: 'remote' | 'nbd',
+  backings: readonly Server[],
+): Tree {
+  return {
+    name,
+    backings,
+    device: ({ size }, uris) =>
+      mirrorOf(
+        size,
+        uris.map((uri) => ({ type, uri })),
+      ),
+  }
+}
+
+/** An export of another target under the same name: what `dst bridge` does. */
+export function bridgeTree(backing: Server): Tree {
+  return {
+    name: 'bridge over DST/1',
+    backings: [backing],
+    device: (_, [uri]) => ({ type: 'remote', uri }),
+  }
+}
+
+export interface TargetOptions {
+  /** The server's name in the report. */
+  readonly name?: string
+  readonly protocol?: 'nbd' | 'dst'
+  /** The folder with the `dist` of the version to run; this one's by default. */
+  readonly root?: string
+  /** Names beside `bench` under which the same device is exported. */
+  readonly moreExports?: number
+}
+
+const ownRoot = join(import.meta.dirname, '../..')
+
+/** This project's target, serving a tree. */
+export function target(tree: Tree, options: TargetOptions = {}): Server {
+  const { name = 'dst', protocol = 'nbd', root = ownRoot, moreExports = 0 } = options
+  return {
+    name,
+    program: null,
+    protocol,
+    exportName: 'bench',
+    backings: tree.backings,
+    command: (place) => {
+      const { socket, port, folder } = place
+      const path = join(folder, 'config.json')
+      const names = ['bench', ...Array.from({ length: moreExports }, (_, at) => `more${at}`)]
+      const config = {
+        listeners: [
+          { protocol, address: socket === null ? `127.0.0.1:${port}` : `unix:${socket}` },
+        ],
+        management: { address: `unix:${join(folder, 'management')}` },
+        state: { directory: join(folder, 'state') },
+        devices: { bench: tree.device(place, place.backings) },
+        exports: Object.fromEntries(names.map((name) => [name, { device: 'bench' }])),
+        log: { level: 'warn' },
+      }
+      writeFileSync(path, JSON.stringify(config))
+      return [process.execPath, join(root, 'dist/src/cli/main.js'), 'serve', path]
+    },
+  }
+}

@@ -1,0 +1,155 @@
+import type { Argv } from 'yargs'
+import { systemClock } from '../base/clock.ts'
+import { StorageError } from '../base/errors.ts'
+import { silentLog } from '../base/log.ts'
+import { systemRandom } from '../base/random.ts'
+import { describeSize, formatSize, parseSize } from '../base/size.ts'
+import { Slab } from '../base/slab.ts'
+import { Device, type Driver } from '../device/device.ts'
+import { fill, Load, type LoadResult, type Work } from '../device/load.ts'
+import { parseUri, type ExportUri } from '../net/address.ts'
+import { SocketNetwork } from '../net/sockets.ts'
+import { NbdDriver } from '../nbd/remote.ts'
+import { UsageError } from './exit.ts'
+
+/** By the names that fio gave them: percent of reads, and whether blocks follow each other. */
+const patterns = {
+  randread: { reads: 100, sequential: false },
+  randwrite: { reads: 0, sequential: false },
+  read: { reads: 100, sequential: true },
+  write: { reads: 0, sequential: true },
+  randrw: { reads: 70, sequential: false },
+} as const
+type Pattern = keyof typeof patterns
+
+/** What one kind of work gave; with `--json` an array of these. */
+export interface LoadRow extends LoadResult {
+  readonly pattern: string
+  readonly blockSize: number
+  readonly depth: number
+}
+export type LoadReport = readonly LoadRow[]
+
+const readOnly = 'randread,read'
+const all = Object.keys(patterns).join(',')
+
+export function bench(yargs: Argv): Argv {
+  return yargs.command(
+    'bench <uri>',
+    'measure how fast an export is',
+    (options) =>
+      options
+        .positional('uri', { type: 'string', demandOption: true, describe: 'the export' })
+        .option('pattern', {
+          string: true,
+          describe: 'what to do: some of randread,randwrite,read,write,randrw (all that may be)',
+        })
+        .option('block-size', { string: true, default: '4K,128K,1M', describe: 'bytes' })
+        .option('depth', { string: true, default: '1,32', describe: 'operations in flight' })
+        .option('seconds', { number: true, default: 2, describe: 'for each kind of work' })
+        .option('write', {
+          boolean: true,
+          default: false,
+          describe: 'write, too: DESTROYS what is on the export',
+        })
+        .option('fill', { boolean: true, hidden: true, default: false })
+        .option('json', { boolean: true, default: false })
+        .example('dst bench nbd://127.0.0.1/home', 'read at several block sizes and depths')
+        .example(
+          'dst bench --write --pattern randrw --depth 8 nbd+unix:///scratch?socket=nbd.sock',
+          'read and write; what is on the export is lost',
+        )
+        .epilogue('Exit codes: 0 measured, 1 the export failed, 2 wrong usage.'),
+    async ({ uri, pattern, blockSize, depth, seconds, write, fill, json }) => {
+      const rows = await measure(uri, {
+        patterns: fill ? [] : patternsOf(pattern ?? (write ? all : readOnly)),
+        blockSizes: blockSize.split(',').map(bytesOf),
+        depths: depth.split(',').map(depthOf),
+        seconds,
+        write,
+        fill,
+        tell: json ? () => undefined : tell,
+      })
+      if (json) process.stdout.write(`${JSON.stringify(rows)}\n`)
+    },
+  )
+}
+
+interface Plan {
+  readonly patterns: readonly Pattern[]
+  readonly blockSizes: readonly number[]
+  readonly depths: readonly number[]
+  readonly seconds: number
+  /** Whether what is on the export may be destroyed. */
+  readonly write: boolean
+  /** Write the whole export once before. */
+  readonly fill: boolean
+  readonly tell: (row: LoadRow) => void
+}
+
+async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
+  if (!plan.write && (plan.fill || plan.patterns.some((name) => patterns[name].reads < 100)))
+    throw new UsageError('writing destroys what is on the export: say --write if that is meant')
+  const uri = parseUri(text)
+  if (typeof uri === 'string') throw new UsageError(`${text}: ${uri}`)
+  const device = new Device(text, driverFor(uri), systemClock)
+  await device.open()
+  try {
+    if (!device.usable) throw new StorageError('UNAVAILABLE', device.state.reason, text)
+    if (plan.fill) await fill(device, systemRandom)
+    const rows: LoadRow[] = []
+    for (const pattern of plan.patterns)
+      for (const blockSize of plan.blockSizes)
+        for (const depth of plan.depths) {
+          const work: Work = { ...patterns[pattern], blockSize, depth }
+          const load = new Load(device, work, systemClock, systemRandom)
+          const row = { pattern, blockSize, depth, ...(await load.run(plan.seconds * 1000)) }
+          plan.tell(row)
+          rows.push(row)
+        }
+    return rows
+  } finally {
+    await device.close()
+  }
+}
+
+function driverFor({ address, name }: ExportUri): Driver {
+  const world = {
+    network: new SocketNetwork(),
+    slab: new Slab(),
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLog,
+  }
+  return new NbdDriver({ address, name, hold: 0 }, world)
+}
+
+function tell({ pattern, blockSize, depth, operations, bytes, seconds, latency }: LoadRow): void {
+  const work = `${pattern} ${formatSize(blockSize)} ×${depth}`
+  const micro = (nanoseconds: number): string => (nanoseconds / 1000).toFixed(0)
+  const { p50, p99, p999 } = latency
+  process.stdout.write(
+    `${work.padEnd(20)} ${(operations / seconds).toFixed(0).padStart(8)} op/s` +
+      ` ${describeSize(bytes / seconds).padStart(12)}/s` +
+      `   latency µs: ${micro(p50)} (median) ${micro(p99)} (99 %) ${micro(p999)} (99.9 %)\n`,
+  )
+}
+
+function patternsOf(text: string): Pattern[] {
+  return text.split(',').map((name) => {
+    if (name in patterns) return name as Pattern
+    throw new UsageError(`not a pattern: ${name}; known are ${all}`)
+  })
+}
+
+function bytesOf(text: string): number {
+  const bytes = parseSize(text)
+  if (bytes === null || bytes === 0) throw new UsageError(`not a block size: ${text}`)
+  return bytes
+}
+
+function depthOf(text: string): number {
+  const depth = Number(text)
+  if (!Number.isInteger(depth) || depth < 1) throw new UsageError(`not a depth: ${text}`)
+  return depth
+}

@@ -1,0 +1,108 @@
+import { expect } from 'chai'
+import { execFile } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { systemClock } from '../../src/base/clock.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { systemRandom } from '../../src/base/random.ts'
+import { MiB } from '../../src/base/size.ts'
+import { Slab } from '../../src/base/slab.ts'
+import type { LoadReport } from '../../src/cli/bench.ts'
+import { Device } from '../../src/device/device.ts'
+import { MemoryDriver } from '../../src/device/memory.ts'
+import { Operation } from '../../src/device/request.ts'
+import { Admission } from '../../src/net/admission.ts'
+import { defaultLimits } from '../../src/net/limits.ts'
+import type { Listener } from '../../src/net/network.ts'
+import { SocketNetwork } from '../../src/net/sockets.ts'
+import { NbdService } from '../../src/nbd/server.ts'
+
+const main = join(import.meta.dirname, '../../src/cli/main.js')
+
+interface Outcome {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+function bench(parameters: readonly string[]): Promise<Outcome> {
+  return new Promise((resolve) => {
+    execFile(process.execPath, [main, 'bench', ...parameters], (error, stdout, stderr) => {
+      resolve({ code: typeof error?.code === 'number' ? error.code : 0, stdout, stderr })
+    })
+  })
+}
+
+describe('dst bench', () => {
+  let folder: string
+  let device: Device
+  let service: NbdService
+  let listener: Listener
+  let uri: string
+
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'dst-test-'))
+    const path = join(folder, 'socket')
+    uri = `nbd+unix:///scratch?socket=${path}`
+    device = new Device('scratch', new MemoryDriver(2 * MiB, systemRandom), systemClock)
+    await device.open()
+    const exported = { name: 'scratch', device, readOnly: false, description: '' }
+    service = new NbdService({
+      exports: { find: () => exported, list: () => [exported] },
+      admission: new Admission(defaultLimits.bytesInFlight),
+      slab: new Slab(),
+      clock: systemClock,
+      random: systemRandom,
+      log: silentLog,
+      limits: defaultLimits,
+    })
+    listener = await new SocketNetwork().listen({ kind: 'unix', path }, service.accept)
+  })
+
+  afterEach(async () => {
+    await listener.close()
+    service.destroy()
+    await device.close()
+    rmSync(folder, { recursive: true })
+  })
+
+  it('reads, and writes only when told to', async () => {
+    const few = ['--seconds', '0.05', '--block-size', '4K,128K', '--depth', '2']
+    const { code, stdout } = await bench([...few, '--json', uri])
+    expect(code).to.equal(0)
+    const rows = JSON.parse(stdout) as LoadReport
+    expect(rows.map(({ pattern, blockSize }) => [pattern, blockSize])).to.deep.equal([
+      ['randread', 4096],
+      ['randread', 131_072],
+      ['read', 4096],
+      ['read', 131_072],
+    ])
+    for (const { operations, bytes, blockSize } of rows) {
+      expect(operations).to.be.above(0)
+      expect(bytes).to.equal(operations * blockSize)
+    }
+    expect(device.counters.operations[Operation.write]).to.equal(0)
+
+    const refused = await bench([...few, '--pattern', 'randwrite', uri])
+    expect(refused.code).to.equal(2)
+    expect(refused.stderr).to.contain('--write')
+    const written = await bench([...few, '--pattern', 'randwrite', '--write', uri])
+    expect(written.code).to.equal(0)
+    expect(written.stdout).to.contain('randwrite 128K ×2')
+    expect(device.counters.operations[Operation.write]).to.be.above(0)
+  })
+
+  it('says what it does not understand, and what it cannot reach', async () => {
+    for (const wrong of [
+      ['--depth', '0', uri],
+      ['--block-size', '4Q', uri],
+      ['--pattern', 'backwards', uri],
+      ['http://127.0.0.1/'],
+    ])
+      expect((await bench(wrong)).code, wrong.join(' ')).to.equal(2)
+    const { code, stderr } = await bench([`nbd+unix:///?socket=${join(folder, 'nobody')}`])
+    expect(code).to.equal(1)
+    expect(stderr).to.contain('nobody')
+  })
+})
