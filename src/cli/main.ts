@@ -1,13 +1,15 @@
 #!/usr/bin/env node
 import yargs, { type Argv } from 'yargs'
 import { hideBin } from 'yargs/helpers'
+import { bridge } from './bridge.ts'
 import { bench } from './bench.ts'
 import { check } from './check.ts'
 import { Exit, report, UsageError } from './exit.ts'
 import { serve } from './serve.ts'
+import { status } from './status.ts'
 
 /** Each command is a file of its own that adds itself. */
-const commands = [serve, check, bench]
+const commands = [serve, check, status, bridge, bench]
 
 const columnsMax = 100
 

@@ -1,11 +1,16 @@
+import { readFileSync } from 'node:fs'
 import bunyan from 'bunyan'
 import { systemClock } from '../base/clock.ts'
 import { systemRandom } from '../base/random.ts'
 import { Slab } from '../base/slab.ts'
+import { formatAddress } from '../net/address.ts'
 import { SocketNetwork } from '../net/sockets.ts'
 import type * as config from '../target/config.types.ts'
 import { Target } from '../target/target.ts'
 import { Exit } from './exit.ts'
+
+/** Name and version, as `status` shows them. */
+const program = `dst ${version()}`
 
 /** Milliseconds; the longest a timer can take. */
 const longest = 2 ** 31 - 1
@@ -20,13 +25,14 @@ export async function runTarget(config: config.Config): Promise<void> {
     streams: [{ stream: process.stderr, level: config.log.level }],
   })
   dieLoudly(log)
-  const target = new Target(config, {
+  const world = {
     clock: systemClock,
     random: systemRandom,
     network: new SocketNetwork(),
     slab: new Slab(),
     log,
-  })
+  }
+  const target = new Target(config, world, program)
   // Timers do not keep the process alive, and a target that stops has no listeners left to do so.
   setInterval(() => undefined, longest)
   const stop = stopOnSignals(target, log)
@@ -65,7 +71,15 @@ function stopOnSignals(target: Target, log: bunyan): Promise<boolean> {
 }
 
 function announce(target: Target): void {
+  const { managementAddress: management } = target
+  if (management !== null) process.stdout.write(`management  ${formatAddress(management)}\n`)
   for (const { name } of target.exports.list())
     for (const uri of target.urisOf(name)) process.stdout.write(`${name || '""'}  ${uri}\n`)
   process.stdout.write('ready\n')
+}
+
+function version(): string {
+  // Compiled, this file is three levels below the top of the project.
+  const place = new URL('../../../package.json', import.meta.url)
+  return (JSON.parse(readFileSync(place, 'utf8')) as { version: string }).version
 }

@@ -178,6 +178,12 @@ export class Request {
     for (const segment of this.segments) at += segment.copy(target, at)
   }
 
+  /** Gives back a request that was taken but never submitted: nobody is told. */
+  abandon(): void {
+    this.depth = 0
+    this.release()
+  }
+
   /** Gives the request back to the pool and lets go of its segments. */
   release(): void {
     assert(this.taken && this.depth === 0, 'a request is released once, after it completed')

@@ -35,6 +35,8 @@ export class Outbox {
   private closed = false
   /** Bytes that the socket has not let go of, and that wait to be flushed. */
   bytesQueued = 0
+  /** Those of them that `payload` was given. */
+  payloadQueued = 0
   private readonly batchBytes = new Ring<number>()
   private bytesPending = 0
   private readonly batchPayload = new Ring<number>()
@@ -68,6 +70,7 @@ export class Outbox {
   payload(request: Request): void {
     const { segments, length } = request
     this.payloadPending += length
+    this.payloadQueued += length
     if (length <= copyBytesMax) {
       let index = this.reserve(length)
       for (const segment of segments) {
@@ -83,6 +86,13 @@ export class Outbox {
       this.hold(lease)
     }
     this.count(length)
+  }
+
+  /** Sends bytes that never change, from where they are. */
+  lend(bytes: Buffer): void {
+    this.cut()
+    this.views.push(bytes)
+    this.count(bytes.length)
   }
 
   /** Flushes at the end of this turn of the loop, together with whatever else is added by then. */
@@ -120,7 +130,9 @@ export class Outbox {
       this.staging?.release()
       this.staging = null
     }
-    return this.batchPayload.shift()!
+    const payload = this.batchPayload.shift()!
+    this.payloadQueued -= payload
+    return payload
   }
 
   /** For `ConnectionHandler.closed`: nothing refers to the bytes. What comes later is dropped. */

@@ -241,7 +241,7 @@ function peerOf(socket: net.Socket): string {
 }
 
 /** Removes what a dead process left of its unix socket; a living one keeps its own. */
-async function removeStaleSocket(path: string): Promise<void> {
+export async function removeStaleSocket(path: string): Promise<void> {
   const refused = await new Promise<boolean>((resolve) => {
     const probe = net.connect({ path })
     probe.once('connect', () => {

@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts'
-import { assert } from '../base/errors.ts'
+import { assert, StorageError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
@@ -11,9 +11,11 @@ import type { Network } from '../net/network.ts'
 import { MirrorDriver } from '../mirror/mirror.ts'
 import type * as config from './config.types.ts'
 import { layer } from './layers.ts'
+import { remote } from './remotes.ts'
 import { bytes } from './quantities.ts'
 import { mirrorSettings } from './settings.ts'
 import { FileStore, keyOf } from './state.ts'
+import { childrenOf, isObject } from './tree.ts'
 
 /** The world, as devices are given it. */
 export interface World {
@@ -24,12 +26,18 @@ export interface World {
   readonly log: Log
 }
 
+/** Where a device is in the tree. */
+export interface Spot {
+  readonly path: string
+  /** Somebody above looks at what is on the device, whichever it is. */
+  readonly belowMirror: boolean
+}
+
 /**
  * The devices of a configuration that was checked. A device has one parent at most; those without
  * are the roots, and opening and closing them opens and closes all.
  */
 export class Tree {
-  readonly roots: readonly Device[]
   /** Paths of files that are made when they are not there. */
   readonly created: string[] = []
   private readonly world: World
@@ -44,8 +52,14 @@ export class Tree {
     this.world = world
     this.named = config.devices
     this.store = new FileStore(config.state.directory)
-    for (const name of Object.keys(config.devices)) this.byName(name)
-    this.roots = [...this.built.values()].filter((device) => !this.claimed.has(device))
+    // A parent builds its children: what is below a mirror is built in a way of its own.
+    const used = new Set(Object.values(config.devices).flatMap((each) => namesUsed(each)))
+    for (const name of Object.keys(config.devices)) if (!used.has(name)) this.byName(name, false)
+  }
+
+  /** The devices that are part of no other. */
+  get roots(): readonly Device[] {
+    return [...this.built.values()].filter((device) => !this.claimed.has(device))
   }
 
   /** All devices, the children of each before it. */
@@ -58,76 +72,103 @@ export class Tree {
     return this.byPath.get(path)
   }
 
-  /** Whether the device is part of another one. */
-  isClaimed(device: Device): boolean {
-    return this.claimed.has(device)
-  }
-
   /** What its parent calls the device, or its own name. */
   labelOf(device: Device): string {
     return this.labels.get(device) ?? device.path
   }
 
-  private byName(name: string): Device {
+  /** The device that becomes a leg of `parent` while that one runs: a root, or a new one. */
+  adopt(parent: Device, label: string, child: config.Child): Device {
+    const spot = { path: parent.path, belowMirror: true }
+    if (typeof child !== 'string') return this.child(spot, label, child)
+    const root = this.roots.find((device) => device.path === child)
+    if (root === undefined)
+      throw new StorageError('CONFIG', `"${child}" is no device, or part of another one`)
+    return this.child(spot, label, child)
+  }
+
+  /**
+   * The device is no child any more. With a name of its own it is a root now; otherwise it has left
+   * the tree, and this returns true: it is the caller's to close.
+   */
+  release(device: Device): boolean {
+    this.claimed.delete(device)
+    this.labels.delete(device)
+    if (this.built.get(device.path) === device) return false
+    this.forget(device)
+    return true
+  }
+
+  private forget(device: Device): void {
+    this.byPath.delete(device.path)
+    for (const child of device.driver.children) this.forget(child)
+  }
+
+  private byName(name: string, belowMirror: boolean): Device {
     const existing = this.built.get(name)
     if (existing !== undefined) return existing
-    const device = this.build(name, this.named[name]!)
+    const device = this.build({ path: name, belowMirror }, this.named[name]!)
     this.built.set(name, device)
     return device
   }
 
-  private build(path: string, description: config.Device): Device {
-    const device = new Device(path, this.driver(path, description), this.world.clock)
-    this.byPath.set(path, device)
+  private build(spot: Spot, description: config.Device): Device {
+    const device = new Device(spot.path, this.driver(spot, description), this.world.clock)
+    this.byPath.set(spot.path, device)
     return device
   }
 
-  private driver(path: string, device: config.Device): Driver {
+  private driver(spot: Spot, device: config.Device): Driver {
     const { random, slab, clock } = this.world
-    const below = (child: config.Child): Device => this.child(path, 'device', child)
     switch (device.type) {
       case 'file':
         if (device.create) this.created.push(device.path)
         return new FileDriver(fileOptions(device), slab, clock)
       case 'memory':
         return new MemoryDriver(bytes(device.size), random)
+      case 'remote':
+      case 'nbd':
+        return remote(spot, device, this.world)
       case 'linear':
-        return new LinearDriver(device.parts.map((part, at) => this.child(path, String(at), part)))
+        return new LinearDriver(device.parts.map((part, at) => this.child(spot, String(at), part)))
       case 'mirror':
-        return this.mirror(path, device)
+        return this.mirror(spot, device)
       case 'error':
       case 'delay':
       case 'log':
-        return layer(device, below(device.device), this.world)
+        return layer(device, this.child(spot, 'device', device.device), this.world)
     }
   }
 
-  private mirror(path: string, mirror: config.Mirror): MirrorDriver {
+  private mirror({ path }: Spot, mirror: config.Mirror): MirrorDriver {
     const legs = Object.entries(mirror.legs).map(([name, leg]) => {
       const options = typeof leg === 'string' || 'type' in leg ? { device: leg } : leg
-      return { ...options, name, device: this.child(path, name, options.device) }
+      const device = this.child({ path, belowMirror: true }, name, options.device)
+      return { ...options, name, device }
     })
     const { clock, random, log } = this.world
+    const { store } = this
     const settings = mirrorSettings(mirror)
-    return new MirrorDriver({
-      legs,
-      clock,
-      random,
-      log,
-      store: this.store,
-      key: keyOf(path),
-      settings,
-    })
+    return new MirrorDriver({ legs, clock, random, log, store, key: keyOf(path), settings })
   }
 
-  private child(parent: string, label: string, child: config.Child): Device {
+  private child(parent: Spot, label: string, child: config.Child): Device {
+    const { path, belowMirror } = parent
     const device =
-      typeof child === 'string' ? this.byName(child) : this.build(`${parent}/${label}`, child)
+      typeof child === 'string'
+        ? this.byName(child, belowMirror)
+        : this.build({ path: `${path}/${label}`, belowMirror }, child)
     assert(!this.claimed.has(device), `${device.path} has one parent`)
     this.claimed.add(device)
     this.labels.set(device, label)
     return device
   }
+}
+
+/** The names that a device uses, in its parts at any depth. */
+function namesUsed(device: unknown): readonly string[] {
+  if (typeof device === 'string') return [device]
+  return isObject(device) ? childrenOf(device, '').flatMap(({ value }) => namesUsed(value)) : []
 }
 
 function fileOptions(file: config.File): FileOptions {

@@ -3,7 +3,7 @@
 /**
  * A node of the tree: it has a size and takes requests. Its type says what else it has.
  */
-export type Device = File | Memory | Linear | Mirror | Error | Delay | LogLayer
+export type Device = File | Memory | Remote | Nbd | Linear | Mirror | Error | Delay | LogLayer
 /**
  * A device written in place, or the name of one in devices.
  */
@@ -130,6 +130,88 @@ export interface Memory {
    * Bytes.
    */
   size: number | string
+}
+/**
+ * An export of another target, over DST/1. Its size and abilities are learnt from it.
+ */
+export interface Remote {
+  type: 'remote'
+  /**
+   * dst://HOST[:PORT]/NAME or dst+unix:///NAME?socket=PATH.
+   */
+  uri: string
+  /**
+   * Connections of the session. The second carries what would wait behind large payloads of
+   * the first; more gain little.
+   */
+  connections: number
+  /**
+   * How long requests are held while the remote is away; after that they fail until it is
+   * back.
+   */
+  hold: number | string
+  /**
+   * For connecting, and again for the answer to the hello.
+   */
+  connectTimeout: number | string
+  /**
+   * Between two pings of a connection.
+   */
+  pingInterval: number | string
+  /**
+   * Silence after which a connection is given up.
+   */
+  pingTimeout: number | string
+  /**
+   * After which a request without answer has the session begun anew. 0: never.
+   */
+  requestTimeout: number | string
+  /**
+   * Whether headers and payloads carry checksums.
+   */
+  checksums: boolean
+  /**
+   * Bytes that the export must have. Left out: whatever it has.
+   */
+  size?: number | string
+}
+/**
+ * An export of anybody's NBD server. Its size and abilities are learnt from it. NBD has no
+ * way to say that a server has restarted, so writes that a lost connection left unanswered
+ * fail.
+ */
+export interface Nbd {
+  type: 'nbd'
+  /**
+   * nbd://HOST[:PORT]/NAME or nbd+unix:///NAME?socket=PATH.
+   */
+  uri: string
+  /**
+   * Connections, if the server says that all of them see the same.
+   */
+  connections: number
+  /**
+   * How long requests are held while the server is away; after that they fail until it is
+   * back.
+   */
+  hold: number | string
+  /**
+   * For connecting, and again for the negotiation.
+   */
+  connectTimeout: number | string
+  /**
+   * Until the server has to answer a request; after that it counts as gone.
+   */
+  requestTimeout: number | string
+  /**
+   * Before a new connection is made after one that the server was not seen to close: what was
+   * sent on it may still be carried out.
+   */
+  quiesce: number | string
+  /**
+   * Bytes that the export must have. Left out: whatever it has.
+   */
+  size?: number | string
 }
 /**
  * Devices one after the other: the first byte of each follows the last byte of the one

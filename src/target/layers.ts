@@ -1,14 +1,40 @@
-import { StorageError } from '../base/errors.ts'
 import type { Device, Driver } from '../device/device.ts'
+import { DelayDriver } from '../device/faults/delay.ts'
+import { ErrorDriver, type ErrorOptions } from '../device/faults/error.ts'
+import { LogDriver } from '../device/faults/log.ts'
 import type { World } from './build.ts'
 import type * as config from './config.types.ts'
+import { bytes, milliseconds } from './quantities.ts'
 
 /** The driver of a fault layer above `below`. */
 export function layer(
   layer: config.Error | config.Delay | config.LogLayer,
   below: Device,
-  { log }: World,
+  { clock, random, log }: World,
 ): Driver {
-  log.warn({ device: below.path }, `${layer.type} is not available yet`)
-  throw new StorageError('UNSUPPORTED', `${layer.type} is not available yet`, below.path)
+  const { operations } = layer
+  const chosen = operations === undefined ? {} : { operations }
+  switch (layer.type) {
+    case 'error':
+      return new ErrorDriver(below, { ...chosen, ...errorOptions(layer) }, random)
+    case 'delay': {
+      const min = milliseconds(layer.min)
+      const max = layer.max === undefined ? min : milliseconds(layer.max)
+      return new DelayDriver(below, { ...chosen, min, max }, clock, random)
+    }
+    case 'log':
+      return new LogDriver(below, { ...chosen, level: layer.level }, log, clock)
+  }
+}
+
+function errorOptions(layer: config.Error): ErrorOptions {
+  const { range, probability, whileFileExists, code } = layer
+  return {
+    code,
+    ...(range === undefined
+      ? {}
+      : { range: { offset: bytes(range.offset), length: bytes(range.length) } }),
+    ...(probability === undefined ? {} : { probability }),
+    ...(whileFileExists === undefined ? {} : { whileFileExists }),
+  }
 }

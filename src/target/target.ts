@@ -8,11 +8,13 @@ import { Operation, Request } from '../device/request.ts'
 import { defaultPorts, formatUri, parseAddress, type Address } from '../net/address.ts'
 import { Admission } from '../net/admission.ts'
 import type { Listener } from '../net/network.ts'
-import type { Service } from '../net/service.ts'
+import type { ClientStatus, Service } from '../net/service.ts'
 import { Tree, type World } from './build.ts'
+import { TargetManager } from './commands.ts'
 import type * as config from './config.types.ts'
 import { ExportTable } from './exports.ts'
 import { Journal } from './journal.ts'
+import { ManagementServer } from './management.ts'
 import { limitsOf, milliseconds } from './quantities.ts'
 import { createService } from './services.ts'
 
@@ -40,13 +42,21 @@ export class Target {
   private served: readonly Served[] = []
   private open = false
   private stopped: Promise<boolean> | null = null
+  private readonly management: ManagementServer
+  private managed: Address | null = null
+  private readonly journal: Journal
 
-  /** `config` was checked: what is wrong with it now is a mistake of ours. */
-  constructor(config: config.Config, world: World) {
+  /**
+   * `config` was checked: what is wrong with it now is a mistake of ours. `program` is the name and
+   * version that `status` shows.
+   */
+  constructor(config: config.Config, world: World, program: string) {
     this.config = config
     this.world = world
     this.startedAt = world.clock.wall()
     this.tree = new Tree(config, world)
+    this.journal = new Journal(world.log, world.clock)
+    this.management = new ManagementServer(new TargetManager(this, program))
     this.exports = new ExportTable(
       Object.entries(config.exports).map(([name, each]): Export => {
         const { readOnly, description } = each
@@ -59,14 +69,22 @@ export class Target {
     return this.served
   }
 
+  /** Where commands reach the target; null when nobody wants any. */
+  get managementAddress(): Address | null {
+    return this.managed
+  }
+
+  clients(): readonly ClientStatus[] {
+    return [...this.services.values()].flatMap((service) => service.clients())
+  }
+
   /**
    * Listens, opens the devices, then lets clients in. Rejects with a StorageError, with everything
    * closed again: with code CONFIG before a device was opened, such as for an address in use. A
    * remote that is away does not stop the start.
    */
   async start(): Promise<void> {
-    const journal = new Journal(this.world.log, this.world.clock)
-    for (const device of this.tree.devices) journal.follow(device)
+    for (const device of this.tree.devices) this.journal.follow(device)
     try {
       // First, and with nobody let in: whoever finds its address in use has touched no device.
       await this.listen()
@@ -74,6 +92,7 @@ export class Target {
       await Promise.all(this.tree.roots.map((device) => device.open()))
     } catch (error) {
       await this.closeListeners()
+      this.management.close()
       await Promise.all(this.tree.roots.map((device) => device.close()))
       throw error
     }
@@ -110,6 +129,7 @@ export class Target {
     const closing = Promise.all(this.tree.roots.map((device) => this.finish(device)))
     const closed = await this.within(Math.max(0, end - clock.now()), closing)
     if (!closed) log.error({}, 'gave up waiting for devices to close')
+    this.management.close()
     return drained && closed
   }
 
@@ -135,24 +155,42 @@ export class Target {
     return ended
   }
 
+  /** Tries every address, to report all that cannot be had. */
   private async listen(): Promise<void> {
     const served: Served[] = []
     const problems: string[] = []
-    this.served = served
-    for (const { protocol, address: text } of this.config.listeners) {
-      const address = parseAddress(text, defaultPorts[protocol])!
-      const service = this.service(protocol)
+    const attempt = async (text: string, work: () => Promise<void>): Promise<void> => {
       try {
-        if (address.kind === 'unix') makeDirectory(dirname(address.path))
-        const listener = await this.world.network.listen(address, (connection) =>
-          this.open ? service.accept(connection) : null,
-        )
-        served.push({ protocol, address: listener.address, service, listener })
+        await work()
       } catch (error) {
         problems.push(systemError(error, `listening on ${text}`).message)
       }
     }
+    this.served = served
+    for (const { protocol, address: text } of this.config.listeners)
+      await attempt(text, async () => {
+        const address = parseAddress(text, defaultPorts[protocol])!
+        const service = this.service(protocol)
+        makeDirectoryOf(address)
+        const listener = await this.world.network.listen(address, (connection) =>
+          this.open ? service.accept(connection) : null,
+        )
+        served.push({ protocol, address: listener.address, service, listener })
+      })
+    const text = this.config.management?.address
+    if (text !== undefined)
+      await attempt(text, async () => {
+        const address = parseAddress(text)!
+        makeDirectoryOf(address)
+        this.managed = await this.management.listen(address)
+      })
     if (problems.length > 0) throw new StorageError('CONFIG', problems.join('\n'))
+  }
+
+  /** Opens a device that joins the tree while the target runs. */
+  async join(device: Device): Promise<void> {
+    this.journal.follow(device)
+    if (device.state.word === 'opening') await device.open()
   }
 
   private service(protocol: config.Listener['protocol']): Service {
@@ -178,6 +216,10 @@ export class Target {
   private async closeListeners(): Promise<void> {
     await Promise.all(this.served.map(({ listener }) => listener.close()))
   }
+}
+
+function makeDirectoryOf(address: Address): void {
+  if (address.kind === 'unix') makeDirectory(dirname(address.path))
 }
 
 function makeDirectory(path: string): void {

@@ -1,0 +1,69 @@
+import type { Argv } from 'yargs'
+import { parseUri } from '../net/address.ts'
+import { checkConfig } from '../target/config.ts'
+import { UsageError } from './exit.ts'
+import { runTarget } from './run.ts'
+
+export function bridge(yargs: Argv): Argv {
+  return yargs.command(
+    'bridge <uri>',
+    'serve an export of a target (or NBD server) to local NBD clients, until SIGTERM',
+    (options) =>
+      options
+        .positional('uri', { type: 'string', demandOption: true, describe: 'the remote export' })
+        .option('listen', {
+          type: 'string',
+          array: true,
+          demandOption: true,
+          describe: 'where NBD clients connect: unix:PATH or HOST:PORT; several are possible',
+        })
+        .option('name', {
+          type: 'string',
+          describe: 'of the export here; as it is there if absent',
+        })
+        .option('hold', {
+          type: 'string',
+          describe: 'how long requests wait while the remote is away, such as 5m',
+        })
+        .option('connections', { type: 'number', describe: 'to the remote' })
+        .option('checksums', { type: 'boolean', describe: 'check payloads on the way (DST/1)' })
+        .option('read-only', { type: 'boolean', default: false, describe: 'refuse writes' })
+        .option('management', { type: 'string', describe: 'where status finds the bridge' })
+        .option('log-level', { type: 'string', default: 'info', describe: 'as in a configuration' })
+        .example('dst bridge dst://10.0.0.2/home --listen unix:/run/home.sock', 'for this machine')
+        .example('dst bridge dst://10.0.0.2/home --listen 127.0.0.1:10809 --hold 5m', 'over TCP')
+        .epilogue('Exit codes: as those of serve.'),
+    (options) => runTarget(checkConfig(configOf(options), process.cwd(), 'command line').config),
+  )
+}
+
+export interface BridgeOptions {
+  readonly uri: string
+  readonly listen: readonly string[]
+  readonly name: string | undefined
+  readonly hold: string | undefined
+  readonly connections: number | undefined
+  readonly checksums: boolean | undefined
+  readonly readOnly: boolean
+  readonly management: string | undefined
+  readonly logLevel: string
+}
+
+/** A target with one device, the remote, and one export of it. */
+function configOf(options: BridgeOptions): object {
+  const { uri, listen, hold, connections, checksums, readOnly, management, logLevel } = options
+  const remote = parseUri(uri)
+  if (typeof remote === 'string') throw new UsageError(`"${uri}": ${remote}`)
+  const type = remote.protocol === 'dst' ? 'remote' : 'nbd'
+  return {
+    listeners: listen.map((address) => ({ protocol: 'nbd', address })),
+    ...(management === undefined ? {} : { management: { address: management } }),
+    devices: { remote: { type, ...present({ uri, hold, connections, checksums }) } },
+    exports: { [options.name ?? remote.name]: { device: 'remote', readOnly } },
+    log: { level: logLevel },
+  }
+}
+
+function present(options: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+}

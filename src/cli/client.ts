@@ -1,0 +1,92 @@
+import http from 'node:http'
+import { StorageError, systemError, type Code } from '../base/errors.ts'
+import { formatAddress, parseAddress, type Address } from '../net/address.ts'
+import { isObject } from '../target/tree.ts'
+import { UsageError } from './exit.ts'
+
+/** Where a target is managed unless its configuration or the command says otherwise. */
+export const defaultManagement = 'unix:data/dst.sock'
+
+/** The option of every command that speaks to a running target. */
+export const managementOption = {
+  type: 'string',
+  default: defaultManagement,
+  describe: 'where the running target is managed, as in its configuration',
+} as const
+
+/** No target answers at the address. */
+export class Unreachable extends StorageError {
+  constructor(address: Address, cause: unknown) {
+    const { message } = systemError(cause, `no target answers at ${formatAddress(address)}`)
+    super('UNAVAILABLE', message, '', cause)
+  }
+}
+
+/** Milliseconds within which a target tells its status; other commands may take their time. */
+const statusTimeout = 10_000
+
+/** The commands' side of a target's management interface. */
+export class ManagementClient {
+  private readonly address: Address
+
+  constructor(text: string) {
+    const address = parseAddress(text)
+    if (address === null)
+      throw new UsageError(`--management "${text}" is no address; allowed: unix:PATH, HOST:PORT`)
+    this.address = address
+  }
+
+  /** Rejects with `Unreachable`, or with the StorageError that the target answered. */
+  status(): Promise<unknown> {
+    return this.call('GET', '/v1/status', undefined, statusTimeout)
+  }
+
+  /** Sends a command, such as `['volumes', 'home', 'legs', 'left', 'detach']`. */
+  command(path: readonly string[], options: object = {}): Promise<unknown> {
+    return this.call('POST', `/v1/${path.map(encodeURIComponent).join('/')}`, options, 0)
+  }
+
+  private call(
+    method: string,
+    path: string,
+    body: object | undefined,
+    timeout: number,
+  ): Promise<unknown> {
+    const { address } = this
+    const place =
+      address.kind === 'unix'
+        ? { socketPath: address.path }
+        : { host: address.host, port: address.port }
+    return new Promise((resolve, reject) => {
+      const failed = (cause: unknown): void => reject(new Unreachable(address, cause))
+      const options = { ...place, method, path, timeout, headers: { connection: 'close' } }
+      const request = http.request(options, (response) => {
+        const pieces: Buffer[] = []
+        response.on('data', (piece: Buffer) => pieces.push(piece))
+        response.on('error', failed)
+        response.on('end', () => {
+          const text = Buffer.concat(pieces).toString('utf8')
+          try {
+            resolve(understand(response.statusCode ?? 0, text))
+          } catch (error) {
+            if (error instanceof StorageError) reject(error)
+            else failed('the answer is not that of a target')
+          }
+        })
+      })
+      request.on('error', failed)
+      request.on('timeout', () => request.destroy(new Error(`no answer in ${timeout} ms`)))
+      request.end(body === undefined ? undefined : JSON.stringify(body))
+    })
+  }
+}
+
+function understand(status: number, text: string): unknown {
+  const value: unknown = JSON.parse(text)
+  if (status === 200) return value
+  const error = isObject(value) && isObject(value['error']) ? value['error'] : {}
+  const { code = 'INVALID', message = text, device = '' } = error
+  // A command that was refused is no wrong configuration of ours: its exit code is 1.
+  const known = code === 'CONFIG' ? 'INVALID' : (code as Code)
+  throw new StorageError(known, String(message), String(device))
+}

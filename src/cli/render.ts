@@ -1,0 +1,120 @@
+import { describeDuration } from '../base/duration.ts'
+import { describeSize } from '../base/size.ts'
+import type { Device, Export, Leg, Status } from '../target/status.types.ts'
+
+/** One line: what stands in columns, and what follows them. */
+interface Row {
+  readonly depth: number
+  readonly name: string
+  readonly state: string
+  readonly rest: readonly string[]
+}
+
+/**
+ * The status as text: a line for each device, those inside others indented. Healthy ones are short;
+ * the others say why. `now` is wall time in milliseconds.
+ */
+export function renderStatus(status: Status, now: number): string {
+  const rows: Row[] = []
+  for (const [name, device] of Object.entries(status.devices))
+    addDevice(rows, 0, name, device, status, now)
+  const nameWidth = Math.max(0, ...rows.map(({ depth, name }) => 2 * depth + name.length))
+  const stateWidth = Math.max(0, ...rows.map(({ state }) => state.length))
+  return rows
+    .map(({ depth, name, state, rest }) => {
+      const first = `${'  '.repeat(depth)}${name}`.padEnd(nameWidth)
+      return [first, state.padEnd(stateWidth), ...rest].join('  ').trimEnd()
+    })
+    .concat('')
+    .join('\n')
+}
+
+function addDevice(
+  rows: Row[],
+  depth: number,
+  name: string,
+  device: Device,
+  status: Status,
+  now: number,
+): void {
+  rows.push({ depth, name, state: device.state, rest: describe(device, status, now) })
+  for (const [label, child] of Object.entries(device.children))
+    addDevice(rows, depth + 1, label, child, status, now)
+  for (const [label, leg] of Object.entries(device.legs ?? {}))
+    addLeg(rows, depth + 1, label, leg, status, now)
+}
+
+function addLeg(
+  rows: Row[],
+  depth: number,
+  name: string,
+  leg: Leg,
+  status: Status,
+  now: number,
+): void {
+  const { device } = leg
+  const own = device === null ? [] : describe(device, status, now)
+  rows.push({ depth, name, state: leg.state, rest: [...own, ...progress(leg, now)] })
+  if (device === null) return
+  for (const [label, child] of Object.entries(device.children))
+    addDevice(rows, depth + 1, label, child, status, now)
+  for (const [label, inner] of Object.entries(device.legs ?? {}))
+    addLeg(rows, depth + 1, label, inner, status, now)
+}
+
+function describe(device: Device, status: Status, now: number): string[] {
+  const { type, size, details, inFlight, reason, state } = device
+  const words = [[type, size === null ? '' : describeSize(size)].filter(Boolean).join(' ')]
+  const place = details['path'] ?? details['uri']
+  if (typeof place === 'string') words.push(place)
+  for (const [name, each] of Object.entries(status.exports))
+    if (each.device === device.path) words.push(exported(name, each))
+  if (inFlight > 0) words.push(`${inFlight} in flight`)
+  if (state !== 'online') words.push(...why(reason, device.since, now))
+  if (device.lastError !== null) {
+    const { code, message } = device.lastError
+    words.push(`last error ${code}: ${message}`)
+  }
+  return words
+}
+
+function exported(name: string, { uris, clients, readOnly }: Export): string {
+  const where = uris[0] ?? `"${name}"`
+  const access = readOnly ? ', read only' : ''
+  const count = clients.length === 1 ? '1 client' : `${clients.length} clients`
+  return `export ${where} (${count}${access})`
+}
+
+function why(reason: string, since: string, now: number): string[] {
+  return [...(reason === '' ? [] : [reason]), ago(since, now)]
+}
+
+/** What a leg that is not in sync has to say. */
+function progress(leg: Leg, now: number): string[] {
+  if (leg.state === 'in-sync') return []
+  const { reason, since } = leg
+  const words: string[] = []
+  const number = (key: string): number | null => {
+    const value = leg[key]
+    return typeof value === 'number' && Number.isFinite(value) ? value : null
+  }
+  const percent = number('percent')
+  if (percent !== null) words.push(`${percent.toFixed(1)}%`)
+  const speed = number('bytesPerSecond')
+  if (speed !== null && speed > 0) words.push(`${describeSize(speed)}/s`)
+  const left = number('millisecondsLeft')
+  if (left !== null) words.push(`${describeDuration(left)} left`)
+  const outOfSync = number('bytesOutOfSync')
+  if (outOfSync !== null) words.push(`${describeSize(outOfSync)} out of sync`)
+  if (typeof reason === 'string' && reason !== '') words.push(reason)
+  if (typeof since === 'string') words.push(ago(since, now))
+  return words
+}
+
+/** `since 12:03:11`, with the date when that was not today. */
+function ago(since: string, now: number): string {
+  const moment = new Date(since)
+  const day = moment.toDateString() === new Date(now).toDateString()
+  const time = moment.toTimeString().slice(0, 8)
+  return day ? `since ${time}` : `since ${moment.toISOString().slice(0, 10)} ${time}`
+}

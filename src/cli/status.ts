@@ -1,0 +1,84 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Argv } from 'yargs'
+import { StorageError } from '../base/errors.ts'
+import { health } from '../target/status.ts'
+import type { Status } from '../target/status.types.ts'
+import { ManagementClient, managementOption, Unreachable } from './client.ts'
+import { renderStatus } from './render.ts'
+
+/** As mdadm has them. */
+const exitCodes = { healthy: 0, syncing: 1, degraded: 1, failed: 2 } as const
+const unreachableCode = 4
+
+/** Milliseconds between two looks of --watch. */
+const watchInterval = 1000
+
+interface Options {
+  readonly management: string
+  readonly json: boolean
+  readonly watch: boolean
+  readonly device: string | undefined
+}
+
+export function status(yargs: Argv): Argv {
+  return yargs.command(
+    'status [device]',
+    'show the devices of a running target, and who uses its exports',
+    (options) =>
+      options
+        .positional('device', { type: 'string', describe: 'only this one, of the outermost' })
+        .option('management', managementOption)
+        .option('json', {
+          type: 'boolean',
+          default: false,
+          describe: 'as status.schema.json has it',
+        })
+        .option('watch', { type: 'boolean', default: false, describe: 'go on until interrupted' })
+        .example('dst status', 'the target that was started here')
+        .example('dst status home --json | jq .devices.home.legs', 'the legs of one mirror')
+        .epilogue('Exit codes: 0 healthy, 1 degraded or syncing, 2 failed, 4 no target answers.'),
+    (options) => run(options),
+  )
+}
+
+async function run(options: Options): Promise<void> {
+  const client = new ManagementClient(options.management)
+  try {
+    for (;;) {
+      const status = chosen((await client.status()) as Status, options.device)
+      show(status, options)
+      process.exitCode = exitCodes[status.state]
+      if (!options.watch) return
+      await sleep(watchInterval)
+    }
+  } catch (error) {
+    if (!(error instanceof Unreachable)) throw error
+    process.stderr.write(`dst: error: ${error.message}\n`)
+    process.exitCode = unreachableCode
+  }
+}
+
+function show(status: Status, { json, watch }: Options): void {
+  const terminal = process.stdout.isTTY
+  if (json) process.stdout.write(`${JSON.stringify(status, null, watch ? 0 : 2)}\n`)
+  else {
+    // Clears what the last look wrote.
+    const clear = watch && terminal ? '\u001b[H\u001b[J' : ''
+    process.stdout.write(`${clear}${renderStatus(status, Date.now())}${watch ? '\n' : ''}`)
+  }
+}
+
+/** The status of one root alone, if one is named. */
+function chosen(status: Status, name: string | undefined): Status {
+  if (name === undefined) return status
+  const device = status.devices[name]
+  if (device === undefined) {
+    const names = Object.keys(status.devices).join(', ')
+    throw new StorageError('CONFIG', `no device is named "${name}"; there are: ${names}`)
+  }
+  const exports = Object.entries(status.exports).filter(
+    ([, each]) => each.device === name || each.device.startsWith(`${name}/`),
+  )
+  const state = health(device)
+  return { ...status, state, devices: { [name]: device }, exports: Object.fromEntries(exports) }
+}

@@ -1,0 +1,147 @@
+import { StorageError } from '../base/errors.ts'
+import type { Device } from '../device/device.ts'
+import { MirrorDriver } from '../mirror/mirror.ts'
+import { checkConfig } from './config.ts'
+import type * as config from './config.types.ts'
+import type { Manager } from './management.ts'
+import { statusOf } from './status.ts'
+import { suggestion } from './suggest.ts'
+import type { Target } from './target.ts'
+
+type Options = Readonly<Record<string, unknown>>
+
+/** One command on a volume: the options it takes, with their types, and what it does. */
+interface Command {
+  readonly options: Readonly<Record<string, 'string' | 'boolean' | 'number' | 'child'>>
+  /** Options were checked. `leg` is '' for commands on a whole volume. */
+  run(volume: MirrorDriver, leg: string, options: Options, manager: TargetManager): Promise<unknown>
+}
+
+const commands: Readonly<Record<string, Command>> = {
+  'volume.start': {
+    options: { force: 'boolean', leg: 'string' },
+    run: (volume, _leg, options: { force?: boolean; leg?: string }) => volume.startVolume(options),
+  },
+  'volume.history': {
+    options: {},
+    run: (volume) => Promise.resolve(volume.history()),
+  },
+  'volume.verify': {
+    options: { repairFrom: 'string', repair: 'boolean', bytesPerSecond: 'number' },
+    run: (volume, _leg, options) => volume.verify(options),
+  },
+  'leg.detach': {
+    options: { as: 'string' },
+    run: (volume, leg, options: { as?: string }) => volume.detachLeg(leg, options),
+  },
+  'leg.attach': {
+    options: { discard: 'boolean' },
+    run: (volume, leg, options: { discard?: boolean }) => volume.attachLeg(leg, options),
+  },
+  'leg.add': {
+    options: { device: 'child', readLast: 'boolean', discard: 'boolean' },
+    run: (volume, leg, options, manager) => manager.addLeg(volume, leg, options),
+  },
+  'leg.remove': {
+    options: {},
+    run: (volume, leg, _options, manager) => manager.dropLeg(volume.removeLeg(leg)),
+  },
+  'leg.invalidate': {
+    options: {},
+    run: (volume, leg) => volume.invalidateLeg(leg),
+  },
+  'leg.trust': {
+    options: {},
+    run: (volume, leg) => volume.trustLeg(leg),
+  },
+  'leg.export': {
+    options: {},
+    run: (volume, leg, _options, manager) => manager.dropLeg(volume.exportLeg(leg)),
+  },
+}
+
+/** Carries out commands on the volumes of a target. */
+export class TargetManager implements Manager {
+  private readonly target: Target
+  private readonly program: string
+
+  /** `program` is the name and version that `status` shows. */
+  constructor(target: Target, program: string) {
+    this.target = target
+    this.program = program
+  }
+
+  status(): unknown {
+    return statusOf(this.target, this.program)
+  }
+
+  run(name: string, names: Readonly<Record<string, string>>, options: Options): Promise<unknown> {
+    const command = Object.hasOwn(commands, name) ? commands[name] : undefined
+    if (command === undefined) {
+      const meant = suggestion(name, Object.keys(commands))
+      return refused(`there is no command ${name}${meant}`)
+    }
+    for (const [option, value] of Object.entries(options)) {
+      const wrong = wrongOption(command, option, value)
+      if (wrong !== null) return refused(wrong)
+    }
+    const volume = this.target.tree.find(names['volume']!)?.driver
+    if (!(volume instanceof MirrorDriver)) {
+      const known = this.target.tree.devices.filter(({ driver }) => driver instanceof MirrorDriver)
+      const list = known.map(({ path }) => path).join(', ') || 'none'
+      return refused(`there is no volume "${names['volume']!}"; volumes: ${list}`)
+    }
+    return command.run(volume, names['leg'] ?? '', options, this)
+  }
+
+  /** Opens the device that `options.device` describes, or names, and makes it a leg. */
+  async addLeg(volume: MirrorDriver, name: string, options: Options): Promise<void> {
+    const { tree, exports } = this.target
+    const child = checkChild(name, options['device'])
+    const written = exports
+      .list()
+      .find(({ device, readOnly }) => device.path === child && !readOnly)
+    if (written !== undefined)
+      throw new StorageError('CONFIG', `"${written.device.path}" is exported for writing`)
+    const parent = tree.devices.find(({ driver }) => driver === volume)!
+    const device = tree.adopt(parent, name, child)
+    try {
+      await this.target.join(device)
+      const leg = { name, device, readLast: options['readLast'] === true }
+      await volume.addLeg(leg, { discard: options['discard'] === true })
+    } catch (error) {
+      await this.release(device)
+      throw error
+    }
+  }
+
+  async dropLeg(removed: Promise<Device>): Promise<void> {
+    await this.release(await removed)
+  }
+
+  /** What has a name of its own stays, by itself; what was written in place is gone. */
+  private async release(device: Device): Promise<void> {
+    if (this.target.tree.release(device)) await device.close()
+  }
+}
+
+/** A device that was written in place, checked and with defaults filled in; or a name. */
+function checkChild(name: string, child: unknown): config.Child {
+  if (child === undefined) throw new StorageError('CONFIG', 'a leg needs a device')
+  if (typeof child === 'string') return child
+  const { config } = checkConfig({ devices: { [name]: child } }, process.cwd(), 'the request')
+  return config.devices[name]!
+}
+
+function wrongOption(command: Command, option: string, value: unknown): string | null {
+  const known = Object.keys(command.options)
+  if (!Object.hasOwn(command.options, option))
+    return `unknown option "${option}"${suggestion(option, known)}; allowed: ${known.join(', ')}`
+  const type = command.options[option]!
+  if (type === 'child' || typeof value === type) return null
+  return `"${option}" is a ${type}`
+}
+
+function refused(message: string): Promise<never> {
+  return Promise.reject(new StorageError('CONFIG', message))
+}

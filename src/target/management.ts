@@ -1,0 +1,168 @@
+import http, { type IncomingMessage, type ServerResponse } from 'node:http'
+import { StorageError, systemError, type Code } from '../base/errors.ts'
+import { KiB } from '../base/size.ts'
+import { formatAddress, type Address } from '../net/address.ts'
+import { removeStaleSocket } from '../net/sockets.ts'
+import { isObject } from './tree.ts'
+
+/** What the management interface asks of a target. */
+export interface Manager {
+  /** For `GET /v1/status`: plain JSON. */
+  status(): unknown
+  /**
+   * Carries out a command such as `leg.detach`. Resolves to plain JSON; rejects with a
+   * StorageError: CONFIG for what cannot be done as asked. `names` are from the path, `options`
+   * from the body.
+   */
+  run(
+    command: string,
+    names: Readonly<Record<string, string>>,
+    options: Readonly<Record<string, unknown>>,
+  ): Promise<unknown>
+}
+
+/** Bytes of a request's body: options of a command are few. */
+const bodyBytesMax = 64 * KiB
+/** Milliseconds from a request's first byte to its last. */
+const requestTimeout = 10_000
+const connectionsMax = 64
+
+const httpStatus: Partial<Record<Code, number>> = {
+  INVALID: 400,
+  CONFIG: 409,
+  CLAIMED: 409,
+  FENCED: 409,
+  UNSUPPORTED: 501,
+  UNAVAILABLE: 503,
+  BUSY: 503,
+  SHUTDOWN: 503,
+}
+
+/** HTTP and JSON for the commands that speak to a running target. There is no authentication. */
+export class ManagementServer {
+  private readonly manager: Manager
+  private readonly server: http.Server
+
+  constructor(manager: Manager) {
+    this.manager = manager
+    this.server = http.createServer(
+      { requestTimeout, headersTimeout: requestTimeout, keepAliveTimeout: requestTimeout },
+      (request, response) => void this.answer(request, response),
+    )
+    this.server.maxConnections = connectionsMax
+  }
+
+  /** Resolves to where it listens; rejects with a StorageError. */
+  async listen(address: Address): Promise<Address> {
+    const { server } = this
+    if (address.kind === 'unix') await removeStaleSocket(address.path)
+    await new Promise<void>((resolve, reject) => {
+      server.on('error', (error) => {
+        reject(systemError(error, `listening on ${formatAddress(address)}`))
+      })
+      if (address.kind === 'tcp') server.listen(address.port, address.host, resolve)
+      else {
+        // The socket is bound before `listen` returns, and never open to others.
+        const mask = process.umask(0o177)
+        server.listen(address.path, resolve)
+        process.umask(mask)
+      }
+    })
+    const bound = server.address()
+    return address.kind === 'tcp' && bound !== null && typeof bound === 'object'
+      ? { ...address, port: bound.port }
+      : address
+  }
+
+  close(): void {
+    this.server.close()
+    this.server.closeAllConnections()
+  }
+
+  private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    // Whoever goes away before the answer is there must not stop us.
+    response.on('error', () => undefined)
+    try {
+      reply(response, 200, await this.carryOut(request))
+    } catch (error) {
+      if (error instanceof Refusal)
+        reply(response, error.status, { error: { message: error.message } })
+      else if (error instanceof StorageError) {
+        const { code, message, device } = error
+        reply(response, httpStatus[code] ?? 500, { error: { code, message, device } })
+      } else throw error
+    }
+  }
+
+  private async carryOut(request: IncomingMessage): Promise<unknown> {
+    // Commands come from programs; a page in a browser on this machine is not to give any.
+    if (request.headers.origin !== undefined) throw new Refusal(403, 'not for browsers')
+    const { pathname } = new URL(request.url ?? '/', 'http://target')
+    const path = pathname.split('/').slice(1).map(decoded)
+    if (request.method === 'GET' && pathname === '/v1/status') return this.manager.status()
+    const route = commandOf(path)
+    if (route === null) throw new Refusal(404, `there is nothing at ${pathname}`)
+    if (request.method !== 'POST') throw new Refusal(405, 'commands are sent by POST')
+    const options = await body(request)
+    return (await this.manager.run(route.command, route.names, options)) ?? {}
+  }
+}
+
+/** Something wrong with the HTTP request itself. */
+class Refusal extends Error {
+  readonly status: number
+
+  constructor(status: number, message: string) {
+    super(message)
+    this.status = status
+  }
+}
+
+/** `/v1/volumes/V/history` and `/v1/volumes/V/legs/L/detach`. */
+function commandOf(
+  path: readonly string[],
+): { command: string; names: Readonly<Record<string, string>> } | null {
+  const [version, volumes, volume, next, leg, verb] = path
+  if (version !== 'v1' || volumes !== 'volumes' || volume === undefined) return null
+  if (path.length === 4) return { command: `volume.${next!}`, names: { volume } }
+  if (path.length !== 6 || next !== 'legs') return null
+  return { command: `leg.${verb!}`, names: { volume, leg: leg! } }
+}
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    throw new Refusal(400, 'the path is not percent-encoded correctly')
+  }
+}
+
+async function body(request: IncomingMessage): Promise<Readonly<Record<string, unknown>>> {
+  const pieces: Buffer[] = []
+  let bytes = 0
+  try {
+    for await (const piece of request as AsyncIterable<Buffer>) {
+      bytes += piece.length
+      if (bytes > bodyBytesMax) throw new Refusal(413, `a body has at most ${bodyBytesMax} bytes`)
+      pieces.push(piece)
+    }
+  } catch (error) {
+    throw error instanceof Refusal ? error : new Refusal(400, 'the body did not arrive')
+  }
+  if (bytes === 0) return {}
+  let value: unknown
+  try {
+    value = JSON.parse(Buffer.concat(pieces).toString('utf8'))
+  } catch {
+    throw new Refusal(400, 'the body is not JSON')
+  }
+  if (!isObject(value)) throw new Refusal(400, 'the body is not a JSON object')
+  return value
+}
+
+function reply(response: ServerResponse, status: number, value: unknown): void {
+  const text = `${JSON.stringify(value)}\n`
+  const length = Buffer.byteLength(text)
+  response.writeHead(status, { 'content-type': 'application/json', 'content-length': length })
+  response.end(text)
+}

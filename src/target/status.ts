@@ -1,0 +1,150 @@
+import type { StorageError } from '../base/errors.ts'
+import type { Counters, Device, Facts } from '../device/device.ts'
+import { operationNames } from '../device/request.ts'
+import { formatAddress } from '../net/address.ts'
+import type { ClientStatus } from '../net/service.ts'
+import type { Tree } from './build.ts'
+import type * as status from './status.types.ts'
+import type { Target } from './target.ts'
+import { isObject } from './tree.ts'
+
+/** What the target is doing, as `schemas/status.schema.json` describes it. */
+export function statusOf(target: Target, program: string): status.Status {
+  const clients = target.clients()
+  const devices = byName(target.tree.roots, (root) => deviceStatus(root, target.tree))
+  return {
+    version: 1,
+    program,
+    pid: process.pid,
+    startedAt: iso(target.startedAt),
+    state: worst(Object.values(devices).map(health)),
+    listeners: target.listeners.map(({ protocol, address }) => ({
+      protocol,
+      address: formatAddress(address),
+    })),
+    exports: Object.fromEntries(
+      target.exports.list().map(({ name, device, readOnly, description }) => [
+        name,
+        {
+          device: device.path,
+          readOnly,
+          description,
+          uris: [...target.urisOf(name)],
+          clients: clients.filter((client) => client.export === name).map(clientStatus),
+        },
+      ]),
+    ),
+    devices,
+  }
+
+  function byName(
+    all: readonly Device[],
+    of: (device: Device) => status.Device,
+  ): Record<string, status.Device> {
+    return Object.fromEntries(all.map((device) => [target.tree.labelOf(device), of(device)]))
+  }
+}
+
+function clientStatus({ protocol, peer, connections, inFlight, since }: ClientStatus) {
+  return { protocol, peer, connections, inFlight, since: iso(since) }
+}
+
+function deviceStatus(device: Device, tree: Tree): status.Device {
+  const { path, driver, facts, state, counters } = device
+  const children = Object.fromEntries(
+    driver.children.map((child) => [tree.labelOf(child), deviceStatus(child, tree)]),
+  )
+  const { legs, ...details } = driver.describe()
+  const common = {
+    path,
+    type: driver.type,
+    size: facts?.size ?? null,
+    state: state.word,
+    reason: state.reason,
+    since: iso(state.since),
+    inFlight: counters.inFlight,
+    counters: countersStatus(counters),
+    lastError: counters.lastError === null ? null : errorStatus(counters.lastError),
+    abilities: facts === null ? null : abilities(facts),
+    details: timed(details),
+  }
+  if (driver.type !== 'mirror') return { ...common, children }
+  return { ...common, children: {}, legs: legStatus(isObject(legs) ? legs : {}, children) }
+}
+
+/** What the mirror says of its legs, with the devices that they are. */
+function legStatus(
+  legs: Readonly<Record<string, unknown>>,
+  devices: Readonly<Record<string, status.Device>>,
+): Record<string, status.Leg> {
+  const names = new Set([...Object.keys(legs), ...Object.keys(devices)])
+  return Object.fromEntries(
+    [...names].map((name) => {
+      const said = isObject(legs[name]) ? timed(legs[name]) : {}
+      const leg = { state: 'missing', ...said, device: devices[name] ?? null }
+      return [name, leg as status.Leg]
+    }),
+  )
+}
+
+/** Moments that a driver gives in milliseconds of the wall clock, for people. */
+function timed(details: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { since, ...rest } = details
+  return typeof since === 'number' ? { ...rest, since: iso(since) } : { ...details }
+}
+
+function countersStatus(counters: Counters): status.Device['counters'] {
+  const of = operationNames.map((name, at) => [
+    name,
+    {
+      operations: counters.operations[at]!,
+      bytes: counters.bytes[at]!,
+      errors: counters.errors[at]!,
+    },
+  ])
+  return Object.fromEntries(of) as status.Device['counters']
+}
+
+function errorStatus({ code, message, device }: StorageError): status.Error {
+  return { code, message, device }
+}
+
+function abilities(facts: Facts): status.Abilities {
+  const { readOnly, blockSize, preferredBlockSize, payloadMax, identity, bootId } = facts
+  const { flush, fua, trim, writeZeroes, fastZero } = facts
+  const sizes = { readOnly, blockSize, preferredBlockSize, payloadMax }
+  return { ...sizes, flush, fua, trim, writeZeroes, fastZero, identity, bootId }
+}
+
+const severities = ['healthy', 'syncing', 'degraded', 'failed'] as const
+
+/** How well a device is with all that it is made of. */
+export function health(device: status.Device): status.Status['state'] {
+  if (device.state !== 'online' && device.state !== 'degraded') return 'failed'
+  const below = [...Object.values(device.children).map(health)].map(softened)
+  const legs = Object.values(device.legs ?? {}).map(legHealth)
+  // A mirror whose only trouble is a leg that catches up says so itself: that is no worse.
+  const own = device.state === 'online' || legs.includes('syncing') ? 'healthy' : 'degraded'
+  return worst([own, ...below, ...legs])
+}
+
+function legHealth({ state, device }: status.Leg): status.Status['state'] {
+  // A leg that was taken off is meant to be away.
+  if (state === 'detached') return 'healthy'
+  if (state !== 'in-sync' && state !== 'syncing') return 'degraded'
+  const below = device === null ? 'degraded' : softened(health(device))
+  return worst([below, state === 'syncing' ? 'syncing' : 'healthy'])
+}
+
+/** A part that failed leaves a whole that answers, as it says itself, with less safety. */
+function softened(state: status.Status['state']): status.Status['state'] {
+  return state === 'failed' ? 'degraded' : state
+}
+
+function worst(states: readonly status.Status['state'][]): status.Status['state'] {
+  return severities[Math.max(0, ...states.map((state) => severities.indexOf(state)))]!
+}
+
+function iso(wall: number): string {
+  return new Date(wall).toISOString()
+}

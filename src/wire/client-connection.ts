@@ -1,0 +1,411 @@
+import type { Clock, Timer } from '../base/clock.ts'
+import { StorageError } from '../base/errors.ts'
+import type { Slab } from '../base/slab.ts'
+import { Operation, type Request } from '../device/request.ts'
+import { Inbox } from '../net/inbox.ts'
+import type { Connection, ConnectionHandler } from '../net/network.ts'
+import { Outbox } from '../net/outbox.ts'
+import {
+  checksumOf,
+  Command,
+  decodeReply,
+  encodeRequest,
+  Kind,
+  newReplyHeader,
+  newRequestHeader,
+  replyBytes,
+  requestBytes,
+  runBytes,
+  runsMax,
+} from './codec.ts'
+import {
+  decodeFacts,
+  decodePreface,
+  decodeWelcome,
+  encodeHello,
+  factsBytes,
+  Feature,
+  prefaceBytes,
+  textBytesMax,
+  version,
+  welcomeBytesMax,
+  type Hello,
+  type Welcome,
+  type WireFacts,
+} from './hello.ts'
+import { controlSlot, SlotState, type Slots } from './slots.ts'
+import { codeOf, statusChecksum, statusOk } from './status.ts'
+
+/** Whom a connection tells how it lives. */
+export interface ConnectionKeeper {
+  /** The server's first message, whatever its status. */
+  welcomed(connection: ClientConnection, welcome: Welcome): void
+  /** It is over, and no buffer is referred to any more. */
+  closed(connection: ClientConnection, reason: StorageError | null): void
+}
+
+/** Whom a connection tells what the server said. */
+export interface ConnectionUser {
+  readonly slots: Slots
+  /** The slot's request was answered. */
+  answered(connection: ClientConnection, slot: number, error: StorageError | null): void
+  /** The slot's payload arrived damaged, here or there. */
+  damaged(connection: ClientConnection, slot: number): void
+  controlAnswered(sequence: number, error: StorageError | null, text: string): void
+  factsChanged(facts: WireFacts): void
+}
+
+/** One connection of a session, as the client sees it: requests out, replies in. */
+export class ClientConnection implements ConnectionHandler {
+  readonly index: number
+  depth = 0
+  inFlight = 0
+  /** Payload bytes of the requests in flight. */
+  bytesInFlight = 0
+  /** Replies it brought: it was of use. */
+  replies = 0
+  /** Nothing is sent and nothing believed any more. */
+  over = false
+  readonly outbox: Outbox
+  private readonly connection: Connection
+  private readonly keeper: ConnectionKeeper
+  private readonly user: ConnectionUser
+  private readonly slots: Slots
+  private readonly inbox: Inbox
+  private greeted = false
+  private checksums = false
+  private readonly request = newRequestHeader()
+  private readonly reply = newReplyHeader()
+  /** The slot of the read whose payload is landing, -1 if none is. */
+  private arriving = -1
+  private arrivingChecksum = 0
+  private early: number[] = []
+  private problem: StorageError | null = null
+  private readonly helloTimer: Timer
+  private heardAt: number
+  private heard = false
+  private pingedAt = 0
+
+  constructor(
+    connection: Connection,
+    keeper: ConnectionKeeper,
+    user: ConnectionUser,
+    hello: Hello,
+    helloTimeout: number,
+    slab: Slab,
+    clock: Clock,
+  ) {
+    this.connection = connection
+    this.keeper = keeper
+    this.user = user
+    this.slots = user.slots
+    this.index = hello.index
+    this.inbox = new Inbox(slab)
+    this.outbox = new Outbox(connection, slab, clock)
+    this.heardAt = clock.now()
+    this.helloTimer = clock.timer(helloTimeout, () => this.fail('TIMEOUT', 'no answer to hello'))
+    this.outbox.lend(encodeHello(hello))
+    this.outbox.flush()
+  }
+
+  landing(): Buffer {
+    return this.inbox.landing()
+  }
+
+  landed(bytes: number): void {
+    this.heard = true
+    if (!this.inbox.landed(bytes)) return
+    while (!this.over && this.step());
+  }
+
+  sent(): void {
+    this.outbox.sent()
+    if (this.early.length > 0) this.settleEarly(false)
+  }
+
+  closed(reason: StorageError | null): void {
+    this.over = true
+    this.helloTimer.cancel()
+    if (this.arriving >= 0) this.slots.requests[this.arriving]?.dropSegments()
+    this.inbox.close()
+    this.outbox.close()
+    this.settleEarly(true)
+    this.keeper.closed(this, this.problem ?? reason)
+  }
+
+  /** Closes at once, and remembers why. */
+  fail(code: 'PROTOCOL' | 'TIMEOUT', message: string): void {
+    if (this.over) return
+    this.over = true
+    this.problem = new StorageError(code, `${this.connection.peer}: ${message}`)
+    this.connection.destroy()
+  }
+
+  destroy(): void {
+    this.over = true
+    this.connection.destroy()
+  }
+
+  /** Closes after what was sent has gone out. */
+  end(): void {
+    if (this.over) return
+    this.over = true
+    this.outbox.flush()
+    this.connection.end()
+  }
+
+  /** Sends the slot's request, at the end of this turn. */
+  send(slot: number): void {
+    const { slots, outbox, request: header } = this
+    const request = slots.requests[slot]!
+    const { operation, length } = request
+    const carries = operation === Operation.write
+    header.command = operation + 1
+    header.flags = request.flags
+    header.slot = slot
+    header.sequence = slots.sequences[slot]!
+    header.offset = request.offset
+    header.length = length
+    header.payload = carries ? length : 0
+    header.payloadChecksum = carries && this.checksums ? checksumOf(request.segments) : 0
+    const at = outbox.reserve(requestBytes)
+    encodeRequest(outbox.bytes, at, header, this.checksums)
+    if (carries) outbox.payload(request)
+    if (operation <= Operation.write) this.bytesInFlight += length
+    slots.states[slot] = SlotState.sent
+    slots.connections[slot] = this
+    slots.batches[slot] = outbox.batchesFlushed + 1
+    this.inFlight++
+    outbox.schedule()
+  }
+
+  /** Sends a question that is no request. `value` is the epoch of a claim. */
+  ask(command: number, sequence: number, value: number): void {
+    const { request: header, outbox } = this
+    header.command = command
+    header.flags = 0
+    header.slot = controlSlot
+    header.sequence = sequence
+    header.offset = value
+    header.length = 0
+    header.payload = 0
+    header.payloadChecksum = 0
+    const at = outbox.reserve(requestBytes)
+    encodeRequest(outbox.bytes, at, header, this.checksums)
+    outbox.schedule()
+  }
+
+  /** Asks a silent server whether it is there, and gives it up when it does not answer. */
+  tick(now: number, pingInterval: number, pingTimeout: number): void {
+    if (!this.greeted) return
+    if (this.heard) this.heardAt = now
+    this.heard = false
+    const silent = now - this.heardAt
+    if (silent >= pingTimeout) this.fail('TIMEOUT', `silent for ${Math.round(silent)} ms`)
+    else if (now - this.pingedAt >= pingInterval) {
+      this.pingedAt = now
+      this.ask(Command.ping, 0, 0)
+    }
+  }
+
+  private step(): boolean {
+    if (this.arriving >= 0) this.finishRead()
+    if (this.over) return false
+    if (!this.greeted) return this.greet()
+    const { inbox, reply } = this
+    if (!inbox.need(replyBytes)) return false
+    if (decodeReply(inbox.bytes, inbox.at, reply, this.checksums) !== null) {
+      this.fail('PROTOCOL', 'a header is damaged')
+      return false
+    }
+    if (reply.kind === Kind.reply)
+      return reply.slot === controlSlot ? this.takeControl() : this.takeReply()
+    if (reply.kind === Kind.facts) return this.takeFacts()
+    inbox.consume(replyBytes)
+    if (reply.kind === Kind.ping) this.ask(Command.pong, reply.sequence, 0)
+    return inbox.skip(reply.payload)
+  }
+
+  private greet(): boolean {
+    const { inbox } = this
+    if (!inbox.need(prefaceBytes)) return false
+    const preface = decodePreface(inbox.bytes, inbox.at)
+    if (typeof preface === 'string' || preface.length > welcomeBytesMax) {
+      this.fail('PROTOCOL', 'it does not speak DST/1')
+      return false
+    }
+    if (preface.versionMin !== version) {
+      this.fail('PROTOCOL', `it speaks version ${preface.versionMin}, not ${version}`)
+      return false
+    }
+    const length = prefaceBytes + preface.length
+    if (!inbox.need(length)) return false
+    const welcome = decodeWelcome(inbox.bytes, inbox.at, inbox.at + length)
+    inbox.consume(length)
+    if (typeof welcome === 'string') {
+      this.fail('PROTOCOL', `its welcome is wrong: ${welcome}`)
+      return false
+    }
+    this.greeted = true
+    this.helloTimer.cancel()
+    this.depth = welcome.depth
+    this.checksums = (welcome.features & Feature.checksums) !== 0
+    this.keeper.welcomed(this, welcome)
+    return true
+  }
+
+  private takeReply(): boolean {
+    const { slots, inbox, reply } = this
+    const { slot, sequence, status, payload } = reply
+    const mine =
+      slots.states[slot] === SlotState.sent &&
+      slots.connections[slot] === this &&
+      slots.sequences[slot] === sequence
+    if (!mine) {
+      // An answer to what we do not wait for any more: its length says where the next one begins.
+      inbox.consume(replyBytes)
+      return inbox.skip(payload)
+    }
+    const request = slots.requests[slot]!
+    if (status !== statusOk) return this.takeError(slot)
+    if (request.operation === Operation.read) return this.takeRead(slot, request)
+    if (request.operation === Operation.status) return this.takeRuns(slot, request)
+    inbox.consume(replyBytes)
+    const skipped = inbox.skip(payload)
+    this.settle(slot, null)
+    return skipped
+  }
+
+  private takeRead(slot: number, request: Request): boolean {
+    if (this.reply.payload !== request.length) {
+      this.fail('PROTOCOL', `${this.reply.payload} bytes instead of ${request.length}`)
+      return false
+    }
+    this.inbox.consume(replyBytes)
+    this.arriving = slot
+    this.arrivingChecksum = this.reply.payloadChecksum
+    return this.inbox.takePayload(request, request.length)
+  }
+
+  private finishRead(): void {
+    const slot = this.arriving
+    this.arriving = -1
+    const request = this.slots.requests[slot]!
+    if (this.checksums && checksumOf(request.segments) !== this.arrivingChecksum) {
+      request.dropSegments()
+      this.settleDamaged(slot)
+    } else this.settle(slot, null)
+  }
+
+  private takeRuns(slot: number, request: Request): boolean {
+    const { inbox, reply } = this
+    const { payload } = reply
+    if (payload === 0 || payload % runBytes !== 0 || payload > runsMax * runBytes) {
+      this.fail('PROTOCOL', `a status of ${payload} bytes`)
+      return false
+    }
+    if (!inbox.need(replyBytes + payload)) return false
+    const { bytes } = inbox
+    const from = inbox.at + replyBytes
+    let left = request.length
+    for (let at = from; at < from + payload; at += runBytes) {
+      const length = bytes.readUInt32LE(at)
+      left -= length
+      if (length === 0 || left < 0) {
+        this.fail('PROTOCOL', 'a status of other bytes than asked for')
+        return false
+      }
+      request.extents.add(length, bytes.readUInt32LE(at + 4) & 3)
+    }
+    inbox.consume(replyBytes + payload)
+    this.settle(slot, null)
+    return true
+  }
+
+  private takeError(slot: number): boolean {
+    const text = this.takeText()
+    if (text === null) return false
+    if (this.reply.status === statusChecksum) this.settleDamaged(slot)
+    else this.settle(slot, errorOf(this.reply.status, text))
+    return true
+  }
+
+  private takeControl(): boolean {
+    const text = this.takeText()
+    if (text === null) return false
+    const { status, sequence } = this.reply
+    this.replies++
+    const error = status === statusOk ? null : errorOf(status, text)
+    this.user.controlAnswered(sequence, error, text)
+    return true
+  }
+
+  /** Consumes a reply whose payload is text; null when it is not all there, or too long. */
+  private takeText(): string | null {
+    const { inbox, reply } = this
+    const { payload } = reply
+    if (payload > textBytesMax) {
+      this.fail('PROTOCOL', `a sentence of ${payload} bytes`)
+      return null
+    }
+    if (!inbox.need(replyBytes + payload)) return null
+    const from = inbox.at + replyBytes
+    const text = inbox.bytes.toString('utf8', from, from + payload)
+    inbox.consume(replyBytes + payload)
+    return text
+  }
+
+  private takeFacts(): boolean {
+    const { inbox, reply } = this
+    if (reply.payload !== factsBytes) {
+      this.fail('PROTOCOL', `facts of ${reply.payload} bytes`)
+      return false
+    }
+    if (!inbox.need(replyBytes + factsBytes)) return false
+    const facts = decodeFacts(inbox.bytes, inbox.at + replyBytes)
+    inbox.consume(replyBytes + factsBytes)
+    if (facts === null) this.fail('PROTOCOL', 'facts that no device can have')
+    else this.user.factsChanged(facts)
+    return true
+  }
+
+  private settle(slot: number, error: StorageError | null): void {
+    const { slots, outbox } = this
+    // The server may refuse a write before it took all of it in. Its bytes stay lent until then.
+    const request = slots.requests[slot]!
+    if (request.operation === Operation.write && outbox.batchesSent < slots.batches[slot]!) {
+      slots.states[slot] = SlotState.early
+      slots.answers[slot] = error
+      this.early.push(slot)
+      return
+    }
+    this.left(request)
+    this.user.answered(this, slot, error)
+  }
+
+  private settleDamaged(slot: number): void {
+    this.left(this.slots.requests[slot]!)
+    this.user.damaged(this, slot)
+  }
+
+  private left(request: Request): void {
+    this.replies++
+    this.inFlight--
+    if (request.operation <= Operation.write) this.bytesInFlight -= request.length
+  }
+
+  private settleEarly(all: boolean): void {
+    const { early, slots, outbox } = this
+    if (early.length === 0) return
+    this.early = []
+    for (const slot of early)
+      if (all || outbox.batchesSent >= slots.batches[slot]!) {
+        this.left(slots.requests[slot]!)
+        this.user.answered(this, slot, slots.answers[slot]!)
+      } else this.early.push(slot)
+  }
+}
+
+function errorOf(status: number, text: string): StorageError {
+  return new StorageError(codeOf(status), text === '' ? `refused with status ${status}` : text)
+}

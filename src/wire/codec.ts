@@ -1,0 +1,188 @@
+import zlib from 'node:zlib'
+
+/**
+ * The headers of DST/1 after the hello, as `docs/protocol.md` describes them. Pure: they read and
+ * write bytes at an index and never throw. All numbers are little-endian.
+ */
+
+/** From the client: 32 bytes, then `payload` bytes. */
+export const requestBytes = 32
+/** From the server: 24 bytes, then `payload` bytes. */
+export const replyBytes = 24
+
+/** What a client sends. The first six are `Operation` plus one. */
+export const Command = {
+  read: 1,
+  write: 2,
+  flush: 3,
+  trim: 4,
+  writeZeroes: 5,
+  status: 6,
+  stamp: 16,
+  claim: 17,
+  ping: 32,
+  pong: 33,
+} as const
+
+/** What a server sends. */
+export const Kind = {
+  reply: 64,
+  ping: 65,
+  pong: 66,
+  facts: 67,
+} as const
+
+/** Why a header cannot be believed; the stream is lost then. Everything else can be skipped. */
+export type HeaderFault = 'checksum' | 'reserved'
+
+export interface RequestHeader {
+  command: number
+  flags: number
+  slot: number
+  sequence: number
+  /** Bytes; the epoch of a claim. NaN when it is beyond what a number can say exactly. */
+  offset: number
+  length: number
+  /** Bytes that follow. */
+  payload: number
+  payloadChecksum: number
+}
+
+export interface ReplyHeader {
+  kind: number
+  status: number
+  slot: number
+  sequence: number
+  /** Bytes that follow. */
+  payload: number
+  payloadChecksum: number
+}
+
+export function newRequestHeader(): RequestHeader {
+  return {
+    command: 0,
+    flags: 0,
+    slot: 0,
+    sequence: 0,
+    offset: 0,
+    length: 0,
+    payload: 0,
+    payloadChecksum: 0,
+  }
+}
+
+export function newReplyHeader(): ReplyHeader {
+  return { kind: 0, status: 0, slot: 0, sequence: 0, payload: 0, payloadChecksum: 0 }
+}
+
+const high = 0x1_0000_0000
+
+export function writeUint64(bytes: Buffer, at: number, value: number): void {
+  bytes.writeUInt32LE(value % high, at)
+  bytes.writeUInt32LE(Math.floor(value / high), at + 4)
+}
+
+/** NaN for what is not a safe integer. */
+export function readUint64(bytes: Buffer, at: number): number {
+  const value = bytes.readUInt32LE(at + 4) * high + bytes.readUInt32LE(at)
+  return value <= Number.MAX_SAFE_INTEGER ? value : NaN
+}
+
+/** CRC-32 (IEEE) of `length` bytes at `at`, going on from `before`. */
+export function checksum(bytes: Buffer, at: number, length: number, before = 0): number {
+  return zlib.crc32(bytes.subarray(at, at + length), before)
+}
+
+export function checksumOf(segments: readonly Buffer[]): number {
+  let value = 0
+  for (const segment of segments) value = zlib.crc32(segment, value)
+  return value
+}
+
+/** Writes 32 bytes at `at`. `withChecksum`: whether the hello switched checksums on. */
+export function encodeRequest(
+  bytes: Buffer,
+  at: number,
+  header: RequestHeader,
+  withChecksum: boolean,
+): void {
+  bytes[at] = header.command
+  bytes[at + 1] = header.flags
+  bytes.writeUInt16LE(header.slot, at + 2)
+  bytes.writeUInt32LE(header.sequence, at + 4)
+  writeUint64(bytes, at + 8, header.offset)
+  bytes.writeUInt32LE(header.length, at + 16)
+  bytes.writeUInt32LE(header.payload, at + 20)
+  bytes.writeUInt32LE(header.payloadChecksum, at + 24)
+  bytes.writeUInt32LE(withChecksum ? checksum(bytes, at, requestBytes - 4) : 0, at + 28)
+}
+
+/** Reads the 32 bytes at `at` into `header`. */
+export function decodeRequest(
+  bytes: Buffer,
+  at: number,
+  header: RequestHeader,
+  withChecksum: boolean,
+): HeaderFault | null {
+  header.command = bytes[at]!
+  header.flags = bytes[at + 1]!
+  header.slot = bytes.readUInt16LE(at + 2)
+  header.sequence = bytes.readUInt32LE(at + 4)
+  header.offset = readUint64(bytes, at + 8)
+  header.length = bytes.readUInt32LE(at + 16)
+  header.payload = bytes.readUInt32LE(at + 20)
+  header.payloadChecksum = bytes.readUInt32LE(at + 24)
+  return faultOf(bytes, at, requestBytes, header.payloadChecksum, withChecksum)
+}
+
+/** Writes 24 bytes at `at`. */
+export function encodeReply(
+  bytes: Buffer,
+  at: number,
+  header: ReplyHeader,
+  withChecksum: boolean,
+): void {
+  bytes[at] = header.kind
+  bytes[at + 1] = header.status
+  bytes.writeUInt16LE(header.slot, at + 2)
+  bytes.writeUInt32LE(header.sequence, at + 4)
+  bytes.writeUInt32LE(header.payload, at + 8)
+  bytes.writeUInt32LE(0, at + 12)
+  bytes.writeUInt32LE(header.payloadChecksum, at + 16)
+  bytes.writeUInt32LE(withChecksum ? checksum(bytes, at, replyBytes - 4) : 0, at + 20)
+}
+
+/** Reads the 24 bytes at `at` into `header`. */
+export function decodeReply(
+  bytes: Buffer,
+  at: number,
+  header: ReplyHeader,
+  withChecksum: boolean,
+): HeaderFault | null {
+  header.kind = bytes[at]!
+  header.status = bytes[at + 1]!
+  header.slot = bytes.readUInt16LE(at + 2)
+  header.sequence = bytes.readUInt32LE(at + 4)
+  header.payload = bytes.readUInt32LE(at + 8)
+  header.payloadChecksum = bytes.readUInt32LE(at + 16)
+  if (bytes.readUInt32LE(at + 12) !== 0) return 'reserved'
+  return faultOf(bytes, at, replyBytes, header.payloadChecksum, withChecksum)
+}
+
+/** Both checksums are zero when they are switched off: what looks otherwise is out of step. */
+function faultOf(
+  bytes: Buffer,
+  at: number,
+  length: number,
+  payloadChecksum: number,
+  withChecksum: boolean,
+): HeaderFault | null {
+  const found = bytes.readUInt32LE(at + length - 4)
+  if (withChecksum) return found === checksum(bytes, at, length - 4) ? null : 'checksum'
+  return found === 0 && payloadChecksum === 0 ? null : 'reserved'
+}
+
+/** One run of a status reply: bytes (u32), flags (u32). */
+export const runBytes = 8
+/** Runs in one status reply: what a connection stages in one piece. */
+export const runsMax = 1500

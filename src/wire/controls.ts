@@ -1,0 +1,41 @@
+import { StorageError } from '../base/errors.ts'
+import type { Dialer } from './dialer.ts'
+
+interface Asked {
+  readonly resolve: (text: string) => void
+  readonly reject: (error: StorageError) => void
+}
+
+/** Questions to a target that are no requests: rare, and answered by promises. */
+export class Controls {
+  private readonly dialer: Dialer
+  private readonly asked = new Map<number, Asked>()
+  private sequence = 0
+
+  constructor(dialer: Dialer) {
+    this.dialer = dialer
+  }
+
+  /** The answer's text. Rejects with what the target says, or UNAVAILABLE without a session. */
+  ask(command: number, value: number): Promise<string> {
+    const [connection] = this.dialer.connections
+    if (connection === undefined)
+      return Promise.reject(new StorageError('UNAVAILABLE', 'the remote is away'))
+    const sequence = this.sequence++ >>> 0
+    connection.ask(command, sequence, value)
+    return new Promise((resolve, reject) => this.asked.set(sequence, { resolve, reject }))
+  }
+
+  answered(sequence: number, error: StorageError | null, text: string): void {
+    const asked = this.asked.get(sequence)
+    if (asked === undefined) return
+    this.asked.delete(sequence)
+    if (error === null) asked.resolve(text)
+    else asked.reject(error)
+  }
+
+  failAll(error: StorageError): void {
+    for (const { reject } of this.asked.values()) reject(error)
+    this.asked.clear()
+  }
+}

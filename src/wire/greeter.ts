@@ -1,0 +1,125 @@
+import { StorageError } from '../base/errors.ts'
+import type { ServiceContext } from '../net/service.ts'
+import {
+  decodeHello,
+  decodePreface,
+  encodeListing,
+  encodeWelcome,
+  featuresKnown,
+  helloBytesMax,
+  prefaceBytes,
+  Purpose,
+  version,
+  type Hello,
+} from './hello.ts'
+import type { ServerConnection } from './server-connection.ts'
+import { slotsMax, type Session, type Sessions } from './session.ts'
+import { statusOf, statusOk } from './status.ts'
+
+/** The first message of a client and the answer to it. */
+export class Greeter {
+  /** An older connection's requests are being waited for. */
+  waiting = false
+  private readonly user: ServerConnection
+  private readonly context: ServiceContext
+  private readonly sessions: Sessions
+  private readonly instance: string
+  private attaching: Session | null = null
+  private gone = false
+
+  constructor(
+    user: ServerConnection,
+    context: ServiceContext,
+    sessions: Sessions,
+    instance: string,
+  ) {
+    this.user = user
+    this.context = context
+    this.sessions = sessions
+    this.instance = instance
+  }
+
+  /** Reads the hello if it is all there, and answers it now or later. */
+  greet(): void {
+    const { inbox } = this.user
+    if (!inbox.need(prefaceBytes)) return
+    const preface = decodePreface(inbox.bytes, inbox.at)
+    if (typeof preface === 'string' || preface.length > helloBytesMax) {
+      this.user.kick('it does not speak DST/1')
+      return
+    }
+    if (preface.versionMin > version || preface.versionMax < version) {
+      this.refuse(new StorageError('UNSUPPORTED', `only version ${version} is spoken here`))
+      return
+    }
+    const length = prefaceBytes + preface.length
+    if (!inbox.need(length)) return
+    const hello = decodeHello(inbox.bytes, inbox.at, inbox.at + length)
+    inbox.consume(length)
+    if (typeof hello === 'string') this.user.kick(`its hello is wrong: ${hello}`)
+    else if (hello.purpose === Purpose.list) this.list()
+    else if (hello.purpose === Purpose.attach) this.attach(hello)
+    else this.refuse(new StorageError('UNSUPPORTED', `unknown purpose ${hello.purpose}`))
+  }
+
+  /** The connection is gone before it was welcomed. */
+  closed(): void {
+    this.gone = true
+    if (this.attaching !== null) this.sessions.detach(this.attaching, this.user)
+  }
+
+  private attach(hello: Hello): void {
+    const target = this.context.exports.find(hello.name)
+    if (target === undefined) {
+      this.refuse(new StorageError('CONFIG', `there is no export ${JSON.stringify(hello.name)}`))
+      return
+    }
+    this.waiting = true
+    this.user.index = hello.index
+    this.attaching = this.sessions.attach(hello, target, this.user, (result) => {
+      this.waiting = false
+      if (this.gone) return
+      if (result instanceof StorageError) this.refuse(result)
+      else this.welcome(hello, result)
+      this.user.wake()
+    })
+  }
+
+  private welcome(hello: Hello, session: Session): void {
+    const facts = session.facts()
+    if (facts === null) {
+      this.refuse(new StorageError('UNAVAILABLE', 'the device is not known any more'))
+      return
+    }
+    const { requestsPerConnection } = this.context.limits
+    const depth = Math.min(Math.max(hello.depth, 1), requestsPerConnection, slotsMax)
+    const features = hello.features & featuresKnown
+    const { instance } = this
+    this.user.welcomed(session, hello.index, depth, features)
+    const welcome = { status: statusOk, depth, features, instance, facts, text: '' }
+    this.user.send(encodeWelcome(welcome), false)
+  }
+
+  private refuse(error: StorageError): void {
+    const welcome = {
+      status: statusOf(error.code),
+      depth: 0,
+      features: 0,
+      instance: this.instance,
+      facts: null,
+      text: error.message,
+    }
+    this.user.send(encodeWelcome(welcome), true)
+  }
+
+  private list(): void {
+    const listing = this.context.exports.list().map(({ name, description, device, readOnly }) => ({
+      name,
+      description,
+      size: device.facts?.size ?? 0,
+      readOnly: readOnly || device.facts?.readOnly === true,
+      usable: device.usable,
+    }))
+    this.user.send(encodeListing(listing), true)
+  }
+}

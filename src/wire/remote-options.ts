@@ -1,0 +1,42 @@
+import type { Address } from '../net/address.ts'
+
+/** What the configuration says of a `remote`. */
+export interface RemoteOptions {
+  readonly address: Address
+  /** Of the export. */
+  readonly name: string
+  readonly connections: number
+  /** Milliseconds that requests are held for while the remote is away. */
+  readonly hold: number
+  /** Milliseconds for connecting, and again for the answer to the hello. */
+  readonly connectTimeout: number
+  /** Milliseconds between two pings of a connection. */
+  readonly pingInterval: number
+  /** Milliseconds of silence after which a connection is given up. */
+  readonly pingTimeout: number
+  /** Milliseconds after which a request without answer has the session begun anew; 0: never. */
+  readonly requestTimeout: number
+  readonly checksums: boolean
+  /** Bytes the export must have; null for whatever it has. */
+  readonly size: number | null
+  /**
+   * Whether another device may answer in place of the first one. For those who look at what is on
+   * it themselves, as mirrors do; for all others it would be silent corruption.
+   */
+  readonly follow: boolean
+}
+
+export const defaultRemoteOptions: Omit<RemoteOptions, 'address' | 'name'> = {
+  // The second carries what would otherwise wait behind large payloads of the first; one event
+  // loop gains nothing from more.
+  connections: 2,
+  // A target's restart takes seconds; whoever waits above gives up after a minute or so.
+  hold: 30_000,
+  connectTimeout: 10_000,
+  pingInterval: 5000,
+  pingTimeout: 15_000,
+  requestTimeout: 0,
+  checksums: false,
+  size: null,
+  follow: false,
+}

@@ -1,0 +1,415 @@
+import type { Timer } from '../base/clock.ts'
+import { StorageError, type Code } from '../base/errors.ts'
+import { Ring } from '../base/ring.ts'
+import { KiB } from '../base/size.ts'
+import type { Device, Driver, DriverHost, Facts } from '../device/device.ts'
+import { Flag, Operation, type Request } from '../device/request.ts'
+import { formatAddress } from '../net/address.ts'
+import { heldBytesMax, heldRequestsMax } from '../net/reconnect.ts'
+import type { ClientConnection } from './client-connection.ts'
+import { Command } from './codec.ts'
+import { Controls } from './controls.ts'
+import { Dialer, type ClientContext, type DialerUser } from './dialer.ts'
+import { Feature, type Welcome, type WireFacts } from './hello.ts'
+import type { RemoteOptions } from './remote-options.ts'
+import { SlotState, Slots } from './slots.ts'
+
+/** Requests wanted in flight per connection. */
+const depthWanted = 128
+/** What makes a connection busy enough for the next one to be used. */
+const busyRequests = 32
+const busyBytes = 512 * KiB
+/** How often a payload that arrived damaged is sent again. */
+const retriesMax = 2
+
+/** An export of another target, over DST/1. */
+export class RemoteDriver implements Driver, DialerUser {
+  readonly type = 'remote'
+  readonly children: readonly Device[] = []
+  readonly slots = new Slots()
+  claimEpoch = 0
+  private readonly options: RemoteOptions
+  private readonly context: ClientContext
+  /** For people: the export's name and address. */
+  private readonly target: string
+  private readonly dialer: Dialer
+  private readonly controls: Controls
+  private host!: DriverHost
+  private known: WireFacts | null = null
+  private offered: WireFacts | null = null
+  private sizeDiffers = false
+  /** Slots whose requests are to be sent again, in order. */
+  private readonly resend = new Ring<number>()
+  /** Requests without a slot, in order. */
+  private readonly waiting = new Ring<Request>()
+  private bytesQueued = 0
+  private up = false
+  /** Requests are taken though nobody is there. */
+  private holding = false
+  /** No socket refers to the buffers of a request. */
+  private released = true
+  private fenced = false
+  private holdTimer: Timer | null = null
+  private ticking: Timer | null = null
+  /** Changes that the target acknowledged, and how many of them are known to be stable. */
+  private changesAcknowledged = 0
+  private changesFlushed = 0
+  /** The target forgot changes that it had acknowledged: the next flush says so. */
+  private forgotten = false
+  private firstAttempt: ((problem: StorageError | null) => void) | null = null
+  private lastProblem = ''
+
+  constructor(options: RemoteOptions, context: ClientContext) {
+    this.options = options
+    this.context = context
+    const { address, name, connections, connectTimeout, checksums } = options
+    this.target = `${name} at ${formatAddress(address)}`
+    const features = checksums ? Feature.checksums : 0
+    this.dialer = new Dialer(
+      { address, name, connections, connectTimeout, features, depth: depthWanted },
+      this,
+      context,
+    )
+    this.controls = new Controls(this.dialer)
+  }
+
+  async open(host: DriverHost): Promise<void> {
+    this.host = host
+    host.offline('offline', `connecting to ${this.target}`)
+    const attempt = new Promise<StorageError | null>((resolve) => (this.firstAttempt = resolve))
+    this.dialer.dial()
+    const problem = await attempt
+    // A size that differs is a mistake in the configuration; everything else may come right.
+    if (problem !== null && this.sizeDiffers) throw problem
+  }
+
+  async close(): Promise<void> {
+    this.up = false
+    this.holding = false
+    this.holdTimer?.cancel()
+    this.ticking?.cancel()
+    this.controls.failAll(this.error('UNAVAILABLE', 'the device is closed'))
+    this.firstAttempt?.(null)
+    await this.dialer.stop()
+  }
+
+  describe(): Record<string, unknown> {
+    return {
+      address: formatAddress(this.options.address),
+      export: this.options.name,
+      connections: this.dialer.connections.length,
+      sessions: this.dialer.sessions,
+      inFlight: this.slots.used,
+      waiting: this.waiting.length,
+      lastProblem: this.lastProblem,
+    }
+  }
+
+  submit(request: Request): void {
+    const { operation, length } = request
+    if (operation === Operation.flush && this.forgotten) {
+      this.forgotten = false
+      request.fail(this.error('STALE', 'writes acknowledged before this flush are lost'))
+      return
+    }
+    if (!this.up) {
+      const refusal = this.refusal(request)
+      if (refusal !== null) {
+        request.fail(refusal)
+        return
+      }
+    }
+    if (operation <= Operation.write) this.bytesQueued += length
+    if (this.up && this.resend.length === 0 && this.waiting.length === 0) {
+      const connection = this.pick()
+      const slot = connection === null ? -1 : this.slots.take(request)
+      if (slot >= 0) {
+        this.send(connection!, slot)
+        return
+      }
+    }
+    this.waiting.push(request)
+  }
+
+  stamp(): Promise<string> {
+    return this.controls.ask(Command.stamp, 0)
+  }
+
+  async claim(epoch: number): Promise<void> {
+    // Every session to come claims this by its hello.
+    this.claimEpoch = Math.max(this.claimEpoch, epoch)
+    if (this.fenced) {
+      this.fenced = false
+      this.dialer.dial()
+    }
+    await this.controls.ask(Command.claim, epoch)
+  }
+
+  // What the connections report.
+
+  answered(_: unknown, slot: number, error: StorageError | null): void {
+    const mark = this.slots.marks[slot]!
+    const request = this.slots.giveBack(slot)
+    const { operation, flags } = request
+    if (operation <= Operation.write) this.bytesQueued -= request.length
+    if (error !== null) request.fail(this.error(error.code, error.message))
+    else {
+      if (operation === Operation.flush) this.changesFlushed = Math.max(this.changesFlushed, mark)
+      else if (changes(operation) && (flags & Flag.fua) === 0) this.changesAcknowledged++
+      request.complete()
+    }
+    if (this.waiting.length > 0 || this.resend.length > 0) this.pump()
+  }
+
+  damaged(connection: ClientConnection, slot: number): void {
+    const { slots } = this
+    if (slots.retries[slot]! >= retriesMax) {
+      const error = new StorageError('IO', 'the payload arrived damaged again and again')
+      this.answered(connection, slot, error)
+      return
+    }
+    slots.retries[slot]!++
+    slots.sequences[slot]!++
+    slots.states[slot] = SlotState.ready
+    this.resend.push(slot)
+    this.pump()
+  }
+
+  controlAnswered(sequence: number, error: StorageError | null, text: string): void {
+    this.controls.answered(sequence, error, text)
+  }
+
+  factsChanged(offered: WireFacts): void {
+    if (!this.up) return
+    const { facts } = this.known!
+    if (!same(facts, offered.facts) || offered.facts.size < facts.size) {
+      this.dialer.giveUp(this.error('STALE', `${this.target} is not what it was`))
+      return
+    }
+    this.known = { facts: { ...offered.facts, payloadMax: facts.payloadMax }, word: offered.word }
+    this.announce()
+  }
+
+  // What the dialer reports.
+
+  admit(welcome: Welcome): StorageError | null {
+    const offered = welcome.facts!
+    const { facts } = offered
+    const before = this.known?.facts ?? null
+    const { size, follow } = this.options
+    this.sizeDiffers = size !== null && facts.size !== size
+    if (this.sizeDiffers)
+      return this.error('CONFIG', `${this.target} has ${facts.size} bytes, not ${size!}`)
+    if (before !== null && !follow && facts.identity !== before.identity)
+      return this.error('STALE', `${this.target} is another device than before`)
+    if (before !== null && !follow && facts.size < before.size)
+      return this.error('STALE', `${this.target} has shrunk to ${facts.size} bytes`)
+    // A further connection of a session leads to the very same thing.
+    if (this.up && !same(before!, facts))
+      return this.error('STALE', `${this.target} changed while connecting to it`)
+    this.offered = offered
+    return null
+  }
+
+  began(): void {
+    const before = this.known?.facts ?? null
+    this.known = this.offered!
+    const { facts } = this.known
+    this.holdTimer?.cancel()
+    this.holding = true
+    this.gather(before, facts)
+    this.up = true
+    this.holding = false
+    this.released = false
+    this.lastProblem = ''
+    this.context.log.info({ device: this.host.path, target: this.target }, 'connected')
+    this.announce()
+    this.firstAttempt?.(null)
+    this.firstAttempt = null
+    this.tick()
+    this.pump()
+  }
+
+  joined(): void {
+    this.pump()
+  }
+
+  lost(reason: StorageError): void {
+    this.up = false
+    this.lastProblem = reason.message
+    this.ticking?.cancel()
+    while (this.resend.length > 0) this.resend.shift()
+    this.controls.failAll(this.error('UNAVAILABLE', reason.message))
+    const { hold } = this.options
+    this.context.log.warn({ device: this.host.path, target: this.target, err: reason }, 'lost')
+    this.holding = hold > 0
+    if (!this.holding) return
+    this.host.online(
+      this.known!.facts,
+      'degraded',
+      `reconnecting, requests are held: ${reason.message}`,
+    )
+    this.holdTimer = this.context.clock.timer(hold, this.holdExpired)
+  }
+
+  down(reason: StorageError): void {
+    this.released = true
+    this.lastProblem = reason.message
+    if (reason.code === 'FENCED' && this.claimEpoch > 0) {
+      this.fenced = true
+      this.holding = false
+      this.holdTimer?.cancel()
+      this.dialer.rest()
+      this.host.offline('failed', `a newer head has taken over: ${reason.message}`)
+    } else if (!this.holding) this.host.offline('offline', reason.message)
+    if (!this.holding)
+      this.failAll(this.error(this.fenced ? 'FENCED' : 'UNAVAILABLE', reason.message))
+    this.firstAttempt?.(reason)
+    this.firstAttempt = null
+  }
+
+  private readonly holdExpired = (): void => {
+    this.holding = false
+    const reason = `away for ${this.options.hold / 1000} s: ${this.lastProblem}`
+    this.host.offline('offline', reason)
+    if (this.released) this.failAll(this.error('UNAVAILABLE', reason))
+  }
+
+  /**
+   * Decides what becomes of the requests that the last session left: with the same device in the
+   * same boot they are sent again, in order. Otherwise changes fail, and so does the next flush if
+   * the target may have forgotten any.
+   */
+  private gather(before: Facts | null, facts: Facts): void {
+    const failed: Request[] = []
+    const other = before !== null && before.identity !== facts.identity
+    const lost = other || (before !== null && before.bootId !== facts.bootId)
+    if (lost && this.changesAcknowledged > this.changesFlushed) this.forgotten = true
+    if (lost) this.changesFlushed = this.changesAcknowledged
+    for (const slot of this.slots.inOrder()) {
+      const request = this.slots.requests[slot]!
+      request.extents.clear()
+      if (lost && (other || mutates(request))) failed.push(this.slots.giveBack(slot))
+      else {
+        this.slots.states[slot] = SlotState.ready
+        this.resend.push(slot)
+      }
+    }
+    if (!lost) return
+    for (let left = this.waiting.length; left > 0; left--) {
+      const request = this.waiting.shift()!
+      if (other || mutates(request)) failed.push(request)
+      else this.waiting.push(request)
+    }
+    for (const request of failed) {
+      if (request.operation === Operation.flush) this.forgotten = false
+      this.drop(request, this.error('STALE', `${this.target} was restarted`))
+    }
+  }
+
+  private failAll(error: StorageError): void {
+    const failed = this.slots.inOrder().map((slot) => this.slots.giveBack(slot))
+    while (this.waiting.length > 0) failed.push(this.waiting.shift()!)
+    for (const request of failed) this.drop(request, error)
+  }
+
+  private drop(request: Request, error: StorageError): void {
+    if (request.operation <= Operation.write) this.bytesQueued -= request.length
+    request.fail(error)
+  }
+
+  private pump(): void {
+    const { resend, waiting, slots } = this
+    while (this.up && resend.length > 0) {
+      const connection = this.pick()
+      if (connection === null) return
+      this.send(connection, resend.shift()!)
+    }
+    while (this.up && waiting.length > 0) {
+      const connection = this.pick()
+      const slot = connection === null ? -1 : slots.take(waiting.peek()!)
+      if (slot < 0) return
+      waiting.shift()
+      this.send(connection!, slot)
+    }
+  }
+
+  private send(connection: ClientConnection, slot: number): void {
+    const { slots } = this
+    if (slots.requests[slot]!.operation === Operation.flush)
+      slots.marks[slot] = this.changesAcknowledged
+    if (this.options.requestTimeout > 0) slots.sentAt[slot] = this.context.clock.now()
+    connection.send(slot)
+  }
+
+  /** The first connection that has room and is not busy, or the least busy one with room. */
+  private pick(): ClientConnection | null {
+    let best: ClientConnection | null = null
+    for (const connection of this.dialer.connections) {
+      if (connection.inFlight >= connection.depth || connection.over) continue
+      if (connection.inFlight < busyRequests && connection.bytesInFlight < busyBytes)
+        return connection
+      if (best === null || connection.bytesInFlight < best.bytesInFlight) best = connection
+    }
+    return best
+  }
+
+  private refusal(request: Request): StorageError | null {
+    if (!this.holding) return this.error('UNAVAILABLE', `${this.target} is away`)
+    const payload = request.operation <= Operation.write ? request.length : 0
+    const full =
+      this.slots.used + this.waiting.length >= heldRequestsMax ||
+      this.bytesQueued + payload > heldBytesMax
+    return full ? this.error('BUSY', `${this.target} is away and too much waits for it`) : null
+  }
+
+  private announce(): void {
+    const { facts, word } = this.known!
+    if (word === 'offline') this.host.offline('offline', 'the target cannot reach the device')
+    else this.host.online(facts, word, word === 'degraded' ? 'degraded at the target' : '')
+  }
+
+  private readonly tick = (): void => {
+    const { clock } = this.context
+    const { pingInterval, pingTimeout, requestTimeout } = this.options
+    const now = clock.now()
+    for (const connection of [...this.dialer.connections])
+      connection.tick(now, pingInterval, pingTimeout)
+    if (requestTimeout > 0 && this.overdue(now - requestTimeout))
+      this.dialer.giveUp(this.error('TIMEOUT', `no answer within ${requestTimeout} ms`))
+    if (this.up) this.ticking = clock.timer(pingInterval / 2, this.tick)
+  }
+
+  private overdue(before: number): boolean {
+    const { states, sentAt } = this.slots
+    for (let slot = 0; slot < states.length; slot++)
+      if (states[slot] === SlotState.sent && sentAt[slot]! < before) return true
+    return false
+  }
+
+  private error(code: Code, message: string): StorageError {
+    return new StorageError(code, message, this.host.path)
+  }
+}
+
+/** Whether requests made for one mean the same for the other. */
+function same(one: Facts, other: Facts): boolean {
+  return (
+    one.identity === other.identity &&
+    one.bootId === other.bootId &&
+    one.blockSize === other.blockSize
+  )
+}
+
+function changes(operation: Operation): boolean {
+  return (
+    operation === Operation.write ||
+    operation === Operation.trim ||
+    operation === Operation.writeZeroes
+  )
+}
+
+/** Whether the request is of use only to the boot it was made for. */
+function mutates(request: Request): boolean {
+  return request.operation === Operation.flush || changes(request.operation)
+}

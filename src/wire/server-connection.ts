@@ -1,0 +1,399 @@
+import { StorageError, systemError } from '../base/errors.ts'
+import type { Waiter } from '../net/admission.ts'
+import { Inbox } from '../net/inbox.ts'
+import type { Connection, ConnectionHandler } from '../net/network.ts'
+import { Outbox } from '../net/outbox.ts'
+import type { ServiceContext } from '../net/service.ts'
+import { Flag, Operation, Request, type Completer } from '../device/request.ts'
+import {
+  checksumOf,
+  Command,
+  decodeRequest,
+  Kind,
+  newRequestHeader,
+  requestBytes,
+} from './codec.ts'
+import { Greeter } from './greeter.ts'
+import { Feature, type WireFacts } from './hello.ts'
+import { Replies } from './replies.ts'
+import { slotsMax, type Session, type SessionConnection, type Sessions } from './session.ts'
+import { statusChecksum, statusOf, statusOk } from './status.ts'
+
+/** Milliseconds without a byte from a client after which it is asked whether it is there. */
+const pingInterval = 10_000
+/** Milliseconds without a byte from a client after which it is taken for gone. */
+const pingTimeout = 30_000
+/** Bytes of replies, payload apart, that may wait for a client before it is not listened to. */
+const repliesBytesMax = 64 * 1024
+/** Stamps and claims under way on one connection. */
+const controlsMax = 16
+
+const flagsKnown = Flag.fua | Flag.fastZero | Flag.noHole
+
+/** One connection of a client: bytes in, requests to the device, replies out. */
+export class ServerConnection implements ConnectionHandler, Completer, Waiter, SessionConnection {
+  readonly peer: string
+  index = 0
+  session: Session | null = null
+  inFlight = 0
+  readonly connection: Connection
+  readonly inbox: Inbox
+  readonly outbox: Outbox
+  private readonly context: ServiceContext
+  private readonly sessions: Sessions
+  private readonly greeter: Greeter
+  private readonly replies: Replies
+  private readonly onClosed: (connection: ServerConnection) => void
+  private checksums = false
+  private depth = 0
+  private readonly header = newRequestHeader()
+  /** The write whose payload is landing. */
+  private arriving: Request | null = null
+  private arrivingChecksum = 0
+  private bytesReserved = 0
+  private controls = 0
+  private pumping = false
+  private stalled = false
+  private awaitingRoom = false
+  private draining = false
+  /** Nothing is read and nothing answered any more. */
+  private over = false
+  private readonly startedAt: number
+  private heardAt: number
+  private heard = false
+  private pingedAt = 0
+  private sentAt: number
+  private progress = false
+
+  constructor(
+    connection: Connection,
+    context: ServiceContext,
+    sessions: Sessions,
+    instance: string,
+    onClosed: (connection: ServerConnection) => void,
+  ) {
+    this.connection = connection
+    this.peer = connection.peer
+    this.context = context
+    this.sessions = sessions
+    this.onClosed = onClosed
+    this.inbox = new Inbox(context.slab)
+    this.outbox = new Outbox(connection, context.slab, context.clock)
+    this.replies = new Replies(this.outbox, context.slab)
+    this.greeter = new Greeter(this, context, sessions, instance)
+    this.startedAt = this.heardAt = this.sentAt = context.clock.now()
+  }
+
+  landing(): Buffer {
+    return this.inbox.landing()
+  }
+
+  landed(bytes: number): void {
+    this.heard = true
+    if (this.inbox.landed(bytes)) this.pump()
+  }
+
+  sent(): void {
+    this.progress = true
+    this.giveBack(this.outbox.sent())
+    this.wake()
+  }
+
+  closed(reason: StorageError | null): void {
+    this.over = true
+    if (reason !== null)
+      this.context.log.debug({ peer: this.peer, err: reason }, 'a connection of a client broke')
+    if (this.arriving !== null) this.drop(this.arriving)
+    this.giveBack(this.outbox.payloadQueued)
+    this.inbox.close()
+    this.outbox.close()
+    this.context.admission.forget(this)
+    if (this.session !== null) this.sessions.detach(this.session, this)
+    else this.greeter.closed()
+    this.onClosed(this)
+  }
+
+  /** The hello was accepted: what comes now are requests. */
+  welcomed(session: Session, index: number, depth: number, features: number): void {
+    this.session = session
+    this.index = index
+    this.depth = depth
+    this.checksums = (features & Feature.checksums) !== 0
+    this.replies.checksums = this.checksums
+  }
+
+  kick(reason: string): void {
+    this.context.log.info({ peer: this.peer, reason }, 'closing a connection of a client')
+    this.refuse()
+  }
+
+  tellFacts(facts: WireFacts): void {
+    if (!this.over && this.session !== null) this.replies.facts(facts)
+  }
+
+  /** Takes no more requests, answers those in flight, then closes. */
+  drain(): void {
+    this.draining = true
+    this.endIfDrained()
+  }
+
+  /** Closes what is silent or does not listen for too long. Called about once a second. */
+  tick(now: number): void {
+    const { limits } = this.context
+    // While we do not listen, silence says nothing.
+    if (this.heard || this.stalled) this.heardAt = now
+    if (this.progress || this.outbox.bytesQueued === 0) this.sentAt = now
+    this.heard = false
+    this.progress = false
+    if (this.session === null && now - this.startedAt > limits.handshakeTimeout)
+      this.kick('no hello in time')
+    else if (now - this.sentAt > limits.sendTimeout) this.kick('it does not read its replies')
+    else if (now - this.heardAt > pingTimeout) this.kick('it is silent')
+    else if (this.session !== null && now - this.heardAt > pingInterval) this.ping(now)
+  }
+
+  /** Goes on reading, once whatever held it up is over. */
+  wake(): void {
+    if (!this.stalled || this.held()) return
+    this.stalled = false
+    this.inbox.unstall()
+    this.connection.resume()
+    this.pump()
+  }
+
+  admitted(): void {
+    this.awaitingRoom = false
+    this.wake()
+  }
+
+  /** Closes at once: the peer broke the protocol, or must not go on. */
+  refuse(): void {
+    this.over = true
+    this.connection.destroy()
+  }
+
+  /** Sends a first message. `end`: and closes. */
+  send(message: Buffer, end: boolean): void {
+    this.outbox.lend(message)
+    this.outbox.flush()
+    if (!end) return
+    this.over = true
+    this.connection.end()
+  }
+
+  completed(request: Request): void {
+    const { operation, tag: slot, error } = request
+    const status = error === null ? statusOk : statusOf(error.code)
+    this.inFlight--
+    this.session!.finish(slot, status, changes(operation))
+    if (this.over || error !== null || operation !== Operation.read) {
+      if (operation <= Operation.write) this.giveBack(request.length)
+    }
+    if (!this.over) this.replies.completed(request, status)
+    request.release()
+    if (this.draining) this.endIfDrained()
+    else this.wake()
+  }
+
+  private pump(): void {
+    if (this.pumping) return
+    this.pumping = true
+    while (!this.over && this.step());
+    this.pumping = false
+  }
+
+  /** One message. False when there is nothing more to do before bytes land or `wake`. */
+  private step(): boolean {
+    if (this.arriving !== null) this.submitArrived(this.arriving)
+    if (this.over) return false
+    if (this.held()) {
+      this.stall()
+      return false
+    }
+    if (this.session === null) {
+      this.greeter.greet()
+      if (this.greeter.waiting) this.stall()
+      return this.depth > 0
+    }
+    const { inbox, header } = this
+    if (!inbox.need(requestBytes)) return false
+    if (decodeRequest(inbox.bytes, inbox.at, header, this.checksums) !== null) {
+      this.kick('a header is damaged')
+      return false
+    }
+    const known = header.command >= Command.read && header.command <= Command.status
+    return known ? this.takeRequest(this.session) : this.takeControl()
+  }
+
+  private held(): boolean {
+    return (
+      this.draining ||
+      this.awaitingRoom ||
+      this.greeter.waiting ||
+      (this.session !== null && this.inFlight >= this.depth) ||
+      this.bytesReserved >= this.context.limits.bytesPerConnection ||
+      this.outbox.bytesQueued - this.outbox.payloadQueued > repliesBytesMax
+    )
+  }
+
+  private stall(): void {
+    if (this.stalled) return
+    this.stalled = true
+    this.inbox.stall()
+    this.connection.pause()
+  }
+
+  private takeRequest(session: Session): boolean {
+    const { header, inbox } = this
+    const { command, flags, slot, sequence, offset, length, payload } = header
+    const operation = (command - 1) as Operation
+    if (slot >= slotsMax || session.busy(slot)) {
+      this.kick('a request is not in order')
+      return false
+    }
+    const refusal = this.check(session, operation)
+    const answered = changes(operation) ? session.recall(slot, sequence) : -1
+    if (refusal !== null || answered >= 0) {
+      inbox.consume(requestBytes)
+      const skipped = inbox.skip(payload)
+      if (refusal === null) this.replies.bare(Kind.reply, answered, slot, sequence)
+      else this.replies.text(statusOf(refusal), slot, sequence, '')
+      return skipped
+    }
+    if (operation <= Operation.write && !this.reserve(length)) return false
+    inbox.consume(requestBytes)
+    const flush = operation === Operation.flush
+    const request = Request.take(operation, flush ? 0 : offset, flush ? 0 : length, flags, this)
+    request.tag = slot
+    request.tagHigh = sequence
+    this.arriving = request
+    if (operation !== Operation.write) return true
+    this.arrivingChecksum = header.payloadChecksum
+    return inbox.takePayload(request, length)
+  }
+
+  /** What can be said before the device is asked. */
+  private check(session: Session, operation: Operation): 'INVALID' | 'TOO_LARGE' | Refusal | null {
+    const { flags, length, payload, offset } = this.header
+    if ((flags & ~flagsKnown) !== 0 || Number.isNaN(offset)) return 'INVALID'
+    if (payload !== (operation === Operation.write ? length : 0)) return 'INVALID'
+    if (operation <= Operation.write && length > this.context.limits.payload) return 'TOO_LARGE'
+    return this.forbidden(session, operation)
+  }
+
+  private forbidden(session: Session, operation: Operation): Refusal | null {
+    if (operation === Operation.read || operation === Operation.status) return null
+    if (this.sessions.fenced(session)) return 'FENCED'
+    return session.target.readOnly && operation !== Operation.flush ? 'READ_ONLY' : null
+  }
+
+  private reserve(bytes: number): boolean {
+    if (!this.context.admission.reserve(bytes, this)) {
+      this.awaitingRoom = true
+      this.stall()
+      return false
+    }
+    this.bytesReserved += bytes
+    return true
+  }
+
+  private giveBack(bytes: number): void {
+    if (bytes === 0) return
+    this.bytesReserved -= bytes
+    this.context.admission.giveBack(bytes)
+  }
+
+  /** All of the request is here. */
+  private submitArrived(request: Request): void {
+    this.arriving = null
+    const session = this.session!
+    const { operation, tag: slot, tagHigh: sequence } = request
+    const damaged =
+      operation === Operation.write &&
+      this.checksums &&
+      checksumOf(request.segments) !== this.arrivingChecksum
+    // Somebody may have claimed the device, and waited for what was under way, while this landed.
+    const forbidden = this.forbidden(session, operation)
+    if (damaged || forbidden !== null) {
+      this.drop(request)
+      this.replies.bare(Kind.reply, damaged ? statusChecksum : statusOf(forbidden!), slot, sequence)
+      return
+    }
+    session.begin(slot, sequence, changes(operation))
+    this.inFlight++
+    session.target.device.submit(request)
+  }
+
+  /** Lets go of a request that nobody was given. */
+  private drop(request: Request): void {
+    this.arriving = null
+    if (request.operation <= Operation.write) this.giveBack(request.length)
+    request.abandon()
+  }
+
+  private takeControl(): boolean {
+    const { inbox, header } = this
+    const { command, slot, sequence, offset, payload } = header
+    inbox.consume(requestBytes)
+    const skipped = inbox.skip(payload)
+    if (command === Command.ping) this.replies.bare(Kind.pong, statusOk, slot, sequence)
+    else if (command === Command.stamp) this.control(slot, sequence, this.stamp())
+    else if (command === Command.claim) this.control(slot, sequence, this.claim(offset))
+    else if (command !== Command.pong)
+      this.replies.text(statusOf('UNSUPPORTED'), slot, sequence, 'unknown command')
+    return skipped
+  }
+
+  private async stamp(): Promise<string> {
+    const { driver, path } = this.session!.target.device
+    if (driver.stamp === undefined) throw new StorageError('UNSUPPORTED', 'no stamp', path)
+    return driver.stamp()
+  }
+
+  private async claim(epoch: number): Promise<string> {
+    if (!(epoch > 0)) throw new StorageError('INVALID', 'the epoch of a claim is above zero')
+    await this.sessions.claim(this.session!, epoch)
+    return ''
+  }
+
+  private control(slot: number, sequence: number, result: Promise<string>): void {
+    if (++this.controls > controlsMax) this.kick('too many questions at once')
+    result
+      .then(
+        (text) => this.answerControl(statusOk, slot, sequence, text),
+        (error: unknown) => {
+          const { code, message } = systemError(error, 'asking the device')
+          this.answerControl(statusOf(code), slot, sequence, message)
+        },
+      )
+      .finally(() => this.controls--)
+  }
+
+  private answerControl(status: number, slot: number, sequence: number, text: string): void {
+    if (!this.over) this.replies.text(status, slot, sequence, text)
+  }
+
+  private ping(now: number): void {
+    if (this.over || now - this.pingedAt < pingInterval) return
+    this.pingedAt = now
+    this.replies.bare(Kind.ping, statusOk, 0, 0)
+  }
+
+  private endIfDrained(): void {
+    if (this.over || this.inFlight > 0) return
+    this.over = true
+    this.outbox.flush()
+    this.connection.end()
+  }
+}
+
+type Refusal = 'FENCED' | 'READ_ONLY'
+
+/** Whether the operation, done twice, could undo what came between. */
+function changes(operation: Operation): boolean {
+  return (
+    operation === Operation.write ||
+    operation === Operation.trim ||
+    operation === Operation.writeZeroes
+  )
+}

@@ -1,0 +1,101 @@
+import type { Timer } from '../base/clock.ts'
+import { blockBytesMax } from '../base/slab.ts'
+import type { Connection, ConnectionHandler } from '../net/network.ts'
+import type { ClientStatus, Service, ServiceContext } from '../net/service.ts'
+import { ServerConnection } from './server-connection.ts'
+import { Sessions } from './session.ts'
+
+/** Milliseconds between two looks for silent clients. */
+const tickInterval = 1000
+
+/** The server of DST/1, on any number of listeners. `docs/protocol.md` has the protocol. */
+export class DstService implements Service {
+  private readonly context: ServiceContext
+  private readonly sessions: Sessions
+  /** Tells this run of the server from any other. */
+  private readonly instance: string
+  private readonly connections = new Set<ServerConnection>()
+  private ticking: Timer | null = null
+  private draining = false
+  private drained: (() => void)[] = []
+
+  constructor(context: ServiceContext) {
+    const { limits } = context
+    const payload = Math.min(limits.payload, limits.bytesInFlight, blockBytesMax)
+    this.context = { ...context, limits: { ...limits, payload } }
+    this.sessions = new Sessions(context.clock, payload)
+    this.instance = context.random.bytes(16).toString('hex')
+  }
+
+  readonly accept = (connection: Connection): ConnectionHandler | null => {
+    const { limits, log } = this.context
+    if (this.draining) return null
+    if (this.connections.size >= limits.connections) {
+      log.warn({ peer: connection.peer, limit: limits.connections }, 'too many connections')
+      return null
+    }
+    const { context, sessions, instance } = this
+    const accepted = new ServerConnection(connection, context, sessions, instance, this.closed)
+    this.connections.add(accepted)
+    this.schedule()
+    return accepted
+  }
+
+  clients(): readonly ClientStatus[] {
+    const clients: ClientStatus[] = []
+    for (const session of this.sessions.all()) {
+      const [first] = session.connections
+      if (first === undefined) continue
+      clients.push({
+        protocol: 'dst',
+        peer: first.peer,
+        export: session.target.name,
+        connections: session.connections.size,
+        inFlight: session.inFlight,
+        since: session.since,
+      })
+    }
+    return clients
+  }
+
+  drain(): Promise<void> {
+    this.draining = true
+    for (const connection of this.connections) connection.drain()
+    return new Promise((resolve) => {
+      this.drained.push(resolve)
+      this.finish()
+    })
+  }
+
+  destroy(): void {
+    this.draining = true
+    for (const connection of this.connections) connection.refuse()
+    this.finish()
+  }
+
+  private readonly closed = (connection: ServerConnection): void => {
+    this.connections.delete(connection)
+    this.finish()
+  }
+
+  private finish(): void {
+    if (!this.draining || this.connections.size > 0) return
+    this.ticking?.cancel()
+    this.ticking = null
+    this.sessions.close()
+    for (const resolve of this.drained) resolve()
+    this.drained = []
+  }
+
+  private schedule(): void {
+    this.ticking ??= this.context.clock.timer(tickInterval, this.tick)
+  }
+
+  private readonly tick = (): void => {
+    this.ticking = null
+    const now = this.context.clock.now()
+    for (const connection of this.connections) connection.tick(now)
+    this.sessions.expire()
+    if (this.connections.size > 0 || this.sessions.count > 0) this.schedule()
+  }
+}

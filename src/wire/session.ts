@@ -1,0 +1,323 @@
+import type { Clock } from '../base/clock.ts'
+import { StorageError } from '../base/errors.ts'
+import { roundDown } from '../base/size.ts'
+import type { Device, Facts } from '../device/device.ts'
+import type { Export } from '../device/export.ts'
+import type { Hello, WireFacts } from './hello.ts'
+
+/** Slots of one session: requests that all its connections together may have in flight. */
+export const slotsMax = 1024
+/** Connections of one session: more give one event loop nothing. */
+export const connectionsPerSession = 16
+/** Sessions that a server knows, connected or remembered. */
+const sessionsMax = 4096
+/** Milliseconds that a session without connections is remembered: longer than anybody's hold. */
+const sessionTimeout = 10 * 60_000
+
+/** A connection as its session sees it. */
+export interface SessionConnection {
+  readonly index: number
+  readonly peer: string
+  /** Closes it at once: nothing that it still brings is carried out. */
+  kick(reason: string): void
+  tellFacts(facts: WireFacts): void
+}
+
+/** What a server remembers of what came with a slot. */
+const SlotState = { free: 0, busy: 1, answered: 2 } as const
+
+/**
+ * What one client holds with one export, across its reconnects. Remembers for every slot the last
+ * change that was carried out for it, so that one sent again is answered and not done twice.
+ */
+export class Session {
+  readonly key: string
+  readonly target: Export
+  /** Wall clock, milliseconds. */
+  readonly since: number
+  epoch = 0
+  claim = 0
+  readonly connections = new Set<SessionConnection>()
+  /** Monotonic, milliseconds: when the last connection went. */
+  idleSince: number
+  /** Requests that the device has, of every connection so far. */
+  inFlight = 0
+  /** Those of them that change something. */
+  changing = 0
+  private readonly payloadMax: number
+  private told: Facts | null = null
+  private readonly states = new Uint8Array(slotsMax)
+  private readonly sequences = new Uint32Array(slotsMax)
+  private readonly results = new Uint8Array(slotsMax)
+  private whenIdle: (() => void)[] = []
+  private whenUnchanging: (() => void)[] = []
+
+  constructor(key: string, target: Export, payloadMax: number, clock: Clock) {
+    this.key = key
+    this.target = target
+    this.payloadMax = payloadMax
+    this.since = clock.wall()
+    this.idleSince = clock.now()
+    target.device.watch(this.changed)
+  }
+
+  close(): void {
+    this.target.device.unwatch(this.changed)
+  }
+
+  /** Whether the slot's last request has yet to be answered: then it cannot be used again. */
+  busy(slot: number): boolean {
+    return this.states[slot] === SlotState.busy
+  }
+
+  /** The status of a change that was carried out already; -1 when this one is new. */
+  recall(slot: number, sequence: number): number {
+    const known = this.states[slot] === SlotState.answered && this.sequences[slot] === sequence
+    return known ? this.results[slot]! : -1
+  }
+
+  begin(slot: number, sequence: number, changes: boolean): void {
+    this.states[slot] = SlotState.busy
+    this.sequences[slot] = sequence
+    this.inFlight++
+    if (changes) this.changing++
+  }
+
+  finish(slot: number, status: number, changes: boolean): void {
+    this.states[slot] = changes ? SlotState.answered : SlotState.free
+    this.results[slot] = status
+    this.inFlight--
+    if (changes) this.changing--
+    if (this.changing === 0 && this.whenUnchanging.length > 0) {
+      const told = this.whenUnchanging
+      this.whenUnchanging = []
+      for (const callback of told) callback()
+    }
+    if (this.inFlight > 0 || this.whenIdle.length === 0) return
+    const told = this.whenIdle
+    this.whenIdle = []
+    for (const callback of told) callback()
+  }
+
+  /** Calls back once nothing that older connections brought is under way, perhaps at once. */
+  drained(callback: () => void): void {
+    // While somebody waits, requests of the newest epoch have not begun.
+    if (this.inFlight === 0) callback()
+    else this.whenIdle.push(callback)
+  }
+
+  get draining(): boolean {
+    return this.whenIdle.length > 0
+  }
+
+  unchanging(callback: () => void): void {
+    if (this.changing === 0) callback()
+    else this.whenUnchanging.push(callback)
+  }
+
+  kickAll(reason: string): void {
+    for (const connection of [...this.connections]) connection.kick(reason)
+    this.connections.clear()
+  }
+
+  /** What a client is told of the device; null as long as nobody knows it. */
+  facts(): WireFacts | null {
+    const { device, readOnly } = this.target
+    const { facts } = device
+    if (facts === null) return null
+    this.told = facts
+    const seen: Facts = {
+      ...facts,
+      payloadMax: roundDown(this.payloadMax, facts.blockSize),
+      readOnly: facts.readOnly || readOnly,
+      // What the device emulates is done here.
+      flush: facts.flush === 'none' ? 'none' : 'native',
+      fua: facts.fua === 'none' ? 'none' : 'native',
+      writeZeroes: facts.writeZeroes === 'none' ? 'none' : 'native',
+      status: 'native',
+    }
+    const { word } = device.state
+    return { facts: seen, word: word === 'online' || word === 'degraded' ? word : 'offline' }
+  }
+
+  private readonly changed = (device: Device): void => {
+    if (this.connections.size === 0) return
+    const { told } = this
+    const { facts } = device
+    if (device.state.word === 'closed') this.kickAll('the device is closed')
+    else if (told !== null && facts !== null && !continues(told, facts))
+      // What is in flight belongs to the device as it was: only a new hello starts afresh.
+      this.kickAll('the device is not what it was')
+    else for (const connection of this.connections) this.tell(connection)
+  }
+
+  private tell(connection: SessionConnection): void {
+    const facts = this.facts()
+    if (facts !== null) connection.tellFacts(facts)
+  }
+}
+
+/** Whether requests made for `before` mean the same now. */
+function continues(before: Facts, now: Facts): boolean {
+  return (
+    before.identity === now.identity &&
+    before.bootId === now.bootId &&
+    before.blockSize === now.blockSize &&
+    before.size <= now.size
+  )
+}
+
+/** All sessions of one server, and who claimed which device. */
+export class Sessions {
+  private readonly clock: Clock
+  private readonly payloadMax: number
+  private readonly sessions = new Map<string, Session>()
+  private readonly claims = new WeakMap<Device, number>()
+
+  /** `payloadMax` in bytes: the longest read or write. */
+  constructor(clock: Clock, payloadMax: number) {
+    this.clock = clock
+    this.payloadMax = payloadMax
+  }
+
+  get count(): number {
+    return this.sessions.size
+  }
+
+  all(): Iterable<Session> {
+    return this.sessions.values()
+  }
+
+  /** Whether a newer head has taken over from this session. */
+  fenced(session: Session): boolean {
+    return session.claim < (this.claims.get(session.target.device) ?? 0)
+  }
+
+  /**
+   * Adds a connection to its session. A newer epoch closes the older connections and waits for
+   * what they left in the device, so that none of it lands after what comes now. Calls back with
+   * the session or why not, perhaps at once, and perhaps after the connection was closed. Returns
+   * the session to `detach` the connection from then; null when it was not added to one.
+   */
+  attach(
+    hello: Hello,
+    target: Export,
+    connection: SessionConnection,
+    done: (result: Session | StorageError) => void,
+  ): Session | null {
+    const session = this.find(hello, target)
+    const refusal = session === null ? busy('too many sessions') : this.refusal(hello, session)
+    if (refusal !== null || session === null) {
+      done(refusal ?? busy('too many sessions'))
+      return null
+    }
+    const newer = hello.epoch > session.epoch
+    if (newer) {
+      session.kickAll('replaced by a newer connection of the same client')
+      session.epoch = hello.epoch
+    }
+    session.connections.add(connection)
+    const drained = (): void => {
+      if (hello.claim === 0) done(session)
+      else
+        void this.claim(session, hello.claim).then(
+          () => done(session),
+          (error: unknown) => done(error as StorageError),
+        )
+    }
+    if (newer || session.draining) session.drained(drained)
+    else drained()
+    return session
+  }
+
+  detach(session: Session, connection: SessionConnection): void {
+    session.connections.delete(connection)
+    session.idleSince = this.clock.now()
+  }
+
+  /**
+   * Makes the session's head the only writer. Resolves when no change of an older head is under
+   * way any more; rejects with FENCED when this is the older one.
+   */
+  async claim(session: Session, epoch: number): Promise<void> {
+    const { device } = session.target
+    const highest = this.claims.get(device) ?? 0
+    if (epoch < highest)
+      throw new StorageError('FENCED', `claimed with epoch ${highest}, not ${epoch}`)
+    session.claim = Math.max(session.claim, epoch)
+    this.claims.set(device, epoch)
+    const waits: Promise<void>[] = []
+    for (const other of this.sessions.values())
+      if (other.target.device === device && other.claim < epoch)
+        waits.push(new Promise((resolve) => other.unchanging(resolve)))
+    await Promise.all(waits)
+    await device.driver.claim?.(epoch)
+  }
+
+  /** Forgets who has not been here for long. */
+  expire(): void {
+    const before = this.clock.now() - sessionTimeout
+    for (const session of this.sessions.values())
+      if (idle(session) && session.idleSince < before) this.forget(session)
+  }
+
+  close(): void {
+    for (const session of this.sessions.values()) this.forget(session)
+  }
+
+  private find(hello: Hello, target: Export): Session | null {
+    const key = `${hello.client} ${target.name}`
+    const known = this.sessions.get(key)
+    // An export that was taken away and given again may be another device.
+    if (known?.target.device === target.device) return known
+    if (known !== undefined) {
+      known.kickAll('the export is another device now')
+      this.forget(known)
+    }
+    if (this.sessions.size >= sessionsMax && !this.evict()) return null
+    const session = new Session(key, target, this.payloadMax, this.clock)
+    this.sessions.set(key, session)
+    return session
+  }
+
+  private refusal(hello: Hello, session: Session): StorageError | null {
+    const { device } = session.target
+    if (device.facts === null)
+      return new StorageError('UNAVAILABLE', `${device.path}: ${device.state.reason}`)
+    const claimed = this.claims.get(device) ?? 0
+    if (hello.claim > 0 && hello.claim < claimed)
+      return new StorageError('FENCED', `claimed with epoch ${claimed}, not ${hello.claim}`)
+    if (hello.epoch < session.epoch)
+      return new StorageError('STALE', `this session is at epoch ${session.epoch} already`)
+    if (hello.epoch > session.epoch) return null
+    if (session.connections.size >= connectionsPerSession) return busy('too many connections')
+    for (const { index } of session.connections)
+      if (index === hello.index)
+        return new StorageError('PROTOCOL', `connection ${index} is there already`)
+    return null
+  }
+
+  private forget(session: Session): void {
+    session.close()
+    this.sessions.delete(session.key)
+  }
+
+  /** Makes room by forgetting who has been away for longest. */
+  private evict(): boolean {
+    let oldest: Session | null = null
+    for (const session of this.sessions.values())
+      if (idle(session) && (oldest === null || session.idleSince < oldest.idleSince))
+        oldest = session
+    if (oldest === null) return false
+    this.forget(oldest)
+    return true
+  }
+}
+
+function idle(session: Session): boolean {
+  return session.connections.size === 0 && session.inFlight === 0
+}
+
+function busy(what: string): StorageError {
+  return new StorageError('BUSY', what)
+}

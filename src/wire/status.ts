@@ -1,0 +1,42 @@
+import type { Code } from '../base/errors.ts'
+
+/** What a reply says, on the wire. Numbers are never reused. */
+export const statusOk = 0
+/** The payload arrived damaged; nothing was done. The sender tries again. */
+export const statusChecksum = 100
+
+/** The one table of codes and their numbers, for both directions. */
+const numbers: Readonly<Record<Code, number>> = {
+  INVALID: 1,
+  RANGE: 2,
+  READ_ONLY: 3,
+  TOO_LARGE: 4,
+  UNSUPPORTED: 5,
+  NO_SPACE: 6,
+  IO: 7,
+  UNAVAILABLE: 8,
+  STALE: 9,
+  TIMEOUT: 10,
+  FENCED: 11,
+  PROTOCOL: 12,
+  BUSY: 13,
+  SHUTDOWN: 14,
+  CLAIMED: 15,
+  CONFIG: 16,
+}
+
+const codesByNumber: readonly (Code | undefined)[] = Object.entries(numbers).reduce<
+  (Code | undefined)[]
+>((table, [code, number]) => {
+  table[number] = code as Code
+  return table
+}, [])
+
+export function statusOf(code: Code): number {
+  return numbers[code]
+}
+
+/** What a status other than `statusOk` means here. A number we do not know is an I/O error. */
+export function codeOf(status: number): Code {
+  return codesByNumber[status] ?? 'IO'
+}
