@@ -1,15 +1,16 @@
 #!/usr/bin/env node
 import yargs, { type Argv } from 'yargs'
 import { hideBin } from 'yargs/helpers'
-import { bridge } from './bridge.ts'
 import { bench } from './bench.ts'
+import { bridge } from './bridge.ts'
 import { check } from './check.ts'
 import { Exit, report, UsageError } from './exit.ts'
+import { list } from './list.ts'
 import { serve } from './serve.ts'
 import { status } from './status.ts'
 
 /** Each command is a file of its own that adds itself. */
-const commands = [serve, check, status, bridge, bench]
+const commands = [serve, check, list, status, bridge, bench]
 
 const columnsMax = 100
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import bunyan from 'bunyan'
 import { systemClock } from '../base/clock.ts'
+import { StorageError } from '../base/errors.ts'
 import { systemRandom } from '../base/random.ts'
 import { Slab } from '../base/slab.ts'
 import { formatAddress } from '../net/address.ts'
@@ -23,6 +24,7 @@ export async function runTarget(config: config.Config): Promise<void> {
   const log = bunyan.createLogger({
     name: 'dst',
     streams: [{ stream: process.stderr, level: config.log.level }],
+    serializers: { err: serializeError },
   })
   dieLoudly(log)
   const world = {
@@ -40,6 +42,13 @@ export async function runTarget(config: config.Config): Promise<void> {
   announce(target)
   log.info({ devices: target.tree.devices.length }, 'serving')
   process.exit((await stop) ? Exit.done : Exit.failed)
+}
+
+/** A stack says something about our mistakes alone. */
+function serializeError(error: unknown): unknown {
+  if (!(error instanceof StorageError)) return bunyan.stdSerializers.err(error as Error)
+  const { code, message, device } = error
+  return { code, message, device }
 }
 
 /** One line that a supervisor keeps, then the end: nothing can be trusted after our own mistake. */

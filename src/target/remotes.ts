@@ -1,14 +1,52 @@
-import { StorageError } from '../base/errors.ts'
+import { assert } from '../base/errors.ts'
 import type { Driver } from '../device/device.ts'
+import { NbdDriver } from '../nbd/remote.ts'
+import { parseUri } from '../net/address.ts'
+import { RemoteDriver } from '../wire/remote.ts'
+import type { RemoteOptions } from '../wire/remote-options.ts'
 import type { Spot, World } from './build.ts'
 import type * as config from './config.types.ts'
+import { bytes, milliseconds } from './quantities.ts'
 
 /** The driver of a device on another machine. */
-export function remote(
-  { path, belowMirror: follow }: Spot,
-  device: config.Remote | config.Nbd,
-  { log }: World,
-): Driver {
-  log.debug({ follow }, device.type)
-  throw new StorageError('UNSUPPORTED', `${device.type} is not available yet`, path)
+export function remote(spot: Spot, device: config.Remote | config.Nbd, world: World): Driver {
+  const { address, name } = exportAt(device.uri)
+  return device.type === 'remote'
+    ? new RemoteDriver({ address, name, ...remoteOptions(device, spot.belowMirror) }, world)
+    : new NbdDriver({ address, name, ...nbdOptions(device) }, world)
+}
+
+function exportAt(text: string) {
+  const uri = parseUri(text)
+  assert(typeof uri !== 'string', `${text} is a URI`)
+  return uri
+}
+
+/** `follow`: somebody above looks at what is on the device, whichever it is. */
+export function remoteOptions(
+  device: config.Remote,
+  follow: boolean,
+): Omit<RemoteOptions, 'address' | 'name'> {
+  return {
+    connections: device.connections,
+    hold: milliseconds(device.hold),
+    connectTimeout: milliseconds(device.connectTimeout),
+    pingInterval: milliseconds(device.pingInterval),
+    pingTimeout: milliseconds(device.pingTimeout),
+    requestTimeout: milliseconds(device.requestTimeout),
+    checksums: device.checksums,
+    size: device.size === undefined ? null : bytes(device.size),
+    follow,
+  }
+}
+
+export function nbdOptions(device: config.Nbd) {
+  return {
+    connections: device.connections,
+    hold: milliseconds(device.hold),
+    connectTimeout: milliseconds(device.connectTimeout),
+    requestTimeout: milliseconds(device.requestTimeout),
+    quiesce: milliseconds(device.quiesce),
+    ...(device.size === undefined ? {} : { size: bytes(device.size) }),
+  }
 }

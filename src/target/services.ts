@@ -1,7 +1,7 @@
-import { StorageError } from '../base/errors.ts'
 import type { Protocol } from '../net/address.ts'
 import type { Service, ServiceContext } from '../net/service.ts'
 import { NbdService } from '../nbd/server.ts'
+import { DstService } from '../wire/server.ts'
 
 /** The server of a protocol. */
 export function createService(protocol: Protocol, context: ServiceContext): Service {
@@ -9,6 +9,6 @@ export function createService(protocol: Protocol, context: ServiceContext): Serv
     case 'nbd':
       return new NbdService(context)
     case 'dst':
-      throw new StorageError('UNSUPPORTED', 'the protocol dst is not available yet')
+      return new DstService(context)
   }
 }

@@ -4,7 +4,7 @@ import { Ring } from '../base/ring.ts'
 import { KiB } from '../base/size.ts'
 import type { Device, Driver, DriverHost, Facts } from '../device/device.ts'
 import { Flag, Operation, type Request } from '../device/request.ts'
-import { formatAddress } from '../net/address.ts'
+import { formatAddress, formatUri } from '../net/address.ts'
 import { heldBytesMax, heldRequestsMax } from '../net/reconnect.ts'
 import type { ClientConnection } from './client-connection.ts'
 import { Command } from './codec.ts'
@@ -95,8 +95,7 @@ export class RemoteDriver implements Driver, DialerUser {
 
   describe(): Record<string, unknown> {
     return {
-      address: formatAddress(this.options.address),
-      export: this.options.name,
+      uri: formatUri({ protocol: 'dst', address: this.options.address, name: this.options.name }),
       connections: this.dialer.connections.length,
       sessions: this.dialer.sessions,
       inFlight: this.slots.used,

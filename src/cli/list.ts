@@ -1,0 +1,58 @@
+import type { Argv } from 'yargs'
+import { systemClock } from '../base/clock.ts'
+import { describeSize } from '../base/size.ts'
+import { Slab } from '../base/slab.ts'
+import { listExports as listNbd } from '../nbd/list.ts'
+import { formatUri, parseUri } from '../net/address.ts'
+import { SocketNetwork } from '../net/sockets.ts'
+import { listExports as listDst } from '../wire/list.ts'
+import { UsageError } from './exit.ts'
+
+/** Milliseconds for connecting, and again for the answer. */
+const timeout = 10_000
+
+/** What both protocols tell of an export, and what only DST/1 does. */
+interface Listed {
+  readonly name: string
+  readonly description: string
+  readonly size?: number
+  readonly readOnly?: boolean
+  readonly usable?: boolean
+}
+
+export function list(yargs: Argv): Argv {
+  return yargs.command(
+    'list <uri>',
+    'list the exports of a target or of an NBD server',
+    (options) =>
+      options
+        .positional('uri', { type: 'string', demandOption: true, describe: 'where it listens' })
+        .option('json', { type: 'boolean', default: false, describe: 'as JSON' })
+        .example('dst list dst://10.0.0.2', 'a target, with sizes')
+        .example('dst list "nbd+unix:///?socket=/run/nbd.sock" --json', 'an NBD server')
+        .epilogue('Exit codes: 0 listed, 1 it does not answer, 2 wrong usage.'),
+    ({ uri, json }) => run(uri, json),
+  )
+}
+
+async function run(text: string, json: boolean): Promise<void> {
+  const uri = parseUri(text)
+  if (typeof uri === 'string') throw new UsageError(`"${text}": ${uri}`)
+  const world = { network: new SocketNetwork(), clock: systemClock, slab: new Slab() }
+  const ask = uri.protocol === 'dst' ? listDst : listNbd
+  const exports: readonly Listed[] = await ask(world, uri.address, timeout)
+  const all = exports.map((each) => ({ uri: formatUri({ ...uri, name: each.name }), ...each }))
+  if (json) process.stdout.write(`${JSON.stringify(all, null, 2)}\n`)
+  else for (const each of all) process.stdout.write(`${line(each)}\n`)
+}
+
+function line({ uri, size, readOnly, usable, description }: Listed & { uri: string }): string {
+  const words = [
+    uri,
+    size === undefined || size === 0 ? '' : describeSize(size),
+    readOnly === true ? 'read only' : '',
+    usable === false ? 'not usable now' : '',
+    description,
+  ]
+  return words.filter((word) => word !== '').join('  ')
+}
