@@ -46,7 +46,7 @@ export async function runTarget(config: config.Config): Promise<void> {
 
 /** A stack says something about our mistakes alone. */
 function serializeError(error: unknown): unknown {
-  if (!(error instanceof StorageError)) return bunyan.stdSerializers.err(error as Error)
+  if (!(error instanceof StorageError)) return bunyan.stdSerializers.err(error)
   const { code, message, device } = error
   return { code, message, device }
 }
