@@ -1,0 +1,113 @@
+import { expect } from 'chai'
+import { KiB, MiB } from '../../src/base/size.ts'
+import type { Device } from '../../src/device/device.ts'
+import { Operation } from '../../src/device/request.ts'
+import { flush, read, submit, write } from '../support/io.ts'
+import { Proxy } from '../support/proxy.ts'
+import { GateDriver } from './gate.ts'
+import { reaches, remote, Target } from './rig.ts'
+
+const fill = (byte: number): Buffer => Buffer.alloc(4 * KiB, byte)
+
+describe('a device that heads fight over', () => {
+  let target: Target
+  let gate: GateDriver
+  let proxy: Proxy
+  let older: Device
+  let newer: Device
+
+  beforeEach(async () => {
+    target = new Target()
+    gate = new GateDriver(4 * MiB)
+    await target.add('leg', gate)
+    await target.start()
+    proxy = await Proxy.start({ port: target.port })
+    older = remote({ kind: 'tcp', host: '127.0.0.1', port: proxy.port }, 'leg')
+    newer = remote(target.tcp, 'leg')
+    await older.open()
+    await newer.open()
+  })
+
+  afterEach(async () => {
+    gate.openGate()
+    await older.close()
+    await newer.close()
+    await proxy.close()
+    await target.stop()
+  })
+
+  const codeOf = async (device: Device, operation: Operation): Promise<string | undefined> => {
+    const segments = operation === Operation.write ? [fill(9)] : []
+    const length = operation === Operation.flush ? 0 : 4 * KiB
+    return (await submit(device, operation, 0, length, 0, segments)).error?.code
+  }
+
+  it('obeys the one with the higher epoch alone', async () => {
+    await older.driver.claim!(1)
+    expect(gate.claimed).to.equal(1)
+    await write(older, 0, fill(1))
+    await newer.driver.claim!(2)
+    for (const operation of [
+      Operation.write,
+      Operation.trim,
+      Operation.writeZeroes,
+      Operation.flush,
+    ])
+      expect(await codeOf(older, operation)).to.equal('FENCED')
+    expect((await read(older, 0, 4 * KiB)).equals(fill(1))).to.equal(true)
+    await write(newer, 0, fill(2))
+    await flush(newer)
+  })
+
+  it('refuses a claim that is too low', async () => {
+    await newer.driver.claim!(5)
+    const refusal = await older.driver.claim!(4).then(
+      () => null,
+      (error: unknown) => error as { code: string },
+    )
+    expect(refusal?.code).to.equal('FENCED')
+    await write(newer, 0, fill(1))
+  })
+
+  it('lets no claim through before the older head’s writes have landed', async () => {
+    await older.driver.claim!(1)
+    gate.shutGate()
+    const ghost = write(older, 0, fill(1))
+    await gate.arrivals(1)
+    let claimed = false
+    const claiming = newer.driver.claim!(2).then(() => (claimed = true))
+    await read(newer, 0, 4 * KiB)
+    expect(claimed).to.equal(false)
+    gate.openGate()
+    await Promise.all([ghost, claiming])
+    await write(newer, 0, fill(2))
+    expect((await read(newer, 0, 4 * KiB)).equals(fill(2))).to.equal(true)
+  })
+
+  it('turns the older head away for good when it comes back', async () => {
+    await older.driver.claim!(1)
+    proxy.freeze()
+    await newer.driver.claim!(2)
+    proxy.cut()
+    proxy.thaw()
+    await reaches(older, ({ state }) => state.word === 'failed')
+    expect(older.state.reason).to.include('a newer head')
+    expect(await codeOf(older, Operation.write)).to.equal('IO')
+    // Its operator makes it the head again.
+    await older.driver.claim!(3).catch(() => undefined)
+    await reaches(older, ({ state }) => state.word === 'online')
+    await write(older, 0, fill(3))
+    expect(await codeOf(newer, Operation.write)).to.equal('FENCED')
+  })
+
+  it('claims again after the target forgot who had', async () => {
+    await newer.driver.claim!(2)
+    await target.kill()
+    await reaches(newer, ({ state }) => state.word !== 'online')
+    await target.start()
+    await reaches(newer, ({ state }) => state.word === 'online')
+    await reaches(older, ({ state }) => state.word === 'online')
+    expect(await codeOf(older, Operation.write)).to.equal('FENCED')
+    await write(newer, 0, fill(2))
+  })
+})
