@@ -1,0 +1,324 @@
+import { expect } from 'chai'
+import { KiB, MiB } from '../../src/base/size.ts'
+import { read, write } from '../support/io.ts'
+import { ManualClock } from '../support/clock.ts'
+import { Command, Kind } from '../../src/wire/codec.ts'
+import { listExports } from '../../src/wire/list.ts'
+import { statusOf, statusOk } from '../../src/wire/status.ts'
+import { GateDriver } from './gate.ts'
+import { hello, RawClient, request } from './raw.ts'
+import { clientContext, remote, Target, type TargetOptions } from './rig.ts'
+
+const size = 4 * MiB
+const block = Buffer.alloc(4 * KiB, 5)
+
+async function started(options: TargetOptions = {}): Promise<{ target: Target; gate: GateDriver }> {
+  const target = new Target(options)
+  const gate = new GateDriver(size)
+  await target.add('disk', gate)
+  await target.start()
+  return { target, gate }
+}
+
+async function greeted(target: Target, changes = {}): Promise<RawClient> {
+  const client = await RawClient.connect(target.port)
+  client.send(hello(changes))
+  expect((await client.welcome()).status).to.equal(statusOk)
+  return client
+}
+
+describe('a server and a client of its own making', () => {
+  let target: Target
+  let gate: GateDriver
+
+  before(async () => {
+    ;({ target, gate } = await started({ limits: { payload: 64 * KiB } }))
+    target.exports.set('readable', target.exports.find('disk')!.device, true)
+  })
+
+  after(() => target.stop())
+
+  it('answers a hello that it cannot accept, and closes', async () => {
+    for (const [changes, code] of [
+      [{ name: 'none' }, 'CONFIG'],
+      [{ purpose: 9 }, 'UNSUPPORTED'],
+    ] as const) {
+      const client = await RawClient.connect(target.port)
+      client.send(hello(changes))
+      const welcome = await client.welcome()
+      expect(welcome.status).to.equal(statusOf(code))
+      expect(welcome.text).to.not.equal('')
+      await client.closed
+    }
+  })
+
+  it('says which version it speaks', async () => {
+    const client = await RawClient.connect(target.port)
+    const newer = hello()
+    newer.writeUInt16LE(2, 8)
+    newer.writeUInt16LE(3, 10)
+    client.send(newer)
+    expect((await client.welcome()).status).to.equal(statusOf('UNSUPPORTED'))
+    await client.closed
+  })
+
+  it('closes on what is no hello', async () => {
+    const wrong = hello()
+    wrong[30]! ^= 1
+    const long = hello()
+    long.writeUInt32LE(100_000, 12)
+    for (const bytes of [Buffer.from('GET / HTTP/1.1\r\n\r\n'), wrong, long]) {
+      const client = await RawClient.connect(target.port)
+      client.send(bytes)
+      await client.closed
+    }
+  })
+
+  it('refuses what is out of range, too large or unknown, and goes on', async () => {
+    const client = await greeted(target)
+    const large = Buffer.alloc(64 * KiB + 1)
+    const cases: readonly (readonly [Buffer, Parameters<typeof statusOf>[0]])[] = [
+      [request({ offset: size, length: 1 }), 'RANGE'],
+      [request({ length: 64 * KiB + 1 }), 'TOO_LARGE'],
+      [request({ length: 0 }), 'INVALID'],
+      [request({ length: 1, flags: 0x80 }), 'INVALID'],
+      [request({ length: 1 }, block), 'INVALID'],
+      [request({ command: Command.write, length: large.length }, large), 'TOO_LARGE'],
+      [request({ command: Command.write, length: 1 }, block), 'INVALID'],
+      [request({ command: Command.write, length: 0 }), 'INVALID'],
+      [request({ command: Command.trim, offset: size - 1, length: 2 }), 'RANGE'],
+      [request({ command: 9, length: 1 }, block), 'UNSUPPORTED'],
+      [request({ command: 200 }, block), 'UNSUPPORTED'],
+      [request({ command: Command.claim, offset: 0 }), 'INVALID'],
+    ]
+    for (const [sequence, [bytes, code]] of cases.entries()) {
+      bytes.writeUInt32LE(sequence, 4)
+      client.send(bytes)
+      const { header } = await client.reply()
+      expect([header.sequence, header.status]).to.deep.equal([sequence, statusOf(code)], code)
+    }
+    client.send(request({ length: 100 }))
+    expect((await client.reply()).payload.equals(Buffer.alloc(100))).to.equal(true)
+    client.destroy()
+  })
+
+  it('refuses to change a read-only export, whatever the client believes', async () => {
+    const client = await greeted(target, { name: 'readable' })
+    client.send(
+      request({ command: Command.write, length: block.length, slot: 1 }, block),
+      request({ command: Command.trim, length: block.length, slot: 2 }),
+      request({ command: Command.writeZeroes, length: block.length, slot: 3 }),
+      request({ command: Command.flush, slot: 4 }),
+    )
+    const statuses: number[] = []
+    for (let left = 4; left > 0; left--) statuses.push((await client.reply()).header.status)
+    const refused = statusOf('READ_ONLY')
+    expect(statuses).to.deep.equal([refused, refused, refused, statusOk])
+    client.destroy()
+  })
+
+  it('closes when a slot is used twice at once, or is none of its own', async () => {
+    gate.shutGate()
+    const twice = await greeted(target, { client: '22'.repeat(16) })
+    const change = request({ command: Command.write, length: block.length }, block)
+    twice.send(change, change)
+    await twice.closed
+    gate.openGate()
+    const beyond = await greeted(target, { client: '33'.repeat(16) })
+    beyond.send(request({ slot: 5000, length: 1 }))
+    await beyond.closed
+  })
+
+  it('answers pings', async () => {
+    const client = await greeted(target)
+    client.send(request({ command: Command.ping, sequence: 77 }))
+    const { header } = await client.reply()
+    expect([header.kind, header.sequence]).to.deep.equal([Kind.pong, 77])
+    client.destroy()
+  })
+
+  it('lists what it exports', async () => {
+    const about = { size, usable: true }
+    expect(await listExports(clientContext(), target.tcp, 5000)).to.deep.equal([
+      { ...about, name: 'disk', description: 'about disk', readOnly: false },
+      { ...about, name: 'readable', description: 'about readable', readOnly: true },
+    ])
+  })
+})
+
+describe('sessions', () => {
+  let target: Target
+  let gate: GateDriver
+
+  beforeEach(async () => {
+    ;({ target, gate } = await started())
+  })
+
+  afterEach(() => target.stop())
+
+  const change = (slot: number, byte: number, sequence = 1): Buffer =>
+    request({ command: Command.write, slot, sequence, length: 512 }, Buffer.alloc(512, byte))
+
+  it('wait for what an older connection left in the device', async () => {
+    const older = await greeted(target)
+    gate.shutGate()
+    older.send(change(0, 1))
+    await gate.arrivals(1)
+    const newer = await RawClient.connect(target.port)
+    newer.send(hello({ epoch: 2 }), change(1, 2))
+    await older.closed
+    let welcomed = false
+    const welcome = newer.welcome().then((result) => {
+      welcomed = true
+      return result
+    })
+    // A round trip of another client: whatever could have happened has.
+    const other = await greeted(target, { client: '22'.repeat(16) })
+    other.send(request({ length: 512 }))
+    await other.reply()
+    expect([welcomed, gate.arrived]).to.deep.equal([false, 1])
+    gate.openGate()
+    expect((await welcome).status).to.equal(statusOk)
+    expect((await newer.reply()).header.status).to.equal(statusOk)
+    newer.send(request({ slot: 2, length: 512 }))
+    expect((await newer.reply()).payload.equals(Buffer.alloc(512, 2))).to.equal(true)
+    for (const client of [newer, other]) client.destroy()
+  })
+
+  it('close the older connections of a client, and refuse late ones', async () => {
+    const older = await greeted(target, { epoch: 4 })
+    const newer = await greeted(target, { epoch: 5 })
+    await older.closed
+    const late = await RawClient.connect(target.port)
+    late.send(hello({ epoch: 4, index: 1 }))
+    expect((await late.welcome()).status).to.equal(statusOf('STALE'))
+    const double = await RawClient.connect(target.port)
+    double.send(hello({ epoch: 5 }))
+    expect((await double.welcome()).status).to.equal(statusOf('PROTOCOL'))
+    newer.send(change(0, 1))
+    expect((await newer.reply()).header.status).to.equal(statusOk)
+    newer.destroy()
+  })
+
+  it('answer a change that was carried out already', async () => {
+    const first = await greeted(target)
+    first.send(change(0, 1))
+    await first.reply()
+    first.destroy()
+    const second = await greeted(target, { epoch: 2 })
+    second.send(change(0, 1), change(0, 2, 2))
+    for (let left = 2; left > 0; left--)
+      expect((await second.reply()).header.status).to.equal(statusOk)
+    expect(gate.arrived).to.equal(2)
+    second.destroy()
+  })
+
+  it('are lost when the device is not what it was', async () => {
+    const client = await greeted(target)
+    gate.become({ bootId: 'f'.repeat(32) })
+    await client.closed
+  })
+})
+
+describe('a server with limits', () => {
+  it('closes what does not say hello, is silent, or does not read', async () => {
+    const clock = new ManualClock()
+    const { target } = await started({ clock, limits: { bytesPerConnection: 8 * MiB } })
+    const mute = await RawClient.connect(target.port)
+    mute.send(hello().subarray(0, 20))
+    const silent = await greetedBy(clock, target, '22')
+    const deaf = await greetedBy(clock, target, '33')
+    deaf.socket.pause()
+    for (let slot = 0; slot < 8; slot++) deaf.send(request({ slot, length: size }))
+    await passes(clock, 5000)
+    expect(target.service.clients().map((client) => client.connections)).to.deep.equal([1, 1])
+    expect(target.admission.bytesInFlight).to.be.at.most(12 * MiB)
+    await passes(clock, 60_000)
+    await Promise.all([mute.closed, silent.closed])
+    deaf.socket.resume()
+    await deaf.closed
+    expect(target.admission.bytesInFlight).to.equal(0)
+    await target.stop()
+  })
+
+  it('keeps memory within its limit, whatever is asked for', async () => {
+    const { target } = await started({ limits: { bytesInFlight: 8 * MiB } })
+    const clients: RawClient[] = []
+    for (let at = 0; at < 20; at++) {
+      const client = await greeted(target, { client: Buffer.alloc(16, at).toString('hex') })
+      client.socket.pause()
+      for (let slot = 0; slot < 16; slot++) client.send(request({ slot, length: MiB }))
+      clients.push(client)
+    }
+    const device = remote(target.tcp, 'disk')
+    await device.open()
+    const reading = read(device, 0, MiB)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    expect(target.admission.bytesInFlight).to.be.at.most(8 * MiB)
+    for (const client of clients) client.destroy()
+    await reading
+    await device.close()
+    await target.stop()
+    expect(target.admission.bytesInFlight).to.equal(0)
+    expect(target.slab.bytesHeld).to.equal(0)
+  })
+
+  it('takes a thousand connections, and no more than it may', async () => {
+    const { target } = await started({ limits: { connections: 1000 } })
+    const clients: RawClient[] = []
+    for (let at = 0; at < 999; at++) clients.push(await RawClient.connect(target.port))
+    const device = remote(target.tcp, 'disk', { connections: 1 })
+    await device.open()
+    await write(device, 0, block)
+    const beyond = await RawClient.connect(target.port)
+    await beyond.closed
+    for (const [at, client] of clients.entries())
+      client.send(hello({ client: (at + 1).toString(16).padStart(32, '0') }))
+    for (const client of clients) expect((await client.welcome()).status).to.equal(statusOk)
+    for (const client of clients) client.send(request({ length: 512 }))
+    for (const client of clients) expect((await client.reply()).payload.length).to.equal(512)
+    expect((await read(device, 0, block.length)).equals(block)).to.equal(true)
+    expect(target.service.clients()).to.have.length(1000)
+    for (const client of clients) client.destroy()
+    await device.close()
+    await target.stop()
+    expect(target.slab.bytesHeld).to.equal(0)
+  })
+
+  it('answers what is in flight when it drains, and takes nothing new', async () => {
+    const { target, gate } = await started()
+    const client = await greeted(target)
+    const idle = await greeted(target, { client: '22'.repeat(16) })
+    gate.shutGate()
+    const change = request({ command: Command.write, length: block.length }, block)
+    client.send(change)
+    await gate.arrivals(1)
+    const drained = target.service.drain()
+    await idle.closed
+    client.send(request({ slot: 1, length: 512 }))
+    gate.openGate()
+    expect((await client.reply()).header.status).to.equal(statusOk)
+    await Promise.all([client.closed, drained])
+    await target.stop()
+  })
+})
+
+/** Lets time pass second by second, with turns of the loop in between for the sockets. */
+async function passes(clock: ManualClock, ms: number): Promise<void> {
+  for (let passed = 0; passed < ms; passed += 500) {
+    clock.advance(500)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
+async function greetedBy(clock: ManualClock, target: Target, id: string): Promise<RawClient> {
+  const client = await RawClient.connect(target.port)
+  client.send(hello({ client: id.repeat(16) }))
+  const welcome = client.welcome()
+  for (let welcomed = false; !welcomed;) {
+    clock.advance(1)
+    const turn = new Promise<boolean>((resolve) => setImmediate(resolve, false))
+    welcomed = await Promise.race([welcome.then(() => true), turn])
+  }
+  return client
+}
