@@ -37,6 +37,7 @@ export async function createRecord(
     record,
     present: sources,
     refusals: new Map(),
+    split: [],
     reason: `as a new volume, with the content of ${names}`,
   }
 }
@@ -47,6 +48,8 @@ function emptyRecord(volume: Volume, legs: readonly Leg[]): VolumeRecord {
   const facts = legs.map((leg) => leg.device.facts!)
   const sizes = facts.map(({ size }) => dataSizeFor(size, settings.extentSize, slots))
   const dataSize = settings.size ?? Math.min(...sizes)
+  if (dataSize % pageBytes !== 0)
+    throw new StorageError('CONFIG', `a size that is no multiple of ${pageBytes}`, volume.path)
   for (const [at, leg] of legs.entries()) {
     const size = sizes[at]!
     if (size < dataSize || size === 0)

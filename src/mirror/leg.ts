@@ -3,7 +3,14 @@ import { StorageError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
 import { Flag, Operation, Request, type Completer } from '../device/request.ts'
 import type { DirtyMap } from './dirty.ts'
-import { metadataEnd, pageBytes, superblockBytes, superblockOffset } from './layout.ts'
+import {
+  metadataBytes,
+  metadataEnd,
+  pageBytes,
+  superblockBytes,
+  superblockOffset,
+  type Geometry,
+} from './layout.ts'
 import type { Member, VolumeRecord } from './record.ts'
 import { choose, decodeSlot, encodeSuperblock, slotLength, type Found } from './superblock.ts'
 
@@ -41,6 +48,8 @@ export class Leg implements Completer {
   /** Where its metadata end, bytes. */
   end = 0
   serial = 0
+  /** The id in the superblock that was read last, '' if there was none. */
+  self = ''
   /** Reads under way, and where the last one ended: for balancing. */
   reads = 0
   lastOffset = 0
@@ -163,6 +172,13 @@ export class Leg implements Completer {
     return choose(first, second)
   }
 
+  /** Remembers what `examine` found. */
+  note(found: Found): void {
+    const superblock = found.kind === 'superblock' ? found.superblock : null
+    this.serial = superblock?.serial ?? 0
+    this.self = superblock?.self ?? ''
+  }
+
   private async readSlot(offset: number): Promise<Found> {
     const start = await this.read(offset, pageBytes)
     const length = slotLength(start)
@@ -174,17 +190,19 @@ export class Leg implements Completer {
   /** Writes the record into the slot whose turn it is. */
   async writeSuperblock(record: VolumeRecord): Promise<void> {
     const serial = ++this.serial
+    this.self = this.member!.id
     const bytes = encodeSuperblock({ serial, self: this.member!.id, record })
     if (bytes === null)
       throw new StorageError('TOO_LARGE', 'the record does not fit a superblock', this.device.path)
     await this.write(superblockOffset(this.end, serial % 2), bytes)
   }
 
-  /** Makes the leg an image like any other. */
-  async erase(): Promise<void> {
-    const nothing = Buffer.alloc(pageBytes)
-    await this.write(superblockOffset(this.end, 0), nothing)
-    await this.write(superblockOffset(this.end, 1), nothing)
+  /** Makes the leg an image like any other: nothing is left of what the volume wrote for itself. */
+  async erase(geometry: Geometry): Promise<void> {
+    const bytes = metadataBytes(geometry)
+    await this.zero(this.end - bytes, bytes)
+    this.serial = 0
+    this.self = ''
   }
 
   /** Remembers which device it is now. */

@@ -4,27 +4,21 @@ import type { Request } from '../device/request.ts'
 import type { HistoryEntry } from './record.ts'
 import { describe } from './announce.ts'
 import { close } from './closing.ts'
+import {
+  addLeg,
+  attachLeg,
+  detachLeg,
+  exportLeg,
+  invalidateLeg,
+  removeLeg,
+  startVolume,
+  trustLeg,
+} from './manage.ts'
 import { tryStart } from './opening.ts'
 import { bringBack } from './returning.ts'
+import { Verify, type VerifyOptions, type VerifyResult } from './verify.ts'
 import { Volume } from './volume.ts'
 import type { LegOptions, MirrorOptions } from './settings.ts'
-
-export interface VerifyOptions {
-  /** With two legs: the leg whose bytes are right. Without it differences are only counted. */
-  readonly repairFrom?: string
-  /** Whether a majority of three or more repairs the others; true if absent. */
-  readonly repair?: boolean
-  /** Bytes per second at most. */
-  readonly bytesPerSecond?: number
-}
-
-export interface VerifyResult {
-  readonly bytesChecked: number
-  readonly bytesDifferent: number
-  readonly bytesRepaired: number
-  /** Where legs differ and which are in the minority (both of two); the first thousand. */
-  readonly differences: readonly { offset: number; length: number; legs: readonly string[] }[]
-}
 
 /**
  * A volume: the same bytes on every leg, and the memory of which leg has them. Management methods
@@ -81,54 +75,71 @@ export class MirrorDriver implements Driver {
 
   /** Starts a volume that waits; `force` is the operator's word that no absent leg is newer. */
   startVolume(options: { force?: boolean; leg?: string } = {}): Promise<void> {
-    return unbuilt(options)
+    return this.alone((volume) => startVolume(volume, options))
   }
 
-  /** Takes a leg off as a consistent image. */
+  /** Takes a leg off as a consistent image, remembered as `as`. */
   detachLeg(name: string, options: { as?: string } = {}): Promise<void> {
-    return unbuilt(name, options)
+    return this.alone((volume) => detachLeg(volume, name, options))
   }
 
   /** Returns a leg; resolves when it is syncing. `discard` drops what was changed on it alone. */
   attachLeg(name: string, options: { discard?: boolean } = {}): Promise<void> {
-    return unbuilt(name, options)
+    return this.alone((volume) => attachLeg(volume, name, options))
   }
 
-  /** Adds an opened device as a new leg, to be filled. */
+  /** Adds an opened device as a new leg, which is filled; from then on the volume closes it. */
   addLeg(leg: LegOptions, options: { discard?: boolean } = {}): Promise<void> {
-    return unbuilt(leg, options)
+    return this.alone((volume) => addLeg(volume, leg, options))
   }
 
   /** Forgets a leg. The device is the caller's to close. */
   removeLeg(name: string): Promise<Device> {
-    return unbuilt(name)
+    return this.alone((volume) => removeLeg(volume, name))
   }
 
   /** Has a leg copied whole again. */
   invalidateLeg(name: string): Promise<void> {
-    return unbuilt(name)
+    return this.alone((volume) => invalidateLeg(volume, name))
   }
 
   /** Takes a leg as in sync without copying. */
   trustLeg(name: string): Promise<void> {
-    return unbuilt(name)
+    return this.alone((volume) => trustLeg(volume, name))
   }
 
-  /** Takes a leg off for good as an image without metadata. The device is the caller's to close. */
+  /** Takes a leg off for good, as an image without metadata. The device is the caller's to close. */
   exportLeg(name: string): Promise<Device> {
-    return unbuilt(name)
+    return this.alone((volume) => exportLeg(volume, name))
   }
 
-  verify(options: VerifyOptions = {}): Promise<VerifyResult> {
-    return unbuilt(options)
+  /** Compares all legs in sync; its progress is in `describe`. */
+  async verify(options: VerifyOptions = {}): Promise<VerifyResult> {
+    const { volume } = this
+    if (!volume.running) throw volume.unavailable()
+    if (volume.verifying !== null)
+      throw new StorageError('CONFIG', 'a verify is under way already', volume.path)
+    const verify = new Verify(volume, options)
+    volume.verifying = verify
+    try {
+      return await verify.run()
+    } finally {
+      volume.verifying = null
+      volume.measuring = volume.resyncs.size > 0
+    }
   }
 
+  /** Ends a verify that is under way; what it found so far is its result. */
+  stopVerify(): void {
+    this.volume.verifying?.stop()
+  }
+
+  /** Oldest first; bounded by `historyMax`. */
   history(): readonly HistoryEntry[] {
     return this.volume.record?.entries ?? []
   }
-}
 
-function unbuilt(...asked: unknown[]): Promise<never> {
-  const what = `not built yet (${asked.length})`
-  return Promise.reject(new StorageError('UNSUPPORTED', what))
+  private alone<T>(task: (volume: Volume) => Promise<T>): Promise<T> {
+    return this.volume.control.run(() => task(this.volume))
+  }
 }

@@ -24,6 +24,7 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   const views = await Promise.all(volume.legs.map((leg) => view(leg, own)))
   await lookAtOldEnds(views, own)
   if (volume.epoch !== epoch) return
+  for (const { leg, found } of views) if (found !== null) leg.note(found)
   const decision = decide(own, views, wish)
   if (decision.kind === 'create') await create(volume, views)
   else if (decision.kind === 'start') await begin(volume, decision, views)
@@ -117,6 +118,8 @@ async function begin(volume: Volume, start: Start, views: readonly LegView[]): P
   const { epoch } = volume
   const { record, present, refusals } = start
   for (const { leg } of views) leg.refusal = refusals.get(leg) ?? ''
+  // Judged again when the volume runs, and can tell what each side would lose.
+  for (const leg of start.split) leg.refusal = ''
   volume.counterFloor = highestCounter(record, views)
   try {
     await claimAll(volume, present, views)
@@ -170,8 +173,7 @@ async function claimAll(
 function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): void {
   const names = new Set(volume.legs.map((leg) => leg.name))
   record.members = record.members.filter((member) => names.has(member.name))
-  for (const { leg, found } of views) {
-    if (found?.kind === 'superblock') leg.serial = found.superblock.serial
+  for (const { leg } of views) {
     leg.member = record.members.find((member) => member.name === leg.name) ?? null
     if (leg.member === null) addMember(volume, record, leg)
   }

@@ -1,9 +1,10 @@
-import { StorageError, systemError } from '../base/errors.ts'
+import { Bitmap } from '../base/bitmap.ts'
+import { systemError } from '../base/errors.ts'
 import { announce } from './announce.ts'
 import { format } from './create.ts'
 import { flushFailed, setState } from './departure.ts'
-import { checkpoint, DirtyMap, writeAllMaps } from './dirty.ts'
-import { metadataBytes } from './layout.ts'
+import { checkpoint, DirtyMap, syncDirtyMaps, writeAllMaps } from './dirty.ts'
+import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { remembers, sameGeneration, type ResyncSummary } from './record.ts'
 import { Resync } from './resync.ts'
@@ -14,7 +15,8 @@ import type { Volume } from './volume.ts'
 /** What becomes of a leg that is there again. */
 export type Verdict =
   | { readonly word: 'partial' | 'full'; readonly cause: string }
-  | { readonly word: 'refused' | 'diverged'; readonly cause: string }
+  /** The operator may discard what is on it, but for what is impossible. */
+  | { readonly word: 'refused' | 'diverged' | 'impossible'; readonly cause: string }
 
 /** Brings a leg back that may come back by itself; says nothing if it may not now. */
 export async function bringBack(volume: Volume, leg: Leg): Promise<void> {
@@ -26,8 +28,9 @@ export async function bringBack(volume: Volume, leg: Leg): Promise<void> {
     const verdict = judge(volume, leg, found)
     if (verdict.word === 'partial' || verdict.word === 'full') await join(volume, leg, verdict)
     else {
-      leg.refusal = verdict.cause
-      volume.remember('membership', leg.name, `refused: ${verdict.cause}`)
+      const bytes = verdict.word === 'diverged' ? await bothSides(volume, leg, found) : ''
+      leg.refusal = `${verdict.cause}${bytes}`
+      volume.remember('membership', leg.name, `refused: ${leg.refusal}`)
       announce(volume)
     }
   } catch (error) {
@@ -75,8 +78,22 @@ export async function inspect(volume: Volume, leg: Leg): Promise<Found> {
       found = again
     }
   }
-  leg.serial = found.kind === 'superblock' ? found.superblock.serial : 0
+  leg.note(found)
   return found
+}
+
+/** What each side of a split changed, as far as their dirty maps know. */
+export async function bothSides(volume: Volume, leg: Leg, found: Found): Promise<string> {
+  if (found.kind !== 'superblock') return ''
+  const { record } = found.superblock
+  const changed = new Bitmap(extentCount(record))
+  const others = record.members.filter(({ id }) => id !== found.superblock.self)
+  for (const map of [0, ...others.map(({ slot }) => 1 + slot)])
+    decodeMap(await leg.read(mapOffset(record, leg.end, map), mapBytes(record)), map, changed)
+  const theirs = Math.min(changed.count * record.extentSize, record.dataSize)
+  const lacks = (leg.dirty?.bits.count ?? 0) * volume.extentSize
+  const ours = Math.min(lacks, volume.record!.dataSize)
+  return `; it has up to ${theirs} bytes that the volume lacks, the volume up to ${ours}`
 }
 
 /** Compares a leg with the running volume. */
@@ -84,12 +101,13 @@ export function judge(volume: Volume, leg: Leg, found: Found): Verdict {
   const { record } = volume
   const facts = leg.device.facts!
   const refused = (cause: string): Verdict => ({ word: 'refused', cause })
-  if (facts.readOnly) return refused('it is read-only')
+  const impossible = (cause: string): Verdict => ({ word: 'impossible', cause })
+  if (facts.readOnly) return impossible('it is read-only')
   if (facts.blockSize > record!.blockSize)
-    return refused(`its blocks of ${facts.blockSize} bytes are larger than the volume's`)
-  const room = leg.endNow - metadataBytes(volume.geometry)
+    return impossible(`its blocks of ${facts.blockSize} bytes are larger than the volume's`)
+  const room = Math.max(0, leg.endNow - metadataBytes(volume.geometry))
   if (room < record!.dataSize)
-    return refused(`it has room for ${Math.max(0, room)} bytes, the volume has ${record!.dataSize}`)
+    return impossible(`it has room for ${room} bytes, the volume has ${record!.dataSize}`)
   if (found.kind === 'blank') return { word: 'full', cause: 'it is blank: a new or replaced leg' }
   if (found.kind !== 'superblock') return refused(refusalOf(found))
   return judgeSuperblock(volume, leg, found.superblock)
@@ -142,6 +160,9 @@ export async function join(
   }
   if (leg.serial === 0) member.id = volume.newId(32)
   member.size = leg.end
+  // What it lacks must be on disk before anything says that this is all it lacks.
+  await syncDirtyMaps(volume)
+  if (volume.epoch !== epoch) return
   const stamped = structuredClone(volume.record!)
   stamped.members.find(({ id }) => id === member.id)!.state = 'syncing'
   stamped.entries = []
@@ -228,9 +249,4 @@ async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<boolean
   volume.announced.add(leg)
   volume.regroup()
   return true
-}
-
-/** For an operator: why the leg cannot take part as it is. */
-export function refuse(volume: Volume, what: string): StorageError {
-  return new StorageError('CONFIG', what, volume.path)
 }

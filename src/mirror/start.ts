@@ -28,6 +28,8 @@ export type Decision =
       /** Whole, and here. */
       readonly present: readonly Leg[]
       readonly refusals: ReadonlyMap<Leg, string>
+      /** Of those refused: the ones that went another way. */
+      readonly split: readonly Leg[]
       /** Why it may start; for the history. */
       readonly reason: string
     }
@@ -60,7 +62,8 @@ export function decide(
     const names = split.map(({ name }) => name).join(', ')
     return { kind: 'wait', reason: `split brain: ${names} went another way`, refusals }
   }
-  return decideStart(newest, candidates, views, refusals, wish)
+  const decision = decideStart(newest, candidates, views, refusals, wish)
+  return decision.kind === 'start' ? { ...decision, split: split.map(({ leg }) => leg) } : decision
 }
 
 /** The legs whose superblock is to be reckoned with; why the others are not is in `refusals`. */
@@ -179,7 +182,7 @@ function decideStart(
       : awaited.length === 0
         ? 'no absent leg could be newer'
         : `forced, without ${awaited.join(', ')}`
-    return { kind: 'start', record: structuredClone(record), present, refusals, reason }
+    return { kind: 'start', record: structuredClone(record), present, refusals, split: [], reason }
   }
   if (wish.force) {
     const stale = bestStale(candidates, wish)
@@ -236,5 +239,5 @@ function forced(stale: Candidate, refusals: ReadonlyMap<Leg, string>): Decision 
     else if (member.state === 'in-sync') member.state = 'missing'
   }
   const reason = `forced, from ${stale.name} at generation ${counter}`
-  return { kind: 'start', record, present: [stale.leg], refusals, reason }
+  return { kind: 'start', record, present: [stale.leg], refusals, split: [], reason }
 }

@@ -1,0 +1,63 @@
+import type { Leg } from './leg.ts'
+import { Pace } from './pace.ts'
+import { LockedRange } from './resync.ts'
+import type { Volume } from './volume.ts'
+
+const sectorBytes = 512
+
+/**
+ * Reads a leg that was away and the volume, wherever the leg lacks nothing, and tells where they
+ * differ. Clients go on; what they write meanwhile the leg lacks, and is passed over.
+ */
+export async function changedAlone(
+  volume: Volume,
+  leg: Leg,
+): Promise<{ bytes: number; extents: number[] }> {
+  const { extentSize, epoch } = volume
+  const { dataSize } = volume.record!
+  const pace = new Pace(volume, volume.settings.resyncBytesPerSecond)
+  const extents: number[] = []
+  let bytes = 0
+  for (let extent = 0; extent < volume.extents && volume.epoch === epoch; extent++) {
+    const end = Math.min((extent + 1) * extentSize, dataSize)
+    let different = 0
+    for (let offset = extent * extentSize; offset < end;) {
+      const length = Math.min(volume.settings.resyncChunkBytes, end - offset)
+      await pace.before(length)
+      const range = new LockedRange(offset, offset + length)
+      await range.acquire(volume)
+      try {
+        if (leg.dirty?.bits.has(extent) === false)
+          different += await differenceAt(volume, leg, offset, length)
+      } finally {
+        if (volume.epoch === epoch) volume.locks.release(range)
+      }
+      offset += length
+    }
+    if (different > 0) extents.push(extent)
+    bytes += different
+  }
+  return { bytes, extents }
+}
+
+async function differenceAt(
+  volume: Volume,
+  leg: Leg,
+  offset: number,
+  length: number,
+): Promise<number> {
+  const source = volume.readable[0]!
+  const [ours, theirs] = await Promise.all([source.read(offset, length), leg.read(offset, length)])
+  return differentBytes(ours, theirs)
+}
+
+/** Bytes of the sectors in which two pieces of the same length differ. */
+export function differentBytes(one: Buffer, other: Buffer): number {
+  if (one.equals(other)) return 0
+  let bytes = 0
+  for (let at = 0; at < one.length; at += sectorBytes) {
+    const sector = one.subarray(at, at + sectorBytes)
+    if (!sector.equals(other.subarray(at, at + sectorBytes))) bytes += sector.length
+  }
+  return bytes
+}

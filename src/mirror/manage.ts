@@ -1,0 +1,242 @@
+import { Bitmap } from '../base/bitmap.ts'
+import { StorageError } from '../base/errors.ts'
+import type { Device } from '../device/device.ts'
+import { changedAlone } from './compare.ts'
+import { isLast, leave } from './departure.ts'
+import { DirtyMap, writeMap } from './dirty.ts'
+import { pageOfBit } from './layout.ts'
+import type { Leg } from './leg.ts'
+import { addMember, tryStart } from './opening.ts'
+import { bothSides, inspect, join, judge, type Verdict } from './returning.ts'
+import type { LegOptions } from './settings.ts'
+import type { Found } from './superblock.ts'
+import type { Volume } from './volume.ts'
+
+/** What operators ask for. Each runs alone, see `Volume.control`. */
+
+function refuse(volume: Volume, what: string): StorageError {
+  return new StorageError('CONFIG', what, volume.path)
+}
+
+function legNamed(volume: Volume, name: string): Leg {
+  const leg = volume.legs.find((one) => one.name === name)
+  if (leg !== undefined) return leg
+  const names = volume.legs.map((one) => one.name).join(', ')
+  throw refuse(volume, `there is no leg ${name}; the legs are ${names}`)
+}
+
+function mustRun(volume: Volume): void {
+  if (!volume.running) throw refuse(volume, `the volume is ${volume.word}: ${volume.reason}`)
+}
+
+function mustSpare(volume: Volume, leg: Leg): void {
+  if (isLast(volume, leg)) throw refuse(volume, `${leg.name} is the only leg in sync`)
+  const left = volume.inSync.filter((one) => one !== leg).length
+  const needed = Math.min(volume.settings.minInSync, volume.legs.length)
+  if (left < needed)
+    throw refuse(volume, `${left} legs would be left in sync, minInSync is ${needed}`)
+}
+
+export async function startVolume(
+  volume: Volume,
+  options: { readonly force?: boolean; readonly leg?: string },
+): Promise<void> {
+  if (volume.running) return
+  if (options.leg !== undefined) legNamed(volume, options.leg)
+  if (volume.word === 'failed') volume.word = 'waiting'
+  await tryStart(volume, { force: options.force ?? false, leg: options.leg ?? null })
+  // Where `running` was false before, the compiler believes it still is.
+  if ((volume.word as string) !== 'running') throw refuse(volume, `it waits: ${volume.reason}`)
+}
+
+/** Leaves a consistent image: writes drain, the leg is flushed, and says in itself what it is. */
+export async function detachLeg(
+  volume: Volume,
+  name: string,
+  options: { readonly as?: string },
+): Promise<void> {
+  mustRun(volume)
+  const leg = legNamed(volume, name)
+  if (!volume.announced.has(leg)) throw refuse(volume, `${name} is not in sync: no whole image`)
+  mustSpare(volume, leg)
+  const label = options.as ?? name
+  const { epoch } = volume
+  await volume.quiet(async () => {
+    await leg.flush()
+    if (volume.epoch !== epoch || !volume.inSync.includes(leg)) return
+    leg.member!.label = label
+    leave(volume, leg, 'detached', `taken off as ${label}`)
+    leg.dirty = new DirtyMap(volume.extents)
+    leg.unflushed = null
+    volume.regroup()
+    await volume.membership.settled()
+  })
+  if (volume.epoch !== epoch || leg.member?.state !== 'detached')
+    throw refuse(volume, `${name} left before it could be detached`)
+  const pages = Array.from({ length: pageOfBit(volume.extents - 1) + 1 }, (_, page) => page)
+  await writeMap(volume, [leg], 0, new Bitmap(volume.extents), pages)
+  await leg.writeSuperblock({ ...volume.record!, entries: [] })
+  await leg.flush()
+  leg.member.stamp = (await leg.device.driver.stamp?.()) ?? null
+  volume.membership.request(false)
+  await volume.membership.settled()
+}
+
+/** Returns a leg that was detached or refused. */
+export async function attachLeg(
+  volume: Volume,
+  name: string,
+  options: { readonly discard?: boolean },
+): Promise<void> {
+  mustRun(volume)
+  const leg = legNamed(volume, name)
+  if (volume.writers.includes(leg)) throw refuse(volume, `${name} is ${leg.member!.state} already`)
+  if (!leg.device.usable) throw refuse(volume, `${name} is ${leg.device.state.word}`)
+  if (leg.pending > 0) throw refuse(volume, `requests of ${name} are still under way`)
+  const discard = options.discard ?? false
+  const found = await inspect(volume, leg)
+  const verdict = await settle(volume, leg, found, discard)
+  if (leg.member!.state === 'detached' && verdict.word === 'partial')
+    await checkUnchanged(volume, leg, discard)
+  leg.refusal = ''
+  leg.retry.delay = 0
+  leg.retry.at = 0
+  if (discard)
+    volume.remember('operator', name, 'attached, discarding what was changed on it alone')
+  await join(volume, leg, verdict)
+}
+
+/** The verdict, if the leg may join by it or the operator discards what is in the way. */
+async function settle(
+  volume: Volume,
+  leg: Leg,
+  found: Found,
+  discard: boolean,
+): Promise<Extract<Verdict, { word: 'partial' | 'full' }>> {
+  const verdict = judge(volume, leg, found)
+  if (verdict.word === 'partial' || verdict.word === 'full') return verdict
+  const bytes = verdict.word === 'diverged' ? await bothSides(volume, leg, found) : ''
+  if (!discard || verdict.word === 'impossible')
+    throw refuse(volume, `${leg.name} is refused: ${verdict.cause}${bytes}`)
+  // A new identity: whatever it was, it is a blank leg now.
+  leg.serial = 0
+  return { word: 'full', cause: `discarded by the operator: ${verdict.cause}` }
+}
+
+async function checkUnchanged(volume: Volume, leg: Leg, discard: boolean): Promise<void> {
+  const stamp = (await leg.device.driver.stamp?.()) ?? null
+  if (stamp !== null && stamp === leg.member!.stamp) return
+  const changed = await changedAlone(volume, leg)
+  if (changed.bytes > 0 && !discard) {
+    const what = `${leg.name} was changed after it was detached: ${changed.bytes} bytes would be discarded`
+    throw refuse(volume, what)
+  }
+  for (const extent of changed.extents) leg.dirty!.set(extent)
+}
+
+export async function addLeg(
+  volume: Volume,
+  options: LegOptions,
+  { discard = false }: { readonly discard?: boolean },
+): Promise<void> {
+  mustRun(volume)
+  const { name, device, readLast } = options
+  if (volume.legs.some((leg) => leg.name === name)) throw refuse(volume, `there is a leg ${name}`)
+  if (!device.usable) throw refuse(volume, `${device.path} is ${device.state.word}`)
+  const leg = volume.addLeg(name, device, readLast)
+  volume.held.add(leg)
+  try {
+    addMember(volume, volume.record!, leg)
+    leg.dirty = new DirtyMap(volume.extents)
+    leg.dirty.setAll()
+    volume.regroup()
+    const found = await inspect(volume, leg)
+    const verdict = await settle(volume, leg, found, discard)
+    volume.remember('operator', name, 'added')
+    await join(volume, leg, { word: 'full', cause: verdict.cause })
+  } catch (error) {
+    forget(volume, leg)
+    throw error
+  } finally {
+    volume.held.delete(leg)
+  }
+}
+
+function forget(volume: Volume, leg: Leg): void {
+  const record = volume.record!
+  record.members = record.members.filter((member) => member !== leg.member)
+  leg.dirty = null
+  volume.dropLeg(leg)
+  volume.regroup()
+}
+
+export async function removeLeg(volume: Volume, name: string): Promise<Device> {
+  mustRun(volume)
+  const leg = legNamed(volume, name)
+  if (volume.inSync.includes(leg)) mustSpare(volume, leg)
+  volume.held.add(leg)
+  if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'removed by the operator')
+  volume.remember('operator', name, 'removed')
+  forget(volume, leg)
+  volume.membership.request(true)
+  await volume.membership.settled()
+  volume.held.delete(leg)
+  return leg.device
+}
+
+/** An image without metadata: a detached leg, or one in sync that is detached first. */
+export async function exportLeg(volume: Volume, name: string): Promise<Device> {
+  mustRun(volume)
+  const leg = legNamed(volume, name)
+  if (leg.member?.state !== 'detached') await detachLeg(volume, name, {})
+  const { dataSize } = volume.record!
+  volume.remember('operator', name, `exported as an image of ${dataSize} bytes`)
+  await removeLeg(volume, name)
+  await leg.erase(volume.geometry)
+  await leg.flush()
+  return leg.device
+}
+
+export async function invalidateLeg(volume: Volume, name: string): Promise<void> {
+  mustRun(volume)
+  const leg = legNamed(volume, name)
+  if (volume.inSync.includes(leg)) mustSpare(volume, leg)
+  volume.remember('operator', name, 'invalidated: it is copied whole')
+  if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'invalidated by the operator')
+  leg.member!.left = null
+  leg.dirty ??= new DirtyMap(volume.extents)
+  leg.dirty.setAll()
+  volume.membership.request(true)
+  await volume.membership.settled()
+  leg.retry.at = 0
+  leg.retry.delay = 0
+  volume.look(leg)
+}
+
+/** Takes the operator's word that the leg has everything. */
+export async function trustLeg(volume: Volume, name: string): Promise<void> {
+  mustRun(volume)
+  const leg = legNamed(volume, name)
+  if (volume.inSync.includes(leg)) throw refuse(volume, `${name} is in sync already`)
+  if (!leg.device.usable) throw refuse(volume, `${name} is ${leg.device.state.word}`)
+  const { epoch } = volume
+  volume.held.add(leg)
+  try {
+    await volume.quiet(async () => {
+      if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'trusted by the operator')
+      const found = await inspect(volume, leg)
+      const verdict = judge(volume, leg, found)
+      if (verdict.word === 'impossible')
+        throw refuse(volume, `${name} cannot be trusted: ${verdict.cause}`)
+      if (verdict.word !== 'partial') leg.serial = 0
+      if (volume.epoch !== epoch) return
+      leg.dirty = new DirtyMap(volume.extents)
+      leg.unflushed = null
+      leg.refusal = ''
+      volume.remember('operator', name, 'trusted: taken as in sync without copying')
+      await join(volume, leg, { word: 'partial', cause: 'trusted by the operator' })
+    })
+  } finally {
+    volume.held.delete(leg)
+  }
+}
