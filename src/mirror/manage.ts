@@ -128,8 +128,8 @@ async function checkUnchanged(volume: Volume, leg: Leg, discard: boolean): Promi
   if (stamp !== null && stamp === leg.member!.stamp) return
   const changed = await changedAlone(volume, leg)
   if (changed.bytes > 0 && !discard) {
-    const what = `${leg.name} was changed after it was detached: ${changed.bytes} bytes would be discarded`
-    throw refuse(volume, what)
+    const what = `${changed.bytes} bytes would be discarded`
+    throw refuse(volume, `${leg.name} was changed after it was detached: ${what}`)
   }
   for (const extent of changed.extents) leg.dirty!.set(extent)
 }

@@ -108,7 +108,7 @@ export class MirrorDriver implements Driver {
     return this.alone((volume) => trustLeg(volume, name))
   }
 
-  /** Takes a leg off for good, as an image without metadata. The device is the caller's to close. */
+  /** Takes a leg off for good: an image without metadata. The device is the caller's to close. */
   exportLeg(name: string): Promise<Device> {
     return this.alone((volume) => exportLeg(volume, name))
   }

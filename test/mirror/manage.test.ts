@@ -37,7 +37,7 @@ describe('legs of a mirror', () => {
     await head.device.close()
   })
 
-  it('that were changed while detached are refused with the bytes, or these are discarded', async () => {
+  it('that were changed while detached are refused, or the changes discarded', async () => {
     const legs = disks('a', 'b')
     const head = await new Head(legs, new MemoryStore()).open()
     await write(head.device, 0, pattern(1))
