@@ -31,7 +31,10 @@ describe('legs as images', function () {
     needPrograms(this, 'nbdcopy', 'nbdinfo', 'qemu-io', 'mkfs.ext4', 'fsck.ext4', 'debugfs', 'cmp')
   })
   beforeEach(() => (workshop = new Workshop()))
-  afterEach(() => workshop.close())
+  afterEach(async function () {
+    if (this.currentTest?.isFailed() === true) console.log(workshop.logs())
+    await workshop.close()
+  })
 
   const path = (name: string): string => join(workshop.folder, name)
   const file = (name: string, size: string) => ({

@@ -23,7 +23,10 @@ describe('a target with nothing to do', function () {
     this.skip()
   })
   beforeEach(() => (workshop = new Workshop()))
-  afterEach(() => workshop.close())
+  afterEach(async function () {
+    if (this.currentTest?.isFailed() === true) console.log(workshop.logs())
+    await workshop.close()
+  })
 
   it('takes no processor time, whoever is connected to it', async () => {
     const [port = 0] = await freePorts(1)

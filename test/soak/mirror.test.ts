@@ -16,14 +16,17 @@ const names = ['a', 'b', 'c']
  * byte for byte.
  */
 describe('a mirror of remotes whose targets and head are killed', function () {
-  this.timeout((soakSeconds + 300) * 1000)
+  this.timeout((soakSeconds + 180) * 1000)
 
   let workshop: Workshop
   before(function () {
     needPrograms(this, 'fio', 'nbdinfo', 'cmp')
   })
   beforeEach(() => (workshop = new Workshop()))
-  afterEach(() => workshop.close())
+  afterEach(async function () {
+    if (this.currentTest?.isFailed() === true) console.log(workshop.logs())
+    await workshop.close()
+  })
 
   async function serveStores(ports: readonly number[]): Promise<DstProcess[]> {
     const stores = names.map((name, at) =>

@@ -14,14 +14,17 @@ import { Proxy } from '../support/proxy.ts'
  * not see an error or a wrong block.
  */
 describe('a linear over a remote that goes away', function () {
-  this.timeout((soakSeconds + 240) * 1000)
+  this.timeout((soakSeconds + 120) * 1000)
 
   let workshop: Workshop
   before(function () {
     needPrograms(this, 'fio')
   })
   beforeEach(() => (workshop = new Workshop()))
-  afterEach(() => workshop.close())
+  afterEach(async function () {
+    if (this.currentTest?.isFailed() === true) console.log(workshop.logs())
+    await workshop.close()
+  })
 
   /** Store, proxy, head, bridge. Gives what can go wrong and the URI to use. */
   async function build(store: object) {
@@ -36,7 +39,15 @@ describe('a linear over a remote that goes away', function () {
     const proxy = await Proxy.start({ port: storePort })
     workshop.later(() => proxy.close())
     const near = { type: 'file', path: 'near.img', size: '16M', create: true }
-    const far = { type: 'remote', uri: `dst://127.0.0.1:${proxy.port}/disk`, hold: '120s' }
+    const far = {
+      type: 'remote',
+      uri: `dst://127.0.0.1:${proxy.port}/disk`,
+      hold: '120s',
+      // Short enough that what is half-open is found out many times in a short test.
+      connectTimeout: '2s',
+      pingInterval: '500ms',
+      pingTimeout: '1500ms',
+    }
     await workshop.serve('head', config(headPort, { type: 'linear', parts: [near, far] }))
     const socket = join(workshop.folder, 'bridge.sock')
     await workshop.run(['bridge', `dst://127.0.0.1:${headPort}/disk`, '--listen', `unix:${socket}`])

@@ -15,7 +15,10 @@ describe('trees over many targets', function () {
     needPrograms(this, 'nbdcopy', 'nbdinfo')
   })
   beforeEach(() => (workshop = new Workshop()))
-  afterEach(() => workshop.close())
+  afterEach(async function () {
+    if (this.currentTest?.isFailed() === true) console.log(workshop.logs())
+    await workshop.close()
+  })
 
   const numbers = (count: number): number[] => Array.from({ length: count }, (_, at) => at)
   const listener = (protocol: string, port: number) => ({ protocol, address: `127.0.0.1:${port}` })

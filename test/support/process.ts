@@ -9,10 +9,11 @@ import { runProgram, type Outcome } from './programs.ts'
 const program = resolve('dist/src/cli/main.js')
 /** Characters of a process's output that are kept for a report. */
 const outputMax = 200_000
+const reportMax = 4_000
 
 /** A `dst` command that stays: a target, a bridge. It can die and be started again. */
 export class DstProcess {
-  private readonly args: readonly string[]
+  readonly args: readonly string[]
   private readonly cwd: string
   private child: ChildProcessByStdio<null, Readable, Readable> | null = null
   /** What it printed so far, in all its lives. */
@@ -100,6 +101,13 @@ export class Workshop {
   /** Has something undone at the end. */
   later(undo: () => unknown): void {
     this.others.push(undo)
+  }
+
+  /** What the processes logged last, for the report of a test that failed. */
+  logs(): string {
+    return this.processes
+      .map(({ args, stderr }) => `== dst ${args.join(' ')}\n${stderr.slice(-reportMax)}`)
+      .join('\n')
   }
 
   async close(): Promise<void> {
