@@ -34,6 +34,13 @@ function failing(code: string): never {
   }) as never
 }
 
+/** The same for a function that throws. */
+function throwing(code: string): never {
+  return (() => {
+    throw Object.assign(new Error(`${code}: on purpose`), { code })
+  }) as never
+}
+
 async function codeOf(work: Promise<unknown>): Promise<string> {
   return work.then(
     () => 'success',
@@ -191,7 +198,11 @@ describe('a file', () => {
     const slab = new Slab()
     const device = await opened({ size: MiB, create: true }, slab)
     const full = failing('ENOSPC')
-    await withFs({ write: full, writev: full }, async () => {
+    const fullNow = throwing('ENOSPC')
+    const replaced = { write: full, writev: full, writeSync: fullNow, writevSync: fullNow }
+    await withFs(replaced, async () => {
+      const large = Array.from({ length: 3 }, () => random.bytes(300_000))
+      expect(await codeOf(write(device, 0, Buffer.concat(large)))).to.equal('NO_SPACE')
       const writes = [0, 1, 2, 3, 4, 5, 6, 7].map((at) =>
         codeOf(write(device, at * 4096, random.bytes(4096))),
       )
@@ -233,19 +244,30 @@ describe('a file', () => {
     const data = random.bytes(300_000)
     const pieces = [data.subarray(0, 100_001), data.subarray(100_001, 100_002)]
     pieces.push(data.subarray(100_002))
-    const { read: fullRead, write: fullWrite } = nodeFs
+    const some = (length: number): number => Math.min(length, 70_000)
+    const { read: fullRead, write: fullWrite, readSync, writeSync } = nodeFs
     const short = {
       read: ((fd: number, bytes: Buffer, at: number, length: number, from: number, done: never) =>
-        fullRead(fd, bytes, at, Math.min(length, 70_000), from, done)) as typeof nodeFs.read,
+        fullRead(fd, bytes, at, some(length), from, done)) as typeof nodeFs.read,
+      readSync: ((fd: number, bytes: Buffer, at: number, length: number, from: number) =>
+        readSync(fd, bytes, at, some(length), from)) as typeof nodeFs.readSync,
       write: ((fd: number, bytes: Buffer, at: number, length: number, from: number, done: never) =>
-        fullWrite(fd, bytes, at, Math.min(length, 70_000), from, done)) as typeof nodeFs.write,
+        fullWrite(fd, bytes, at, some(length), from, done)) as typeof nodeFs.write,
+      writeSync: ((fd: number, bytes: Buffer, at: number, length: number, from: number) =>
+        writeSync(fd, bytes, at, some(length), from)) as typeof nodeFs.writeSync,
       writev: ((fd: number, [first]: Buffer[], from: number, done: never) =>
-        fullWrite(fd, first!, 0, Math.min(first!.length, 70_000), from, done)) as never,
+        fullWrite(fd, first!, 0, some(first!.length), from, done)) as never,
+      writevSync: ((fd: number, [first]: Buffer[], from: number) =>
+        writeSync(fd, first!, 0, some(first!.length), from)) as never,
     }
     await withFs(short, async () => {
-      const outcome = await submit(device, Operation.write, 5, data.length, 0, pieces)
-      expect(outcome.error).to.equal(null)
-      expect((await read(device, 5, data.length)).equals(data)).to.equal(true)
+      for (const length of [data.length, 100_002]) {
+        const expected = data.subarray(0, length)
+        const parts = length === data.length ? pieces : pieces.slice(0, 2)
+        const outcome = await submit(device, Operation.write, length, length, 0, parts)
+        expect(outcome.error).to.equal(null)
+        expect((await read(device, length, length)).equals(expected)).to.equal(true)
+      }
     })
   })
 

@@ -31,7 +31,7 @@ export interface TransferFile {
 
 /**
  * Carries out reads and writes of a file: small reads at once while the page cache answers, all
- * others by the thread pool. What has to wait for a thread is merged with its neighbours in line.
+ * others by the thread pool, merged with their neighbours in line.
  */
 export class Transfers {
   /** @internal */ readonly file: TransferFile
@@ -42,9 +42,11 @@ export class Transfers {
   private readonly line = new Ring<Request>()
   private readonly alone = new Ring<Request>()
   private readonly idle: Task[] = []
-  private scheduled = false
-  /** Reads answered at once, and reads and writes that went to a thread. */
-  readonly counts = { eager: 0, tasks: 0, merged: 0 }
+  /** The last one in line, while its neighbours may still come. */
+  private last: Request | null = null
+  private deferred = false
+  /** Reads carried out on the loop; hand-overs to a thread, and requests that joined another's. */
+  readonly counts = { readsOnLoop: 0, handedOver: 0, merged: 0 }
 
   /** `cached` allows reads on the loop's own thread. */
   constructor(file: TransferFile, slab: Slab, clock: Clock, cached: boolean, worsen: Worsen) {
@@ -58,24 +60,36 @@ export class Transfers {
 
   submit(request: Request): void {
     if (request.operation === Operation.read && this.eager !== null) {
-      const now = this.clock.now()
-      if (this.eager.mayTry(now, request.length)) {
-        this.readNow(request, this.eager, now)
+      const began = this.clock.now()
+      if (this.eager.mayTry(began, request.length)) {
+        this.readNow(request, this.eager, began)
         return
       }
     }
-    this.line.push(request)
-    // At the end of the turn, when the neighbours that came with it are in line too.
-    if (!this.scheduled) this.clock.defer(this.pump)
-    this.scheduled = true
+    this.enqueue(request)
   }
 
-  private readonly pump = (): void => {
-    this.scheduled = false
+  /** What follows its neighbour in line waits for more of them until the turn of the loop ends. */
+  private enqueue(request: Request): void {
+    const { last } = this
+    if (last === null || !follows(request, last)) this.pump()
+    this.line.push(request)
+    this.last = request
+    if (!this.deferred) this.clock.defer(this.turnEnded)
+    this.deferred = true
+  }
+
+  private readonly turnEnded = (): void => {
+    this.deferred = false
+    this.last = null
+    this.pump()
+  }
+
+  private pump(): void {
     while (this.line.length + this.alone.length > 0) {
       const task = this.idle.pop()
       if (task === undefined) return
-      this.counts.tasks++
+      this.counts.handedOver++
       const alone = this.alone.shift()
       if (alone === undefined) this.gather(task)
       else task.add(alone)
@@ -102,27 +116,23 @@ export class Transfers {
   }
 
   private readNow(request: Request, eager: Eager, began: number): void {
-    const { length } = request
-    const { fd, device } = this.file
+    const { length, offset } = request
     const block = this.slab.take(length)
+    const { bytes } = block
     let error: StorageError | null = null
     try {
-      let read = 0
-      while (read < length) {
-        const got = fs.readSync(fd, block.bytes, read, length - read, request.offset + read)
-        if (got === 0) throw this.cutShort(request.offset + read)
+      for (let read = 0; read < length;) {
+        const got = fs.readSync(this.file.fd, bytes, read, length - read, offset + read)
+        if (got === 0) throw this.cutShort(offset + read)
         read += got
       }
     } catch (cause) {
-      error = systemError(cause, describeTransfer(request), device)
+      error = systemError(cause, describeTransfer(request), this.file.device)
     }
     eager.tried(began, this.clock.now(), length)
-    this.counts.eager++
+    this.counts.readsOnLoop++
     if (error === null) {
-      request.append(
-        length === block.bytes.length ? block.bytes : block.bytes.subarray(0, length),
-        block,
-      )
+      request.append(length === bytes.length ? bytes : bytes.subarray(0, length), block)
       request.complete()
     } else {
       block.release()
@@ -134,20 +144,25 @@ export class Transfers {
   private gather(task: Task): void {
     const first = this.line.shift()!
     task.add(first)
+    let last = first
     let pieces = first.segments.length
     for (let next = this.line.peek(); next !== undefined; next = this.line.peek()) {
       pieces += next.segments.length
-      if (
-        next.operation !== first.operation ||
-        next.flags !== first.flags ||
-        next.offset !== task.offset + task.length ||
-        task.length + next.length > mergedBytesMax ||
-        pieces > mergedPiecesMax
-      )
-        return
+      if (!follows(next, last) || pieces > mergedPiecesMax) return
+      if (task.length + next.length > mergedBytesMax) return
       this.line.shift()
       task.add(next)
+      last = next
       this.counts.merged++
     }
   }
+}
+
+/** Whether the two can be carried out as one. */
+function follows(next: Request, last: Request): boolean {
+  return (
+    next.operation === last.operation &&
+    next.flags === last.flags &&
+    next.offset === last.offset + last.length
+  )
 }
