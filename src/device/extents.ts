@@ -1,3 +1,4 @@
+import { empty } from '../base/empty.ts'
 import { assert } from '../base/errors.ts'
 
 /** Reading the range returns zeroes. */
@@ -39,7 +40,7 @@ export class Extents {
   }
 
   clear(): void {
-    this.lengths.length = 0
-    this.flags.length = 0
+    empty(this.lengths)
+    empty(this.flags)
   }
 }

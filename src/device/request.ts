@@ -1,3 +1,4 @@
+import { empty } from '../base/empty.ts'
 import { assert, type StorageError } from '../base/errors.ts'
 import type { Lease } from '../base/slab.ts'
 import { Extents } from './extents.ts'
@@ -155,14 +156,13 @@ export class Request {
   adopt(other: Request): void {
     for (const segment of other.segments) this.segments.push(segment)
     for (const lease of other.leases) this.leases.push(lease)
-    other.segments.length = 0
-    other.leases.length = 0
+    empty(other.segments)
+    empty(other.leases)
   }
 
   dropSegments(): void {
-    this.segments.length = 0
-    for (const lease of this.leases) lease.release()
-    this.leases.length = 0
+    empty(this.segments)
+    while (this.leases.length > 0) this.leases.pop()!.release()
   }
 
   /** Bytes in the segments. */

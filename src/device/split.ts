@@ -1,3 +1,4 @@
+import { empty } from '../base/empty.ts'
 import type { Extents } from './extents.ts'
 import { Operation, Request, type Completer } from './request.ts'
 
@@ -44,7 +45,7 @@ function join(whole: Request): void {
   }
   const error = failed?.error ?? null
   for (const part of whole.parts) part.release()
-  whole.parts.length = 0
+  empty(whole.parts)
   if (error === null) whole.complete()
   else whole.fail(error)
 }

@@ -113,7 +113,9 @@ export class ServerConnection implements ConnectionHandler {
   landed(bytes: number): void {
     if (!this.inbox.landed(bytes)) return
     this.phase!.run()
-    this.flush()
+    // More is there when all room was taken: what it asks for goes out together with this.
+    if (this.inbox.filled) this.schedule()
+    else this.flush()
   }
 
   sent(): void {
@@ -137,7 +139,11 @@ export class ServerConnection implements ConnectionHandler {
    * that lets nothing through between two looks is dropped.
    */
   private watchSending(): void {
-    if (this.sendTimer !== null || this.outbox.bytesQueued === 0 || this.isClosed) return
+    if (this.sendTimer === null && this.outbox.bytesQueued > 0 && !this.isClosed) this.watch()
+  }
+
+  /** By itself, because a function that holds a closure allocates for it whenever it is called. */
+  private watch(): void {
     const { sends } = this
     const { limits, clock } = this.context
     this.sendTimer = clock.timer(limits.sendTimeout, () => {

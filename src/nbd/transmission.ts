@@ -3,6 +3,7 @@ import type { Waiter } from '../net/admission.ts'
 import { Flag, Operation, Request, type Completer } from '../device/request.ts'
 import type { Export } from '../device/export.ts'
 import { extentRunsMax } from '../device/extents.ts'
+import { stagedPayloadMax } from '../net/inbox.ts'
 import * as codec from './codec.ts'
 import { ChunkType, Command, CommandFlag, Errno } from './codec.ts'
 import type { Phase, ServerConnection } from './connection.ts'
@@ -165,6 +166,8 @@ export class Transmission implements Phase, Completer, Waiter {
     const refusal = this.refuse()
     const operation = refusal === null ? operationOf[type]! : Operation.flush
     const taken = type === Command.cache ? Math.min(length, this.payloadMax) : length
+    const staged = type === Command.write && refusal === null && length <= stagedPayloadMax
+    if (staged && !inbox.need(codec.requestBytes + length)) return false
     if (!this.reserve(roomOf(operation, taken))) return false
     inbox.consume(codec.requestBytes)
     if (refusal !== null) return this.answerRefused(refusal)

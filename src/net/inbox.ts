@@ -10,6 +10,12 @@ const stagingBytesBusy = 256 * KiB
 /** What `need` can be asked for: headers, options, and payloads not worth landing by themselves. */
 export const needBytesMax = 12 * KiB
 
+/**
+ * Payloads up to this many bytes are better waited for with `need`: landing by itself costs a read
+ * of its own for each, more than moving what is left at the end of a staging block.
+ */
+export const stagedPayloadMax = 8 * KiB
+
 /** Where bytes land while the parser is stalled: all that is ever copied because of it. */
 const spillBytes = 512
 
@@ -39,6 +45,8 @@ export class Inbox {
   private stalled = false
   private spill: Buffer | null = null
   private spilling = false
+  /** Whether the last bytes to land took all room in the staging: there may be more at once. */
+  filled = false
 
   constructor(slab: Slab) {
     this.slab = slab
@@ -78,6 +86,7 @@ export class Inbox {
         at += copied
       }
     } else this.advance(bytes)
+    this.filled = this.payload === null && this.room === 0
     return !this.stalled && this.payload === null && this.skip(0)
   }
 

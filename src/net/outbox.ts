@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts'
+import { empty } from '../base/empty.ts'
 import { assert } from '../base/errors.ts'
 import { Ring } from '../base/ring.ts'
 import { KiB } from '../base/size.ts'
@@ -118,7 +119,7 @@ export class Outbox {
     this.payloadPending = 0
     this.batchesFlushed++
     this.connection.send(this.views)
-    this.views.length = 0
+    empty(this.views)
   }
 
   /** For `ConnectionHandler.sent`. Returns the bytes that `payload` was given and now are gone. */
