@@ -61,14 +61,22 @@ export function setState(volume: Volume, leg: Leg, state: LegState, reason: stri
 }
 
 /** Leaves the leg in peace for a while, longer each time. */
-function backOff(volume: Volume, leg: Leg): void {
+export function backOff(volume: Volume, leg: Leg): void {
   const { legRetryMs, legRetryMsMax } = volume.settings
   const { retry } = leg
   retry.delay = Math.min(legRetryMsMax, Math.max(legRetryMs, retry.delay * 2))
-  retry.at = volume.clock.now() + retry.delay
-  volume.clock.timer(retry.delay, () => {
+  retry.timer?.cancel()
+  retry.timer = volume.clock.timer(retry.delay, () => {
+    retry.timer = null
     volume.look(leg)
   })
+}
+
+/** The leg may come back at once. */
+export function endBackOff(leg: Leg): void {
+  leg.retry.timer?.cancel()
+  leg.retry.timer = null
+  leg.retry.delay = 0
 }
 
 /** Whether the leg left, or had; false when it is the last one and the client must be told. */

@@ -1,4 +1,5 @@
 import { Bitmap } from '../base/bitmap.ts'
+import type { Timer } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
 import { Flag, Operation, Request, type Completer } from '../device/request.ts'
@@ -24,7 +25,9 @@ export interface LegCaller {
 
 /** How long a leg is left in peace after it failed. */
 interface Retry {
-  at: number
+  /** Null when it may come back. */
+  timer: Timer | null
+  /** Milliseconds, the last time. */
   delay: number
 }
 
@@ -53,7 +56,7 @@ export class Leg implements Completer {
   /** Reads under way, and where the last one ended: for balancing. */
   reads = 0
   lastOffset = 0
-  readonly retry: Retry = { at: 0, delay: 0 }
+  readonly retry: Retry = { timer: null, delay: 0 }
   /** Of reads, since it was last in sync. */
   readErrors = 0
   /** Told when the first request goes under way, and when the last one ended. */

@@ -2,7 +2,7 @@ import { Bitmap } from '../base/bitmap.ts'
 import { StorageError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
 import { changedAlone } from './compare.ts'
-import { isLast, leave } from './departure.ts'
+import { endBackOff, isLast, leave } from './departure.ts'
 import { DirtyMap, writeMap } from './dirty.ts'
 import { pageOfBit } from './layout.ts'
 import type { Leg } from './leg.ts'
@@ -99,8 +99,7 @@ export async function attachLeg(
   if (leg.member!.state === 'detached' && verdict.word === 'partial')
     await checkUnchanged(volume, leg, discard)
   leg.refusal = ''
-  leg.retry.delay = 0
-  leg.retry.at = 0
+  endBackOff(leg)
   if (discard)
     volume.remember('operator', name, 'attached, discarding what was changed on it alone')
   await join(volume, leg, verdict)
@@ -208,8 +207,7 @@ export async function invalidateLeg(volume: Volume, name: string): Promise<void>
   leg.dirty.setAll()
   volume.membership.request(true)
   await volume.membership.settled()
-  leg.retry.at = 0
-  leg.retry.delay = 0
+  endBackOff(leg)
   volume.look(leg)
 }
 

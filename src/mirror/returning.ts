@@ -2,7 +2,7 @@ import { Bitmap } from '../base/bitmap.ts'
 import { systemError } from '../base/errors.ts'
 import { announce } from './announce.ts'
 import { format } from './create.ts'
-import { flushFailed, setState } from './departure.ts'
+import { backOff, endBackOff, flushFailed, setState } from './departure.ts'
 import { checkpoint, DirtyMap, syncDirtyMaps, writeAllMaps } from './dirty.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
@@ -50,18 +50,13 @@ function mayReturn(volume: Volume, leg: Leg): boolean {
     leg.device.usable &&
     leg.pending === 0 &&
     leg.refusal === '' &&
-    volume.clock.now() >= leg.retry.at
+    leg.retry.timer === null
   )
 }
 
 function stayAway(volume: Volume, leg: Leg, reason: string): void {
-  const { legRetryMs, legRetryMsMax } = volume.settings
   setState(volume, leg, leg.device.usable ? 'failed' : 'missing', reason)
-  leg.retry.delay = Math.min(legRetryMsMax, Math.max(legRetryMs, leg.retry.delay * 2))
-  leg.retry.at = volume.clock.now() + leg.retry.delay
-  volume.clock.timer(leg.retry.delay, () => {
-    volume.look(leg)
-  })
+  backOff(volume, leg)
   volume.regroup()
 }
 
@@ -245,7 +240,7 @@ async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<boolean
   await volume.membership.settled()
   if (volume.epoch !== epoch || leg.member!.state !== 'in-sync') return true
   leg.dirty = null
-  leg.retry.delay = 0
+  endBackOff(leg)
   volume.announced.add(leg)
   volume.regroup()
   return true

@@ -1,0 +1,225 @@
+import { expect } from 'chai'
+import { StorageError } from '../../src/base/errors.ts'
+import { Operation } from '../../src/device/request.ts'
+import { read, write } from '../support/io.ts'
+import type { Disk } from './disk.ts'
+import { disks, extentSize, Head, MemoryStore } from './head.ts'
+
+function pattern(fill: number, length = 4096): Buffer {
+  return Buffer.alloc(length, fill)
+}
+
+function reason(head: Head): string {
+  return head.driver.describe()['reason'] as string
+}
+
+/** Bytes of two legs that differ where the volume has data. */
+function differ(one: Disk, other: Disk, size: number): boolean {
+  return !one.cached.subarray(0, size).equals(other.cached.subarray(0, size))
+}
+
+describe('a volume after a crash of its head', () => {
+  it('waits for the leg that went on alone, whichever returns first', async () => {
+    for (const store of [new MemoryStore(), null]) {
+      const legs = disks('a', 'b')
+      const first = await new Head(legs, store).open()
+      await write(first.device, 0, pattern(1))
+      legs['b']!.goAway()
+      await write(first.device, 0, pattern(2))
+      first.kill()
+      const second = await new Head(legs, store, {}, ['a']).open()
+      expect(second.device.state.word).to.equal('opening')
+      expect(reason(second)).to.include('waiting for a')
+      legs['a']!.comeBack()
+      await second.inSync('a', 'b')
+      expect((await read(second.device, 0, 4096))[0]).to.equal(2)
+      expect(legs['b']!.cached[0]).to.equal(2)
+      await second.device.close()
+    }
+  })
+
+  it("starts at once from one leg by the head's own record, not without it", async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const first = await new Head(legs, store).open()
+    await write(first.device, 0, pattern(1))
+    first.kill()
+    const careful = await new Head(legs, null, {}, ['b']).open()
+    expect(careful.device.state.word).to.equal('opening')
+    expect(reason(careful)).to.include('b').and.to.include('could be newer')
+    careful.kill()
+    const second = await new Head(legs, store, {}, ['b']).open()
+    expect(second.device.state.word).to.equal('degraded')
+    expect((await read(second.device, 0, 4096))[0]).to.equal(1)
+    legs['b']!.comeBack()
+    await second.inSync('b')
+    await second.device.close()
+  })
+
+  it('starts from the older leg when forced, and refuses the other as a split', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const first = await new Head(legs, store).open()
+    await write(first.device, 0, pattern(1))
+    legs['b']!.goAway()
+    await write(first.device, extentSize, pattern(2))
+    first.kill()
+    const second = await new Head(legs, store, {}, ['a']).open()
+    await second.driver.startVolume({ force: true })
+    expect((await read(second.device, extentSize, 4096))[0]).to.equal(0)
+    await write(second.device, 0, pattern(3))
+    legs['a']!.comeBack()
+    await second.until('a is refused', () => second.leg('a').reason.includes('split brain'))
+    expect(second.leg('a').reason).to.match(/up to \d+ bytes that the volume lacks/)
+    expect(second.state('a')).to.equal('failed')
+    expect(second.history().some(({ text }) => text.includes('forced'))).to.equal(true)
+    await second.driver.attachLeg('a').then(
+      () => expect.fail('it was attached'),
+      (error: unknown) => expect((error as StorageError).message).to.include('split brain'),
+    )
+    await second.driver.attachLeg('a', { discard: true })
+    await second.inSync('a', 'b')
+    expect(legs['a']!.cached[extentSize]).to.equal(0)
+    expect(legs['a']!.cached[0]).to.equal(3)
+    await second.device.close()
+  })
+
+  it('does not choose another source after a second crash', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const first = await new Head(legs, store).open()
+    await write(first.device, 0, pattern(1))
+    legs['b']!.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
+    void write(first.device, 0, pattern(2))
+    await first.until('a has it', () => legs['a']!.cached[0] === 2)
+    first.kill()
+    legs['b']!.hold = () => false
+    legs['b']!.fault = ({ operation, offset }) =>
+      operation === Operation.write && offset === 0 ? new StorageError('IO', 'bad') : null
+    const second = await new Head(legs, store).open()
+    expect((await read(second.device, 0, 4096))[0]).to.equal(2)
+    second.kill()
+    legs['b']!.fault = () => null
+    const third = await new Head(legs, store, {}, ['a']).open()
+    expect(third.device.state.word).to.equal('opening')
+    legs['a']!.comeBack()
+    await third.inSync('a', 'b')
+    expect((await read(third.device, 0, 4096))[0]).to.equal(2)
+    await third.device.close()
+  })
+
+  it('never serves a leg that was being filled when its source died', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const first = await new Head(legs, store).open()
+    for (let at = 0; at < 8; at++) await write(first.device, at * extentSize, pattern(1))
+    legs['b']!.goAway()
+    for (let at = 0; at < 8; at++) await write(first.device, at * extentSize, pattern(2))
+    legs['b']!.hold = ({ operation, offset }) =>
+      operation === Operation.write && offset === 4 * extentSize
+    legs['b']!.comeBack()
+    await first.until('half of it is copied', () => legs['b']!.cached[3 * extentSize] === 2)
+    legs['a']!.goAway()
+    await first.until('it is suspended', () => first.driver.describe()['volume'] !== 'syncing')
+    first.kill()
+    legs['b']!.hold = () => false
+    for (const kept of [store, null]) {
+      const second = await new Head(legs, kept, {}, ['a']).open()
+      expect(second.device.state.word).to.equal('opening')
+      second.kill()
+    }
+    const third = await new Head(legs, store).open()
+    await third.inSync('a', 'b')
+    for (let at = 0; at < 8; at++) expect(legs['b']!.cached[at * extentSize]).to.equal(2)
+    await third.device.close()
+  })
+
+  it('resumes a resync where the dirty map says', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const settings = { resyncCheckpointBytes: extentSize, resyncWindow: 1, intentIdleMs: 5 }
+    const first = await new Head(legs, store, settings).open()
+    legs['b']!.goAway()
+    for (let at = 0; at < 8; at++) await write(first.device, at * extentSize, pattern(2))
+    // Out of the intent log, so that only the dirty map tells.
+    await first.until('the log is empty', () => first.driver.describe()['hotExtents'] === 0)
+    legs['b']!.hold = ({ operation, offset }) =>
+      operation === Operation.write && offset === 5 * extentSize
+    legs['b']!.comeBack()
+    await first.until('it is half way', () => first.leg('b')['bytesOutOfSync'] === 3 * extentSize)
+    first.kill()
+    legs['b']!.hold = () => false
+    const second = await new Head(legs, store, settings).open()
+    await second.inSync('a', 'b')
+    expect(second.lastResync('b')!.bytes).to.be.within(extentSize, 4 * extentSize)
+    expect(differ(legs['a']!, legs['b']!, second.device.facts!.size)).to.equal(false)
+    await second.device.close()
+  })
+
+  it('fences the older head, which changes nothing that is persisted', async () => {
+    const legs = disks('a', 'b')
+    const first = await new Head(legs, new MemoryStore()).open()
+    await write(first.device, 0, pattern(1))
+    const second = await new Head(legs, null).open()
+    await second.inSync('a', 'b')
+    for (const disk of Object.values(legs))
+      disk.fault = ({ operation, offset }) =>
+        operation === Operation.write && offset === 8192 ? new StorageError('FENCED', 'old') : null
+    const failed = await write(first.device, 8192, pattern(9)).catch((error: unknown) => error)
+    expect((failed as StorageError).code).to.equal('FENCED')
+    expect(first.device.state.word).to.equal('failed')
+    for (const disk of Object.values(legs)) disk.fault = () => null
+    await write(second.device, 8192, pattern(3))
+    expect([second.state('a'), second.state('b')]).to.deep.equal(['in-sync', 'in-sync'])
+    first.kill()
+    await second.device.close()
+  })
+})
+
+describe('a crash at every step', () => {
+  /** Kills the head after so many requests to disks; what was acknowledged must be found again. */
+  async function crashAfter(steps: number, store: MemoryStore | null): Promise<boolean> {
+    const legs = disks('a', 'b')
+    const first = await new Head(legs, store, { resyncWindow: 1 }).open()
+    await write(first.device, 0, pattern(1))
+    legs['b']!.goAway()
+    await write(first.device, 0, pattern(2))
+    await write(first.device, 2 * extentSize, pattern(2))
+    let left = steps
+    for (const disk of Object.values(legs))
+      disk.fault = () => {
+        if (left-- === 0) first.kill()
+        return left < 0 ? new StorageError('UNAVAILABLE', 'the head is dead') : null
+      }
+    legs['b']!.comeBack()
+    let acknowledged = 2
+    let finished = false
+    const work = (async () => {
+      await first.until('in sync or dead', () => left < 0 || first.state('b') === 'in-sync')
+      if (left < 0) return
+      legs['a']!.goAway()
+      await write(first.device, 0, pattern(3))
+      acknowledged = 3
+      finished = true
+    })()
+    await Promise.race([work, first.until('dead', () => left < 0 || finished)])
+    first.kill()
+    for (const disk of Object.values(legs)) disk.fault = () => null
+    const second = await new Head(legs, store).open()
+    await second.inSync('a', 'b')
+    const found = (await read(second.device, 0, 4096))[0]!
+    expect(found, `after ${steps} steps`).to.be.within(acknowledged, 3)
+    expect(differ(legs['a']!, legs['b']!, second.device.facts!.size)).to.equal(false)
+    await second.device.close()
+    return finished
+  }
+
+  it('of a return and a departure loses nothing', async function () {
+    this.timeout(60_000)
+    for (const store of [true, false]) {
+      let steps = 0
+      while (!(await crashAfter(steps, store ? new MemoryStore() : null))) steps++
+      expect(steps).to.be.above(20)
+    }
+  })
+})
