@@ -5,12 +5,15 @@ import { bench } from './bench.ts'
 import { bridge } from './bridge.ts'
 import { check } from './check.ts'
 import { Exit, report, UsageError } from './exit.ts'
+import { leg } from './leg.ts'
 import { list } from './list.ts'
 import { serve } from './serve.ts'
 import { status } from './status.ts'
+import { verify } from './verify.ts'
+import { volume } from './volume.ts'
 
 /** Each command is a file of its own that adds itself. */
-const commands = [serve, check, list, status, bridge, bench]
+const commands = [serve, check, list, status, bridge, leg, volume, verify, bench]
 
 const columnsMax = 100
 
@@ -24,6 +27,8 @@ function parser(words: readonly string[]): Argv {
     .recommendCommands()
     .help()
     .wrap(Math.min(columnsMax, process.stdout.columns || columnsMax))
+    .example('dst serve config.json', 'serve what the file describes')
+    .example('dst status', 'show how it is')
     .epilogue('Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.')
     .exitProcess(false)
     .fail((message: string | null, error: Error | undefined) => {

@@ -1,6 +1,7 @@
-import { describeDuration } from '../base/duration.ts'
 import { describeSize } from '../base/size.ts'
+import { isObject } from '../target/tree.ts'
 import type { Device, Export, Leg, Status } from '../target/status.types.ts'
+import { progressLine } from './progress.ts'
 
 /** One line: what stands in columns, and what follows them. */
 interface Row {
@@ -92,20 +93,12 @@ function why(reason: string, since: string, now: number): string[] {
 /** What a leg that is not in sync has to say. */
 function progress(leg: Leg, now: number): string[] {
   if (leg.state === 'in-sync') return []
-  const { reason, since } = leg
+  const { reason, since, bytesOutOfSync, label, resync } = leg
   const words: string[] = []
-  const number = (key: string): number | null => {
-    const value = leg[key]
-    return typeof value === 'number' && Number.isFinite(value) ? value : null
-  }
-  const percent = number('percent')
-  if (percent !== null) words.push(`${percent.toFixed(1)}%`)
-  const speed = number('bytesPerSecond')
-  if (speed !== null && speed > 0) words.push(`${describeSize(speed)}/s`)
-  const left = number('millisecondsLeft')
-  if (left !== null) words.push(`${describeDuration(left)} left`)
-  const outOfSync = number('bytesOutOfSync')
-  if (outOfSync !== null) words.push(`${describeSize(outOfSync)} out of sync`)
+  if (isObject(resync)) words.push(progressLine(resync))
+  if (typeof bytesOutOfSync === 'number' && bytesOutOfSync > 0)
+    words.push(`${describeSize(bytesOutOfSync)} out of sync`)
+  if (typeof label === 'string') words.push(`as "${label}"`)
   if (typeof reason === 'string' && reason !== '') words.push(reason)
   if (typeof since === 'string') words.push(ago(since, now))
   return words

@@ -1,0 +1,154 @@
+import { resolve } from 'node:path'
+import type { Argv } from 'yargs'
+import { parseUri } from '../net/address.ts'
+import { ManagementClient, managementOption } from './client.ts'
+import { UsageError } from './exit.ts'
+import { waitForLeg } from './progress.ts'
+
+interface Place {
+  readonly management: string
+  readonly volume: string
+  readonly leg: string
+}
+
+const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
+
+export function leg(yargs: Argv): Argv {
+  return yargs.command(
+    'leg <command>',
+    'take legs of a mirror off, put them back, add and remove them',
+    (commands) =>
+      [detach, attach, add, remove, invalidate, trust, leave]
+        .reduce<Argv>((all, define) => define(all), commands)
+        .demandCommand(1, 'what shall be done with the leg? dst leg --help lists it')
+        .example('dst leg detach home right --as monday', 'a consistent image, taken now')
+        .example('dst leg attach home right', 'put it back by copying what it missed')
+        .epilogue(exitCodes),
+  )
+}
+
+/** What every command on a leg takes. */
+function onLeg(options: Argv) {
+  return options
+    .positional('volume', { type: 'string', demandOption: true, describe: 'the mirror' })
+    .positional('leg', { type: 'string', demandOption: true, describe: 'the name of the leg' })
+    .option('management', managementOption)
+    .epilogue(exitCodes)
+}
+
+const discardOption = {
+  type: 'boolean',
+  default: false,
+  describe: 'drop what was changed on the leg alone',
+} as const
+
+const waitOption = {
+  type: 'boolean',
+  default: process.stdout.isTTY,
+  defaultDescription: 'on a terminal',
+  describe: 'show the progress until the leg is in sync',
+} as const
+
+function detach(yargs: Argv): Argv {
+  return yargs.command(
+    'detach <volume> <leg>',
+    'leave a consistent image of this moment on the leg',
+    (options) =>
+      onLeg(options)
+        .option('as', { type: 'string', describe: 'a name for the image, shown by status' })
+        .example('dst leg detach home right', 'take it off')
+        .example('dst leg detach home right --as before-upgrade', 'and remember why'),
+    ({ as, ...place }) => send(place, 'detach', as === undefined ? {} : { as }),
+  )
+}
+
+function attach(yargs: Argv): Argv {
+  return yargs.command(
+    'attach <volume> <leg>',
+    'return a leg that was taken off; what it missed is copied',
+    (options) =>
+      onLeg(options)
+        .option('discard', discardOption)
+        .option('wait', waitOption)
+        .example('dst leg attach home right', 'refused if the image was changed meanwhile')
+        .example('dst leg attach home right --discard', 'not refused: the changes are dropped'),
+    async ({ discard, wait, ...place }) => {
+      await send(place, 'attach', { discard })
+      if (wait) await waitForLeg(new ManagementClient(place.management), place.volume, place.leg)
+    },
+  )
+}
+
+function add(yargs: Argv): Argv {
+  return yargs.command(
+    'add <volume> <leg> <device>',
+    'add a leg while the volume runs; it is filled',
+    (options) =>
+      onLeg(options)
+        .positional('device', {
+          type: 'string',
+          demandOption: true,
+          describe: 'a device of the configuration, a URI, the path of a file, or JSON',
+        })
+        .option('size', { type: 'string', describe: 'of a file that is to be made, such as 64G' })
+        .option('read-last', { type: 'boolean', default: false, describe: 'read elsewhere first' })
+        .option('discard', discardOption)
+        .option('wait', waitOption)
+        .example('dst leg add home third dst://10.0.0.3/spare', 'an export of another target')
+        .example('dst leg add home third ./third.img --size 64G', 'a new file')
+        .epilogue('Write the leg into the configuration too: the next start reads it there.'),
+    async ({ device, size, readLast, discard, wait, ...place }) => {
+      await send(place, 'add', { device: deviceOf(device, size), readLast, discard })
+      if (wait) await waitForLeg(new ManagementClient(place.management), place.volume, place.leg)
+    },
+  )
+}
+
+function remove(yargs: Argv): Argv {
+  return plain(yargs, 'remove', 'forget a leg; its data stay where they are')
+}
+
+function trust(yargs: Argv): Argv {
+  return plain(yargs, 'trust', 'take a leg as in sync without copying, for those who know')
+}
+
+function leave(yargs: Argv): Argv {
+  return plain(yargs, 'export', 'take a leg off for good, as an image without metadata')
+}
+
+function invalidate(yargs: Argv): Argv {
+  return plain(yargs, 'invalidate', 'have a leg copied whole again')
+}
+
+function plain(yargs: Argv, verb: string, describe: string): Argv {
+  return yargs.command(
+    `${verb} <volume> <leg>`,
+    describe,
+    (options) =>
+      onLeg(options)
+        .example(`dst leg ${verb} home right`, 'on the target that was started here')
+        .example(`dst leg ${verb} home right --management unix:/run/dst.sock`, 'on another one'),
+    (place) => send(place, verb, {}),
+  )
+}
+
+async function send({ management, volume, leg }: Place, verb: string, options: object) {
+  await new ManagementClient(management).command(['volumes', volume, 'legs', leg, verb], options)
+}
+
+/** What a device on the command line means; paths are made absolute for the target. */
+function deviceOf(text: string, size: string | undefined): unknown {
+  if (text.startsWith('{')) {
+    try {
+      return JSON.parse(text)
+    } catch (error) {
+      throw new UsageError(`the device is not JSON: ${(error as Error).message}`)
+    }
+  }
+  const uri = parseUri(text)
+  if (typeof uri !== 'string') return { type: uri.protocol === 'dst' ? 'remote' : 'nbd', uri: text }
+  if (text.includes('://')) throw new UsageError(`"${text}": ${uri}`)
+  if (!text.includes('/')) return text
+  const file = { type: 'file', path: resolve(text) }
+  return size === undefined ? file : { ...file, size, create: true }
+}

@@ -1,0 +1,92 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { StorageError } from '../base/errors.ts'
+import { describeDuration } from '../base/duration.ts'
+import { describeSize } from '../base/size.ts'
+import type { Device, Status } from '../target/status.types.ts'
+import { isObject } from '../target/tree.ts'
+import type { ManagementClient } from './client.ts'
+
+/** Milliseconds between two looks. */
+const interval = 500
+const barWidth = 30
+
+/** Shows how a leg catches up until it is in sync; rejects when it will not be. */
+export async function waitForLeg(
+  client: ManagementClient,
+  volume: string,
+  leg: string,
+): Promise<void> {
+  try {
+    for (;;) {
+      const found = findMirror(await client.status(), volume)?.legs?.[leg]
+      if (found?.state === 'in-sync') break
+      if (found === undefined || (found.state !== 'syncing' && found.state !== 'missing')) {
+        const state = found === undefined ? 'gone' : `${found.state}: ${found.reason ?? ''}`
+        throw new StorageError('IO', `the leg is ${state}`, `${volume}/${leg}`)
+      }
+      draw(found['resync'])
+      await sleep(interval)
+    }
+  } finally {
+    clear()
+  }
+}
+
+/** Shows how far a verify is, until `work` is done. */
+export async function whileVerifying<T>(
+  client: ManagementClient,
+  volume: string,
+  work: Promise<T>,
+): Promise<T> {
+  const over = work.then(
+    () => true,
+    () => true,
+  )
+  while (!(await Promise.race([over, sleep(interval, false)]))) {
+    // A target that does not answer fails the work too, and that is what is reported.
+    const status = await client.status().catch(() => null)
+    if (status !== null) draw(findMirror(status, volume)?.details['verify'])
+  }
+  clear()
+  return work
+}
+
+/** The mirror at a path of the tree. */
+function findMirror(status: unknown, path: string): Device | null {
+  const search = (devices: readonly (Device | null)[]): Device | null => {
+    for (const device of devices) {
+      if (device === null) continue
+      if (device.path === path) return device
+      const legs = Object.values(device.legs ?? {}).map((leg) => leg.device)
+      const found = search([...Object.values(device.children), ...legs])
+      if (found !== null) return found
+    }
+    return null
+  }
+  return search(Object.values((status as Status).devices))
+}
+
+/** One line with a bar, drawn over the last one; only for people. */
+function draw(progress: unknown): void {
+  if (!process.stderr.isTTY || !isObject(progress)) return
+  process.stderr.write(`\r${progressLine(progress)}\u001b[K`)
+}
+
+function clear(): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
+}
+
+/** `[######------]  37.2%  118.0 MiB/s  5m 41s left`. */
+export function progressLine(progress: Readonly<Record<string, unknown>>): string {
+  const number = (key: string): number => {
+    const value = progress[key]
+    return typeof value === 'number' && Number.isFinite(value) ? value : 0
+  }
+  const percent = Math.min(100, Math.max(0, number('percent')))
+  const full = Math.round((percent / 100) * barWidth)
+  const bar = `[${'#'.repeat(full)}${'-'.repeat(barWidth - full)}]`
+  const speed = `${describeSize(number('bytesPerSecond'))}/s`
+  const left = progress['secondsLeft']
+  const time = typeof left === 'number' ? [`${describeDuration(left * 1000)} left`] : []
+  return [bar, `${percent.toFixed(1)}%`, speed, ...time].join('  ')
+}

@@ -1,0 +1,68 @@
+import type { Argv } from 'yargs'
+import { describeSize, parseSize } from '../base/size.ts'
+import type { VerifyResult } from '../mirror/mirror.ts'
+import { ManagementClient, managementOption } from './client.ts'
+import { Exit, UsageError } from './exit.ts'
+import { whileVerifying } from './progress.ts'
+
+/** Differences that are listed one by one. */
+const listedMax = 20
+
+interface Options {
+  readonly management: string
+  readonly volume: string
+  readonly repair: boolean
+  readonly repairFrom: string | undefined
+  readonly speed: string | undefined
+  readonly json: boolean
+}
+
+export function verify(yargs: Argv): Argv {
+  return yargs.command(
+    'verify <volume>',
+    'compare all legs of a mirror while it runs, and repair by majority',
+    (options) =>
+      options
+        .positional('volume', { type: 'string', demandOption: true, describe: 'the mirror' })
+        .option('repair', {
+          type: 'boolean',
+          default: true,
+          describe: 'let a majority of three or more legs repair the others',
+        })
+        .option('repair-from', { type: 'string', describe: 'the leg that is right, of two' })
+        .option('speed', { type: 'string', describe: 'bytes per second at most, such as 50M' })
+        .option('json', { type: 'boolean', default: false, describe: 'the result as JSON' })
+        .option('management', managementOption)
+        .example('dst verify home --speed 50M', 'compare, without hurry')
+        .example('dst verify home --repair-from left', 'where two legs differ, left is right')
+        .epilogue('Exit codes: 0 equal or repaired, 1 legs differ, 2 wrong usage.'),
+    (options) => run(options),
+  )
+}
+
+async function run(options: Options): Promise<void> {
+  const { management, volume, repair, repairFrom, speed, json } = options
+  const bytesPerSecond = speed === undefined ? undefined : parseSize(speed)
+  if (bytesPerSecond === null) throw new UsageError(`--speed "${speed ?? ''}" is no size`)
+  const client = new ManagementClient(management)
+  const asked = {
+    repair,
+    ...(repairFrom === undefined ? {} : { repairFrom }),
+    ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
+  }
+  const work = client.command(['volumes', volume, 'verify'], asked)
+  const result = (await whileVerifying(client, volume, work)) as VerifyResult
+  process.stdout.write(json ? `${JSON.stringify(result, null, 2)}\n` : describe(result))
+  if (result.bytesDifferent > result.bytesRepaired) process.exitCode = Exit.failed
+}
+
+function describe({ bytesChecked, bytesDifferent, bytesRepaired, differences }: VerifyResult) {
+  const checked = describeSize(bytesChecked)
+  if (bytesDifferent === 0) return `${checked} compared: the legs are equal\n`
+  const lines = differences
+    .slice(0, listedMax)
+    .map(({ offset, length, legs }) => `  ${length} bytes at ${offset}: ${legs.join(', ')}`)
+  if (differences.length > listedMax) lines.push(`  and ${differences.length - listedMax} more`)
+  const head = `${checked} compared: ${bytesDifferent} bytes differ, ${bytesRepaired} repaired`
+  return `${[head, ...lines].join('\n')}\n`
+}

@@ -1,0 +1,80 @@
+import type { Argv } from 'yargs'
+import { describeDuration } from '../base/duration.ts'
+import { describeSize } from '../base/size.ts'
+import type { HistoryEntry } from '../mirror/record.ts'
+import { ManagementClient, managementOption } from './client.ts'
+
+const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
+
+export function volume(yargs: Argv): Argv {
+  return yargs.command(
+    'volume <command>',
+    'start a mirror that waits, and show what became of it',
+    (commands) =>
+      [start, history]
+        .reduce<Argv>((all, define) => define(all), commands)
+        .demandCommand(1, 'what shall be done with the volume? dst volume --help lists it')
+        .example('dst volume history home', 'membership changes and resyncs')
+        .example('dst volume start home --force', 'no absent leg is newer: take the word for it')
+        .epilogue(exitCodes),
+  )
+}
+
+/** What every command on a volume takes. */
+function onVolume(options: Argv) {
+  return options
+    .positional('volume', { type: 'string', demandOption: true, describe: 'the mirror' })
+    .option('management', managementOption)
+    .epilogue(exitCodes)
+}
+
+function start(yargs: Argv): Argv {
+  return yargs.command(
+    'start <volume>',
+    'start a volume that waits for a leg which could be newer',
+    (options) =>
+      onVolume(options)
+        .option('force', {
+          type: 'boolean',
+          default: false,
+          describe: 'no absent leg is newer, or what it has may be lost',
+        })
+        .option('leg', { type: 'string', describe: 'the leg whose data count, after a split' })
+        .example('dst volume start home', 'try again, and say what it waits for')
+        .example('dst volume start home --force --leg left', 'with the data of this leg'),
+    async ({ management, volume, force, leg }) => {
+      const options = leg === undefined ? { force } : { force, leg }
+      await new ManagementClient(management).command(['volumes', volume, 'start'], options)
+    },
+  )
+}
+
+function history(yargs: Argv): Argv {
+  return yargs.command(
+    'history <volume>',
+    'every change of membership and every resync, oldest first',
+    (options) =>
+      onVolume(options)
+        .option('json', { type: 'boolean', default: false, describe: 'as JSON' })
+        .example('dst volume history home', 'for people')
+        .example("dst volume history home --json | jq '.[].resync'", 'for programs'),
+    async ({ management, volume, json }) => {
+      const client = new ManagementClient(management)
+      const entries = (await client.command(['volumes', volume, 'history'])) as HistoryEntry[]
+      if (json) process.stdout.write(`${JSON.stringify(entries, null, 2)}\n`)
+      else for (const entry of entries) process.stdout.write(`${line(entry)}\n`)
+    },
+  )
+}
+
+function line({ at, kind, leg, text, generation, resync }: HistoryEntry): string {
+  const moment = new Date(at).toISOString().replace('T', ' ').slice(0, 19)
+  const words = [moment, `generation ${generation}`, kind, leg, text]
+  if (resync !== undefined) {
+    const { source, bytes, milliseconds, outcome } = resync
+    const from = source === '' ? '' : ` from ${source}`
+    const time = describeDuration(milliseconds)
+    words.push(`${resync.kind}${from}, ${describeSize(bytes)} in ${time}, ${outcome}`)
+  }
+  return words.filter((word) => word !== '').join('  ')
+}
