@@ -17,7 +17,7 @@ const program = `dst ${version()}`
 const longest = 2 ** 31 - 1
 
 /**
- * Serves until a signal says to stop, and ends the process. Rejects with a StorageError when the
+ * Starts to serve; a signal will stop that and end the process. Rejects with a StorageError when the
  * start fails. Standard output tells where the exports are; standard error is the log.
  */
 export async function runTarget(config: config.Config): Promise<void> {
@@ -36,12 +36,16 @@ export async function runTarget(config: config.Config): Promise<void> {
   }
   const target = new Target(config, world, program)
   // Timers do not keep the process alive, and a target that stops has no listeners left to do so.
-  setInterval(() => undefined, longest)
-  const stop = stopOnSignals(target, log)
-  await target.start()
+  const alive = setInterval(() => undefined, longest)
+  stopOnSignals(target, log)
+  try {
+    await target.start()
+  } catch (error) {
+    clearInterval(alive)
+    throw error
+  }
   announce(target)
   log.info({ devices: target.tree.devices.length }, 'serving')
-  process.exit((await stop) ? Exit.done : Exit.failed)
 }
 
 /** A stack says something about our mistakes alone. */
@@ -59,23 +63,21 @@ function dieLoudly(log: bunyan): void {
   })
 }
 
-/** Resolves when a signal has stopped the target, to whether that was clean. */
-function stopOnSignals(target: Target, log: bunyan): Promise<boolean> {
-  return new Promise((resolve) => {
-    let stopping = false
-    const signalled = (signal: string): void => {
-      if (stopping) {
-        log.warn({ signal }, 'stopping at once')
-        process.exit(Exit.failed)
-      }
-      stopping = true
-      void target.stop().then(resolve)
+/** Ends the process when a signal has stopped the target, or at once at the second one. */
+function stopOnSignals(target: Target, log: bunyan): void {
+  let stopping = false
+  const signalled = (signal: string): void => {
+    if (stopping) {
+      log.warn({ signal }, 'stopping at once')
+      process.exit(Exit.failed)
     }
-    process.on('SIGTERM', signalled)
-    process.on('SIGINT', signalled)
-    process.on('SIGHUP', () => {
-      log.warn({}, 'reloading the configuration is not supported: restart instead')
-    })
+    stopping = true
+    void target.stop().then((clean) => process.exit(clean ? Exit.done : Exit.failed))
+  }
+  process.on('SIGTERM', signalled)
+  process.on('SIGINT', signalled)
+  process.on('SIGHUP', () => {
+    log.warn({}, 'reloading the configuration is not supported: restart instead')
   })
 }
 

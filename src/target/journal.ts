@@ -36,8 +36,7 @@ export class Journal {
   follow(device: Device): void {
     this.states.set(device, device.state)
     device.watch(this.changed)
-    // A composition only passes on what its children report themselves.
-    if (device.driver.children.length === 0) device.onError = this.failed
+    device.onError = this.failed
   }
 
   private readonly changed = (device: Device): void => {
@@ -55,6 +54,10 @@ export class Journal {
 
   private readonly failed = (device: Device, error: StorageError): void => {
     if (clientCodes.has(error.code)) return
+    // What comes from below has been reported there.
+    const below =
+      error.device === '' ? device.driver.children.length > 0 : error.device !== device.path
+    if (below) return
     const key = `${device.path} ${error.code}`
     const silence = this.silences.get(key)
     const now = this.clock.now()

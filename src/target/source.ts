@@ -35,12 +35,39 @@ export function step(pointer: string, key: string | number): string {
   return `${pointer}/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`
 }
 
-/** Replaces the engine's `at position 17` by a line and a column. */
+/** The engine's sentence, with a line and a column, which it does not always know. */
 function placed(text: string, error: Error): string {
-  const found = /^(.*?),?(?: in JSON)? at position (\d+)/s.exec(error.message)
-  if (found === null) return error.message
-  const before = text.slice(0, Number(found[2])).split('\n')
-  return `${found[1]} (line ${before.length}, column ${before.at(-1)!.length + 1})`
+  const before = text.slice(0, firstWrong(text)).split('\n')
+  const what = error.message.replace(
+    /,? (in JSON )?at position.*|, (\.\.\.)?".*is not valid JSON/s,
+    '',
+  )
+  return `${what} (line ${before.length}, column ${before.at(-1)!.length + 1})`
+}
+
+/** Index of the first character that no JSON text could have there; the length if more is missing. */
+function firstWrong(text: string): number {
+  let possible = 0
+  let wrong = text.length + 1
+  while (wrong - possible > 1) {
+    const middle = (possible + wrong) >> 1
+    if (mayContinue(text.slice(0, middle))) possible = middle
+    else wrong = middle
+  }
+  return possible
+}
+
+/** Whether more characters could make a JSON text of this one. */
+function mayContinue(prefix: string): boolean {
+  try {
+    JSON.parse(prefix)
+    return true
+  } catch (error) {
+    const { message } = error as Error
+    const position = /at position (\d+)/.exec(message)
+    if (position === null) return message.includes('end of JSON')
+    return Number(position[1]) >= prefix.length || message.startsWith('Unterminated string')
+  }
 }
 
 /** Walks a text that is known to be JSON. */

@@ -1,0 +1,70 @@
+import { expect } from 'chai'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { dst, Workshop } from '../support/process.ts'
+
+describe('the command line', () => {
+  let workshop: Workshop
+  beforeEach(() => (workshop = new Workshop()))
+  afterEach(() => workshop.close())
+
+  it('explains every command with two examples and its exit codes', async () => {
+    const { stdout } = await dst(['--help'], workshop.folder)
+    const names = [...stdout.matchAll(/^ {2}dst (\w+) /gm)].map((found) => found[1]!)
+    expect(names).to.include.members(['serve', 'check', 'list', 'status', 'bridge', 'leg'])
+    const helps = await Promise.all(
+      [...new Set(names)].map((name) => dst([name, '--help'], workshop.folder)),
+    )
+    for (const help of helps) {
+      expect(help.code).to.equal(0)
+      expect(help.stdout.match(/^ {2}dst /gm)?.length, help.stdout).to.be.at.least(2)
+      expect(help.stdout).to.match(/Examples:/)
+      expect(help.stdout).to.match(/Exit codes/)
+    }
+  })
+
+  it('exits 2 with one line for what it does not understand', async () => {
+    for (const words of [
+      [],
+      ['srve', 'x'],
+      ['serve'],
+      ['serve', 'x', '--speed', '1'],
+      ['list', 'http://x'],
+      ['bridge', 'dst://h/x'],
+      ['status', '--management', 'nowhere'],
+    ]) {
+      const { code, stderr, stdout } = await dst(words, workshop.folder)
+      expect(code, words.join(' ')).to.equal(2)
+      expect(stderr, words.join(' ')).to.match(/^dst: error: [^\n]+\n$/)
+      expect(stdout).to.equal('')
+    }
+  })
+
+  it('shows a stack only when asked', async () => {
+    const words = ['serve', 'absent.json']
+    const { stderr } = await dst(words, workshop.folder)
+    expect(stderr).to.match(/^dst: error: .*no such file.*\(absent\.json\)\n$/)
+    expect((await dst([...words, '--verbose'], workshop.folder)).stderr).to.match(/\n +at /)
+  })
+
+  it('checks a configuration, and prints it with its defaults', async () => {
+    const file = join(workshop.folder, 'c.json')
+    writeFileSync(file, JSON.stringify({ devices: { a: { type: 'memory', size: '1M' } } }))
+    const right = await dst(['check', 'c.json'], workshop.folder)
+    expect(right).to.include({ code: 0, stderr: '' })
+    const { stdout } = await dst(['check', '--print', 'c.json'], workshop.folder)
+    writeFileSync(file, stdout)
+    expect((await dst(['check', '--print', 'c.json'], workshop.folder)).stdout).to.equal(stdout)
+    expect((JSON.parse(stdout) as { limits: unknown }).limits).to.include({ payload: '32M' })
+    writeFileSync(file, '{"devices": {"a": {"type": "mem"}}, "export": {}}')
+    const wrong = await dst(['check', 'c.json'], workshop.folder)
+    expect(wrong.code).to.equal(2)
+    expect(wrong.stderr.match(/^dst: error: .*c\.json\)$/gm)).to.have.length(2)
+  })
+
+  it('exits 1 when nobody answers', async () => {
+    const { code, stderr } = await dst(['list', 'dst://127.0.0.1:1'], workshop.folder)
+    expect(code).to.equal(1)
+    expect(stderr).to.match(/^dst: error: .*ECONNREFUSED.*\n$/)
+  })
+})
