@@ -1,6 +1,6 @@
 import type { Argv } from 'yargs'
 import { describeSize, parseSize } from '../base/size.ts'
-import type { VerifyResult } from '../mirror/mirror.ts'
+import type { VerifyResult } from '../mirror/verify.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { Exit, UsageError } from './exit.ts'
 import { whileVerifying } from './progress.ts'
