@@ -35,6 +35,8 @@ export class RemoteDriver implements Driver, DialerUser {
   private readonly dialer: Dialer
   private readonly controls: Controls
   private host!: DriverHost
+  /** Of the device; '' before it is opened. */
+  private path = ''
   private known: WireFacts | null = null
   private offered: WireFacts | null = null
   private sizeDiffers = false
@@ -75,6 +77,7 @@ export class RemoteDriver implements Driver, DialerUser {
 
   async open(host: DriverHost): Promise<void> {
     this.host = host
+    this.path = host.path
     host.offline('offline', `connecting to ${this.target}`)
     const attempt = new Promise<StorageError | null>((resolve) => (this.firstAttempt = resolve))
     this.dialer.dial()
@@ -221,7 +224,7 @@ export class RemoteDriver implements Driver, DialerUser {
     this.holding = false
     this.released = false
     this.lastProblem = ''
-    this.context.log.info({ device: this.host.path, target: this.target }, 'connected')
+    this.context.log.info({ device: this.path, target: this.target }, 'connected')
     this.announce()
     this.firstAttempt?.(null)
     this.firstAttempt = null
@@ -240,7 +243,7 @@ export class RemoteDriver implements Driver, DialerUser {
     while (this.resend.length > 0) this.resend.shift()
     this.controls.failAll(this.error('UNAVAILABLE', reason.message))
     const { hold } = this.options
-    this.context.log.warn({ device: this.host.path, target: this.target, err: reason }, 'lost')
+    this.context.log.warn({ device: this.path, target: this.target, err: reason }, 'lost')
     this.holding = hold > 0
     if (!this.holding) return
     this.host.online(
@@ -387,7 +390,7 @@ export class RemoteDriver implements Driver, DialerUser {
   }
 
   private error(code: Code, message: string): StorageError {
-    return new StorageError(code, message, this.host.path)
+    return new StorageError(code, message, this.path)
   }
 }
 

@@ -8,7 +8,7 @@ import type { Hello, WireFacts } from './hello.ts'
 /** Slots of one session: requests that all its connections together may have in flight. */
 export const slotsMax = 1024
 /** Connections of one session: more give one event loop nothing. */
-export const connectionsPerSession = 16
+export const connectionsPerSession = 64
 /** Sessions that a server knows, connected or remembered. */
 const sessionsMax = 4096
 /** Milliseconds that a session without connections is remembered: longer than anybody's hold. */

@@ -59,7 +59,7 @@ export class RawClient {
 
   private constructor(socket: net.Socket) {
     this.socket = socket
-    this.closed = once(socket, 'close')
+    this.closed = new Promise((resolve) => socket.once('close', resolve))
     socket.on('error', () => undefined)
     socket.on('data', (chunk) => {
       this.bytes = Buffer.concat([this.bytes, chunk])
