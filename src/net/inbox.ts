@@ -173,12 +173,16 @@ export class Inbox {
     if (this.payloadAt === this.payloadEnd) this.payload = null
   }
 
-  /** Starts over in the same staging if no request holds bytes of it. */
+  /** Starts over in the same staging if no request holds bytes of it; in a small one if that does. */
   private rewind(): void {
-    if (this.staging.holds === 1) {
-      this.at = 0
-      this.end = 0
+    if (this.staging.holds > 1) return
+    const large = this.staging.bytes.length > stagingBytesIdle
+    if (large && this.end <= stagingBytesIdle / 4) {
+      this.staging.release()
+      this.staging = this.slab.take(stagingBytesIdle)
     }
+    this.at = 0
+    this.end = 0
   }
 
   /** Goes on in a new staging with room for `bytes` more than what is unread, which moves there. */

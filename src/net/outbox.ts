@@ -33,6 +33,7 @@ export class Outbox {
   private leasesPending = 0
   private readonly batches = new Ring<number>()
   private scheduled = false
+  private gathering = false
   private closed = false
   /** Bytes that the socket has not let go of, and that wait to be flushed. */
   bytesQueued = 0
@@ -96,15 +97,21 @@ export class Outbox {
     this.count(bytes.length)
   }
 
+  /** Whoever calls this will call `flush` before the turn ends: until then nothing is scheduled. */
+  gather(): void {
+    this.gathering = true
+  }
+
   /** Flushes at the end of this turn of the loop, together with whatever else is added by then. */
   schedule(): void {
-    if (this.scheduled) return
+    if (this.scheduled || this.gathering) return
     this.scheduled = true
     this.clock.defer(this.flush)
   }
 
   readonly flush = (): void => {
     this.scheduled = false
+    this.gathering = false
     if (this.closed) {
       this.drop()
       return

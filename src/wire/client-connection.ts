@@ -84,7 +84,7 @@ export class ClientConnection implements ConnectionHandler {
   private readonly helloTimer: Timer
   private heardAt: number
   private heard = false
-  private pingedAt = 0
+  private pingedAt: number
 
   constructor(
     connection: Connection,
@@ -102,7 +102,7 @@ export class ClientConnection implements ConnectionHandler {
     this.index = hello.index
     this.inbox = new Inbox(slab)
     this.outbox = new Outbox(connection, slab, clock)
-    this.heardAt = clock.now()
+    this.heardAt = this.pingedAt = clock.now()
     this.helloTimer = clock.timer(helloTimeout, () => this.fail('TIMEOUT', 'no answer to hello'))
     this.outbox.lend(encodeHello(hello))
     this.outbox.flush()
@@ -115,7 +115,10 @@ export class ClientConnection implements ConnectionHandler {
   landed(bytes: number): void {
     this.heard = true
     if (!this.inbox.landed(bytes)) return
+    // What answers bring about leaves together, now rather than at the end of the turn.
+    this.outbox.gather()
     while (!this.over && this.step());
+    this.outbox.flush()
   }
 
   sent(): void {

@@ -90,7 +90,11 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
 
   landed(bytes: number): void {
     this.heard = true
-    if (this.inbox.landed(bytes)) this.pump()
+    if (!this.inbox.landed(bytes)) return
+    // What is answered at once leaves together, now rather than at the end of the turn.
+    this.outbox.gather()
+    this.pump()
+    this.outbox.flush()
   }
 
   sent(): void {

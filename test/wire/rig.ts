@@ -11,7 +11,7 @@ import { MemoryDriver } from '../../src/device/memory.ts'
 import type { Address } from '../../src/net/address.ts'
 import { Admission } from '../../src/net/admission.ts'
 import { defaultLimits, type Limits } from '../../src/net/limits.ts'
-import type { Listener } from '../../src/net/network.ts'
+import type { Listener, Network } from '../../src/net/network.ts'
 import { SocketNetwork, type Receive } from '../../src/net/sockets.ts'
 import type { ClientContext } from '../../src/wire/dialer.ts'
 import { defaultRemoteOptions, type RemoteOptions } from '../../src/wire/remote-options.ts'
@@ -37,6 +37,8 @@ export class ExportTable implements Exports {
 export interface TargetOptions {
   readonly limits?: Partial<Limits>
   readonly receive?: Receive
+  /** Instead of sockets that receive as told. */
+  readonly network?: Network
   /** Of the service; its sockets always run on the system's. */
   readonly clock?: Clock
 }
@@ -45,7 +47,7 @@ export interface TargetOptions {
 export class Target {
   readonly exports = new ExportTable()
   readonly slab = new Slab()
-  readonly network: SocketNetwork
+  readonly network: Network
   admission!: Admission
   service!: DstService
   private readonly folder = mkdtempSync(join(tmpdir(), 'dst-wire-'))
@@ -56,7 +58,7 @@ export class Target {
 
   constructor(options: TargetOptions = {}) {
     this.options = options
-    this.network = new SocketNetwork(options.receive ?? 'landing')
+    this.network = options.network ?? new SocketNetwork(options.receive ?? 'landing')
   }
 
   /** Listens, on the same addresses as before if it did already, with a new service. */
