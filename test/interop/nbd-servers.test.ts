@@ -1,13 +1,14 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import net from 'node:net'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
+import { StorageError } from '../../src/base/errors.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
+import type { Address } from '../../src/net/address.ts'
 import { listExports } from '../../src/nbd/list.ts'
 import type { NbdOptions } from '../../src/nbd/remote.ts'
 import { nbdLeaf, nbdWorld } from '../nbd/leaf.ts'
@@ -41,9 +42,7 @@ class Server {
     rmSync(this.socket, { force: true })
     const program = findProgram(this.program)!
     this.child = spawn(program, this.args(this), { stdio: 'ignore' })
-    // A daemon's parent leaves when it listens. (This one chokes on who connects and says nothing.)
-    if (this.program === 'nbd-server') await once(this.child, 'exit')
-    else await accepting(this.socket)
+    await talking(this.address)
     return this
   }
 
@@ -65,19 +64,23 @@ class Server {
   }
 }
 
-/** Resolves once somebody accepts connections there: programs do not tell when they are ready. */
-async function accepting(path: string): Promise<void> {
+/** Milliseconds: some servers take a second of processor time to begin a conversation. */
+const patience = 15_000
+
+/**
+ * Resolves once the server talks: programs do not tell when they are ready. Asks properly, because
+ * some choke on who connects and says nothing.
+ */
+async function talking(address: Address): Promise<void> {
   const deadline = performance.now() + 10_000
   for (;;) {
-    const socket = net.connect({ path })
     try {
-      await once(socket, 'connect')
+      await listExports(nbdWorld(), address, patience)
       return
     } catch (error) {
-      if (performance.now() > deadline) throw error
+      const patient = error instanceof StorageError && error.code === 'UNAVAILABLE'
+      if (!patient || performance.now() > deadline) throw error
       await new Promise((resolve) => setTimeout(resolve, 20))
-    } finally {
-      socket.destroy()
     }
   }
 }
@@ -155,7 +158,7 @@ async function serve(kind: Kind, size: number): Promise<Server> {
 
 async function leafOver(kind: Kind, size: number, options: Partial<NbdOptions>): Promise<Subject> {
   const server = await serve(kind, size)
-  const device = nbdLeaf(server.address, kind.name, options)
+  const device = nbdLeaf(server.address, kind.name, { connectTimeout: patience, ...options })
   await device.open()
   return { device, foreign: true, dispose: () => server.close() }
 }
@@ -235,7 +238,7 @@ describe('listing the exports of a server', () => {
       const kind = kinds[what]!
       needPrograms(this, kind.program)
       const server = await serve(kind, MiB)
-      const listing = listExports(nbdWorld(), server.address, 10_000)
+      const listing = listExports(nbdWorld(), server.address, patience)
       const exports = await listing.finally(() => server.close())
       expect(exports.map(({ name }) => name)).to.deep.equal(['disk'])
     })
