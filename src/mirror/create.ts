@@ -92,23 +92,27 @@ async function chooseSources(volume: Volume, legs: Leg[], dataSize: number): Pro
   throw new StorageError('CONFIG', reason, volume.path)
 }
 
+/** Asks where it can; what the answer does not call zero may be so all the same, and is read. */
 async function readsAsZeroes(leg: Leg, size: number): Promise<boolean> {
-  const native = leg.device.facts!.status === 'native'
+  const step = rangeBytesMax - (rangeBytesMax % MiB)
   for (let offset = 0; offset < size;) {
-    const step = native ? rangeBytesMax - (rangeBytesMax % MiB) : MiB
-    const length = Math.min(step, size - offset)
-    if (native) {
-      const child = await leg.carryOut(Operation.status, offset, length, null)
-      const zero = child.extents.flags.every((flags) => (flags & extentZero) !== 0)
-      const { covered } = child.extents
-      child.release()
-      if (!zero || covered === 0) return false
-      offset += covered
-    } else {
-      const bytes = await leg.read(offset, length)
-      if (!bytes.equals(zeroes.subarray(0, length))) return false
+    const child = await leg.carryOut(Operation.status, offset, Math.min(step, size - offset), null)
+    const { lengths, flags } = child.extents
+    const extents = lengths.map((length, at) => ({ length, zero: (flags[at]! & extentZero) !== 0 }))
+    child.release()
+    for (const { length, zero } of extents) {
+      if (!zero && !(await rangeIsZero(leg, offset, length))) return false
       offset += length
     }
+  }
+  return true
+}
+
+async function rangeIsZero(leg: Leg, offset: number, length: number): Promise<boolean> {
+  for (const end = offset + length; offset < end;) {
+    const bytes = await leg.read(offset, Math.min(MiB, end - offset))
+    if (!bytes.equals(zeroes.subarray(0, bytes.length))) return false
+    offset += bytes.length
   }
   return true
 }

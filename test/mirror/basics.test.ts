@@ -20,6 +20,14 @@ describe('a mirror', () => {
     await head.device.close()
   })
 
+  it('is created on blank legs whose block status cannot tell that they are blank', async () => {
+    const legs = disks('a', 'b')
+    for (const disk of Object.values(legs)) disk.tellsZeroes = false
+    const head = await new Head(legs, new MemoryStore()).open()
+    expect([head.state('a'), head.state('b')]).to.deep.equal(['in-sync', 'in-sync'])
+    await head.device.close()
+  })
+
   it('goes on without a leg that went away, and copies to it only what it missed', async () => {
     const legs = disks('a', 'b')
     const head = await new Head(legs, new MemoryStore()).open()

@@ -26,6 +26,8 @@ export class Disk {
   hold: (request: Request) => boolean = () => false
   /** Every request that was carried out, as `operation offset+length`. */
   readonly log: { operation: Operation; offset: number; length: number; fua: boolean }[] = []
+  /** Whether its block status knows what reads as zeroes; otherwise all is data to it. */
+  tellsZeroes = true
   epoch = 0
   stampCount = 0
   readonly drivers = new Set<DiskDriver>()
@@ -184,7 +186,7 @@ export class DiskDriver implements Driver {
     else if (operation === Operation.flush) disk.cached.copy(disk.stable)
     else if (operation === Operation.status) {
       const zero = disk.cached.subarray(offset, offset + length).every((byte) => byte === 0)
-      request.extents.add(length, zero ? extentHole | extentZero : 0)
+      request.extents.add(length, disk.tellsZeroes && zero ? extentHole | extentZero : 0)
     } else disk.cached.fill(0, offset, offset + length)
     if (fua) disk.cached.copy(disk.stable, offset, offset, offset + length)
     request.complete()
