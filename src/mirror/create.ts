@@ -1,10 +1,18 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError } from '../base/errors.ts'
-import { MiB } from '../base/size.ts'
+import { KiB, MiB } from '../base/size.ts'
 import { extentZero } from '../device/extents.ts'
 import { Operation } from '../device/request.ts'
 import { rangeBytesMax } from '../device/validate.ts'
-import { encodePage, dataSizeFor, mapOffset, pageBytes, pageOfBit, slotsFor } from './layout.ts'
+import {
+  dataSizeFor,
+  encodePage,
+  extentCount,
+  mapBytes,
+  mapOffset,
+  pageBytes,
+  slotsFor,
+} from './layout.ts'
 import type { Leg } from './leg.ts'
 import { addMember } from './opening.ts'
 import type { VolumeRecord } from './record.ts'
@@ -30,7 +38,7 @@ export async function createRecord(
     leg.member!.size = leg.end
     leg.member!.bootId = leg.device.facts!.bootId
   }
-  for (const leg of sources) await format(leg, record)
+  await Promise.all(sources.map((leg) => format(leg, record)))
   const names = sources.map((leg) => leg.name).join(', ')
   return {
     kind: 'start',
@@ -119,17 +127,23 @@ async function rangeIsZero(leg: Leg, offset: number, length: number): Promise<bo
 
 const zeroes = Buffer.alloc(MiB)
 
-/** Empty maps and both superblocks. */
+/** Bytes of empty maps that are written at once. */
+const formatBytes = 256 * KiB
+
+/** Empty maps, which lie one after the other, and both superblocks. */
 export async function format(leg: Leg, record: VolumeRecord): Promise<void> {
-  const extents = Math.ceil(record.dataSize / record.extentSize)
-  const empty = new Bitmap(extents)
-  const page = Buffer.allocUnsafe(pageBytes)
-  for (let map = 0; map <= record.slots; map++) {
-    const offset = mapOffset(record, leg.end, map)
-    for (let at = 0; at <= pageOfBit(extents - 1); at++) {
-      encodePage(empty, map, at, page)
-      await leg.write(offset + at * pageBytes, page)
+  const empty = new Bitmap(extentCount(record))
+  const pagesPerMap = mapBytes(record) / pageBytes
+  const pages = (1 + record.slots) * pagesPerMap
+  const start = mapOffset(record, leg.end, 0)
+  for (let first = 0; first < pages; first += formatBytes / pageBytes) {
+    const count = Math.min(formatBytes / pageBytes, pages - first)
+    const bytes = Buffer.allocUnsafe(count * pageBytes)
+    for (let at = 0; at < count; at++) {
+      const page = bytes.subarray(at * pageBytes, (at + 1) * pageBytes)
+      encodePage(empty, Math.floor((first + at) / pagesPerMap), (first + at) % pagesPerMap, page)
     }
+    await leg.write(start + first * pageBytes, bytes)
   }
   leg.serial = 0
   await leg.writeSuperblock(record)
