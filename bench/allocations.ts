@@ -12,6 +12,9 @@ export interface Allocations {
   readonly sites: readonly { readonly where: string; objects: number; bytes: number }[]
 }
 
+/** Names the file that the probe writes to. */
+export const probeVariable = 'DST_BENCH_PROBE'
+
 /** Every allocation is sampled: exact counts, at the price of a slow program. */
 const everyAllocation = 1
 /** Every so many bytes on average: for bytes alone, and almost free. */

@@ -55,6 +55,7 @@ async function fillWithFio(uri: string): Promise<void> {
 }
 
 async function runFio(uri: string, work: Work, seconds: number): Promise<Seen> {
+  const { connections = 1 } = work
   const output = await run([
     '--name=bench',
     '--ioengine=nbd',
@@ -69,6 +70,7 @@ async function runFio(uri: string, work: Work, seconds: number): Promise<Seen> {
     '--refill_buffers=0',
     '--randrepeat=0',
     '--norandommap',
+    ...(connections === 1 ? [] : ['--thread', '--group_reporting', `--numjobs=${connections}`]),
     '--output-format=json',
   ])
   return readReport(output)

@@ -2,6 +2,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { compare, formatChanges } from './compare.ts'
+import { measureAllocations } from './allocation-suite.ts'
+import { growthBouts, measureIdle } from './growth.ts'
 import { fio, fioSpeaksNbd } from './fio.ts'
 import { describeMachine } from './machine.ts'
 import { readOptions, usage, type Options } from './options.ts'
@@ -68,18 +70,35 @@ async function measureAll(options: Options, folders: Folders): Promise<Report> {
   const rows: Row[] = []
   for (const bout of bouts)
     rows.push(...(await runBout(bout, options.pace, progress, clients[bout.client])))
+  const attempt = async <T>(suite: string, measure: () => Promise<T[]>): Promise<T[]> => {
+    if (!wants(options, suite, false)) return []
+    try {
+      return await measure()
+    } catch (error) {
+      omitted.push(`${suite}: ${error instanceof Error ? error.message : String(error)}`)
+      return []
+    }
+  }
+  const extra = {
+    idle: await attempt('growth', () => measureIdle(plan)),
+    allocations: await attempt('allocation', () => measureAllocations(plan, clients.fio)),
+  }
   progress.end()
   const seconds = (performance.now() - began) / 1000
-  return { version: 1, started, seconds, machine, options: { ...options }, omitted, rows }
+  return { version: 1, started, seconds, machine, options: { ...options }, omitted, rows, ...extra }
+}
+
+/** All suites are wanted unless some are named; a quick run has few. */
+function wants({ suites, quick }: Options, suite: string, inQuick: boolean): boolean {
+  return suites.length === 0 ? inQuick || !quick : suites.includes(suite)
 }
 
 function boutsOf(options: Options, plan: Plan): Bout[] {
-  const wants = (suite: string, inQuick: boolean): boolean =>
-    options.suites.length === 0 ? inQuick || !options.quick : options.suites.includes(suite)
   return [
-    ...(wants('peers', true) ? peersBouts(plan) : []),
-    ...(wants('protocols', false) ? protocolBouts(plan) : []),
-    ...(wants('matrix', false) ? matrixBouts(plan) : []),
+    ...(wants(options, 'peers', true) ? peersBouts(plan) : []),
+    ...(wants(options, 'protocols', false) ? protocolBouts(plan) : []),
+    ...(wants(options, 'matrix', false) ? matrixBouts(plan) : []),
+    ...(wants(options, 'growth', false) ? growthBouts(plan) : []),
   ]
 }
 

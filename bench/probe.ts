@@ -1,15 +1,18 @@
-import { writeFileSync } from 'node:fs'
-import { AllocationCounter } from './allocations.ts'
+import { renameSync, writeFileSync } from 'node:fs'
+import { AllocationCounter, probeVariable } from './allocations.ts'
 
 /**
- * Loaded into a server with `node --import`: the first SIGUSR2 starts counting allocations, the
- * next one writes what was counted to the file that DST_BENCH_PROBE names, as JSON.
+ * Loaded into a server with `node --import`: SIGUSR2 starts counting allocations, the next one ends
+ * it. Each is answered by making a file, with what was counted as JSON.
  */
-const path = process.env['DST_BENCH_PROBE']!
+const path = process.env[probeVariable]!
 const counter = new AllocationCounter()
 let counting = false
 process.on('SIGUSR2', () => {
   counting = !counting
   if (counting) counter.start()
-  else writeFileSync(path, JSON.stringify(counter.stop()))
+  const text = counting ? '{}' : JSON.stringify(counter.stop())
+  // Whoever waits for the file sees all of it.
+  writeFileSync(`${path}.new`, text)
+  renameSync(`${path}.new`, path)
 })

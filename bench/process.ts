@@ -29,12 +29,17 @@ export class Process {
   private daemon = 0
 
   /** `pidFile` is for a program that goes to the background and leaves its id there. */
-  constructor(command: readonly string[], pidFile: string | null = null) {
+  constructor(
+    command: readonly string[],
+    pidFile: string | null = null,
+    environment: NodeJS.ProcessEnv = {},
+  ) {
     this.pidFile = pidFile
     const [program, ...parameters] = command
     this.name = command.join(' ')
     this.child = spawn(program!, parameters, {
       stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...environment },
     })
     const keep = (chunk: Buffer): void => {
       this.output = (this.output + chunk.toString()).slice(-4000)

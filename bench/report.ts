@@ -1,4 +1,6 @@
 import { describeSize, GiB, KiB } from '../src/base/size.ts'
+import type { AllocationRow } from './allocation-suite.ts'
+import type { Idle } from './growth.ts'
 import type { Machine } from './machine.ts'
 import type { Row } from './run.ts'
 import { median, pairedRatio, type Spread } from './stats.ts'
@@ -15,6 +17,8 @@ export interface Report {
   /** What could not be measured, and why. */
   readonly omitted: readonly string[]
   readonly rows: readonly Row[]
+  readonly idle: readonly Idle[]
+  readonly allocations: readonly AllocationRow[]
 }
 
 /** Whose rows are ours; all others are peers or limits. */
@@ -72,8 +76,33 @@ export function formatTables(report: Report): string {
     for (const row of group) lines.push([...cells(row), ...ratioCells(group, row)])
   }
   flush()
+  if (report.allocations.length > 0) parts.push(formatAllocations(report.allocations))
+  if (report.idle.length > 0) parts.push(formatIdle(report.idle))
   if (report.omitted.length > 0) parts.push(`\nLeft out:\n  ${report.omitted.join('\n  ')}`)
   return parts.join('\n')
+}
+
+function formatAllocations(rows: readonly AllocationRow[]): string {
+  const lines = rows.map(({ work, server, objectsPerOperation, bytesPerOperation, sites }) => [
+    nameOf(work),
+    server,
+    objectsPerOperation.toFixed(2),
+    bytesPerOperation.toFixed(0),
+    sites
+      .slice(0, 3)
+      .map(({ where, objects }) => `${objects.toFixed(2)} ${where}`)
+      .join(', '),
+  ])
+  const heading = ['work', 'server', 'objects/op', 'bytes/op', 'most of them in']
+  return `\nallocation on the heap\n${align([heading, ...lines])}`
+}
+
+function formatIdle(rows: readonly Idle[]): string {
+  const lines = rows.map(
+    ({ connections, cpu }) =>
+      `${connections} idle connections: ${cpu.toFixed(2)} ms of processor time in each second`,
+  )
+  return `\nidle\n${lines.join('\n')}`
 }
 
 const ratioColumns = ['our cpu ÷ its', 'our op/s ÷ its']

@@ -19,6 +19,8 @@ export interface Bout {
   readonly suite: string
   readonly setting: string
   readonly works: readonly Work[]
+  /** Whether the volume is written in full before: without, reads are of what was never written. */
+  readonly fill: boolean
   /** Who drives them; our own client speaks DST/1 as well. */
   readonly client: 'fio' | 'own'
   /** Starts them all anew; a round is at most as similar to the next as two processes are. */
@@ -78,13 +80,13 @@ export async function runBout(
 /** Fills the volume, so that reads are of memory that is there, then a while of everything. */
 async function warmUp(
   running: Running,
-  { works, omit }: Bout,
+  { works, omit, fill }: Bout,
   seconds: number,
   client: Client,
 ): Promise<void> {
   if (seconds === 0) return
   try {
-    await client.fill(running.uri)
+    if (fill) await client.fill(running.uri)
     for (const work of works) await client.drive(running.uri, work, seconds / works.length)
   } catch (error) {
     omit(`warming up ${running.server.name}`, error)

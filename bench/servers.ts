@@ -23,6 +23,7 @@ export interface Server {
   /** What it stands on: started before it, with memory of their own, and not measured. */
   readonly backings?: readonly Server[]
   command(place: Place): readonly string[]
+  environment?(place: Place): Record<string, string>
 }
 
 /** What a server is to serve, and where. */
@@ -174,6 +175,7 @@ export class Running {
     this.process = new Process(
       server.command(place),
       pidFile === undefined ? null : join(place.folder, pidFile),
+      server.environment?.(place),
     )
   }
 
@@ -219,6 +221,10 @@ export class Running {
     return socket === null
       ? `${protocol}://127.0.0.1:${port}/${exportName}`
       : `${protocol}+unix:///${exportName}?socket=${socket}`
+  }
+
+  get pid(): number {
+    return this.process.pid
   }
 
   usage(): Usage {

@@ -25,7 +25,7 @@ import {
 import { allWork, nameOf, type Work } from './work.ts'
 
 /** The rows that the goals are about. */
-const goalWorks: readonly Work[] = [
+export const goalWorks: readonly Work[] = [
   { pattern: 'randread', blockSize: 4 * KiB, depth: 32 },
   { pattern: 'randwrite', blockSize: 4 * KiB, depth: 32 },
   { pattern: 'randread', blockSize: 4 * KiB, depth: 1 },
@@ -55,15 +55,15 @@ export interface Plan {
 export function peersBouts(plan: Plan): Bout[] {
   const legs = [nbdkit, nbdkit]
   const memory = serversOf(plan, leafTree, plan.quick ? [nbdkit, pump] : everyone)
-  const bouts = [bout(plan, 'peers', goalWorks, memory, { media: 'memory', transport: 'unix' })]
+  const bouts = [boutOf(plan, 'peers', goalWorks, memory, { media: 'memory', transport: 'unix' })]
   if (plan.quick) return bouts
   const file = serversOf(plan, leafTree, [nbdkit, qemuNbd, nbdServer, pump])
   const mirror = mirrorOver('mirror of two nbd', 'nbd', legs)
   return [
     ...bouts,
-    bout(plan, 'peers', goalWorks, memory, { media: 'memory', transport: 'tcp' }),
-    bout(plan, 'peers', goalWorks, file, { media: 'file', transport: 'unix' }),
-    bout(plan, 'mirror of two nbd', goalWorks, serversOf(plan, mirror, [quorum(legs), pump]), {
+    boutOf(plan, 'peers', goalWorks, memory, { media: 'memory', transport: 'tcp' }),
+    boutOf(plan, 'peers', goalWorks, file, { media: 'file', transport: 'unix' }),
+    boutOf(plan, 'mirror of two nbd', goalWorks, serversOf(plan, mirror, [quorum(legs), pump]), {
       media: 'memory',
       transport: 'unix',
     }),
@@ -86,13 +86,13 @@ export function matrixBouts(plan: Plan): Bout[] {
   for (const tree of trees)
     for (const transport of ['unix', 'tcp'] as const)
       bouts.push(
-        bout(plan, `matrix, ${tree.name}`, allWork(), serversOf(plan, tree, [pump]), {
+        boutOf(plan, `matrix, ${tree.name}`, allWork(), serversOf(plan, tree, [pump]), {
           media: 'memory',
           transport,
         }),
       )
   bouts.push(
-    bout(plan, 'matrix, leaf', allWork(), serversOf(plan, leafTree, [pump]), {
+    boutOf(plan, 'matrix, leaf', allWork(), serversOf(plan, leafTree, [pump]), {
       media: 'file',
       transport: 'unix',
     }),
@@ -109,7 +109,7 @@ export function protocolBouts(plan: Plan): Bout[] {
   ].filter(({ name }) => plan.wantsServer(name))
   const works = plan.quick ? goalWorks : allWork()
   return (plan.quick ? (['unix'] as const) : (['unix', 'tcp'] as const)).map((transport) => ({
-    ...bout(plan, 'DST/1', works, servers, { media: 'memory', transport }),
+    ...boutOf(plan, 'DST/1', works, servers, { media: 'memory', transport }),
     client: 'own' as const,
   }))
 }
@@ -126,7 +126,7 @@ function serversOf(plan: Plan, tree: Tree, others: readonly Server[]): Server[] 
   })
 }
 
-function bout(
+export function boutOf(
   plan: Plan,
   suite: string,
   works: readonly Work[],
@@ -138,6 +138,7 @@ function bout(
     suite,
     setting: `${where.media} over ${where.transport}`,
     works: works.filter((work) => plan.wantsWork(nameOf(work))),
+    fill: true,
     client: 'fio',
     start: async () => {
       const started: Running[] = []

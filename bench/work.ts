@@ -12,13 +12,17 @@ export interface Work {
   readonly pattern: Pattern
   /** Bytes of each operation. */
   readonly blockSize: number
-  /** Operations in flight, over all connections. */
+  /** Operations in flight. */
   readonly depth: number
+  /** Connections that each have `depth` operations in flight; 1 if it does not say. */
+  readonly connections?: number
 }
 
 /** `randread 4K ×32`: the key of a row, too. */
 export function nameOf(work: Work): string {
-  return `${work.pattern} ${formatSize(work.blockSize)} ×${work.depth}`
+  const { pattern, blockSize, depth, connections = 1 } = work
+  const each = connections === 1 ? '' : ` on ${connections} connections`
+  return `${pattern} ${formatSize(blockSize)} ×${depth}${each}`
 }
 
 /** Every pattern, block size and depth of the full matrix. */

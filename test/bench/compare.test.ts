@@ -43,7 +43,17 @@ function report(random: SeededRandom, slowdown: (work: Work) => number, rounds =
     loadBefore: 0,
     programs: {},
   }
-  return { version: 1, started: '', seconds: 0, machine, options: {}, omitted: [], rows }
+  return {
+    version: 1,
+    started: '',
+    seconds: 0,
+    machine,
+    options: {},
+    omitted: [],
+    rows,
+    idle: [],
+    allocations: [],
+  }
 }
 
 const slower = (before: Report, after: Report): string[] =>
