@@ -5,6 +5,7 @@ import { compare, formatChanges } from './compare.ts'
 import { measureAllocations } from './allocation-suite.ts'
 import { growthBouts, measureIdle } from './growth.ts'
 import { fio, fioSpeaksNbd } from './fio.ts'
+import { formatPage } from './html.ts'
 import { describeMachine } from './machine.ts'
 import { readOptions, usage, type Options } from './options.ts'
 import { ownClient } from './own.ts'
@@ -34,6 +35,7 @@ async function main(): Promise<void> {
     // Read before the new report, which may take the old one's place, is written.
     const earlier = options.compare === null ? null : readReport(options.compare)
     writeFileSync(options.json, JSON.stringify(report, null, 1))
+    writeFileSync(options.html, formatPage(report))
     if (earlier !== null) {
       const changes = compare(earlier, report)
       process.stdout.write(`\n${formatChanges(changes)}\n`)

@@ -39,6 +39,8 @@ describe('the benchmark', () => {
     expect(output).to.contain('randread 4K ×32')
     expect(code).to.equal(0)
     const report = JSON.parse(readFileSync(json, 'utf8')) as Report
+    const page = readFileSync(join(folder, 'report.html'), 'utf8')
+    expect(page).to.contain('<svg').and.to.contain('randread 4K ×32')
     expect(report.machine.node).to.equal(process.version)
     expect(report.rows.map(({ server }) => server)).to.have.members(['dst', 'pump'])
     const rounds = report.rows.flatMap((row) => row.rounds)
