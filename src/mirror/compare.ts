@@ -1,6 +1,6 @@
 import type { Leg } from './leg.ts'
 import { Pace } from './pace.ts'
-import { LockedRange } from './resync.ts'
+import { LockedRange } from './locked.ts'
 import type { Volume } from './volume.ts'
 
 const sectorBytes = 512

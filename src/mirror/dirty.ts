@@ -29,6 +29,13 @@ export class DirtyMap {
     if (this.bits.set(extent) && !this.durable.has(extent)) this.behind.add(pageOfBit(extent))
   }
 
+  /** Takes over what was on disk, where no two legs need to have the same. */
+  inherit(found: Bitmap): void {
+    this.durable.merge(found)
+    for (let bit = found.next(0); bit !== -1; bit = found.next(bit + 1))
+      this.behind.add(pageOfBit(bit))
+  }
+
   setAll(): void {
     this.bits.setAll()
     for (let page = 0; page <= pageOfBit(this.bits.length - 1); page++) this.behind.add(page)

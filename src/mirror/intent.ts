@@ -126,16 +126,22 @@ export class IntentLog {
       extent.durable = true
       extent.lastMoment = this.moment
       this.hot.set(bit, extent)
+      // It may be in the log of one leg only, which may go.
+      this.pages.add(pageOfBit(bit))
     }
     this.bits.merge(bits)
     this.keepTime()
   }
 
-  /** Without a log every extent counts as hot for as long as the volume runs. */
+  /**
+   * Before the volume is served: every leg in sync has what was inherited. Without a log every
+   * extent counts as hot for as long as the volume runs.
+   */
   async prepare(): Promise<void> {
-    if (this.volume.settings.intentLog) return
-    this.bits.setAll()
-    for (let page = 0; page <= pageOfBit(this.bits.length - 1); page++) this.pages.add(page)
+    if (!this.volume.settings.intentLog) {
+      this.bits.setAll()
+      for (let page = 0; page <= pageOfBit(this.bits.length - 1); page++) this.pages.add(page)
+    }
     await this.pump()
   }
 

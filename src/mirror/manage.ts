@@ -77,7 +77,7 @@ export async function detachLeg(
   await writeMap(volume, [leg], 0, new Bitmap(volume.extents), pages)
   await leg.writeSuperblock({ ...volume.record!, entries: [] })
   await leg.flush()
-  leg.member.stamp = (await leg.device.driver.stamp?.()) ?? null
+  leg.member.stamp = (await volume.within(leg.device.driver.stamp?.())) ?? null
   volume.membership.request(false)
   await volume.membership.settled()
 }
@@ -123,7 +123,7 @@ async function settle(
 }
 
 async function checkUnchanged(volume: Volume, leg: Leg, discard: boolean): Promise<void> {
-  const stamp = (await leg.device.driver.stamp?.()) ?? null
+  const stamp = (await volume.within(leg.device.driver.stamp?.())) ?? null
   if (stamp !== null && stamp === leg.member!.stamp) return
   const changed = await changedAlone(volume, leg)
   if (changed.bytes > 0 && !discard) {

@@ -4,7 +4,7 @@ import { Mutex } from '../base/mutex.ts'
 import { RangeLock } from '../base/range-lock.ts'
 import { announce } from './announce.ts'
 import { createRecord } from './create.ts'
-import { setState } from './departure.ts'
+import { legChanged, setState } from './departure.ts'
 import { DirtyMap, syncDirtyMaps } from './dirty.ts'
 import { IntentLog } from './intent.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
@@ -13,6 +13,7 @@ import { Membership } from './membership.ts'
 import { parseRecordText, type VolumeRecord } from './record.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
 import type { Volume } from './volume.ts'
+import { flushLegs } from './writes.ts'
 
 type Start = Extract<Decision, { kind: 'start' }>
 
@@ -159,7 +160,7 @@ async function claimAll(
   volume.claimed = volume.counterFloor + 1
   const claim = async ({ leg }: LegView): Promise<void> => {
     try {
-      await leg.device.driver.claim?.(volume.claimed)
+      await volume.within(leg.device.driver.claim?.(volume.claimed))
     } catch (error) {
       // A leg that is not needed for the start may go away meanwhile.
       const failure = systemError(error, 'claiming')
@@ -227,7 +228,7 @@ async function loadDirtyMaps(
     leg.flushedMoment = 0
     if (present.includes(leg)) continue
     const dirty = new DirtyMap(volume.extents)
-    dirty.durable.merge(await readMaps(volume, present, 1 + leg.member!.slot))
+    dirty.inherit(await readMaps(volume, present, 1 + leg.member!.slot))
     // Of a leg that was in sync until now the map on disk is of an earlier absence.
     if (leg.member!.state !== 'in-sync') dirty.bits.merge(dirty.durable)
     dirty.merge(intents)
@@ -242,6 +243,7 @@ function choosePresent(volume: Volume, present: readonly Leg[], intents: Bitmap)
   const source = kept.find((leg) => !leg.readLast) ?? kept[0] ?? present[0]!
   const record = volume.record!
   const unclean = intents.count > 0
+  for (const leg of present) leg.adopt()
   for (const leg of volume.legs) {
     const here = present.includes(leg)
     if (here && (!unclean || leg === source)) continue
@@ -271,16 +273,18 @@ async function run(volume: Volume, start: Start, intents: Bitmap): Promise<void>
   volume.word = 'starting'
   for (const leg of volume.legs) {
     if (leg.member!.state !== 'in-sync') continue
-    leg.adopt()
     leg.member!.size = leg.end
     leg.readErrors = 0
     volume.announced.add(leg)
   }
   volume.regroup()
+  // Whatever happened to them while nobody listened.
+  for (const leg of volume.inSync) legChanged(volume, leg)
+  if (volume.epoch !== epoch) return
   volume.remember('start', '', `started ${start.reason}`)
   await syncDirtyMaps(volume)
   await volume.intent.prepare()
-  if (intents.count > 0) await Promise.all(volume.inSync.map((leg) => leg.flush()))
+  await flushLegs(volume, volume.intent.moment)
   if (volume.epoch !== epoch) return
   volume.membership.request(true)
   await volume.membership.settled()

@@ -1,8 +1,8 @@
 import { StorageError, systemError, type Code } from '../base/errors.ts'
-import type { RangeHolder } from '../base/range-lock.ts'
 import { Operation, Request } from '../device/request.ts'
 import { readFailed, writeFailed } from './departure.ts'
 import type { Leg, LegCaller } from './leg.ts'
+import { LockedRange } from './locked.ts'
 import type { Volume } from './volume.ts'
 import type { Job } from './writes.ts'
 
@@ -34,7 +34,8 @@ export class ReadJob implements Job, LegCaller {
     const request = this.request!
     const leg = this.failed === null ? pick(volume, request.offset) : this.pickAnother()
     if (leg === null) {
-      this.finish(this.noLeg())
+      if (volume.readable.length === 0) this.wait()
+      else this.finish(this.noLeg())
       return
     }
     leg.reads++
@@ -84,6 +85,16 @@ export class ReadJob implements Job, LegCaller {
     return volume.readable.find((leg) => !failed!.includes(leg)) ?? null
   }
 
+  /** The leg that is in sync now is about to be read from. */
+  private wait(): void {
+    const { volume } = this
+    const request = this.request!
+    this.request = null
+    volume.endJob(this)
+    volume.readJobs.push(this)
+    volume.park(request)
+  }
+
   private noLeg(): StorageError {
     const reason = this.error === null ? '' : `: ${this.error.message}`
     const code: Code = this.error?.code === 'FENCED' ? 'FENCED' : 'IO'
@@ -130,51 +141,29 @@ const repairsMax = 8
 
 function repairLater(volume: Volume, leg: Leg, request: Request): void {
   if (request.operation !== Operation.read || volume.repairs >= repairsMax) return
-  void new Repair(volume, leg, request.offset, request.length).run()
+  void repair(volume, leg, request.offset, request.length)
 }
 
 /** Writes to a leg what it could not read, from one that can; a leg that cannot take it leaves. */
-class Repair implements RangeHolder {
-  readonly rangeFrom: number
-  readonly rangeTo: number
-  private readonly volume: Volume
-  private readonly leg: Leg
-  private resolve: (() => void) | null = null
-
-  constructor(volume: Volume, leg: Leg, offset: number, length: number) {
-    this.volume = volume
-    this.leg = leg
-    this.rangeFrom = offset
-    this.rangeTo = offset + length
-  }
-
-  granted(): void {
-    this.resolve!()
-  }
-
-  async run(): Promise<void> {
-    const { volume, leg } = this
-    const { epoch } = volume
-    volume.repairs++
-    if (!volume.locks.acquire(this)) await new Promise<void>((resolve) => (this.resolve = resolve))
-    const source = volume.readable.find((one) => one !== leg)
-    if (volume.epoch === epoch && source !== undefined && volume.inSync.includes(leg)) {
-      try {
-        const length = this.rangeTo - this.rangeFrom
-        const child = await source.carryOut(Operation.read, this.rangeFrom, length, null)
-        await rewrite(leg, this.rangeFrom, child)
-        volume.log.warn(
-          { leg: leg.name, offset: this.rangeFrom, length },
-          'a bad range was rewritten',
-        )
-      } catch (error) {
-        if (volume.epoch === epoch)
-          writeFailed(volume, leg, systemError(error, 'rewriting a bad range'))
-      }
+async function repair(volume: Volume, leg: Leg, offset: number, length: number): Promise<void> {
+  const { epoch } = volume
+  volume.repairs++
+  const range = new LockedRange(offset, offset + length)
+  await range.acquire(volume)
+  const source = volume.readable.find((one) => one !== leg)
+  if (volume.epoch === epoch && source !== undefined && volume.inSync.includes(leg)) {
+    try {
+      const child = await source.carryOut(Operation.read, offset, length, null)
+      await rewrite(leg, offset, child)
+      volume.log.warn({ leg: leg.name, offset, length }, 'a bad range was rewritten')
+    } catch (error) {
+      const failure = systemError(error, 'rewriting a bad range')
+      if (volume.epoch === epoch) writeFailed(volume, leg, failure)
     }
-    volume.repairs--
-    if (volume.epoch === epoch) volume.locks.release(this)
   }
+  if (volume.epoch !== epoch) return
+  volume.repairs--
+  volume.locks.release(range)
 }
 
 /** Writes what was read from one leg to another, without copying it. */

@@ -1,34 +1,13 @@
 import { StorageError, systemError } from '../base/errors.ts'
-import type { RangeHolder } from '../base/range-lock.ts'
 import { Operation } from '../device/request.ts'
 import { flushFailed, readFailed, writeFailed } from './departure.ts'
 import { checkpoint } from './dirty.ts'
 import type { Leg } from './leg.ts'
+import { LockedRange } from './locked.ts'
 import { Pace } from './pace.ts'
 import { rewrite } from './reads.ts'
 import type { ResyncSummary } from './record.ts'
 import type { Volume } from './volume.ts'
-
-/** A range locked for a copy or a comparison. */
-export class LockedRange implements RangeHolder {
-  readonly rangeFrom: number
-  readonly rangeTo: number
-  private resolve: (() => void) | null = null
-
-  constructor(from: number, to: number) {
-    this.rangeFrom = from
-    this.rangeTo = to
-  }
-
-  granted(): void {
-    this.resolve!()
-  }
-
-  acquire(volume: Volume): Promise<void> {
-    if (volume.locks.acquire(this)) return Promise.resolve()
-    return new Promise((resolve) => (this.resolve = resolve))
-  }
-}
 
 interface Piece {
   readonly extent: number

@@ -62,7 +62,7 @@ function stayAway(volume: Volume, leg: Leg, reason: string): void {
 
 /** Claims the leg for this head, and reads what it is. */
 export async function inspect(volume: Volume, leg: Leg): Promise<Found> {
-  await leg.device.driver.claim?.(volume.claimed)
+  await volume.within(leg.device.driver.claim?.(volume.claimed))
   leg.end = leg.endNow
   let found = await leg.examine(leg.end)
   const before = leg.member!.size

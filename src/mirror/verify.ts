@@ -3,7 +3,7 @@ import { differentBytes } from './compare.ts'
 import { readFailed, writeFailed } from './departure.ts'
 import type { Leg } from './leg.ts'
 import { Pace } from './pace.ts'
-import { LockedRange } from './resync.ts'
+import { LockedRange } from './locked.ts'
 import type { Volume } from './volume.ts'
 
 export interface VerifyOptions {

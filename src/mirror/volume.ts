@@ -78,6 +78,8 @@ export class Volume {
   readonly readJobs: ReadJob[] = []
   readonly resyncs = new Map<Leg, Resync>()
   repairs = 0
+  /** Called when the run ends, by those who wait for something that will not come. */
+  onEnd = new Set<() => void>()
   /** A resync or verify wants to know how long clients' writes take. */
   measuring = false
   /** Milliseconds, smoothed. */
@@ -186,6 +188,10 @@ export class Volume {
     }
     const { operation } = request
     if (operation === Operation.read || operation === Operation.status) {
+      if (this.readers.length === 0) {
+        this.park(request)
+        return
+      }
       const job = this.readJobs.pop() ?? new ReadJob(this)
       this.beginJob(job)
       job.start(request)
@@ -265,13 +271,14 @@ export class Volume {
     const { shortAcks } = this
     this.shortAcks = []
     for (const { job } of shortAcks) job.durable()
-    if (this.word === 'running' && !this.gated && this.parking.length > 0)
+    if (this.word === 'running' && this.readers.length > 0 && this.parking.length > 0)
       this.clock.defer(() => {
         this.unpark()
       })
   }
 
-  private park(request: Request): void {
+  /** Keeps a request until there are legs for it. */
+  park(request: Request): void {
     if (!this.gated)
       this.parking.reason = `${this.inSync.length} legs in sync, ${this.minInSync} are needed`
     this.parking.add(request)
@@ -341,6 +348,9 @@ export class Volume {
     }
     for (const leg of this.legs) leg.abandon()
     if (this.drained !== null) this.drained()
+    const { onEnd } = this
+    this.onEnd = new Set()
+    for (const ended of onEnd) ended()
     return jobs.map((job) => job.request).filter((request) => request !== null)
   }
 
@@ -368,6 +378,19 @@ export class Volume {
 
   pause(ms: number): Promise<void> {
     return new Promise((resolve) => this.clock.timer(ms, resolve))
+  }
+
+  /** The promise's outcome, if it comes before a leg would be given up. */
+  async within<T>(promise: Promise<T> | undefined): Promise<T | undefined> {
+    if (promise === undefined) return undefined
+    return new Promise((resolve, reject) => {
+      const timer = this.clock.timer(this.settings.legTimeoutMs, () => {
+        reject(new StorageError('TIMEOUT', 'no answer', this.path))
+      })
+      promise.then(resolve, reject).finally(() => {
+        timer.cancel()
+      })
+    })
   }
 
   measured(ms: number): void {
