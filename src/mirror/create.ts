@@ -12,6 +12,7 @@ import {
   mapOffset,
   pageBytes,
   slotsFor,
+  type Geometry,
 } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { addMember } from './opening.ts'
@@ -130,12 +131,20 @@ const zeroes = Buffer.alloc(MiB)
 /** Bytes of empty maps that are written at once. */
 const formatBytes = 256 * KiB
 
-/** Empty maps, which lie one after the other, and both superblocks. */
+/** Empty maps and both superblocks. */
 export async function format(leg: Leg, record: VolumeRecord): Promise<void> {
-  const empty = new Bitmap(extentCount(record))
-  const pagesPerMap = mapBytes(record) / pageBytes
-  const pages = (1 + record.slots) * pagesPerMap
-  const start = mapOffset(record, leg.end, 0)
+  await formatMaps(leg, record)
+  leg.serial = 0
+  await leg.writeSuperblock(record)
+  await leg.writeSuperblock(record)
+}
+
+/** Empty maps, which lie one after the other, for a leg's present end. */
+export async function formatMaps(leg: Leg, geometry: Geometry): Promise<void> {
+  const empty = new Bitmap(extentCount(geometry))
+  const pagesPerMap = mapBytes(geometry) / pageBytes
+  const pages = (1 + geometry.slots) * pagesPerMap
+  const start = mapOffset(geometry, leg.end, 0)
   for (let first = 0; first < pages; first += formatBytes / pageBytes) {
     const count = Math.min(formatBytes / pageBytes, pages - first)
     const bytes = Buffer.allocUnsafe(count * pageBytes)
@@ -145,7 +154,4 @@ export async function format(leg: Leg, record: VolumeRecord): Promise<void> {
     }
     await leg.write(start + first * pageBytes, bytes)
   }
-  leg.serial = 0
-  await leg.writeSuperblock(record)
-  await leg.writeSuperblock(record)
 }

@@ -139,7 +139,10 @@ export function legChanged(volume: Volume, leg: Leg): void {
     if (isLast(volume, leg)) volume.suspend(`${leg.name}: ${reason}`)
     else leave(volume, leg, 'missing', reason)
   } else if (device.facts!.bootId !== leg.bootId) rebooted(volume, leg)
-  else volume.regroup()
+  else {
+    volume.regroup()
+    if (leg.endNow > leg.end) volume.onGrown()
+  }
 }
 
 /** The leg is there, and has lost what it had not flushed. */

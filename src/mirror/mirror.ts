@@ -14,6 +14,7 @@ import {
   startVolume,
   trustLeg,
 } from './manage.ts'
+import { grow } from './growth.ts'
 import { tryStart } from './opening.ts'
 import { bringBack } from './returning.ts'
 import { Verify, type VerifyOptions, type VerifyResult } from './verify.ts'
@@ -34,6 +35,9 @@ export class MirrorDriver implements Driver {
     this.volume = new Volume(options)
     this.volume.onWaiting = () => {
       void this.startSoon()
+    }
+    this.volume.onGrown = () => {
+      void this.alone(grow)
     }
     this.volume.onReturn = (leg) => {
       void this.volume.control.run(() => bringBack(this.volume, leg))

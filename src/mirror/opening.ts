@@ -6,6 +6,7 @@ import { announce } from './announce.ts'
 import { createRecord } from './create.ts'
 import { legChanged, setState } from './departure.ts'
 import { DirtyMap, syncDirtyMaps } from './dirty.ts'
+import { finishGrowth } from './growth.ts'
 import { IntentLog } from './intent.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
 import type { Leg } from './leg.ts'
@@ -282,6 +283,7 @@ async function run(volume: Volume, start: Start, intents: Bitmap): Promise<void>
   for (const leg of volume.inSync) legChanged(volume, leg)
   if (volume.epoch !== epoch) return
   volume.remember('start', '', `started ${start.reason}`)
+  await finishGrowth(volume)
   await syncDirtyMaps(volume)
   await volume.intent.prepare()
   await flushLegs(volume, volume.intent.moment)
@@ -294,4 +296,5 @@ async function run(volume: Volume, start: Start, intents: Bitmap): Promise<void>
   volume.regroup()
   volume.unpark()
   for (const leg of volume.legs) if (!volume.inSync.includes(leg)) volume.look(leg)
+  volume.onGrown()
 }

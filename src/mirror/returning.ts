@@ -243,5 +243,6 @@ async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<boolean
   endBackOff(leg)
   volume.announced.add(leg)
   volume.regroup()
+  volume.onGrown()
   return true
 }

@@ -96,6 +96,7 @@ export class Volume {
   /** Calls for a look at the legs; set by the mirror. */
   onWaiting: () => void = () => undefined
   onReturn: (leg: Leg) => void = () => undefined
+  onGrown: () => void = () => undefined
 
   private jobs: Job[] = []
   private order = 0

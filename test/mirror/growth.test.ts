@@ -1,0 +1,69 @@
+import { expect } from 'chai'
+import { StorageError } from '../../src/base/errors.ts'
+import { MiB } from '../../src/base/size.ts'
+import { read, write } from '../support/io.ts'
+import { disks, Head, MemoryStore } from './head.ts'
+
+function pattern(fill: number, length = 4096): Buffer {
+  return Buffer.alloc(length, fill)
+}
+
+describe('a volume', () => {
+  it('grows while it runs when every leg has grown', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const head = await new Head(legs, store).open()
+    const { size } = head.device.facts!
+    await write(head.device, size - 4096, pattern(1))
+    legs['a']!.grow(8 * MiB)
+    await write(head.device, 0, pattern(2))
+    expect(head.device.facts!.size).to.equal(size)
+    legs['b']!.grow(9 * MiB)
+    await head.until('it has grown', () => head.device.facts!.size === size + 4 * MiB)
+    await head.inSync('a', 'b')
+    expect((await read(head.device, size - 4096, 4096)).equals(pattern(1))).to.equal(true)
+    expect((await read(head.device, size, MiB)).every((byte) => byte === 0)).to.equal(true)
+    await write(head.device, size + 3 * MiB, pattern(3))
+    for (const disk of Object.values(legs)) {
+      expect(disk.cached.subarray(size, size + 3 * MiB).every((byte) => byte === 0)).to.equal(true)
+      expect(disk.cached[size + 3 * MiB]).to.equal(3)
+    }
+    await head.device.close()
+    const again = await new Head(legs, store).open()
+    expect(again.device.facts!.size).to.equal(size + 4 * MiB)
+    await again.inSync('a', 'b')
+    await again.device.close()
+  })
+
+  it('is the old one or the new one, whenever its head dies while it grows', async function () {
+    this.timeout(60_000)
+    for (let steps = 0, grown = false; !grown; steps += 3) {
+      const legs = disks('a', 'b')
+      const store = new MemoryStore()
+      const first = await new Head(legs, store).open()
+      const { size } = first.device.facts!
+      await write(first.device, 0, pattern(1))
+      await write(first.device, size - 4096, pattern(2))
+      let left = steps
+      for (const disk of Object.values(legs))
+        disk.fault = () => {
+          if (left-- === 0) first.kill()
+          return left < 0 ? new StorageError('UNAVAILABLE', 'the head is dead') : null
+        }
+      for (const disk of Object.values(legs)) disk.grow(8 * MiB)
+      await first.until('dead or grown', () => left < 0 || first.device.facts!.size > size)
+      grown = left >= 0
+      first.kill()
+      for (const disk of Object.values(legs)) disk.fault = () => null
+      const second = await new Head(legs, store).open()
+      await second.until('it grew', () => second.device.facts?.size === size + 4 * MiB)
+      await second.inSync('a', 'b')
+      expect((await read(second.device, 0, 4096)).equals(pattern(1))).to.equal(true)
+      expect((await read(second.device, size - 4096, 4096)).equals(pattern(2))).to.equal(true)
+      const bytes = second.device.facts!.size
+      const [a, b] = [legs['a']!, legs['b']!].map((disk) => disk.cached.subarray(0, bytes))
+      expect(a!.equals(b!), `after ${steps} steps`).to.equal(true)
+      await second.device.close()
+    }
+  })
+})
