@@ -81,7 +81,9 @@ function facts(volume: Volume): Facts {
 export function legWord(volume: Volume, leg: Leg): string {
   if (leg.refusal !== '') return 'failed'
   if (!volume.active && !leg.device.usable) return 'missing'
-  return leg.member?.state ?? 'missing'
+  const state = leg.member?.state ?? 'missing'
+  // Not before it is durable.
+  return state === 'in-sync' && volume.running && !volume.announced.has(leg) ? 'syncing' : state
 }
 
 /** The mirror's part of `status`. */

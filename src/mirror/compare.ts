@@ -5,14 +5,17 @@ import type { Volume } from './volume.ts'
 
 const sectorBytes = 512
 
+/** What was changed on a leg alone. */
+export interface Changed {
+  readonly bytes: number
+  readonly extents: readonly number[]
+}
+
 /**
  * Reads a leg that was away and the volume, wherever the leg lacks nothing, and tells where they
  * differ. Clients go on; what they write meanwhile the leg lacks, and is passed over.
  */
-export async function changedAlone(
-  volume: Volume,
-  leg: Leg,
-): Promise<{ bytes: number; extents: number[] }> {
+export async function changedAlone(volume: Volume, leg: Leg): Promise<Changed> {
   const { extentSize, epoch } = volume
   const { dataSize } = volume.record!
   const pace = new Pace(volume, volume.settings.resyncBytesPerSecond)

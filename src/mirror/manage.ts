@@ -1,7 +1,8 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
-import { changedAlone } from './compare.ts'
+import type { Changed } from './compare.ts'
+import { within } from './deadline.ts'
 import { endBackOff, isLast, leave } from './departure.ts'
 import { DirtyMap, writeMap } from './dirty.ts'
 import { pageOfBit } from './layout.ts'
@@ -77,32 +78,63 @@ export async function detachLeg(
   await writeMap(volume, [leg], 0, new Bitmap(volume.extents), pages)
   await leg.writeSuperblock({ ...volume.record!, entries: [] })
   await leg.flush()
-  leg.member.stamp = (await volume.within(leg.device.driver.stamp?.())) ?? null
+  leg.member.stamp = (await within(volume, leg.device.driver.stamp?.())) ?? null
   volume.membership.request(false)
   await volume.membership.settled()
 }
 
-/** Returns a leg that was detached or refused. */
+/**
+ * The detached leg, if nobody can tell whether it was changed but by comparing it, which takes
+ * long; null when it need not be compared.
+ */
+export async function legToCompare(volume: Volume, name: string): Promise<Leg | null> {
+  const { leg, verdict } = await examineForAttach(volume, name)
+  if (leg.member!.state !== 'detached' || verdict.word !== 'partial') return null
+  return (await isUntouched(volume, leg)) ? null : leg
+}
+
+/** Returns a leg that was detached or refused. `changed` is the outcome of the comparison. */
 export async function attachLeg(
   volume: Volume,
   name: string,
   options: { readonly discard?: boolean },
+  changed: Changed | null,
 ): Promise<void> {
+  const { leg, found, verdict } = await examineForAttach(volume, name)
+  const discard = options.discard ?? false
+  const settled = await settle(volume, leg, found, verdict, discard)
+  if (leg.member!.state === 'detached' && settled.word === 'partial') {
+    if (changed === null && !(await isUntouched(volume, leg)))
+      throw refuse(volume, `${name} is being changed`)
+    if (changed !== null && changed.bytes > 0 && !discard) {
+      const what = `${changed.bytes} bytes would be discarded`
+      throw refuse(volume, `${name} was changed after it was detached: ${what}`)
+    }
+    for (const extent of changed?.extents ?? []) leg.dirty!.set(extent)
+  }
+  leg.refusal = ''
+  endBackOff(leg)
+  if (discard)
+    volume.remember('operator', name, 'attached, discarding what was changed on it alone')
+  await join(volume, leg, settled)
+}
+
+async function examineForAttach(
+  volume: Volume,
+  name: string,
+): Promise<{ leg: Leg; found: Found; verdict: Verdict }> {
   mustRun(volume)
   const leg = legNamed(volume, name)
   if (volume.writers.includes(leg)) throw refuse(volume, `${name} is ${leg.member!.state} already`)
   if (!leg.device.usable) throw refuse(volume, `${name} is ${leg.device.state.word}`)
   if (leg.pending > 0) throw refuse(volume, `requests of ${name} are still under way`)
-  const discard = options.discard ?? false
   const found = await inspect(volume, leg)
-  const verdict = await settle(volume, leg, found, discard)
-  if (leg.member!.state === 'detached' && verdict.word === 'partial')
-    await checkUnchanged(volume, leg, discard)
-  leg.refusal = ''
-  endBackOff(leg)
-  if (discard)
-    volume.remember('operator', name, 'attached, discarding what was changed on it alone')
-  await join(volume, leg, verdict)
+  return { leg, found, verdict: judge(volume, leg, found) }
+}
+
+async function isUntouched(volume: Volume, leg: Leg): Promise<boolean> {
+  const stamp = (await within(volume, leg.device.driver.stamp?.())) ?? null
+  return stamp !== null && stamp === leg.member!.stamp
 }
 
 /** The verdict, if the leg may join by it or the operator discards what is in the way. */
@@ -110,9 +142,9 @@ async function settle(
   volume: Volume,
   leg: Leg,
   found: Found,
+  verdict: Verdict,
   discard: boolean,
 ): Promise<Extract<Verdict, { word: 'partial' | 'full' }>> {
-  const verdict = judge(volume, leg, found)
   if (verdict.word === 'partial' || verdict.word === 'full') return verdict
   const bytes = verdict.word === 'diverged' ? await bothSides(volume, leg, found) : ''
   if (!discard || verdict.word === 'impossible')
@@ -120,17 +152,6 @@ async function settle(
   // A new identity: whatever it was, it is a blank leg now.
   leg.serial = 0
   return { word: 'full', cause: `discarded by the operator: ${verdict.cause}` }
-}
-
-async function checkUnchanged(volume: Volume, leg: Leg, discard: boolean): Promise<void> {
-  const stamp = (await volume.within(leg.device.driver.stamp?.())) ?? null
-  if (stamp !== null && stamp === leg.member!.stamp) return
-  const changed = await changedAlone(volume, leg)
-  if (changed.bytes > 0 && !discard) {
-    const what = `${changed.bytes} bytes would be discarded`
-    throw refuse(volume, `${leg.name} was changed after it was detached: ${what}`)
-  }
-  for (const extent of changed.extents) leg.dirty!.set(extent)
 }
 
 export async function addLeg(
@@ -150,7 +171,7 @@ export async function addLeg(
     leg.dirty.setAll()
     volume.regroup()
     const found = await inspect(volume, leg)
-    const verdict = await settle(volume, leg, found, discard)
+    const verdict = await settle(volume, leg, found, judge(volume, leg, found), discard)
     volume.remember('operator', name, 'added')
     await join(volume, leg, { word: 'full', cause: verdict.cause })
   } catch (error) {

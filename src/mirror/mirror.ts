@@ -3,6 +3,7 @@ import type { Device, Driver, DriverHost } from '../device/device.ts'
 import type { Request } from '../device/request.ts'
 import type { HistoryEntry } from './record.ts'
 import { describe } from './announce.ts'
+import { changedAlone } from './compare.ts'
 import { close } from './closing.ts'
 import {
   addLeg,
@@ -10,6 +11,7 @@ import {
   detachLeg,
   exportLeg,
   invalidateLeg,
+  legToCompare,
   removeLeg,
   startVolume,
   trustLeg,
@@ -88,8 +90,11 @@ export class MirrorDriver implements Driver {
   }
 
   /** Returns a leg; resolves when it is syncing. `discard` drops what was changed on it alone. */
-  attachLeg(name: string, options: { discard?: boolean } = {}): Promise<void> {
-    return this.alone((volume) => attachLeg(volume, name, options))
+  async attachLeg(name: string, options: { discard?: boolean } = {}): Promise<void> {
+    // Comparing takes long; the volume must be able to change meanwhile.
+    const leg = await this.alone((volume) => legToCompare(volume, name))
+    const changed = leg === null ? null : await changedAlone(this.volume, leg)
+    await this.alone((volume) => attachLeg(volume, name, options, changed))
   }
 
   /** Adds an opened device as a new leg, which is filled; from then on the volume closes it. */

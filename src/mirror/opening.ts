@@ -4,6 +4,7 @@ import { Mutex } from '../base/mutex.ts'
 import { RangeLock } from '../base/range-lock.ts'
 import { announce } from './announce.ts'
 import { createRecord } from './create.ts'
+import { within } from './deadline.ts'
 import { legChanged, setState } from './departure.ts'
 import { DirtyMap, syncDirtyMaps } from './dirty.ts'
 import { finishGrowth } from './growth.ts'
@@ -161,7 +162,7 @@ async function claimAll(
   volume.claimed = volume.counterFloor + 1
   const claim = async ({ leg }: LegView): Promise<void> => {
     try {
-      await volume.within(leg.device.driver.claim?.(volume.claimed))
+      await within(volume, leg.device.driver.claim?.(volume.claimed))
     } catch (error) {
       // A leg that is not needed for the start may go away meanwhile.
       const failure = systemError(error, 'claiming')
@@ -292,6 +293,7 @@ async function run(volume: Volume, start: Start, intents: Bitmap): Promise<void>
   await volume.membership.settled()
   if (volume.epoch !== epoch) return
   volume.word = 'running'
+  volume.ran = true
   volume.reason = ''
   volume.regroup()
   volume.unpark()

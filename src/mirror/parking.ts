@@ -9,12 +9,18 @@ export interface ParkingLimits {
   readonly waitMs: number
 }
 
+/** One of them. `deadline` is when it fails, on the clock's scale. */
+export interface Parked {
+  readonly request: Request
+  readonly deadline: number
+}
+
 /** Requests that nobody can take now, kept for a bounded time, number and weight. */
 export class Parking {
   private readonly clock: Clock
   private readonly limits: ParkingLimits
   private readonly path: string
-  private entries: { request: Request; deadline: number }[] = []
+  private entries: Parked[] = []
   private bytes = 0
   private timer: Timer | null = null
   /** Why requests wait, for the error when they waited too long. */
@@ -45,17 +51,17 @@ export class Parking {
   }
 
   /** Hands every request back, in the order they came. */
-  takeAll(): Request[] {
-    const requests = this.entries.map((entry) => entry.request)
+  takeAll(): readonly Parked[] {
+    const { entries } = this
     this.entries = []
     this.bytes = 0
     this.timer?.cancel()
     this.timer = null
-    return requests
+    return entries
   }
 
   failAll(error: StorageError): void {
-    for (const request of this.takeAll()) request.fail(error)
+    for (const { request } of this.takeAll()) request.fail(error)
   }
 
   private keepTime(): void {

@@ -2,6 +2,7 @@ import { Bitmap } from '../base/bitmap.ts'
 import { systemError } from '../base/errors.ts'
 import { announce } from './announce.ts'
 import { format } from './create.ts'
+import { within } from './deadline.ts'
 import { backOff, endBackOff, flushFailed, setState } from './departure.ts'
 import { checkpoint, DirtyMap, syncDirtyMaps, writeAllMaps } from './dirty.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './layout.ts'
@@ -62,7 +63,7 @@ function stayAway(volume: Volume, leg: Leg, reason: string): void {
 
 /** Claims the leg for this head, and reads what it is. */
 export async function inspect(volume: Volume, leg: Leg): Promise<Found> {
-  await volume.within(leg.device.driver.claim?.(volume.claimed))
+  await within(volume, leg.device.driver.claim?.(volume.claimed))
   leg.end = leg.endNow
   let found = await leg.examine(leg.end)
   const before = leg.member!.size

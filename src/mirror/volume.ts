@@ -92,6 +92,8 @@ export class Volume {
   readonly held = new Set<Leg>()
   host: DriverHost | null = null
   told: Told | null = null
+  /** Whether clients were ever served. */
+  ran = false
   verifying: Verify | null = null
   /** Calls for a look at the legs; set by the mirror. */
   onWaiting: () => void = () => undefined
@@ -106,6 +108,8 @@ export class Volume {
   private drained: (() => void) | null = null
   private shortAcks: { job: WriteJob; deadline: number }[] = []
   private watchdog: Timer | null = null
+  /** Of a request that is submitted again after it waited. */
+  private deadline: number | undefined = undefined
   private lostWrites: StorageError | null = null
   private readonly watchers = new Map<Leg, () => void>()
 
@@ -265,6 +269,10 @@ export class Volume {
     const best = this.readable[0]
     this.readers = this.readable.filter((leg) => tier(leg) === tier(best!))
     if (this.inSync.length >= this.minInSync) this.enough()
+    if (this.word === 'running' && this.readers.length > 0 && this.parking.length > 0)
+      this.clock.defer(() => {
+        this.unpark()
+      })
     announce(this)
   }
 
@@ -272,22 +280,22 @@ export class Volume {
     const { shortAcks } = this
     this.shortAcks = []
     for (const { job } of shortAcks) job.durable()
-    if (this.word === 'running' && this.readers.length > 0 && this.parking.length > 0)
-      this.clock.defer(() => {
-        this.unpark()
-      })
   }
 
   /** Keeps a request until there are legs for it. */
   park(request: Request): void {
     if (!this.gated)
       this.parking.reason = `${this.inSync.length} legs in sync, ${this.minInSync} are needed`
-    this.parking.add(request)
+    this.parking.add(request, this.deadline)
   }
 
   unpark(): void {
     if (this.word !== 'running') return
-    for (const request of this.parking.takeAll()) this.submit(request)
+    for (const { request, deadline } of this.parking.takeAll()) {
+      this.deadline = deadline
+      this.submit(request)
+    }
+    this.deadline = undefined
   }
 
   /** Every leg in sync is lost: requests wait until one may be started from again. */
@@ -381,19 +389,6 @@ export class Volume {
     return new Promise((resolve) => this.clock.timer(ms, resolve))
   }
 
-  /** The promise's outcome, if it comes before a leg would be given up. */
-  async within<T>(promise: Promise<T> | undefined): Promise<T | undefined> {
-    if (promise === undefined) return undefined
-    return new Promise((resolve, reject) => {
-      const timer = this.clock.timer(this.settings.legTimeoutMs, () => {
-        reject(new StorageError('TIMEOUT', 'no answer', this.path))
-      })
-      promise.then(resolve, reject).finally(() => {
-        timer.cancel()
-      })
-    })
-  }
-
   measured(ms: number): void {
     this.latencyMs += (ms - this.latencyMs) / 16
   }
@@ -405,11 +400,12 @@ export class Volume {
 
   /** The same, for what waits: the volume starts again as one that forgot something. */
   loseBoot(reason: string): void {
-    if (this.told === null) return
+    if (!this.ran) return
     this.loseWrites(reason)
-    for (const request of this.parking.takeAll()) {
+    for (const { request, deadline } of this.parking.takeAll()) {
       const { operation } = request
-      if (operation === Operation.read || operation === Operation.status) this.parking.add(request)
+      if (operation === Operation.read || operation === Operation.status)
+        this.parking.add(request, deadline)
       else request.fail(new StorageError('STALE', reason, this.path))
     }
   }
