@@ -173,7 +173,7 @@ export class Inbox {
     if (this.payloadAt === this.payloadEnd) this.payload = null
   }
 
-  /** Starts over in the same staging if no request holds bytes of it; in a small one if that does. */
+  /** Starts over in the same staging if no request holds bytes of it; else in a small one. */
   private rewind(): void {
     if (this.staging.holds > 1) return
     const large = this.staging.bytes.length > stagingBytesIdle
