@@ -97,9 +97,16 @@ export class Outbox {
     this.count(bytes.length)
   }
 
-  /** Whoever calls this will call `flush` before the turn ends: until then nothing is scheduled. */
+  /** Whoever calls this will call `flush` or `leave` at once: until then nothing is scheduled. */
   gather(): void {
     this.gathering = true
+  }
+
+  /** Ends `gather`: what there is leaves now or, because more is likely, with the turn's end. */
+  leave(now: boolean): void {
+    this.gathering = false
+    if (now) this.flush()
+    else if (this.bytesPending > 0) this.schedule()
   }
 
   /** Flushes at the end of this turn of the loop, together with whatever else is added by then. */

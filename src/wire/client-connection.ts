@@ -2,7 +2,7 @@ import type { Clock, Timer } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
 import type { Slab } from '../base/slab.ts'
 import { Operation, type Request } from '../device/request.ts'
-import { Inbox } from '../net/inbox.ts'
+import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
 import {
@@ -115,10 +115,10 @@ export class ClientConnection implements ConnectionHandler {
   landed(bytes: number): void {
     this.heard = true
     if (!this.inbox.landed(bytes)) return
-    // What answers bring about leaves together, now rather than at the end of the turn.
+    // What answers bring about leaves together; at once, unless more of them are there already.
     this.outbox.gather()
     while (!this.over && this.step());
-    this.outbox.flush()
+    this.outbox.leave(!this.inbox.filled)
   }
 
   sent(): void {
@@ -284,6 +284,8 @@ export class ClientConnection implements ConnectionHandler {
       this.fail('PROTOCOL', `${this.reply.payload} bytes instead of ${request.length}`)
       return false
     }
+    const { length } = request
+    if (length <= stagedPayloadMax && !this.inbox.need(replyBytes + length)) return false
     this.inbox.consume(replyBytes)
     this.arriving = slot
     this.arrivingChecksum = this.reply.payloadChecksum

@@ -1,6 +1,6 @@
 import { StorageError, systemError } from '../base/errors.ts'
 import type { Waiter } from '../net/admission.ts'
-import { Inbox } from '../net/inbox.ts'
+import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
 import type { ServiceContext } from '../net/service.ts'
@@ -91,10 +91,10 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   landed(bytes: number): void {
     this.heard = true
     if (!this.inbox.landed(bytes)) return
-    // What is answered at once leaves together, now rather than at the end of the turn.
+    // Answers leave together; at once, unless more was asked already.
     this.outbox.gather()
     this.pump()
-    this.outbox.flush()
+    this.outbox.leave(!this.inbox.filled)
   }
 
   sent(): void {
@@ -264,6 +264,8 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
       else this.replies.text(statusOf(refusal), slot, sequence, '')
       return skipped
     }
+    const staged = operation === Operation.write && length <= stagedPayloadMax
+    if (staged && !inbox.need(requestBytes + length)) return false
     if (operation <= Operation.write && !this.reserve(length)) return false
     inbox.consume(requestBytes)
     const flush = operation === Operation.flush
