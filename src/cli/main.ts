@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import yargs, { type Argv } from 'yargs'
 import { hideBin } from 'yargs/helpers'
+import { attach, detach } from './attach.ts'
 import { bench } from './bench.ts'
 import { bridge } from './bridge.ts'
 import { check } from './check.ts'
@@ -13,7 +14,7 @@ import { verify } from './verify.ts'
 import { volume } from './volume.ts'
 
 /** Each command is a file of its own that adds itself. */
-const commands = [serve, check, list, status, bridge, leg, volume, verify, bench]
+const commands = [serve, check, list, status, bridge, attach, detach, leg, volume, verify, bench]
 
 const columnsMax = 100
 

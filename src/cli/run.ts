@@ -17,8 +17,8 @@ const program = `dst ${version()}`
 const longest = 2 ** 31 - 1
 
 /**
- * Starts to serve; a signal will stop that and end the process. Rejects with a StorageError when the
- * start fails. Standard output tells where the exports are; standard error is the log.
+ * Starts to serve; a signal will stop that and end the process. Rejects with a StorageError when
+ * the start fails. Standard output tells where the exports are; standard error is the log.
  */
 export async function runTarget(config: config.Config): Promise<void> {
   const log = bunyan.createLogger({

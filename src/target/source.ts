@@ -45,7 +45,7 @@ function placed(text: string, error: Error): string {
   return `${what} (line ${before.length}, column ${before.at(-1)!.length + 1})`
 }
 
-/** Index of the first character that no JSON text could have there; the length if more is missing. */
+/** Index of the first character that no JSON text has there; the length if more is missing. */
 function firstWrong(text: string): number {
   let possible = 0
   let wrong = text.length + 1
