@@ -1,9 +1,12 @@
 import { parseDuration } from '../base/duration.ts'
-import { KiB, MiB, parseSize } from '../base/size.ts'
+import { formatSize, KiB, MiB, parseSize, TiB } from '../base/size.ts'
 import type { Node } from './semantics.ts'
 import { step, type Problem } from './source.ts'
 import { suggestion } from './suggest.ts'
 import { isObject } from './tree.ts'
+
+/** Its table of pages has to fit into one array. */
+const memoryBytesMax = 64 * TiB
 
 /** What options of one device mean together. */
 export function checkDevices(nodes: readonly Node[], problems: Problem[]): void {
@@ -11,7 +14,17 @@ export function checkDevices(nodes: readonly Node[], problems: Problem[]): void 
     const { type } = node.device
     if (type === 'mirror') checkMirror(node, problems)
     else if (type === 'delay') checkDelay(node, problems)
+    else if (type === 'memory') checkMemory(node, problems)
   }
+}
+
+function checkMemory({ device, pointer }: Node, problems: Problem[]): void {
+  const size = sizeOf(device['size'])
+  if (size !== null && size > memoryBytesMax)
+    problems.push({
+      what: `found ${String(device['size'])}; a memory has at most ${formatSize(memoryBytesMax)}`,
+      pointer: step(pointer, 'size'),
+    })
 }
 
 function checkMirror({ device, pointer }: Node, problems: Problem[]): void {

@@ -104,6 +104,7 @@ describe('a configuration', () => {
     for (const size of ['64X', '1.0000001K', -1, 0.5, '', '9999999999P'])
       expect(problems(devices({ a: { type: 'memory', size } })), `${size}`).to.have.length(1)
     expectProblem(devices({ a: { type: 'memory', size: '0' } }), 'a device has a size')
+    expectProblem(devices({ a: { type: 'memory', size: '1P' } }), 'at most 64T')
     expectProblem({ limits: { sendTimeout: '1d' } }, 'ms, s, m or h')
     expectProblem({ limits: { payload: '1K' } }, '64K to 32M')
     expectProblem({ limits: { bytesInFlight: '1M' } }, 'less than one payload')
