@@ -98,13 +98,30 @@ export class Slab {
   }
 
   private carve(order: number): Block {
+    let block = this.carveFrom(order)
+    if (block === null) {
+      // Before more memory is taken, what is kept in other sizes becomes whole again.
+      this.letGoOfKept()
+      block = this.carveFrom(order)
+    }
+    if (block !== null) return block
+    this.arenas.push(new Arena())
+    return this.carveFrom(order)!
+  }
+
+  private carveFrom(order: number): Block | null {
     for (const arena of this.arenas) {
       const page = arena.allocate(order)
       if (page !== -1) return new Block(this, arena, page, order)
     }
-    const arena = new Arena()
-    this.arenas.push(arena)
-    return new Block(this, arena, arena.allocate(order), order)
+    return null
+  }
+
+  private letGoOfKept(): void {
+    for (const kept of this.kept) {
+      for (const block of kept) block.arena.free(block.page, block.order)
+      kept.length = 0
+    }
   }
 }
 

@@ -1,0 +1,78 @@
+import { expect } from 'chai'
+import fc from 'fast-check'
+import { KiB, MiB } from '../../src/base/size.ts'
+import { blockBytesMax, isAligned, pageBytes, Slab, type Block } from '../../src/base/slab.ts'
+
+/** Memory and first byte of each block, to see whether two share a byte. */
+function overlap(one: Block, other: Block): boolean {
+  const [a, b] = [one.bytes, other.bytes]
+  if (a.buffer !== b.buffer) return false
+  return a.byteOffset < b.byteOffset + b.length && b.byteOffset < a.byteOffset + a.length
+}
+
+describe('the slab', () => {
+  it('gives page-aligned blocks that are long enough and never share a byte', () => {
+    const length = fc.oneof(
+      fc.integer({ min: 1, max: 64 * KiB }),
+      fc.integer({ min: 1, max: blockBytesMax }),
+      fc.constantFrom(1, pageBytes, pageBytes + 1, MiB, MiB + 1, blockBytesMax),
+    )
+    const step = fc.record({ length, release: fc.double({ min: 0, max: 1, noNaN: true }) })
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+        const slab = new Slab()
+        const held: Block[] = []
+        for (const { length: bytes, release } of steps) {
+          if (held.length > 8 || (release > 0.5 && held.length > 0)) {
+            const [block] = held.splice(Math.floor(release * held.length), 1)
+            block?.release()
+            continue
+          }
+          const block = slab.take(bytes)
+          expect(block.bytes.length).to.be.at.least(bytes)
+          expect(block.bytes.length).to.be.below(2 * Math.max(bytes, pageBytes))
+          expect(isAligned(block.bytes, pageBytes)).to.equal(true)
+          for (const other of held) expect(overlap(block, other)).to.equal(false)
+          held.push(block)
+          const sum = held.reduce((total, { bytes: view }) => total + view.length, 0)
+          expect(slab.bytesHeld).to.equal(sum)
+        }
+        for (const block of held) block.release()
+        expect(slab.bytesHeld).to.equal(0)
+      }),
+      { numRuns: 60 },
+    )
+  })
+
+  it('gives a block back with its last hold, and not twice', () => {
+    const slab = new Slab()
+    const block = slab.take(1)
+    block.retain()
+    block.release()
+    expect(slab.bytesHeld).to.equal(pageBytes)
+    block.release()
+    expect(slab.bytesHeld).to.equal(0)
+    expect(() => block.release()).to.throw('released once per hold')
+    expect(() => block.retain()).to.throw('retained by a holder')
+  })
+
+  it('makes large blocks again of small ones that were given back', () => {
+    const slab = new Slab()
+    const memories = new Set<ArrayBufferLike>()
+    for (let size = pageBytes; size <= blockBytesMax; size *= 2) {
+      // All that one arena holds, in blocks of each size in turn.
+      const blocks = Array.from({ length: (64 * MiB) / size }, () => slab.take(size))
+      for (const block of blocks) memories.add(block.bytes.buffer)
+      for (const block of blocks) block.release()
+    }
+    expect(memories.size, 'arenas').to.equal(1)
+  })
+
+  it('knows what is aligned', () => {
+    const { bytes } = new Slab().take(8192)
+    expect(isAligned(bytes.subarray(512, 1024), 512)).to.equal(true)
+    expect(isAligned(bytes.subarray(512, 1023), 512)).to.equal(false)
+    expect(isAligned(bytes.subarray(511, 1023), 512)).to.equal(false)
+    expect(isAligned(Buffer.alloc(4096), 512), 'who knows where').to.equal(false)
+  })
+})
