@@ -77,7 +77,7 @@ const fromErrno: Readonly<Record<string, Code>> = {
 /** Translates an error of the operating system (its `code` is an errno's name) into ours. */
 export function systemError(cause: unknown, doing: string, device = ''): StorageError {
   if (cause instanceof StorageError) return cause
-  const errno = (cause as { code?: unknown }).code
+  const errno = (cause as { code?: unknown } | null | undefined)?.code
   const code = (typeof errno === 'string' ? fromErrno[errno] : undefined) ?? 'IO'
   const reason = cause instanceof Error ? cause.message : String(cause)
   return new StorageError(code, `${doing}: ${reason}`, device, cause)
