@@ -42,6 +42,8 @@ describe('legs as images', function () {
     path: `${name}.img`,
     size,
     create: true,
+    // An image that was there before has no room for a leg's metadata.
+    grow: true,
   })
 
   interface Head {
