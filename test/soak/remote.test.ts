@@ -62,16 +62,6 @@ describe('a linear over a remote that goes away', function () {
     const counts = await troubled(troubles, 1, work)
     expect(Object.keys(counts)).to.have.members(troubles.map(({ name }) => name))
   })
-
-  it('never has an old write land late', async () => {
-    const file = { type: 'file', path: 'far.img', size: '32M', create: true }
-    // Slow enough that writes of a connection that was given up are still under way in the device.
-    const store = { type: 'delay', device: file, operations: ['write'], min: '1ms', max: '50ms' }
-    const { proxy, uri } = await build(store)
-    const work = fioPasses({ uri, folder: workshop.folder, size: '20m', rate: 1000 }, soakSeconds)
-    const counts = await troubled([stranded(proxy)], 2, work)
-    expect(counts['stranded']).to.be.at.least(2)
-  })
 })
 
 function killed(target: DstProcess): Trouble {
@@ -117,18 +107,4 @@ function cruelties(proxy: Proxy): Trouble[] {
       },
     },
   ]
-}
-
-/** What was on its way arrives when its sender has long sent it again, and newer writes too. */
-function stranded(proxy: Proxy): Trouble {
-  return {
-    name: 'stranded',
-    run: async (random) => {
-      proxy.freeze()
-      await sleep(between(random, 20, 200))
-      proxy.strand()
-      await sleep(between(random, 300, 1500))
-      proxy.deliver()
-    },
-  }
 }
