@@ -80,7 +80,7 @@ export function curveChart(
 function figure(title: string, height: number, content: string): string {
   return (
     `<figure><figcaption>${escape(title)}</figcaption>\n` +
-    `<svg viewBox="0 0 ${width} ${height}" width="${width}" role="img">\n${content}\n</svg></figure>`
+    `<svg viewBox="0 0 ${width} ${height}" width="${width}">\n${content}\n</svg></figure>`
   )
 }
 
