@@ -65,7 +65,8 @@ describe('writes of a connection that was given up', function () {
         bytes.writeUInt32LE(version, blockBytes - 4)
         await write(device, block * blockBytes, bytes)
         versions[block] = version
-        await expectLast(block)
+        // Not each time, so that what is sent into the ice is writes too.
+        if (version % 4 === 0) await expectLast(block)
       }
     }
     const work = Promise.all(versions.map((_, block) => overwrite(block)))
@@ -83,7 +84,8 @@ function stranded(proxy: Proxy): Trouble {
   return {
     name: 'stranded',
     run: async (random: SeededRandom) => {
-      proxy.freeze()
+      // Answers still come, so that each has a new write sent: into the ice.
+      proxy.freeze('requests')
       await sleep(between(random, 20, 200))
       proxy.strand()
       await sleep(between(random, 300, 1500))

@@ -2,14 +2,17 @@ import net from 'node:net'
 import { once } from 'node:events'
 import type { Destination } from './ports.ts'
 
+/** What is held back: nothing, what clients say, or all. */
+export type Frozen = 'nothing' | 'requests' | 'all'
+
 /** A connection from the client and the one it leads to. */
 class Pair {
   readonly client: net.Socket
   readonly server: net.Socket
-  private frozen: boolean
+  private frozen: Frozen
   private readonly held: { to: net.Socket; chunk: Buffer }[] = []
 
-  constructor(client: net.Socket, server: net.Socket, frozen: boolean) {
+  constructor(client: net.Socket, server: net.Socket, frozen: Frozen) {
     this.client = client
     this.server = server
     this.frozen = frozen
@@ -21,18 +24,19 @@ class Pair {
     return this.held.length > 0
   }
 
-  freeze(): void {
-    this.frozen = true
+  freeze(what: Frozen): void {
+    this.frozen = what
   }
 
   thaw(): void {
-    this.frozen = false
+    this.frozen = 'nothing'
     for (const { to, chunk } of this.held.splice(0)) if (!to.destroyed) to.write(chunk)
   }
 
   private pass(from: net.Socket, to: net.Socket): void {
     from.on('data', (chunk: Buffer) => {
-      if (this.frozen) this.held.push({ to, chunk })
+      const held = from === this.client ? this.frozen !== 'nothing' : this.frozen === 'all'
+      if (held) this.held.push({ to, chunk })
       else if (!to.write(chunk)) {
         from.pause()
         to.once('drain', () => from.resume())
@@ -52,7 +56,7 @@ export class Proxy {
   private readonly pairs = new Set<Pair>()
   private readonly orphans = new Set<net.Socket>()
   private readonly stranded = new Set<Pair>()
-  private frozen = false
+  private frozen: Frozen = 'nothing'
 
   private constructor(server: net.Server) {
     this.server = server
@@ -90,13 +94,13 @@ export class Proxy {
   }
 
   /** Nothing passes, new connections' bytes neither, until `thaw`; then everything does. */
-  freeze(): void {
-    this.frozen = true
-    for (const pair of this.pairs) pair.freeze()
+  freeze(what: Frozen = 'all'): void {
+    this.frozen = what
+    for (const pair of this.pairs) pair.freeze(what)
   }
 
   thaw(): void {
-    this.frozen = false
+    this.frozen = 'nothing'
     for (const pair of this.pairs) pair.thaw()
   }
 
@@ -121,7 +125,7 @@ export class Proxy {
       this.orphans.add(pair.server)
       pair.client.resetAndDestroy()
     }
-    this.frozen = false
+    this.frozen = 'nothing'
   }
 
   /** What was stranded arrives, and its senders' sides close. */
