@@ -80,12 +80,7 @@ export function curveChart(
 function figure(title: string, height: number, content: string): string {
   return (
     `<figure><figcaption>${escape(title)}</figcaption>\n` +
-<<<<<<< HEAD
     `<svg viewBox="0 0 ${width} ${height}" width="${width}">\n${content}\n</svg></figure>`
-=======
-    `<svg viewBox="0 0 ${width} ${height}" width="${width}" role="img">\n` +
-    `${content}\n</svg></figure>`
->>>>>>> 2f7e906 (Break long lines, and give each kind of device its page)
   )
 }
 
