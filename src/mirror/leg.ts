@@ -46,6 +46,8 @@ export class Leg implements Completer {
   unflushed: Bitmap | null = null
   /** Writes settled before this moment, see `IntentLog.moment`, are on its stable storage. */
   flushedMoment = 0
+  /** Whether it lacks only what was in the intent log when the head died. */
+  crashed = false
   bootId = ''
   identity = ''
   /** Where its metadata end, bytes. */

@@ -227,6 +227,7 @@ async function loadDirtyMaps(
   for (const leg of volume.legs) {
     leg.dirty = null
     leg.unflushed = null
+    leg.crashed = false
     leg.flushedMoment = 0
     if (present.includes(leg)) continue
     const dirty = new DirtyMap(volume.extents)
@@ -252,6 +253,7 @@ function choosePresent(volume: Volume, present: readonly Leg[], intents: Bitmap)
     if (here) {
       leg.dirty = new DirtyMap(volume.extents)
       leg.dirty.merge(intents)
+      leg.crashed = true
       leg.member!.left = record.base
       setState(volume, leg, 'missing', `may differ from ${source.name} after a crash`)
     } else if (leg.member!.state === 'in-sync' || leg.member!.state === 'syncing') {

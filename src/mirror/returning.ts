@@ -176,7 +176,9 @@ export async function join(
   setState(volume, leg, 'syncing', verdict.cause)
   volume.remember('membership', leg.name, `is back, ${verdict.word} copy: ${verdict.cause}`)
   volume.membership.request(false)
-  startResync(volume, leg, verdict.word, verdict.cause)
+  const kind = verdict.word === 'partial' && leg.crashed ? 'crash' : verdict.word
+  leg.crashed = false
+  startResync(volume, leg, kind, verdict.cause)
   volume.regroup()
 }
 
