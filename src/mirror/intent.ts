@@ -190,7 +190,8 @@ export class IntentLog {
   private async pump(): Promise<void> {
     if (this.pumping) return
     this.pumping = true
-    while (this.pages.size > 0 && this.volume.epoch === this.epoch)
+    // Who came while the page of its extents was being written waits for no other page.
+    while ((this.pages.size > 0 || this.waiting.length > 0) && this.volume.epoch === this.epoch)
       await this.volume.maps.run(() => this.writeBatch())
     this.pumping = false
   }

@@ -194,12 +194,14 @@ export class Leg implements Completer {
 
   /** Writes the record into the slot whose turn it is. */
   async writeSuperblock(record: VolumeRecord): Promise<void> {
-    const serial = ++this.serial
+    const serial = this.serial + 1
     this.self = this.member!.id
     const bytes = encodeSuperblock({ serial, self: this.member!.id, record })
     if (bytes === null)
       throw new StorageError('TOO_LARGE', 'the record does not fit a superblock', this.device.path)
     await this.write(superblockOffset(this.end, serial % 2), bytes)
+    // Only now: a slot that could not be written may be torn, and is tried again, not the other.
+    this.serial = serial
   }
 
   /** Makes the leg an image like any other: nothing is left of what the volume wrote for itself. */

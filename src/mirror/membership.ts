@@ -85,6 +85,7 @@ export class Membership {
     if (this.newGeneration) {
       this.newGeneration = false
       advance(record, volume.newId(16), volume.counterFloor)
+      volume.unserved = volume.word === 'starting' ? record.generation.id : ''
     }
     const { generation } = record
     const text = JSON.stringify(record)

@@ -106,14 +106,8 @@ async function create(volume: Volume, views: readonly LegView[]): Promise<void> 
     if (volume.epoch === epoch) await begin(volume, start, views)
   } catch (error) {
     wait(volume, `the volume cannot be created: ${systemError(error, '').message}`)
-    if (error instanceof StorageError && error.code !== 'CONFIG') retryLater(volume)
+    if (error instanceof StorageError && error.code !== 'CONFIG') volume.retryLater()
   }
-}
-
-function retryLater(volume: Volume): void {
-  volume.clock.timer(volume.settings.legRetryMs, () => {
-    volume.onWaiting()
-  })
 }
 
 /** Starts from a record: makes durable who is in sync now before anything is served. */
@@ -132,14 +126,17 @@ async function begin(volume: Volume, start: Start, views: readonly LegView[]): P
     const intents = await readMaps(volume, present, 0)
     await loadDirtyMaps(volume, present, intents)
     if (volume.epoch !== epoch) return
+    const before = namesInSync(record)
     choosePresent(volume, present, intents)
-    await run(volume, start, intents)
+    // One generation is enough for any number of attempts to start with the same legs.
+    const again = volume.unserved === record.generation.id && before === namesInSync(record)
+    await run(volume, start, intents, !again)
   } catch (error) {
     const failure = systemError(error, 'starting')
     if (failure.code === 'FENCED') volume.halt('failed', 'a newer head has taken over', failure)
     else if (volume.epoch === epoch) {
       volume.retreat(failure.message)
-      retryLater(volume)
+      volume.retryLater()
     }
   }
 }
@@ -267,7 +264,17 @@ function choosePresent(volume: Volume, present: readonly Leg[], intents: Bitmap)
   }
 }
 
-async function run(volume: Volume, start: Start, intents: Bitmap): Promise<void> {
+function namesInSync({ members }: VolumeRecord): string {
+  const inSync = members.filter(({ state }) => state === 'in-sync')
+  return inSync.map(({ id }) => id).join()
+}
+
+async function run(
+  volume: Volume,
+  start: Start,
+  intents: Bitmap,
+  newGeneration: boolean,
+): Promise<void> {
   const { epoch } = volume
   volume.locks = new RangeLock()
   volume.maps = new Mutex()
@@ -291,9 +298,10 @@ async function run(volume: Volume, start: Start, intents: Bitmap): Promise<void>
   await volume.intent.prepare()
   await flushLegs(volume, volume.intent.moment)
   if (volume.epoch !== epoch) return
-  volume.membership.request(true)
+  volume.membership.request(newGeneration)
   await volume.membership.settled()
   if (volume.epoch !== epoch) return
+  volume.unserved = ''
   volume.word = 'running'
   volume.ran = true
   volume.reason = ''

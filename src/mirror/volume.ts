@@ -54,6 +54,8 @@ export class Volume {
   record: VolumeRecord | null = null
   extentSize = 0
   /** The highest generation seen on any leg: the next one is above it. */
+  /** Id of the generation of a start that failed: nothing was served in it. */
+  unserved = ''
   counterFloor = 0
   /** What the legs were claimed with. */
   claimed = 0
@@ -107,6 +109,7 @@ export class Volume {
   private gated = false
   private drained: (() => void) | null = null
   private shortAcks: { job: WriteJob; deadline: number }[] = []
+  private retry: Timer | null = null
   private watchdog: Timer | null = null
   /** Of a request that is submitted again after it waited. */
   private deadline: number | undefined = undefined
@@ -302,8 +305,19 @@ export class Volume {
   suspend(reason: string): void {
     if (!this.active) return
     this.log.warn({ volume: this.path, reason }, 'the volume is suspended')
+    const starting = this.word === 'starting'
     this.retreat(reason)
-    this.clock.defer(() => {
+    if (starting) this.retryLater()
+    else
+      this.clock.defer(() => {
+        this.onWaiting()
+      })
+  }
+
+  /** Tries to start again after a while; those who ask for it meanwhile wait for the same. */
+  retryLater(): void {
+    this.retry ??= this.clock.timer(this.settings.legRetryMs, () => {
+      this.retry = null
       this.onWaiting()
     })
   }
