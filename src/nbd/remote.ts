@@ -157,9 +157,13 @@ export class NbdDriver implements Driver, ClientOwner {
   }
 
   submit(request: Request): void {
+    // What waits for a server that is there is bounded where requests come in, at the entrance.
+    const here = this.session?.terms != null && this.session.ended === null
     if (this.holdOver) request.fail(this.error('UNAVAILABLE', 'the server is away'))
-    else if (this.held.push(request)) this.pump()
-    else request.fail(this.error('BUSY', 'too many requests wait for the server'))
+    else if (here || this.held.hasRoom(request)) {
+      this.held.push(request)
+      this.pump()
+    } else request.fail(this.error('BUSY', 'too many requests wait for the server'))
   }
 
   connected(client: NbdClient): void {
@@ -316,9 +320,10 @@ export class NbdDriver implements Driver, ClientOwner {
 
   private sendAgain(request: Request): void {
     const times = (this.resent.get(request) ?? 0) + 1
-    if (times <= resendsMax && !this.holdOver && this.held.push(request))
+    if (times <= resendsMax && !this.holdOver && this.held.hasRoom(request)) {
+      this.held.push(request)
       this.resent.set(request, times)
-    else this.giveBack(request, this.error('UNAVAILABLE', 'the server is away'))
+    } else this.giveBack(request, this.error('UNAVAILABLE', 'the server is away'))
   }
 
   private giveBack(request: Request, error: StorageError): void {

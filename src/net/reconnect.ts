@@ -46,13 +46,14 @@ export class HeldRequests {
     return this.requests.length
   }
 
-  /** False when nothing more may be held; then the request is still the caller's. */
-  push(request: Request): boolean {
-    const bytes = payloadOf(request)
-    if (this.requests.length >= heldRequestsMax || this.bytes + bytes > heldBytesMax) return false
-    this.bytes += bytes
+  /** Whether the request may be held as well. */
+  hasRoom(request: Request): boolean {
+    return this.requests.length < heldRequestsMax && this.bytes + payloadOf(request) <= heldBytesMax
+  }
+
+  push(request: Request): void {
+    this.bytes += payloadOf(request)
     this.requests.push(request)
-    return true
   }
 
   peek(): Request | undefined {

@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { MiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
+import { heldRequestsMax } from '../../src/net/reconnect.ts'
 import type { NbdOptions } from '../../src/nbd/remote.ts'
 import { Proxy } from '../support/proxy.ts'
 import { flush, read, submit, write } from '../support/io.ts'
@@ -110,6 +111,22 @@ describe('an nbd leaf whose server goes away', () => {
     const writes = Array.from({ length: 300 }, (_, at) => write(leaf, at * 4096, block))
     await Promise.all(writes)
     expect((await read(leaf, 299 * 4096, 4096)).equals(block)).to.equal(true)
+  })
+
+  it('bounds what it holds for a server that is away, not what waits for a slow one', async () => {
+    await begin({ hold: 500 })
+    const count = heldRequestsMax + 100
+    const codes = async (): Promise<Set<string>> => {
+      const reads = Array.from({ length: count }, () => submit(leaf, Operation.read, 0, 512))
+      gate.letThrough()
+      return new Set((await Promise.all(reads)).map(({ error }) => error?.code ?? 'none'))
+    }
+    gate.shut = true
+    expect([...(await codes())]).to.deep.equal(['none'])
+    proxy.freeze()
+    proxy.cut()
+    await says(leaf, 'degraded')
+    expect([...(await codes())].sort()).to.deep.equal(['BUSY', 'UNAVAILABLE'])
   })
 
   it('waits before it writes again, unless the server was seen to close', async () => {
