@@ -1,8 +1,6 @@
-import { createHash } from 'node:crypto'
 import type { Clock, Timer } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import type { Random } from '../base/random.ts'
-import { MiB, roundDown } from '../base/size.ts'
 import type { Slab } from '../base/slab.ts'
 import type { Driver, DriverHost, Facts } from '../device/device.ts'
 import { Operation, type Request } from '../device/request.ts'
@@ -10,6 +8,7 @@ import { formatUri, type Address } from '../net/address.ts'
 import type { Network } from '../net/network.ts'
 import { Backoff, HeldRequests } from '../net/reconnect.ts'
 import { NbdClient, payloadOf, type ClientOwner } from './client.ts'
+import { factsOf } from './facts.ts'
 import type { Terms } from './handshake.ts'
 import { TransmissionFlag } from './options.ts'
 
@@ -50,11 +49,11 @@ export const nbdDefaults = {
   quiesce: 5_000,
 } as const
 
-/** The longest payload, whatever the server allows. */
-const payloadMax = 32 * MiB
-
 /** How often a read is sent again before it fails: it may be what the server dies of. */
 const resendsMax = 3
+
+/** Milliseconds for a server that closed one connection to close the others, as the dying do. */
+const closeGrace = 100
 
 /** The connections of one incarnation of the server: they come and go together. */
 interface Session {
@@ -64,7 +63,9 @@ interface Session {
   readonly attempts: Set<() => void>
   /** Why it ended; null while it lives. */
   ended: StorageError | null
+  /** Whether the server is known to have closed all of them. */
   byServer: boolean
+  grace: Timer | null
   /** Requests of clients that are gone, until all are. */
   readonly orphans: Orphan[]
 }
@@ -213,7 +214,8 @@ export class NbdDriver implements Driver, ClientOwner {
       terms: null,
       attempts: new Set(),
       ended: null,
-      byServer: false,
+      byServer: true,
+      grace: null,
       orphans: [],
     }
     this.session = session
@@ -266,13 +268,18 @@ export class NbdDriver implements Driver, ClientOwner {
 
   /** Ends all connections of the session; goes on once all are gone. */
   private endSession(session: Session, reason: StorageError, byServer: boolean): void {
+    session.byServer &&= byServer
     if (session.ended === null) {
       session.ended = reason
-      session.byServer = byServer && session.clients.length === 0
       giveUp(session)
-      for (const client of [...session.clients]) client.destroy(reason)
+      const endAll = (): void => {
+        for (const client of [...session.clients]) client.destroy(reason)
+      }
+      if (byServer) session.grace = this.world.clock.timer(closeGrace, endAll)
+      else endAll()
     }
     if (session.clients.length > 0) return
+    session.grace?.cancel()
     this.session = null
     if (this.isClosed) {
       this.closing?.()
@@ -401,32 +408,4 @@ function leastBusy(clients: readonly NbdClient[], bytes: number): NbdClient | nu
     if (client.hasRoom(bytes) && (found === null || client.inFlight < found.inFlight))
       found = client
   return found
-}
-
-/**
- * NBD tells nothing of what an export is, only its name and size: two that agree in address, name
- * and size cannot be told apart. Nor does it tell whether a server restarted.
- */
-function factsOf(terms: Terms, uri: string, random: Random): Facts {
-  const { flags, blockSizes } = terms
-  const has = (flag: number): boolean => (flags & flag) !== 0
-  const flush = has(TransmissionFlag.flush) ? 'native' : 'none'
-  const forced = flush === 'none' ? 'none' : 'emulated'
-  const identity = createHash('sha256').update(`${uri} ${terms.size}`)
-  return {
-    size: roundDown(terms.size, blockSizes.minimum),
-    blockSize: blockSizes.minimum,
-    preferredBlockSize: blockSizes.preferred,
-    payloadMax: roundDown(Math.min(payloadMax, blockSizes.maximum), blockSizes.minimum),
-    readOnly: has(TransmissionFlag.readOnly),
-    flush,
-    fua: has(TransmissionFlag.fua) ? 'native' : forced,
-    trim: has(TransmissionFlag.trim) ? 'native' : 'none',
-    writeZeroes: has(TransmissionFlag.writeZeroes) ? 'native' : 'emulated',
-    fastZero: has(TransmissionFlag.fastZero),
-    status: terms.context === null ? 'none' : 'native',
-    rotational: has(TransmissionFlag.rotational),
-    identity: identity.digest('hex').slice(0, 32),
-    bootId: random.bytes(16).toString('hex'),
-  }
 }

@@ -162,6 +162,26 @@ describe('an nbd leaf whose server goes away', () => {
     expect(leaf.state.reason).to.contain('no such export')
   })
 
+  it('comes back with all of its connections', async () => {
+    await begin({ connections: 4, quiesce: 5000 })
+    const started = performance.now()
+    const reads = (): Promise<Buffer>[] =>
+      Array.from({ length: 200 }, (_, at) => read(leaf, at * 4096, 4096))
+    for (let round = 0; round < 3; round++) {
+      await Promise.all(reads())
+      gate.shut = true
+      const waiting = reads()
+      await gate.waits(200)
+      expect(leaf.driver.describe()).to.include({ connections: 4, inFlight: 200 })
+      proxy.cut()
+      await says(leaf, 'degraded')
+      gate.letThrough()
+      for (const bytes of await Promise.all(waiting)) expect(bytes.length).to.equal(4096)
+    }
+    expect(leaf.driver.describe()).to.include({ reconnects: 3, held: 0 })
+    expect(performance.now() - started, 'all were seen to be closed').to.be.below(5000)
+  })
+
   it('closes while it is away', async () => {
     await begin()
     proxy.freeze()
