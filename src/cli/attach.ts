@@ -65,7 +65,10 @@ export function detach(yargs: Argv): Argv {
       options
         .positional('device', { type: 'string', demandOption: true, describe: '/dev/nbd0 to …' })
         .example('dst detach /dev/nbd0', 'flush, disconnect, and stop the bridge')
-        .example('umount /mnt && dst detach /dev/nbd0', 'a file system has to be left first')
+        .example(
+          'dst detach /dev/nbd1 --verbose',
+          'the same of another one, with a stack if it fails',
+        )
         .epilogue('Exit codes: 0 detached, 1 it could not be, 2 wrong usage.'),
     ({ device }) => undo(device),
   )

@@ -67,4 +67,15 @@ describe('the command line', () => {
     expect(code).to.equal(1)
     expect(stderr).to.match(/^dst: error: .*ECONNREFUSED.*\n$/)
   })
+
+  it('says what attaching to the kernel needs, and how to get it', async () => {
+    // A device that no machine has: something is missing everywhere.
+    const { code, stderr } = await dst(['attach', 'dst://h/x', '/dev/nbd9999'], workshop.folder)
+    expect(code).to.equal(1)
+    expect(stderr).to.match(/^(dst: error: missing [^\n]+\n)+$/)
+    expect(stderr).to.match(/"modprobe nbd|root: run it with sudo/)
+    const wrong = await dst(['detach', '/dev/sda'], workshop.folder)
+    expect(wrong.code).to.equal(2)
+    expect(wrong.stderr).to.include('such as /dev/nbd0')
+  })
 })
