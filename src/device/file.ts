@@ -1,5 +1,6 @@
 import { assert, systemError, type StorageError } from '../base/errors.ts'
 import type { Clock } from '../base/clock.ts'
+import { roundDown } from '../base/size.ts'
 import { blockBytesMax, type Slab } from '../base/slab.ts'
 import type { Driver, DriverHost, Facts } from './device.ts'
 import { openMedium, readText, type FileOptions, type Medium } from './files/medium.ts'
@@ -41,7 +42,8 @@ export class FileDriver implements Driver {
     }
     const cached = this.options.direct !== true
     this.transfers = new Transfers(file, this.slab, this.clock, cached, this.worsen)
-    this.syncs = new Syncs(fd, medium.regular ? medium.size : 0, host.path, this.worsen)
+    const size = medium.regular ? medium.size : 0
+    this.syncs = new Syncs(fd, size, host.path, this.worsen, this.grew)
     host.online(this.facts(medium))
   }
 
@@ -113,5 +115,13 @@ export class FileDriver implements Driver {
     this.broken = word === 'failed'
     if (this.broken) this.host!.offline('failed', error.message)
     else this.host!.online(this.facts(this.medium!), 'degraded', error.message)
+  }
+  /** A file whose size is not configured may grow while it is open; a flush notices. */
+  private readonly grew = (bytes: number): void => {
+    const medium = this.medium!
+    const size = roundDown(bytes, medium.blockSize)
+    if (this.options.size !== undefined || this.broken || size <= medium.size) return
+    this.medium = { ...medium, size }
+    this.host!.online(this.facts(this.medium))
   }
 }

@@ -167,6 +167,22 @@ describe('a file', () => {
     expect(device.state.word).to.equal('failed')
   })
 
+  it('notices by a flush that it grew, unless its size is configured', async () => {
+    await fs.writeFile(image, Buffer.alloc(MiB, 1))
+    const device = await opened({})
+    await fs.truncate(image, 2 * MiB)
+    await flush(device)
+    expect(device.facts!.size).to.equal(2 * MiB)
+    await write(device, 2 * MiB - 1, Buffer.from('x'))
+    await fs.truncate(image, MiB)
+    expect(await codeOf(flush(device)), 'the new size counts').to.equal('IO')
+    await device.close()
+    const fixed = await opened({ size: MiB })
+    await fs.truncate(image, 2 * MiB)
+    await flush(fixed)
+    expect(fixed.facts!.size).to.equal(MiB)
+  })
+
   it('is not flushed any more once a flush failed', async () => {
     const device = await opened({ size: MiB, create: true })
     await write(device, 0, Buffer.from('x'))

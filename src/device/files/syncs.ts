@@ -11,20 +11,28 @@ import type { Request } from '../request.ts'
  */
 export class Syncs {
   private readonly fd: number
-  private readonly sizeLeast: number
+  private size: number
   private readonly device: string
   private running: Request[] = []
   private waiting: Request[] = []
   /** Why nothing can be flushed any more. */
   lost: StorageError | null = null
   private readonly worsen: Worsen
+  private readonly grew: (size: number) => void
 
-  /** `sizeLeast` in bytes: a file found shorter has lost data too. */
-  constructor(fd: number, sizeLeast: number, device: string, worsen: Worsen) {
+  /** `size` in bytes, 0 for a disk: a file found shorter has lost data too. */
+  constructor(
+    fd: number,
+    size: number,
+    device: string,
+    worsen: Worsen,
+    grew: (size: number) => void,
+  ) {
     this.fd = fd
-    this.sizeLeast = sizeLeast
+    this.size = size
     this.device = device
     this.worsen = worsen
+    this.grew = grew
   }
 
   submit(request: Request): void {
@@ -42,12 +50,21 @@ export class Syncs {
   }
 
   private readonly examined = (cause: NodeJS.ErrnoException | null, stats: fs.Stats): void => {
-    if (cause !== null) this.done(cause)
-    else if (stats.size < this.sizeLeast) {
+    if (cause !== null) {
+      this.done(cause)
+      return
+    }
+    if (stats.size < this.size) {
       this.lost = cutShort(stats.size, this.device)
       this.worsen('failed', this.lost)
       this.finish()
-    } else fs.fdatasync(this.fd, this.done)
+      return
+    }
+    if (stats.size > this.size && this.size > 0) {
+      this.size = stats.size
+      this.grew(stats.size)
+    }
+    fs.fdatasync(this.fd, this.done)
   }
 
   private readonly done = (cause: Error | null): void => {
