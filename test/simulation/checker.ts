@@ -178,6 +178,11 @@ export class Checker {
     }
   }
 
+  /** Sectors with something that was not flushed: what a power loss may change. */
+  unflushed(): number[] {
+    return [...this.unstable].map((sector) => this.sectors.indexOf(sector))
+  }
+
   /** Whether what the sector shows now was acknowledged: to lose it is to be told. */
   acknowledged(index: number): boolean {
     return this.sectors[index]!.may.every((write) => write.certain)

@@ -1,3 +1,4 @@
+import type { StorageError } from '../../src/base/errors.ts'
 import type { Device } from '../../src/device/device.ts'
 import { Flag, Operation, operationNames } from '../../src/device/request.ts'
 import { Request, type Completer } from '../../src/device/request.ts'
@@ -19,7 +20,7 @@ export interface Workload {
   readonly trim: number
   /** Requests of one client in flight. */
   readonly depth: number
-  /** Milliseconds between requests, at most. */
+  /** Milliseconds between requests, on average. */
   readonly pause: number
   /** Sectors of the longest request. */
   readonly sectorsMax: number
@@ -45,6 +46,9 @@ interface Job {
   readonly since: number
 }
 
+/** What one client does at most: enough, however long the volume takes to recover. */
+const operationsMax = 2000
+
 /** Errors that no fault explains: they would be our own. */
 const unexpected = new Set([
   'INVALID',
@@ -58,8 +62,11 @@ const unexpected = new Set([
 /** A program that uses a volume, and tells the checker what it asked for and what it got. */
 export class Client implements Completer {
   readonly name: string
+  /** Says nothing of what goes well. */
+  silent = false
   operations = 0
   errors = 0
+  lastError: StorageError | null = null
   private readonly host: ClientHost
   private readonly process: Process
   private readonly device: Device
@@ -89,9 +96,10 @@ export class Client implements Completer {
 
   start(): void {
     const { clock } = this.process.machine
-    clock.after(this.dice.skewed(0, this.workload.pause), this.process, () => {
+    clock.after(this.dice.skewed(0, this.workload.pause * 4), this.process, () => {
       if (!this.running) return
       if (this.jobs.size < this.workload.depth) this.next()
+      if (this.operations > operationsMax) return
       this.start()
     })
   }
@@ -150,6 +158,7 @@ export class Client implements Completer {
     }
     request.release()
     this.operations++
+    this.lastError = error
     if (error !== null) {
       this.errors++
       if (unexpected.has(error.code))
@@ -190,7 +199,7 @@ export class Client implements Completer {
     const range = operation === Operation.flush ? '' : ` ${first}+${sectors}`
     const name = `${operationNames[operation]}${flags === 0 ? '' : '!'}`
     const text = `${this.name} ${name}${range}${value}`
-    trace.note(text, first, Math.max(1, sectors))
+    if (!this.silent) trace.note(text, first, Math.max(1, sectors))
     const request = Request.take(operation, first * sectorBytes, length, flags, this)
     if (operation === Operation.write) {
       const lease = new PoisonLease(checker.fill(write!))
@@ -213,7 +222,8 @@ export class Client implements Completer {
     const code = (error as { code?: string } | null)?.code ?? error?.message
     const first = write?.first ?? read?.first ?? 0
     const sectors = write?.sectors ?? read?.allowed.length ?? 0
-    trace.note(`${text} ${code === undefined ? 'done' : `failed: ${code}`}`, first, sectors)
+    if (!this.silent || code !== undefined)
+      trace.note(`${text} ${code === undefined ? 'done' : `failed: ${code}`}`, first, sectors)
     try {
       if (write !== null) checker.endWrite(write, error === null, job.stable)
       else if (read !== null) checker.endRead(read, bytes)

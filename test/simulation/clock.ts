@@ -1,3 +1,4 @@
+import { promiseHooks } from 'node:v8'
 import type { Clock, Timer } from '../../src/base/clock.ts'
 
 /** Whose code an event runs: a dead owner's events are dropped, a frozen one's wait. */
@@ -26,6 +27,11 @@ export class SimEvent implements Timer {
   }
 }
 
+/** Events of one moment: more are a program that goes round in circles. */
+const stepsPerMomentMax = 100_000
+/** Events of one world: far more than any needs. */
+const stepsMax = 1_000_000
+
 /**
  * Simulated time: a queue of events in order of their time, those of one time in order of their
  * creation. Between two events all promises settle, as between two callbacks of Node's loop.
@@ -36,6 +42,8 @@ export class SimClock {
   /** Events carried out so far. */
   steps = 0
   private orders = 0
+  /** Events since time went on. */
+  private busy = 0
   private readonly heap: SimEvent[] = []
 
   /** Runs `callback` in `delay` milliseconds, unless `owner` is dead by then. */
@@ -67,6 +75,9 @@ export class SimClock {
   }
 
   private carryOut(event: SimEvent): boolean {
+    if (event.time > this.time) this.busy = 0
+    else if (++this.busy > stepsPerMomentMax) throw new Error('time stands still: a busy loop')
+    if (this.steps > stepsMax) throw new Error(`not at an end after ${stepsMax} events`)
     this.time = event.time
     const { owner, run } = event
     if (run === null || owner?.alive === false) return false
@@ -76,8 +87,9 @@ export class SimClock {
     }
     event.run = null
     this.steps++
+    promised = false
     run()
-    return true
+    return promised
   }
 
   private insert(event: SimEvent): void {
@@ -113,6 +125,13 @@ export class SimClock {
 function sooner(a: SimEvent, b: SimEvent): boolean {
   return a.time < b.time || (a.time === b.time && a.order < b.order)
 }
+
+/** Whether the last event had to do with promises: most have not, and need not wait for any. */
+let promised = false
+const stir = (): void => {
+  promised = true
+}
+promiseHooks.createHook({ init: stir, settled: stir })
 
 function settled(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))

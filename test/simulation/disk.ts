@@ -1,6 +1,7 @@
 import { StorageError } from '../../src/base/errors.ts'
-import { KiB, MiB } from '../../src/base/size.ts'
+import { KiB, MiB, roundUp } from '../../src/base/size.ts'
 import type { Driver, DriverHost } from '../../src/device/device.ts'
+import { extentZero } from '../../src/device/extents.ts'
 import { Operation, type Request } from '../../src/device/request.ts'
 import type { Process } from './machine.ts'
 import type { Medium, Underway } from './medium.ts'
@@ -31,7 +32,7 @@ export class DiskDriver implements Driver {
       trim: 'native',
       writeZeroes: 'native',
       fastZero: true,
-      status: 'emulated',
+      status: 'native',
       rotational: false,
       identity: medium.identity,
       bootId: medium.machine.bootId,
@@ -82,6 +83,16 @@ export class DiskDriver implements Driver {
     })
   }
 
+  private tellExtents(request: Request): void {
+    const end = request.offset + request.length
+    for (let at = request.offset; at < end;) {
+      const next = Math.min(end, roundUp(at + 1, 4 * KiB))
+      const zero = this.medium.content.subarray(at, next).every((byte) => byte === 0)
+      if (!request.extents.add(next - at, zero ? extentZero : 0)) return
+      at = next
+    }
+  }
+
   private underway(request: Request): Underway | null {
     if (request.operation !== Operation.write && request.operation !== Operation.writeZeroes)
       return null
@@ -120,7 +131,7 @@ export class DiskDriver implements Driver {
         medium.flush(order)
         return null
       case Operation.status:
-        request.extents.add(length, 0)
+        this.tellExtents(request)
         return null
     }
   }

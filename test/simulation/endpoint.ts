@@ -242,9 +242,19 @@ export class Endpoint implements Connection {
     }
     if (packet === 'rst') return
     const place = this.place ?? handler.landing()
-    const most = network.dice.integer(1, network.deliveryBytesMax)
     const from = this.incomingAt
-    const bytes = packet.copy(place, 0, from, Math.min(packet.length, from + most))
+    const most = Math.min(
+      network.dice.chance(network.crumbs) ? network.dice.integer(1, 100) : packet.length,
+      packet.length - from,
+      place.length,
+    )
+    const allowed = network.spend(this.other.machine.name, this.machine.name, most)
+    const bytes = allowed === 0 ? 0 : packet.copy(place, 0, from, from + allowed)
+    if (allowed < most) {
+      this.other.reset()
+      network.clock.after(0, null, () => this.reset())
+      if (bytes === 0) return
+    }
     this.place = null
     this.incomingAt += bytes
     if (this.incomingAt === packet.length) {

@@ -4,9 +4,6 @@ import { manage } from './manage.ts'
 import type { Leg } from './trees.ts'
 import type { World } from './world.ts'
 
-/** Milliseconds that a fault lasts: mostly short, sometimes longer than any patience. */
-const lastingMs: readonly [number, number] = [1, 20_000]
-
 type DiskFault = Extract<
   FaultKind,
   'readErrors' | 'writeErrors' | 'slowDisk' | 'hangDisk' | 'fullDisk' | 'flushFails'
@@ -249,6 +246,6 @@ export class Faults {
       undo()
     }
     this.lasting.set(what, end)
-    world.clock.after(this.dice.skewed(...lastingMs), null, end)
+    world.clock.after(this.dice.skewed(0.1, world.plan.trouble * 2), null, end)
   }
 }

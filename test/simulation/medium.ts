@@ -54,8 +54,10 @@ export class Medium {
   changes = 0
   /** The highest epoch that claimed it. */
   epoch = 0
-  /** Told of every sector that a power loss took back. */
-  lost: (sectors: number[]) => void = () => undefined
+  /** Sectors written since the last power loss; null before the first. */
+  private writtenSince: Set<number> | null = null
+  /** Told of a power loss. */
+  lost: () => void = () => undefined
   private readonly stable: Buffer
   private orders = 0
 
@@ -73,13 +75,20 @@ export class Medium {
     return this.orders
   }
 
+  /** Whether nobody can say that the sector is what it was before a power loss. */
+  doubtful(sector: number): boolean {
+    return this.writtenSince?.has(sector) === false
+  }
+
   write(offset: number, payload: Buffer): void {
     this.changes++
     payload.copy(this.content, offset)
     const order = ++this.orders
     const last = Math.ceil((offset + payload.length) / sectorBytes)
-    for (let sector = Math.floor(offset / sectorBytes); sector < last; sector++)
+    for (let sector = Math.floor(offset / sectorBytes); sector < last; sector++) {
       this.remember(sector, order)
+      this.writtenSince?.add(sector)
+    }
   }
 
   /** All writes up to `order` become stable. */
@@ -112,19 +121,18 @@ export class Medium {
     for (const write of this.underway) this.settle(write)
     const loss = dice.pick<Loss>(['keep', 'lose', 'prefix', 'sectors'])
     const upTo = dice.integer(0, this.orders)
-    const lost: number[] = []
     for (const [sector, versions] of this.volatile) {
       let kept = versions.length - 1
       if (loss === 'lose') kept = -1
       else if (loss === 'prefix') while (kept >= 0 && versions[kept]!.order > upTo) kept--
       else if (loss === 'sectors') kept = dice.integer(-1, versions.length - 1)
       if (kept >= 0) versions[kept]!.bytes.copy(this.stable, sector * sectorBytes)
-      if (kept < versions.length - 1) lost.push(sector)
     }
     this.volatile.clear()
     this.stable.copy(this.content)
     this.hanging.length = 0
-    this.lost(lost)
+    this.writtenSince = new Set()
+    this.lost()
   }
 
   /** What waited while the disk was hung goes on. */

@@ -32,8 +32,10 @@ export class SimNetwork {
   bytesPerMs = 1_000_000
   /** Whether a connection ends with its data delivered (FIN) or dropped (RST). */
   resetOnClose = 0.5
-  /** Bytes that one delivery may hand over; small ones try parsers. */
-  deliveryBytesMax = 256 * 1024
+  /** How many deliveries hand over only a few bytes, to try parsers. */
+  crumbs = 0.1
+  /** Bytes that one direction still delivers before the connection breaks, once. */
+  readonly budgets = new Map<string, number>()
   private readonly links = new Map<string, Link>()
   private readonly listeners = new Map<string, SimListener>()
   readonly endpoints = new Set<Endpoint>()
@@ -69,6 +71,16 @@ export class SimNetwork {
     if (link.up) return
     link.up = true
     for (const retry of link.waiting.splice(0)) retry()
+  }
+
+  /** How many of `bytes` may still be delivered before the connection breaks. */
+  spend(from: string, to: string, bytes: number): number {
+    const key = `${from}>${to}`
+    const left = this.budgets.get(key)
+    if (left === undefined) return bytes
+    if (bytes < left) this.budgets.set(key, left - bytes)
+    else this.budgets.delete(key)
+    return Math.min(bytes, left)
   }
 
   /** Connections between two machines, each once. */

@@ -80,7 +80,7 @@ class Pair {
     this.network = network
     this.client = new Machine('a', clock, network, dice).start('client')
     this.server = new Machine('b', clock, network, dice).start('server')
-    network.deliveryBytesMax = 7
+    network.crumbs = 0.9
     network.listen(this.server, 1, (connection) => (this.there = new Teller(connection)))
   }
 

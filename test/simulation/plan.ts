@@ -1,5 +1,6 @@
 import { KiB } from '../../src/base/size.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
+import type { RemoteOptions } from '../../src/wire/remote-options.ts'
 import type { Workload } from './client.ts'
 import type { Dice } from './dice.ts'
 
@@ -46,17 +47,17 @@ export interface Plan {
   readonly dataBytes: number
   readonly legBytes: number
   readonly settings: Partial<MirrorSettings>
-  /** Milliseconds a remote that is away is waited for. */
-  readonly hold: number
+  /** Of every remote leg. */
+  readonly remote: Partial<RemoteOptions>
   readonly workload: Workload
   readonly clients: number
   readonly faults: readonly FaultKind[]
   /** Milliseconds between faults, on average. */
   readonly faultPause: number
-  /** Milliseconds with faults, and without. */
+  /** Milliseconds with faults. */
   readonly trouble: number
-  /** Bytes per delivery of the network. */
-  readonly deliveryBytesMax: number
+  /** How many deliveries of the network hand over only a few bytes. */
+  readonly crumbs: number
   readonly latency: number
   readonly bytesPerMs: number
   /** Ends with a power loss of everything: what was flushed must be there. */
@@ -76,19 +77,21 @@ export function planOf(dice: Dice): Plan {
   const extentSize = 64 * KiB
   const dataBytes = extentSize * dice.pick([2, 4, 8, 16])
   const keep = dice.pick([0.1, 0.2, 0.4, 0.7])
+  const trouble = dice.pick([500, 2000, 8000])
+  const clients = dice.integer(1, 3)
   return {
     shape,
     legs,
     dataBytes,
     legBytes: dataBytes + 2048 * KiB,
     settings: settingsOf(dice, dataBytes, extentSize, count),
-    hold: dice.pick([50, 500, 5000]),
-    workload: workloadOf(dice),
-    clients: dice.integer(1, 3),
+    remote: remoteOf(dice),
+    workload: workloadOf(dice, (trouble * clients) / dice.pick([50, 200, 600])),
+    clients,
     faults: faultKinds.filter(() => dice.chance(keep)),
-    faultPause: dice.pick([20, 100, 500, 2000]),
-    trouble: dice.pick([500, 2000, 8000]),
-    deliveryBytesMax: dice.pick([16, 500, 64 * KiB, 256 * KiB]),
+    faultPause: trouble / dice.pick([3, 8, 20, 40]),
+    trouble,
+    crumbs: dice.pick([0, 0.1, 0.5]),
     latency: dice.pick([0.02, 0.2, 2]),
     bytesPerMs: dice.pick([10_000, 100_000, 1_000_000]),
     finalCrash: dice.chance(0.7),
@@ -117,7 +120,20 @@ function settingsOf(
   }
 }
 
-function workloadOf(dice: Dice): Workload {
+function remoteOf(dice: Dice): Partial<RemoteOptions> {
+  const pingInterval = dice.pick([50, 200, 1000])
+  return {
+    connections: dice.pick([1, 2, 3]),
+    hold: dice.pick([50, 500, 5000]),
+    connectTimeout: dice.pick([50, 500, 2000]),
+    pingInterval,
+    pingTimeout: pingInterval * 3,
+    requestTimeout: dice.pick([0, 0, 300, 3000]),
+    checksums: dice.chance(0.5),
+  }
+}
+
+function workloadOf(dice: Dice, pause: number): Workload {
   const some = (): number => dice.pick([0, 1, 1, 5])
   return {
     read: dice.pick([1, 5, 10]),
@@ -127,7 +143,7 @@ function workloadOf(dice: Dice): Workload {
     zero: some() / 3,
     trim: some() / 3,
     depth: dice.pick([1, 2, 4, 8]),
-    pause: dice.pick([1, 5, 20, 100]),
+    pause,
     sectorsMax: dice.pick([8, 16, 64, 200]),
     hot: dice.pick([0, 0, 4, 64]),
   }

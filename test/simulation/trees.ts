@@ -1,3 +1,4 @@
+import type { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
 import type { Exports } from '../../src/device/export.ts'
@@ -6,13 +7,17 @@ import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import { Admission } from '../../src/net/admission.ts'
 import { defaultLimits } from '../../src/net/limits.ts'
 import type { ServiceContext } from '../../src/net/service.ts'
+import type { Address } from '../../src/net/address.ts'
+import { defaultRemoteOptions } from '../../src/wire/remote-options.ts'
+import { RemoteDriver } from '../../src/wire/remote.ts'
+import { DstService } from '../../src/wire/server.ts'
 import { DiskDriver } from './disk.ts'
 import type { Machine, Process } from './machine.ts'
 import type { Medium } from './medium.ts'
 import type { LegPlan, Plan } from './plan.ts'
 import type { StateDirectory } from './store.ts'
 
-export const port = 4470
+const port = 4470
 
 export function serviceContext(process: Process, exports: Exports): ServiceContext {
   return {
@@ -67,6 +72,8 @@ export class Target {
     this.process = process
     const device = new Device('disk', new DiskDriver(this.medium, process), process.clock)
     await device.open()
+    const service = new DstService(serviceContext(process, only(device)))
+    await process.network.listen(addressOf(this.machine), service.accept)
   }
 }
 
@@ -75,15 +82,23 @@ export class Head {
   readonly process: Process
   readonly device: Device
   readonly mirror: MirrorDriver | null
+  private readonly claims: readonly { device: Device; epoch: number }[]
   /** Whether opening came to an end. */
   opened = false
 
-  constructor(machine: Machine, plan: Plan, legs: readonly Leg[], state: StateDirectory) {
+  constructor(
+    machine: Machine,
+    plan: Plan,
+    legs: readonly Leg[],
+    state: StateDirectory,
+    epoch: number,
+  ) {
     const process = machine.start('head')
     this.process = process
     const leaves = legs.map(
       (leg) => new Device(leg.name, leafOf(leg, plan, process), process.clock),
     )
+    this.claims = leaves.map((device) => ({ device, epoch }))
     if (plan.shape === 'remote') {
       this.mirror = null
       this.device =
@@ -110,11 +125,42 @@ export class Head {
 
   async open(): Promise<void> {
     await this.device.open()
+    // A mirror does so by itself: what an earlier head left under way must not land any more.
+    if (this.mirror === null) await this.claim()
     this.opened = true
+  }
+
+  private async claim(): Promise<void> {
+    const pause = (): Promise<void> =>
+      new Promise((resolve) => {
+        this.process.clock.timer(10, resolve)
+      })
+    for (const { device, epoch } of this.claims) {
+      // A claim that no answer came for may be made again, until it is certain.
+      let claimed = false
+      while (!claimed) {
+        claimed = await device.driver.claim!(epoch).then(
+          () => true,
+          (error: unknown) => {
+            if ((error as StorageError).code === 'FENCED') throw error
+            return false
+          },
+        )
+        await pause()
+      }
+    }
   }
 }
 
-function leafOf(leg: Leg, _plan: Plan, process: Process): Driver {
+function leafOf(leg: Leg, plan: Plan, process: Process): Driver {
   if (leg.target === null) return new DiskDriver(leg.medium, process)
-  throw new Error('remote legs are not built yet')
+  const address = addressOf(leg.machine)
+  const follow = plan.shape === 'mirror'
+  const options = { ...defaultRemoteOptions, ...plan.remote, address, name: 'disk', follow }
+  const { network, clock, dice: random, slab } = process
+  return new RemoteDriver(options, { network, clock, random, slab, log: silentLog })
+}
+
+function addressOf(machine: Machine): Address {
+  return { kind: 'tcp', host: machine.name, port }
 }

@@ -13,9 +13,9 @@ import { Trace } from './trace.ts'
 import { Head, Leg, Target } from './trees.ts'
 
 /** Milliseconds a request may take while nothing is wrong with the world. */
-const requestMsMax = 200_000
+const requestMsMax = 100_000
 /** Milliseconds from the end of all faults until everything must be well. */
-const recoveryMsMax = 600_000
+const recoveryMsMax = 200_000
 
 interface LegStatus {
   readonly state: string
@@ -53,7 +53,7 @@ export class World implements ClientHost {
     const { plan } = this
     this.trace = new Trace(this.clock)
     this.network = new SimNetwork(this.clock, this.dice.fork())
-    this.network.deliveryBytesMax = plan.deliveryBytesMax
+    this.network.crumbs = plan.crumbs
     this.network.latency = plan.latency
     this.network.jitter = plan.latency
     this.network.bytesPerMs = plan.bytesPerMs
@@ -75,6 +75,10 @@ export class World implements ClientHost {
     this.check()
     this.faults.stop()
     this.trace.note('all faults end')
+    // Everybody finds out who is still there.
+    const discoveryMs = 3 * (plan.remote.pingTimeout ?? 0) + 100
+    await clock.run(clock.time + discoveryMs, () => this.problem !== null)
+    this.check()
     attachAll(this)
     await this.until(() => this.healthy(), recoveryMsMax, 'the volume recovers')
     await this.quiet()
@@ -83,18 +87,19 @@ export class World implements ClientHost {
   }
 
   startHead(): void {
-    const head = new Head(this.headMachine, this.plan, this.legs, this.state)
-    this.head = head
     this.incarnation++
+    const head = new Head(this.headMachine, this.plan, this.legs, this.state, this.incarnation)
+    this.head = head
     this.trace.note(`head ${this.incarnation} starts`)
     head.device.watch((device) => {
       this.trace.note(`volume is ${device.state.word} ${device.state.reason}`)
       this.remember()
     })
-    head.open().then(
-      () => this.startClients(head),
-      (error: unknown) => this.violated(error as Error),
-    )
+    const started = (): void => {
+      if (head.device.usable && this.clients.length === 0) this.startClients(head)
+    }
+    head.device.watch(started)
+    head.open().then(started, (error: unknown) => this.violated(error as Error))
   }
 
   /** The head's process ends without a word. */
@@ -153,6 +158,14 @@ export class World implements ClientHost {
     return (described?.['legs'] ?? {}) as Record<string, LegStatus>
   }
 
+  /** A client of the head as it is now, which does nothing by itself. */
+  addClient(name: string): Client {
+    const { process, device } = this.head!
+    const client = new Client(name, this, process, device, this.plan.workload)
+    this.clients.push(client)
+    return client
+  }
+
   private machine(name: string): Machine {
     return new Machine(name, this.clock, this.network, this.dice.fork())
   }
@@ -164,38 +177,45 @@ export class World implements ClientHost {
     const medium = new Medium(plan.name, machine, bytes)
     const target = local ? null : new Target(machine, medium)
     const leg = new Leg(plan, machine, medium, target)
-    medium.lost = (sectors) => this.lost(leg, sectors)
+    medium.lost = () => this.lost(leg)
     return leg
   }
 
   private startClients(head: Head): void {
     const { plan } = this
-    for (let at = 0; at < plan.clients; at++) {
-      const name = `${this.incarnation}${'abcdef'[at]!}`
-      const client = new Client(name, this, head.process, head.device, plan.workload)
-      this.clients.push(client)
-      client.start()
-    }
+    if (this.head !== head || !head.opened) return
+    for (let at = 0; at < plan.clients; at++)
+      this.addClient(`${this.incarnation}${'abcdef'[at]!}`).start()
   }
 
-  /** A power loss took bytes from a leg's disk. If nobody else has them, they may be gone. */
-  private lost(leg: Leg, sectors: readonly number[]): void {
-    this.trace.note(`${leg.name} lost the cache of ${sectors.length} sectors`)
+  /** A leg lost power. What no other leg can vouch for and was not flushed may be gone. */
+  private lost(leg: Leg): void {
+    this.trace.note(`the disk of ${leg.name} lost power`)
     this.remember()
-    const base = this.plan.shape === 'remote' ? this.legs.indexOf(leg) : 0
-    const shift = (base * this.plan.dataBytes) / sectorBytes
-    for (const at of sectors) {
-      if ((at + 1) * sectorBytes > this.plan.dataBytes) continue
-      const sector = at + shift
-      if (this.plan.shape === 'mirror' && this.heldElsewhere(leg, sector)) continue
-      if (!this.holds(leg, sector)) this.lossPending ||= this.checker.acknowledged(sector)
+    const { shape, dataBytes } = this.plan
+    const sectors = dataBytes / sectorBytes
+    const base = shape === 'remote' ? this.legs.indexOf(leg) * sectors : 0
+    for (const sector of this.checker.unflushed()) {
+      if (sector < base || sector >= base + sectors) continue
+      if (shape === 'mirror' && this.heldElsewhere(leg, sector)) continue
+      // Whoever uses the volume has to be told.
+      const told = this.head?.opened !== true || this.lossPending
+      if (!told && !this.holds(leg, sector) && this.checker.acknowledged(sector)) {
+        this.trace.note(`acknowledged writes are lost, such as sector ${sector}`)
+        this.lossPending = true
+      }
       this.checker.allowLoss(sector)
     }
   }
 
   private heldElsewhere(lost: Leg, sector: number): boolean {
     return this.legs.some(
-      (leg) => leg !== lost && this.lastInSync.has(leg.name) && this.holds(leg, sector),
+      (leg) =>
+        leg !== lost &&
+        this.lastInSync.has(leg.name) &&
+        // Whoever lost power since cannot know whether it was lucky.
+        !leg.medium.doubtful(sector) &&
+        this.holds(leg, sector),
     )
   }
 
@@ -220,7 +240,7 @@ export class World implements ClientHost {
     this.errors += client.errors
   }
 
-  private healthy(): boolean {
+  healthy(): boolean {
     const { head } = this
     if (head?.opened !== true || head.device.state.word !== 'online') return false
     if (head.mirror === null) return true
@@ -250,10 +270,11 @@ export class World implements ClientHost {
   }
 
   /** Reads everything twice through the volume, then every leg by itself. */
-  private async audit(when: string): Promise<void> {
+  async audit(when: string): Promise<void> {
     const { head, checker } = this
     this.trace.note(`audit ${when}`)
     const reader = new Client('audit', this, head!.process, head!.device, this.plan.workload)
+    reader.silent = true
     for (let pass = 0; pass < 2; pass++)
       for (let at = 0; at < checker.size; at += 64) {
         reader.read(at, Math.min(64, checker.size - at))
@@ -295,7 +316,7 @@ export class World implements ClientHost {
     await this.audit('after the power loss')
   }
 
-  private check(): void {
+  check(): void {
     if (this.problem !== null) throw this.problem
   }
 

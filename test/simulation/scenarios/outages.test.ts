@@ -1,0 +1,149 @@
+import { expect } from 'chai'
+import { sectorBytes } from '../medium.ts'
+import { Stage } from '../stage.ts'
+
+// Names are those of LINBIT's drbd9-tests where one of theirs is meant.
+describe('scenarios: legs that fail', () => {
+  it('io-errors: a leg that cannot write leaves, and returns by itself', async () => {
+    const stage = await new Stage().start()
+    stage.leg('right').medium.defects.push({ from: 0, to: 1e9, reads: false, writes: true })
+    expect(await stage.write(0, 8)).to.equal(null)
+    expect(stage.legs['right']).to.not.equal('in-sync')
+    stage.leg('right').medium.defects.length = 0
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('io-errors: a read error is answered from the other leg and rewritten', async () => {
+    for (const name of ['left', 'right']) {
+      const readLast = name === 'left' ? 'right' : 'left'
+      const stage = await new Stage({ readLast }).start()
+      expect(await stage.write(0, 8)).to.equal(null)
+      const { medium } = stage.leg(name)
+      medium.defects.push({ from: 0, to: 4 * sectorBytes, reads: true, writes: false })
+      const before = medium.changes
+      for (let again = 0; again < 4; again++) expect(await stage.read(0, 8)).to.equal(null)
+      expect(medium.changes, 'what could not be read was written').to.be.greaterThan(before)
+      medium.defects.length = 0
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+
+  it('disk-timeout: a leg that never answers leaves after a bounded time', async () => {
+    const stage = await new Stage({ settings: { legTimeoutMs: 300 } }).start()
+    stage.leg('right').medium.hung = true
+    const began = stage.world.clock.time
+    expect(await stage.write(0, 8)).to.equal(null)
+    expect(stage.world.clock.time - began).to.be.within(250, 3000)
+    expect(stage.legs['right']).to.not.equal('in-sync')
+    stage.leg('right').medium.unhang()
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('a leg whose flush fails leaves with everything it had not flushed', async () => {
+    const stage = await new Stage().start()
+    expect(await stage.write(0, 64)).to.equal(null)
+    stage.leg('right').medium.flushFails = true
+    expect(await stage.flush()).to.equal(null)
+    expect(stage.legs['right']).to.not.equal('in-sync')
+    stage.crashTarget('right')
+    stage.leg('right').medium.flushFails = false
+    stage.startTarget('right')
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('a remote that returns within its hold never leaves', async () => {
+    const stage = await new Stage({ hold: 5000 }).start()
+    stage.killTarget('right')
+    const client = stage.begin((hand) => hand.write(0, 8))
+    await stage.pass(1000)
+    expect(client.inFlight, 'the write waits').to.equal(1)
+    stage.startTarget('right')
+    await stage.until('the write is acknowledged', () => client.inFlight === 0)
+    expect(client.lastError).to.equal(null)
+    expect(stage.legs['right']).to.equal('in-sync')
+    await stage.audit()
+  })
+
+  it('a remote that stays away leaves after its hold, and copies only what it missed', async () => {
+    const stage = await new Stage({ hold: 200 }).start()
+    stage.killTarget('right')
+    expect(await stage.write(0, 8)).to.equal(null)
+    await stage.pass(1000)
+    stage.startTarget('right')
+    await stage.healthy()
+    const resync = stage.mirror.history().findLast(({ resync }) => resync !== undefined)!.resync!
+    expect(resync.kind).to.equal('partial')
+    expect(resync.bytes).to.be.within(1, 2 * 64 * 1024)
+    await stage.audit()
+  })
+
+  it('a target that lost its cache catches up with what it had not flushed', async () => {
+    for (let seed = 1; seed <= 5; seed++) {
+      const stage = await new Stage({ seed }).start()
+      expect(await stage.write(0, 128)).to.equal(null)
+      expect(await stage.flush()).to.equal(null)
+      expect(await stage.write(256, 64)).to.equal(null)
+      stage.crashTarget('right')
+      stage.startTarget('right')
+      await stage.pass(2000)
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+
+  it('suspend-io: all legs gone at once; requests wait, and lose nothing', async () => {
+    const stage = await new Stage({ hold: 100, settings: { suspendMs: 60_000 } }).start()
+    expect(await stage.write(0, 8)).to.equal(null)
+    stage.killTarget('left')
+    stage.killTarget('right')
+    const client = stage.begin((hand) => {
+      hand.write(4, 8)
+      hand.read(0, 4)
+    })
+    await stage.pass(5000)
+    expect(client.inFlight, 'both wait').to.equal(2)
+    stage.startTarget('right')
+    stage.startTarget('left')
+    await stage.until('both complete', () => client.inFlight === 0)
+    expect(client.errors).to.equal(0)
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('suspend-io: what waits too long fails, and the volume returns all the same', async () => {
+    const stage = await new Stage({ hold: 100, settings: { suspendMs: 2000 } }).start()
+    stage.killTarget('left')
+    stage.killTarget('right')
+    const began = stage.world.clock.time
+    expect(await stage.write(0, 8)).to.not.equal(null)
+    expect(stage.world.clock.time - began).to.be.within(1500, 10_000)
+    stage.startTarget('left')
+    stage.startTarget('right')
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('a leg that is slow for ever is bounded, then leaves', async () => {
+    const stage = await new Stage({ settings: { legTimeoutMs: 500 } }).start()
+    stage.leg('right').medium.latency = [3000, 4000]
+    expect(await stage.write(0, 8)).to.equal(null)
+    expect(stage.legs['right']).to.not.equal('in-sync')
+    stage.leg('right').medium.latency = [0.02, 0.5]
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('a full leg leaves, the other goes on', async () => {
+    const stage = await new Stage().start()
+    stage.leg('left').medium.full = true
+    expect(await stage.write(0, 8)).to.equal(null)
+    expect(stage.legs['left']).to.not.equal('in-sync')
+    stage.leg('left').medium.full = false
+    await stage.healthy()
+    await stage.audit()
+  })
+})

@@ -1,0 +1,197 @@
+import { expect } from 'chai'
+import { Stage } from '../stage.ts'
+
+/** A volume of which `right` misses the first `sectors`, and is away. */
+async function behind(stage: Stage, sectors: number): Promise<void> {
+  stage.killTarget('right')
+  for (let at = 0; at < sectors; at += 64)
+    expect(await stage.write(at, Math.min(64, sectors - at))).to.equal(null)
+  await stage.until('right has left', () => stage.legs['right'] !== 'in-sync')
+}
+
+const slow = { resyncWindow: 1, resyncChunkBytes: 4096, resyncBytesPerSecond: 200_000 }
+
+describe('scenarios: resync', () => {
+  it('resync-after-primary-crash: only extents in the log are copied', async () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      const stage = await new Stage({ seed }).start()
+      expect(await stage.write(0, 512)).to.equal(null)
+      stage.begin((hand) => {
+        for (let at = 0; at < 8; at++) hand.write(at * 3, 16)
+      })
+      await stage.pass(0.1 * seed)
+      stage.killHead()
+      stage.startHead()
+      await stage.healthy()
+      await stage.audit()
+      const copied = stage.mirror
+        .history()
+        .filter(({ resync }) => resync !== undefined)
+        .map(({ resync }) => resync!.bytes)
+      for (const bytes of copied) expect(bytes).to.be.at.most(8 * 64 * 1024)
+    }
+  })
+
+  it('resync-interrupt-variants: target, source link or head end in the middle', async () => {
+    for (const variant of ['target', 'link', 'head', 'target power'] as const) {
+      const stage = await new Stage({ hold: 100, settings: slow }).start()
+      await behind(stage, 512)
+      stage.startTarget('right')
+      await stage.legIs('right', 'syncing')
+      await stage.pass(200)
+      expect(stage.legs['right'], variant).to.equal('syncing')
+      if (variant === 'target') stage.killTarget('right')
+      else if (variant === 'target power') stage.crashTarget('right')
+      else if (variant === 'link') stage.partition('right')
+      else stage.killHead()
+      await stage.pass(1000)
+      if (variant === 'link') stage.heal('right')
+      else if (variant === 'head') stage.startHead()
+      else stage.startTarget('right')
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+
+  it('resync-multiple-interrupt: it goes on where it stopped, and comes to an end', async () => {
+    const settings = { ...slow, resyncCheckpointBytes: 16 * 1024 }
+    const stage = await new Stage({ hold: 50, settings }).start()
+    await behind(stage, 1024)
+    for (let turn = 0; turn < 4; turn++) {
+      stage.startTarget('right')
+      await stage.legIs('right', 'syncing')
+      await stage.pass(400)
+      stage.killTarget('right')
+      await stage.pass(300)
+    }
+    stage.startTarget('right')
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('resync-double-target: two legs catch up at once', async () => {
+    const stage = await new Stage({ legs: ['local', 'remote', 'remote'], hold: 50 }).start()
+    stage.killTarget('right')
+    expect(await stage.write(0, 64)).to.equal(null)
+    stage.killTarget('third')
+    expect(await stage.write(200, 64)).to.equal(null)
+    await stage.pass(500)
+    stage.startTarget('right')
+    stage.startTarget('third')
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('resync-source-becomes-target: the source fails after the resync and returns', async () => {
+    const stage = await new Stage({ hold: 50 }).start()
+    await behind(stage, 128)
+    stage.startTarget('right')
+    await stage.healthy()
+    stage.killTarget('left')
+    expect(await stage.write(0, 64)).to.equal(null)
+    stage.startTarget('left')
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('a source that ends in the middle: what is lacking fails until it returns', async () => {
+    const settings = { ...slow, suspendMs: 300 }
+    const stage = await new Stage({ hold: 50, settings }).start()
+    await behind(stage, 512)
+    stage.startTarget('right')
+    await stage.legIs('right', 'syncing')
+    await stage.pass(100)
+    stage.killTarget('left')
+    await stage.pass(1000)
+    // What right lacks cannot be read, whatever right holds there.
+    expect(await stage.read(504, 8)).to.not.equal(null)
+    stage.startTarget('left')
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('switch-sync-source: the source ends and another leg takes over', async () => {
+    const legs = ['remote', 'remote', 'remote'] as const
+    const stage = await new Stage({ legs, hold: 50, settings: slow }).start()
+    await behind(stage, 512)
+    stage.startTarget('right')
+    await stage.legIs('right', 'syncing')
+    await stage.pass(100)
+    stage.killTarget('left')
+    await stage.legIs('right', 'in-sync')
+    stage.startTarget('left')
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('resync-missed-end: the head ends at any moment around the end of a resync', async () => {
+    for (let step = 0; step < 24; step++) {
+      const stage = await new Stage({ hold: 50, seed: step + 1 }).start()
+      await behind(stage, 64)
+      stage.startTarget('right')
+      await stage.legIs('right', 'syncing')
+      await stage.pass(step * 0.7)
+      stage.crashHead()
+      stage.startHead()
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+
+  it('write-during-resync, resync-write-during-pause', async () => {
+    const stage = await new Stage({ hold: 50, settings: slow }).start()
+    await behind(stage, 512)
+    stage.startTarget('right')
+    await stage.legIs('right', 'syncing')
+    for (let turn = 0; turn < 20; turn++) {
+      expect(await stage.write(turn * 25, 20)).to.equal(null)
+      if (turn === 10) stage.partition('right')
+      if (turn === 15) stage.heal('right')
+      await stage.pass(20)
+    }
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('resync-discard: zeroes and trims of an absent leg’s range are not forgotten', async () => {
+    const stage = await new Stage({ hold: 50 }).start()
+    expect(await stage.write(0, 512)).to.equal(null)
+    stage.killTarget('right')
+    expect(await stage.zero(0, 64)).to.equal(null)
+    expect(await stage.trim(128, 128)).to.equal(null)
+    await stage.pass(500)
+    stage.startTarget('right')
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('legs that lack different ranges: each is brought what it lacks', async () => {
+    const stage = await new Stage({ legs: ['local', 'remote', 'remote'], hold: 50 }).start()
+    stage.killTarget('right')
+    expect(await stage.write(0, 32)).to.equal(null)
+    await stage.pass(300)
+    stage.killTarget('third')
+    expect(await stage.write(300, 32)).to.equal(null)
+    stage.startTarget('right')
+    await stage.legIs('right', 'in-sync')
+    stage.startTarget('third')
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('stress-al: one hot extent, writes everywhere, the head crashes', async () => {
+    for (let seed = 1; seed <= 4; seed++) {
+      const stage = await new Stage({ seed, settings: { hotExtentsMax: 1 } }).start()
+      for (let turn = 0; turn < 12; turn++)
+        expect(await stage.write((turn * 331) % 900, 100)).to.equal(null)
+      stage.begin((hand) => {
+        for (let at = 0; at < 8; at++) hand.write(at * 120, 40)
+      })
+      await stage.pass(seed * 0.4)
+      stage.crashHead()
+      stage.startHead()
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+})

@@ -1,0 +1,22 @@
+import { expect } from 'chai'
+import { runSeed } from './run.ts'
+
+/** Seeds that once found something: see docs/simulation.md. */
+const found = [2, 10, 12, 36, 89, 108, 166]
+
+describe('the simulation', function () {
+  this.timeout(60_000)
+
+  for (const seed of found)
+    it(`finds nothing any more with seed ${seed}`, async () => {
+      const { problem, history } = await runSeed(seed)
+      expect(problem, history.join('\n')).to.equal(null)
+    })
+
+  it('repeats a seed to the last event', async () => {
+    const [once, again] = [await runSeed(4), await runSeed(4)]
+    expect(once.steps).to.be.greaterThan(100)
+    expect(again.fingerprint).to.equal(once.fingerprint)
+    expect(again.steps).to.equal(once.steps)
+  })
+})

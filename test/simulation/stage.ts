@@ -1,0 +1,210 @@
+import { expect } from 'chai'
+import type { StorageError } from '../../src/base/errors.ts'
+import { KiB } from '../../src/base/size.ts'
+import type { MirrorDriver } from '../../src/mirror/mirror.ts'
+import type { MirrorSettings } from '../../src/mirror/settings.ts'
+import { Client } from './client.ts'
+import type { LegPlan, Plan } from './plan.ts'
+import type { Leg } from './trees.ts'
+import { World } from './world.ts'
+
+export interface StageOptions {
+  /** Where each leg is; `left`, `right`, `third`, `fourth` by name. */
+  readonly legs?: readonly LegPlan['kind'][]
+  readonly settings?: Partial<MirrorSettings>
+  readonly hold?: number
+  /** The leg that is read only when no other can answer. */
+  readonly readLast?: string
+  readonly seed?: number
+}
+
+const extentSize = 64 * KiB
+const extents = 8
+/** Milliseconds of simulated time that a scenario waits for anything. */
+const patience = 300_000
+
+/** A world in which nothing happens by itself: a scenario says what, and when. */
+export class Stage {
+  readonly world: World
+  private hand: Client | null = null
+  private handHead: unknown = null
+
+  constructor(options: StageOptions = {}) {
+    const {
+      legs = ['remote', 'remote'],
+      settings = {},
+      hold = 500,
+      seed = 1,
+      readLast = '',
+    } = options
+    this.world = new World(seed, (plan): Plan => ({
+      ...plan,
+      shape: 'mirror',
+      legs: legs.map((kind, at) => {
+        const name = ['left', 'right', 'third', 'fourth'][at]!
+        return { name, kind, readLast: name === readLast }
+      }),
+      dataBytes: extents * extentSize,
+      legBytes: extents * extentSize + 2048 * KiB,
+      settings: {
+        size: extents * extentSize,
+        extentSize,
+        legTimeoutMs: 2000,
+        legRetryMs: 50,
+        legRetryMsMax: 500,
+        suspendMs: 5000,
+        ...settings,
+      },
+      remote: { hold, pingInterval: 200, pingTimeout: 600, connectTimeout: 500 },
+      latency: 0.1,
+      bytesPerMs: 100_000,
+      faults: [],
+      clients: 0,
+    }))
+  }
+
+  /** Starts everything and waits until it is well. */
+  async start(): Promise<this> {
+    for (const leg of this.world.legs) void leg.target?.start()
+    this.world.startHead()
+    await this.healthy()
+    return this
+  }
+
+  leg(name: string): Leg {
+    return this.world.legs.find((leg) => leg.name === name)!
+  }
+
+  get mirror(): MirrorDriver {
+    return this.world.head!.mirror!
+  }
+
+  /** Every leg's word. */
+  get legs(): Record<string, string> {
+    const entries = Object.entries(this.world.legStatus())
+    return Object.fromEntries(entries.map(([name, { state }]) => [name, state]))
+  }
+
+  get volume(): string {
+    return this.world.head?.device.state.word ?? 'down'
+  }
+
+  /** Lets simulated time pass. */
+  async pass(ms: number): Promise<void> {
+    const { world } = this
+    await world.clock.run(world.clock.time + ms, () => world.problem !== null)
+    world.check()
+  }
+
+  async until(what: string, done: () => boolean): Promise<void> {
+    const { world } = this
+    await world.clock.run(world.clock.time + patience, () => world.problem !== null || done())
+    world.check()
+    const history = () => `${what}\n${world.trace.about(-1, 30).join('\n')}`
+    expect(done(), done() ? '' : history()).to.equal(true)
+  }
+
+  healthy(): Promise<void> {
+    return this.until('everything is in sync', () => this.world.healthy())
+  }
+
+  legIs(name: string, state: string): Promise<void> {
+    return this.until(`${name} is ${state}`, () => this.legs[name] === state)
+  }
+
+  /** Writes new bytes to sectors; the error it ended with, null when it was acknowledged. */
+  write(first: number, sectors: number): Promise<StorageError | null> {
+    return this.ask((client) => client.write(first, sectors))
+  }
+
+  read(first: number, sectors: number): Promise<StorageError | null> {
+    return this.ask((client) => client.read(first, sectors))
+  }
+
+  flush(): Promise<StorageError | null> {
+    return this.ask((client) => client.flush())
+  }
+
+  zero(first: number, sectors: number): Promise<StorageError | null> {
+    return this.ask((client) => client.zero(first, sectors))
+  }
+
+  trim(first: number, sectors: number): Promise<StorageError | null> {
+    return this.ask((client) => client.trim(first, sectors))
+  }
+
+  /** Something asked of the volume that is not waited for. */
+  begin(what: (client: Client) => void): Client {
+    const client = this.client()
+    what(client)
+    return client
+  }
+
+  /** Waits for a promise of the tree while time passes. */
+  async result<T>(promise: Promise<T>): Promise<T> {
+    let over = false
+    const done = promise.finally(() => (over = true))
+    done.catch(() => undefined)
+    await this.until('the command ends', () => over)
+    return done
+  }
+
+  /** Reads everything twice, compares the legs with it and with each other. */
+  audit(): Promise<void> {
+    return this.world.audit('at the end')
+  }
+
+  killTarget(name: string): void {
+    const leg = this.leg(name)
+    this.world.trace.note(`target of ${name} killed`)
+    leg.machine.kill(leg.target!.process!)
+  }
+
+  crashTarget(name: string): void {
+    this.world.faults.crashTarget(this.leg(name))
+  }
+
+  startTarget(name: string): void {
+    this.world.faults.bootTarget(this.leg(name))
+  }
+
+  killHead(): void {
+    this.world.killHead('killed')
+  }
+
+  crashHead(): void {
+    this.world.killHead('crashed')
+    this.world.headMachine.boot()
+  }
+
+  startHead(): void {
+    this.world.startHead()
+  }
+
+  partition(name: string): void {
+    this.world.trace.note(`partition of ${name}`)
+    this.world.network.cut('head', name)
+    this.world.network.cut(name, 'head')
+  }
+
+  heal(name: string): void {
+    this.world.trace.note(`partition of ${name} ends`)
+    this.world.network.heal('head', name)
+    this.world.network.heal(name, 'head')
+  }
+
+  private client(): Client {
+    const { world } = this
+    if (this.hand === null || this.handHead !== world.head) {
+      this.handHead = world.head
+      this.hand = world.addClient('hand')
+    }
+    return this.hand
+  }
+
+  private async ask(what: (client: Client) => void): Promise<StorageError | null> {
+    const client = this.begin(what)
+    await this.until('the request completes', () => client.inFlight === 0)
+    return client.lastError
+  }
+}
