@@ -18,7 +18,10 @@ export interface Connection {
   resume(): void
   /** Closes after everything sent so far has gone out. `closed` follows. */
   end(): void
-  /** Closes at once. `closed` follows, not before this returns. */
+  /**
+   * Closes at once; who connected drops what was not sent. `closed` follows, not before this
+   * returns.
+   */
   destroy(): void
 }
 

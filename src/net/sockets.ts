@@ -56,6 +56,7 @@ export class SocketNetwork implements Network {
     }
     const socket = net.connect(options)
     connection.socket = socket
+    connection.dialed = true
     socket.once('error', (error) => {
       fail(problemOf('UNAVAILABLE', `connecting to ${connection.peer}`, error))
     })
@@ -121,6 +122,8 @@ class SocketConnection implements Connection {
   socket!: net.Socket
   /** For the socket's constructor: lands bytes where the handler wants them. */
   readonly onread: { buffer: () => Buffer; callback: (bytes: number, buffer: Buffer) => boolean }
+  /** Whether it was us who connected. */
+  dialed = false
   private handler: ConnectionHandler | null = null
   private paused = false
   private ended = false
@@ -196,7 +199,11 @@ class SocketConnection implements Connection {
   }
 
   destroy(): void {
-    this.socket.destroy()
+    const { socket } = this
+    // Closed in the ordinary way, the system would go on sending what it has, for minutes, and an
+    // old connection's writes would arrive after a newer one's. Unix sockets cannot be reset.
+    if (this.dialed && socket.remotePort !== undefined) socket.resetAndDestroy()
+    else socket.destroy()
   }
 
   private readonly wrote = (error?: Error | null): void => {
