@@ -9,6 +9,7 @@ import { formatPage } from './html.ts'
 import { describeMachine } from './machine.ts'
 import { readOptions, usage, type Options } from './options.ts'
 import { ownClient } from './own.ts'
+import { measurePaths, pathSizes, ways } from './paths.ts'
 import { Progress } from './progress.ts'
 import { formatTables, type Report } from './report.ts'
 import { runBout, stepsOf, type Bout, type Row } from './run.ts'
@@ -68,7 +69,9 @@ async function measureAll(options: Options, folders: Folders): Promise<Report> {
     omitted.push('fio with its NBD engine is not installed: our own client drives everything')
     clients.fio = ownClient
   }
-  const progress = new Progress(bouts.reduce((sum, bout) => sum + stepsOf(bout, options.pace), 0))
+  const steps = bouts.reduce((sum, bout) => sum + stepsOf(bout, options.pace), 0)
+  const pathSteps = wants(options, 'paths', false) ? pathSizes.length * ways.length : 0
+  const progress = new Progress(steps + pathSteps)
   const rows: Row[] = []
   for (const bout of bouts)
     rows.push(...(await runBout(bout, options.pace, progress, clients[bout.client])))
@@ -83,6 +86,9 @@ async function measureAll(options: Options, folders: Folders): Promise<Report> {
   }
   const extra = {
     idle: await attempt('growth', () => measureIdle(plan)),
+    paths: await attempt('paths', () =>
+      measurePaths(folders, options.pace.seconds, pathSizes, progress),
+    ),
     allocations: await attempt('allocation', () => measureAllocations(plan, clients.fio)),
   }
   progress.end()

@@ -1,7 +1,8 @@
-import { describeSize, GiB, KiB } from '../src/base/size.ts'
+import { describeSize, formatSize, GiB, KiB, MiB } from '../src/base/size.ts'
 import type { AllocationRow } from './allocation-suite.ts'
 import type { Idle } from './growth.ts'
 import type { Machine } from './machine.ts'
+import type { PathResult } from './paths.ts'
 import type { Row } from './run.ts'
 import { median, pairedRatio, type Spread } from './stats.ts'
 import { nameOf, type Round } from './work.ts'
@@ -19,6 +20,7 @@ export interface Report {
   readonly rows: readonly Row[]
   readonly idle: readonly Idle[]
   readonly allocations: readonly AllocationRow[]
+  readonly paths: readonly PathResult[]
 }
 
 /** Whose rows are ours; all others are peers or limits. */
@@ -77,6 +79,7 @@ export function formatTables(report: Report): string {
   }
   flush()
   if (report.allocations.length > 0) parts.push(formatAllocations(report.allocations))
+  if (report.paths.length > 0) parts.push(formatPaths(report.paths))
   if (report.idle.length > 0) parts.push(formatIdle(report.idle))
   if (report.omitted.length > 0) parts.push(`\nLeft out:\n  ${report.omitted.join('\n  ')}`)
   return parts.join('\n')
@@ -95,6 +98,24 @@ function formatAllocations(rows: readonly AllocationRow[]): string {
   ])
   const heading = ['work', 'server', 'objects/op', 'bytes/op', 'most of them in']
   return `\nallocation on the heap\n${align([heading, ...lines])}`
+}
+
+function formatPaths(results: readonly PathResult[]): string {
+  const lines = results.map((result) => {
+    const { way, size, bytesPerSecond, cpu, messages, copiedPerByte } = result
+    return [
+      way,
+      formatSize(size),
+      (bytesPerSecond / MiB).toFixed(0),
+      (cpu / 1e9 / ((messages * size) / GiB)).toFixed(3),
+      copiedPerByte.toFixed(2),
+      result.objectsPerMessage.toFixed(2),
+      result.bytesPerMessage.toFixed(0),
+      result.collecting.toFixed(1),
+    ]
+  })
+  const heading = ['way', 'payload', 'MiB/s', 's/GiB', 'copied', 'objects', 'bytes', 'GC ms']
+  return `\nbuffer paths: per byte moved, and per payload\n${align([heading, ...lines])}`
 }
 
 function formatIdle(rows: readonly Idle[]): string {

@@ -10,6 +10,8 @@ import { fill, Load, type LoadResult, type Work } from '../device/load.ts'
 import { parseUri, type ExportUri } from '../net/address.ts'
 import { SocketNetwork } from '../net/sockets.ts'
 import { NbdDriver } from '../nbd/remote.ts'
+import { defaultRemoteOptions } from '../wire/remote-options.ts'
+import { RemoteDriver } from '../wire/remote.ts'
 import { UsageError } from './exit.ts'
 
 /** By the names that fio gave them: percent of reads, and whether blocks follow each other. */
@@ -113,7 +115,7 @@ async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
   }
 }
 
-function driverFor({ address, name }: ExportUri): Driver {
+function driverFor({ protocol, address, name }: ExportUri): Driver {
   const world = {
     network: new SocketNetwork(),
     slab: new Slab(),
@@ -121,7 +123,9 @@ function driverFor({ address, name }: ExportUri): Driver {
     random: systemRandom,
     log: silentLog,
   }
-  return new NbdDriver({ address, name, hold: 0 }, world)
+  return protocol === 'dst'
+    ? new RemoteDriver({ ...defaultRemoteOptions, address, name, hold: 0 }, world)
+    : new NbdDriver({ address, name, hold: 0 }, world)
 }
 
 function tell({ pattern, blockSize, depth, operations, bytes, seconds, latency }: LoadRow): void {

@@ -3,7 +3,7 @@ import { StorageError, assert } from '../base/errors.ts'
 import { KiB, MiB } from '../base/size.ts'
 import type { Slab } from '../base/slab.ts'
 import { Flag, Operation, type Request } from '../device/request.ts'
-import { Inbox } from '../net/inbox.ts'
+import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
 import * as codec from './codec.ts'
@@ -243,7 +243,8 @@ export class NbdClient implements ConnectionHandler, Conductor {
     // What is small is read in one piece, what is large has a small head.
     const head = type === ChunkType.blockStatus ? 4 : type === ChunkType.offsetData ? 8 : length
     if (length < head || head > errorBytesMax) return this.violation('a chunk of a wrong length')
-    if (!inbox.need(codec.chunkHeaderBytes + head)) return false
+    const staged = type === ChunkType.offsetData && length <= stagedPayloadMax ? length : head
+    if (!inbox.need(codec.chunkHeaderBytes + staged)) return false
     inbox.consume(codec.chunkHeaderBytes)
     const { at, bytes } = inbox
     inbox.consume(head)

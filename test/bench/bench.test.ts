@@ -4,6 +4,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fioSpeaksNbd, readReport } from '../../bench/fio.ts'
+import { measurePaths, ways } from '../../bench/paths.ts'
+import { Progress } from '../../bench/progress.ts'
 import type { Report } from '../../bench/report.ts'
 
 const main = join(import.meta.dirname, '../../bench/main.js')
@@ -77,5 +79,22 @@ describe('the benchmark', () => {
       p999: 3,
     })
     expect(() => readReport(JSON.stringify({ jobs: [{ ...job, error: 5 }] }))).to.throw('failed')
+  })
+})
+
+describe('the buffer paths', () => {
+  it('land and lend without a copy in user space, and copy where they say so', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'dst-test-'))
+    try {
+      const folders = { disk: folder, memory: folder }
+      const results = await measurePaths(folders, 0.05, [65_536], new Progress(ways.length))
+      expect(results.map(({ way }) => way)).to.deep.equal([...ways])
+      for (const { way, messages, copiedPerByte } of results) {
+        expect(messages, way).to.be.above(0)
+        expect(copiedPerByte, way).to.be.closeTo(way.endsWith('copy') ? 1 : 0, 0.2)
+      }
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
   })
 })

@@ -52,6 +52,7 @@ function report(random: SeededRandom, slowdown: (work: Work) => number, rounds =
     omitted: [],
     rows,
     idle: [],
+    paths: [],
     allocations: [],
   }
 }

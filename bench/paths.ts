@@ -1,0 +1,95 @@
+import { execFile } from 'node:child_process'
+import { existsSync, mkdtempSync } from 'node:fs'
+import net from 'node:net'
+import { join } from 'node:path'
+import type { Progress } from './progress.ts'
+import type { Folders } from './servers.ts'
+
+/** How payloads get from a socket to where they stay, and back. */
+export const ways = [
+  'receive landing',
+  'receive list',
+  'receive copy',
+  'send list',
+  'send copy',
+] as const
+export type Way = (typeof ways)[number]
+
+/** Bytes before each payload, as many as a small protocol's header. */
+export const headerBytes = 32
+
+/** What one way of moving payloads of one size costs. */
+export interface PathResult {
+  readonly way: Way
+  /** Bytes of a payload. */
+  readonly size: number
+  readonly bytesPerSecond: number
+  /** Nanoseconds of processor time for all messages, on this side alone. */
+  readonly cpu: number
+  readonly messages: number
+  /** Bytes of payload copied in user space for each byte moved. */
+  readonly copiedPerByte: number
+  /** On the heap; buffers hold their bytes outside. */
+  readonly objectsPerMessage: number
+  readonly bytesPerMessage: number
+  /** Milliseconds of garbage collection. */
+  readonly collecting: number
+}
+
+export const pathSizes = [512, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304]
+
+/** Moves payloads of every size in every way, each in a process of its own. */
+export async function measurePaths(
+  folders: Folders,
+  seconds: number,
+  sizes: readonly number[],
+  progress: Progress,
+): Promise<PathResult[]> {
+  const results: PathResult[] = []
+  for (const size of sizes)
+    for (const way of ways) {
+      progress.step(`paths: ${way}, ${size} bytes`)
+      results.push(
+        await measure(way, size, seconds, join(mkdtempSync(join(folders.disk, 'path-')), 's')),
+      )
+    }
+  return results
+}
+
+/** This process is the other side. */
+async function measure(way: Way, size: number, seconds: number, path: string): Promise<PathResult> {
+  const worker = join(import.meta.dirname, 'paths-worker.js')
+  const parameters = [worker, way, String(size), String(seconds), path]
+  const result = new Promise<PathResult>((resolve, reject) => {
+    execFile(process.execPath, parameters, (error, stdout, stderr) => {
+      if (stdout !== '') resolve(JSON.parse(stdout) as PathResult)
+      else reject(new Error(`${way}, ${size} bytes: ${error?.message ?? ''} ${stderr}`))
+    })
+  })
+  // Its failure is told by `result`, also while nobody listens.
+  result.catch(() => undefined)
+  for (let n = 0; n < 200 && !existsSync(path); n++)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  const socket = net.connect({
+    path,
+    onread: { buffer: Buffer.alloc(1024 * 1024), callback: () => true },
+  })
+  socket.on('error', () => undefined)
+  if (way.startsWith('receive')) feed(socket, size)
+  try {
+    return await result
+  } finally {
+    socket.destroy()
+  }
+}
+
+/** Writes messages without an end, several in one buffer when they are small. */
+function feed(socket: net.Socket, size: number): void {
+  const messages = Math.max(1, Math.floor((256 * 1024) / size))
+  const bytes = Buffer.alloc(messages * (headerBytes + size), 1)
+  const more = (): void => {
+    if (!socket.destroyed) socket.write(bytes, more)
+  }
+  more()
+  more()
+}
