@@ -15,7 +15,7 @@ export async function close(volume: Volume): Promise<void> {
     }
   }
   volume.host = null
-  volume.stopWatch()
+  volume.watchdog.stop()
   for (const leg of volume.legs) volume.unwatch(leg)
   if (volume.word !== 'closed') volume.halt('closed', 'closed')
 }

@@ -7,7 +7,7 @@ import { RangeLock } from '../base/range-lock.ts'
 import type { Device, DriverHost } from '../device/device.ts'
 import { Operation, type Request } from '../device/request.ts'
 import { announce, type Told } from './announce.ts'
-import { legChanged, legSlow } from './departure.ts'
+import { legChanged } from './departure.ts'
 import { IntentLog } from './intent.ts'
 import { extentCount, type Geometry } from './layout.ts'
 import { addEntry } from './ledger.ts'
@@ -20,6 +20,7 @@ import type { Resync } from './resync.ts'
 import { mirrorDefaults, type MirrorOptions, type MirrorSettings } from './settings.ts'
 import type { StateStore } from './store.ts'
 import type { Verify } from './verify.ts'
+import { Watchdog } from './watchdog.ts'
 import { FlushJob, WriteJob, type Job } from './writes.ts'
 
 /**
@@ -27,9 +28,6 @@ import { FlushJob, WriteJob, type Job } from './writes.ts'
  * leg in sync answers, requests wait. failed: it will not go on without an operator. closed.
  */
 export type VolumeWord = 'waiting' | 'starting' | 'running' | 'suspended' | 'failed' | 'closed'
-
-/** Ticks of the watchdog in one `legTimeoutMs`. */
-const watchTicks = 4
 
 /**
  * Everything that the parts of a mirror share. From one start to the loss of every leg is one
@@ -45,6 +43,7 @@ export class Volume {
   readonly parking: Parking
   /** Changes of what the volume is made of, one after the other. */
   readonly control = new Mutex()
+  readonly watchdog = new Watchdog(this)
   /** In the order of the configuration. */
   legs: Leg[] = []
   path = ''
@@ -54,9 +53,9 @@ export class Volume {
   record: VolumeRecord | null = null
   extentSize = 0
   /** The highest generation seen on any leg: the next one is above it. */
+  counterFloor = 0
   /** Id of the generation of a start that failed: nothing was served in it. */
   unserved = ''
-  counterFloor = 0
   /** What the legs were claimed with. */
   claimed = 0
 
@@ -110,7 +109,6 @@ export class Volume {
   private drained: (() => void) | null = null
   private shortAcks: { job: WriteJob; deadline: number }[] = []
   private retry: Timer | null = null
-  private watchdog: Timer | null = null
   /** Of a request that is submitted again after it waited. */
   private deadline: number | undefined = undefined
   private lostWrites: StorageError | null = null
@@ -157,7 +155,7 @@ export class Volume {
   addLeg(name: string, device: Device, readLast = false): Leg {
     const leg = new Leg(name, device, readLast)
     leg.onBusy = () => {
-      this.keepWatch()
+      this.watchdog.wake()
     }
     leg.onQuiet = () => {
       if (!this.writers.includes(leg)) this.look(leg)
@@ -381,22 +379,6 @@ export class Volume {
     job.place = this.jobs.length
     job.order = this.order++
     this.jobs.push(job)
-  }
-
-  keepWatch(): void {
-    this.watchdog ??= this.clock.timer(this.settings.legTimeoutMs / watchTicks, () => {
-      this.watchdog = null
-      for (const leg of this.legs) {
-        leg.tick++
-        if (leg.oldestTicks > watchTicks) legSlow(this, leg)
-      }
-      if (this.legs.some((leg) => leg.pending > 0)) this.keepWatch()
-    })
-  }
-
-  stopWatch(): void {
-    this.watchdog?.cancel()
-    this.watchdog = null
   }
 
   pause(ms: number): Promise<void> {
