@@ -30,7 +30,7 @@ interface Source {
   readonly tree: ts.SourceFile
 }
 
-const sources = ['src', 'test', 'bench'].flatMap(filesUnder).map(parse)
+const sources = ['src', 'test', 'bench', 'schemas'].flatMap(filesUnder).map(parse)
 const written = sources.filter(({ path }) => !generated.has(path))
 
 function filesUnder(folder: string): string[] {
@@ -171,4 +171,61 @@ describe('the house', () => {
     )
     expect(taken).to.deep.equal([])
   })
+
+  it('has a schema entry, a page and a conformance run for every kind of device', () => {
+    const kinds = deviceKinds()
+    const tested = conformanceText()
+    const missing = kinds.flatMap(({ type, driver, path }) => [
+      ...(configurable().includes(type) ? [] : [`${path} ${type} is not in the schema`]),
+      ...(existsSync(`docs/devices/${type}.md`) ? [] : [`${path} ${type} has no page`]),
+      ...(tested.includes(`new ${driver}(`) ? [] : [`${path} ${driver} has no conformance run`]),
+    ])
+    expect(missing).to.deep.equal([])
+  })
 })
+
+interface Kind {
+  readonly type: string
+  readonly driver: string
+  readonly path: string
+}
+
+/** The classes that say `readonly type = '…'` and submit requests: the drivers. */
+function deviceKinds(): Kind[] {
+  const kinds: Kind[] = []
+  for (const { path, tree } of sources)
+    ts.forEachChild(tree, (node) => {
+      if (!path.startsWith('src/') || !ts.isClassDeclaration(node)) return
+      const member = node.members.find(({ name }) => name?.getText() === 'type')
+      const value = member !== undefined && ts.isPropertyDeclaration(member) && member.initializer
+      if (value && ts.isStringLiteral(value))
+        kinds.push({ type: value.text, driver: node.name!.text, path })
+    })
+  return kinds
+}
+
+/** The suites that hold devices against the contract, with the helpers that they import. */
+function conformanceText(): string {
+  const suites = sources.filter(
+    ({ path, lines }) =>
+      path.startsWith('test/') && lines.some((line) => /conformance\(/.test(line)),
+  )
+  const helpers = suites.flatMap(({ path, tree }) =>
+    tree.statements
+      .map((node) => importOf(node))
+      .filter((module) => module?.startsWith('.') === true)
+      .map((module) => relative('.', resolve(dirname(path), module!)))
+      .filter((module) => module.startsWith('test/')),
+  )
+  const text = sources.filter((source) => suites.includes(source) || helpers.includes(source.path))
+  return text.flatMap(({ lines }) => lines).join('\n')
+}
+
+/** The types of device that the configuration's schema knows. */
+function configurable(): readonly string[] {
+  interface Schema {
+    readonly $defs: { readonly device: { properties: { type: { enum: readonly string[] } } } }
+  }
+  const schema = JSON.parse(readFileSync('schemas/config.schema.json', 'utf8')) as Schema
+  return schema.$defs.device.properties.type.enum
+}
