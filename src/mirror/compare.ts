@@ -40,6 +40,7 @@ export async function changedAlone(volume: Volume, leg: Leg): Promise<Changed> {
     if (different > 0) extents.push(extent)
     bytes += different
   }
+  volume.measuring = volume.resyncs.size > 0 || volume.verifying !== null
   return { bytes, extents }
 }
 

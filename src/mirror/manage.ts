@@ -212,8 +212,9 @@ export async function exportLeg(volume: Volume, name: string): Promise<Device> {
   const { dataSize } = volume.record!
   volume.remember('operator', name, `exported as an image of ${dataSize} bytes`)
   await removeLeg(volume, name)
-  await leg.erase(volume.geometry)
-  await leg.flush()
+  // Nobody watches over a leg that is none any more.
+  await within(volume, leg.erase(volume.geometry))
+  await within(volume, leg.flush())
   return leg.device
 }
 
