@@ -119,7 +119,9 @@ export class Membership {
       } catch (error) {
         volume.log.error({ error, volume: volume.path }, 'the head cannot save its record')
         if (volume.clock.now() >= deadline) {
-          volume.halt('failed', 'the state directory cannot be written')
+          // Nothing was acknowledged since; whoever mends it need not tell.
+          volume.retreat('the state directory cannot be written')
+          volume.retryLater()
           return false
         }
         await volume.pause(saveRetryMs)

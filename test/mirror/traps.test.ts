@@ -30,6 +30,14 @@ async function outcome(promise: Promise<unknown>): Promise<string> {
   }
 }
 
+class FailingStore extends MemoryStore implements StateStore {
+  fails = false
+
+  override save(key: string, text: string): Promise<void> {
+    return this.fails ? Promise.reject(new Error('read-only')) : super.save(key, text)
+  }
+}
+
 class HeldStore extends MemoryStore implements StateStore {
   gate = Promise.resolve()
 
@@ -79,6 +87,22 @@ describe('a mirror does not fall for', () => {
     open()
     await writing
     await flushing
+    await head.device.close()
+  })
+
+  it('a state directory that cannot be written, and goes on when it can', async () => {
+    const legs = disks('a', 'b')
+    const store = new FailingStore()
+    const head = await new Head(legs, store, { suspendMs: 100 }).open()
+    await write(head.device, 0, pattern(1))
+    store.fails = true
+    legs['b']!.goAway()
+    expect(await outcome(write(head.device, 0, pattern(2)))).to.equal('UNAVAILABLE')
+    store.fails = false
+    legs['b']!.comeBack()
+    await head.inSync('a', 'b')
+    await write(head.device, 0, pattern(3))
+    expect(legs['b']!.cached[0]).to.equal(3)
     await head.device.close()
   })
 
