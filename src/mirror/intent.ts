@@ -249,6 +249,8 @@ export class IntentLog {
 
   private async cleanStep(moment: number): Promise<void> {
     const { volume } = this
+    // At a start it is not durable yet which leg is the source: the next may choose another.
+    if (volume.word === 'starting') return
     const idle = [...this.hot.values()].filter(
       (extent) => extent.inFlight === 0 && extent.durable && extent.lastMoment <= moment,
     )
@@ -260,6 +262,8 @@ export class IntentLog {
       if (leg.unflushed !== null && leg.dirty !== null)
         for (const { index } of idle) if (leg.unflushed.has(index)) leg.dirty.set(index)
     await syncDirtyMaps(volume)
+    // Until it is durable who left, only this log says where the legs differ.
+    await volume.membership.settled()
     if (volume.epoch !== this.epoch) return
     for (const extent of idle) {
       if (extent.inFlight > 0 || extent.lastMoment > latest) continue

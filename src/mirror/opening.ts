@@ -123,6 +123,11 @@ async function begin(volume: Volume, start: Start, views: readonly LegView[]): P
     bind(volume, record, views)
     volume.record = record
     volume.extentSize = record.extentSize
+    // Now, because the volume may be closed while the maps are read.
+    volume.locks = new RangeLock()
+    volume.maps = new Mutex()
+    volume.membership = new Membership(volume)
+    volume.intent = new IntentLog(volume, volume.extents)
     const intents = await readMaps(volume, present, 0)
     await loadDirtyMaps(volume, present, intents)
     if (volume.epoch !== epoch) return
@@ -276,10 +281,6 @@ async function run(
   newGeneration: boolean,
 ): Promise<void> {
   const { epoch } = volume
-  volume.locks = new RangeLock()
-  volume.maps = new Mutex()
-  volume.membership = new Membership(volume)
-  volume.intent = new IntentLog(volume, volume.extents)
   volume.intent.inherit(intents)
   volume.word = 'starting'
   for (const leg of volume.legs) {

@@ -79,6 +79,11 @@ export class World implements ClientHost {
     const discoveryMs = 3 * (plan.remote.pingTimeout ?? 0) + 100
     await clock.run(clock.time + discoveryMs, () => this.problem !== null)
     this.check()
+    if (this.head?.device.state.word === 'failed') {
+      this.trace.note('the operator starts the head again')
+      this.killHead('killed')
+      this.startHead()
+    }
     attachAll(this)
     await this.until(() => this.healthy(), recoveryMsMax, 'the volume recovers')
     await this.quiet()
@@ -199,7 +204,7 @@ export class World implements ClientHost {
       if (sector < base || sector >= base + sectors) continue
       if (shape === 'mirror' && this.heldElsewhere(leg, sector)) continue
       // Whoever uses the volume has to be told.
-      const told = this.head?.opened !== true || this.lossPending
+      const told = this.clients.length === 0 || this.lossPending
       if (!told && !this.holds(leg, sector) && this.checker.acknowledged(sector)) {
         this.trace.note(`acknowledged writes are lost, such as sector ${sector}`)
         this.lossPending = true
