@@ -44,10 +44,11 @@ export async function measurePaths(
   seconds: number,
   sizes: readonly number[],
   progress: Progress,
+  chosen: readonly Way[] = ways,
 ): Promise<PathResult[]> {
   const results: PathResult[] = []
   for (const size of sizes)
-    for (const way of ways) {
+    for (const way of chosen) {
       progress.step(`paths: ${way}, ${size} bytes`)
       results.push(
         await measure(way, size, seconds, join(mkdtempSync(join(folders.disk, 'path-')), 's')),

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fioSpeaksNbd, readReport } from '../../bench/fio.ts'
-import { measurePaths, ways } from '../../bench/paths.ts'
+import { measurePaths } from '../../bench/paths.ts'
 import { Progress } from '../../bench/progress.ts'
 import type { Report } from '../../bench/report.ts'
 
@@ -27,6 +27,7 @@ describe('the benchmark', () => {
   })
 
   it('measures a server, prints a table and writes a report', async function () {
+    this.timeout(120_000)
     if (!(await fioSpeaksNbd())) {
       console.log('      skipped: fio with its NBD engine is not installed')
       this.skip()
@@ -83,12 +84,14 @@ describe('the benchmark', () => {
 })
 
 describe('the buffer paths', () => {
-  it('land and lend without a copy in user space, and copy where they say so', async () => {
+  it('land without a copy in user space, and copy where they say so', async function () {
+    this.timeout(120_000)
     const folder = mkdtempSync(join(tmpdir(), 'dst-test-'))
     try {
       const folders = { disk: folder, memory: folder }
-      const results = await measurePaths(folders, 0.05, [65_536], new Progress(ways.length))
-      expect(results.map(({ way }) => way)).to.deep.equal([...ways])
+      const chosen = ['receive landing', 'send copy'] as const
+      const results = await measurePaths(folders, 0.05, [65_536], new Progress(2), chosen)
+      expect(results.map(({ way }) => way)).to.deep.equal([...chosen])
       for (const { way, messages, copiedPerByte } of results) {
         expect(messages, way).to.be.above(0)
         expect(copiedPerByte, way).to.be.closeTo(way.endsWith('copy') ? 1 : 0, 0.2)
