@@ -30,13 +30,15 @@ interface Source {
   readonly tree: ts.SourceFile
 }
 
-const sources = ['src', 'test', 'bench', 'schemas'].flatMap(filesUnder).map(parse)
+const sources = ['src', 'test', 'bench', 'schemas']
+  .flatMap((folder) => filesUnder(folder))
+  .map(parse)
 const written = sources.filter(({ path }) => !generated.has(path))
 
-function filesUnder(folder: string): string[] {
+function filesUnder(folder: string, ending = '.ts'): string[] {
   if (!existsSync(folder)) return []
   const entries = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-  return entries.filter((name) => name.endsWith('.ts')).map((name) => join(folder, name))
+  return entries.filter((name) => name.endsWith(ending)).map((name) => join(folder, name))
 }
 
 function parse(path: string): Source {
@@ -181,6 +183,19 @@ describe('the house', () => {
       ...(tested.includes(`new ${driver}(`) ? [] : [`${path} ${driver} has no conformance run`]),
     ])
     expect(missing).to.deep.equal([])
+  })
+
+  it('has no dead link in its documents', () => {
+    const documents = ['README.md', 'CONTRIBUTING.md', ...filesUnder('docs', '.md')]
+    const dead = documents.flatMap((path) =>
+      Array.from(
+        readFileSync(path, 'utf8').matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g),
+        ([, to]) => to!,
+      )
+        .filter((to) => !existsSync(join(dirname(path), to)))
+        .map((to) => `${path} links to ${to}`),
+    )
+    expect(dead).to.deep.equal([])
   })
 })
 
