@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -38,14 +39,25 @@ export async function hunt(
       told.push(outcome)
       return outcome.problem === null
     })
+    const scenario = told.some(({ problem }) => problem !== null) ? '' : failingScenario(folder)
     rmSync(folder, { recursive: true })
     const found = told.find(({ problem }) => problem !== null)
-    allFound &&= found !== undefined
+    allFound &&= found !== undefined || scenario !== ''
     const problem = found?.problem?.split('\n')[0] ?? ''
-    const verdict = found === undefined ? 'NOT FOUND' : `seed ${found.seed}: ${problem}`
+    const verdict = found === undefined ? scenario || 'NOT FOUND' : `seed ${found.seed}: ${problem}`
     console.log(`${mutant.name} (${mutant.breaks}): ${told.length} seeds, ${verdict}`)
   }
   return allFound
+}
+
+/** What the named scenarios say of a copy, where chance found nothing; '' when all is well. */
+function failingScenario(folder: string): string {
+  const mocha = path.join(dist, '..', 'node_modules', 'mocha', 'bin', 'mocha.js')
+  const scenarios = path.join(folder, 'test', 'simulation', 'scenarios', '*.test.js')
+  const options = ['--no-config', '--timeout', '20000', '--bail', '--no-colors', scenarios]
+  const { status, stdout } = spawnSync(process.execPath, [mocha, ...options], { encoding: 'utf8' })
+  if (status === 0) return ''
+  return `scenario: ${/1\) scenarios?[^\n]*\n\s*([^\n]*)/.exec(stdout)?.[1] ?? 'ended'}`
 }
 
 /** Copies the build and replaces the text; fails when the program has moved on. */

@@ -137,6 +137,21 @@ describe('scenarios: legs that fail', () => {
     await stage.audit()
   })
 
+  it('nothing is acknowledged before the leaving of a leg is durable', async () => {
+    const stage = await new Stage().start()
+    stage.world.state.failing = true
+    stage.leg('right').medium.full = true
+    const client = stage.begin((hand) => hand.write(0, 8))
+    await stage.pass(1000)
+    expect(client.inFlight, 'the write waits').to.equal(1)
+    stage.world.state.failing = false
+    await stage.until('it completes', () => client.inFlight === 0)
+    expect(client.lastError).to.equal(null)
+    stage.leg('right').medium.full = false
+    await stage.healthy()
+    await stage.audit()
+  })
+
   it('a full leg leaves, the other goes on', async () => {
     const stage = await new Stage().start()
     stage.leg('left').medium.full = true
