@@ -139,6 +139,8 @@ describe('scenarios: legs that fail', () => {
 
   it('nothing is acknowledged before the leaving of a leg is durable', async () => {
     const stage = await new Stage().start()
+    // The extent is in the intent log already: nothing but the write itself finds the leg full.
+    expect(await stage.write(0, 8)).to.equal(null)
     stage.world.state.failing = true
     stage.leg('right').medium.full = true
     const client = stage.begin((hand) => hand.write(0, 8))
