@@ -1,3 +1,4 @@
+import { StorageError } from '../base/errors.ts'
 import type { Leg } from './leg.ts'
 import { Pace } from './pace.ts'
 import { LockedRange } from './locked.ts'
@@ -21,15 +22,22 @@ export async function changedAlone(volume: Volume, leg: Leg): Promise<Changed> {
   const pace = new Pace(volume, volume.settings.resyncBytesPerSecond)
   const extents: number[] = []
   let bytes = 0
-  for (let extent = 0; extent < volume.extents && volume.epoch === epoch; extent++) {
+  // A comparison cut short says nothing about the rest, and the range locks are another run's.
+  const mustGoOn = (): void => {
+    if (volume.epoch !== epoch)
+      throw new StorageError('UNAVAILABLE', 'the volume stopped meanwhile', volume.path)
+  }
+  for (let extent = 0; extent < volume.extents; extent++) {
     const end = Math.min((extent + 1) * extentSize, dataSize)
     let different = 0
     for (let offset = extent * extentSize; offset < end;) {
       const length = Math.min(volume.settings.resyncChunkBytes, end - offset)
       await pace.before(length)
+      mustGoOn()
       const range = new LockedRange(offset, offset + length)
       await range.acquire(volume)
       try {
+        mustGoOn()
         if (leg.dirty?.bits.has(extent) === false)
           different += await differenceAt(volume, leg, offset, length)
       } finally {
@@ -37,6 +45,7 @@ export async function changedAlone(volume: Volume, leg: Leg): Promise<Changed> {
       }
       offset += length
     }
+    mustGoOn()
     if (different > 0) extents.push(extent)
     bytes += different
   }

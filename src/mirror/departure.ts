@@ -95,7 +95,10 @@ export function writeFailed(volume: Volume, leg: Leg, error: StorageError): bool
 export function flushFailed(volume: Volume, leg: Leg, error: StorageError): boolean {
   if (fenced(volume, error) || !volume.writers.includes(leg)) return true
   if (isLast(volume, leg)) {
-    if (!away.has(error.code) || error.code === 'STALE') return false
+    if (!away.has(error.code) || error.code === 'STALE') {
+      distrustOthers(volume, leg)
+      return false
+    }
     volume.suspend(`${leg.name}: ${error.message}`)
     return true
   }
@@ -156,12 +159,25 @@ function rebooted(volume: Volume, leg: Leg): void {
   leg.adopt()
   if (leg.dirty !== null) leg.dirty.forgetCopies()
   if (unflushed) {
+    distrustOthers(volume, leg)
     volume.record!.bootId = volume.newId(32)
     volume.loseWrites(`${leg.name}: ${reason}`)
     volume.remember('membership', leg.name, `${reason}, and no other leg has it`)
   }
   volume.membership.request(false)
   volume.regroup()
+}
+
+/**
+ * The last leg may have lost what it had not flushed. It stays what the volume says; whoever has
+ * those writes all the same differs from it, and copies them back.
+ */
+function distrustOthers(volume: Volume, last: Leg): void {
+  for (const { dirty } of volume.legs)
+    if (dirty !== null && dirty !== last.dirty)
+      volume.intent.forEachSince(last.flushedMoment, (extent) => {
+        dirty.set(extent)
+      })
 }
 
 /** A request has been under way for too long. */

@@ -51,6 +51,8 @@ export class IntentLog {
   private readonly crowd = new Ring<IntentHolder>()
   private pumping = false
   private cleaning = false
+  /** Resolves when the cleaning under way has ended. */
+  private cleaned: Promise<void> = Promise.resolve()
   private idleMark = 0
   private timer: Timer | null = null
 
@@ -121,6 +123,8 @@ export class IntentLog {
 
   /** Takes over what an earlier run left in the log; it is cleared like anything hot. */
   inherit(bits: Bitmap): void {
+    // Without a log `prepare` sets every bit, and nothing may clear one while the volume runs.
+    if (!this.volume.settings.intentLog) return
     for (let bit = bits.next(0); bit !== -1; bit = bits.next(bit + 1)) {
       const extent = new HotExtent(bit)
       extent.durable = true
@@ -223,7 +227,7 @@ export class IntentLog {
   /** Makes room: everything idle, or what was idle for longest. */
   private async clean(everything: boolean): Promise<void> {
     if (everything) {
-      while (this.cleaning) await this.volume.maps.run(() => Promise.resolve())
+      while (this.cleaning) await this.cleaned
       await this.cleanUntil(this.moment)
       return
     }
@@ -235,9 +239,15 @@ export class IntentLog {
   }
 
   /** Takes out what was last written to before or at `moment`. */
-  private async cleanUntil(moment: number): Promise<void> {
-    if (this.cleaning) return
-    this.cleaning = true
+  private cleanUntil(moment: number): Promise<void> {
+    if (!this.cleaning) {
+      this.cleaning = true
+      this.cleaned = this.cleanNow(moment)
+    }
+    return this.cleaned
+  }
+
+  private async cleanNow(moment: number): Promise<void> {
     try {
       await this.cleanStep(moment)
     } catch (error) {

@@ -244,6 +244,8 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
   try {
     await volume.quiet(async () => {
       if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'trusted by the operator')
+      // The operator vouches for what is on the leg, not for what may still land on it.
+      if (leg.pending > 0) throw refuse(volume, `requests of ${name} are still under way`)
       const found = await inspect(volume, leg)
       const verdict = judge(volume, leg, found)
       if (verdict.word === 'impossible')

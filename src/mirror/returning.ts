@@ -237,9 +237,9 @@ async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<boolean
   leg.member!.left = null
   leg.member!.label = null
   leg.member!.stamp = null
+  volume.membership.request(true)
   volume.regroup()
   volume.remember('resync', leg.name, 'is in sync', resync.summary('complete'))
-  volume.membership.request(true)
   await volume.membership.settled()
   if (volume.epoch !== epoch || leg.member!.state !== 'in-sync') return true
   leg.dirty = null

@@ -280,7 +280,10 @@ export class Volume {
   private enough(): void {
     const { shortAcks } = this
     this.shortAcks = []
-    for (const { job } of shortAcks) job.durable()
+    // A leg counts only once it is durable that it is in sync.
+    for (const { job } of shortAcks)
+      if (this.membership.pending) this.membership.wait(job)
+      else job.durable()
   }
 
   /** Keeps a request until there are legs for it. */
