@@ -1,3 +1,4 @@
+import type { Timer } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import type { Waiter } from '../net/admission.ts'
 import { Flag, Operation, Request, type Completer } from '../device/request.ts'
@@ -68,6 +69,9 @@ export class Transmission implements Phase, Completer, Waiter {
   private readonly header = new codec.RequestHeader()
   /** The write whose payload has yet to land in full. */
   private landing: Request | null = null
+  /** Payloads that had to land so far, and who looks whether the last one still does. */
+  private landings = 0
+  private landingTimer: Timer | null = null
   /** Bytes reserved for requests in flight, and for replies the socket still holds. */
   private reserved = 0
   /** Bytes of the negotiation that the socket still holds: nobody reserved them. */
@@ -120,6 +124,7 @@ export class Transmission implements Phase, Completer, Waiter {
 
   closed(): void {
     this.ending = true
+    this.landingTimer?.cancel()
     const { landing } = this
     this.landing = null
     landing?.fail(new StorageError('UNAVAILABLE', 'the client left'))
@@ -187,10 +192,25 @@ export class Transmission implements Phase, Completer, Waiter {
     this.inFlight++
     if (type === Command.write && !this.host.inbox.takePayload(request, length)) {
       this.landing = request
+      this.landings++
+      this.watchLanding()
       return false
     }
     this.exported.device.submit(request)
     return true
+  }
+
+  /** Half a payload holds room that others wait for: it has one to two time-outs to land. */
+  private watchLanding(): void {
+    if (this.landingTimer !== null) return
+    const { landings } = this
+    const { clock, limits } = this.host.context
+    this.landingTimer = clock.timer(limits.sendTimeout, () => {
+      this.landingTimer = null
+      if (this.landing === null || this.ending) return
+      if (this.landings === landings) this.drop('a payload does not come')
+      else this.watchLanding()
+    })
   }
 
   /**

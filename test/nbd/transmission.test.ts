@@ -186,7 +186,7 @@ describe('NBD transmission in trouble', () => {
 
   it('bounds the memory of clients that never read, drops them, serves the others', async () => {
     const bytesInFlight = 16 * MiB
-    await begin({ bytesPerConnection: 8 * MiB, bytesInFlight, payload: MiB, sendTimeout: 300 })
+    await begin({ bytesPerConnection: 8 * MiB, bytesInFlight, payload: MiB, sendTimeout: 1000 })
     const deaf = await Promise.all([1, 2, 3].map(() => Talker.using(rig.unix, 'gate', true)))
     for (const talker of deaf) {
       talker.socket.pause()
@@ -203,6 +203,16 @@ describe('NBD transmission in trouble', () => {
     for (const talker of deaf) talker.socket.resume()
     await Promise.all(deaf.map((talker) => talker.closed()))
     expect((await other.ask(Command.read, 0, MiB)).data.equals(data)).to.equal(true)
+    other.close()
+  })
+
+  it('drops clients that stop in the middle of a payload, and serves those who wait', async () => {
+    await begin({ bytesPerConnection: 2 * MiB, bytesInFlight: 4 * MiB, sendTimeout: 500 })
+    const silent = await Promise.all([1, 2, 3].map(() => Talker.using(rig.unix, 'gate', true)))
+    for (const talker of silent) talker.say(talker.request(Command.write, 0, 1.5 * MiB))
+    const other = await Talker.using(rig.tcp, 'gate', true)
+    await Promise.all(silent.map((talker) => talker.closed()))
+    expect((await other.ask(Command.read, 0, 4096)).error).to.equal(0)
     other.close()
   })
 
