@@ -36,6 +36,9 @@ import {
 import { controlSlot, SlotState, type Slots } from './slots.ts'
 import { codeOf, statusChecksum, statusOk } from './status.ts'
 
+/** Bytes of answers to pings that may wait: who asks and never reads gets no more. */
+const pongsBytesMax = 4096
+
 /** Whom a connection tells how it lives. */
 export interface ConnectionKeeper {
   /** The server's first message, whatever its status. */
@@ -225,7 +228,10 @@ export class ClientConnection implements ConnectionHandler {
       return reply.slot === controlSlot ? this.takeControl() : this.takeReply()
     if (reply.kind === Kind.facts) return this.takeFacts()
     inbox.consume(replyBytes)
-    if (reply.kind === Kind.ping) this.ask(Command.pong, reply.sequence, 0)
+    // Whoever reads nothing is not answered either: what waits to be sent says that we live.
+    const waiting = this.outbox.bytesQueued - this.outbox.payloadQueued
+    if (reply.kind === Kind.ping && waiting < pongsBytesMax)
+      this.ask(Command.pong, reply.sequence, 0)
     return inbox.skip(reply.payload)
   }
 

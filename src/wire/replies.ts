@@ -59,8 +59,9 @@ export class Replies {
 
   private read(request: Request): void {
     // Bytes that nobody holds for us may be written to before they have left: a checksum that
-    // goes with them has to be that of a copy.
-    if (this.checksums && request.leases.length === 0) copyOut(request, this.slab)
+    // goes with them has to be that of a copy. A linear may mix them with others.
+    if (this.checksums && request.leases.length < request.segments.length)
+      copyOut(request, this.slab)
     const at = this.outbox.reserve(replyBytes)
     const { tag: slot, tagHigh: sequence, length, segments } = request
     this.encode(at, Kind.reply, statusOk, slot, sequence, length, segments)

@@ -50,6 +50,8 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   /** The write whose payload is landing. */
   private arriving: Request | null = null
   private arrivingChecksum = 0
+  /** Monotonic, milliseconds: when its payload began to land by itself. */
+  private arrivingSince = 0
   private bytesReserved = 0
   private controls = 0
   private pumping = false
@@ -152,6 +154,9 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     if (this.session === null && now - this.startedAt > limits.handshakeTimeout)
       this.kick('no hello in time')
     else if (now - this.sentAt > limits.sendTimeout) this.kick('it does not read its replies')
+    else if (this.inbox.payloadLanding && now - this.arrivingSince > limits.sendTimeout)
+      // A byte now and then is no silence, but the room of its payload is what others wait for.
+      this.kick('a payload does not come')
     else if (now - this.heardAt > pingTimeout) this.kick('it is silent')
     else if (this.session !== null && now - this.heardAt > pingInterval) this.ping(now)
   }
@@ -275,6 +280,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     this.arriving = request
     if (operation !== Operation.write) return true
     this.arrivingChecksum = header.payloadChecksum
+    this.arrivingSince = this.context.clock.now()
     return inbox.takePayload(request, length)
   }
 
