@@ -17,6 +17,8 @@ export class Write {
   /** Whether it is certain to be there; else it may be there or not. */
   certain = false
   flushed = false
+  /** The power failed while it was in flight: it may be acknowledged late, and be gone. */
+  doubtful = false
 
   constructor(value: number, first: number, sectors: number, start: number) {
     this.value = value
@@ -90,8 +92,9 @@ export class Checker {
     return write
   }
 
-  /** `certain`: acknowledged. `stable`: with force unit access. */
-  endWrite(write: Write, certain: boolean, stable: boolean): void {
+  /** `stable`: with force unit access. */
+  endWrite(write: Write, acknowledged: boolean, stable: boolean): void {
+    const certain = acknowledged && (stable || !write.doubtful)
     write.end = ++this.time
     write.certain = certain
     write.flushed = certain && stable
@@ -176,6 +179,12 @@ export class Checker {
       read.allowed[index - read.first]!.push(...sector.may.map((write) => write.value))
       read.disturbed[index - read.first] = true
     }
+  }
+
+  /** The only disk of these sectors lost power: an answer to what is in flight may come late. */
+  doubtInFlight(first: number, sectors: number): void {
+    for (const { inFlight } of this.sectors.slice(first, first + sectors))
+      for (const write of inFlight) write.doubtful = true
   }
 
   /** Sectors with something that was not flushed: what a power loss may change. */

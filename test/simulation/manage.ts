@@ -4,6 +4,9 @@ import type { Dice } from './dice.ts'
 import type { Leg } from './trees.ts'
 import type { World } from './world.ts'
 
+/** How long an operator waits before trying again. */
+const attachRetryMs = 500
+
 /**
  * What an operator does to a leg while everything else goes on. Refusals are noted, not held
  * against anybody.
@@ -37,14 +40,27 @@ export function attachAll(world: World): void {
   const mirror = world.head?.mirror ?? null
   if (mirror === null) return
   for (const [name, { state }] of Object.entries(world.legStatus()))
-    if (state === 'detached') note(world, `attach of ${name}`, mirror.attachLeg(name, {}))
+    if (state === 'detached') attach(world, mirror, name)
+}
+
+/** Attaches the leg; again a little later if it is refused. */
+function attach(world: World, mirror: MirrorDriver, name: string): void {
+  const attempt = mirror.attachLeg(name, {})
+  note(world, `attach of ${name}`, attempt)
+  attempt.catch((error: unknown) => {
+    if (!(error instanceof StorageError)) return
+    world.clock.after(attachRetryMs, world.head?.process ?? null, () => {
+      if (world.head?.mirror === mirror && world.legStatus()[name]?.state === 'detached')
+        attach(world, mirror, name)
+    })
+  })
 }
 
 async function detach(world: World, mirror: MirrorDriver, leg: Leg, dice: Dice): Promise<void> {
   await mirror.detachLeg(leg.name, { as: 'backup' })
   world.trace.note(`${leg.name} is detached`)
   world.clock.after(dice.skewed(1, 5000), world.head?.process ?? null, () => {
-    note(world, `attach of ${leg.name}`, mirror.attachLeg(leg.name, {}))
+    attach(world, mirror, leg.name)
   })
 }
 

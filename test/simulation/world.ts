@@ -200,6 +200,8 @@ export class World implements ClientHost {
     const { shape, dataBytes } = this.plan
     const sectors = dataBytes / sectorBytes
     const base = shape === 'remote' ? this.legs.indexOf(leg) * sectors : 0
+    const alone = [...this.lastInSync].every((name) => name === leg.name)
+    if (shape === 'remote' || alone) this.checker.doubtInFlight(base, sectors)
     for (const sector of this.checker.unflushed()) {
       if (sector < base || sector >= base + sectors) continue
       if (shape === 'mirror' && this.heldElsewhere(leg, sector)) continue
