@@ -53,6 +53,8 @@ export class Leg implements Completer {
   /** Where its metadata end, bytes. */
   end = 0
   serial = 0
+  /** Whether the newest slot may be in the device's cache alone: it was read, not written. */
+  private serialIsUnflushed = false
   /** The id in the superblock that was read last, '' if there was none. */
   self = ''
   /** Reads under way, and where the last one ended: for balancing. */
@@ -181,6 +183,7 @@ export class Leg implements Completer {
   note(found: Found): void {
     const superblock = found.kind === 'superblock' ? found.superblock : null
     this.serial = superblock?.serial ?? 0
+    this.serialIsUnflushed = true
     this.self = superblock?.self ?? ''
   }
 
@@ -192,8 +195,10 @@ export class Leg implements Completer {
     return decodeSlot(await this.read(offset, rounded))
   }
 
-  /** Writes the record into the slot whose turn it is. */
+  /** Writes the record into the slot whose turn it is: never into the only one that is stable. */
   async writeSuperblock(record: VolumeRecord): Promise<void> {
+    if (this.serialIsUnflushed) await this.flush()
+    this.serialIsUnflushed = false
     const serial = this.serial + 1
     this.self = this.member!.id
     const bytes = encodeSuperblock({ serial, self: this.member!.id, record })
