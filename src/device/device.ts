@@ -1,7 +1,9 @@
 import type { Clock } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
 import { emulateFua, emulateWriteZeroes, splitLarge } from './emulation.ts'
-import { Flag, Operation, operationNames, type Completer, type Request } from './request.ts'
+import { Flag, isChange, Operation, operationNames } from './request.ts'
+import type { Completer, Request } from './request.ts'
+import { Unflushed } from './unflushed.ts'
 import { validate } from './validate.ts'
 
 /**
@@ -39,6 +41,7 @@ export interface Facts {
    * lost while we looked away: the kernel's boot id for a buffered file, the process for memory,
    * the remote's answer, a digest of them for a composition. A driver announces a new one
    * (`DriverHost.online`) after it failed what was in flight and before it carries out any request.
+   * Flushes succeed again from then on: `Device.losses` says what earlier ones would have covered.
    */
   readonly bootId: string
 }
@@ -129,6 +132,7 @@ export class Device implements Completer, DriverHost {
   /** Told of every request that failed; for a log, which must choose what to say. */
   onError: ((device: Device, error: StorageError) => void) | null = null
   private known: Facts | null = null
+  private readonly unflushed = new Unflushed()
   private readonly clock: Clock
   private readonly watchers = new Set<Watcher>()
   private idle: (() => void) | null = null
@@ -149,6 +153,14 @@ export class Device implements Completer, DriverHost {
   /** Whether requests make sense now: the device is online or degraded. */
   get usable(): boolean {
     return this.state.word === 'online' || this.state.word === 'degraded'
+  }
+
+  /**
+   * How often changes were lost that had been acknowledged and not flushed. Flushes do not say so;
+   * whoever serves clients has a `LossReport` for each.
+   */
+  get losses(): number {
+    return this.unflushed.losses
   }
 
   watch(watcher: Watcher): void {
@@ -187,6 +199,9 @@ export class Device implements Completer, DriverHost {
 
   online(facts: Facts, word: 'online' | 'degraded' = 'online', reason = ''): void {
     if (this.state.word === 'closed') return
+    const { known } = this
+    if (known !== null && (known.bootId !== facts.bootId || known.identity !== facts.identity))
+      this.unflushed.cacheLost()
     this.known = facts
     this.enter(word, reason)
   }
@@ -206,6 +221,7 @@ export class Device implements Completer, DriverHost {
     counters.inFlight++
     counters.operations[request.operation]!++
     request.push(this)
+    if (request.operation === Operation.flush) this.unflushed.watch(request)
     const facts = this.known
     if (facts === null || !this.usable) {
       const code = this.state.word === 'failed' ? 'IO' : 'UNAVAILABLE'
@@ -237,9 +253,12 @@ export class Device implements Completer, DriverHost {
 
   completed(request: Request): void {
     const { counters } = this
-    if (request.error === null) counters.bytes[request.operation]! += request.length
-    else {
-      counters.errors[request.operation]!++
+    const { operation, flags } = request
+    if (request.error === null) {
+      counters.bytes[operation]! += request.length
+      if (isChange(operation) && (flags & Flag.fua) === 0) this.unflushed.acknowledge()
+    } else {
+      counters.errors[operation]!++
       counters.lastError = request.error
       this.onError?.(this, request.error)
     }

@@ -1,3 +1,4 @@
+import { StorageError } from '../base/errors.ts'
 import { roundDown } from '../base/size.ts'
 import { Slab } from '../base/slab.ts'
 import type { Device, Facts } from './device.ts'
@@ -19,7 +20,7 @@ export function emulateFua(device: Device, request: Request, facts: Facts): void
     flushAfter,
   )
   plain.share(request)
-  plain.context = { device, request, facts } satisfies FuaContext
+  plain.context = { device, request, bootId: '' } satisfies FuaContext
   device.carryOut(plain, facts)
 }
 
@@ -90,30 +91,35 @@ class ZeroWriter implements Completer {
 interface FuaContext {
   readonly device: Device
   readonly request: Request
-  readonly facts: Facts
+  /** The life of the device's cache that took the bytes. */
+  bootId: string
 }
 
 const flushAfter: Completer = {
   completed(plain) {
-    const { device, request } = plain.context as FuaContext
+    const context = plain.context as FuaContext
+    const { device, request } = context
     const { error } = plain
     plain.release()
     if (error !== null) {
       request.fail(error)
       return
     }
+    context.bootId = device.facts!.bootId
     const flush = Request.take(Operation.flush, 0, 0, 0, finish)
-    flush.context = request
+    flush.context = context
     device.driver.submit(flush)
   },
 }
 
 const finish: Completer = {
   completed(flush) {
-    const request = flush.context as Request
+    const { device, request, bootId } = flush.context as FuaContext
     const { error } = flush
     flush.release()
-    if (error === null) request.complete()
-    else request.fail(error)
+    if (error !== null) request.fail(error)
+    else if (device.facts!.bootId !== bootId)
+      request.fail(new StorageError('STALE', 'the device lost it before its flush', device.path))
+    else request.complete()
   },
 }

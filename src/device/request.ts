@@ -22,6 +22,15 @@ export type Operation = (typeof Operation)[keyof typeof Operation]
 
 export const operationNames = ['read', 'write', 'flush', 'trim', 'writeZeroes', 'status'] as const
 
+/** Whether the operation changes what a device holds. */
+export function isChange(operation: Operation): boolean {
+  return (
+    operation === Operation.write ||
+    operation === Operation.trim ||
+    operation === Operation.writeZeroes
+  )
+}
+
 export const Flag = {
   /** Complete only when this request's own data is on stable storage (write, writeZeroes, trim). */
   fua: 1,

@@ -160,8 +160,7 @@ function rebooted(volume: Volume, leg: Leg): void {
   if (leg.dirty !== null) leg.dirty.forgetCopies()
   if (unflushed) {
     distrustOthers(volume, leg)
-    volume.record!.bootId = volume.newId(32)
-    volume.loseWrites(`${leg.name}: ${reason}`)
+    volume.loseWrites()
     volume.remember('membership', leg.name, `${reason}, and no other leg has it`)
   }
   volume.membership.request(false)

@@ -265,7 +265,7 @@ function choosePresent(volume: Volume, present: readonly Leg[], intents: Bitmap)
   }
   if (unclean && !kept.includes(source)) {
     record.bootId = volume.newId(32)
-    volume.loseBoot('every leg in sync restarted and lost what was not flushed')
+    volume.failParkedChanges('every leg in sync restarted and lost what was not flushed')
   }
 }
 
@@ -299,6 +299,7 @@ async function run(
   await volume.intent.prepare()
   await flushLegs(volume, volume.intent.moment)
   if (volume.epoch !== epoch) return
+  volume.renewBoot()
   volume.membership.request(newGeneration)
   await volume.membership.settled()
   if (volume.epoch !== epoch) return

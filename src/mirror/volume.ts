@@ -111,7 +111,7 @@ export class Volume {
   private retry: Timer | null = null
   /** Of a request that is submitted again after it waited. */
   private deadline: number | undefined = undefined
-  private lostWrites: StorageError | null = null
+  private forgot = false
   private readonly watchers = new Map<Leg, () => void>()
 
   constructor(options: MirrorOptions) {
@@ -392,27 +392,32 @@ export class Volume {
     this.latencyMs += (ms - this.latencyMs) / 16
   }
 
-  /** Acknowledged writes are gone with the cache of the only leg: the next flush says so. */
-  loseWrites(reason: string): void {
-    this.lostWrites = new StorageError('STALE', reason, this.path)
+  /**
+   * Acknowledged writes are gone with the cache of the last leg: another life of the volume's own
+   * cache begins, now or when it runs again. By that whoever serves clients knows.
+   */
+  loseWrites(): void {
+    this.forgot = true
+    if (!this.running) return
+    this.renewBoot()
+    this.membership.request(false)
+    this.regroup()
   }
 
-  /** The same, for what waits: the volume starts again as one that forgot something. */
-  loseBoot(reason: string): void {
-    if (!this.ran) return
-    this.loseWrites(reason)
+  /** Carries out what `loseWrites` asked for; making it durable is the caller's. */
+  renewBoot(): void {
+    if (this.forgot) this.record!.bootId = this.newId(32)
+    this.forgot = false
+  }
+
+  /** The volume starts again as one that forgot something: what waits was meant for the other. */
+  failParkedChanges(reason: string): void {
     for (const { request, deadline } of this.parking.takeAll()) {
       const { operation } = request
       if (operation === Operation.read || operation === Operation.status)
         this.parking.add(request, deadline)
       else request.fail(new StorageError('STALE', reason, this.path))
     }
-  }
-
-  takeLostWrites(): StorageError | null {
-    const { lostWrites } = this
-    this.lostWrites = null
-    return lostWrites
   }
 
   newId(digits: number): string {

@@ -217,8 +217,7 @@ export class FlushJob implements Job, LegCaller, MembershipWaiter {
   durable(): void {
     const { volume } = this
     if (this.epoch !== volume.epoch) return
-    const lost = volume.takeLostWrites()
-    const error = this.error ?? lost
+    const { error } = this
     const request = this.request!
     this.request = null
     volume.endJob(this)
@@ -238,7 +237,7 @@ export async function flushLegs(volume: Volume, moment: number): Promise<void> {
     } catch (error) {
       const failure = error as StorageError
       if (flushFailed(volume, leg, failure)) return
-      volume.loseWrites(failure.message)
+      volume.loseWrites()
       throw failure
     }
   }

@@ -41,7 +41,7 @@ export interface ClientOwner {
   /** `client.terms` are known, and it takes requests. */
   connected(client: NbdClient): void
   /** The server answered; the request is the owner's again, and there is room for another. */
-  answered(request: Request, error: StorageError | null, mark: number): void
+  answered(request: Request, error: StorageError | null): void
   /** It is over. What was not answered is given away by `abandoned`. */
   lost(client: NbdClient, reason: StorageError, byServer: boolean): void
 }
@@ -97,14 +97,11 @@ export class NbdClient implements ConnectionHandler, Conductor {
     return this.bytesInFlight === 0 || this.bytesInFlight + bytes <= bytesMax
   }
 
-  /**
-   * Sends a request that there is room for. The owner is told of the answer, never at once, and
-   * given the `mark` again.
-   */
-  send(request: Request, mark: number): void {
+  /** Sends a request that there is room for. The owner is told of the answer, never at once. */
+  send(request: Request): void {
     const slot = this.free.pop()
     assert(slot !== undefined, 'there is room for the request')
-    slot.begin(request, mark, this.sequence++, this.ticks)
+    slot.begin(request, this.sequence++, this.ticks)
     this.inFlight++
     this.bytesInFlight += payloadOf(request)
     const { header, outbox } = this
@@ -317,12 +314,12 @@ export class NbdClient implements ConnectionHandler, Conductor {
       if (operation === Operation.status && request.extents.lengths.length === 0)
         return this.violation('a block status without an answer')
     }
-    const { failure, mark } = slot
+    const { failure } = slot
     slot.end()
     this.free.push(slot)
     this.inFlight--
     this.bytesInFlight -= payloadOf(request)
-    this.owner.answered(request, failure, mark)
+    this.owner.answered(request, failure)
     // The protocol asks for this, so that servers can stop.
     if (failure?.code === 'SHUTDOWN') this.destroy(failure)
     return true

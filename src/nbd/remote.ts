@@ -3,7 +3,7 @@ import { StorageError, type Code } from '../base/errors.ts'
 import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
 import type { Driver, DriverHost, Facts } from '../device/device.ts'
-import { Operation, type Request } from '../device/request.ts'
+import { isChange, Operation, type Request } from '../device/request.ts'
 import { formatUri, type Address } from '../net/address.ts'
 import type { Network } from '../net/network.ts'
 import { Backoff, HeldRequests } from '../net/reconnect.ts'
@@ -77,9 +77,8 @@ interface Orphan {
 
 /**
  * An export of anybody's NBD server. NBD knows no incarnations and no fencing, so every reconnect
- * counts as a server that may have forgotten what it had not flushed (a new `bootId`): writes that
- * were not answered fail with STALE, reads are sent again, and if a write was acknowledged since
- * the last flush, the next flush fails with STALE, once.
+ * counts as a server that may have forgotten what it had not flushed (a new `bootId`): writes and
+ * flushes that were not answered fail with STALE, reads are sent again.
  */
 export class NbdDriver implements Driver, ClientOwner {
   readonly type = 'nbd'
@@ -102,11 +101,6 @@ export class NbdDriver implements Driver, ClientOwner {
   private lastFailure = ''
   private closing: (() => void) | null = null
   private isClosed = false
-  /** Writes acknowledged so far, and as many of them as a flush is known to cover. */
-  private writes = 0
-  private writesFlushed = 0
-  /** Writes were acknowledged that a server which is gone may have lost. */
-  private stale = false
   /** How often each read was sent again, among those that were. */
   private readonly resent = new Map<Request, number>()
   private pumping = false
@@ -185,16 +179,11 @@ export class NbdDriver implements Driver, ClientOwner {
     this.begin(session, terms)
   }
 
-  answered(request: Request, error: StorageError | null, mark: number): void {
+  answered(request: Request, error: StorageError | null): void {
     if (!this.proven) this.prove()
     if (this.resent.size > 0) this.resent.delete(request)
-    const { operation } = request
-    if (error !== null) request.fail(error)
-    else {
-      if (operation === Operation.flush) this.writesFlushed = Math.max(this.writesFlushed, mark)
-      else if (changes(operation)) this.writes++
-      request.complete()
-    }
+    if (error === null) request.complete()
+    else request.fail(error)
     this.pump()
   }
 
@@ -286,18 +275,13 @@ export class NbdDriver implements Driver, ClientOwner {
       return
     }
     this.lastFailure = session.ended.message
-    if (session.terms !== null) this.forget()
+    if (session.terms !== null) {
+      this.reconnects++
+      this.proven = false
+    }
     this.goAway(session)
     this.settleOrphans(session)
     this.settleOpen()
-  }
-
-  /** The server may have lost what it acknowledged. */
-  private forget(): void {
-    this.reconnects++
-    this.proven = false
-    if (this.writes > this.writesFlushed && this.facts!.flush !== 'none') this.stale = true
-    this.writesFlushed = this.writes
   }
 
   private goAway(session: Session): void {
@@ -319,7 +303,7 @@ export class NbdDriver implements Driver, ClientOwner {
     for (const { request, failure } of session.orphans) {
       if (failure !== null) this.giveBack(request, failure)
       else if (reason.code === 'PROTOCOL') this.giveBack(request, reason)
-      else if (changes(request.operation) || request.operation === Operation.flush)
+      else if (isChange(request.operation) || request.operation === Operation.flush)
         this.giveBack(request, this.error('STALE', 'the connection broke before the answer'))
       else this.sendAgain(request)
     }
@@ -364,16 +348,10 @@ export class NbdDriver implements Driver, ClientOwner {
     if (this.pumping || session?.terms == null || session.ended !== null) return
     this.pumping = true
     for (let request = held.peek(); request !== undefined; request = held.peek()) {
-      if (this.stale && request.operation === Operation.flush) {
-        this.stale = false
-        held.shift()
-        request.fail(this.error('STALE', 'the server may have lost what it had not flushed'))
-        continue
-      }
       const client = leastBusy(session.clients, payloadOf(request))
       if (client === null) break
       held.shift()
-      client.send(request, this.writes)
+      client.send(request)
     }
     this.pumping = false
   }
@@ -391,14 +369,6 @@ export class NbdDriver implements Driver, ClientOwner {
 function giveUp(session: Session): void {
   for (const attempt of session.attempts) attempt()
   session.attempts.clear()
-}
-
-function changes(operation: Operation): boolean {
-  return (
-    operation === Operation.write ||
-    operation === Operation.trim ||
-    operation === Operation.writeZeroes
-  )
 }
 
 /** The connection with the fewest requests that has room for `bytes` more. */

@@ -22,8 +22,6 @@ export class Slot {
   request: Request | null = null
   /** Tells this use of the slot from those before; a small integer. */
   use = 0
-  /** The sender's, given back with the answer. */
-  mark = 0
   /** In which order requests were sent, among those of one connection. */
   sequence = 0
   /** When it was sent, in ticks of the connection. */
@@ -42,10 +40,9 @@ export class Slot {
     this.index = index
   }
 
-  begin(request: Request, mark: number, sequence: number, tick: number): void {
+  begin(request: Request, sequence: number, tick: number): void {
     this.request = request
     this.use = (this.use + 1) & 0x3fff_ffff
-    this.mark = mark
     this.sequence = sequence
     this.tick = tick
     this.failure = null

@@ -4,6 +4,7 @@ import type { Waiter } from '../net/admission.ts'
 import { Flag, Operation, Request, type Completer } from '../device/request.ts'
 import type { Export } from '../device/export.ts'
 import { extentRunsMax } from '../device/extents.ts'
+import { LossReport } from '../device/loss-report.ts'
 import { stagedPayloadMax } from '../net/inbox.ts'
 import * as codec from './codec.ts'
 import { ChunkType, Command, CommandFlag, Errno } from './codec.ts'
@@ -79,11 +80,13 @@ export class Transmission implements Phase, Completer, Waiter {
   private stalledBy: 'nothing' | 'limits' | 'admission' = 'nothing'
   private running = false
   private ending = false
+  private readonly losses: LossReport
 
   constructor(host: ServerConnection, exported: Export, agreement: Agreement) {
     this.host = host
     this.exported = exported
     this.exportName = exported.name
+    this.losses = new LossReport(exported.device)
     this.structured = agreement.structured
     this.allocation = agreement.allocation
     this.payloadMax = agreement.payloadMax
@@ -256,6 +259,7 @@ export class Transmission implements Phase, Completer, Waiter {
 
   private reply(request: Request): void {
     const { tag, tagHigh } = request
+    if (request.operation === Operation.flush) this.losses.tell(request)
     if (request.error !== null) {
       this.replyError(tagHigh, tag, errnoOfRequest(request), request.error.message)
       return

@@ -3,7 +3,7 @@ import { StorageError, type Code } from '../base/errors.ts'
 import { Ring } from '../base/ring.ts'
 import { KiB } from '../base/size.ts'
 import type { Device, Driver, DriverHost, Facts } from '../device/device.ts'
-import { Flag, Operation, type Request } from '../device/request.ts'
+import { isChange, Operation, type Request } from '../device/request.ts'
 import { formatAddress, formatUri } from '../net/address.ts'
 import { heldBytesMax, heldRequestsMax } from '../net/reconnect.ts'
 import type { ClientConnection } from './client-connection.ts'
@@ -53,11 +53,6 @@ export class RemoteDriver implements Driver, DialerUser {
   private fenced = false
   private holdTimer: Timer | null = null
   private ticking: Timer | null = null
-  /** Changes that the target acknowledged, and how many of them are known to be stable. */
-  private changesAcknowledged = 0
-  private changesFlushed = 0
-  /** The target forgot changes that it had acknowledged: the next flush says so. */
-  private forgotten = false
   private firstAttempt: ((problem: StorageError | null) => void) | null = null
   private lastProblem = ''
 
@@ -109,11 +104,6 @@ export class RemoteDriver implements Driver, DialerUser {
 
   submit(request: Request): void {
     const { operation, length } = request
-    if (operation === Operation.flush && this.forgotten) {
-      this.forgotten = false
-      request.fail(this.error('STALE', 'writes acknowledged before this flush are lost'))
-      return
-    }
     if (!this.up) {
       const refusal = this.refusal(request)
       if (refusal !== null) {
@@ -150,16 +140,10 @@ export class RemoteDriver implements Driver, DialerUser {
   // What the connections report.
 
   answered(_: unknown, slot: number, error: StorageError | null): void {
-    const mark = this.slots.marks[slot]!
     const request = this.slots.giveBack(slot)
-    const { operation, flags } = request
-    if (operation <= Operation.write) this.bytesQueued -= request.length
-    if (error !== null) request.fail(this.error(error.code, error.message))
-    else {
-      if (operation === Operation.flush) this.changesFlushed = Math.max(this.changesFlushed, mark)
-      else if (changes(operation) && (flags & Flag.fua) === 0) this.changesAcknowledged++
-      request.complete()
-    }
+    if (request.operation <= Operation.write) this.bytesQueued -= request.length
+    if (error === null) request.complete()
+    else request.fail(this.error(error.code, error.message))
     if (this.waiting.length > 0 || this.resend.length > 0) this.pump()
   }
 
@@ -279,15 +263,12 @@ export class RemoteDriver implements Driver, DialerUser {
 
   /**
    * Decides what becomes of the requests that the last session left: with the same device in the
-   * same boot they are sent again, in order. Otherwise changes fail, and so does the next flush if
-   * the target may have forgotten any.
+   * same boot they are sent again, in order. Otherwise changes and flushes fail.
    */
   private gather(before: Facts | null, facts: Facts): void {
     const failed: Request[] = []
     const other = before !== null && before.identity !== facts.identity
     const lost = other || (before !== null && before.bootId !== facts.bootId)
-    if (lost && this.changesAcknowledged > this.changesFlushed) this.forgotten = true
-    if (lost) this.changesFlushed = this.changesAcknowledged
     for (const slot of this.slots.inOrder()) {
       const request = this.slots.requests[slot]!
       request.extents.clear()
@@ -303,10 +284,8 @@ export class RemoteDriver implements Driver, DialerUser {
       if (other || mutates(request)) failed.push(request)
       else this.waiting.push(request)
     }
-    for (const request of failed) {
-      if (request.operation === Operation.flush) this.forgotten = false
-      this.drop(request, this.error('STALE', `${this.target} was restarted`))
-    }
+    for (const request of failed)
+      this.drop(request, this.error('STALE', `${this.target} restarted`))
   }
 
   private failAll(error: StorageError): void {
@@ -338,8 +317,6 @@ export class RemoteDriver implements Driver, DialerUser {
 
   private send(connection: ClientConnection, slot: number): void {
     const { slots } = this
-    if (slots.requests[slot]!.operation === Operation.flush)
-      slots.marks[slot] = this.changesAcknowledged
     if (this.options.requestTimeout > 0) slots.sentAt[slot] = this.context.clock.now()
     connection.send(slot)
   }
@@ -403,15 +380,7 @@ function same(one: Facts, other: Facts): boolean {
   )
 }
 
-function changes(operation: Operation): boolean {
-  return (
-    operation === Operation.write ||
-    operation === Operation.trim ||
-    operation === Operation.writeZeroes
-  )
-}
-
 /** Whether the request is of use only to the boot it was made for. */
 function mutates(request: Request): boolean {
-  return request.operation === Operation.flush || changes(request.operation)
+  return request.operation === Operation.flush || isChange(request.operation)
 }

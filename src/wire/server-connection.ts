@@ -4,7 +4,7 @@ import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
 import type { ServiceContext } from '../net/service.ts'
-import { Flag, Operation, Request, type Completer } from '../device/request.ts'
+import { Flag, isChange, Operation, Request, type Completer } from '../device/request.ts'
 import {
   checksumOf,
   Command,
@@ -194,7 +194,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     const { operation, tag: slot, error } = request
     const status = error === null ? statusOk : statusOf(error.code)
     this.inFlight--
-    this.session!.finish(slot, status, changes(operation))
+    this.session!.finish(slot, status, isChange(operation))
     if (this.over || error !== null || operation !== Operation.read) {
       if (operation <= Operation.write) this.giveBack(request.length)
     }
@@ -261,7 +261,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
       return false
     }
     const refusal = this.check(session, operation)
-    const answered = changes(operation) ? session.recall(slot, sequence) : -1
+    const answered = isChange(operation) ? session.recall(slot, sequence) : -1
     if (refusal !== null || answered >= 0) {
       inbox.consume(requestBytes)
       const skipped = inbox.skip(payload)
@@ -331,7 +331,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
       this.replies.bare(Kind.reply, damaged ? statusChecksum : statusOf(forbidden!), slot, sequence)
       return
     }
-    session.begin(slot, sequence, changes(operation))
+    session.begin(slot, sequence, isChange(operation))
     this.inFlight++
     session.target.device.submit(request)
   }
@@ -400,12 +400,3 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
 }
 
 type Refusal = 'FENCED' | 'READ_ONLY'
-
-/** Whether the operation, done twice, could undo what came between. */
-function changes(operation: Operation): boolean {
-  return (
-    operation === Operation.write ||
-    operation === Operation.trim ||
-    operation === Operation.writeZeroes
-  )
-}

@@ -26,8 +26,6 @@ export class Slots {
   readonly sequences = new Uint32Array(slotsMax)
   /** When it was submitted, relative to the others. */
   readonly orders = new Float64Array(slotsMax)
-  /** Of a flush: how many changes were acknowledged when it was sent. */
-  readonly marks = new Float64Array(slotsMax)
   /** The flush of the outbox after which the socket holds the payload no more. */
   readonly batches = new Float64Array(slotsMax)
   /** Monotonic, milliseconds, as of the last tick. */

@@ -177,7 +177,7 @@ describe('a mirror does not fall for', () => {
     legs['a']!.comeBack()
     await head.until('it runs again', () => head.device.state.word === 'online')
     expect(head.device.facts!.bootId).not.to.equal(bootId)
-    expect(await outcome(flush(head.device))).to.equal('STALE')
+    expect(head.device.losses).to.equal(1)
     expect(await outcome(flush(head.device))).to.equal('done')
     await head.device.close()
   })

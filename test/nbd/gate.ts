@@ -1,5 +1,5 @@
 import { SeededRandom } from '../../src/base/random.ts'
-import type { Driver, DriverHost } from '../../src/device/device.ts'
+import type { Driver, DriverHost, Facts } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/device/memory.ts'
 import type { Request } from '../../src/device/request.ts'
 
@@ -12,6 +12,7 @@ export class GateDriver implements Driver {
   private readonly memory: MemoryDriver
   private readonly online: boolean
   private host: DriverHost | null = null
+  private facts: Facts | null = null
   private arrived: () => void = () => undefined
 
   constructor(size: number, online = true) {
@@ -21,12 +22,22 @@ export class GateDriver implements Driver {
 
   async open(host: DriverHost): Promise<void> {
     this.host = host
-    if (this.online) await this.memory.open(host)
+    if (this.online) await this.goOnline()
     else host.offline('offline', 'not there yet')
   }
 
   goOnline(): Promise<void> {
-    return this.memory.open(this.host!)
+    const host = this.host!
+    return this.memory.open({
+      path: host.path,
+      online: (facts) => host.online((this.facts = facts)),
+      offline: (word, reason) => host.offline(word, reason),
+    })
+  }
+
+  /** Another life of its cache begins, as after a power loss. */
+  reboot(bootId: string): void {
+    this.host!.online({ ...this.facts!, bootId })
   }
 
   goOffline(): void {

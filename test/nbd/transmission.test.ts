@@ -274,6 +274,28 @@ describe('NBD transmission in trouble', () => {
     talker.close()
   })
 
+  it('tells each client once that acknowledged writes are lost, later ones not', async () => {
+    await begin({})
+    const writer = await Talker.using(rig.unix, 'gate', true)
+    const reader = await Talker.using(rig.tcp, 'gate', false)
+    const flushes = async (talker: Talker): Promise<number> =>
+      (await talker.ask(Command.flush, 0, 0)).error
+    await writer.ask(Command.write, 0, 512, 0, Buffer.alloc(512, 1))
+    await flushes(reader)
+    gate.reboot('1'.repeat(32))
+    expect([await flushes(writer), await flushes(reader)], 'all was flushed').to.eql([0, 0])
+    await writer.ask(Command.write, 0, 512, 0, Buffer.alloc(512, 2))
+    gate.reboot('2'.repeat(32))
+    const late = await Talker.using(rig.unix, 'gate', true)
+    expect(await flushes(late)).to.equal(0)
+    expect([await flushes(writer), await flushes(reader)]).to.eql([Errno.EIO, Errno.EIO])
+    expect([await flushes(writer), await flushes(reader)]).to.eql([0, 0])
+    await writer.ask(Command.write, 0, 512, CommandFlag.fua, Buffer.alloc(512, 3))
+    gate.reboot('3'.repeat(32))
+    expect(await flushes(writer), 'forced to stable storage').to.equal(0)
+    for (const talker of [writer, reader, late]) talker.close()
+  })
+
   it('serves a thousand connections at once', async () => {
     await begin({})
     const talkers: Talker[] = []

@@ -1,5 +1,6 @@
 import type { StorageError } from '../../src/base/errors.ts'
 import type { Device } from '../../src/device/device.ts'
+import { LossReport } from '../../src/device/loss-report.ts'
 import { Flag, Operation, operationNames } from '../../src/device/request.ts'
 import { Request, type Completer } from '../../src/device/request.ts'
 import type { Checker, Read, Write } from './checker.ts'
@@ -34,7 +35,7 @@ export interface ClientHost {
   /** Ends the seed. */
   violated(problem: Error): void
   /** A flush was acknowledged, or failed. */
-  flushed(start: number, error: Error | null): void
+  flushed(client: Client, start: number, error: Error | null): void
 }
 
 interface Job {
@@ -71,6 +72,7 @@ export class Client implements Completer {
   private readonly process: Process
   private readonly device: Device
   private readonly workload: Workload
+  private readonly losses: LossReport
   private readonly dice: Dice
   private readonly jobs = new Map<Request, Job>()
   private running = true
@@ -87,6 +89,7 @@ export class Client implements Completer {
     this.process = process
     this.device = device
     this.workload = workload
+    this.losses = new LossReport(device)
     this.dice = process.machine.dice.fork()
   }
 
@@ -148,6 +151,7 @@ export class Client implements Completer {
   completed(request: Request): void {
     const job = this.jobs.get(request)!
     this.jobs.delete(request)
+    if (request.operation === Operation.flush) this.losses.tell(request)
     const { error } = request
     let bytes: Buffer | null = null
     if (job.read !== null && error === null) {
@@ -227,7 +231,7 @@ export class Client implements Completer {
     try {
       if (write !== null) checker.endWrite(write, error === null, job.stable)
       else if (read !== null) checker.endRead(read, bytes)
-      else this.host.flushed(job.flushStart, error)
+      else this.host.flushed(this, job.flushStart, error)
     } catch (problem) {
       this.host.violated(problem as Error)
     }

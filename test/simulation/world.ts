@@ -40,8 +40,8 @@ export class World implements ClientHost {
   problem: Error | null = null
   operations = 0
   errors = 0
-  /** Acknowledged writes were lost: the next flush must say so. */
-  private lossPending = false
+  /** Acknowledged writes were lost: the next flush of each of these must say so. */
+  private readonly untold = new Set<Client>()
   /** Legs that were in sync when the head was last seen alive. */
   private lastInSync = new Set<string>()
   private incarnation = 0
@@ -122,7 +122,7 @@ export class World implements ClientHost {
     }
     this.clients = []
     // Whoever used the volume knows that something happened.
-    this.lossPending = false
+    this.untold.clear()
   }
 
   /** An orderly end; the head starts again at once. */
@@ -148,12 +148,12 @@ export class World implements ClientHost {
     this.trace.note(`FOUND ${problem.message}`)
   }
 
-  flushed(start: number, error: Error | null): void {
+  flushed(client: Client, start: number, error: Error | null): void {
     if (error !== null) {
-      this.lossPending = false
+      this.untold.delete(client)
       return
     }
-    if (this.lossPending)
+    if (this.untold.has(client))
       this.violated(new Violation('a flush was acknowledged after acknowledged writes were lost'))
     this.checker.endFlush(start)
   }
@@ -205,11 +205,10 @@ export class World implements ClientHost {
     for (const sector of this.checker.unflushed()) {
       if (sector < base || sector >= base + sectors) continue
       if (shape === 'mirror' && this.heldElsewhere(leg, sector)) continue
-      // Whoever uses the volume has to be told.
-      const told = this.clients.length === 0 || this.lossPending
+      const told = this.clients.every((client) => this.untold.has(client))
       if (!told && !this.holds(leg, sector) && this.checker.acknowledged(sector)) {
         this.trace.note(`acknowledged writes are lost, such as sector ${sector}`)
-        this.lossPending = true
+        for (const client of this.clients) this.untold.add(client)
       }
       this.checker.allowLoss(sector)
     }

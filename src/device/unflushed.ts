@@ -1,0 +1,54 @@
+import type { Completer, Request } from './request.ts'
+
+/**
+ * Whether a device that lost its cache lost anything that was acknowledged. Flushes do not report
+ * that by themselves: the first to come would, and the other clients would never know. So losses
+ * are counted, and `LossReport` tells each client.
+ */
+export class Unflushed {
+  /** How often changes were lost that had been acknowledged and not flushed. */
+  losses = 0
+  /** Changes acknowledged so far, and as many of them as a flush is known to cover. */
+  private acknowledged = 0
+  private flushed = 0
+  private readonly idle: FlushMark[] = []
+
+  /** A change that did not force unit access succeeded. */
+  acknowledge(): void {
+    this.acknowledged++
+  }
+
+  /** If this flush succeeds, whatever was acknowledged by now is on stable storage. */
+  watch(flush: Request): void {
+    const mark = this.idle.pop() ?? new FlushMark(this)
+    mark.acknowledged = this.acknowledged
+    flush.push(mark)
+  }
+
+  /** @internal */
+  ended(mark: FlushMark, success: boolean): void {
+    if (success) this.flushed = Math.max(this.flushed, mark.acknowledged)
+    this.idle.push(mark)
+  }
+
+  /** What was not flushed may be gone. */
+  cacheLost(): void {
+    if (this.acknowledged > this.flushed) this.losses++
+    this.flushed = this.acknowledged
+  }
+}
+
+/** Remembers for a flush under way what it covers. Reused. */
+class FlushMark implements Completer {
+  private readonly unflushed: Unflushed
+  acknowledged = 0
+
+  constructor(unflushed: Unflushed) {
+    this.unflushed = unflushed
+  }
+
+  completed(flush: Request): void {
+    this.unflushed.ended(this, flush.error === null)
+    flush.complete()
+  }
+}

@@ -1,0 +1,94 @@
+import { expect } from 'chai'
+import { systemClock } from '../../src/base/clock.ts'
+import { SeededRandom } from '../../src/base/random.ts'
+import { Device, type Driver, type DriverHost, type Facts } from '../../src/device/device.ts'
+import { LinearDriver } from '../../src/device/linear.ts'
+import { MemoryDriver } from '../../src/device/memory.ts'
+import { Flag, Operation, type Request } from '../../src/device/request.ts'
+import { flush, submit, write } from '../support/io.ts'
+
+const block = Buffer.alloc(4096, 1)
+
+/** A memory whose cache a test loses, with flushes that wait for the test. */
+class LossyDriver implements Driver {
+  readonly type = 'lossy'
+  readonly children = []
+  readonly flushes: Request[] = []
+  holdFlushes = false
+  private readonly memory = new MemoryDriver(65_536, new SeededRandom(1))
+  private host!: DriverHost
+  private facts!: Facts
+
+  open(host: DriverHost): Promise<void> {
+    this.host = host
+    return this.memory.open({
+      path: host.path,
+      online: (facts) => host.online((this.facts = { ...facts, fua: 'emulated' })),
+      offline: (word, reason) => host.offline(word, reason),
+    })
+  }
+
+  loseCache(life: number): void {
+    this.host.online({ ...this.facts, bootId: `${life}`.repeat(32) })
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  describe(): Record<string, unknown> {
+    return {}
+  }
+
+  submit(request: Request): void {
+    if (this.holdFlushes && request.operation === Operation.flush) this.flushes.push(request)
+    else this.memory.submit(request)
+  }
+}
+
+describe('what a device that loses its cache had not flushed', () => {
+  let driver: LossyDriver
+  let leaf: Device
+  let device: Device
+  beforeEach(async () => {
+    driver = new LossyDriver()
+    leaf = new Device('top/0', driver, systemClock)
+    device = new Device('top', new LinearDriver([leaf]), systemClock)
+    await device.open()
+  })
+  afterEach(() => device.close())
+
+  it('is no loss when nothing was written, or all of it was flushed or forced', async () => {
+    driver.loseCache(1)
+    await write(device, 0, block)
+    await flush(device)
+    await write(device, 0, block, Flag.fua)
+    driver.loseCache(2)
+    expect([device.losses, leaf.losses]).to.deep.equal([0, 0])
+  })
+
+  it('is a loss at every level that acknowledged it', async () => {
+    await write(device, 0, block)
+    driver.loseCache(1)
+    driver.loseCache(2)
+    expect([device.losses, leaf.losses]).to.deep.equal([1, 1])
+  })
+
+  it('is not covered by a flush that was sent before the answer', async () => {
+    driver.holdFlushes = true
+    const flushing = flush(device)
+    await write(device, 0, block)
+    driver.flushes[0]!.complete()
+    await flushing
+    driver.loseCache(1)
+    expect(device.losses).to.equal(1)
+  })
+
+  it('fails a forced write whose bytes are gone before its flush', async () => {
+    driver.holdFlushes = true
+    const writing = submit(device, Operation.write, 0, 4096, Flag.fua, [block])
+    driver.loseCache(1)
+    driver.flushes[0]!.complete()
+    expect((await writing).error?.code).to.equal('STALE')
+  })
+})
