@@ -110,8 +110,9 @@ export interface Driver {
   stamp?(): Promise<string>
   /**
    * Makes this process the only writer: whoever claimed with a lower epoch is refused from now on
-   * with FENCED, here and below. Rejects with FENCED when a higher epoch has claimed. Absent where
-   * there is no one to tell.
+   * with FENCED, here and below, also after a restart of who refuses. Rejects with FENCED when a
+   * higher epoch has claimed. Epoch 0 gives the claim up: anybody may write. Absent where there is
+   * no one to tell.
    */
   claim?(epoch: number): Promise<void>
 }

@@ -81,6 +81,16 @@ export async function detachLeg(
   leg.member.stamp = (await within(volume, leg.device.driver.stamp?.())) ?? null
   volume.membership.request(false)
   await volume.membership.settled()
+  await giveUp(volume, leg)
+}
+
+/** Whoever has the leg now may write to it. One that is away stays claimed. */
+async function giveUp(volume: Volume, leg: Leg): Promise<void> {
+  try {
+    await within(volume, leg.device.driver.claim?.(0))
+  } catch (error) {
+    volume.log.warn({ volume: volume.path, leg: leg.name, error }, 'the leg stays claimed')
+  }
 }
 
 /**
@@ -200,6 +210,7 @@ export async function removeLeg(volume: Volume, name: string): Promise<Device> {
   forget(volume, leg)
   volume.membership.request(true)
   await volume.membership.settled()
+  await giveUp(volume, leg)
   volume.held.delete(leg)
   return leg.device
 }

@@ -29,8 +29,8 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   if (volume.epoch !== epoch) return
   for (const { leg, found } of views) if (found !== null) leg.note(found)
   const decision = decide(own, views, wish)
-  if (decision.kind === 'create') await create(volume, views)
-  else if (decision.kind === 'start') await begin(volume, decision, views)
+  if (decision.kind === 'create') await create(volume, views, wish.force)
+  else if (decision.kind === 'start') await begin(volume, decision, views, wish.force)
   else {
     for (const [leg, reason] of decision.refusals) leg.refusal = reason
     wait(volume, decision.reason)
@@ -99,11 +99,11 @@ async function lookAtOldEnds(views: LegView[], own: VolumeRecord | null): Promis
   }
 }
 
-async function create(volume: Volume, views: readonly LegView[]): Promise<void> {
+async function create(volume: Volume, views: readonly LegView[], force: boolean): Promise<void> {
   const { epoch } = volume
   try {
     const start = await createRecord(volume, views)
-    if (volume.epoch === epoch) await begin(volume, start, views)
+    if (volume.epoch === epoch) await begin(volume, start, views, force)
   } catch (error) {
     wait(volume, `the volume cannot be created: ${systemError(error, '').message}`)
     if (error instanceof StorageError && error.code !== 'CONFIG') volume.retryLater()
@@ -111,7 +111,12 @@ async function create(volume: Volume, views: readonly LegView[]): Promise<void> 
 }
 
 /** Starts from a record: makes durable who is in sync now before anything is served. */
-async function begin(volume: Volume, start: Start, views: readonly LegView[]): Promise<void> {
+async function begin(
+  volume: Volume,
+  start: Start,
+  views: readonly LegView[],
+  force: boolean,
+): Promise<void> {
   const { epoch } = volume
   const { record, present, refusals } = start
   for (const { leg } of views) leg.refusal = refusals.get(leg) ?? ''
@@ -119,7 +124,7 @@ async function begin(volume: Volume, start: Start, views: readonly LegView[]): P
   for (const leg of start.split) leg.refusal = ''
   volume.counterFloor = highestCounter(record, views)
   try {
-    await claimAll(volume, present, views)
+    await claimAll(volume, start, views, force)
     bind(volume, record, views)
     volume.record = record
     volume.extentSize = record.extentSize
@@ -138,8 +143,11 @@ async function begin(volume: Volume, start: Start, views: readonly LegView[]): P
     await run(volume, start, intents, !again)
   } catch (error) {
     const failure = systemError(error, 'starting')
-    if (failure.code === 'FENCED') volume.halt('failed', 'a newer head has taken over', failure)
-    else if (volume.epoch === epoch) {
+    if (failure.code === 'FENCED') {
+      const reason =
+        'a newer head has taken over; if it is none any more, start the volume by force'
+      volume.halt('failed', reason, failure)
+    } else if (volume.epoch === epoch) {
       volume.retreat(failure.message)
       volume.retryLater()
     }
@@ -154,13 +162,22 @@ function highestCounter(record: VolumeRecord, views: readonly LegView[]): number
   return highest
 }
 
-/** From here on an older head is refused by every leg that can refuse. */
+/** Above every claim of a head that died before its generation reached a leg. */
+const forcedStep = 2 ** 20
+
+/** From here on an older head is refused by every leg that can refuse; detached ones are free. */
 async function claimAll(
   volume: Volume,
-  present: readonly Leg[],
+  start: Start,
   views: readonly LegView[],
+  force: boolean,
 ): Promise<void> {
-  const here = views.filter(({ leg, found }) => found !== null && leg.refusal === '')
+  const { present, record } = start
+  const detached = new Set<string>()
+  for (const { name, state } of record.members) if (state === 'detached') detached.add(name)
+  const here = views.filter(
+    ({ leg, name, found }) => found !== null && leg.refusal === '' && !detached.has(name),
+  )
   volume.claimed = volume.counterFloor + 1
   const claim = async ({ leg }: LegView): Promise<void> => {
     try {
@@ -171,7 +188,14 @@ async function claimAll(
       if (failure.code === 'FENCED' || present.includes(leg)) throw failure
     }
   }
-  await Promise.all(here.map(claim))
+  try {
+    await Promise.all(here.map(claim))
+  } catch (error) {
+    if (!force || systemError(error, '').code !== 'FENCED') throw error
+    // The operator's word is that this is the head.
+    volume.counterFloor += forcedStep
+    await claimAll(volume, start, views, false)
+  }
 }
 
 /** Ties legs to the members of the record, new ones included; forgets members not configured. */

@@ -3,7 +3,7 @@ import { KiB, MiB } from '../base/size.ts'
 import type { Log } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { Device } from '../device/device.ts'
-import type { StateStore } from './store.ts'
+import type { StateStore } from '../base/store.ts'
 
 /** A child of a mirror, as configured. Its name never changes. */
 export interface LegOptions {

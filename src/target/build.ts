@@ -40,8 +40,9 @@ export interface Spot {
 export class Tree {
   /** Paths of files that are made when they are not there. */
   readonly created: string[] = []
+  /** What this target remembers between runs. */
+  readonly store: FileStore
   private readonly world: World
-  private readonly store: FileStore
   private readonly named: Readonly<Record<string, config.Device>>
   private readonly built = new Map<string, Device>()
   private readonly byPath = new Map<string, Device>()

@@ -474,11 +474,11 @@ export interface Limits {
 }
 /**
  * What this target remembers between runs: of every mirror, the last generation and its
- * members.
+ * members; of every device, which head of a mirror has claimed it over DST/1.
  */
 export interface State {
   /**
-   * A directory of this target's own; made when a mirror first needs it.
+   * A directory of this target's own; made when it is first needed.
    */
   directory: string
 }

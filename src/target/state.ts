@@ -1,7 +1,7 @@
 import fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { systemError } from '../base/errors.ts'
-import type { StateStore } from '../mirror/store.ts'
+import type { StateStore } from '../base/store.ts'
 
 /** Records in a directory, one file per key, replaced as a whole. */
 export class FileStore implements StateStore {

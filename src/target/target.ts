@@ -201,7 +201,7 @@ export class Target {
     const { clock, random, slab, log } = this.world
     const { exports, admission } = this
     const context = { exports, admission, slab, clock, random, log, limits }
-    const service = createService(protocol, context)
+    const service = createService(protocol, context, this.tree.store)
     this.services.set(protocol, service)
     return service
   }

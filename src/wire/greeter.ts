@@ -76,12 +76,16 @@ export class Greeter {
     }
     this.waiting = true
     this.user.index = hello.index
-    this.attaching = this.sessions.attach(hello, target, this.user, (result) => {
+    const answer = (result: Session | StorageError): void => {
       this.waiting = false
       if (this.gone) return
       if (result instanceof StorageError) this.refuse(result)
       else this.welcome(hello, result)
       this.user.wake()
+    }
+    this.sessions.claims.ready((problem) => {
+      if (problem !== null) answer(problem)
+      else if (!this.gone) this.attaching = this.sessions.attach(hello, target, this.user, answer)
     })
   }
 

@@ -129,7 +129,7 @@ export class RemoteDriver implements Driver, DialerUser {
 
   async claim(epoch: number): Promise<void> {
     // Every session to come claims this by its hello.
-    this.claimEpoch = Math.max(this.claimEpoch, epoch)
+    this.claimEpoch = epoch === 0 ? 0 : Math.max(this.claimEpoch, epoch)
     if (this.fenced) {
       this.fenced = false
       this.dialer.dial()

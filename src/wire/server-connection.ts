@@ -266,7 +266,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
       inbox.consume(requestBytes)
       const skipped = inbox.skip(payload)
       if (refusal === null) this.replies.bare(Kind.reply, answered, slot, sequence)
-      else this.replies.text(statusOf(refusal), slot, sequence, '')
+      else this.replies.text(statusOf(refusal), slot, sequence, sentences[refusal] ?? '')
       return skipped
     }
     const staged = operation === Operation.write && length <= stagedPayloadMax
@@ -295,7 +295,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
 
   private forbidden(session: Session, operation: Operation): Refusal | null {
     if (operation === Operation.read || operation === Operation.status) return null
-    if (this.sessions.fenced(session)) return 'FENCED'
+    if (session.fenced) return 'FENCED'
     return session.target.readOnly && operation !== Operation.flush ? 'READ_ONLY' : null
   }
 
@@ -363,7 +363,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   }
 
   private async claim(epoch: number): Promise<string> {
-    if (!(epoch > 0)) throw new StorageError('INVALID', 'the epoch of a claim is above zero')
+    if (Number.isNaN(epoch)) throw new StorageError('INVALID', 'an epoch beyond 2^53')
     await this.sessions.claim(this.session!, epoch)
     return ''
   }
@@ -400,3 +400,8 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
 }
 
 type Refusal = 'FENCED' | 'READ_ONLY'
+
+/** For people, where the code alone would puzzle them. */
+const sentences: Readonly<Record<string, string>> = {
+  FENCED: 'the device is claimed: it is a leg of a mirror, which has another head or none now',
+}

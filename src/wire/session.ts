@@ -3,6 +3,7 @@ import { StorageError } from '../base/errors.ts'
 import { roundDown } from '../base/size.ts'
 import type { Device, Facts } from '../device/device.ts'
 import type { Export } from '../device/export.ts'
+import type { Claims } from './claims.ts'
 import type { Hello, WireFacts } from './hello.ts'
 
 /** Slots of one session: requests that all its connections together may have in flight. */
@@ -36,7 +37,9 @@ export class Session {
   /** Wall clock, milliseconds. */
   readonly since: number
   epoch = 0
+  /** The epoch that this session has claimed its device with, and the highest of anybody's. */
   claim = 0
+  claimHighest = 0
   readonly connections = new Set<SessionConnection>()
   /** Monotonic, milliseconds: when the last connection went. */
   idleSince: number
@@ -63,6 +66,11 @@ export class Session {
 
   close(): void {
     this.target.device.unwatch(this.changed)
+  }
+
+  /** Whether a newer head has taken over from this session. */
+  get fenced(): boolean {
+    return this.claim < this.claimHighest
   }
 
   /** Whether the slot's last request has yet to be answered: then it cannot be used again. */
@@ -169,13 +177,14 @@ function continues(before: Facts, now: Facts): boolean {
 
 /** All sessions of one server, and who claimed which device. */
 export class Sessions {
+  readonly claims: Claims
   private readonly clock: Clock
   private readonly payloadMax: number
   private readonly sessions = new Map<string, Session>()
-  private readonly claims = new WeakMap<Device, number>()
 
   /** `payloadMax` in bytes: the longest read or write. */
-  constructor(clock: Clock, payloadMax: number) {
+  constructor(clock: Clock, payloadMax: number, claims: Claims) {
+    this.claims = claims
     this.clock = clock
     this.payloadMax = payloadMax
   }
@@ -188,16 +197,12 @@ export class Sessions {
     return this.sessions.values()
   }
 
-  /** Whether a newer head has taken over from this session. */
-  fenced(session: Session): boolean {
-    return session.claim < (this.claims.get(session.target.device) ?? 0)
-  }
-
   /**
-   * Adds a connection to its session. A newer epoch closes the older connections and waits for
-   * what they left in the device, so that none of it lands after what comes now. Calls back with
-   * the session or why not, perhaps at once, and perhaps after the connection was closed. Returns
-   * the session to `detach` the connection from then; null when it was not added to one.
+   * Adds a connection to its session; `claims` are ready. A newer epoch closes the older
+   * connections and waits for what they left in the device, so that none of it lands after what
+   * comes now. Calls back with the session or why not, perhaps at once, and perhaps after the
+   * connection was closed. Returns the session to `detach` the connection from then; null when it
+   * was not added to one.
    */
   attach(
     hello: Hello,
@@ -217,6 +222,7 @@ export class Sessions {
       session.epoch = hello.epoch
     }
     session.connections.add(connection)
+    session.claimHighest = this.claims.of(target.device)
     const drained = (): void => {
       if (hello.claim === 0) done(session)
       else
@@ -236,20 +242,21 @@ export class Sessions {
   }
 
   /**
-   * Makes the session's head the only writer. Resolves when no change of an older head is under
-   * way any more; rejects with FENCED when this is the older one.
+   * Makes the session's head the only writer. Resolves when that is durable and no change of an
+   * older head is under way any more; rejects with FENCED when this is the older one. Epoch 0 gives
+   * the claim up: anybody may write.
    */
   async claim(session: Session, epoch: number): Promise<void> {
     const { device } = session.target
-    const highest = this.claims.get(device) ?? 0
-    if (epoch < highest)
-      throw new StorageError('FENCED', `claimed with epoch ${highest}, not ${epoch}`)
-    session.claim = Math.max(session.claim, epoch)
-    this.claims.set(device, epoch)
-    const waits: Promise<void>[] = []
-    for (const other of this.sessions.values())
-      if (other.target.device === device && other.claim < epoch)
-        waits.push(new Promise((resolve) => other.unchanging(resolve)))
+    const highest = this.claims.of(device)
+    if (epoch === 0 ? session.fenced : epoch < highest) throw tooLow(highest, epoch)
+    session.claim = epoch
+    const waits = [this.claims.set(device, epoch)]
+    for (const other of this.sessions.values()) {
+      if (other.target.device.facts?.identity !== device.facts?.identity) continue
+      other.claimHighest = epoch
+      if (other.fenced) waits.push(new Promise((resolve) => other.unchanging(resolve)))
+    }
     await Promise.all(waits)
     await device.driver.claim?.(epoch)
   }
@@ -284,9 +291,8 @@ export class Sessions {
     const { device } = session.target
     if (device.facts === null)
       return new StorageError('UNAVAILABLE', `${device.path}: ${device.state.reason}`)
-    const claimed = this.claims.get(device) ?? 0
-    if (hello.claim > 0 && hello.claim < claimed)
-      return new StorageError('FENCED', `claimed with epoch ${claimed}, not ${hello.claim}`)
+    const claimed = this.claims.of(device)
+    if (hello.claim > 0 && hello.claim < claimed) return tooLow(claimed, hello.claim)
     if (hello.epoch < session.epoch)
       return new StorageError('STALE', `this session is at epoch ${session.epoch} already`)
     if (hello.epoch > session.epoch) return null
@@ -316,6 +322,10 @@ export class Sessions {
 
 function idle(session: Session): boolean {
   return session.connections.size === 0 && session.inFlight === 0
+}
+
+function tooLow(highest: number, epoch: number): StorageError {
+  return new StorageError('FENCED', `claimed with epoch ${highest}, not ${epoch}`)
 }
 
 function busy(what: string): StorageError {

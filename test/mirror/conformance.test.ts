@@ -8,7 +8,7 @@ import { MemoryDriver } from '../../src/device/memory.ts'
 import { metadataBytes, pageBytes, slotsFor } from '../../src/mirror/layout.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
-import { MemoryStore } from '../../src/mirror/store.ts'
+import { MemoryStore } from '../../src/base/store.ts'
 import { conformance, type Subject } from '../support/conformance.ts'
 
 const random = new SeededRandom(3)

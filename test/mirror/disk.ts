@@ -148,7 +148,7 @@ export class DiskDriver implements Driver {
   }
 
   claim(epoch: number): Promise<void> {
-    if (epoch < this.disk.epoch)
+    if (epoch !== 0 && epoch < this.disk.epoch)
       return Promise.reject(new StorageError('FENCED', 'a higher epoch has claimed'))
     this.disk.epoch = epoch
     return Promise.resolve()

@@ -6,7 +6,7 @@ import { Device } from '../../src/device/device.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import type { HistoryEntry } from '../../src/mirror/record.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
-import { MemoryStore, type StateStore } from '../../src/mirror/store.ts'
+import { MemoryStore, type StateStore } from '../../src/base/store.ts'
 import { Disk, DiskDriver } from './disk.ts'
 
 export const extentSize = 64 * KiB

@@ -53,7 +53,7 @@ export class DiskDriver implements Driver {
   }
 
   claim(epoch: number): Promise<void> {
-    if (epoch < this.medium.epoch)
+    if (epoch !== 0 && epoch < this.medium.epoch)
       return Promise.reject(new StorageError('FENCED', `epoch ${epoch} < ${this.medium.epoch}`))
     this.medium.epoch = epoch
     return Promise.resolve()

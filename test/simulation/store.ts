@@ -1,5 +1,5 @@
 import { StorageError } from '../../src/base/errors.ts'
-import type { StateStore } from '../../src/mirror/store.ts'
+import type { StateStore } from '../../src/base/store.ts'
 import type { Machine, Process } from './machine.ts'
 
 /** Milliseconds of one save: a file written, renamed and its folder flushed. */

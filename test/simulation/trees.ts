@@ -1,5 +1,6 @@
 import type { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
+import { MemoryStore } from '../../src/base/store.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
 import type { Exports } from '../../src/device/export.ts'
 import { LinearDriver } from '../../src/device/linear.ts'
@@ -61,6 +62,7 @@ export class Target {
   readonly machine: Machine
   readonly medium: Medium
   process: Process | null = null
+  private readonly store = new MemoryStore()
 
   constructor(machine: Machine, medium: Medium) {
     this.machine = machine
@@ -72,7 +74,7 @@ export class Target {
     this.process = process
     const device = new Device('disk', new DiskDriver(this.medium, process), process.clock)
     await device.open()
-    const service = new DstService(serviceContext(process, only(device)))
+    const service = new DstService(serviceContext(process, only(device)), this.store)
     await process.network.listen(addressOf(this.machine), service.accept)
   }
 }

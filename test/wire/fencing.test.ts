@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { StorageError } from '../../src/base/errors.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
@@ -100,14 +101,64 @@ describe('a device that heads fight over', () => {
     expect(await codeOf(newer, Operation.write)).to.equal('FENCED')
   })
 
-  it('claims again after the target forgot who had', async () => {
+  it('stays shut to the older head that is back first after a restart of the target', async () => {
+    await older.driver.claim!(1)
+    proxy.freeze()
     await newer.driver.claim!(2)
+    await newer.close()
     await target.kill()
-    await reaches(newer, ({ state }) => state.word !== 'online')
+    proxy.cut()
+    proxy.thaw()
+    await reaches(older, ({ state }) => state.word === 'degraded')
     await target.start()
-    await reaches(newer, ({ state }) => state.word === 'online')
-    await reaches(older, ({ state }) => state.word === 'online')
+    await reaches(older, ({ state }) => state.word === 'failed')
+    const stranger = remote(target.tcp, 'leg')
+    await stranger.open()
+    expect(await codeOf(stranger, Operation.write)).to.equal('FENCED')
+    expect(gate.written).to.deep.equal([])
+    await stranger.close()
+  })
+
+  it('is open to anybody when the claim is given up, also after a restart', async () => {
+    await newer.driver.claim!(2)
     expect(await codeOf(older, Operation.write)).to.equal('FENCED')
-    await write(newer, 0, fill(2))
+    const refusal = await older.driver.claim!(0).then(
+      () => null,
+      (error: unknown) => error as { code: string },
+    )
+    expect(refusal?.code, 'by the one that holds it').to.equal('FENCED')
+    await newer.driver.claim!(0)
+    await write(older, 0, fill(1))
+    await target.kill()
+    await target.start()
+    await write(older, 0, fill(2))
+    await write(newer, 0, fill(3))
+    expect(gate.claimed).to.equal(0)
+  })
+
+  it('accepts no claim it cannot keep, nor anybody before it knows who has one', async () => {
+    const { store } = target
+    const save = store.save.bind(store)
+    const load = store.load.bind(store)
+    store.save = () => Promise.reject(new StorageError('NO_SPACE', 'the disk is full'))
+    const problem = await newer.driver.claim!(2).then(
+      () => null,
+      (error: unknown) => error as { code: string },
+    )
+    expect(problem?.code).to.equal('NO_SPACE')
+    store.save = save
+    await newer.driver.claim!(2)
+    for (const record of ['not JSON', '{"x": 1}', `{"${'a'.repeat(32)}": "1"}`]) {
+      await target.kill()
+      store.load = () => Promise.resolve(record)
+      await target.start()
+      const late = remote(target.tcp, 'leg')
+      await late.open()
+      expect(late.state.reason).to.include('damaged')
+      await late.close()
+    }
+    store.load = load
+    await reaches(newer, ({ state }) => state.word === 'online')
+    expect(await codeOf(older, Operation.write)).to.equal('FENCED')
   })
 })

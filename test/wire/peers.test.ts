@@ -89,7 +89,7 @@ describe('a server and a client of its own making', () => {
       [request({ command: Command.trim, offset: size - 1, length: 2 }), 'RANGE'],
       [request({ command: 9, length: 1 }, block), 'UNSUPPORTED'],
       [request({ command: 200 }, block), 'UNSUPPORTED'],
-      [request({ command: Command.claim, offset: 0 }), 'INVALID'],
+      [request({ command: Command.claim, offset: 2 ** 54 }), 'INVALID'],
     ]
     for (const [sequence, [bytes, code]] of cases.entries()) {
       bytes.writeUInt32LE(sequence, 4)

@@ -5,6 +5,7 @@ import { systemClock, type Clock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { SeededRandom, systemRandom } from '../../src/base/random.ts'
 import { Slab } from '../../src/base/slab.ts'
+import { MemoryStore } from '../../src/base/store.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
 import type { Export, Exports } from '../../src/device/export.ts'
 import { MemoryDriver } from '../../src/device/memory.ts'
@@ -50,6 +51,8 @@ export class Target {
   readonly network: Network
   admission!: Admission
   service!: DstService
+  /** What the target's state directory keeps, also when it is killed. */
+  readonly store = new MemoryStore()
   private readonly folder = mkdtempSync(join(tmpdir(), 'dst-wire-'))
   private readonly options: TargetOptions
   private readonly listeners: Listener[] = []
@@ -65,7 +68,7 @@ export class Target {
   async start(): Promise<void> {
     const limits = { ...defaultLimits, ...this.options.limits }
     this.admission = new Admission(limits.bytesInFlight)
-    this.service = new DstService({
+    const context = {
       exports: this.exports,
       admission: this.admission,
       slab: this.slab,
@@ -73,7 +76,8 @@ export class Target {
       random: systemRandom,
       log: silentLog,
       limits,
-    })
+    }
+    this.service = new DstService(context, this.store)
     const tcp = await this.network.listen(this.tcpAt, this.service.accept)
     this.tcpAt = tcp.address
     this.listeners.push(tcp, await this.network.listen(this.unix, this.service.accept))

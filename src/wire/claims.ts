@@ -1,0 +1,83 @@
+import { StorageError, systemError } from '../base/errors.ts'
+import type { StateStore } from '../base/store.ts'
+import type { Device } from '../device/device.ts'
+
+/** Under which the store keeps them; no mirror's key has a dot. */
+const key = 'target.claims'
+/** Devices whose claims are kept; of more, those claimed longest ago are forgotten. */
+const claimsMax = 1024
+
+/**
+ * The highest epoch that each device was claimed with, by the device's identity. A claim is durable
+ * before it is answered: when the target restarts, an older head finds the device claimed, also if
+ * it is the first to come back.
+ */
+export class Claims {
+  private readonly store: StateStore
+  /** Those claimed last come last. */
+  private epochs = new Map<string, number>()
+  private loading: Promise<void> | null = null
+  private loaded = false
+  private version = 0
+  private durable = 0
+
+  constructor(store: StateStore) {
+    this.store = store
+  }
+
+  /** Calls back, perhaps at once, when it is known what earlier runs of the target were told. */
+  ready(callback: (problem: StorageError | null) => void): void {
+    if (this.loaded) {
+      callback(null)
+      return
+    }
+    this.loading ??= this.load()
+    this.loading.then(
+      () => callback(null),
+      (error: unknown) => {
+        this.loading = null
+        callback(systemError(error, 'reading who has claimed devices'))
+      },
+    )
+  }
+
+  /** 0 when nobody has claimed the device. */
+  of(device: Device): number {
+    return this.epochs.get(device.facts?.identity ?? '') ?? 0
+  }
+
+  /** Resolves when it is durable. 0 takes the claim away. */
+  async set(device: Device, epoch: number): Promise<void> {
+    const { identity } = device.facts!
+    if (epoch !== this.of(device)) {
+      this.epochs.delete(identity)
+      if (epoch > 0) this.epochs.set(identity, epoch)
+      for (const [oldest] of this.epochs)
+        if (this.epochs.size > claimsMax) this.epochs.delete(oldest)
+      this.version++
+    }
+    const { version } = this
+    if (this.durable >= version) return
+    await this.store.save(key, JSON.stringify(Object.fromEntries(this.epochs)))
+    this.durable = Math.max(this.durable, version)
+  }
+
+  private async load(): Promise<void> {
+    const text = await this.store.load(key)
+    const epochs = text === null ? new Map<string, number>() : parse(text)
+    if (epochs === null) throw new StorageError('IO', `the record "${key}" is damaged`)
+    this.epochs = epochs
+    this.loaded = true
+  }
+}
+
+function parse(text: string): Map<string, number> | null {
+  try {
+    const entries = Object.entries(JSON.parse(text) as Record<string, unknown>)
+    const sound = ([identity, epoch]: [string, unknown]): boolean =>
+      /^[0-9a-f]{32}$/.test(identity) && Number.isSafeInteger(epoch)
+    return entries.every(sound) ? new Map(entries as [string, number][]) : null
+  } catch {
+    return null
+  }
+}
