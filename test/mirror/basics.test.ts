@@ -2,11 +2,7 @@ import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
 import { Operation } from '../../src/device/request.ts'
 import { flush, read, write } from '../support/io.ts'
-import { disks, extentSize, Head, MemoryStore } from './head.ts'
-
-function pattern(fill: number, length = 4096): Buffer {
-  return Buffer.alloc(length, fill)
-}
+import { disks, extentSize, Head, MemoryStore, pattern } from './head.ts'
 
 describe('a mirror', () => {
   it('writes to every leg and reads back', async () => {

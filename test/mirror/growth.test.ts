@@ -2,11 +2,7 @@ import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
 import { read, write } from '../support/io.ts'
-import { disks, Head, MemoryStore } from './head.ts'
-
-function pattern(fill: number, length = 4096): Buffer {
-  return Buffer.alloc(length, fill)
-}
+import { disks, Head, MemoryStore, pattern } from './head.ts'
 
 describe('a volume', () => {
   it('grows while it runs when every leg has grown', async () => {

@@ -1,8 +1,10 @@
 import { systemClock } from '../../src/base/clock.ts'
+import { StorageError } from '../../src/base/errors.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { SeededRandom } from '../../src/base/random.ts'
 import { Device } from '../../src/device/device.ts'
+import type { Operation } from '../../src/device/request.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import type { HistoryEntry } from '../../src/mirror/record.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
@@ -103,6 +105,36 @@ export class Head {
 
 export function disks(...names: string[]): Record<string, Disk> {
   return Object.fromEntries(names.map((name) => [name, new Disk(4 * MiB)]))
+}
+
+export function pattern(fill: number, length = 4096): Buffer {
+  return Buffer.alloc(length, fill)
+}
+
+/** The disk answers so with IO. */
+export function failing(disk: Disk, when: (operation: Operation, offset: number) => boolean): void {
+  disk.fault = ({ operation, offset }) =>
+    when(operation, offset) ? new StorageError('IO', 'bad disk') : null
+}
+
+/** The code of the error, or 'done'. */
+export async function outcome(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise
+    return 'done'
+  } catch (error) {
+    return (error as StorageError).code
+  }
+}
+
+/** Keeps what it is to save until the gate opens. */
+export class HeldStore extends MemoryStore implements StateStore {
+  gate = Promise.resolve()
+
+  override async save(key: string, text: string): Promise<void> {
+    await this.gate
+    await super.save(key, text)
+  }
 }
 
 export { MemoryStore }

@@ -5,11 +5,7 @@ import { Device } from '../../src/device/device.ts'
 import { systemClock } from '../../src/base/clock.ts'
 import { read, write } from '../support/io.ts'
 import { Disk, DiskDriver } from './disk.ts'
-import { disks, extentSize, Head, MemoryStore } from './head.ts'
-
-function pattern(fill: number, length = 4096): Buffer {
-  return Buffer.alloc(length, fill)
-}
+import { disks, extentSize, Head, MemoryStore, pattern } from './head.ts'
 
 async function refusal(promise: Promise<unknown>): Promise<StorageError> {
   try {

@@ -3,11 +3,7 @@ import { StorageError } from '../../src/base/errors.ts'
 import { Operation } from '../../src/device/request.ts'
 import { read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
-import { disks, extentSize, Head, MemoryStore } from './head.ts'
-
-function pattern(fill: number, length = 4096): Buffer {
-  return Buffer.alloc(length, fill)
-}
+import { disks, extentSize, Head, MemoryStore, pattern } from './head.ts'
 
 function reason(head: Head): string {
   return head.driver.describe()['reason'] as string

@@ -4,12 +4,16 @@ import type { Lease } from '../../src/base/slab.ts'
 import { Operation } from '../../src/device/request.ts'
 import type { StateStore } from '../../src/base/store.ts'
 import { flush, read, submit, write } from '../support/io.ts'
-import type { Disk } from './disk.ts'
-import { disks, extentSize, Head, MemoryStore } from './head.ts'
-
-function pattern(fill: number, length = 4096): Buffer {
-  return Buffer.alloc(length, fill)
-}
+import {
+  disks,
+  extentSize,
+  failing,
+  Head,
+  HeldStore,
+  MemoryStore,
+  outcome,
+  pattern,
+} from './head.ts'
 
 function later(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
@@ -21,35 +25,12 @@ function dataOnly(head: Head): (offset: number) => boolean {
   return (offset) => offset < size
 }
 
-async function outcome(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise
-    return 'done'
-  } catch (error) {
-    return (error as StorageError).code
-  }
-}
-
 class FailingStore extends MemoryStore implements StateStore {
   fails = false
 
   override save(key: string, text: string): Promise<void> {
     return this.fails ? Promise.reject(new Error('read-only')) : super.save(key, text)
   }
-}
-
-class HeldStore extends MemoryStore implements StateStore {
-  gate = Promise.resolve()
-
-  override async save(key: string, text: string): Promise<void> {
-    await this.gate
-    await super.save(key, text)
-  }
-}
-
-function failing(disk: Disk, when: (operation: Operation, offset: number) => boolean): void {
-  disk.fault = ({ operation, offset }) =>
-    when(operation, offset) ? new StorageError('IO', 'bad disk') : null
 }
 
 describe('a mirror does not fall for', () => {
