@@ -3,7 +3,7 @@ import { StorageError, type Code } from '../base/errors.ts'
 import { announce } from './announce.ts'
 import { DirtyMap } from './dirty.ts'
 import type { Leg } from './leg.ts'
-import type { LegState } from './record.ts'
+import { reasonMax, type LegState } from './record.ts'
 import type { Volume } from './volume.ts'
 
 /** What a leg answers that is away, rather than broken. */
@@ -21,9 +21,10 @@ export function leave(
   volume: Volume,
   leg: Leg,
   state: LegState,
-  reason: string,
+  why: string,
   forgets = false,
 ): void {
+  const reason = why.slice(0, reasonMax)
   const member = leg.member!
   const wasInSync = member.state === 'in-sync'
   const { intent, extents } = volume
@@ -56,7 +57,7 @@ export function leave(
 export function setState(volume: Volume, leg: Leg, state: LegState, reason: string): void {
   const member = leg.member!
   member.state = state
-  member.reason = reason.slice(0, 300)
+  member.reason = reason.slice(0, reasonMax)
   member.since = Math.floor(volume.clock.wall())
 }
 

@@ -181,8 +181,14 @@ export class IntentLog {
   async cleanAll(): Promise<void> {
     if (this.volume.settings.intentLog) await this.clean(true)
     else {
-      await flushLegs(this.volume, this.moment)
-      await syncDirtyMaps(this.volume)
+      const { volume } = this
+      await flushLegs(volume, this.moment)
+      // From now on only the dirty map says what an absent leg may have lost.
+      for (const { dirty, unflushed } of volume.legs)
+        if (unflushed !== null) dirty?.merge(unflushed)
+      await syncDirtyMaps(volume)
+      await volume.membership.settled()
+      if (volume.epoch !== this.epoch) return
       this.bits.clearAll()
       for (let page = 0; page <= pageOfBit(this.bits.length - 1); page++) this.pages.add(page)
       await this.pump()

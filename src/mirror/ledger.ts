@@ -1,4 +1,10 @@
-import type { HistoryEntry, HistoryKind, ResyncSummary, VolumeRecord } from './record.ts'
+import {
+  entryTextMax,
+  type HistoryEntry,
+  type HistoryKind,
+  type ResyncSummary,
+  type VolumeRecord,
+} from './record.ts'
 
 /** Adds a line to the history, and drops the oldest when there are too many. */
 export function addEntry(
@@ -13,7 +19,7 @@ export function addEntry(
     at,
     kind,
     leg,
-    text,
+    text: text.slice(0, entryTextMax),
     generation: record.generation.counter,
     ...(resync === undefined ? {} : { resync }),
   }

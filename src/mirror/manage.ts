@@ -1,13 +1,15 @@
 import { Bitmap } from '../base/bitmap.ts'
-import { StorageError } from '../base/errors.ts'
+import { StorageError, systemError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
+import { digest } from '../device/facts.ts'
 import type { Changed } from './compare.ts'
 import { within } from './deadline.ts'
-import { endBackOff, isLast, leave } from './departure.ts'
+import { endBackOff, flushFailed, isLast, leave } from './departure.ts'
 import { DirtyMap, writeMap } from './dirty.ts'
 import { pageOfBit } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { addMember, tryStart } from './opening.ts'
+import { labelMax } from './record.ts'
 import { bothSides, inspect, join, judge, type Verdict } from './returning.ts'
 import type { LegOptions } from './settings.ts'
 import type { Found } from './superblock.ts'
@@ -61,9 +63,10 @@ export async function detachLeg(
   if (!volume.announced.has(leg)) throw refuse(volume, `${name} is not in sync: no whole image`)
   mustSpare(volume, leg)
   const label = options.as ?? name
+  if (label.length > labelMax) throw refuse(volume, `a name has at most ${labelMax} characters`)
   const { epoch } = volume
   await volume.quiet(async () => {
-    await leg.flush()
+    await flushLeg(volume, leg)
     if (volume.epoch !== epoch || !volume.inSync.includes(leg)) return
     leg.member!.label = label
     leave(volume, leg, 'detached', `taken off as ${label}`)
@@ -78,7 +81,7 @@ export async function detachLeg(
   await writeMap(volume, [leg], 0, new Bitmap(volume.extents), pages)
   await leg.writeSuperblock({ ...volume.record!, entries: [] })
   await leg.flush()
-  leg.member.stamp = (await within(volume, leg.device.driver.stamp?.())) ?? null
+  leg.member.stamp = await stampOf(volume, leg)
   volume.membership.request(false)
   await volume.membership.settled()
   await giveUp(volume, leg)
@@ -90,6 +93,18 @@ async function giveUp(volume: Volume, leg: Leg): Promise<void> {
     await within(volume, leg.device.driver.claim?.(0))
   } catch (error) {
     volume.log.warn({ volume: volume.path, leg: leg.name, error }, 'the leg stays claimed')
+  }
+}
+
+/** What the leg could not flush it may have lost: it leaves as one that failed. */
+async function flushLeg(volume: Volume, leg: Leg): Promise<void> {
+  const { epoch } = volume
+  try {
+    await leg.flush()
+  } catch (error) {
+    const failure = systemError(error, 'flushing', leg.device.path)
+    if (volume.epoch === epoch) flushFailed(volume, leg, failure)
+    throw failure
   }
 }
 
@@ -143,8 +158,14 @@ async function examineForAttach(
 }
 
 async function isUntouched(volume: Volume, leg: Leg): Promise<boolean> {
-  const stamp = (await within(volume, leg.device.driver.stamp?.())) ?? null
+  const stamp = await stampOf(volume, leg)
   return stamp !== null && stamp === leg.member!.stamp
+}
+
+/** A few digits that stand for the content's stamp, however long that is; null: nobody can tell. */
+async function stampOf(volume: Volume, leg: Leg): Promise<string | null> {
+  const stamp = await within(volume, leg.device.driver.stamp?.())
+  return stamp === undefined ? null : digest(stamp)
 }
 
 /** The verdict, if the leg may join by it or the operator discards what is in the way. */

@@ -152,13 +152,17 @@ async function repair(volume: Volume, leg: Leg, offset: number, length: number):
   await range.acquire(volume)
   const source = volume.readable.find((one) => one !== leg)
   if (volume.epoch === epoch && source !== undefined && volume.inSync.includes(leg)) {
+    let failing = source
     try {
       const child = await source.carryOut(Operation.read, offset, length, null)
+      failing = leg
       await rewrite(leg, offset, child)
       volume.log.warn({ leg: leg.name, offset, length }, 'a bad range was rewritten')
     } catch (error) {
       const failure = systemError(error, 'rewriting a bad range')
-      if (volume.epoch === epoch) writeFailed(volume, leg, failure)
+      if (volume.epoch === epoch)
+        if (failing === leg) writeFailed(volume, leg, failure)
+        else readFailed(volume, source, failure)
     }
   }
   if (volume.epoch !== epoch) return

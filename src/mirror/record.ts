@@ -204,7 +204,13 @@ function isPowerOfTwo(value: number): boolean {
   return value > 0 && Number.isInteger(Math.log2(value))
 }
 
+/** Characters of a text that a record is read with. */
 const textMax = 4096
+/** Characters that are kept of what others say, less than what a record is read with. */
+export const reasonMax = 300
+export const entryTextMax = 1000
+/** Characters that an operator may give to a label. */
+export const labelMax = 100
 
 function isText(value: unknown): value is string {
   return typeof value === 'string' && value.length <= textMax

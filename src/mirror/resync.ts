@@ -6,7 +6,7 @@ import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
 import { Pace } from './pace.ts'
 import { rewrite } from './reads.ts'
-import type { ResyncSummary } from './record.ts'
+import { reasonMax, type ResyncSummary } from './record.ts'
 import type { Volume } from './volume.ts'
 
 interface Piece {
@@ -69,7 +69,7 @@ export class Resync {
 
   summary(outcome: string): ResyncSummary {
     const milliseconds = Math.round(this.volume.clock.now() - this.startedAt)
-    const source = [...this.sources].join(', ')
+    const source = [...this.sources].join(', ').slice(0, reasonMax)
     return { kind: this.kind, cause: this.cause, source, bytes: this.bytes, milliseconds, outcome }
   }
 

@@ -121,12 +121,13 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller, Memb
       return
     }
     // The last leg stays: the client is told, and whoever has the write lacks what the leg has.
+    // At once, or one that is being filled could be in sync before the write has settled.
+    for (const writer of volume.writers) this.markDirty(writer)
     this.error ??= error
   }
 
   private settle(): void {
     const { volume } = this
-    if (this.error !== null) for (const leg of volume.writers) this.markDirty(leg)
     volume.intent.exit(this)
     volume.locks.release(this)
     // Releasing may have carried out others that ended in the loss of every leg.

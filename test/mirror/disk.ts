@@ -69,9 +69,11 @@ export class Disk {
     this.comeBack()
   }
 
-  letGo(): void {
-    this.hold = () => false
-    for (const driver of this.drivers) driver.letGo()
+  /** Carries out what was held, or that part of it that `which` says. */
+  letGo(which: (request: Request) => boolean = () => true): void {
+    const { hold } = this
+    this.hold = (request) => !which(request) && hold(request)
+    for (const driver of this.drivers) driver.letGo(which)
   }
 
   bytesWritten(below: number): number {
@@ -87,7 +89,7 @@ export class DiskDriver implements Driver {
   readonly children = []
   private readonly disk: Disk
   private host: DriverHost | null = null
-  private readonly held: Request[] = []
+  private held: Request[] = []
   private away: boolean
 
   constructor(disk: Disk, away = false) {
@@ -142,8 +144,10 @@ export class DiskDriver implements Driver {
     this.host!.offline('offline', 'the link is down')
   }
 
-  letGo(): void {
-    for (const request of this.held.splice(0)) this.later(request)
+  letGo(which: (request: Request) => boolean): void {
+    const freed = this.held.filter(which)
+    this.held = this.held.filter((request) => !which(request))
+    for (const request of freed) this.later(request)
   }
 
   describe(): Record<string, unknown> {
