@@ -88,18 +88,19 @@ export class Bitmap {
   mergeBytes(firstByte: number, bytes: Uint8Array): void {
     const end = Math.min(bytes.length, this.bytes.length - firstByte)
     for (let at = 0; at < end; at++) this.bytes[firstByte + at]! |= bytes[at]!
-    this.recount()
+    this.recount(firstByte, firstByte + end)
   }
 
-  private recount(): void {
+  /** Counts anew the groups of the bytes `from` to `to`. */
+  private recount(from = 0, to = this.bytes.length): void {
     if (this.length % 8 !== 0) this.bytes[this.bytes.length - 1]! &= (1 << (this.length % 8)) - 1
-    this.ones = 0
-    for (let group = 0; group < this.groups.length; group++) {
-      const end = Math.min((group + 1) * (groupBits / 8), this.bytes.length)
+    const groupBytes = groupBits / 8
+    for (let group = Math.floor(from / groupBytes); group * groupBytes < to; group++) {
+      const end = Math.min((group + 1) * groupBytes, this.bytes.length)
       let ones = 0
-      for (let at = group * (groupBits / 8); at < end; at++) ones += onesOf[this.bytes[at]!]!
+      for (let at = group * groupBytes; at < end; at++) ones += onesOf[this.bytes[at]!]!
+      this.ones += ones - this.groups[group]!
       this.groups[group] = ones
-      this.ones += ones
     }
   }
 }

@@ -1,7 +1,7 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { systemError } from '../base/errors.ts'
 import { metadataFailed } from './departure.ts'
-import { encodePage, mapOffset, pageBytes, pageOfBit } from './layout.ts'
+import { encodePage, firstByteOf, mapOffset, pageBytes, pageOfBit } from './layout.ts'
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
 
@@ -54,7 +54,10 @@ export class DirtyMap {
   takeBehind(): number[] {
     const pages = [...this.behind]
     this.behind.clear()
-    if (pages.length > 0) this.durable.merge(this.bits)
+    for (const page of pages) {
+      const from = firstByteOf(page)
+      this.durable.mergeBytes(from, this.bits.bytes.subarray(from, firstByteOf(page + 1)))
+    }
     return pages
   }
 

@@ -43,6 +43,8 @@ export class IntentLog {
   private readonly volume: Volume
   private readonly epoch: number
   private readonly hot = new Map<number, HotExtent>()
+  /** What an earlier run left; null once it is in the dirty maps of whoever lacks it. */
+  private inherited: Bitmap | null = null
   /** Writes that wait for the next pages to be written, and the extents those will hold. */
   private waiting: IntentHolder[] = []
   private fresh: HotExtent[] = []
@@ -121,20 +123,29 @@ export class IntentLog {
     if (this.crowd.length > 0) void this.clean(false)
   }
 
-  /** Takes over what an earlier run left in the log; it is cleared like anything hot. */
+  /** Takes over what an earlier run left in the log, until `started`. */
   inherit(bits: Bitmap): void {
-    // Without a log `prepare` sets every bit, and nothing may clear one while the volume runs.
-    if (!this.volume.settings.intentLog) return
-    for (let bit = bits.next(0); bit !== -1; bit = bits.next(bit + 1)) {
-      const extent = new HotExtent(bit)
-      extent.durable = true
-      extent.lastMoment = this.moment
-      this.hot.set(bit, extent)
-      // It may be in the log of one leg only, which may go.
+    this.inherited = bits
+    this.bits.merge(bits)
+    // It may be in the log of one leg only, which may go.
+    for (let bit = bits.next(0); bit !== -1; bit = bits.next(bit + 1))
+      this.pages.add(pageOfBit(bit))
+  }
+
+  /**
+   * The volume runs: the source has flushed what was inherited, and it is durable that all others
+   * lack it.
+   */
+  started(): void {
+    const { inherited } = this
+    this.inherited = null
+    // Without a log `prepare` set every bit, and nothing may clear one while the volume runs.
+    if (inherited === null || !this.volume.settings.intentLog) return
+    for (let bit = inherited.next(0); bit !== -1; bit = inherited.next(bit + 1)) {
+      this.bits.clear(bit)
       this.pages.add(pageOfBit(bit))
     }
-    this.bits.merge(bits)
-    this.keepTime()
+    void this.pump()
   }
 
   /**
@@ -152,15 +163,20 @@ export class IntentLog {
   /** Calls back with every extent written to after `moment`, or being written to. */
   forEachSince(moment: number, found: (extent: number) => void): void {
     if (!this.volume.settings.intentLog) {
-      if (this.moment > 1) for (let at = 0; at < this.bits.length; at++) found(at)
+      if (this.hasSince(moment)) for (let at = 0; at < this.bits.length; at++) found(at)
       return
     }
+    const { inherited } = this
+    if (inherited !== null && moment < 1)
+      for (let at = inherited.next(0); at !== -1; at = inherited.next(at + 1)) found(at)
     for (const extent of this.hot.values())
       if (extent.inFlight > 0 || extent.lastMoment > moment) found(extent.index)
   }
 
   /** Whether anything was written after `moment`, or is being written. */
   hasSince(moment: number): boolean {
+    const { inherited } = this
+    if (inherited !== null && moment < 1 && inherited.count > 0) return true
     if (!this.volume.settings.intentLog) return this.moment > 1
     for (const extent of this.hot.values())
       if (extent.inFlight > 0 || extent.lastMoment > moment) return true
@@ -237,10 +253,11 @@ export class IntentLog {
       await this.cleanUntil(this.moment)
       return
     }
-    const idle = [...this.hot.values()].filter((extent) => extent.inFlight === 0)
-    if (idle.length === 0 || this.cleaning) return
-    idle.sort((one, other) => one.lastMoment - other.lastMoment)
     const excess = this.hot.size - Math.floor(this.volume.settings.hotExtentsMax / 2)
+    if (this.cleaning || excess <= 0) return
+    const idle = [...this.hot.values()].filter((extent) => extent.inFlight === 0 && extent.durable)
+    if (idle.length === 0) return
+    idle.sort((one, other) => one.lastMoment - other.lastMoment)
     await this.cleanUntil(idle[Math.min(excess, idle.length) - 1]!.lastMoment)
   }
 
@@ -254,13 +271,18 @@ export class IntentLog {
   }
 
   private async cleanNow(moment: number): Promise<void> {
+    let failed = false
     try {
       await this.cleanStep(moment)
     } catch (error) {
+      failed = true
       this.volume.log.debug({ error }, 'the intent log was not cleaned')
     }
     this.cleaning = false
     this.admit()
+    // With nothing under way any more, who waits would wait until the extents have been idle.
+    const current = this.volume.epoch === this.epoch
+    if (this.crowd.length > 0 && current && !failed) void this.clean(false)
   }
 
   private async cleanStep(moment: number): Promise<void> {
@@ -271,7 +293,7 @@ export class IntentLog {
       (extent) => extent.inFlight === 0 && extent.durable && extent.lastMoment <= moment,
     )
     if (idle.length === 0) return
-    const latest = Math.max(...idle.map((extent) => extent.lastMoment))
+    const latest = idle.reduce((last, extent) => Math.max(last, extent.lastMoment), 0)
     await flushLegs(volume, latest)
     if (volume.epoch !== this.epoch) return
     for (const leg of volume.legs)

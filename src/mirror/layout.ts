@@ -76,6 +76,11 @@ export function pageOfBit(bit: number): number {
   return Math.floor(bit / (sectorBits * (pageBytes / sectorBytes)))
 }
 
+/** Where the bits of a page begin in the bytes of a bitmap. */
+export function firstByteOf(page: number): number {
+  return (page * (pageBytes / sectorBytes) * sectorBits) / 8
+}
+
 /** Encodes one page of a map into `into`, which has `pageBytes`. */
 export function encodePage(bits: Bitmap, map: number, page: number, into: Buffer): void {
   into.fill(0)

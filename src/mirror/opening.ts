@@ -331,6 +331,7 @@ async function run(
   volume.word = 'running'
   volume.ran = true
   volume.reason = ''
+  volume.intent.started()
   volume.regroup()
   volume.unpark()
   for (const leg of volume.legs) if (!volume.inSync.includes(leg)) volume.look(leg)
