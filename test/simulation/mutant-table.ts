@@ -104,11 +104,11 @@ export const mutantTable: readonly Mutant[] = [
     }
     settle() {
         const { volume } = this;
-        if (this.error`,
+        volume.intent.exit`,
     replace: `    }
     settle() {
         const { volume } = this;
-        if (this.error`,
+        volume.intent.exit`,
   },
   {
     name: 'reads-from-syncing',
