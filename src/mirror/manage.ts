@@ -46,7 +46,11 @@ export async function startVolume(
 ): Promise<void> {
   if (volume.running) return
   if (options.leg !== undefined) legNamed(volume, options.leg)
-  if (volume.word === 'failed') volume.word = 'waiting'
+  if (volume.word === 'failed') {
+    // The operator makes this head the newer one, whatever was claimed since.
+    volume.word = 'waiting'
+    volume.ran = false
+  }
   await tryStart(volume, { force: options.force ?? false, leg: options.leg ?? null })
   // Where `running` was false before, the compiler believes it still is.
   if ((volume.word as string) !== 'running') throw refuse(volume, `it waits: ${volume.reason}`)

@@ -29,8 +29,8 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   if (volume.epoch !== epoch) return
   for (const { leg, found } of views) if (found !== null) leg.note(found)
   const decision = decide(own, views, wish)
-  if (decision.kind === 'create') await create(volume, views, wish.force)
-  else if (decision.kind === 'start') await begin(volume, decision, views, wish.force)
+  if (decision.kind === 'create') await create(volume, views)
+  else if (decision.kind === 'start') await begin(volume, decision, views)
   else {
     for (const [leg, reason] of decision.refusals) leg.refusal = reason
     wait(volume, decision.reason)
@@ -99,11 +99,11 @@ async function lookAtOldEnds(views: LegView[], own: VolumeRecord | null): Promis
   }
 }
 
-async function create(volume: Volume, views: readonly LegView[], force: boolean): Promise<void> {
+async function create(volume: Volume, views: readonly LegView[]): Promise<void> {
   const { epoch } = volume
   try {
     const start = await createRecord(volume, views)
-    if (volume.epoch === epoch) await begin(volume, start, views, force)
+    if (volume.epoch === epoch) await begin(volume, start, views)
   } catch (error) {
     wait(volume, `the volume cannot be created: ${systemError(error, '').message}`)
     if (error instanceof StorageError && error.code !== 'CONFIG') volume.retryLater()
@@ -111,12 +111,7 @@ async function create(volume: Volume, views: readonly LegView[], force: boolean)
 }
 
 /** Starts from a record: makes durable who is in sync now before anything is served. */
-async function begin(
-  volume: Volume,
-  start: Start,
-  views: readonly LegView[],
-  force: boolean,
-): Promise<void> {
+async function begin(volume: Volume, start: Start, views: readonly LegView[]): Promise<void> {
   const { epoch } = volume
   const { record, present, refusals } = start
   for (const { leg } of views) leg.refusal = refusals.get(leg) ?? ''
@@ -124,7 +119,8 @@ async function begin(
   for (const leg of start.split) leg.refusal = ''
   volume.counterFloor = highestCounter(record, views)
   try {
-    await claimAll(volume, start, views, force)
+    await claimAll(volume, start, views)
+    await mustBeAsSeen(views.filter(({ leg }) => present.includes(leg)))
     bind(volume, record, views)
     volume.record = record
     volume.extentSize = record.extentSize
@@ -143,11 +139,11 @@ async function begin(
     await run(volume, start, intents, !again)
   } catch (error) {
     const failure = systemError(error, 'starting')
-    if (failure.code === 'FENCED') {
-      const reason =
-        'a newer head has taken over; if it is none any more, start the volume by force'
-      volume.halt('failed', reason, failure)
-    } else if (volume.epoch === epoch) {
+    // Who never served may be fenced by one that died before it could, and bids more next time.
+    if (failure.code === 'FENCED' && volume.ran)
+      volume.halt('failed', 'a newer head has taken over', failure)
+    else if (volume.epoch === epoch) {
+      if (failure.code === 'FENCED') volume.claimed = Math.min(2 * volume.claimed, claimMax)
       volume.retreat(failure.message)
       volume.retryLater()
     }
@@ -162,23 +158,15 @@ function highestCounter(record: VolumeRecord, views: readonly LegView[]): number
   return highest
 }
 
-/** Above every claim of a head that died before its generation reached a leg. */
-const forcedStep = 2 ** 20
-
 /** From here on an older head is refused by every leg that can refuse; detached ones are free. */
-async function claimAll(
-  volume: Volume,
-  start: Start,
-  views: readonly LegView[],
-  force: boolean,
-): Promise<void> {
+async function claimAll(volume: Volume, start: Start, views: readonly LegView[]): Promise<void> {
   const { present, record } = start
   const detached = new Set<string>()
   for (const { name, state } of record.members) if (state === 'detached') detached.add(name)
   const here = views.filter(
     ({ leg, name, found }) => found !== null && leg.refusal === '' && !detached.has(name),
   )
-  volume.claimed = volume.counterFloor + 1
+  volume.claimed = nextClaim(volume)
   const claim = async ({ leg }: LegView): Promise<void> => {
     try {
       await within(volume, leg.device.driver.claim?.(volume.claimed))
@@ -188,14 +176,32 @@ async function claimAll(
       if (failure.code === 'FENCED' || present.includes(leg)) throw failure
     }
   }
-  try {
-    await Promise.all(here.map(claim))
-  } catch (error) {
-    if (!force || systemError(error, '').code !== 'FENCED') throw error
-    // The operator's word is that this is the head.
-    volume.counterFloor += forcedStep
-    await claimAll(volume, start, views, false)
+  await Promise.all(here.map(claim))
+}
+
+/**
+ * Above every generation seen; by chance another than a head takes that saw the same, so that of
+ * two that start at once one is the older. A head keeps its claim as long as it will do.
+ */
+function nextClaim(volume: Volume): number {
+  const floor = (volume.counterFloor + 1) * claimsPerGeneration
+  if (volume.claimed >= floor) return volume.claimed
+  return floor + Math.floor(volume.random.fraction() * claimsPerGeneration)
+}
+
+const claimsPerGeneration = 2 ** 20
+const claimMax = Number.MAX_SAFE_INTEGER
+
+/** Until it was claimed, an older head may have changed what a leg says. */
+async function mustBeAsSeen(views: readonly LegView[]): Promise<void> {
+  const check = async ({ leg, found }: LegView): Promise<void> => {
+    if (found?.kind !== 'superblock') return
+    const now = await leg.examine(leg.end)
+    const { serial } = found.superblock
+    if (now.kind !== 'superblock' || now.superblock.serial !== serial)
+      throw new StorageError('UNAVAILABLE', 'another head has changed it', leg.device.path)
   }
+  await Promise.all(views.map(check))
 }
 
 /** Ties legs to the members of the record, new ones included; forgets members not configured. */

@@ -9,7 +9,7 @@ import { MemoryDriver } from '../../src/device/memory.ts'
 import { decodeMap, encodePage, extentCount, mapBytes, pageBytes } from '../../src/mirror/layout.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
-import { MemoryStore } from '../../src/mirror/store.ts'
+import { MemoryStore } from '../../src/base/store.ts'
 import { read, write } from '../support/io.ts'
 import { extentSize, pattern } from './head.ts'
 

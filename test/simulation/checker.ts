@@ -44,6 +44,10 @@ interface Sector {
   history: Write[]
   inFlight: Write[]
   reads: Read[]
+  /** When a write in flight was first read: from then on it has taken effect. */
+  readonly seen: Map<Write, number>
+  /** Writes in flight that were read before one began that is acknowledged: they are the past. */
+  readonly overtaken: Set<Write>
 }
 
 /**
@@ -66,16 +70,20 @@ export class Checker {
     origin.end = 0
     origin.certain = true
     origin.flushed = true
-    this.sectors = Array.from({ length: sectors }, () => ({
-      may: [origin],
-      history: [origin],
-      inFlight: [],
-      reads: [],
-    }))
+    this.sectors = Array.from({ length: sectors }, () => newSector(origin))
   }
 
   get size(): number {
     return this.sectors.length
+  }
+
+  /** The volume has more sectors now, which are zero. */
+  grow(sectors: number): void {
+    const origin = new Write(0, this.sectors.length, sectors, this.time)
+    origin.end = ++this.time
+    origin.certain = true
+    origin.flushed = true
+    while (this.sectors.length < sectors) this.sectors.push(newSector(origin))
   }
 
   /** A write of new bytes (`zeroes` false) or of zeroes. */
@@ -101,8 +109,12 @@ export class Checker {
     for (let at = write.first; at < write.first + write.sectors; at++) {
       const sector = this.sectors[at]!
       sector.inFlight.splice(sector.inFlight.indexOf(write), 1)
-      if (certain) sector.may = sector.may.filter((other) => other.end > write.start)
-      sector.may.push(write)
+      if (certain) {
+        sector.may = sector.may.filter((other) => other.end > write.start)
+        for (const [other, time] of sector.seen) if (time < write.start) sector.overtaken.add(other)
+      }
+      if (!sector.overtaken.delete(write)) sector.may.push(write)
+      sector.seen.delete(write)
       sector.history.push(write)
       this.unstable.add(sector)
       if (write.flushed) prune(sector, write)
@@ -131,7 +143,7 @@ export class Checker {
     const read = { first, start: ++this.time, allowed, disturbed }
     for (let at = first; at < first + sectors; at++) {
       const sector = this.sectors[at]!
-      allowed.push([...sector.may, ...sector.inFlight].map((write) => write.value))
+      allowed.push(possible(sector).map((write) => write.value))
       disturbed.push(sector.inFlight.length > 0)
       sector.reads.push(read)
     }
@@ -154,6 +166,7 @@ export class Checker {
         )
       }
       if (read.disturbed[at] !== true) this.settle(sector, value, read.start)
+      else this.see(sector, value)
     }
   }
 
@@ -161,7 +174,7 @@ export class Checker {
   mayHold(index: number, bytes: Buffer, at: number): boolean {
     const value = this.decode(bytes, at, index)
     const sector = this.sectors[index]!
-    return [...sector.may, ...sector.inFlight].some((write) => write.value === value)
+    return possible(sector).some((write) => write.value === value)
   }
 
   /** Nobody holds the sector's newest bytes any more: anything since the flush may return. */
@@ -174,6 +187,8 @@ export class Checker {
       return doubtful
     })
     sector.may = [...sector.history]
+    sector.seen.clear()
+    sector.overtaken.clear()
     this.unstable.add(sector)
     for (const read of sector.reads) {
       read.allowed[index - read.first]!.push(...sector.may.map((write) => write.value))
@@ -226,6 +241,12 @@ export class Checker {
     return value
   }
 
+  /** A write takes effect once: who saw it, and then had another acknowledged, saw it end. */
+  private see(sector: Sector, value: number): void {
+    const write = sector.inFlight.find((one) => one.value === value && value !== 0)
+    if (write !== undefined && !sector.seen.has(write)) sector.seen.set(write, ++this.time)
+  }
+
   private settle(sector: Sector, value: number, start: number): void {
     if (sector.may.length === 1 && sector.may[0]!.certain) return
     const seen = sector.may.find((write) => write.value === value)
@@ -243,6 +264,22 @@ export class Checker {
 /** What ended before a write began that is now stable can never be seen again. */
 function prune(sector: Sector, stable: Write): void {
   sector.history = sector.history.filter((other) => other.end > stable.start)
+}
+
+function newSector(origin: Write): Sector {
+  return {
+    may: [origin],
+    history: [origin],
+    inFlight: [],
+    reads: [],
+    seen: new Map(),
+    overtaken: new Set(),
+  }
+}
+
+/** The writes that the sector may show now. */
+function possible({ may, inFlight, overtaken }: Sector): Write[] {
+  return [...may, ...inFlight.filter((write) => !overtaken.has(write))]
 }
 
 function nameOf(value: number): string {

@@ -1,8 +1,8 @@
 import { StorageError } from '../../src/base/errors.ts'
 import { KiB, MiB, roundUp } from '../../src/base/size.ts'
-import type { Driver, DriverHost } from '../../src/device/device.ts'
+import type { Driver, DriverHost, Facts } from '../../src/device/device.ts'
 import { extentZero } from '../../src/device/extents.ts'
-import { Operation, type Request } from '../../src/device/request.ts'
+import { Flag, Operation, type Request } from '../../src/device/request.ts'
 import type { Process } from './machine.ts'
 import type { Medium, Underway } from './medium.ts'
 import { PoisonLease } from './slab.ts'
@@ -13,6 +13,7 @@ export class DiskDriver implements Driver {
   readonly children = []
   private readonly medium: Medium
   private readonly process: Process
+  private grown: (() => void) | null = null
 
   constructor(medium: Medium, process: Process) {
     this.medium = medium
@@ -20,15 +21,36 @@ export class DiskDriver implements Driver {
   }
 
   open(host: DriverHost): Promise<void> {
+    const announce = (): void => {
+      host.online(this.facts())
+    }
+    announce()
+    this.grown = () => {
+      this.process.machine.clock.after(0, this.process, announce)
+    }
+    this.medium.grown.add(this.grown)
+    return Promise.resolve()
+  }
+
+  close(): Promise<void> {
+    if (this.grown !== null) this.medium.grown.delete(this.grown)
+    return Promise.resolve()
+  }
+
+  describe(): Record<string, unknown> {
+    return {}
+  }
+
+  private facts(): Facts {
     const { medium } = this
-    host.online({
+    return {
       size: medium.size,
       blockSize: 1,
       preferredBlockSize: 4 * KiB,
       payloadMax: 1 * MiB,
       readOnly: false,
       flush: 'native',
-      fua: 'emulated',
+      fua: medium.forces ? 'native' : 'emulated',
       trim: 'native',
       writeZeroes: 'native',
       fastZero: true,
@@ -36,16 +58,7 @@ export class DiskDriver implements Driver {
       rotational: false,
       identity: medium.identity,
       bootId: medium.machine.bootId,
-    })
-    return Promise.resolve()
-  }
-
-  close(): Promise<void> {
-    return Promise.resolve()
-  }
-
-  describe(): Record<string, unknown> {
-    return {}
+    }
   }
 
   stamp(): Promise<string> {
@@ -66,11 +79,10 @@ export class DiskDriver implements Driver {
       return
     }
     const clock = process.machine.clock
-    const [low, high] = medium.latency
-    const total = process.machine.dice.skewed(low, high)
-    const effect = process.machine.dice.between(0, total)
+    const { effect, total } = medium.duration()
     const order = medium.order
     const write = this.underway(request)
+    medium.ambush?.(request.operation, request.offset, request.length)
     // The disk acts on its own, also for a frozen process; only the answer needs the process.
     clock.after(effect, null, () => {
       if (!process.alive) return
@@ -123,7 +135,7 @@ export class DiskDriver implements Driver {
         const payload = Buffer.alloc(length)
         // Read now, not when submitted: lent bytes must not have changed until here.
         if (operation === Operation.write) request.copyTo(payload)
-        medium.write(offset, payload)
+        medium.write(offset, payload, medium.forces && (request.flags & Flag.fua) !== 0)
         return null
       }
       case Operation.flush:

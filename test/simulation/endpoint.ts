@@ -42,6 +42,7 @@ export class Endpoint implements Connection {
   private place: Buffer | null = null
   /** Whether the landing is asked for before there are bytes, as sockets do that land by onread. */
   private readonly early: boolean
+  private readonly madeAt: number
 
   constructor(network: SimNetwork, machine: Machine, process: Process, peer: string) {
     this.network = network
@@ -49,6 +50,7 @@ export class Endpoint implements Connection {
     this.process = process
     this.peer = peer
     this.early = network.dice.chance(0.5)
+    this.madeAt = network.clock.time
     network.endpoints.add(this)
   }
 
@@ -101,6 +103,11 @@ export class Endpoint implements Connection {
   /** The network's doing: this side learns that the connection broke; the other perhaps not. */
   reset(why = 'ECONNRESET'): void {
     if (this.open) this.leave(new StorageError('IO', `connection to ${this.peer}: ${why}`), false)
+  }
+
+  /** A packet is lost, and what follows waits for it: nothing arrives for so many milliseconds. */
+  stall(ms: number): void {
+    this.lastArrival = Math.max(this.lastArrival, this.network.clock.time + ms)
   }
 
   /** The program was killed; its kernel says so to the peer. */
@@ -184,6 +191,9 @@ export class Endpoint implements Connection {
   /** The oldest packet under way is at the other machine's kernel, if that can be reached. */
   private arrive(link: Link): void {
     const { network, other } = this
+    // What was on the wire when the power went still arrives; nobody sends the rest again.
+    const { crashedAt } = this.machine
+    if (crashedAt >= this.madeAt && network.clock.time > crashedAt + 2 * link.latency) return
     if (link.up && other.machine.up) {
       other.receive(this.flight.shift()!)
       return
@@ -192,7 +202,7 @@ export class Endpoint implements Connection {
     link.waiting.push(() => {
       const again = this.missed
       this.missed = 0
-      const delay = network.delay(link, 0)
+      const delay = network.delay(link, 0) + network.retransmission(link)
       for (let at = 0; at < again; at++) network.clock.after(delay, null, () => this.arrive(link))
     })
   }

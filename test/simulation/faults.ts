@@ -1,17 +1,27 @@
+import { KiB } from '../../src/base/size.ts'
+import { Operation } from '../../src/device/request.ts'
+import { superblockBytes } from '../../src/mirror/layout.ts'
 import type { Dice } from './dice.ts'
 import type { FaultKind } from './plan.ts'
+import { sectorBytes } from './medium.ts'
 import { manage } from './manage.ts'
 import type { Leg } from './trees.ts'
 import type { World } from './world.ts'
 
 type DiskFault = Extract<
   FaultKind,
-  'readErrors' | 'writeErrors' | 'slowDisk' | 'hangDisk' | 'fullDisk' | 'flushFails'
+  'readErrors' | 'writeErrors' | 'slowDisk' | 'stragglers' | 'hangDisk' | 'fullDisk' | 'flushFails'
 >
+
+/** Of one world: reading all of it takes longer each time. */
+const growthsMax = 2
+/** More than a leg's metadata, which must not land on where they were. */
+const growthBytes = 640 * KiB
 
 /** Goes wrong by chance, with the kinds that the plan allows; and knows how to end all of it. */
 export class Faults {
   happened = 0
+  private growths = 0
   private readonly world: World
   private readonly dice: Dice
   private running = false
@@ -33,6 +43,7 @@ export class Faults {
     this.running = false
     for (const end of [...this.lasting.values()]) end()
     const { world } = this
+    world.endRivals()
     if (!world.headMachine.up) world.headMachine.boot()
     if (world.head === null) world.startHead()
     for (const leg of world.legs) {
@@ -80,10 +91,20 @@ export class Faults {
       case 'blackout':
         this.blackout()
         break
+      case 'ambush':
+        this.ambush(leg)
+        break
+      case 'grow':
+        this.grow()
+        break
+      case 'takeover':
+        this.takeover()
+        break
       case 'partition':
       case 'oneWay':
       case 'reset':
       case 'halfOpen':
+      case 'stall':
       case 'slowLink':
         this.disturbNetwork(leg, kind)
         break
@@ -106,6 +127,7 @@ export class Faults {
       case 'readErrors':
       case 'writeErrors':
       case 'slowDisk':
+      case 'stragglers':
       case 'hangDisk':
       case 'fullDisk':
       case 'flushFails':
@@ -156,13 +178,87 @@ export class Faults {
     })
   }
 
+  /** Another machine takes over, though the head before may live; sometimes two do at once. */
+  private takeover(): void {
+    const { world, dice } = this
+    world.takeOver()
+    if (dice.chance(0.3))
+      world.clock.after(dice.skewed(0, 30), null, () => {
+        if (this.running) world.takeOver()
+      })
+  }
+
+  /** Every leg gets larger, one after the other. */
+  private grow(): void {
+    const { world, dice } = this
+    if (world.plan.settings.size !== null || this.growths++ >= growthsMax) return
+    this.last('growth', 'growth of all legs', () => {
+      const small = new Set(world.legs)
+      const enlarge = (leg: Leg): void => {
+        if (!small.delete(leg)) return
+        world.trace.note(`${leg.name} grows`)
+        leg.medium.grow(growthBytes)
+      }
+      for (const leg of world.legs)
+        world.clock.after(dice.skewed(0, world.plan.trouble), null, () => {
+          enlarge(leg)
+        })
+      return () => {
+        for (const leg of world.legs) enlarge(leg)
+      }
+    })
+  }
+
+  /** Strikes while the leg writes something that matters, so that it is torn, or half done. */
+  private ambush(leg: Leg): void {
+    const { world, dice } = this
+    const { medium } = leg
+    const kind = dice.pick(['superblock', 'map', 'data', 'flush'] as const)
+    const blow = dice.pick([
+      'killHead',
+      'crashHead',
+      'crashTarget',
+      'killTarget',
+      'blackout',
+    ] as const)
+    const superblocks = medium.size - 2 * superblockBytes
+    const matches = (operation: Operation, offset: number): boolean => {
+      if (kind === 'flush') return operation === Operation.flush
+      if (operation !== Operation.write) return false
+      if (kind === 'superblock') return offset >= superblocks
+      const data = offset < world.checker.size * sectorBytes
+      return kind === 'data' ? data : !data && offset < superblocks
+    }
+    this.last(`ambush ${leg.name}`, `waiting for a ${kind} of ${leg.name}`, () => {
+      medium.ambush = (operation, offset) => {
+        if (!matches(operation, offset)) return
+        medium.ambush = null
+        world.clock.after(dice.skewed(0, 2 * medium.latency[1]), null, () => {
+          if (!this.running) return
+          if (blow === 'blackout') this.blackout()
+          else if (blow === 'killHead' || blow === 'crashHead') this.endHead(blow)
+          else this.endTarget(leg, blow)
+        })
+      }
+      return () => (medium.ambush = null)
+    })
+  }
+
   private disturbNetwork(
     leg: Leg,
-    kind: 'partition' | 'oneWay' | 'reset' | 'halfOpen' | 'slowLink',
+    kind: 'partition' | 'oneWay' | 'reset' | 'halfOpen' | 'stall' | 'slowLink',
   ): void {
     if (leg.target === null) return
     const { network } = this.world
-    const [a, b] = this.dice.chance(0.5) ? ['head', leg.name] : [leg.name, 'head']
+    const head = this.world.headMachine.name
+    const [a, b] = this.dice.chance(0.5) ? [head, leg.name] : [leg.name, head]
+    if (kind === 'stall') {
+      this.world.trace.note(`connections from ${a} to ${b} stall`)
+      const { trouble } = this.world.plan
+      for (const end of network.between(a, b))
+        if (this.dice.chance(0.6)) end.stall(this.dice.skewed(1, trouble * 2))
+      return
+    }
     if (kind === 'reset' || kind === 'halfOpen') {
       this.world.trace.note(`${kind} of a connection at ${a} to ${b}`)
       for (const end of network.between(a, b))
@@ -221,6 +317,10 @@ export class Faults {
           medium.latency = [latency[0] * 50, latency[1] * 200]
           return () => (medium.latency = latency)
         }
+        case 'stragglers':
+          medium.stragglers = this.dice.pick([0.02, 0.1, 0.3])
+          medium.stragglerMs = this.dice.pick([10, 300, 3000])
+          return () => (medium.stragglers = 0)
         case 'hangDisk':
           medium.hung = true
           return () => medium.unhang()

@@ -41,6 +41,8 @@ export class Machine {
   readonly network: SimNetwork
   readonly media: Medium[] = []
   up = true
+  /** When it last lost power, milliseconds. */
+  crashedAt = -Infinity
   /** 32 hex digits; another after every boot. */
   bootId: string
   private readonly processes = new Set<Process>()
@@ -84,6 +86,7 @@ export class Machine {
   /** Power loss: processes and connections are gone, disks lose of their caches what they like. */
   crash(): void {
     this.up = false
+    this.crashedAt = this.clock.time
     for (const process of this.processes) {
       process.alive = false
       process.held.length = 0

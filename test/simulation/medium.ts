@@ -1,4 +1,5 @@
 import { StorageError } from '../../src/base/errors.ts'
+import type { Operation } from '../../src/device/request.ts'
 import type { Machine, Process } from './machine.ts'
 
 /** What a disk writes as a whole or not at all. */
@@ -10,6 +11,14 @@ export type Loss = 'keep' | 'lose' | 'prefix' | 'sectors'
 interface Version {
   readonly order: number
   readonly bytes: Buffer
+}
+
+/** Milliseconds from when an operation is given to the disk. */
+export interface Duration {
+  /** Until it takes effect. */
+  readonly effect: number
+  /** Until it is answered. */
+  readonly total: number
 }
 
 /** A write that the disk was given and has not finished. */
@@ -34,10 +43,10 @@ export interface Defect {
 export class Medium {
   readonly name: string
   readonly machine: Machine
-  readonly size: number
+  size: number
   readonly identity: string
   /** What is read now. */
-  readonly content: Buffer
+  content: Buffer
   /** Sectors whose newest bytes are not stable: their versions since, oldest first. */
   readonly volatile = new Map<number, Version[]>()
   readonly underway = new Set<Underway>()
@@ -50,15 +59,26 @@ export class Medium {
   readonly hanging: (() => void)[] = []
   /** Milliseconds of one operation: from, and seldom up to. */
   latency: readonly [number, number] = [0.02, 0.5]
+  /** How many operations take far longer than those around them, and milliseconds at most. */
+  stragglers = 0
+  stragglerMs = 0
+  /** What the next operations take, before all of that is asked for. */
+  readonly next: Duration[] = []
+  /** Forced writes are made stable by themselves; otherwise by a flush of everything. */
+  forces = false
+  /** Told of what is submitted, for faults that wait for a moment. */
+  ambush: ((operation: Operation, offset: number, length: number) => void) | null = null
   /** Changes with every write. */
   changes = 0
   /** The highest epoch that claimed it. */
   epoch = 0
   /** Sectors written since the last power loss; null before the first. */
   private writtenSince: Set<number> | null = null
+  /** Told when it is larger than it was. */
+  readonly grown = new Set<() => void>()
   /** Told of a power loss. */
   lost: () => void = () => undefined
-  private readonly stable: Buffer
+  private stable: Buffer
   private orders = 0
 
   constructor(name: string, machine: Machine, size: number) {
@@ -80,15 +100,36 @@ export class Medium {
     return this.writtenSince?.has(sector) === false
   }
 
-  write(offset: number, payload: Buffer): void {
+  /** Adds space, with whatever was there before: nobody may see it. */
+  grow(bytes: number): void {
+    const rubbish = Buffer.alloc(bytes, 'rubbish!')
+    this.content = Buffer.concat([this.content, rubbish])
+    this.stable = Buffer.concat([this.stable, rubbish])
+    this.size += bytes
+    for (const told of this.grown) told()
+  }
+
+  /** `forced`: to stable storage, past the cache. */
+  write(offset: number, payload: Buffer, forced = false): void {
     this.changes++
     payload.copy(this.content, offset)
     const order = ++this.orders
     const last = Math.ceil((offset + payload.length) / sectorBytes)
     for (let sector = Math.floor(offset / sectorBytes); sector < last; sector++) {
-      this.remember(sector, order)
+      if (forced) this.keep(sector)
+      else this.remember(sector, order)
       this.writtenSince?.add(sector)
     }
+  }
+
+  /** What the next operation takes. */
+  duration(): Duration {
+    const planned = this.next.shift()
+    if (planned !== undefined) return planned
+    const { dice } = this.machine
+    const late = this.stragglers > 0 && dice.chance(this.stragglers)
+    const total = late ? dice.between(0, this.stragglerMs) : dice.skewed(...this.latency)
+    return { effect: dice.between(0, total), total }
   }
 
   /** All writes up to `order` become stable. */
@@ -152,6 +193,12 @@ export class Medium {
     }
     for (let at = 0; at < payload.length; at += sectorBytes)
       if (dice.chance(0.5)) this.write(offset + at, payload.subarray(at, at + sectorBytes))
+  }
+
+  private keep(sector: number): void {
+    const from = sector * sectorBytes
+    this.content.copy(this.stable, from, from, from + sectorBytes)
+    this.volatile.delete(sector)
   }
 
   private remember(sector: number, order: number): void {

@@ -127,9 +127,9 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'copies-unflushed',
     breaks: '6: a leg is in sync before what was copied to it is flushed',
-    file: 'mirror/leg.js',
-    find: 'flushedMoment = 0;',
-    replace: 'flushedMoment = Infinity;',
+    file: 'mirror/dirty.js',
+    find: 'await leg.flush();',
+    replace: '',
   },
   {
     name: 'replay-to-restarted',
@@ -165,6 +165,20 @@ export const mutantTable: readonly Mutant[] = [
     file: 'wire/session.js',
     find: 'return session.claim < (this.claims.get(session.target.device) ?? 0);',
     replace: 'return false;',
+  },
+  {
+    name: 'claims-alike',
+    breaks: '4: two heads that start at once claim with the same number, and both serve',
+    file: 'mirror/opening.js',
+    find: ' + Math.floor(volume.random.fraction() * claimsPerStep)',
+    replace: '',
+  },
+  {
+    name: 'claimed-unseen',
+    breaks: '4: a head goes by what a leg said before it was claimed',
+    file: 'mirror/opening.js',
+    find: 'await mustBeAsSeen(',
+    replace: 'void (',
   },
   {
     name: 'exporter-error-lost',

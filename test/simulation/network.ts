@@ -15,11 +15,15 @@ export interface Link {
   bytesPerMs: number
   /** While false nothing arrives: TCP sends it again later, resets are lost. */
   up: boolean
+  /** When it went down; of a link that is up, the last time. */
+  downSince: number
   /** What waits for the link to come back. */
   readonly waiting: (() => void)[]
 }
 
 const earliestEphemeralPort = 40_000
+/** Milliseconds between two attempts of TCP to send the same. */
+const retransmissionMsMax = 20_000
 
 /** Machines, the links between them, listeners and connections. */
 export class SimNetwork {
@@ -51,7 +55,7 @@ export class SimNetwork {
     let link = this.links.get(key)
     if (link === undefined) {
       const { latency, jitter, bytesPerMs } = this
-      link = { latency, jitter, bytesPerMs, up: true, waiting: [] }
+      link = { latency, jitter, bytesPerMs, up: true, downSince: 0, waiting: [] }
       this.links.set(key, link)
     }
     return link
@@ -63,7 +67,9 @@ export class SimNetwork {
   }
 
   cut(from: string, to: string): void {
-    this.link(from, to).up = false
+    const link = this.link(from, to)
+    if (link.up) link.downSince = this.clock.time
+    link.up = false
   }
 
   heal(from: string, to: string): void {
@@ -71,6 +77,16 @@ export class SimNetwork {
     if (link.up) return
     link.up = true
     for (const retry of link.waiting.splice(0)) retry()
+  }
+
+  /**
+   * Milliseconds until a sender finds out that the link is back. Whoever kept trying waits longer
+   * each time: what an old connection holds may arrive long after a new one was made.
+   */
+  retransmission(link: Link): number {
+    if (this.dice.chance(0.5)) return 0
+    const outage = Math.min(this.clock.time - link.downSince, retransmissionMsMax)
+    return this.dice.between(0, outage)
   }
 
   /** How many of `bytes` may still be delivered before the connection breaks. */

@@ -1,4 +1,5 @@
 import { KiB } from '../../src/base/size.ts'
+import { metadataBytes, slotsFor } from '../../src/mirror/layout.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
 import type { RemoteOptions } from '../../src/wire/remote-options.ts'
 import type { Workload } from './client.ts'
@@ -9,6 +10,8 @@ export interface LegPlan {
   /** A disk of the head's own machine, or one that a target exports. */
   readonly kind: 'local' | 'remote'
   readonly readLast: boolean
+  /** Whether its disk has forced writes of its own, which leave the rest of its cache alone. */
+  readonly forces: boolean
 }
 
 /** Everything that can go wrong, each with a switch per seed. */
@@ -23,20 +26,25 @@ export const faultKinds = [
   'reset',
   'halfOpen',
   'slowLink',
+  'stall',
   'freezeHead',
   'freezeTarget',
   'readErrors',
   'writeErrors',
   'slowDisk',
+  'stragglers',
   'hangDisk',
   'fullDisk',
   'flushFails',
   'stateFails',
   'blackout',
+  'ambush',
   'detach',
   'invalidate',
   'verify',
   'replace',
+  'grow',
+  'takeover',
 ] as const
 export type FaultKind = (typeof faultKinds)[number]
 
@@ -72,23 +80,32 @@ export function planOf(dice: Dice): Plan {
   const legs: LegPlan[] = []
   for (let at = 0; at < count; at++) {
     const kind = shape === 'mirror' && dice.chance(local) ? 'local' : 'remote'
-    legs.push({ name: ['left', 'right', 'third', 'fourth'][at]!, kind, readLast: dice.chance(0.1) })
+    const name = ['left', 'right', 'third', 'fourth'][at]!
+    legs.push({ name, kind, readLast: dice.chance(0.1), forces: dice.chance(0.5) })
   }
   const extentSize = 64 * KiB
-  const dataBytes = extentSize * dice.pick([2, 4, 8, 16])
+  const dataBytes = extentSize * dice.pick([1, 2, 4, 8, 16])
   const keep = dice.pick([0.1, 0.2, 0.4, 0.7])
   const trouble = dice.pick([500, 2000, 8000])
   const clients = dice.integer(1, 3)
+  const faults = faultsOf(
+    dice,
+    keep,
+    shape === 'mirror' && legs.every((leg) => leg.kind === 'remote'),
+  )
+  // A volume grows to what its legs have room for, unless it was given a size.
+  const size = shape === 'mirror' && faults.includes('grow') ? null : dataBytes
+  const metadata = metadataBytes({ dataSize: dataBytes, extentSize, slots: slotsFor(count) })
   return {
     shape,
     legs,
     dataBytes,
-    legBytes: dataBytes + 2048 * KiB,
-    settings: settingsOf(dice, dataBytes, extentSize, count),
+    legBytes: dataBytes + (size === null ? metadata : 2048 * KiB),
+    settings: settingsOf(dice, size, extentSize, count),
     remote: remoteOf(dice),
     workload: workloadOf(dice, (trouble * clients) / dice.pick([50, 200, 600])),
     clients,
-    faults: faultKinds.filter(() => dice.chance(keep)),
+    faults,
     faultPause: trouble / dice.pick([3, 8, 20, 40]),
     trouble,
     crumbs: dice.pick([0, 0.1, 0.5]),
@@ -98,9 +115,21 @@ export function planOf(dice: Dice): Plan {
   }
 }
 
+/**
+ * A second head needs legs that both can reach, and a checker that knows who is in sync; and it
+ * finds no leg that grew while no head was there.
+ */
+function faultsOf(dice: Dice, keep: number, reachable: boolean): FaultKind[] {
+  const faults = faultKinds.filter(() => dice.chance(keep))
+  if (!faults.includes('takeover')) return faults
+  const apart = new Set<FaultKind>(['crashHead', 'crashTarget', 'blackout', 'ambush', 'grow'])
+  if (reachable && dice.chance(0.5)) return faults.filter((kind) => !apart.has(kind))
+  return faults.filter((kind) => kind !== 'takeover')
+}
+
 function settingsOf(
   dice: Dice,
-  size: number,
+  size: number | null,
   extentSize: number,
   legs: number,
 ): Partial<MirrorSettings> {
@@ -117,6 +146,7 @@ function settingsOf(
     resyncWindow: dice.pick([1, 2, 8]),
     resyncChunkBytes: dice.pick([4 * KiB, 16 * KiB, 64 * KiB]),
     resyncCheckpointBytes: dice.pick([64 * KiB, 256 * KiB]),
+    resyncBytesPerSecond: dice.pick([null, null, 100_000, 1_000_000]),
   }
 }
 

@@ -9,12 +9,16 @@ import type { Leg } from './trees.ts'
 import { World } from './world.ts'
 
 export interface StageOptions {
+  /** A mirror, or remotes without one. */
+  readonly shape?: Plan['shape']
   /** Where each leg is; `left`, `right`, `third`, `fourth` by name. */
   readonly legs?: readonly LegPlan['kind'][]
   readonly settings?: Partial<MirrorSettings>
   readonly hold?: number
   /** The leg that is read only when no other can answer. */
   readonly readLast?: string
+  /** Whether forced writes leave the rest of a disk's cache alone. */
+  readonly forces?: boolean
   readonly seed?: number
 }
 
@@ -31,18 +35,20 @@ export class Stage {
 
   constructor(options: StageOptions = {}) {
     const {
+      shape = 'mirror',
       legs = ['remote', 'remote'],
       settings = {},
       hold = 500,
       seed = 1,
       readLast = '',
+      forces = false,
     } = options
     this.world = new World(seed, (plan): Plan => ({
       ...plan,
-      shape: 'mirror',
+      shape,
       legs: legs.map((kind, at) => {
         const name = ['left', 'right', 'third', 'fourth'][at]!
-        return { name, kind, readLast: name === readLast }
+        return { name, kind, readLast: name === readLast, forces }
       }),
       dataBytes: extents * extentSize,
       legBytes: extents * extentSize + 2048 * KiB,
@@ -179,6 +185,11 @@ export class Stage {
 
   startHead(): void {
     this.world.startHead()
+  }
+
+  /** Another machine becomes the head, with no memory of its own. */
+  takeOver(): void {
+    this.world.takeOver()
   }
 
   partition(name: string): void {

@@ -81,26 +81,31 @@ export class Target {
 
 /** A running head: its process, its tree. */
 export class Head {
+  /** Heads are counted, and claim with their number. */
+  readonly number: number
   readonly process: Process
   readonly device: Device
   readonly mirror: MirrorDriver | null
   private readonly claims: readonly { device: Device; epoch: number }[]
   /** Whether opening came to an end. */
   opened = false
+  /** Whether it has clients. */
+  used = false
 
   constructor(
     machine: Machine,
     plan: Plan,
     legs: readonly Leg[],
     state: StateDirectory,
-    epoch: number,
+    number: number,
   ) {
+    this.number = number
     const process = machine.start('head')
     this.process = process
     const leaves = legs.map(
       (leg) => new Device(leg.name, leafOf(leg, plan, process), process.clock),
     )
-    this.claims = leaves.map((device) => ({ device, epoch }))
+    this.claims = leaves.map((device) => ({ device, epoch: number }))
     if (plan.shape === 'remote') {
       this.mirror = null
       this.device =

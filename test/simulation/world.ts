@@ -1,3 +1,4 @@
+import { dataSizeFor, slotsFor } from '../../src/mirror/layout.ts'
 import { Violation, Checker } from './checker.ts'
 import { Client, type ClientHost } from './client.ts'
 import { SimClock } from './clock.ts'
@@ -31,12 +32,16 @@ export class World implements ClientHost {
   readonly network: SimNetwork
   readonly trace: Trace
   readonly checker: Checker
-  readonly headMachine: Machine
-  readonly state = new StateDirectory()
+  /** Where the head runs, or would. */
+  headMachine: Machine
+  state = new StateDirectory()
   readonly legs: Leg[] = []
   readonly faults: Faults
   head: Head | null = null
   clients: Client[] = []
+  /** Heads that were replaced and may not know it, and who uses them all the same. */
+  private rivals: Head[] = []
+  private rivalClients: Client[] = []
   problem: Error | null = null
   operations = 0
   errors = 0
@@ -98,10 +103,12 @@ export class World implements ClientHost {
     this.trace.note(`head ${this.incarnation} starts`)
     head.device.watch((device) => {
       this.trace.note(`volume is ${device.state.word} ${device.state.reason}`)
+      const sectors = (device.facts?.size ?? 0) / sectorBytes
+      if (head.mirror !== null && sectors > this.checker.size) this.checker.grow(sectors)
       this.remember()
     })
     const started = (): void => {
-      if (head.device.usable && this.clients.length === 0) this.startClients(head)
+      if (head.device.usable && !head.used) this.startClients(head)
     }
     head.device.watch(started)
     head.open().then(started, (error: unknown) => this.violated(error as Error))
@@ -123,6 +130,32 @@ export class World implements ClientHost {
     this.clients = []
     // Whoever used the volume knows that something happened.
     this.untold.clear()
+  }
+
+  /** Another machine, which knows nothing, becomes the head; the one before may go on. */
+  takeOver(): void {
+    if (this.head !== null) {
+      this.remember()
+      this.rivals.push(this.head)
+      for (const client of this.clients) client.blind = true
+      this.rivalClients.push(...this.clients)
+      this.clients = []
+      this.head = null
+    }
+    this.headMachine = this.machine(`head${this.incarnation + 1}`)
+    this.state = new StateDirectory()
+    this.startHead()
+  }
+
+  /** Replaced heads are stopped for good. */
+  endRivals(): void {
+    for (const { process } of this.rivals) process.machine.kill(process)
+    for (const client of this.rivalClients) {
+      client.abandon()
+      this.count(client)
+    }
+    this.rivals = []
+    this.rivalClients = []
   }
 
   /** An orderly end; the head starts again at once. */
@@ -164,11 +197,16 @@ export class World implements ClientHost {
   }
 
   /** A client of the head as it is now, which does nothing by itself. */
-  addClient(name: string): Client {
-    const { process, device } = this.head!
+  addClient(name: string, head = this.head!): Client {
+    const { process, device } = head
     const client = new Client(name, this, process, device, this.plan.workload)
     this.clients.push(client)
     return client
+  }
+
+  private get sectorsPerLeg(): number {
+    const { shape, legs } = this.plan
+    return shape === 'remote' ? this.checker.size / legs.length : this.checker.size
   }
 
   private machine(name: string): Machine {
@@ -180,6 +218,7 @@ export class World implements ClientHost {
     const machine = local ? this.headMachine : this.machine(plan.name)
     const bytes = this.plan.shape === 'remote' ? this.plan.dataBytes : this.plan.legBytes
     const medium = new Medium(plan.name, machine, bytes)
+    medium.forces = plan.forces
     const target = local ? null : new Target(machine, medium)
     const leg = new Leg(plan, machine, medium, target)
     medium.lost = () => this.lost(leg)
@@ -188,17 +227,24 @@ export class World implements ClientHost {
 
   private startClients(head: Head): void {
     const { plan } = this
-    if (this.head !== head || !head.opened) return
-    for (let at = 0; at < plan.clients; at++)
-      this.addClient(`${this.incarnation}${'abcdef'[at]!}`).start()
+    if (!head.opened) return
+    head.used = true
+    const rival = this.rivals.includes(head)
+    for (let at = 0; at < plan.clients; at++) {
+      const client = this.addClient(`${head.number}${'abcdef'[at]!}`, head)
+      client.start()
+      if (!rival) continue
+      client.blind = true
+      this.rivalClients.push(this.clients.pop()!)
+    }
   }
 
   /** A leg lost power. What no other leg can vouch for and was not flushed may be gone. */
   private lost(leg: Leg): void {
     this.trace.note(`the disk of ${leg.name} lost power`)
     this.remember()
-    const { shape, dataBytes } = this.plan
-    const sectors = dataBytes / sectorBytes
+    const { shape } = this.plan
+    const sectors = this.sectorsPerLeg
     const base = shape === 'remote' ? this.legs.indexOf(leg) * sectors : 0
     const alone = [...this.lastInSync].every((name) => name === leg.name)
     if (shape === 'remote' || alone) this.checker.doubtInFlight(base, sectors)
@@ -227,7 +273,7 @@ export class World implements ClientHost {
 
   private holds(leg: Leg, sector: number): boolean {
     const base = this.plan.shape === 'remote' ? this.legs.indexOf(leg) : 0
-    const at = sector * sectorBytes - base * this.plan.dataBytes
+    const at = (sector - base * this.sectorsPerLeg) * sectorBytes
     return this.checker.mayHold(sector, leg.medium.content, at)
   }
 
@@ -251,7 +297,12 @@ export class World implements ClientHost {
     if (head?.opened !== true || head.device.state.word !== 'online') return false
     if (head.mirror === null) return true
     const status = this.legStatus()
-    return this.legs.every((leg) => status[leg.name]?.state === 'in-sync')
+    if (!this.legs.every((leg) => status[leg.name]?.state === 'in-sync')) return false
+    // A volume that may grow is as large as its smallest leg allows.
+    const { size, extentSize } = this.plan.settings
+    const room = Math.min(...this.legs.map(({ medium }) => medium.size))
+    const full = dataSizeFor(room, extentSize!, slotsFor(this.legs.length))
+    return size !== null || head.device.facts!.size === full
   }
 
   /** Lets the clients finish. */
@@ -299,7 +350,7 @@ export class World implements ClientHost {
 
   private auditLeg(leg: Leg, when: string): void {
     const base = this.plan.shape === 'remote' ? this.legs.indexOf(leg) : 0
-    const sectors = this.plan.dataBytes / sectorBytes
+    const sectors = this.sectorsPerLeg
     for (let at = base * sectors; at < (base + 1) * sectors; at++) {
       if (this.holds(leg, at)) continue
       this.checker.suspect = at
