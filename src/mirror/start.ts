@@ -1,6 +1,6 @@
 import type { Leg } from './leg.ts'
 import { remembers, sameGeneration, type Member, type VolumeRecord } from './record.ts'
-import type { Found, Superblock } from './superblock.ts'
+import { formatVersion, type Found, type Superblock } from './superblock.ts'
 
 /** One leg, as seen when the volume wants to start. */
 export interface LegView {
@@ -95,7 +95,10 @@ function readable(
 }
 
 export function refusalOf(found: Found): string {
-  if (found.kind === 'newer') return `its superblock is of a newer version, ${found.version}`
+  if (found.kind === 'foreign') {
+    const which = found.version > formatVersion ? 'a newer' : 'an older'
+    return `its superblock is of ${which} version, ${found.version}`
+  }
   return found.kind === 'damaged' ? found.reason : ''
 }
 

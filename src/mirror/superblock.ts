@@ -28,8 +28,8 @@ export type Found =
   | { readonly kind: 'blank' }
   /** Ours once, but not whole. */
   | { readonly kind: 'damaged'; readonly reason: string }
-  /** Written by a program that knows more. */
-  | { readonly kind: 'newer'; readonly version: number }
+  /** Written by a program that knows more, or less. */
+  | { readonly kind: 'foreign'; readonly version: number }
 
 export const headerBytes = 32
 export const formatVersion = 1
@@ -66,14 +66,14 @@ export function decodeSlot(bytes: Buffer): Found {
     return { kind: 'damaged', reason: `a length of ${length} bytes` }
   if (bytes.readUInt32LE(24) !== checksum(bytes, length))
     return { kind: 'damaged', reason: 'a wrong checksum' }
-  if (version !== formatVersion) return { kind: 'newer', version }
+  if (version !== formatVersion) return { kind: 'foreign', version }
   return decodeBody(bytes.subarray(headerBytes, headerBytes + length), readSerial(bytes))
 }
 
 /** What a leg is, by its two slots. */
 export function choose(first: Found, second: Found): Found {
-  if (first.kind === 'newer') return first
-  if (second.kind === 'newer') return second
+  if (first.kind === 'foreign') return first
+  if (second.kind === 'foreign') return second
   if (first.kind === 'superblock' && second.kind === 'superblock')
     return first.superblock.serial > second.superblock.serial ? first : second
   if (first.kind === 'superblock') return first

@@ -115,7 +115,7 @@ describe('a superblock', () => {
     expect(choose(damaged, good)).to.equal(good)
     expect(choose(damaged, blank).kind).to.equal('blank')
     expect(choose(damaged, damaged).kind).to.equal('damaged')
-    expect(choose(good, { kind: 'newer', version: 2 }).kind).to.equal('newer')
+    expect(choose(good, { kind: 'foreign', version: 2 }).kind).to.equal('foreign')
   })
 
   it('with a body that makes no sense is damaged, however well it is wrapped', () => {

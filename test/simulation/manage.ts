@@ -17,7 +17,7 @@ export function manage(
   kind: 'detach' | 'invalidate' | 'verify' | 'replace',
   dice: Dice,
 ): void {
-  const mirror = world.head?.mirror ?? null
+  const mirror = world.head?.mirrorOf(leg) ?? null
   if (mirror === null || world.head?.opened !== true) return
   const { name } = leg
   switch (kind) {
@@ -37,10 +37,11 @@ export function manage(
 
 /** Attaches every leg that is detached; for the end, when all must be in sync again. */
 export function attachAll(world: World): void {
-  const mirror = world.head?.mirror ?? null
-  if (mirror === null) return
-  for (const [name, { state }] of Object.entries(world.legStatus()))
-    if (state === 'detached') attach(world, mirror, name)
+  for (const leg of world.legs) {
+    const mirror = world.head?.mirrorOf(leg) ?? null
+    if (mirror !== null && world.legStatus()[leg.name]?.state === 'detached')
+      attach(world, mirror, leg.name)
+  }
 }
 
 /** Attaches the leg; again a little later if it is refused. */
@@ -50,7 +51,10 @@ function attach(world: World, mirror: MirrorDriver, name: string): void {
   attempt.catch((error: unknown) => {
     if (!(error instanceof StorageError)) return
     world.clock.after(attachRetryMs, world.head?.process ?? null, () => {
-      if (world.head?.mirror === mirror && world.legStatus()[name]?.state === 'detached')
+      if (
+        world.head?.mirrors.includes(mirror) === true &&
+        world.legStatus()[name]?.state === 'detached'
+      )
         attach(world, mirror, name)
     })
   })

@@ -44,7 +44,7 @@ export class Medium {
   readonly name: string
   readonly machine: Machine
   size: number
-  readonly identity: string
+  identity: string
   /** What is read now. */
   content: Buffer
   /** Sectors whose newest bytes are not stable: their versions since, oldest first. */
@@ -107,6 +107,17 @@ export class Medium {
     this.stable = Buffer.concat([this.stable, rubbish])
     this.size += bytes
     for (const told of this.grown) told()
+  }
+
+  /** Another disk is in its place, with rubbish on it. */
+  replace(bytes = this.size): void {
+    this.size = bytes
+    this.content = Buffer.alloc(bytes, 'rubbish!')
+    this.stable = Buffer.from(this.content)
+    this.volatile.clear()
+    this.identity = this.machine.dice.bytes(16).toString('hex')
+    this.epoch = 0
+    this.lost()
   }
 
   /** `forced`: to stable storage, past the cache. */

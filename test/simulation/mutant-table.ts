@@ -190,9 +190,9 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'loss-not-told',
     breaks: '6: a flush succeeds although acknowledged writes are lost',
-    file: 'wire/remote.js',
-    find: 'if (lost && this.changesAcknowledged > this.changesFlushed)',
-    replace: 'if (false)',
+    file: 'device/device.js',
+    find: 'this.unflushed.cacheLost();',
+    replace: '',
   },
   {
     name: 'fua-without-flush',

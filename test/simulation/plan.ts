@@ -7,6 +7,8 @@ import type { Dice } from './dice.ts'
 
 export interface LegPlan {
   readonly name: string
+  /** Which part of the volume it holds, counted from 0. */
+  readonly span: number
   /** A disk of the head's own machine, or one that a target exports. */
   readonly kind: 'local' | 'remote'
   readonly readLast: boolean
@@ -50,8 +52,10 @@ export type FaultKind = (typeof faultKinds)[number]
 
 /** What one seed is about: everything that is decided before the world begins. */
 export interface Plan {
-  readonly shape: 'mirror' | 'remote'
+  /** A tree is mirrors side by side, of two legs each. */
+  readonly shape: 'mirror' | 'remote' | 'tree'
   readonly legs: readonly LegPlan[]
+  /** Of each part. */
   readonly dataBytes: number
   readonly legBytes: number
   readonly settings: Partial<MirrorSettings>
@@ -72,16 +76,31 @@ export interface Plan {
   readonly finalCrash: boolean
 }
 
+export function legName(at: number): string {
+  return ['left', 'right', 'third', 'fourth'][at] ?? `leg${at}`
+}
+
+export function spanOf(shape: Plan['shape'], at: number): number {
+  if (shape === 'mirror') return 0
+  return shape === 'remote' ? at : Math.floor(at / 2)
+}
+
+function countOf(dice: Dice, shape: Plan['shape']): number {
+  if (shape === 'remote') return dice.integer(1, 2)
+  return shape === 'tree' ? 4 : dice.pick([1, 2, 2, 2, 2, 3, 3, 4])
+}
+
 /** A plan by chance. Whole kinds of faults are left out, so that the rest is seen undisturbed. */
 export function planOf(dice: Dice): Plan {
-  const shape = dice.chance(0.15) ? 'remote' : 'mirror'
-  const count = shape === 'remote' ? dice.integer(1, 2) : dice.pick([1, 2, 2, 2, 2, 3, 3, 4])
+  const shape = dice.chance(0.15) ? 'remote' : dice.chance(0.1) ? 'tree' : 'mirror'
+  const count = countOf(dice, shape)
   const local = dice.pick([0, 0.3, 0.7, 1])
   const legs: LegPlan[] = []
   for (let at = 0; at < count; at++) {
-    const kind = shape === 'mirror' && dice.chance(local) ? 'local' : 'remote'
-    const name = ['left', 'right', 'third', 'fourth'][at]!
-    legs.push({ name, kind, readLast: dice.chance(0.1), forces: dice.chance(0.5) })
+    const kind = shape !== 'remote' && dice.chance(local) ? 'local' : 'remote'
+    const name = legName(at)
+    const span = spanOf(shape, at)
+    legs.push({ name, span, kind, readLast: dice.chance(0.1), forces: dice.chance(0.5) })
   }
   const extentSize = 64 * KiB
   const dataBytes = extentSize * dice.pick([1, 2, 4, 8, 16])

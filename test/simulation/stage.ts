@@ -1,10 +1,11 @@
 import { expect } from 'chai'
 import type { StorageError } from '../../src/base/errors.ts'
 import { KiB } from '../../src/base/size.ts'
+import { metadataBytes, slotsFor } from '../../src/mirror/layout.ts'
 import type { MirrorDriver } from '../../src/mirror/mirror.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
 import { Client } from './client.ts'
-import type { LegPlan, Plan } from './plan.ts'
+import { legName, spanOf, type LegPlan, type Plan } from './plan.ts'
 import type { Leg } from './trees.ts'
 import { World } from './world.ts'
 
@@ -19,11 +20,14 @@ export interface StageOptions {
   readonly readLast?: string
   /** Whether forced writes leave the rest of a disk's cache alone. */
   readonly forces?: boolean
+  /** Whether the volume grows with its legs. */
+  readonly grows?: boolean
+  /** Of each mirror. */
+  readonly extents?: number
   readonly seed?: number
 }
 
 const extentSize = 64 * KiB
-const extents = 8
 /** Milliseconds of simulated time that a scenario waits for anything. */
 const patience = 300_000
 
@@ -42,18 +46,22 @@ export class Stage {
       seed = 1,
       readLast = '',
       forces = false,
+      grows = false,
+      extents = 8,
     } = options
+    const dataSize = extents * extentSize
+    const slots = slotsFor(legs.length)
     this.world = new World(seed, (plan): Plan => ({
       ...plan,
       shape,
       legs: legs.map((kind, at) => {
-        const name = ['left', 'right', 'third', 'fourth'][at]!
-        return { name, kind, readLast: name === readLast, forces }
+        const name = legName(at)
+        return { name, span: spanOf(shape, at), kind, readLast: name === readLast, forces }
       }),
-      dataBytes: extents * extentSize,
-      legBytes: extents * extentSize + 2048 * KiB,
+      dataBytes: dataSize,
+      legBytes: dataSize + (grows ? metadataBytes({ dataSize, extentSize, slots }) : 2048 * KiB),
       settings: {
-        size: extents * extentSize,
+        size: grows ? null : dataSize,
         extentSize,
         legTimeoutMs: 2000,
         legRetryMs: 50,
@@ -82,7 +90,7 @@ export class Stage {
   }
 
   get mirror(): MirrorDriver {
-    return this.world.head!.mirror!
+    return this.world.head!.mirrors[0]!
   }
 
   /** Every leg's word. */

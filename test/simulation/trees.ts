@@ -85,8 +85,9 @@ export class Head {
   readonly number: number
   readonly process: Process
   readonly device: Device
-  readonly mirror: MirrorDriver | null
-  private readonly claims: readonly { device: Device; epoch: number }[]
+  /** Of each part of the volume; none without mirrors. */
+  readonly mirrors: readonly MirrorDriver[]
+  private readonly leaves: readonly Device[]
   /** Whether opening came to an end. */
   opened = false
   /** Whether it has clients. */
@@ -105,35 +106,38 @@ export class Head {
     const leaves = legs.map(
       (leg) => new Device(leg.name, leafOf(leg, plan, process), process.clock),
     )
-    this.claims = leaves.map((device) => ({ device, epoch: number }))
-    if (plan.shape === 'remote') {
-      this.mirror = null
-      this.device =
-        leaves.length === 1
-          ? leaves[0]!
-          : new Device('linear', new LinearDriver(leaves), process.clock)
-      return
-    }
-    this.mirror = new MirrorDriver({
-      legs: legs.map((leg, at) => ({
-        name: leg.name,
-        device: leaves[at]!,
-        readLast: leg.plan.readLast,
-      })),
-      clock: process.clock,
-      random: process.dice,
-      log: silentLog,
-      store: state.open(process),
-      key: 'volume',
-      settings: plan.settings,
-    })
-    this.device = new Device('volume', this.mirror, process.clock)
+    this.leaves = leaves
+    const spans = [...new Set(legs.map((leg) => leg.plan.span))]
+    const mirror = (span: number): MirrorDriver =>
+      new MirrorDriver({
+        legs: legs.flatMap(({ name, plan: { readLast, span: own } }, at) =>
+          own === span ? [{ name, device: leaves[at]!, readLast }] : [],
+        ),
+        clock: process.clock,
+        random: process.dice,
+        log: silentLog,
+        store: state.open(process),
+        key: `volume${span}`,
+        settings: plan.settings,
+      })
+    this.mirrors = plan.shape === 'remote' ? [] : spans.map(mirror)
+    const parts =
+      plan.shape === 'remote'
+        ? leaves
+        : this.mirrors.map((driver, at) => new Device(`volume${at}`, driver, process.clock))
+    this.device =
+      parts.length === 1 ? parts[0]! : new Device('linear', new LinearDriver(parts), process.clock)
+  }
+
+  /** The mirror that the leg belongs to, if any. */
+  mirrorOf(leg: Leg): MirrorDriver | null {
+    return this.mirrors[leg.plan.span] ?? null
   }
 
   async open(): Promise<void> {
     await this.device.open()
     // A mirror does so by itself: what an earlier head left under way must not land any more.
-    if (this.mirror === null) await this.claim()
+    if (this.mirrors.length === 0) await this.claim()
     this.opened = true
   }
 
@@ -142,11 +146,11 @@ export class Head {
       new Promise((resolve) => {
         this.process.clock.timer(10, resolve)
       })
-    for (const { device, epoch } of this.claims) {
+    for (const device of this.leaves) {
       // A claim that no answer came for may be made again, until it is certain.
       let claimed = false
       while (!claimed) {
-        claimed = await device.driver.claim!(epoch).then(
+        claimed = await device.driver.claim!(this.number).then(
           () => true,
           (error: unknown) => {
             if ((error as StorageError).code === 'FENCED') throw error
@@ -162,7 +166,7 @@ export class Head {
 function leafOf(leg: Leg, plan: Plan, process: Process): Driver {
   if (leg.target === null) return new DiskDriver(leg.medium, process)
   const address = addressOf(leg.machine)
-  const follow = plan.shape === 'mirror'
+  const follow = plan.shape !== 'remote'
   const options = { ...defaultRemoteOptions, ...plan.remote, address, name: 'disk', follow }
   const { network, clock, dice: random, slab } = process
   return new RemoteDriver(options, { network, clock, random, slab, log: silentLog })

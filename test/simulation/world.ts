@@ -32,6 +32,8 @@ export class World implements ClientHost {
   readonly network: SimNetwork
   readonly trace: Trace
   readonly checker: Checker
+  /** Parts of the volume. */
+  readonly spans: number
   /** Where the head runs, or would. */
   headMachine: Machine
   state = new StateDirectory()
@@ -64,8 +66,8 @@ export class World implements ClientHost {
     this.network.bytesPerMs = plan.bytesPerMs
     this.headMachine = this.machine('head')
     for (const leg of plan.legs) this.legs.push(this.leg(leg))
-    const bytes = plan.shape === 'remote' ? plan.dataBytes * plan.legs.length : plan.dataBytes
-    this.checker = new Checker(bytes / sectorBytes)
+    this.spans = Math.max(...plan.legs.map(({ span }) => span)) + 1
+    this.checker = new Checker((plan.dataBytes * this.spans) / sectorBytes)
     this.faults = new Faults(this, this.dice.fork())
   }
 
@@ -91,7 +93,7 @@ export class World implements ClientHost {
     }
     attachAll(this)
     await this.until(() => this.healthy(), recoveryMsMax, 'the volume recovers')
-    await this.quiet()
+    await this.quiet('the volume is well after its last request')
     await this.audit('after recovery')
     if (plan.finalCrash) await this.powerLossOfAll()
   }
@@ -104,7 +106,7 @@ export class World implements ClientHost {
     head.device.watch((device) => {
       this.trace.note(`volume is ${device.state.word} ${device.state.reason}`)
       const sectors = (device.facts?.size ?? 0) / sectorBytes
-      if (head.mirror !== null && sectors > this.checker.size) this.checker.grow(sectors)
+      if (this.plan.shape !== 'remote' && sectors > this.checker.size) this.checker.grow(sectors)
       this.remember()
     })
     const started = (): void => {
@@ -192,8 +194,8 @@ export class World implements ClientHost {
   }
 
   legStatus(): Record<string, LegStatus> {
-    const described = this.head?.mirror?.describe()
-    return (described?.['legs'] ?? {}) as Record<string, LegStatus>
+    const described = this.head?.mirrors.map((mirror) => mirror.describe()['legs']) ?? []
+    return Object.assign({}, ...described) as Record<string, LegStatus>
   }
 
   /** A client of the head as it is now, which does nothing by itself. */
@@ -204,9 +206,13 @@ export class World implements ClientHost {
     return client
   }
 
+  /** The other legs of the same part. */
+  private peers(leg: Leg): Leg[] {
+    return this.legs.filter((other) => other !== leg && other.plan.span === leg.plan.span)
+  }
+
   private get sectorsPerLeg(): number {
-    const { shape, legs } = this.plan
-    return shape === 'remote' ? this.checker.size / legs.length : this.checker.size
+    return this.checker.size / this.spans
   }
 
   private machine(name: string): Machine {
@@ -243,14 +249,13 @@ export class World implements ClientHost {
   private lost(leg: Leg): void {
     this.trace.note(`the disk of ${leg.name} lost power`)
     this.remember()
-    const { shape } = this.plan
     const sectors = this.sectorsPerLeg
-    const base = shape === 'remote' ? this.legs.indexOf(leg) * sectors : 0
-    const alone = [...this.lastInSync].every((name) => name === leg.name)
-    if (shape === 'remote' || alone) this.checker.doubtInFlight(base, sectors)
+    const base = leg.plan.span * sectors
+    const alone = !this.peers(leg).some(({ name }) => this.lastInSync.has(name))
+    if (alone) this.checker.doubtInFlight(base, sectors)
     for (const sector of this.checker.unflushed()) {
       if (sector < base || sector >= base + sectors) continue
-      if (shape === 'mirror' && this.heldElsewhere(leg, sector)) continue
+      if (this.heldElsewhere(leg, sector)) continue
       const told = this.clients.every((client) => this.untold.has(client))
       if (!told && !this.holds(leg, sector) && this.checker.acknowledged(sector)) {
         this.trace.note(`acknowledged writes are lost, such as sector ${sector}`)
@@ -261,9 +266,8 @@ export class World implements ClientHost {
   }
 
   private heldElsewhere(lost: Leg, sector: number): boolean {
-    return this.legs.some(
+    return this.peers(lost).some(
       (leg) =>
-        leg !== lost &&
         this.lastInSync.has(leg.name) &&
         // Whoever lost power since cannot know whether it was lucky.
         !leg.medium.doubtful(sector) &&
@@ -272,14 +276,14 @@ export class World implements ClientHost {
   }
 
   private holds(leg: Leg, sector: number): boolean {
-    const base = this.plan.shape === 'remote' ? this.legs.indexOf(leg) : 0
+    const base = leg.plan.span
     const at = (sector - base * this.sectorsPerLeg) * sectorBytes
     return this.checker.mayHold(sector, leg.medium.content, at)
   }
 
   /** Notes which legs the head takes to be in sync, while it can be asked. */
   private remember(): void {
-    if (this.head?.process.alive !== true || this.head.mirror === null) return
+    if (this.head?.process.alive !== true || this.head.mirrors.length === 0) return
     const status = Object.entries(this.legStatus())
     if (status.length === 0) return
     this.lastInSync = new Set(
@@ -295,7 +299,7 @@ export class World implements ClientHost {
   healthy(): boolean {
     const { head } = this
     if (head?.opened !== true || head.device.state.word !== 'online') return false
-    if (head.mirror === null) return true
+    if (head.mirrors.length === 0) return true
     const status = this.legStatus()
     if (!this.legs.every((leg) => status[leg.name]?.state === 'in-sync')) return false
     // A volume that may grow is as large as its smallest leg allows.
@@ -305,11 +309,12 @@ export class World implements ClientHost {
     return size !== null || head.device.facts!.size === full
   }
 
-  /** Lets the clients finish. */
-  private async quiet(): Promise<void> {
+  /** Lets the clients finish; a request that took too long may have cost a leg. */
+  private async quiet(what: string): Promise<void> {
     for (const client of this.clients) client.stop()
     const idle = () => this.clients.every((client) => client.inFlight === 0)
     await this.until(idle, requestMsMax, 'all requests complete')
+    await this.until(() => this.healthy(), recoveryMsMax, what)
   }
 
   private async until(done: () => boolean, ms: number, what: string): Promise<void> {
@@ -349,7 +354,7 @@ export class World implements ClientHost {
   }
 
   private auditLeg(leg: Leg, when: string): void {
-    const base = this.plan.shape === 'remote' ? this.legs.indexOf(leg) : 0
+    const base = leg.plan.span
     const sectors = this.sectorsPerLeg
     for (let at = base * sectors; at < (base + 1) * sectors; at++) {
       if (this.holds(leg, at)) continue
@@ -369,7 +374,7 @@ export class World implements ClientHost {
     for (const leg of this.legs) if (leg.target !== null) this.faults.bootTarget(leg)
     this.startHead()
     await this.until(() => this.healthy(), recoveryMsMax, 'the volume starts after a power loss')
-    await this.quiet()
+    await this.quiet('the volume is well after its last request since the power loss')
     await this.audit('after the power loss')
   }
 

@@ -194,4 +194,21 @@ describe('scenarios: resync', () => {
       await stage.audit()
     }
   })
+
+  it('what is missed while its extent is copied is copied again', async () => {
+    const settings = { ...slow, resyncCheckpointBytes: 1024 * 1024 }
+    const stage = await new Stage({ hold: 50, settings }).start()
+    await behind(stage, 128)
+    stage.startTarget('right')
+    await stage.legIs('right', 'syncing')
+    // The first pieces of the extent are copied; what the source cannot take now, right has.
+    await stage.pass(100)
+    const defect = { from: 0, to: 4096, reads: false, writes: true }
+    stage.leg('left').medium.defects.push(defect)
+    expect(await stage.write(0, 8)).to.not.equal(null)
+    expect(stage.legs['right']).to.equal('syncing')
+    stage.leg('left').medium.defects.length = 0
+    await stage.healthy()
+    await stage.audit()
+  })
 })

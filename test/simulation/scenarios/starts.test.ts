@@ -1,4 +1,6 @@
 import { expect } from 'chai'
+import { Operation } from '../../../src/device/request.ts'
+import { superblockOffset } from '../../../src/mirror/layout.ts'
 import { Stage } from '../stage.ts'
 
 /** A volume whose `right` is outdated, and of which nothing runs. */
@@ -182,5 +184,30 @@ describe('scenarios: a volume that starts only when it is safe', () => {
     stage.startTarget('right')
     await stage.healthy()
     await stage.audit()
+  })
+
+  it('power is lost while superblocks are written: one of the two is whole', async () => {
+    for (let seed = 1; seed <= 16; seed++) {
+      const stage = await new Stage({ legs: ['local'], seed }).start()
+      expect(await stage.write(0, 100)).to.equal(null)
+      expect(await stage.flush()).to.equal(null)
+      const { medium } = stage.leg('left')
+      stage.killHead()
+      stage.startHead()
+      let struck = false
+      medium.ambush = (operation, offset) => {
+        if (operation !== Operation.write || offset < superblockOffset(medium.size, 0)) return
+        medium.ambush = null
+        stage.world.clock.after(0.01 * seed, null, () => {
+          stage.crashHead()
+          struck = true
+        })
+      }
+      await stage.until('the power fails', () => struck)
+      stage.startHead()
+      await stage.pass(2000)
+      expect(stage.legs['left'], `with seed ${seed}`).to.equal('in-sync')
+      await stage.audit()
+    }
   })
 })

@@ -1,0 +1,126 @@
+import { crc32 } from 'node:zlib'
+import { expect } from 'chai'
+import type { StorageError } from '../../../src/base/errors.ts'
+import { superblockOffset } from '../../../src/mirror/layout.ts'
+import { Checker } from '../checker.ts'
+import { Client } from '../client.ts'
+import type { Medium } from '../medium.ts'
+import { Stage } from '../stage.ts'
+
+/** Makes both superblocks say that they are of another format, as if its program had written them. */
+function asVersion(medium: Medium, version: number): void {
+  for (const slot of [0, 1]) {
+    const at = superblockOffset(medium.size, slot)
+    const length = medium.content.readUInt32LE(at + 12)
+    const bytes = Buffer.from(medium.content.subarray(at, at + 32 + length))
+    bytes.writeUInt32LE(version, 8)
+    bytes.writeUInt32LE(crc32(bytes.subarray(32), crc32(bytes.subarray(0, 24))), 24)
+    medium.write(at, bytes)
+  }
+  medium.flush(medium.order)
+}
+
+describe('scenarios: upgrade', () => {
+  for (const [version, word] of [
+    [2, 'newer'],
+    [0, 'older'],
+  ] as const)
+    it(`a leg of ${word === 'newer' ? 'a newer' : 'an older'} format is refused, and left as it is`, async () => {
+      const stage = await new Stage({ hold: 50 }).start()
+      expect(await stage.write(0, 64)).to.equal(null)
+      stage.killTarget('right')
+      expect(await stage.write(0, 8)).to.equal(null)
+      const { medium } = stage.leg('right')
+      asVersion(medium, version)
+      const before = Buffer.from(medium.content)
+      stage.startTarget('right')
+      await stage.legIs('right', 'failed')
+      expect(stage.world.legStatus()['right']!.reason).to.include(`${word} version, ${version}`)
+      stage.killHead()
+      stage.startHead()
+      await stage.until('the volume is usable', () => stage.world.head!.device.usable)
+      expect(stage.legs['right']).to.equal('failed')
+      expect(await stage.write(0, 8)).to.equal(null)
+      expect(before.equals(medium.content), 'nothing is written to it').to.equal(true)
+      await stage.result(stage.mirror.attachLeg('right', { discard: true }))
+      await stage.healthy()
+      await stage.audit()
+    })
+
+  it('a volume of a newer format only is not created anew', async () => {
+    const stage = await new Stage({ hold: 50 }).start()
+    stage.killHead()
+    stage.world.state.texts.clear()
+    for (const name of ['left', 'right']) asVersion(stage.leg(name).medium, 2)
+    const before = stage.world.legs.map(({ medium }) => Buffer.from(medium.content))
+    stage.startHead()
+    await stage.pass(5000)
+    expect(stage.world.head!.device.usable).to.equal(false)
+    expect(stage.world.head!.device.state.reason).to.include('newer version')
+    for (const [at, { medium }] of stage.world.legs.entries())
+      expect(before[at]!.equals(medium.content)).to.equal(true)
+  })
+})
+
+describe('scenarios: split brain', () => {
+  it('split-brain: two heads by an operator’s word; found, told in bytes, discarded', async () => {
+    const stage = await new Stage({ hold: 50 }).start()
+    const { world } = stage
+    expect(await stage.write(0, 64)).to.equal(null)
+    const older = world.head!
+    const [name, right] = ['head2', 'right']
+    // The older head keeps left, the newer one can reach right alone.
+    stage.partition(right)
+    for (const [from, to] of [
+      [name, 'left'],
+      ['left', name],
+    ] as const)
+      world.network.cut(from, to)
+    stage.takeOver()
+    expect(world.headMachine.name).to.equal(name)
+    await stage.pass(1000)
+    expect(world.head!.device.usable).to.equal(false)
+    await stage.result(stage.mirror.startVolume({ force: true }))
+    expect(await stage.write(0, 8)).to.equal(null)
+    const other = otherSide(stage, older)
+    other.write(256, 8)
+    other.write(640, 8)
+    await stage.until('the other side acknowledges', () => other.inFlight === 0)
+    expect(other.errors).to.equal(0)
+    world.endRivals()
+    for (const [from, to] of [
+      [name, 'left'],
+      ['left', name],
+    ] as const)
+      world.network.heal(from, to)
+    await stage.legIs('left', 'failed')
+    const { reason } = world.legStatus()['left']!
+    expect(reason).to.match(/split brain/)
+    expect(reason).to.match(/up to \d+ bytes that the volume lacks, the volume up to \d+/)
+    const refusal = await stage.result(stage.mirror.attachLeg('left')).then(
+      () => '',
+      (error: unknown) => (error as StorageError).message,
+    )
+    expect(refusal).to.match(/split brain/)
+    await stage.result(stage.mirror.attachLeg('left', { discard: true }))
+    await stage.healthy()
+    await stage.audit()
+  })
+})
+
+/** A client of a head that went its own way: what it writes the volume must never show. */
+function otherSide(stage: Stage, head: NonNullable<Stage['world']['head']>): Client {
+  const { world } = stage
+  const checker = new Checker(world.checker.size)
+  for (let value = 0; value < 1000; value++)
+    checker.endWrite(checker.beginWrite(0, 1, false), true, true)
+  const host = {
+    checker,
+    trace: world.trace,
+    violated: (problem: Error) => {
+      world.violated(problem)
+    },
+    flushed: () => undefined,
+  }
+  return new Client('other', host, head.process, head.device, world.plan.workload)
+}
