@@ -59,7 +59,9 @@ export class ManagementClient {
         : { host: address.host, port: address.port }
     return new Promise((resolve, reject) => {
       const failed = (cause: unknown): void => reject(new Unreachable(address, cause))
-      const options = { ...place, method, path, timeout, headers: { connection: 'close' } }
+      // By whatever name we came to the target: it listens to no other, because of browsers.
+      const headers = { connection: 'close', host: 'localhost' }
+      const options = { ...place, method, path, timeout, headers }
       const request = http.request(options, (response) => {
         const pieces: Buffer[] = []
         response.on('data', (piece: Buffer) => pieces.push(piece))

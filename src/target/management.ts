@@ -1,4 +1,5 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
+import { isIP } from 'node:net'
 import { StorageError, systemError, type Code } from '../base/errors.ts'
 import { KiB } from '../base/size.ts'
 import { formatAddress, type Address } from '../net/address.ts'
@@ -42,6 +43,8 @@ const httpStatus: Partial<Record<Code, number>> = {
 export class ManagementServer {
   private readonly manager: Manager
   private readonly server: http.Server
+  /** The name under which it is reached over TCP; null over a unix socket. */
+  private host: string | null = null
 
   constructor(manager: Manager) {
     this.manager = manager
@@ -56,6 +59,7 @@ export class ManagementServer {
   async listen(address: Address): Promise<Address> {
     const { server } = this
     if (address.kind === 'unix') await removeStaleSocket(address.path)
+    else this.host = address.host
     await new Promise<void>((resolve, reject) => {
       server.on('error', (error) => {
         reject(systemError(error, `listening on ${formatAddress(address)}`))
@@ -96,8 +100,10 @@ export class ManagementServer {
 
   private async carryOut(request: IncomingMessage): Promise<unknown> {
     // Commands come from programs; a page in a browser on this machine is not to give any.
-    if (request.headers.origin !== undefined) throw new Refusal(403, 'not for browsers')
-    const { pathname } = new URL(request.url ?? '/', 'http://target')
+    const { origin, host } = request.headers
+    if (origin !== undefined || !this.isNamedBy(host)) throw new Refusal(403, 'not for browsers')
+    // Not read as a URL: not everything that a peer can send is one.
+    const [pathname = ''] = (request.url ?? '').split('?', 1)
     const path = pathname.split('/').slice(1).map(decoded)
     if (request.method === 'GET' && pathname === '/v1/status') return this.manager.status()
     const route = commandOf(path)
@@ -105,6 +111,17 @@ export class ManagementServer {
     if (request.method !== 'POST') throw new Refusal(405, 'commands are sent by POST')
     const options = await body(request)
     return (await this.manager.run(route.command, route.names, options)) ?? {}
+  }
+
+  /**
+   * Whether a request is meant for us. The owner of a domain can have any name of it lead here, and
+   * a browser then takes us for a part of that page: it asks without an origin.
+   */
+  private isNamedBy(host: string | undefined): boolean {
+    if (this.host === null || host === undefined) return true
+    const name = host.replace(/:\d*$/, '')
+    const bare = /^\[(.*)\]$/.exec(name)?.[1] ?? name
+    return isIP(bare) !== 0 || bare === 'localhost' || bare === this.host
   }
 }
 
