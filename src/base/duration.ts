@@ -1,11 +1,14 @@
 const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }
 
+/** The form of a time in a configuration: a number and its unit. */
+export const durationPattern = /^(\d+)(\.\d+)?(ms|s|m|h)$/
+
 /**
  * Milliseconds of `500ms`, `1.5s`, `5m`, `1h` or an integer of milliseconds; null when it is none
  * of these or no whole number of milliseconds.
  */
 export function parseDuration(text: string | number): number | null {
-  const found = /^(\d+)(\.\d+)?(ms|s|m|h)$/.exec(typeof text === 'number' ? `${text}ms` : text)
+  const found = durationPattern.exec(typeof text === 'number' ? `${text}ms` : text)
   if (found === null) return null
   const milliseconds = Number(`${found[1]}${found[2] ?? ''}`) * units[found[3]!]!
   return Number.isSafeInteger(milliseconds) ? milliseconds : null

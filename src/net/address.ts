@@ -1,3 +1,5 @@
+import { nameBytesMax } from './limits.ts'
+
 /** Where somebody listens: a host and port, or a path of a unix socket. */
 export type Address =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
@@ -33,13 +35,16 @@ export interface ExportUri {
   readonly name: string
 }
 
+/** What no text in UTF-8 can have. */
+export const halfCharacter = /\p{Surrogate}/u
+
 /**
  * Reads the URIs of NBD's `doc/uri.md` and the same for DST/1. The export's name is the path less
  * one slash, percent-decoded. Returns what is wrong as text instead when it cannot be used.
  */
 export function parseUri(text: string): ExportUri | string {
   const found = /^([a-z]+)(\+unix)?:\/\/([^/?#]*)(\/[^?#]*)?(?:\?([^#]*))?$/.exec(text)
-  if (found === null) return 'not a URI such as dst://host:4470/name'
+  if (found === null || halfCharacter.test(text)) return 'not a URI such as dst://host:4470/name'
   const [, protocol, unix, authority = '', path = '', query = ''] = found
   if (protocol === 'nbds') return 'TLS (nbds) is not supported'
   if (protocol !== 'dst' && protocol !== 'nbd') return `unknown scheme ${protocol ?? ''}`
@@ -49,6 +54,9 @@ export function parseUri(text: string): ExportUri | string {
   } catch {
     return 'the name of the export is not percent-encoded correctly'
   }
+  const nameBytes = Buffer.byteLength(name)
+  if (nameBytes > nameBytesMax)
+    return `the name of the export has ${nameBytes} bytes, at most ${nameBytesMax} are possible`
   const parameters = new URLSearchParams(query.replaceAll('+', '%2B'))
   for (const key of parameters.keys())
     if (key !== 'socket') return `unknown parameter ${key}; only socket is known`
@@ -65,8 +73,13 @@ export function parseUri(text: string): ExportUri | string {
 }
 
 export function formatUri(uri: ExportUri): string {
-  const name = encodeURIComponent(uri.name).replaceAll('%2F', '/')
+  const name = encoded(uri.name)
   if (uri.address.kind === 'unix')
-    return `${uri.protocol}+unix:///${name}?socket=${encodeURI(uri.address.path)}`
+    return `${uri.protocol}+unix:///${name}?socket=${encoded(uri.address.path)}`
   return `${uri.protocol}://${formatAddress(uri.address)}/${name}`
+}
+
+/** Percent-encoded, but for the slashes that people want to see. */
+function encoded(text: string): string {
+  return encodeURIComponent(text).replaceAll('%2F', '/')
 }

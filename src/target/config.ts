@@ -5,7 +5,7 @@ import { formatUri, parseUri } from '../net/address.ts'
 import type { Config } from './config.types.ts'
 import { checkAgainstSchema } from './schema.ts'
 import { checkMeaning } from './semantics.ts'
-import { parseSource, type Problem, type Source } from './source.ts'
+import { isTooDeep, parseSource, tooDeep, type Problem, type Source } from './source.ts'
 import { childrenOf, entries, isObject, type Loose } from './tree.ts'
 
 /** Everything that is wrong with a configuration, at once. */
@@ -58,6 +58,7 @@ export function checkConfig(
   file = 'configuration',
   source: Source | null = null,
 ): Checked {
+  if (isTooDeep(value)) throw new ConfigError(file, [{ what: tooDeep, pointer: '' }], source)
   const problems = [...(source?.duplicates ?? []), ...checkAgainstSchema(value)]
   const resolved: unknown = structuredClone(value)
   if (isObject(resolved)) {

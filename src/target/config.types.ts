@@ -48,7 +48,8 @@ export interface Config {
   listeners: Listener[]
   management?: Management
   /**
-   * Devices by name. A device inside another one can be written in place or named here.
+   * Devices by name. A device inside another one can be written in place or named here. They
+   * can be nested 100 deep.
    */
   devices: {
     [k: string]: Device
@@ -337,7 +338,7 @@ export interface Resync {
    */
   window: number
   /**
-   * The size of a piece.
+   * The size of a piece: a power of two from 4K to 32M.
    */
   chunk: number | string
   /**

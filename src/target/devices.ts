@@ -15,6 +15,7 @@ export function checkDevices(nodes: readonly Node[], problems: Problem[]): void 
     if (type === 'mirror') checkMirror(node, problems)
     else if (type === 'delay') checkDelay(node, problems)
     else if (type === 'memory') checkMemory(node, problems)
+    else if (type === 'remote') checkRemote(node, problems)
   }
 }
 
@@ -27,8 +28,17 @@ function checkMemory({ device, pointer }: Node, problems: Problem[]): void {
     })
 }
 
+function checkRemote({ device, pointer }: Node, problems: Problem[]): void {
+  const [ping, silence] = [durationOf(device['pingInterval']), durationOf(device['pingTimeout'])]
+  if (ping !== null && silence !== null && 0 < silence && silence <= ping)
+    problems.push({
+      what: 'not above pingInterval: a connection without requests would always be given up',
+      pointer: step(pointer, 'pingTimeout'),
+    })
+}
+
 function checkMirror({ device, pointer }: Node, problems: Problem[]): void {
-  const { legs, minInSync, source, extentSize } = device
+  const { legs, minInSync, source, extentSize, resync } = device
   const names = isObject(legs) ? Object.keys(legs) : []
   if (typeof minInSync === 'number' && minInSync > names.length && names.length > 0)
     problems.push({
@@ -40,12 +50,25 @@ function checkMirror({ device, pointer }: Node, problems: Problem[]): void {
       what: `no leg is named "${source}"${suggestion(source, names)}; legs: ${names.join(', ')}`,
       pointer: step(pointer, 'source'),
     })
-  const extent = sizeOf(extentSize)
-  if (extent !== null && (!isPowerOfTwo(extent) || extent < 64 * KiB || extent > 64 * MiB))
-    problems.push({
-      what: `found ${String(extentSize)}; allowed: a power of two from 64K to 64M`,
-      pointer: step(pointer, 'extentSize'),
-    })
+  checkUnit(extentSize, 64 * KiB, 64 * MiB, step(pointer, 'extentSize'), problems)
+  if (!isObject(resync)) return
+  const place = step(pointer, 'resync')
+  checkUnit(resync['chunk'], 4 * KiB, 32 * MiB, step(place, 'chunk'), problems)
+  if (sizeOf(resync['speed']) === 0)
+    problems.push({ what: 'found 0: nothing would ever be copied', pointer: step(place, 'speed') })
+}
+
+function checkUnit(
+  value: unknown,
+  least: number,
+  most: number,
+  pointer: string,
+  problems: Problem[],
+): void {
+  const unit = sizeOf(value)
+  if (unit === null || (isPowerOfTwo(unit) && unit >= least && unit <= most)) return
+  const allowed = `a power of two from ${formatSize(least)} to ${formatSize(most)}`
+  problems.push({ what: `found ${String(value)}; allowed: ${allowed}`, pointer })
 }
 
 function checkDelay({ device, pointer }: Node, problems: Problem[]): void {

@@ -12,7 +12,8 @@ export function checkFiles(nodes: readonly Node[], problems: Problem[]): void {
     const file = device['path']
     const place = step(pointer, 'path')
     const readOnly = device['readOnly'] === true
-    const stats = statSync(file, { throwIfNoEntry: false })
+    const stats = examine(file, place, problems)
+    if (stats === null) continue
     if (stats === undefined) checkAbsent(file, device, place, problems)
     else checkPresent(file, stats, device, place, problems)
     const key = identity(file, stats)
@@ -20,6 +21,16 @@ export function checkFiles(nodes: readonly Node[], problems: Problem[]): void {
     if (other !== undefined && !(readOnly && other.readOnly))
       problems.push({ what: `${file} is already the device ${other.path}`, pointer: place })
     else seen.set(key, { path, readOnly })
+  }
+}
+
+/** Undefined when the file is not there; null when nobody can tell, which is reported. */
+function examine(file: string, pointer: string, problems: Problem[]): Stats | undefined | null {
+  try {
+    return statSync(file, { throwIfNoEntry: false })
+  } catch (error) {
+    problems.push({ what: `cannot be looked at: ${(error as Error).message}`, pointer })
+    return null
   }
 }
 
@@ -31,6 +42,8 @@ function checkAbsent(
 ): void {
   if (device['create'] !== true)
     problems.push({ what: `${file} is not there; "create": true would make it`, pointer })
+  else if (device['readOnly'] === true)
+    problems.push({ what: `${file} is not there, and "readOnly" does not make it`, pointer })
   else if (device['size'] === undefined)
     problems.push({ what: `${file} is not there, and to make it a "size" is needed`, pointer })
   else {
@@ -67,14 +80,33 @@ function checkPresent(
     const doing = device['readOnly'] === true ? 'read' : 'write'
     problems.push({ what: `${file} cannot be opened: no permission to ${doing}`, pointer })
   }
-  const { size } = device
-  if (!stats.isFile() || (typeof size !== 'string' && typeof size !== 'number')) return
-  const bytes = parseSize(size)
-  if (bytes === null || bytes === stats.size || (bytes > stats.size && device['grow'] === true))
-    return
-  const hint = bytes > stats.size ? '; "grow": true would enlarge it' : ''
+  if (stats.isFile()) checkSize(file, stats.size, device, pointer, problems)
+}
+
+/** Bytes that direct access reads and writes at least, on any disk. */
+const sectorBytes = 512
+
+function checkSize(
+  file: string,
+  found: number,
+  device: Node['device'],
+  pointer: string,
+  problems: Problem[],
+): void {
+  const { size, direct, readOnly, grow } = device
+  const wanted = typeof size === 'string' || typeof size === 'number' ? parseSize(size) : found
+  if (wanted === null) return
+  if (wanted === 0) problems.push({ what: `${file} is empty`, pointer })
+  else if (direct === true && wanted % sectorBytes !== 0)
+    problems.push({
+      what: `${file}: ${wanted} bytes are no multiple of ${sectorBytes}, which "direct" needs`,
+      pointer,
+    })
+  const grows = wanted > found && grow === true && readOnly !== true
+  if (wanted === found || grows) return
+  const hint = wanted > found && readOnly !== true ? '; "grow": true would enlarge it' : ''
   problems.push({
-    what: `${file} has ${stats.size} bytes (${describeSize(stats.size)}), not ${bytes}${hint}`,
+    what: `${file} has ${found} bytes (${describeSize(found)}), not ${wanted}${hint}`,
     pointer: pointer.replace(/path$/, 'size'),
   })
 }

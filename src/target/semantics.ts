@@ -1,11 +1,10 @@
 import { checkAddresses, checkLimits, checkUri } from './values.ts'
+import { checkQuantities } from './quantity-check.ts'
 import { checkDevices } from './devices.ts'
 import { checkFiles } from './files.ts'
-import { parseSize } from '../base/size.ts'
-import { parseDuration } from '../base/duration.ts'
 import { step, type Problem } from './source.ts'
 import { nearest, suggestion } from './suggest.ts'
-import { childrenOf, entries, isObject, type Loose, type Place } from './tree.ts'
+import { childrenOf, devicesDeepMax, entries, isObject, type Loose, type Place } from './tree.ts'
 
 /** A device of the configuration, where it stands, and its path in the tree. */
 export interface Node {
@@ -22,7 +21,7 @@ export interface Node {
 export function checkMeaning(config: Loose): readonly Problem[] {
   const problems: Problem[] = []
   const tree = new Tree(config, problems)
-  tree.checkCycles()
+  tree.checkNesting()
   tree.checkExports(config['exports'])
   checkFiles(tree.nodes, problems)
   checkUris(tree.nodes, problems)
@@ -74,35 +73,46 @@ class Tree {
     return `no device is named "${name}"${suggestion(name, known)}; there are: ${list}`
   }
 
-  /** Reports each cycle once, where it is closed. */
-  checkCycles(): void {
-    const done = new Set<string>()
-    const enter = (name: string, trail: readonly string[]): void => {
-      const start = this.named.get(name)
-      if (start === undefined || done.has(name)) return
-      this.follow(start.value, start.pointer, (next, pointer) => {
-        const from = [...trail, name].indexOf(next)
-        if (from === -1) enter(next, [...trail, name])
-        else {
-          const cycle = [...trail.slice(from), name, next].join(' → ')
-          this.problems.push({ what: `a device cannot contain itself: ${cycle}`, pointer })
-        }
-      })
-      done.add(name)
+  /** Reports each cycle once, where it is closed, and what is nested too deep, once. */
+  checkNesting(): void {
+    const heights = new Map<string, number>()
+    let reported = false
+    const report = (pointer: string): void => {
+      const what = `devices can be nested at most ${devicesDeepMax} deep`
+      if (!reported) this.problems.push({ what, pointer })
+      reported = true
     }
-    for (const name of this.named.keys()) enter(name, [])
-  }
-
-  /** Visits the names that a device in place uses, at any depth. */
-  private follow(
-    value: unknown,
-    pointer: string,
-    visit: (name: string, pointer: string) => void,
-  ): void {
-    if (!isObject(value)) return
-    for (const child of childrenOf(value, pointer))
-      if (typeof child.value === 'string') visit(child.value, child.pointer)
-      else this.follow(child.value, child.pointer, visit)
+    const enter = (name: string, trail: readonly string[], pointer: string): number => {
+      const start = this.named.get(name)
+      const known = heights.get(name)
+      if (start === undefined || known !== undefined) return known ?? 0
+      const from = trail.indexOf(name)
+      if (from !== -1) {
+        const cycle = [...trail.slice(from), name].join(' → ')
+        this.problems.push({ what: `a device cannot contain itself: ${cycle}`, pointer })
+        return 0
+      }
+      if (trail.length === devicesDeepMax) {
+        report(pointer)
+        return 0
+      }
+      const height = measure(start.value, start.pointer, [...trail, name])
+      heights.set(name, height)
+      return height
+    }
+    /** Devices one below the other, this one among them. */
+    const measure = (value: unknown, pointer: string, trail: readonly string[]): number => {
+      if (typeof value === 'string') return enter(value, trail, pointer)
+      if (!isObject(value)) return 0
+      const below = childrenOf(value, pointer).map((child) =>
+        measure(child.value, child.pointer, trail),
+      )
+      const height = 1 + Math.max(0, ...below)
+      if (height <= devicesDeepMax) return height
+      report(pointer)
+      return 0
+    }
+    for (const [name, { pointer }] of this.named) enter(name, [], pointer)
   }
 
   checkExports(exports: unknown): void {
@@ -138,27 +148,5 @@ function checkUris(nodes: readonly Node[], problems: Problem[]): void {
     else if (other !== undefined)
       problems.push({ what: `${uri} is already the device ${other}`, pointer: place })
     else seen.set(uri, path)
-  }
-}
-
-/** Sizes and durations whose form is right but that are no whole number of bytes, or none. */
-function checkQuantities(value: unknown, pointer: string, problems: Problem[]): void {
-  if (Array.isArray(value)) {
-    for (const [at, each] of value.entries()) checkQuantities(each, step(pointer, at), problems)
-    return
-  }
-  for (const each of entries(value, pointer)) {
-    const text = each.value
-    if (typeof text !== 'string' && typeof text !== 'number') {
-      checkQuantities(text, each.pointer, problems)
-      continue
-    }
-    if (each.label === 'size' && (parseSize(text) ?? NaN) === 0)
-      problems.push({ what: 'found 0; a device has a size', pointer: each.pointer })
-    else if (typeof text === 'number') continue
-    else if (/^\d+\.\d+[KMGTP]?$|^\d{8,}[KMGTP]$|^\d{16,}$/.test(text) && parseSize(text) === null)
-      problems.push({ what: `found "${text}", no whole number of bytes`, pointer: each.pointer })
-    else if (/^\d+\.\d+(ms|s|m|h)$/.test(text) && parseDuration(text) === null)
-      problems.push({ what: `found "${text}", no whole milliseconds`, pointer: each.pointer })
   }
 }

@@ -18,16 +18,38 @@ export interface Source {
 }
 
 /** Reads a JSON text. A StorageError with code CONFIG says where it stops being JSON. */
-export function parseSource(text: string): Source {
+export function parseSource(file: string): Source {
+  // A byte order mark is what some editors begin with: it says nothing.
+  const text = file.replace(/^\ufeff/, '')
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch (error) {
     throw new StorageError('CONFIG', `not JSON: ${placed(text, error as Error)}`)
   }
+  if (isTooDeep(value)) throw new StorageError('CONFIG', tooDeep)
   const scanner = new Scanner(text)
   scanner.value('')
   return { value, lines: scanner.lines, duplicates: scanner.duplicates }
+}
+
+/** Levels of a value that can be walked through: more than the deepest tree of devices has. */
+const levelsMax = 400
+
+export const tooDeep = `nested more than ${levelsMax} levels deep`
+
+/** Whether a value is nested so deep that nobody may walk through it by recursion. */
+export function isTooDeep(value: unknown): boolean {
+  let level: unknown[] = [value]
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > levelsMax) return true
+    const next: unknown[] = []
+    for (const each of level)
+      if (typeof each === 'object' && each !== null)
+        for (const inner of Object.values(each as object)) next.push(inner)
+    level = next
+  }
+  return false
 }
 
 /** One more step of a JSON pointer. */

@@ -11,6 +11,9 @@ export interface Place {
   readonly pointer: string
 }
 
+/** How deep devices can be nested: a request takes some of the stack in each. */
+export const devicesDeepMax = 100
+
 export function isObject(value: unknown): value is Loose {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

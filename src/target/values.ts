@@ -1,5 +1,11 @@
 import { parseSize, KiB, MiB } from '../base/size.ts'
-import { defaultPorts, parseAddress, parseUri, type Address } from '../net/address.ts'
+import {
+  defaultPorts,
+  halfCharacter,
+  parseAddress,
+  parseUri,
+  type Address,
+} from '../net/address.ts'
 import { step, type Problem } from './source.ts'
 import { entries, isObject, type Loose } from './tree.ts'
 
@@ -10,7 +16,7 @@ const socketPathBytesMax = 107
 export function checkUri(text: string, protocol: 'dst' | 'nbd'): string | null {
   const uri = parseUri(text)
   if (typeof uri === 'string') return uri
-  if (uri.protocol === protocol) return null
+  if (uri.protocol === protocol) return unusable(uri.address)
   return protocol === 'dst'
     ? `a remote needs ${protocol}://; for an NBD server use type nbd`
     : `an nbd device needs ${protocol}://; for another target use type remote`
@@ -58,6 +64,9 @@ function allowed(defaultPort?: number): string {
 
 function unusable(address: Address): string | null {
   if (address.kind !== 'unix') return null
+  // The kernel's own names for sockets without a file begin with one.
+  if (address.path.includes('\0')) return 'a path has no NUL'
+  if (halfCharacter.test(address.path)) return 'a path has no half characters'
   const bytes = Buffer.byteLength(address.path)
   return bytes <= socketPathBytesMax
     ? null
