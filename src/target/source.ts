@@ -46,7 +46,7 @@ export function isTooDeep(value: unknown): boolean {
     const next: unknown[] = []
     for (const each of level)
       if (typeof each === 'object' && each !== null)
-        for (const inner of Object.values(each as object)) next.push(inner)
+        for (const inner of Object.values(each)) next.push(inner)
     level = next
   }
   return false
