@@ -1,30 +1,29 @@
-import { spawn } from 'node:child_process'
-import { openSync } from 'node:fs'
+import { resolve } from 'node:path'
 import type { Argv } from 'yargs'
+import { parseDuration } from '../base/duration.ts'
 import { StorageError } from '../base/errors.ts'
-import { parseUri, type ExportUri } from '../net/address.ts'
+import { formatUri, type ExportUri } from '../net/address.ts'
+import { startBridge, stopBridge } from './background.ts'
 import { UsageError } from './exit.ts'
 import {
-  forgetBridge,
+  claimDevice,
+  detached,
+  flushDevice,
   isAttached,
   nbdClient,
   needKernelClient,
-  rememberBridge,
   runProgram,
-  type Bridge,
 } from './kernel.ts'
+import { openExport, uriOf } from './open.ts'
 
-/** Connections that the kernel opens, where an export says that they all see the same. */
-const connectionsDefault = 2
-/** Milliseconds for the bridge to say that it is ready. */
-const bridgeTimeout = 30_000
-/** What every file system and partition table can live with. */
-const blockSize = 4096
+/** Bytes: what a disk's blocks mostly are, hence what file systems and partition tables expect. */
+const blockSizeMin = 512
+/** Bytes: the largest that the kernel's client takes. */
+const blockSizeMax = 4096
 
 interface Options {
   readonly uri: string
   readonly device: string
-  readonly connections: number
   readonly hold: string | undefined
   readonly readOnly: boolean
 }
@@ -37,11 +36,6 @@ export function attach(yargs: Argv): Argv {
       options
         .positional('uri', { type: 'string', demandOption: true, describe: 'the export' })
         .positional('device', { type: 'string', demandOption: true, describe: '/dev/nbd0 to …' })
-        .option('connections', {
-          type: 'number',
-          default: connectionsDefault,
-          describe: 'of the kernel to the export',
-        })
         .option('hold', {
           type: 'string',
           describe: 'how long requests wait while a dst:// export is away, such as 5m',
@@ -75,89 +69,87 @@ export function detach(yargs: Argv): Argv {
 }
 
 async function run(options: Options): Promise<void> {
-  const { uri: text, device, hold, readOnly } = options
-  const uri = parseUri(text)
-  if (typeof uri === 'string') throw new UsageError(`"${text}": ${uri}`)
+  const { uri: text, device, hold } = options
+  const uri = uriOf(text)
+  if (hold !== undefined && uri.protocol === 'nbd')
+    throw new UsageError('--hold needs a bridge, for dst:// alone')
+  if (hold !== undefined && parseDuration(hold) === null)
+    throw new UsageError(`--hold ${hold}: not a time such as 90s or 5m`)
   needKernelClient(device)
-  if (isAttached(device))
-    throw new StorageError('CLAIMED', `${device} is in use; dst detach ${device} frees it`)
-  if (uri.protocol === 'nbd') {
-    if (hold !== undefined) throw new UsageError('--hold needs a bridge, for dst:// alone')
-    await connect(uri, options)
-    return
-  }
-  const bridge = await startBridge(text, device, hold, readOnly)
+  const claim = await claimDevice(device)
   try {
-    await connect({ ...uri, address: { kind: 'unix', path: bridge.socket } }, options)
-    rememberBridge(device, bridge)
-  } catch (error) {
-    process.kill(bridge.pid)
-    throw error
-  }
-}
-
-/** Hands the connections to the kernel. It does not reconnect: a bridge never goes away. */
-async function connect({ address, name }: ExportUri, options: Options): Promise<void> {
-  const { device, connections, readOnly } = options
-  const place =
-    address.kind === 'unix' ? ['-unix', address.path] : [address.host, String(address.port)]
-  const args = [...place, device, '-N', name, '-b', String(blockSize)]
-  if (readOnly) args.push('-R')
-  const several = connections > 1 ? ['-C', String(connections)] : []
-  try {
-    await runProgram(nbdClient, [...args, ...several])
-  } catch (error) {
-    // Refused when the export does not promise that its connections see the same.
-    if (several.length === 0 || isAttached(device)) throw error
-    await runProgram(nbdClient, args)
+    if (isAttached(device))
+      throw new StorageError('CLAIMED', `${device} is in use; dst detach ${device} frees it`)
+    // Of a device that was disconnected by other means.
+    await stopBridge(device)
+    const blockSize = await blockSizeOf(text)
+    if (uri.protocol === 'nbd') await connect(uri, options, blockSize)
+    else await connectByBridge(uri, options, blockSize)
+  } finally {
+    await claim.close()
   }
   process.stdout.write(`${device} is attached\n`)
 }
 
-/** Starts a bridge that outlives this command. Its log is beside its socket. */
-async function startBridge(
-  uri: string,
-  device: string,
-  hold: string | undefined,
-  readOnly: boolean,
-): Promise<Bridge> {
-  const { socket, log } = forgetBridge(device)
-  const args = ['bridge', uri, '--listen', `unix:${socket}`]
-  if (hold !== undefined) args.push('--hold', hold)
-  if (readOnly) args.push('--read-only')
-  const child = spawn(process.execPath, [process.argv[1]!, ...args], {
-    detached: true,
-    stdio: ['ignore', 'pipe', openSync(log, 'w', 0o600)],
-  })
-  const { stdout, pid } = child
-  if (stdout === null || pid === undefined)
-    throw new StorageError('IO', 'the bridge could not be started')
-  await new Promise<void>((resolve, reject) => {
-    const fail = (why: string): void => {
-      child.kill()
-      reject(new StorageError('UNAVAILABLE', `the bridge ${why}; see ${log}`))
-    }
-    const timer = setTimeout(fail, bridgeTimeout, `was not ready in ${bridgeTimeout} ms`)
-    let said = ''
-    stdout.on('data', (text: Buffer) => {
-      said += text.toString()
-      if (!/^ready$/m.test(said)) return
-      clearTimeout(timer)
-      resolve()
-    })
-    child.once('exit', (code) => fail(`ended with exit code ${code ?? 'none'}`))
-  })
-  child.removeAllListeners('exit')
-  stdout.destroy()
-  child.unref()
-  return { socket, log, pid }
+/** Also finds out whether the export can be used at all, and says why not. */
+async function blockSizeOf(uri: string): Promise<number> {
+  const exported = await openExport(uri)
+  const { blockSize } = exported.facts!
+  await exported.close()
+  if (blockSize <= blockSizeMax) return Math.max(blockSize, blockSizeMin)
+  const most = `the kernel's client takes at most ${blockSizeMax}`
+  throw new StorageError('UNSUPPORTED', `its blocks have ${blockSize} bytes; ${most}`, uri)
+}
+
+async function connectByBridge(uri: ExportUri, options: Options, blockSize: number): Promise<void> {
+  const { device, hold, readOnly } = options
+  const { address } = uri
+  // The bridge runs in another folder.
+  const place = address.kind === 'unix' ? { ...address, path: resolve(address.path) } : address
+  const flags = [
+    ...(hold === undefined ? [] : ['--hold', hold]),
+    ...(readOnly ? ['--read-only'] : []),
+  ]
+  try {
+    const path = await startBridge(device, formatUri({ ...uri, address: place }), flags)
+    await connect({ ...uri, address: { kind: 'unix', path } }, options, blockSize)
+  } catch (error) {
+    await stopBridge(device)
+    throw error
+  }
+}
+
+/**
+ * Hands a connection to the kernel. It does not reconnect: a bridge never goes away. And it is one:
+ * of several the kernel gives each up that has not answered for 30 s, and fails what was on the
+ * last of them, whereas on a single one it waits for as long as the other side holds the request.
+ */
+async function connect(
+  { address, name }: ExportUri,
+  { device, readOnly }: Options,
+  blockSize: number,
+): Promise<void> {
+  const place =
+    address.kind === 'unix' ? ['-unix', address.path] : [address.host, String(address.port)]
+  const args = [...place, device, '-N', name, '-b', String(blockSize)]
+  await runProgram(nbdClient, readOnly ? [...args, '-R'] : args)
 }
 
 async function undo(device: string): Promise<void> {
   needKernelClient(device)
-  if (!isAttached(device)) throw new StorageError('INVALID', `${device} is not attached`)
-  await runProgram(nbdClient, ['-d', device])
-  const { pid } = forgetBridge(device)
-  if (pid !== 0) process.kill(pid)
+  const claim = await claimDevice(device)
+  try {
+    if (isAttached(device)) {
+      await flushDevice(device)
+      await runProgram(nbdClient, ['-d', device])
+      await detached(device)
+      await stopBridge(device)
+    } else {
+      await stopBridge(device)
+      throw new StorageError('INVALID', `${device} is not attached`)
+    }
+  } finally {
+    await claim.close()
+  }
   process.stdout.write(`${device} is detached\n`)
 }

@@ -1,18 +1,10 @@
 import type { Argv } from 'yargs'
 import { systemClock } from '../base/clock.ts'
-import { StorageError } from '../base/errors.ts'
-import { silentLog } from '../base/log.ts'
 import { systemRandom } from '../base/random.ts'
 import { describeSize, formatSize, parseSize } from '../base/size.ts'
-import { Slab } from '../base/slab.ts'
-import { Device, type Driver } from '../device/device.ts'
 import { fill, Load, type LoadResult, type Work } from '../device/load.ts'
-import { parseUri, type ExportUri } from '../net/address.ts'
-import { SocketNetwork } from '../net/sockets.ts'
-import { NbdDriver } from '../nbd/remote.ts'
-import { defaultRemoteOptions } from '../wire/remote-options.ts'
-import { RemoteDriver } from '../wire/remote.ts'
 import { UsageError } from './exit.ts'
+import { openExport } from './open.ts'
 
 /** By the names that fio gave them: percent of reads, and whether blocks follow each other. */
 const patterns = {
@@ -92,12 +84,8 @@ interface Plan {
 async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
   if (!plan.write && (plan.fill || plan.patterns.some((name) => patterns[name].reads < 100)))
     throw new UsageError('writing destroys what is on the export: say --write if that is meant')
-  const uri = parseUri(text)
-  if (typeof uri === 'string') throw new UsageError(`${text}: ${uri}`)
-  const device = new Device(text, driverFor(uri), systemClock)
-  await device.open()
+  const device = await openExport(text)
   try {
-    if (!device.usable) throw new StorageError('UNAVAILABLE', device.state.reason, text)
     if (plan.fill) await fill(device, systemRandom)
     const rows: LoadRow[] = []
     for (const pattern of plan.patterns)
@@ -113,19 +101,6 @@ async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
   } finally {
     await device.close()
   }
-}
-
-function driverFor({ protocol, address, name }: ExportUri): Driver {
-  const world = {
-    network: new SocketNetwork(),
-    slab: new Slab(),
-    clock: systemClock,
-    random: systemRandom,
-    log: silentLog,
-  }
-  return protocol === 'dst'
-    ? new RemoteDriver({ ...defaultRemoteOptions, address, name, hold: 0 }, world)
-    : new NbdDriver({ address, name, hold: 0 }, world)
 }
 
 function tell({ pattern, blockSize, depth, operations, bytes, seconds, latency }: LoadRow): void {

@@ -1,7 +1,6 @@
 import type { Argv } from 'yargs'
-import { parseUri } from '../net/address.ts'
 import { checkConfig } from '../target/config.ts'
-import { UsageError } from './exit.ts'
+import { uriOf } from './open.ts'
 import { runTarget } from './run.ts'
 
 export function bridge(yargs: Argv): Argv {
@@ -52,8 +51,7 @@ export interface BridgeOptions {
 /** A target with one device, the remote, and one export of it. */
 function configOf(options: BridgeOptions): object {
   const { uri, listen, hold, connections, checksums, readOnly, management, logLevel } = options
-  const remote = parseUri(uri)
-  if (typeof remote === 'string') throw new UsageError(`"${uri}": ${remote}`)
+  const remote = uriOf(uri)
   const type = remote.protocol === 'dst' ? 'remote' : 'nbd'
   return {
     listeners: listen.map((address) => ({ protocol: 'nbd', address })),

@@ -1,31 +1,17 @@
 import { execFile } from 'node:child_process'
-import {
-  accessSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { accessSync, constants, existsSync } from 'node:fs'
+import { open, type FileHandle } from 'node:fs/promises'
 import { basename, delimiter, join } from 'node:path'
-import { StorageError } from '../base/errors.ts'
-import { isObject } from '../target/tree.ts'
+import { StorageError, systemError } from '../base/errors.ts'
+import { lockForWriting } from '../device/files/lock.ts'
+import { within } from './background.ts'
 import { UsageError } from './exit.ts'
 
 /** The program that hands connections to the kernel. */
 export const nbdClient = 'nbd-client'
 
-/** Where bridges of attached devices leave what `detach` needs. */
-const runDirectory = '/run/dst'
-
-/** A bridge that serves an attached device. */
-export interface Bridge {
-  readonly socket: string
-  readonly log: string
-  /** 0 when there is none. */
-  readonly pid: number
-}
+/** Milliseconds for the kernel to let go of a device, once it was told to. */
+const detachTimeout = 10_000
 
 /** Throws a StorageError that names everything that is missing here, and how to get it. */
 export function needKernelClient(device: string): void {
@@ -41,6 +27,8 @@ export function needKernelClient(device: string): void {
       missing.push(`${device}: "modprobe nbd nbds_max=16" makes more devices`)
     if (findProgram(nbdClient) === null)
       missing.push('the program nbd-client: "apt-get install nbd-client" installs it')
+    if (findProgram('flock') === null)
+      missing.push('the program flock: "apt-get install util-linux" installs it')
   }
   if (missing.length > 0)
     throw new StorageError('UNSUPPORTED', missing.map((each) => `missing ${each}`).join('\n'))
@@ -49,6 +37,48 @@ export function needKernelClient(device: string): void {
 /** Whether the kernel uses the device now. */
 export function isAttached(device: string): boolean {
   return existsSync(`/sys/block/${basename(device)}/pid`)
+}
+
+/**
+ * Keeps every other attach and detach from the device until the handle is closed or this process
+ * ends. Rejects with CLAIMED when there is one.
+ */
+export async function claimDevice(device: string): Promise<FileHandle> {
+  // Not the device itself: the kernel does not attach what somebody has open.
+  const handle = await open(`/sys/block/${basename(device)}`, 'r')
+  try {
+    await lockForWriting(handle.fd, device, '')
+    return handle
+  } catch (error) {
+    await handle.close()
+    if (!(error instanceof StorageError) || error.code !== 'CLAIMED') throw error
+    throw new StorageError('CLAIMED', `${device} is being attached or detached by another command`)
+  }
+}
+
+/**
+ * Has all that was written to the device on stable storage. Rejects with CLAIMED when somebody uses
+ * it, such as a mounted file system, which would lose what it has not written yet.
+ */
+export async function flushDevice(device: string): Promise<void> {
+  let handle: FileHandle | null = null
+  try {
+    // Exclusive of mounts and of other drivers; whoever merely reads does not matter.
+    handle = await open(device, constants.O_RDONLY | constants.O_EXCL)
+    await handle.sync()
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'EBUSY')
+      throw new StorageError('CLAIMED', `${device} is in use: unmount it first`)
+    throw systemError(cause, `flushing ${device}`, '')
+  } finally {
+    await handle?.close()
+  }
+}
+
+/** Resolves when the kernel, which was told to, has let go of the device. */
+export async function detached(device: string): Promise<void> {
+  if (await within(detachTimeout, () => !isAttached(device))) return
+  throw new StorageError('IO', `the kernel still uses ${device} after ${detachTimeout} ms`)
 }
 
 /** Runs a program; rejects with a StorageError that has its last words. */
@@ -62,36 +92,6 @@ export function runProgram(name: string, args: readonly string[]): Promise<void>
       }
     })
   })
-}
-
-export function rememberBridge(device: string, bridge: Bridge): void {
-  writeFileSync(recordOf(device), JSON.stringify(bridge), { mode: 0o600 })
-}
-
-/** The bridge that was remembered for a device, and is not any more. Places to use, without one. */
-export function forgetBridge(device: string): Bridge {
-  mkdirSync(runDirectory, { recursive: true, mode: 0o700 })
-  const name = join(runDirectory, basename(device))
-  const none: Bridge = { socket: `${name}.sock`, log: `${name}.log`, pid: 0 }
-  const record = recordOf(device)
-  if (!existsSync(record)) return none
-  const found: unknown = JSON.parse(readFileSync(record, 'utf8'))
-  rmSync(record)
-  const pid = isObject(found) && typeof found['pid'] === 'number' ? found['pid'] : 0
-  return isBridge(pid, none.socket) ? { ...none, pid } : none
-}
-
-function recordOf(device: string): string {
-  return join(runDirectory, `${basename(device)}.json`)
-}
-
-/** Whether the process is still the one that serves the socket: numbers are used again. */
-function isBridge(pid: number, socket: string): boolean {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(`unix:${socket}`)
-  } catch {
-    return false
-  }
 }
 
 function findProgram(name: string): string | null {

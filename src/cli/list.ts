@@ -3,10 +3,10 @@ import { systemClock } from '../base/clock.ts'
 import { describeSize } from '../base/size.ts'
 import { Slab } from '../base/slab.ts'
 import { listExports as listNbd } from '../nbd/list.ts'
-import { formatUri, parseUri } from '../net/address.ts'
+import { formatUri } from '../net/address.ts'
 import { SocketNetwork } from '../net/sockets.ts'
 import { listExports as listDst } from '../wire/list.ts'
-import { UsageError } from './exit.ts'
+import { uriOf } from './open.ts'
 
 /** Milliseconds for connecting, and again for the answer. */
 const timeout = 10_000
@@ -36,8 +36,7 @@ export function list(yargs: Argv): Argv {
 }
 
 async function run(text: string, json: boolean): Promise<void> {
-  const uri = parseUri(text)
-  if (typeof uri === 'string') throw new UsageError(`"${text}": ${uri}`)
+  const uri = uriOf(text)
   const world = { network: new SocketNetwork(), clock: systemClock, slab: new Slab() }
   const ask = uri.protocol === 'dst' ? listDst : listNbd
   const exports: readonly Listed[] = await ask(world, uri.address, timeout)

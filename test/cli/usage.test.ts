@@ -31,6 +31,9 @@ describe('the command line', () => {
       ['serve', 'x', '--speed', '1'],
       ['list', 'http://x'],
       ['bridge', 'dst://h/x'],
+      ['attach', 'nbd://h/x', '/dev/nbd0', '--hold', '5m'],
+      ['attach', 'dst://h/x', '/dev/nbd0', '--hold', 'long'],
+      ['detach', '/dev/sda'],
       ['status', '--management', 'nowhere'],
     ]) {
       const { code, stderr, stdout } = await dst(words, workshop.folder)

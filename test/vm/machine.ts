@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync } from 'node:fs'
-import { renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -20,7 +20,6 @@ export const machinePrograms = [
   'dpkg',
   'busybox',
   'cpio',
-  'gzip',
   'ldd',
   'modprobe',
   'depmod',
@@ -30,7 +29,13 @@ export const machinePrograms = [
 export const hostAddress = '10.0.2.100'
 
 const modules = ['virtio_pci', 'virtio_net', 'nbd', 'ext4', 'xfs', 'crc32c_generic', 'crc32c-intel']
-const guestPrograms = ['nbd-client', 'mkfs.ext4', 'mkfs.xfs', 'fsck.ext4', 'xfs_repair', 'fstrim']
+const guestPrograms = [
+  ...['nbd-client', 'mkfs.ext4', 'mkfs.xfs', 'fsck.ext4', 'xfs_repair', 'fstrim'],
+  // What dst itself needs.
+  'flock',
+]
+/** Where the guest finds this project. */
+const project = 'dst'
 const cache = 'node_modules/.cache/dst-vm'
 
 export interface Boot {
@@ -40,6 +45,10 @@ export interface Boot {
   readonly forwards: ReadonlyMap<number, number>
   /** Milliseconds for all of it. */
   readonly timeout: number
+  /** Whether the guest has the command `dst`: Node and what was built here. */
+  readonly dst?: boolean
+  /** Told of each line that the guest prints, so that the host can act in the middle. */
+  readonly onLine?: (line: string) => void
 }
 
 export interface Verdict {
@@ -53,7 +62,7 @@ export async function runInMachine(boot: Boot): Promise<Verdict> {
   const kernel = await fetchKernel()
   const folder = mkdtempSync(join(tmpdir(), 'dst-vm-'))
   try {
-    const initrd = await buildInitrd(kernel, folder, boot.script)
+    const initrd = await buildInitrd(kernel, folder, boot)
     return await start(kernel, initrd, boot)
   } finally {
     rmSync(folder, { recursive: true, force: true })
@@ -86,19 +95,21 @@ async function fetchKernel(): Promise<Kernel> {
   return kernel
 }
 
-async function buildInitrd(kernel: Kernel, folder: string, script: string): Promise<string> {
+async function buildInitrd(kernel: Kernel, folder: string, boot: Boot): Promise<string> {
   const root = join(folder, 'root')
   for (const name of ['bin', 'proc', 'sys', 'dev', 'mnt', 'etc', 'tmp', 'lib/modules'])
     mkdirSync(join(root, name), { recursive: true })
   await addBusybox(root)
-  for (const name of guestPrograms) await addProgram(root, name)
+  for (const name of guestPrograms) await addProgram(root, name, findProgram(name))
+  if (boot.dst === true) await addDst(root)
   const loads = await addModules(kernel, root)
   writeFileSync(join(root, 'etc/mtab'), '')
-  writeFileSync(join(root, 'script'), script)
+  writeFileSync(join(root, 'script'), boot.script)
   writeFileSync(join(root, 'init'), initOf(loads))
   chmodSync(join(root, 'init'), 0o755)
-  const image = join(folder, 'initrd.gz')
-  const pack = 'cd "$1" && find . | cpio -o -H newc --quiet | gzip -1 > "$2"'
+  // Not compressed: the emulated processor would take longer to undo it than to copy.
+  const image = join(folder, 'initrd')
+  const pack = 'cd "$1" && find . | cpio -o -H newc --quiet > "$2"'
   await mustRun('sh', ['-c', pack, 'sh', root, image])
   return image
 }
@@ -113,8 +124,7 @@ async function addBusybox(root: string): Promise<void> {
 }
 
 /** A program and the libraries it names, at the places where it looks for them. */
-async function addProgram(root: string, name: string): Promise<void> {
-  const path = findProgram(name)
+async function addProgram(root: string, name: string, path: string | null): Promise<void> {
   if (path === null) return
   copyFileSync(path, join(root, 'bin', name))
   chmodSync(join(root, 'bin', name), 0o755)
@@ -124,6 +134,24 @@ async function addProgram(root: string, name: string): Promise<void> {
     mkdirSync(dirname(target), { recursive: true })
     cpSync(library!, target, { dereference: true })
   }
+}
+
+/** This Node, what was built here, and the packages that it needs when it runs. */
+async function addDst(root: string): Promise<void> {
+  await addProgram(root, 'node', process.execPath)
+  const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')) as Lock
+  const needed = Object.entries(packages)
+    .filter(([path, { dev, optional }]) => path !== '' && dev !== true && optional !== true)
+    .map(([path]) => path)
+  for (const path of ['package.json', 'schemas', 'dist/src', ...needed])
+    cpSync(path, join(root, project, path), { recursive: true })
+  const command = join(root, 'bin/dst')
+  writeFileSync(command, `#!/bin/sh\nexec node /${project}/dist/src/cli/main.js "$@"\n`)
+  chmodSync(command, 0o755)
+}
+
+interface Lock {
+  readonly packages: Readonly<Record<string, { readonly dev?: true; readonly optional?: true }>>
 }
 
 /** Copies the modules and what they depend on. Gives their files' names in order of loading. */
@@ -166,6 +194,8 @@ function start(kernel: Kernel, initrd: string, boot: Boot): Promise<Verdict> {
       `guestfwd=tcp:${hostAddress}:${guest}-cmd:${findProgram('busybox')!} nc 127.0.0.1 ${host}`,
   )
   const args = ['-accel', 'tcg,thread=multi', '-cpu', 'max', '-m', '1024', '-nographic']
+  // Commands start side by side: Node takes seconds for it where the processor is emulated.
+  if (boot.dst === true) args.push('-smp', '2')
   args.push('-no-reboot', '-kernel', join(kernel.root, 'boot', `vmlinuz-${kernel.version}`))
   args.push('-initrd', initrd, '-append', 'console=ttyS0 panic=-1 quiet')
   args.push('-nic', ['user,model=virtio-net-pci,restrict=on', ...forwards].join(','))
@@ -174,7 +204,10 @@ function start(kernel: Kernel, initrd: string, boot: Boot): Promise<Verdict> {
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     const lines: string[] = []
-    const keep = (line: string): void => void lines.push(line.trimEnd())
+    const keep = (line: string): void => {
+      lines.push(line.trimEnd())
+      boot.onLine?.(line.trimEnd())
+    }
     createInterface({ input: machine.stdout }).on('line', keep)
     createInterface({ input: machine.stderr }).on('line', keep)
     const timer = setTimeout(() => {

@@ -1,0 +1,42 @@
+import { systemClock } from '../base/clock.ts'
+import { StorageError } from '../base/errors.ts'
+import { silentLog } from '../base/log.ts'
+import { systemRandom } from '../base/random.ts'
+import { Slab } from '../base/slab.ts'
+import { Device, type Driver } from '../device/device.ts'
+import { parseUri, type ExportUri } from '../net/address.ts'
+import { SocketNetwork } from '../net/sockets.ts'
+import { NbdDriver } from '../nbd/remote.ts'
+import { defaultRemoteOptions } from '../wire/remote-options.ts'
+import { RemoteDriver } from '../wire/remote.ts'
+import { UsageError } from './exit.ts'
+
+/** What the command line calls an export; throws a UsageError. */
+export function uriOf(text: string): ExportUri {
+  const uri = parseUri(text)
+  if (typeof uri === 'string') throw new UsageError(`"${text}": ${uri}`)
+  return uri
+}
+
+/** An export, open in this process; throws a StorageError when it cannot be used now. */
+export async function openExport(text: string): Promise<Device> {
+  const device = new Device(text, driverFor(uriOf(text)), systemClock)
+  await device.open()
+  if (device.usable) return device
+  const { reason } = device.state
+  await device.close()
+  throw new StorageError('UNAVAILABLE', reason, text)
+}
+
+function driverFor({ protocol, address, name }: ExportUri): Driver {
+  const world = {
+    network: new SocketNetwork(),
+    slab: new Slab(),
+    clock: systemClock,
+    random: systemRandom,
+    log: silentLog,
+  }
+  return protocol === 'dst'
+    ? new RemoteDriver({ ...defaultRemoteOptions, address, name, hold: 0 }, world)
+    : new NbdDriver({ address, name, hold: 0 }, world)
+}
