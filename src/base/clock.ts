@@ -18,11 +18,19 @@ export interface Clock {
   defer(callback: () => void): void
 }
 
+/** Milliseconds; the longest that a timer of the system can wait. Beyond, it would not at all. */
+export const timerMax = 2 ** 31 - 1
+
 class NodeTimer implements Timer {
-  private readonly handle: NodeJS.Timeout
+  private handle!: NodeJS.Timeout
 
   constructor(ms: number, callback: () => void) {
-    this.handle = setTimeout(callback, ms)
+    this.start(ms, callback)
+  }
+
+  private start(ms: number, callback: () => void): void {
+    if (ms <= timerMax) this.handle = setTimeout(callback, ms)
+    else this.handle = setTimeout(() => this.start(ms - timerMax, callback), timerMax)
     this.handle.unref()
   }
 

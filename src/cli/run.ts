@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import bunyan from 'bunyan'
-import { systemClock } from '../base/clock.ts'
+import { systemClock, timerMax } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
 import { systemRandom } from '../base/random.ts'
 import { Slab } from '../base/slab.ts'
@@ -12,9 +12,6 @@ import { Exit } from './exit.ts'
 
 /** Name and version, as `status` shows them. */
 const program = `dst ${version()}`
-
-/** Milliseconds; the longest a timer can take. */
-const longest = 2 ** 31 - 1
 
 /**
  * Starts to serve; a signal will stop that and end the process. Rejects with a StorageError when
@@ -36,7 +33,7 @@ export async function runTarget(config: config.Config): Promise<void> {
   }
   const target = new Target(config, world, program)
   // Timers do not keep the process alive, and a target that stops has no listeners left to do so.
-  const alive = setInterval(() => undefined, longest)
+  const alive = setInterval(() => undefined, timerMax)
   stopOnSignals(target, log)
   try {
     await target.start()

@@ -1,5 +1,6 @@
 import net from 'node:net'
 import { lstatSync, rmSync } from 'node:fs'
+import { timerMax } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import { formatAddress, type Address } from './address.ts'
 import type { Accept, Connection, ConnectionHandler, Listener, Network } from './network.ts'
@@ -44,14 +45,15 @@ export class SocketNetwork implements Network {
       socket.destroy()
       failed(error)
     }
+    const patience = Math.min(timeout, timerMax)
     const timer = setTimeout(() => {
       fail(new StorageError('TIMEOUT', `no connection to ${connection.peer} in ${timeout} ms`))
-    }, timeout)
+    }, patience)
     const options: net.TcpNetConnectOpts | net.IpcNetConnectOpts = {
       ...(address.kind === 'unix'
         ? { path: address.path }
         : { host: address.host, port: address.port, noDelay: true, keepAlive: true }),
-      autoSelectFamilyAttemptTimeout: Math.max(10, Math.floor(timeout / 2)),
+      autoSelectFamilyAttemptTimeout: Math.max(10, Math.floor(patience / 2)),
       ...(this.receive === 'landing' ? { onread: connection.onread } : {}),
     }
     const socket = net.connect(options)
