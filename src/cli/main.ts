@@ -40,6 +40,13 @@ function parser(words: readonly string[]): Argv {
   return commands.reduce<Argv>((all, add) => add(all), base)
 }
 
+/** Who read our output has seen enough, or it cannot be written: nothing more is to be done. */
+function endWithoutOutput(error: NodeJS.ErrnoException): void {
+  process.exit(error.code === 'EPIPE' ? process.exitCode : Exit.failed)
+}
+
+process.stdout.on('error', endWithoutOutput)
+process.stderr.on('error', endWithoutOutput)
 const words = hideBin(process.argv)
 try {
   await parser(words).parseAsync()

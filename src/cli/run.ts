@@ -24,6 +24,7 @@ export async function runTarget(config: config.Config): Promise<void> {
     serializers: { err: serializeError },
   })
   dieLoudly(log)
+  goOnUnheard()
   const world = {
     clock: systemClock,
     random: systemRandom,
@@ -58,6 +59,12 @@ function dieLoudly(log: bunyan): void {
     log.fatal({ err: error }, `stopping at once: ${error.message}`)
     process.exit(Exit.failed)
   })
+}
+
+/** Whoever reads the log may go away, and its disk may be full: clients are served all the same. */
+function goOnUnheard(): void {
+  for (const stream of [process.stdout, process.stderr])
+    stream.removeAllListeners('error').on('error', () => undefined)
 }
 
 /** Ends the process when a signal has stopped the target, or at once at the second one. */
