@@ -81,10 +81,16 @@ export class Tree {
   /** The device that becomes a leg of `parent` while that one runs: a root, or a new one. */
   adopt(parent: Device, label: string, child: config.Child): Device {
     const spot = { path: parent.path, belowMirror: true }
+    const taken = parent.driver.children.some((leg) => this.labelOf(leg) === label)
+    // Also by one that is just being added.
+    if (taken || this.byPath.has(`${parent.path}/${label}`))
+      throw new StorageError('CONFIG', `there is a leg ${label}`, parent.path)
     if (typeof child !== 'string') return this.child(spot, label, child)
     const root = this.roots.find((device) => device.path === child)
     if (root === undefined)
       throw new StorageError('CONFIG', `"${child}" is no device, or part of another one`)
+    if (contains(root, parent))
+      throw new StorageError('CONFIG', `"${child}" cannot be a leg of what is part of it`)
     return this.child(spot, label, child)
   }
 
@@ -164,6 +170,10 @@ export class Tree {
     this.labels.set(device, label)
     return device
   }
+}
+
+function contains(device: Device, other: Device): boolean {
+  return device === other || device.driver.children.some((child) => contains(child, other))
 }
 
 /** The names that a device uses, in its parts at any depth. */

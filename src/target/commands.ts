@@ -128,10 +128,13 @@ export class TargetManager implements Manager {
 /** A device that was written in place, checked and with defaults filled in; or a name. */
 function checkChild(name: string, child: unknown): config.Child {
   if (child === undefined) throw new StorageError('CONFIG', 'a leg needs a device')
-  if (typeof child === 'string') return child
-  const { config } = checkConfig({ devices: { [name]: child } }, process.cwd(), 'the request')
-  return config.devices[name]!
+  const device = typeof child === 'string' ? anyDevice : child
+  const { config } = checkConfig({ devices: { [name]: device } }, process.cwd(), 'the request')
+  return typeof child === 'string' ? child : config.devices[name]!
 }
+
+/** In place of one that is there already, so that the name of the leg is checked. */
+const anyDevice = { type: 'memory', size: 1 }
 
 function wrongOption(command: Command, option: string, value: unknown): string | null {
   const known = Object.keys(command.options)
