@@ -34,6 +34,12 @@ const defaultBlockSizes: BlockSizes = { minimum: 1, preferred: 4 * KiB, maximum:
 /** The largest minimum a server may ask for. */
 const minimumMax = 64 * KiB
 
+/**
+ * The smallest maximum, but for exports that are smaller: a request is split into so many that fit,
+ * all at once.
+ */
+const maximumMin = 4 * KiB
+
 /** What to negotiate: an export to use, or the list of all. */
 export type Purpose = { readonly use: string } | 'list'
 
@@ -155,7 +161,8 @@ export class ClientHandshake {
       return
     }
     const sane = isPower(minimum) && minimum <= minimumMax && isPower(preferred)
-    if (!sane || preferred < minimum || maximum < minimum) {
+    const least = Math.max(minimum, Math.min(maximumMin, Number(size)))
+    if (!sane || preferred < minimum || maximum < least) {
       this.refuse('PROTOCOL', 'the server gave block sizes that cannot be')
       return
     }

@@ -257,6 +257,16 @@ describe('the NBD client before a server that', () => {
       'block sizes',
     ],
     [
+      'takes a byte at a time',
+      go([Reply.info, info(2n ** 20n)], [Reply.info, block(1, 512, 1)], [Reply.ack]),
+      'block sizes',
+    ],
+    [
+      'takes 512 bytes at a time',
+      go([Reply.info, info(2n ** 20n)], [Reply.info, block(1, 512, 512)], [Reply.ack]),
+      'block sizes',
+    ],
+    [
       'answers without end',
       Array.from({ length: 10_001 }, () => go([Reply.info, info(1n)])[1]!),
       'not sent',
