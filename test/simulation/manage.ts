@@ -35,13 +35,17 @@ export function manage(
   }
 }
 
-/** Attaches every leg that is detached; for the end, when all must be in sync again. */
+/** Attaches legs that are detached until all is well; for the end. */
 export function attachAll(world: World): void {
   for (const leg of world.legs) {
     const mirror = world.head?.mirrorOf(leg) ?? null
     if (mirror !== null && world.legStatus()[leg.name]?.state === 'detached')
-      attach(world, mirror, leg.name)
+      note(world, `attach of ${leg.name}`, mirror.attachLeg(leg.name, {}))
   }
+  if (world.healthy()) return
+  world.clock.after(attachRetryMs, null, () => {
+    attachAll(world)
+  })
 }
 
 /** Attaches the leg; again a little later if it is refused. */

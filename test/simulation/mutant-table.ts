@@ -27,6 +27,7 @@ export const mutantTable: readonly Mutant[] = [
         if (this.epoch !== volume.epoch)
             return;
         if (volume.inSync.length`,
+    scenario: 'before the leaving of a leg is durable',
   },
   {
     name: 'intent-after-data',
@@ -39,6 +40,7 @@ export const mutantTable: readonly Mutant[] = [
         if (true)
             return true;
         this.waiting.push(holder);`,
+    scenario: 'anything ends in the middle',
   },
   {
     name: 'no-crash-recovery',
@@ -46,6 +48,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/opening.js',
     find: 'const unclean = intents.count > 0;',
     replace: 'const unclean = false;',
+    scenario: 'a write on one leg only',
   },
   {
     name: 'intent-cleared-unflushed',
@@ -53,6 +56,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/intent.js',
     find: '        await flushLegs(volume, latest);\n        if (volume.epoch',
     replace: '        if (volume.epoch',
+    scenario: 'after its writes left the log',
   },
   {
     name: 'older-leg-first',
@@ -60,6 +64,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/start.js',
     find: 'const enough = newest.own || awaited.length === 0 || wish.force;',
     replace: 'const enough = true;',
+    scenario: 'the older leg returns first',
   },
   {
     name: 'cache-loss-ignored',
@@ -67,6 +72,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/departure.js',
     find: 'if (unflushed && !isLast(volume, leg)) {',
     replace: 'if (false) {',
+    scenario: 'a target that lost its cache catches up',
   },
   {
     name: 'flush-by-some',
@@ -74,6 +80,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/writes.js',
     find: 'else if (!flushFailed(volume, leg, error))',
     replace: 'else if (false)',
+    scenario: 'a leg whose flush fails',
   },
   {
     name: 'overlapping-writes',
@@ -81,6 +88,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/writes.js',
     find: 'this.rangeTo = request.offset + request.length;',
     replace: 'this.rangeTo = request.offset + 1;',
+    scenario: 'writes that overlap',
   },
   {
     name: 'miss-during-copy-forgotten',
@@ -88,6 +96,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/resync.js',
     find: 'const missed = dirty.copying.get(extent) === true;',
     replace: 'const missed = false;',
+    scenario: 'missed while its extent is copied',
   },
   {
     name: 'zeroes-not-tracked',
@@ -95,6 +104,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/writes.js',
     find: 'if (volume.absent.length > 0)',
     replace: 'if (volume.absent.length > 0 && kind === Operation.write)',
+    scenario: 'resync-discard',
   },
   {
     name: 'write-error-swallowed',
@@ -109,6 +119,7 @@ export const mutantTable: readonly Mutant[] = [
     settle() {
         const { volume } = this;
         volume.intent.exit`,
+    scenario: 'missed while its extent is copied',
   },
   {
     name: 'reads-from-syncing',
@@ -116,6 +127,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/reads.js',
     find: 'const { readers } = volume;',
     replace: 'const readers = volume.writers;',
+    scenario: 'a leg that is being filled',
   },
   {
     name: 'superblock-serial',
@@ -123,6 +135,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/leg.js',
     find: 'await this.write(superblockOffset(this.end, serial % 2), bytes);',
     replace: 'await this.write(superblockOffset(this.end, 0), bytes);',
+    scenario: 'while superblocks are written',
   },
   {
     name: 'copies-unflushed',
@@ -130,6 +143,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/dirty.js',
     find: 'await leg.flush();',
     replace: '',
+    scenario: 'after a resync: what was copied',
   },
   {
     name: 'replay-to-restarted',
@@ -137,6 +151,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'wire/remote.js',
     find: 'const lost = other || (before !== null && before.bootId !== facts.bootId);',
     replace: 'const lost = other;',
+    scenario: 'anything ends in the middle',
   },
   {
     name: 'no-drain',
@@ -144,6 +159,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'wire/session.js',
     find: 'if (newer || session.draining)',
     replace: 'if (false)',
+    scenario: 'left in a slow disk',
   },
   {
     name: 'old-connection-lives',
@@ -151,6 +167,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'wire/session.js',
     find: "session.kickAll('replaced by a newer connection of the same client');",
     replace: '',
+    scenario: 'an older connection still brings',
   },
   {
     name: 'no-dedupe',
@@ -158,6 +175,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'wire/server-connection.js',
     find: 'session.recall(slot, sequence)',
     replace: '-1',
+    scenario: 'not carried out again',
   },
   {
     name: 'fence-open',
@@ -165,6 +183,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'wire/session.js',
     find: 'return session.claim < (this.claims.get(session.target.device) ?? 0);',
     replace: 'return false;',
+    scenario: 'replaced and arrives after',
   },
   {
     name: 'claims-alike',
@@ -172,6 +191,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/opening.js',
     find: ' + Math.floor(volume.random.fraction() * claimsPerStep)',
     replace: '',
+    scenario: 'concurrent-promote: of heads',
   },
   {
     name: 'claimed-unseen',
@@ -179,6 +199,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/opening.js',
     find: 'await mustBeAsSeen(',
     replace: 'void (',
+    scenario: 'loses while it is replaced',
   },
   {
     name: 'exporter-error-lost',
@@ -186,6 +207,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'wire/server-connection.js',
     find: 'const status = error === null ? statusOk : statusOf(error.code);',
     replace: 'const status = statusOk;',
+    scenario: 'io-errors: a leg that cannot write',
   },
   {
     name: 'loss-not-told',
@@ -193,6 +215,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'device/device.js',
     find: 'this.unflushed.cacheLost();',
     replace: '',
+    scenario: 'are told with the next flush',
   },
   {
     name: 'fua-without-flush',
@@ -200,5 +223,152 @@ export const mutantTable: readonly Mutant[] = [
     file: 'device/emulation.js',
     find: 'device.driver.submit(flush);',
     replace: 'flush.complete();',
+    scenario: 'after a flush, and after a forced write',
+  },
+  {
+    name: 'detached-untouched',
+    breaks: '2: a detached leg that was changed is taken for untouched',
+    file: 'mirror/manage.js',
+    find: 'return stamp !== null && stamp === leg.member.stamp;',
+    replace: 'return true;',
+    scenario: 'a detached leg that was changed',
+  },
+  {
+    name: 'source-not-in-sync',
+    breaks: '2: a resync copies from legs that are not in sync',
+    file: 'mirror/resync.js',
+    find: 'for (const source of volume.readable) {',
+    replace: 'for (const source of volume.writers.toReversed()) {',
+    scenario: 'uuid-detach-resync',
+  },
+  {
+    name: 'half-open-kept',
+    breaks: '7: a connection on which nothing comes is kept',
+    file: 'wire/remote.js',
+    find: 'connection.tick(now, pingInterval, pingTimeout);',
+    replace: ';',
+    scenario: 'swallows everything',
+  },
+  {
+    name: 'growth-not-zeroed',
+    breaks: '5: where metadata were, a volume that has grown shows them',
+    file: 'mirror/growth.js',
+    find: 'volume.inSync.map((leg) => zeroRange(leg, zeroing.from, zeroing.to))',
+    replace: '[]',
+    scenario: 'attach-while-connected-resize',
+  },
+  {
+    name: 'min-in-sync-ignored',
+    breaks: '1: fewer legs than `minInSync` are enough to acknowledge',
+    file: 'mirror/volume.js',
+    find: 'return Math.min(this.settings.minInSync, this.legs.length);',
+    replace: 'return 1;',
+    scenario: 'quorum-isolate-primary',
+  },
+  {
+    name: 'minority-repairs',
+    breaks: '2: verify repairs from the minority',
+    file: 'mirror/verify.js',
+    find: 'same * 2 > readings.length',
+    replace: 'same * 2 < readings.length',
+    scenario: 'the majority repairs',
+  },
+  {
+    name: 'unreadable-copied',
+    breaks: '5: an extent that no source could read counts as copied',
+    file: 'mirror/resync.js',
+    find: 'if (this.alive() && !missed && !this.unreadable.has(extent))',
+    replace: 'if (!missed)',
+    scenario: 'no source can read',
+  },
+  {
+    name: 'resync-unlocked',
+    breaks: '2: a resync copies over what is written meanwhile',
+    file: 'mirror/resync.js',
+    find: 'new LockedRange(piece.offset, piece.offset + piece.length)',
+    replace: 'new LockedRange(piece.offset, piece.offset + 1)',
+    scenario: 'piece is copied stays',
+  },
+  {
+    name: 'joined-unmapped',
+    breaks: '2: a leg takes part again before what it lacks is on disk',
+    file: 'mirror/returning.js',
+    find: `    await syncDirtyMaps(volume);
+    if (volume.epoch !== epoch)
+        return;
+    const stamped`,
+    replace: '    const stamped',
+    scenario: 'filled to its end',
+  },
+  {
+    name: 'maps-not-given',
+    breaks: '2: a leg is in sync without the maps of what others lack',
+    file: 'mirror/returning.js',
+    find: 'await writeAllMaps(volume, leg);',
+    replace: '',
+    scenario: 'knows what others lack',
+  },
+  {
+    name: 'log-failure-ignored',
+    breaks: '3: data are written although a leg could not take the log',
+    file: 'mirror/intent.js',
+    find: `        if (!whole)
+            await volume.membership.settled();
+        if (volume.epoch !== this.epoch)
+            return;
+        for (const extent of fresh)`,
+    replace: '        for (const extent of fresh)',
+    scenario: 'has not left durably',
+  },
+  {
+    name: 'unflushed-forgotten',
+    breaks: '6: what an absent leg had not flushed is forgotten though it restarted',
+    file: 'mirror/returning.js',
+    find: 'if (rebooted && leg.unflushed !== null)',
+    replace: 'if (false)',
+    scenario: 'while it is away lacks',
+  },
+  {
+    name: 'split-not-seen',
+    breaks: '2: a leg that went its own way is taken for behind',
+    file: 'mirror/returning.js',
+    find: 'const past = sameGeneration(generation, record.generation) || isPast(theirs, record);',
+    replace: 'const past = true;',
+    scenario: 'split-brain: two heads',
+  },
+  {
+    name: 'suspended-forgotten',
+    breaks: '1: what waits for a lost leg is never carried out',
+    file: 'mirror/volume.js',
+    find: `        for (const request of requests)
+            this.parking.add(request);`,
+    replace: '',
+    scenario: 'requests wait, and lose nothing',
+  },
+  {
+    name: 'slow-leg-kept',
+    breaks: '7: a leg that never answers is waited for',
+    file: 'mirror/watchdog.js',
+    find: 'legSlow(volume, leg);',
+    replace: ';',
+    scenario: 'disk-timeout',
+  },
+  {
+    name: 'another-device',
+    breaks: '4: a leg whose device was replaced goes on as if it were the same',
+    file: 'mirror/departure.js',
+    find: 'device.facts.identity !== leg.identity || ',
+    replace: '',
+    scenario: 'replaced within the hold',
+  },
+  {
+    name: 'linear-flushes-one',
+    breaks: '6: a flush of a linear flushes its first part only',
+    file: 'device/linear.js',
+    find: `for (const part of this.children)
+                part.submit(splitOff`,
+    replace: `for (const part of this.children.slice(0, 1))
+                part.submit(splitOff`,
+    scenario: 'power loss of everything in the middle of writes across',
   },
 ]

@@ -127,8 +127,8 @@ export class Stage {
   }
 
   /** Writes new bytes to sectors; the error it ended with, null when it was acknowledged. */
-  write(first: number, sectors: number): Promise<StorageError | null> {
-    return this.ask((client) => client.write(first, sectors))
+  write(first: number, sectors: number, flags = 0): Promise<StorageError | null> {
+    return this.ask((client) => client.write(first, sectors, flags))
   }
 
   read(first: number, sectors: number): Promise<StorageError | null> {

@@ -7,7 +7,7 @@ import { Client } from '../client.ts'
 import type { Medium } from '../medium.ts'
 import { Stage } from '../stage.ts'
 
-/** Makes both superblocks say that they are of another format, as if its program had written them. */
+/** Makes both superblocks be of another format, as if its program had written them. */
 function asVersion(medium: Medium, version: number): void {
   for (const slot of [0, 1]) {
     const at = superblockOffset(medium.size, slot)
@@ -22,10 +22,10 @@ function asVersion(medium: Medium, version: number): void {
 
 describe('scenarios: upgrade', () => {
   for (const [version, word] of [
-    [2, 'newer'],
-    [0, 'older'],
+    [2, 'a newer'],
+    [0, 'an older'],
   ] as const)
-    it(`a leg of ${word === 'newer' ? 'a newer' : 'an older'} format is refused, and left as it is`, async () => {
+    it(`a leg of ${word} format is refused, and left as it is`, async () => {
       const stage = await new Stage({ hold: 50 }).start()
       expect(await stage.write(0, 64)).to.equal(null)
       stage.killTarget('right')

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { Flag } from '../../../src/device/request.ts'
 import { sectorBytes } from '../medium.ts'
 import { Stage } from '../stage.ts'
 
@@ -95,6 +96,94 @@ describe('scenarios: legs that fail', () => {
     }
   })
 
+  it('a target loses its cache after its writes left the log: they were flushed', async () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      const stage = await new Stage({ seed, forces: true, settings: { intentIdleMs: 20 } }).start()
+      expect(await stage.write(0, 128)).to.equal(null)
+      await stage.pass(200)
+      stage.crashTarget('right')
+      stage.startTarget('right')
+      await stage.pass(2000)
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+
+  it('a target loses its cache after a resync: what was copied was flushed', async () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      const stage = await new Stage({ seed, forces: true, hold: 50 }).start()
+      stage.killTarget('right')
+      expect(await stage.write(0, 128)).to.equal(null)
+      await stage.legIs('right', 'missing')
+      stage.startTarget('right')
+      await stage.healthy()
+      stage.crashTarget('right')
+      stage.startTarget('right')
+      await stage.pass(2000)
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+
+  it('all power is lost after a flush, and after a forced write', async () => {
+    for (const forces of [false, true])
+      for (let seed = 1; seed <= 8; seed++) {
+        const stage = await new Stage({ seed, forces, shape: 'remote' }).start()
+        expect(await stage.write(0, 8)).to.equal(null)
+        expect(await stage.flush()).to.equal(null)
+        expect(await stage.write(16, 8, Flag.fua)).to.equal(null)
+        expect(await stage.write(1024, 8, Flag.fua)).to.equal(null)
+        for (const name of ['left', 'right']) {
+          stage.crashTarget(name)
+          stage.startTarget(name)
+        }
+        await stage.pass(2000)
+        await stage.audit()
+      }
+  })
+
+  it('acknowledged writes that are lost are told with the next flush', async () => {
+    for (const shape of ['remote', 'mirror'] as const)
+      for (let seed = 1; seed <= 8; seed++) {
+        const legs = shape === 'remote' ? (['remote'] as const) : (['remote', 'remote'] as const)
+        const stage = await new Stage({ seed, shape, legs, hold: 5000 }).start()
+        expect(await stage.write(0, 64)).to.equal(null)
+        for (const { name } of stage.world.legs) stage.crashTarget(name)
+        for (const { name } of stage.world.legs) stage.startTarget(name)
+        await stage.pass(3000)
+        // The checker knows what was lost; that a flush says so is its rule.
+        await stage.flush()
+        expect(await stage.flush()).to.equal(null)
+        await stage.healthy()
+        await stage.audit()
+      }
+  })
+
+  it('a target that loses its cache while it is away lacks what it had not flushed', async () => {
+    for (let seed = 1; seed <= 5; seed++) {
+      const stage = await new Stage({ seed, hold: 50 }).start()
+      expect(await stage.write(0, 128)).to.equal(null)
+      stage.partition('right')
+      await stage.legIs('right', 'missing')
+      stage.crashTarget('right')
+      stage.startTarget('right')
+      stage.heal('right')
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+
+  it('a disk that is replaced within the hold is another leg, and is filled', async () => {
+    const stage = await new Stage({ hold: 5000 }).start()
+    expect(await stage.write(0, 128)).to.equal(null)
+    stage.killTarget('right')
+    stage.leg('right').medium.replace()
+    stage.startTarget('right')
+    await stage.pass(2000)
+    await stage.healthy()
+    await stage.audit()
+  })
+
   it('suspend-io: all legs gone at once; requests wait, and lose nothing', async () => {
     const stage = await new Stage({ hold: 100, settings: { suspendMs: 60_000 } }).start()
     expect(await stage.write(0, 8)).to.equal(null)
@@ -152,6 +241,36 @@ describe('scenarios: legs that fail', () => {
     stage.leg('right').medium.full = false
     await stage.healthy()
     await stage.audit()
+  })
+
+  it('nothing is written while a leg that cannot take the log has not left durably', async () => {
+    const stage = await new Stage({ hold: 50 }).start()
+    const { medium } = stage.leg('right')
+    medium.defects.push({ from: 512 * 1024, to: 1e9, reads: false, writes: true })
+    stage.world.state.failing = true
+    stage.begin((hand) => {
+      hand.write(0, 8)
+    })
+    await stage.pass(100)
+    stage.killHead()
+    stage.killTarget('left')
+    medium.defects.length = 0
+    stage.world.state.failing = false
+    stage.startHead()
+    await stage.until('the volume is usable', () => stage.world.head!.device.usable)
+    stage.startTarget('left')
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('writes that overlap are in the same order on all legs', async () => {
+    const stage = await new Stage().start()
+    const hand = stage.begin(() => undefined)
+    for (let turn = 0; turn < 20; turn++) {
+      for (let at = 0; at < 4; at++) hand.write(at, 8)
+      await stage.until('all are acknowledged', () => hand.inFlight === 0)
+      await stage.audit()
+    }
   })
 
   it('a full leg leaves, the other goes on', async () => {

@@ -32,6 +32,24 @@ describe('scenarios: resync', () => {
     }
   })
 
+  it('resync-after-primary-crash: a write on one leg only is on both, or on none', async () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      const stage = await new Stage({ seed }).start()
+      expect(await stage.write(0, 8)).to.equal(null)
+      const missed = seed % 2 === 0 ? 'right' : 'left'
+      stage.world.network.cut('head', missed)
+      stage.begin((hand) => {
+        hand.write(0, 8)
+      })
+      await stage.pass(10)
+      stage.crashHead()
+      stage.world.network.heal('head', missed)
+      stage.startHead()
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+
   it('resync-interrupt-variants: target, source link or head end in the middle', async () => {
     for (const variant of ['target', 'link', 'head', 'target power'] as const) {
       const stage = await new Stage({ hold: 100, settings: slow }).start()
@@ -153,6 +171,19 @@ describe('scenarios: resync', () => {
     await stage.audit()
   })
 
+  it('a leg that is being filled is not read', async () => {
+    const stage = await new Stage({ hold: 50, settings: slow }).start()
+    await behind(stage, 512)
+    stage.startTarget('right')
+    await stage.legIs('right', 'syncing')
+    const hand = stage.begin((client) => {
+      for (let turn = 0; turn < 8; turn++) client.read(448, 64)
+    })
+    await stage.until('all is read', () => hand.inFlight === 0)
+    expect(hand.errors).to.equal(0)
+    expect(stage.legs['right']).to.equal('syncing')
+  })
+
   it('resync-discard: zeroes and trims of an absent leg’s range are not forgotten', async () => {
     const stage = await new Stage({ hold: 50 }).start()
     expect(await stage.write(0, 512)).to.equal(null)
@@ -208,6 +239,71 @@ describe('scenarios: resync', () => {
     expect(await stage.write(0, 8)).to.not.equal(null)
     expect(stage.legs['right']).to.equal('syncing')
     stage.leg('left').medium.defects.length = 0
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('write-during-resync: what is written while its piece is copied stays', async () => {
+    const settings = { resyncWindow: 8, resyncChunkBytes: 16 * 1024 }
+    const stage = await new Stage({ hold: 50, settings }).start()
+    await behind(stage, 1024)
+    stage.leg('right').medium.latency = [1, 60]
+    stage.startTarget('right')
+    await stage.legIs('right', 'syncing')
+    const hand = stage.begin(() => undefined)
+    for (let turn = 0; turn < 60 && stage.legs['right'] === 'syncing'; turn++) {
+      hand.write((turn * 67) % 1000, 16)
+      await stage.pass(2)
+    }
+    await stage.healthy()
+    await stage.until('all is written', () => hand.inFlight === 0)
+    await stage.audit()
+  })
+
+  it('what no source can read is not copied, and the leg is not in sync', async () => {
+    const settings = { resyncWindow: 1, resyncChunkBytes: 4096, resyncCheckpointBytes: 4096 }
+    const stage = await new Stage({ hold: 50, settings }).start()
+    await behind(stage, 512)
+    const defect = { from: 0, to: 4096, reads: true, writes: false }
+    stage.leg('left').medium.defects.push(defect)
+    stage.startTarget('right')
+    await stage.legIs('right', 'failed')
+    stage.leg('left').medium.defects.length = 0
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('a new leg is filled to its end, although the head ends in the middle', async () => {
+    const stage = await new Stage({ hold: 50, settings: slow }).start()
+    expect(await stage.write(0, 512)).to.equal(null)
+    stage.killTarget('right')
+    stage.leg('right').medium.replace()
+    stage.startTarget('right')
+    await stage.legIs('right', 'syncing')
+    await stage.pass(200)
+    stage.killHead()
+    stage.startHead()
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('a leg that is in sync again knows what others lack', async () => {
+    const legs = ['remote', 'remote', 'remote'] as const
+    const settings = { intentIdleMs: 100 }
+    const stage = await new Stage({ legs, hold: 50, settings }).start()
+    stage.killTarget('right')
+    stage.killTarget('third')
+    expect(await stage.write(0, 64)).to.equal(null)
+    await stage.pass(1000)
+    stage.startTarget('right')
+    await stage.legIs('right', 'in-sync')
+    await stage.pass(1000)
+    stage.killHead()
+    stage.killTarget('left')
+    stage.startTarget('third')
+    stage.startHead()
+    await stage.legIs('third', 'in-sync')
+    stage.startTarget('left')
     await stage.healthy()
     await stage.audit()
   })

@@ -63,6 +63,19 @@ describe('scenarios: a connection that breaks at any byte', () => {
       }
   })
 
+  it('half-open: a connection swallows everything, and nobody is told', async () => {
+    for (const [from, to] of [
+      ['head', 'right'],
+      ['right', 'head'],
+    ] as const) {
+      const stage = await new Stage({ hold: 5000 }).start()
+      for (const end of stage.world.network.between(from, to)) end.stall(1e9)
+      expect(await stage.write(0, 16)).to.equal(null)
+      expect(stage.legs['right'], `${from} to ${to}`).to.equal('in-sync')
+      await stage.audit()
+    }
+  })
+
   it('a ghost: writes of a connection that was given up arrive after the next one', async () => {
     for (let seed = 1; seed <= 10; seed++) {
       const stage = await new Stage({ seed, hold: 5000 }).start()
