@@ -83,6 +83,8 @@ export async function detachLeg(
     throw refuse(volume, `${name} left before it could be detached`)
   const pages = Array.from({ length: pageOfBit(volume.extents - 1) + 1 }, (_, page) => page)
   await writeMap(volume, [leg], 0, new Bitmap(volume.extents), pages)
+  await volume.membership.quiet()
+  if (volume.epoch !== epoch) throw volume.unavailable()
   await leg.writeSuperblock({ ...volume.record!, entries: [] })
   await leg.flush()
   leg.member.stamp = await stampOf(volume, leg)

@@ -57,6 +57,11 @@ export class Membership {
     })
   }
 
+  /** Resolves when the record, as it is then, may be told to a leg: all of it is durable. */
+  async quiet(): Promise<void> {
+    while (this.pending && this.current()) await this.settled()
+  }
+
   /** The volume stops: lets go of those who only want to know. */
   stop(): void {
     const { waiters } = this

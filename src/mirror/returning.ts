@@ -158,6 +158,7 @@ export async function join(
   member.size = leg.end
   // What it lacks must be on disk before anything says that this is all it lacks.
   await syncDirtyMaps(volume)
+  await volume.membership.quiet()
   if (volume.epoch !== epoch) return
   const stamped = structuredClone(volume.record!)
   stamped.members.find(({ id }) => id === member.id)!.state = 'syncing'

@@ -172,7 +172,12 @@ export class Checker {
 
   /** What the sector shows on one leg must be one of what the volume may show. */
   mayHold(index: number, bytes: Buffer, at: number): boolean {
-    const value = this.decode(bytes, at, index)
+    let value: number
+    try {
+      value = this.decode(bytes, at, index)
+    } catch {
+      return false
+    }
     const sector = this.sectors[index]!
     return possible(sector).some((write) => write.value === value)
   }

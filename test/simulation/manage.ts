@@ -31,6 +31,7 @@ export function manage(
       note(world, 'verify', verify(world, mirror))
       break
     case 'replace':
+      replace(world, leg)
       break
   }
 }
@@ -62,6 +63,18 @@ function attach(world: World, mirror: MirrorDriver, name: string): void {
         attach(world, mirror, name)
     })
   })
+}
+
+/** Puts a blank disk into the place of one that others in sync can do without; once. */
+function replace(world: World, leg: Leg): void {
+  const status = world.legStatus()
+  const spare = world.peers(leg).some(({ name }) => status[name]?.state === 'in-sync')
+  if (world.replaced || !spare || leg.target?.process?.alive !== true) return
+  world.replaced = true
+  world.trace.note(`the disk of ${leg.name} is replaced`)
+  leg.machine.kill(leg.target.process)
+  leg.medium.replace()
+  world.faults.bootTarget(leg)
 }
 
 async function detach(world: World, mirror: MirrorDriver, leg: Leg, dice: Dice): Promise<void> {

@@ -45,6 +45,8 @@ export class World implements ClientHost {
   private rivals: Head[] = []
   private rivalClients: Client[] = []
   problem: Error | null = null
+  /** A disk was replaced: another might be the one with the data. */
+  replaced = false
   operations = 0
   errors = 0
   /** Acknowledged writes were lost: the next flush of each of these must say so. */
@@ -207,7 +209,7 @@ export class World implements ClientHost {
   }
 
   /** The other legs of the same part. */
-  private peers(leg: Leg): Leg[] {
+  peers(leg: Leg): Leg[] {
     return this.legs.filter((other) => other !== leg && other.plan.span === leg.plan.span)
   }
 

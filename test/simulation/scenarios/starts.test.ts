@@ -118,6 +118,25 @@ describe('scenarios: a volume that starts only when it is safe', () => {
     await stage.audit()
   })
 
+  it('a leg that returns is told nothing that the head could not save', async () => {
+    const stage = await new Stage({ hold: 50 }).start()
+    stage.world.state.failing = true
+    stage.killTarget('right')
+    await stage.until('right has left', () => stage.legs['right'] !== 'in-sync')
+    stage.startTarget('right')
+    await stage.pass(1000)
+    stage.crashHead()
+    stage.killTarget('right')
+    stage.world.state.failing = false
+    stage.startHead()
+    await stage.until('the volume is usable', () => stage.world.head!.device.usable)
+    expect(await stage.write(0, 8)).to.equal(null)
+    stage.startTarget('right')
+    await stage.pass(5000)
+    expect(stage.legs['right']).to.equal('in-sync')
+    await stage.audit()
+  })
+
   it('the head forgets everything: the legs know', async () => {
     const stage = await new Stage().start()
     expect(await stage.write(0, 100)).to.equal(null)
