@@ -189,7 +189,7 @@ export const mutantTable: readonly Mutant[] = [
     name: 'claims-alike',
     breaks: '4: two heads that start at once claim with the same number, and both serve',
     file: 'mirror/opening.js',
-    find: ' + Math.floor(volume.random.fraction() * claimsPerStep)',
+    find: ' + Math.floor(volume.random.fraction() * claimsPerGeneration)',
     replace: '',
     scenario: 'concurrent-promote: of heads',
   },
@@ -294,10 +294,8 @@ export const mutantTable: readonly Mutant[] = [
     breaks: '2: a leg takes part again before what it lacks is on disk',
     file: 'mirror/returning.js',
     find: `    await syncDirtyMaps(volume);
-    if (volume.epoch !== epoch)
-        return;
-    const stamped`,
-    replace: '    const stamped',
+    await volume.membership.quiet();`,
+    replace: '    await volume.membership.quiet();',
     scenario: 'filled to its end',
   },
   {
