@@ -28,6 +28,9 @@ export const welcomeBytesMax = welcomeFixedBytes - prefaceBytes + textBytesMax
 /** What follows the preface of a listing, at most. */
 export const listingBytesMax = 16 * MiB
 
+/** Bytes of the largest block, as NBD has it too: whoever zeroes by writing writes some at a time. */
+const blockSizeMax = 64 * KiB
+
 /** Bits of `features`. */
 export const Feature = { checksums: 1 } as const
 export const featuresKnown = Feature.checksums
@@ -266,6 +269,7 @@ export function decodeFacts(bytes: Buffer, at: number): WireFacts | null {
   const flags = bytes[at + 57]!
   const word = words[bytes[at + 58]!]
   if (!isPowerOfTwo(blockSize) || !isPowerOfTwo(preferredBlockSize)) return null
+  if (blockSize > blockSizeMax) return null
   if (Number.isNaN(size) || size % blockSize !== 0) return null
   if (payloadMax < blockSize || payloadMax < 4 * KiB || payloadMax % blockSize !== 0) return null
   if (flush === undefined || fua === undefined || trim === undefined) return null

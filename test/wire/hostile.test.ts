@@ -160,6 +160,13 @@ const illMannered: Readonly<Record<string, Manners>> = {
       say(encodeWelcome({ ...exampleWelcome, facts: { facts: impossible, word: 'online' } }))
     },
   },
+  'has blocks larger than any device': {
+    greet: (say) => {
+      const { facts } = exampleWelcome.facts!
+      const coarse = { ...facts, blockSize: MiB, payloadMax: MiB, writeZeroes: 'emulated' as const }
+      say(encodeWelcome({ ...exampleWelcome, facts: { facts: coarse, word: 'online' } }))
+    },
+  },
   'speaks another version': {
     greet: (say) => {
       const other = Buffer.from(welcome)
