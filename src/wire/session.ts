@@ -15,6 +15,9 @@ const sessionsMax = 4096
 /** Milliseconds that a session without connections is remembered: longer than anybody's hold. */
 const sessionTimeout = 10 * 60_000
 
+/** Claims of one device that may wait: those who made them may be gone, the device stuck. */
+const claimsMax = 64
+
 /** A connection as its session sees it. */
 export interface SessionConnection {
   readonly index: number
@@ -52,7 +55,10 @@ export class Session {
   private readonly states = new Uint8Array(slotsMax)
   private readonly sequences = new Uint32Array(slotsMax)
   private readonly results = new Uint8Array(slotsMax)
-  private whenIdle: (() => void)[] = []
+  /** What older connections brought is under way: also when nobody is left who waits for it. */
+  draining = false
+  /** Who waits until nothing is in flight, and is told so. */
+  private readonly whenIdle = new Map<SessionConnection, () => void>()
   private whenUnchanging: (() => void)[] = []
 
   constructor(key: string, target: Export, payloadMax: number, clock: Clock) {
@@ -101,21 +107,30 @@ export class Session {
       this.whenUnchanging = []
       for (const callback of told) callback()
     }
-    if (this.inFlight > 0 || this.whenIdle.length === 0) return
-    const told = this.whenIdle
-    this.whenIdle = []
+    if (this.inFlight > 0) return
+    this.draining = false
+    if (this.whenIdle.size === 0) return
+    const told = [...this.whenIdle.values()]
+    this.whenIdle.clear()
     for (const callback of told) callback()
   }
 
-  /** Calls back once nothing that older connections brought is under way, perhaps at once. */
-  drained(callback: () => void): void {
+  /**
+   * Calls back once nothing that older connections brought is under way, perhaps at once; not after
+   * the connection was removed.
+   */
+  drained(connection: SessionConnection, callback: () => void): void {
     // While somebody waits, requests of the newest epoch have not begun.
     if (this.inFlight === 0) callback()
-    else this.whenIdle.push(callback)
+    else {
+      this.draining = true
+      this.whenIdle.set(connection, callback)
+    }
   }
 
-  get draining(): boolean {
-    return this.whenIdle.length > 0
+  remove(connection: SessionConnection): void {
+    this.connections.delete(connection)
+    this.whenIdle.delete(connection)
   }
 
   unchanging(callback: () => void): void {
@@ -126,6 +141,7 @@ export class Session {
   kickAll(reason: string): void {
     for (const connection of [...this.connections]) connection.kick(reason)
     this.connections.clear()
+    this.whenIdle.clear()
   }
 
   /** What a client is told of the device; null as long as nobody knows it. */
@@ -181,6 +197,8 @@ export class Sessions {
   private readonly clock: Clock
   private readonly payloadMax: number
   private readonly sessions = new Map<string, Session>()
+  /** Claims that wait for changes under way. */
+  private readonly claiming = new WeakMap<Device, number>()
 
   /** `payloadMax` in bytes: the longest read or write. */
   constructor(clock: Clock, payloadMax: number, claims: Claims) {
@@ -231,13 +249,13 @@ export class Sessions {
           (error: unknown) => done(error as StorageError),
         )
     }
-    if (newer || session.draining) session.drained(drained)
+    if (newer || session.draining) session.drained(connection, drained)
     else drained()
     return session
   }
 
   detach(session: Session, connection: SessionConnection): void {
-    session.connections.delete(connection)
+    session.remove(connection)
     session.idleSince = this.clock.now()
   }
 
@@ -250,6 +268,18 @@ export class Sessions {
     const { device } = session.target
     const highest = this.claims.of(device)
     if (epoch === 0 ? session.fenced : epoch < highest) throw tooLow(highest, epoch)
+    const underWay = this.claiming.get(device) ?? 0
+    if (underWay >= claimsMax) throw busy('too many claims wait for the device')
+    this.claiming.set(device, underWay + 1)
+    try {
+      await this.takeOver(session, epoch)
+    } finally {
+      this.claiming.set(device, this.claiming.get(device)! - 1)
+    }
+  }
+
+  private async takeOver(session: Session, epoch: number): Promise<void> {
+    const { device } = session.target
     session.claim = epoch
     const waits = [this.claims.set(device, epoch)]
     for (const other of this.sessions.values()) {

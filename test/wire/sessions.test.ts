@@ -1,0 +1,81 @@
+import { expect } from 'chai'
+import { systemClock } from '../../src/base/clock.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
+import { MemoryStore } from '../../src/base/store.ts'
+import { Device } from '../../src/device/device.ts'
+import type { Export } from '../../src/device/export.ts'
+import type { Hello } from '../../src/wire/hello.ts'
+import { Claims } from '../../src/wire/claims.ts'
+import { Sessions, type Session, type SessionConnection } from '../../src/wire/session.ts'
+import { GateDriver } from './gate.ts'
+
+const client = '11'.repeat(16)
+const hello = (changes: Partial<Hello>): Hello => ({
+  purpose: 1,
+  index: 0,
+  features: 0,
+  client,
+  epoch: 1,
+  claim: 0,
+  depth: 1,
+  name: 'disk',
+  ...changes,
+})
+
+describe('the sessions of a server whose device is stuck', () => {
+  let sessions: Sessions
+  let target: Export
+  let first: Session
+  let told: string[]
+
+  const connection = (): SessionConnection => ({
+    index: 0,
+    peer: 'test',
+    kick: () => undefined,
+    tellFacts: () => undefined,
+  })
+
+  /** A client that says hello and is told, if ever; returns how it leaves. */
+  function come(name: string, changes: Partial<Hello>): () => void {
+    const own = connection()
+    const session = sessions.attach(hello(changes), target, own, () => told.push(name))
+    return () => {
+      if (session !== null) sessions.detach(session, own)
+    }
+  }
+
+  beforeEach(async () => {
+    told = []
+    const device = new Device('disk', new GateDriver(MiB), systemClock)
+    await device.open()
+    target = { name: 'disk', device, readOnly: false, description: '' }
+    sessions = new Sessions(systemClock, 64 * KiB, new Claims(new MemoryStore()))
+    const own = connection()
+    first = sessions.attach(hello({}), target, own, () => undefined)!
+    first.begin(1, 1, true)
+    sessions.detach(first, own)
+  })
+
+  it('forget who came back and went before it answered', () => {
+    for (let epoch = 2; epoch < 100; epoch++) come(`epoch ${epoch}`, { epoch })()
+    for (let turn = 0; turn < 100; turn++) come(`turn ${turn}`, { epoch: 100 })()
+    come('last', { epoch: 101 })
+    expect(told).to.deep.equal([])
+    first.finish(1, 0, true)
+    expect(told).to.deep.equal(['last'])
+  })
+
+  it('let so many take over and no more', async () => {
+    const other = '22'.repeat(16)
+    for (let claim = 1; claim < 200; claim++) come(`claim ${claim}`, { client: other, claim })()
+    await new Promise((resolve) => setImmediate(resolve))
+    // Those are told at once, that they have to try again.
+    expect(told).to.have.length(199 - 64)
+    first.finish(1, 0, true)
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(told).to.have.length(199)
+    come('last', { client: other, claim: 200 })
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(told.at(-1)).to.equal('last')
+  })
+})
