@@ -32,6 +32,10 @@ export class NbdService implements Service {
     return client
   }
 
+  get connectionCount(): number {
+    return this.connections.size
+  }
+
   clients(): readonly ClientStatus[] {
     return Array.from(this.connections, (connection) => connection.status)
   }

@@ -35,6 +35,8 @@ export interface ClientStatus {
 export interface Service {
   /** For `Network.listen`. Never throws; null when a limit is reached. */
   readonly accept: Accept
+  /** Those that are open. */
+  readonly connectionCount: number
   clients(): readonly ClientStatus[]
   /**
    * Takes no new requests, answers those in flight, then closes every connection. Resolves when

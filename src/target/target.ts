@@ -30,6 +30,9 @@ export interface Served {
 /** Of the time for a stop, the part that clients get; the rest is for flushing and closing. */
 const drainShare = 0.75
 
+/** Milliseconds between two lines about connections beyond the limit. */
+const quietTime = 10_000
+
 /** One configuration, carried out: devices, exports, listeners; from start to stop. */
 export class Target {
   readonly config: config.Config
@@ -41,6 +44,7 @@ export class Target {
   private readonly services = new Map<config.Listener['protocol'], Service>()
   private served: readonly Served[] = []
   private open = false
+  private quietUntil = 0
   private stopped: Promise<boolean> | null = null
   private readonly management: ManagementServer
   private managed: Address | null = null
@@ -173,7 +177,7 @@ export class Target {
         const service = this.service(protocol)
         makeDirectoryOf(address)
         const listener = await this.world.network.listen(address, (connection) =>
-          this.open ? service.accept(connection) : null,
+          this.open && this.hasRoom() ? service.accept(connection) : null,
         )
         served.push({ protocol, address: listener.address, service, listener })
       })
@@ -185,6 +189,20 @@ export class Target {
         this.managed = await this.management.listen(address)
       })
     if (problems.length > 0) throw new StorageError('CONFIG', problems.join('\n'))
+  }
+
+  /** Each service knows its own connections; the limit is that of the process. */
+  private hasRoom(): boolean {
+    let open = 0
+    for (const { connectionCount } of this.services.values()) open += connectionCount
+    const { connections } = this.config.limits
+    if (open < connections) return true
+    const now = this.world.clock.now()
+    if (now >= this.quietUntil) {
+      this.quietUntil = now + quietTime
+      this.world.log.warn({ limit: connections }, 'too many connections: more are closed at once')
+    }
+    return false
   }
 
   /** Opens a device that joins the tree while the target runs. */

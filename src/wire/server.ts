@@ -31,17 +31,18 @@ export class DstService implements Service {
   }
 
   readonly accept = (connection: Connection): ConnectionHandler | null => {
-    const { limits, log } = this.context
+    const { limits } = this.context
     if (this.draining) return null
-    if (this.connections.size >= limits.connections) {
-      log.warn({ peer: connection.peer, limit: limits.connections }, 'too many connections')
-      return null
-    }
+    if (this.connections.size >= limits.connections) return null
     const { context, sessions, instance } = this
     const accepted = new ServerConnection(connection, context, sessions, instance, this.closed)
     this.connections.add(accepted)
     this.schedule()
     return accepted
+  }
+
+  get connectionCount(): number {
+    return this.connections.size
   }
 
   clients(): readonly ClientStatus[] {
