@@ -28,7 +28,7 @@ export const welcomeBytesMax = welcomeFixedBytes - prefaceBytes + textBytesMax
 /** What follows the preface of a listing, at most. */
 export const listingBytesMax = 16 * MiB
 
-/** Bytes of the largest block, as NBD has it too: whoever zeroes by writing writes some at a time. */
+/** Bytes of the largest block, as NBD has it too: zeroes are written by as much as fits a step. */
 const blockSizeMax = 64 * KiB
 
 /** Bits of `features`. */

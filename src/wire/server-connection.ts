@@ -134,7 +134,10 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   }
 
   tellFacts(facts: WireFacts): void {
-    if (!this.over && this.session !== null) this.replies.facts(facts)
+    if (this.over || this.session === null) return
+    // Nobody asked for them, so nothing else holds them up.
+    if (this.repliesWaiting > 2 * repliesBytesMax) this.kick('it does not read its replies')
+    else this.replies.facts(facts)
   }
 
   /** Takes no more requests, answers those in flight, then closes. */
@@ -241,8 +244,13 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
       this.greeter.waiting ||
       (this.session !== null && this.inFlight >= this.depth) ||
       this.bytesReserved >= this.context.limits.bytesPerConnection ||
-      this.outbox.bytesQueued - this.outbox.payloadQueued > repliesBytesMax
+      this.repliesWaiting > repliesBytesMax
     )
+  }
+
+  /** Bytes, payload apart. */
+  private get repliesWaiting(): number {
+    return this.outbox.bytesQueued - this.outbox.payloadQueued
   }
 
   private stall(): void {

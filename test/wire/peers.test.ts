@@ -285,6 +285,21 @@ describe('a server with limits', () => {
     expect(target.slab.bytesHeld).to.equal(0)
   })
 
+  it('tells nobody more of what changes than waits to be read', async () => {
+    const { target, gate } = await started()
+    const client = await greeted(target)
+    client.socket.pause()
+    for (let change = 0; change < 5000; change++) gate.become({ rotational: change % 2 === 0 })
+    client.socket.resume()
+    await client.closed
+    const other = await greeted(target)
+    for (let change = 0; change < 100; change++) gate.become({ rotational: change % 2 === 0 })
+    for (let change = 0; change < 100; change++)
+      expect((await other.reply()).header.kind).to.equal(Kind.facts)
+    other.destroy()
+    await target.stop()
+  })
+
   it('answers what is in flight when it drains, and takes nothing new', async () => {
     const { target, gate } = await started()
     const client = await greeted(target)
