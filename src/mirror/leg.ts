@@ -63,7 +63,9 @@ export class Leg implements Completer {
   readonly retry: Retry = { timer: null, delay: 0 }
   /** Of reads, since it was last in sync. */
   readErrors = 0
-  /** Told when the first request goes under way, and when the last one ended. */
+  /** Whether somebody who wants the leg waits until nothing is under way. */
+  wanted = false
+  /** Told when the first request goes under way, and, if it is wanted, when the last one ended. */
   onBusy: () => void = () => undefined
   onQuiet: () => void = () => undefined
   /** Requests under way, in no order; a request's `tag` is its place. */
@@ -107,7 +109,9 @@ export class Leg implements Completer {
     const caller = child.context as LegCaller | null
     if (caller === null) child.release()
     else caller.legDone(this, child)
-    if (this.underWay.length === 0) this.onQuiet()
+    if (this.underWay.length > 0 || !this.wanted) return
+    this.wanted = false
+    this.onQuiet()
   }
 
   /** Stops waiting for everything under way. The device keeps the requests until it is done. */

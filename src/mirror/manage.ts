@@ -10,7 +10,7 @@ import { pageOfBit } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { addMember, tryStart } from './opening.ts'
 import { labelMax } from './record.ts'
-import { bothSides, inspect, join, judge, type Verdict } from './returning.ts'
+import { bothSides, claim, inspect, join, judge, type Verdict } from './returning.ts'
 import type { LegOptions } from './settings.ts'
 import type { Found } from './superblock.ts'
 import type { Volume } from './volume.ts'
@@ -114,40 +114,77 @@ async function flushLeg(volume: Volume, leg: Leg): Promise<void> {
   }
 }
 
-/**
- * The detached leg, if nobody can tell whether it was changed but by comparing it, which takes
- * long; null when it need not be compared.
- */
-export async function legToCompare(volume: Volume, name: string): Promise<Leg | null> {
-  const { leg, verdict } = await examineForAttach(volume, name)
-  if (leg.member!.state !== 'detached' || verdict.word !== 'partial') return null
-  return (await isUntouched(volume, leg)) ? null : leg
+/** A leg to be compared, and its content's stamp at that moment. */
+export interface ToCompare {
+  readonly leg: Leg
+  readonly stamp: string | null
 }
 
-/** Returns a leg that was detached or refused. `changed` is the outcome of the comparison. */
+/** What became of that. */
+export interface Compared extends Changed {
+  readonly stamp: string | null
+}
+
+/**
+ * The detached leg, if it was changed, or nobody can tell but by comparing it, which takes long;
+ * null when it need not be compared.
+ */
+export async function legToCompare(volume: Volume, name: string): Promise<ToCompare | null> {
+  const { leg, verdict } = await examineForAttach(volume, name)
+  if (leg.member!.state !== 'detached' || verdict.word !== 'partial') return null
+  const stamp = await stampOf(volume, leg)
+  return stamp !== null && stamp === leg.member!.stamp ? null : { leg, stamp }
+}
+
+/** Returns a leg that was detached or refused. `compared` is the outcome of the comparison. */
 export async function attachLeg(
   volume: Volume,
   name: string,
   options: { readonly discard?: boolean },
-  changed: Changed | null,
+  compared: Compared | null,
 ): Promise<void> {
   const { leg, found, verdict } = await examineForAttach(volume, name)
   const discard = options.discard ?? false
   const settled = await settle(volume, leg, found, verdict, discard)
-  if (leg.member!.state === 'detached' && settled.word === 'partial') {
-    if (changed === null && !(await isUntouched(volume, leg)))
-      throw refuse(volume, `${name} is being changed`)
-    if (changed !== null && changed.bytes > 0 && !discard) {
-      const what = `${changed.bytes} bytes would be discarded`
-      throw refuse(volume, `${name} was changed after it was detached: ${what}`)
-    }
-    for (const extent of changed?.extents ?? []) leg.dirty!.set(extent)
+  if (leg.member!.state === 'detached') {
+    const discarded = await changes(volume, leg, settled, compared)
+    if (discarded !== '' && !discard)
+      throw refuse(
+        volume,
+        `${name} was, or may have been, changed since it was detached: ${discarded} be discarded`,
+      )
   }
   leg.refusal = ''
   endBackOff(leg)
   if (discard)
     volume.remember('operator', name, 'attached, discarding what was changed on it alone')
-  await join(volume, leg, settled)
+  await mustJoin(volume, leg, settled)
+}
+
+/** How much was changed on a detached leg alone, '' for nothing; notes which extents to copy. */
+async function changes(
+  volume: Volume,
+  leg: Leg,
+  verdict: Verdict,
+  compared: Compared | null,
+): Promise<string> {
+  const { left, stamp } = leg.member!
+  const { dataSize } = volume.record!
+  // Whoever invalidated it has said so already.
+  if (verdict.word === 'full')
+    return left === null ? '' : `${verdict.cause}; up to ${dataSize} bytes would`
+  const now = await stampOf(volume, leg)
+  const before = compared === null ? stamp : compared.stamp
+  if (now !== before || (compared === null && now === null))
+    throw refuse(volume, `${leg.name} is being changed`)
+  if (compared === null) return ''
+  // Where the volume was written to as well, nobody can tell who changed what.
+  const both = stamp !== null && now !== null ? leg.dirty!.bits.count * volume.extentSize : 0
+  for (const extent of compared.extents) leg.dirty!.set(extent)
+  if (compared.bytes === 0 && both === 0) return ''
+  const elsewhere =
+    both === 0 ? '' : `, and up to ${Math.min(both, dataSize)} bytes where both were,`
+  return `${compared.bytes} bytes${elsewhere} would`
 }
 
 async function examineForAttach(
@@ -161,11 +198,6 @@ async function examineForAttach(
   if (leg.pending > 0) throw refuse(volume, `requests of ${name} are still under way`)
   const found = await inspect(volume, leg)
   return { leg, found, verdict: judge(volume, leg, found) }
-}
-
-async function isUntouched(volume: Volume, leg: Leg): Promise<boolean> {
-  const stamp = await stampOf(volume, leg)
-  return stamp !== null && stamp === leg.member!.stamp
 }
 
 /** A few digits that stand for the content's stamp, however long that is; null: nobody can tell. */
@@ -186,9 +218,20 @@ async function settle(
   const bytes = verdict.word === 'diverged' ? await bothSides(volume, leg, found) : ''
   if (!discard || verdict.word === 'impossible')
     throw refuse(volume, `${leg.name} is refused: ${verdict.cause}${bytes}`)
+  await claim(volume, leg)
   // A new identity: whatever it was, it is a blank leg now.
   leg.serial = 0
   return { word: 'full', cause: `discarded by the operator: ${verdict.cause}` }
+}
+
+async function mustJoin(
+  volume: Volume,
+  leg: Leg,
+  verdict: Extract<Verdict, { word: 'partial' | 'full' }>,
+): Promise<void> {
+  if (await join(volume, leg, verdict)) return
+  const what = `${leg.name}, or the volume, went away meanwhile`
+  throw new StorageError('UNAVAILABLE', what, volume.path)
 }
 
 export async function addLeg(
@@ -199,6 +242,8 @@ export async function addLeg(
   mustRun(volume)
   const { name, device, readLast } = options
   if (volume.legs.some((leg) => leg.name === name)) throw refuse(volume, `there is a leg ${name}`)
+  if (name === '' || name.length > labelMax)
+    throw refuse(volume, `a name has 1 to ${labelMax} characters`)
   if (!device.usable) throw refuse(volume, `${device.path} is ${device.state.word}`)
   const leg = volume.addLeg(name, device, readLast)
   volume.held.add(leg)
@@ -210,7 +255,7 @@ export async function addLeg(
     const found = await inspect(volume, leg)
     const verdict = await settle(volume, leg, found, judge(volume, leg, found), discard)
     volume.remember('operator', name, 'added')
-    await join(volume, leg, { word: 'full', cause: verdict.cause })
+    await mustJoin(volume, leg, { word: 'full', cause: verdict.cause })
   } catch (error) {
     forget(volume, leg)
     throw error
@@ -223,6 +268,7 @@ function forget(volume: Volume, leg: Leg): void {
   const record = volume.record!
   record.members = record.members.filter((member) => member !== leg.member)
   leg.dirty = null
+  endBackOff(leg)
   volume.dropLeg(leg)
   volume.regroup()
 }
@@ -247,6 +293,7 @@ export async function exportLeg(volume: Volume, name: string): Promise<Device> {
   mustRun(volume)
   const leg = legNamed(volume, name)
   if (leg.member?.state !== 'detached') await detachLeg(volume, name, {})
+  else await mustBe(volume, leg)
   const { dataSize } = volume.record!
   volume.remember('operator', name, `exported as an image of ${dataSize} bytes`)
   await removeLeg(volume, name)
@@ -254,6 +301,14 @@ export async function exportLeg(volume: Volume, name: string): Promise<Device> {
   await within(volume, leg.erase(volume.geometry))
   await within(volume, leg.flush())
   return leg.device
+}
+
+/** What was detached may have been replaced since, and nobody watched. */
+async function mustBe(volume: Volume, leg: Leg): Promise<void> {
+  if (!leg.device.usable) throw refuse(volume, `${leg.name} is ${leg.device.state.word}`)
+  await inspect(volume, leg)
+  if (leg.self !== leg.member!.id)
+    throw refuse(volume, `${leg.name} is not the leg any more that was detached`)
 }
 
 export async function invalidateLeg(volume: Volume, name: string): Promise<void> {
@@ -277,7 +332,6 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
   const leg = legNamed(volume, name)
   if (volume.inSync.includes(leg)) throw refuse(volume, `${name} is in sync already`)
   if (!leg.device.usable) throw refuse(volume, `${name} is ${leg.device.state.word}`)
-  const { epoch } = volume
   volume.held.add(leg)
   try {
     await volume.quiet(async () => {
@@ -288,13 +342,16 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
       const verdict = judge(volume, leg, found)
       if (verdict.word === 'impossible')
         throw refuse(volume, `${name} cannot be trusted: ${verdict.cause}`)
-      if (verdict.word !== 'partial') leg.serial = 0
-      if (volume.epoch !== epoch) return
+      if (verdict.word !== 'partial') {
+        await claim(volume, leg)
+        leg.serial = 0
+      }
+      mustRun(volume)
       leg.dirty = new DirtyMap(volume.extents)
       leg.unflushed = null
       leg.refusal = ''
       volume.remember('operator', name, 'trusted: taken as in sync without copying')
-      await join(volume, leg, { word: 'partial', cause: 'trusted by the operator' })
+      await mustJoin(volume, leg, { word: 'partial', cause: 'trusted by the operator' })
     })
   } finally {
     volume.held.delete(leg)

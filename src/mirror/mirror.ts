@@ -92,9 +92,12 @@ export class MirrorDriver implements Driver {
   /** Returns a leg; resolves when it is syncing. `discard` drops what was changed on it alone. */
   async attachLeg(name: string, options: { discard?: boolean } = {}): Promise<void> {
     // Comparing takes long; the volume must be able to change meanwhile.
-    const leg = await this.alone((volume) => legToCompare(volume, name))
-    const changed = leg === null ? null : await changedAlone(this.volume, leg)
-    await this.alone((volume) => attachLeg(volume, name, options, changed))
+    const asked = await this.alone((volume) => legToCompare(volume, name))
+    const compared =
+      asked === null
+        ? null
+        : { ...(await changedAlone(this.volume, asked.leg)), stamp: asked.stamp }
+    await this.alone((volume) => attachLeg(volume, name, options, compared))
   }
 
   /** Adds an opened device as a new leg, which is filled; from then on the volume closes it. */

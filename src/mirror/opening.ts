@@ -62,7 +62,8 @@ async function view(leg: Leg, own: VolumeRecord | null): Promise<LegView> {
   const { name, device } = leg
   const absent = (reason: string): LegView => ({ leg, name, found: null, reason })
   if (!device.usable) return absent(`${device.state.word}: ${device.state.reason}`)
-  if (leg.pending > 0) return absent('its old requests are still under way')
+  leg.wanted = leg.pending > 0
+  if (leg.wanted) return absent('its old requests are still under way')
   try {
     leg.end = leg.endNow
     let found = await leg.examine(leg.end)
@@ -122,6 +123,7 @@ async function begin(volume: Volume, start: Start, views: readonly LegView[]): P
     await claimAll(volume, start, views)
     await mustBeAsSeen(views.filter(({ leg }) => present.includes(leg)))
     bind(volume, record, views)
+    keepHistory(volume, record)
     volume.record = record
     volume.extentSize = record.extentSize
     // Now, because the volume may be closed while the maps are read.
@@ -156,6 +158,13 @@ function highestCounter(record: VolumeRecord, views: readonly LegView[]): number
     if (found?.kind === 'superblock')
       highest = Math.max(highest, found.superblock.record.generation.counter)
   return highest
+}
+
+/** What was remembered since the record was saved last, and the run ended before it was again. */
+function keepHistory({ record: before }: Volume, record: VolumeRecord): void {
+  if (before?.volume !== record.volume) return
+  const last = (entries: VolumeRecord['entries']): number => entries.at(-1)?.number ?? 0
+  if (last(before.entries) > last(record.entries)) record.entries = before.entries
 }
 
 /** From here on an older head is refused by every leg that can refuse; detached ones are free. */
@@ -336,6 +345,7 @@ async function run(
   volume.unserved = ''
   volume.word = 'running'
   volume.ran = true
+  volume.runningSince = volume.clock.now()
   volume.reason = ''
   volume.intent.started()
   volume.regroup()

@@ -11,6 +11,7 @@ export class ReadJob implements Job, LegCaller {
   request: Request | null = null
   place = 0
   order = 0
+  deadline: number | undefined = undefined
   private readonly volume: Volume
   private epoch = 0
   /** Legs that could not answer; null as long as all went well. */
@@ -92,7 +93,7 @@ export class ReadJob implements Job, LegCaller {
     this.request = null
     volume.endJob(this)
     volume.readJobs.push(this)
-    volume.park(request)
+    volume.park(request, this.deadline)
   }
 
   private noLeg(): StorageError {

@@ -22,6 +22,7 @@ export type Verdict =
 /** Brings a leg back that may come back by itself; says nothing if it may not now. */
 export async function bringBack(volume: Volume, leg: Leg): Promise<void> {
   const { epoch } = volume
+  leg.wanted = leg.pending > 0
   if (!mayReturn(volume, leg)) return
   try {
     const found = await inspect(volume, leg)
@@ -61,9 +62,22 @@ function stayAway(volume: Volume, leg: Leg, reason: string): void {
   volume.regroup()
 }
 
-/** Claims the leg for this head, and reads what it is. */
+/** Reads what the leg is, and claims it for this head unless it seems to be another's. */
 export async function inspect(volume: Volume, leg: Leg): Promise<Found> {
+  const found = await examine(leg)
+  const ours =
+    found.kind === 'superblock' && found.superblock.record.volume === volume.record!.volume
+  if (!ours && found.kind !== 'blank') return found
+  await claim(volume, leg)
+  // Until then an older head may have written to it.
+  return examine(leg)
+}
+
+export async function claim(volume: Volume, leg: Leg): Promise<void> {
   await within(volume, leg.device.driver.claim?.(volume.claimed))
+}
+
+async function examine(leg: Leg): Promise<Found> {
   leg.end = leg.endNow
   let found = await leg.examine(leg.end)
   const before = leg.member!.size
@@ -138,12 +152,16 @@ function judgeSuperblock(volume: Volume, leg: Leg, superblock: Superblock): Verd
   return { word: 'partial', cause: member.reason === '' ? 'it was away' : member.reason }
 }
 
-/** Lets the leg take part again and starts to copy what it lacks. */
+/**
+ * Lets the leg take part again and starts to copy what it lacks. False if that is not to be,
+ * because the leg or the volume went away meanwhile.
+ */
 export async function join(
   volume: Volume,
   leg: Leg,
   verdict: { readonly word: 'partial' | 'full'; readonly cause: string },
-): Promise<void> {
+): Promise<boolean> {
+  if (!volume.running) return false
   const { epoch } = volume
   const member = leg.member!
   const facts = leg.device.facts!
@@ -159,16 +177,16 @@ export async function join(
   // What it lacks must be on disk before anything says that this is all it lacks.
   await syncDirtyMaps(volume)
   await volume.membership.quiet()
-  if (volume.epoch !== epoch) return
+  if (volume.epoch !== epoch) return false
   const stamped = structuredClone(volume.record!)
   stamped.members.find(({ id }) => id === member.id)!.state = 'syncing'
   stamped.entries = []
   if (leg.serial === 0) await format(leg, stamped)
   else await leg.writeSuperblock(stamped)
-  if (volume.epoch !== epoch) return
+  if (volume.epoch !== epoch) return false
   if (!leg.device.usable || leg.device.facts !== facts) {
     volume.look(leg)
-    return
+    return false
   }
   leg.unflushed = null
   member.left ??= volume.record!.base
@@ -181,6 +199,7 @@ export async function join(
   leg.crashed = false
   startResync(volume, leg, kind, verdict.cause)
   volume.regroup()
+  return true
 }
 
 export function startResync(

@@ -93,8 +93,9 @@ export class Volume {
   readonly held = new Set<Leg>()
   host: DriverHost | null = null
   told: Told | null = null
-  /** Whether clients were ever served. */
+  /** Whether clients were ever served, and since when they are. */
   ran = false
+  runningSince = 0
   verifying: Verify | null = null
   /** Calls for a look at the legs; set by the mirror. */
   onWaiting: () => void = () => undefined
@@ -107,7 +108,7 @@ export class Volume {
   private mutations = 0
   private gated = false
   private drained: (() => void) | null = null
-  private shortAcks: { job: WriteJob; deadline: number }[] = []
+  private shortAcks: { job: WriteJob }[] = []
   private retry: Timer | null = null
   /** Of a request that is submitted again after it waited. */
   private deadline: number | undefined = undefined
@@ -158,7 +159,7 @@ export class Volume {
       this.watchdog.wake()
     }
     leg.onQuiet = () => {
-      if (!this.writers.includes(leg)) this.look(leg)
+      this.look(leg)
     }
     const watcher = (): void => {
       legChanged(this, leg)
@@ -182,6 +183,7 @@ export class Volume {
 
   /** The leg may have come back, or the volume may be able to start. */
   look(leg: Leg): void {
+    if (!this.legs.includes(leg)) return
     if (this.word === 'running') this.onReturn(leg)
     else if (this.word === 'waiting' || this.word === 'suspended') this.onWaiting()
   }
@@ -246,12 +248,12 @@ export class Volume {
 
   /** A write has settled, but fewer legs have it than must. */
   awaitLegs(job: WriteJob): void {
-    const deadline = this.clock.now() + this.settings.suspendMs
-    this.shortAcks.push({ job, deadline })
+    const entry = { job }
+    this.shortAcks.push(entry)
     const { epoch } = this
     this.clock.timer(this.settings.suspendMs, () => {
-      if (this.epoch !== epoch || !this.shortAcks.some((entry) => entry.job === job)) return
-      this.shortAcks = this.shortAcks.filter((entry) => entry.job !== job)
+      if (this.epoch !== epoch || !this.shortAcks.includes(entry)) return
+      this.shortAcks = this.shortAcks.filter((one) => one !== entry)
       job.fail(new StorageError('UNAVAILABLE', 'too few legs are in sync', this.path))
     })
   }
@@ -287,10 +289,10 @@ export class Volume {
   }
 
   /** Keeps a request until there are legs for it. */
-  park(request: Request): void {
+  park(request: Request, deadline = this.deadline): void {
     if (!this.gated)
       this.parking.reason = `${this.inSync.length} legs in sync, ${this.minInSync} are needed`
-    this.parking.add(request, this.deadline)
+    this.parking.add(request, deadline)
   }
 
   unpark(): void {
@@ -305,10 +307,12 @@ export class Volume {
   /** Every leg in sync is lost: requests wait until one may be started from again. */
   suspend(reason: string): void {
     if (!this.active) return
-    this.log.warn({ volume: this.path, reason }, 'the volume is suspended')
+    this.remember('start', '', `suspended: ${reason}`)
+    // It may be there and yet take nothing: to start from it again at once helps nobody.
+    const young = this.clock.now() - this.runningSince < this.settings.legRetryMs
     const starting = this.word === 'starting'
     this.retreat(reason)
-    if (starting) this.retryLater()
+    if (starting || young) this.retryLater()
     else
       this.clock.defer(() => {
         this.onWaiting()
@@ -325,9 +329,9 @@ export class Volume {
 
   /** Ends the run, or the attempt at one; requests are kept if they were taken before. */
   retreat(reason: string): void {
-    const requests = this.endRun(this.told === null ? 'waiting' : 'suspended', reason)
+    const ended = this.endRun(this.told === null ? 'waiting' : 'suspended', reason)
     this.parking.reason = reason
-    for (const request of requests) this.parking.add(request)
+    for (const { request, deadline } of ended) this.parking.add(request!, deadline)
     announce(this)
     const { epoch } = this
     this.clock.timer(this.settings.suspendMs, () => {
@@ -341,14 +345,14 @@ export class Volume {
   /** Stops for good, until an operator says otherwise. */
   halt(word: 'failed' | 'closed', reason: string, error?: StorageError): void {
     const failure = error ?? new StorageError('UNAVAILABLE', reason, this.path)
-    const requests = this.endRun(word, reason)
+    const ended = this.endRun(word, reason)
     announce(this)
-    for (const request of requests) request.fail(failure)
+    for (const { request } of ended) request!.fail(failure)
     this.parking.failAll(failure)
   }
 
-  /** The requests that were under way, in their order. */
-  private endRun(word: VolumeWord, reason: string): Request[] {
+  /** What was under way, in the order it came. */
+  private endRun(word: VolumeWord, reason: string): readonly Job[] {
     this.word = word
     this.reason = reason
     this.epoch++
@@ -358,10 +362,9 @@ export class Volume {
     this.shortAcks = []
     this.finishing.clear()
     this.announced.clear()
-    this.resyncs.clear()
+    for (const resync of this.resyncs.values()) resync.stop(reason)
     this.repairs = 0
     for (const leg of this.legs) {
-      leg.reads = 0
       leg.dirty = null
       leg.unflushed = null
     }
@@ -370,17 +373,21 @@ export class Volume {
       this.intent.stop()
       this.membership.stop()
     }
-    for (const leg of this.legs) leg.abandon()
+    for (const leg of this.legs) {
+      leg.abandon()
+      leg.reads = 0
+    }
     if (this.drained !== null) this.drained()
     const { onEnd } = this
     this.onEnd = new Set()
     for (const ended of onEnd) ended()
-    return jobs.map((job) => job.request).filter((request) => request !== null)
+    return jobs
   }
 
   private beginJob(job: Job): void {
     job.place = this.jobs.length
     job.order = this.order++
+    job.deadline = this.deadline
     this.jobs.push(job)
   }
 

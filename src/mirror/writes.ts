@@ -14,6 +14,8 @@ export interface Job {
   place: number
   /** Rises with every job: the order they came in. */
   order: number
+  /** When the request fails, if it waited before: however often it waits again. */
+  deadline: number | undefined
 }
 
 /**
@@ -26,6 +28,7 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller, Memb
   request: Request | null = null
   place = 0
   order = 0
+  deadline: number | undefined = undefined
   rangeFrom = 0
   rangeTo = 0
   firstExtent = 0
@@ -168,6 +171,7 @@ export class FlushJob implements Job, LegCaller, MembershipWaiter {
   request: Request | null = null
   place = 0
   order = 0
+  deadline: number | undefined = undefined
   private readonly volume: Volume
   private epoch = 0
   private pending = 0

@@ -29,6 +29,9 @@ export class Disk {
   /** Whether its block status knows what reads as zeroes; otherwise all is data to it. */
   tellsZeroes = true
   epoch = 0
+  /** Every claim that was made, and what happens before one is. */
+  readonly claims: number[] = []
+  onClaim: () => Promise<void> = () => Promise.resolve()
   stampCount = 0
   readonly drivers = new Set<DiskDriver>()
 
@@ -158,11 +161,13 @@ export class DiskDriver implements Driver {
     return Promise.resolve(`${this.disk.stampCount}`)
   }
 
-  claim(epoch: number): Promise<void> {
-    if (epoch !== 0 && epoch < this.disk.epoch)
-      return Promise.reject(new StorageError('FENCED', 'a higher epoch has claimed'))
-    this.disk.epoch = epoch
-    return Promise.resolve()
+  async claim(epoch: number): Promise<void> {
+    const { disk } = this
+    await disk.onClaim()
+    disk.claims.push(epoch)
+    if (epoch !== 0 && epoch < disk.epoch)
+      throw new StorageError('FENCED', 'a higher epoch has claimed')
+    disk.epoch = epoch
   }
 
   submit(request: Request): void {

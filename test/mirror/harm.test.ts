@@ -2,13 +2,9 @@ import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
 import { Operation } from '../../src/device/request.ts'
 import { flush, read, write } from '../support/io.ts'
-import { disks, extentSize, failing, Head, MemoryStore, outcome, pattern } from './head.ts'
+import { disks, extentSize, failing, Head, later, MemoryStore, outcome, pattern } from './head.ts'
 
 /** Each of these harmed data or the volume once. */
-
-function later(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
-}
 
 describe('a mirror is not harmed by', () => {
   it('words of any length, which others say or an operator types', async () => {

@@ -111,6 +111,10 @@ export function pattern(fill: number, length = 4096): Buffer {
   return Buffer.alloc(length, fill)
 }
 
+export function later(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}
+
 /** The disk answers so with IO. */
 export function failing(disk: Disk, when: (operation: Operation, offset: number) => boolean): void {
   disk.fault = ({ operation, offset }) =>

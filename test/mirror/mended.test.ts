@@ -10,6 +10,7 @@ import {
   failing,
   Head,
   HeldStore,
+  later,
   MemoryStore,
   outcome,
   pattern,
@@ -127,7 +128,7 @@ describe('the intent log', () => {
     const second = await new Head(legs, store, settings).open()
     await second.inSync('a', 'b')
     // Longer than anything would have to be idle.
-    await new Promise((resolve) => setTimeout(resolve, 30))
+    await later(30)
     legs['b']!.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
     void write(second.device, 0, pattern(2))
     await second.until('a alone has it', () => legs['a']!.cached[0] === 2)

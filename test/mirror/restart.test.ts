@@ -3,7 +3,7 @@ import { StorageError } from '../../src/base/errors.ts'
 import { Operation } from '../../src/device/request.ts'
 import { read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
-import { disks, extentSize, Head, MemoryStore, pattern } from './head.ts'
+import { disks, extentSize, Head, later, MemoryStore, pattern } from './head.ts'
 
 function reason(head: Head): string {
   return head.driver.describe()['reason'] as string
@@ -32,6 +32,18 @@ describe('a volume after a crash of its head', () => {
       expect(legs['b']!.cached[0]).to.equal(2)
       await second.device.close()
     }
+  })
+
+  it('asks nothing of the legs that are there as long as nothing changes', async () => {
+    const legs = disks('a', 'b')
+    const first = await new Head(legs, new MemoryStore()).open()
+    await write(first.device, 0, pattern(1))
+    first.kill()
+    const second = await new Head(legs, null, {}, ['b']).open()
+    const { length } = legs['a']!.log
+    await later(30)
+    expect(legs['a']!.log.length).to.equal(length)
+    second.kill()
   })
 
   it("starts at once from one leg by the head's own record, not without it", async () => {

@@ -10,14 +10,11 @@ import {
   failing,
   Head,
   HeldStore,
+  later,
   MemoryStore,
   outcome,
   pattern,
 } from './head.ts'
-
-function later(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
-}
 
 /** Where data end on a leg, for telling metadata from data. */
 function dataOnly(head: Head): (offset: number) => boolean {

@@ -1,0 +1,234 @@
+import { expect } from 'chai'
+import { systemClock } from '../../src/base/clock.ts'
+import { StorageError } from '../../src/base/errors.ts'
+import { MiB } from '../../src/base/size.ts'
+import { Device } from '../../src/device/device.ts'
+import { Operation } from '../../src/device/request.ts'
+import { read, write } from '../support/io.ts'
+import { Disk, DiskDriver } from './disk.ts'
+import { disks, extentSize, Head, later, MemoryStore, outcome, pattern } from './head.ts'
+
+/** The error's message, 'done' without one. */
+async function answer(promise: Promise<unknown>): Promise<string> {
+  return promise.then(
+    () => 'done',
+    (error: unknown) => (error as StorageError).message,
+  )
+}
+
+describe('a leg that was detached', () => {
+  it('is not returned when it is changed while it is compared', async () => {
+    const legs = disks('a', 'b')
+    const settings = { resyncBytesPerSecond: 4 * MiB }
+    const head = await new Head(legs, new MemoryStore(), settings).open()
+    await head.driver.detachLeg('b')
+    legs['b']!.stampCount++
+    let compared = 0
+    legs['b']!.hold = ({ operation, length }) => {
+      if (operation === Operation.read && length === extentSize) compared++
+      return false
+    }
+    const attaching = outcome(head.driver.attachLeg('b'))
+    await head.until('the beginning was compared', () => compared === 2)
+    legs['b']!.cached.fill(7, 0, 4096)
+    legs['b']!.stampCount++
+    expect(await attaching).to.equal('CONFIG')
+    expect(head.state('b')).to.equal('detached')
+    await head.device.close()
+  })
+
+  it('is not returned unasked when it was changed where the volume was written to', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await head.driver.detachLeg('b')
+    await write(head.device, 3 * extentSize, pattern(1))
+    legs['b']!.cached.fill(7, 3 * extentSize + 8192, 3 * extentSize + 12288)
+    legs['b']!.stampCount++
+    expect(await answer(head.driver.attachLeg('b'))).to.include(`up to ${extentSize} bytes`)
+    await head.driver.attachLeg('b', { discard: true })
+    await head.inSync('a', 'b')
+    expect(legs['b']!.cached[3 * extentSize + 8192]).to.equal(0)
+    await head.device.close()
+  })
+
+  it('is not overwritten unasked when it has become something else', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await head.driver.detachLeg('b')
+    legs['b']!.cached.fill(9)
+    legs['b']!.stampCount++
+    expect(await outcome(head.driver.attachLeg('b'))).to.equal('CONFIG')
+    expect(await outcome(head.driver.exportLeg('b'))).to.equal('CONFIG')
+    expect(legs['b']!.cached.every((byte) => byte === 9)).to.equal(true)
+    await head.driver.attachLeg('b', { discard: true })
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+
+  it('is not written to when every leg is lost while it is attached', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await head.driver.detachLeg('b')
+    let claims = 0
+    legs['b']!.onClaim = () => {
+      if (++claims === 2) legs['a']!.goAway()
+      return Promise.resolve()
+    }
+    const attaching = outcome(head.driver.attachLeg('b'))
+    expect(await attaching).to.equal('UNAVAILABLE')
+    legs['a']!.comeBack()
+    await head.until('it runs', () => head.driver.describe()['volume'] === 'degraded')
+    expect(head.leg('b')).to.include({ state: 'detached' })
+    await write(head.device, 0, pattern(1))
+    await later(20)
+    expect(legs['b']!.cached[0]).to.equal(0)
+    await head.driver.attachLeg('b')
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+})
+
+describe('a volume', () => {
+  it('leaves a leg alone that was removed and is still open', async () => {
+    const legs = disks('a')
+    const head = await new Head(legs, new MemoryStore()).open()
+    const disk = new Disk(4 * MiB)
+    const device = new Device('m/c', new DiskDriver(disk), systemClock)
+    await device.open()
+    await head.driver.addLeg({ name: 'c', device })
+    await head.inSync('a', 'c')
+    await head.driver.removeLeg('c')
+    const { length } = disk.log
+    const claims = disk.claims.length
+    await later(50)
+    expect([disk.log.length, disk.claims.length]).to.deep.equal([length, claims])
+    await device.close()
+    await head.device.close()
+  })
+
+  it('does not claim a leg that is found to belong to another', async () => {
+    const store = new MemoryStore()
+    const legs = disks('a', 'b')
+    const first = await new Head(legs, store).open()
+    await first.device.close()
+    const others = disks('x', 'y')
+    const other = await new Head(others, new MemoryStore()).open()
+    const { epoch } = others['x']!
+    const head = await new Head({ a: legs['a']!, b: others['x']! }, store, {}, ['b']).open()
+    for (const driver of others['x']!.drivers) driver.announce()
+    await head.until('it is refused', () => head.state('b') === 'failed')
+    expect(head.leg('b').reason).to.include('another volume')
+    expect(others['x']!.epoch).to.equal(epoch)
+    others['x']!.epoch = 2 ** 50
+    for (const driver of others['x']!.drivers) driver.goAway()
+    for (const driver of others['x']!.drivers) driver.announce()
+    await head.until('it is refused again', () => head.state('b') === 'failed')
+    await write(head.device, 0, pattern(1))
+    other.kill()
+    await head.device.close()
+  })
+
+  it('starts by what the legs say once they are claimed, not by what they said before', async () => {
+    const legs = disks('a', 'b')
+    const first = await new Head(legs, new MemoryStore()).open()
+    await write(first.device, 0, pattern(1))
+    legs['b']!.onClaim = async () => {
+      legs['b']!.onClaim = () => Promise.resolve()
+      await first.driver.removeLeg('a')
+      await write(first.device, 0, pattern(2))
+    }
+    const second = await new Head(legs, null).open()
+    await second.inSync('a', 'b')
+    first.kill()
+    expect((await read(second.device, 0, 4096))[0]).to.equal(2)
+    expect(legs['a']!.cached[0]).to.equal(2)
+    await second.device.close()
+  })
+
+  it('does not start again and again for a request that its last leg never takes', async () => {
+    const legs = disks('a')
+    const settings = { suspendMs: 200, legRetryMs: 40 }
+    const head = await new Head(legs, new MemoryStore(), settings).open()
+    // As a linear is: there, but for one of its parts.
+    legs['a']!.fault = ({ operation, offset }) =>
+      operation === Operation.write && offset === 0
+        ? new StorageError('UNAVAILABLE', 'a part is away')
+        : null
+    expect(await outcome(write(head.device, 0, pattern(1)))).to.equal('UNAVAILABLE')
+    const starts = head.history().filter(({ text }) => text.startsWith('started')).length
+    expect(starts).to.be.below(10)
+    legs['a']!.fault = () => null
+    await head.until('it runs', () => head.driver.describe()['volume'] === 'healthy')
+    await write(head.device, 0, pattern(2))
+    await head.device.close()
+  })
+
+  it('remembers a resync that ended with the loss of every leg', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    legs['b']!.goAway()
+    await write(head.device, 0, pattern(1))
+    legs['b']!.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
+    legs['b']!.comeBack()
+    await head.until('b is syncing', () => head.state('b') === 'syncing')
+    for (const disk of Object.values(legs)) disk.goAway()
+    legs['b']!.hold = () => false
+    for (const disk of Object.values(legs)) disk.comeBack()
+    await head.inSync('a', 'b')
+    const outcomes = head.history().flatMap(({ resync }) => resync?.outcome ?? [])
+    expect(outcomes).to.have.length(2)
+    expect(outcomes[1]).to.equal('complete')
+    await head.device.close()
+  })
+
+  it('reads from both legs after reads were under way when every leg was lost', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    legs['b']!.goAway()
+    await head.until('b left', () => head.state('b') === 'missing')
+    legs['a']!.hold = ({ operation, length }) => operation === Operation.read && length === 512
+    const reads = Array.from({ length: 10 }, () => read(head.device, 0, 512))
+    legs['a']!.goAway()
+    legs['a']!.hold = () => false
+    for (const disk of Object.values(legs)) disk.comeBack()
+    await Promise.all(reads)
+    await head.inSync('a', 'b')
+    const counts = new Map<Disk, number>()
+    for (const disk of Object.values(legs))
+      disk.hold = ({ operation, length }) => {
+        const reads = operation === Operation.read && length === 512
+        if (reads) counts.set(disk, (counts.get(disk) ?? 0) + 1)
+        return reads
+      }
+    const more = Array.from({ length: 10 }, () => read(head.device, 0, 512))
+    await later(10)
+    expect([...counts.values()]).to.deep.equal([5, 5])
+    for (const disk of Object.values(legs)) disk.letGo()
+    await Promise.all(more)
+    await head.device.close()
+  })
+
+  it('fails a write that waits for legs by its own deadline, not by an earlier one', async () => {
+    const legs = disks('a', 'b')
+    const settings = { minInSync: 2, suspendMs: 400 }
+    const head = await new Head(legs, new MemoryStore(), settings).open()
+    const short = async (fill: number): Promise<string> => {
+      legs['b']!.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
+      const writing = outcome(write(head.device, 0, pattern(fill)))
+      await head.until('a has it', () => legs['a']!.cached[0] === fill)
+      legs['b']!.hold = () => false
+      legs['b']!.goAway()
+      return writing
+    }
+    const first = short(1)
+    await later(200)
+    legs['b']!.comeBack()
+    expect(await first).to.equal('done')
+    await head.inSync('a', 'b')
+    const second = short(2)
+    await later(320)
+    legs['b']!.comeBack()
+    expect(await second).to.equal('done')
+    await head.device.close()
+  })
+})
