@@ -128,7 +128,7 @@ describe('a volume', () => {
     await head.device.close()
   })
 
-  it('starts by what the legs say once they are claimed, not by what they said before', async () => {
+  it('starts by what legs say once they are claimed, not by what they said before', async () => {
     const legs = disks('a', 'b')
     const first = await new Head(legs, new MemoryStore()).open()
     await write(first.device, 0, pattern(1))
