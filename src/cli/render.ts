@@ -38,7 +38,7 @@ function addDevice(
   status: Status,
   now: number,
 ): void {
-  rows.push({ depth, name, state: device.state, rest: describe(device, status, now) })
+  rows.push({ depth, name, state: wordOf(device), rest: describe(device, status, now) })
   for (const [label, child] of Object.entries(device.children))
     addDevice(rows, depth + 1, label, child, status, now)
   for (const [label, leg] of Object.entries(device.legs ?? {}))
@@ -63,6 +63,12 @@ function addLeg(
     addLeg(rows, depth + 1, label, inner, status, now)
 }
 
+/** A mirror says more of itself than whether it takes requests. */
+function wordOf({ state, details }: Device): string {
+  const { volume } = details
+  return typeof volume === 'string' && state !== 'closed' ? volume : state
+}
+
 function describe(device: Device, status: Status, now: number): string[] {
   const { type, size, details, inFlight, reason, state } = device
   const words = [[type, size === null ? '' : describeSize(size)].filter(Boolean).join(' ')]
@@ -71,6 +77,8 @@ function describe(device: Device, status: Status, now: number): string[] {
   for (const [name, each] of Object.entries(status.exports))
     if (each.device === device.path) words.push(exported(name, each))
   if (inFlight > 0) words.push(`${inFlight} in flight`)
+  const { waiting } = details
+  if (typeof waiting === 'number' && waiting > 0) words.push(`${waiting} waiting`)
   if (state !== 'online') words.push(...why(reason, device.since, now))
   if (device.lastError !== null) {
     const { code, message } = device.lastError
@@ -93,12 +101,13 @@ function why(reason: string, since: string, now: number): string[] {
 /** What a leg that is not in sync has to say. */
 function progress(leg: Leg, now: number): string[] {
   if (leg.state === 'in-sync') return []
-  const { reason, since, bytesOutOfSync, label, resync } = leg
+  const { reason, since, bytesOutOfSync, label, generation, resync } = leg
   const words: string[] = []
   if (isObject(resync)) words.push(progressLine(resync))
   if (typeof bytesOutOfSync === 'number' && bytesOutOfSync > 0)
     words.push(`${describeSize(bytesOutOfSync)} out of sync`)
   if (typeof label === 'string') words.push(`as "${label}"`)
+  if (typeof generation === 'number') words.push(`generation ${generation}`)
   if (typeof reason === 'string' && reason !== '') words.push(reason)
   if (typeof since === 'string') words.push(ago(since, now))
   return words

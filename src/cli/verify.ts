@@ -35,7 +35,9 @@ export function verify(yargs: Argv): Argv {
         .option('management', managementOption)
         .example('dst verify home --speed 50M', 'compare, without hurry')
         .example('dst verify home --repair-from left', 'where two legs differ, left is right')
-        .epilogue('Exit codes: 0 equal or repaired, 1 legs differ, 2 wrong usage.'),
+        .epilogue(
+          'Exit codes: 0 equal or repaired, 1 legs differ or not all was compared, 2 wrong usage.',
+        ),
     (options) => run(options),
   )
 }
@@ -53,11 +55,13 @@ async function run(options: Options): Promise<void> {
   const work = client.command(['volumes', volume, 'verify'], asked)
   const result = (await whileVerifying(client, volume, work)) as VerifyResult
   process.stdout.write(json ? `${JSON.stringify(result, null, 2)}\n` : describe(result))
-  if (result.bytesDifferent > result.bytesRepaired) process.exitCode = Exit.failed
+  if (result.bytesDifferent > result.bytesRepaired || !result.complete)
+    process.exitCode = Exit.failed
 }
 
-function describe({ bytesChecked, bytesDifferent, bytesRepaired, differences }: VerifyResult) {
-  const checked = describeSize(bytesChecked)
+function describe(result: VerifyResult): string {
+  const { bytesChecked, bytesDifferent, bytesRepaired, differences, complete } = result
+  const checked = `${describeSize(bytesChecked)}${complete ? '' : ', not all,'}`
   if (bytesDifferent === 0) return `${checked} compared: the legs are equal\n`
   const lines = differences
     .slice(0, listedMax)

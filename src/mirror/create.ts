@@ -8,6 +8,7 @@ import {
   dataSizeFor,
   encodePage,
   extentCount,
+  extentsMax,
   mapBytes,
   mapOffset,
   pageBytes,
@@ -59,6 +60,8 @@ function emptyRecord(volume: Volume, legs: readonly Leg[]): VolumeRecord {
   const dataSize = settings.size ?? Math.min(...sizes)
   if (dataSize % pageBytes !== 0)
     throw new StorageError('CONFIG', `a size that is no multiple of ${pageBytes}`, volume.path)
+  if (dataSize / settings.extentSize > extentsMax)
+    throw new StorageError('CONFIG', `more than ${extentsMax} extents: use larger`, volume.path)
   for (const [at, leg] of legs.entries()) {
     const size = sizes[at]!
     if (size < dataSize || size === 0)

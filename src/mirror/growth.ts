@@ -12,13 +12,14 @@ import type { Volume } from './volume.ts'
  * `finishGrowth`. A crash finds the old volume or the new one.
  */
 export async function grow(volume: Volume): Promise<void> {
-  const wanted = wantedGeometry(volume)
-  if (wanted === null) return
+  if (wantedGeometry(volume) === null) return
   const { epoch } = volume
   try {
     await volume.quiet(async () => {
       await volume.intent.cleanAll()
-      if (volume.epoch === epoch && wantedGeometry(volume) !== null) await enlarge(volume, wanted)
+      // As the legs are by now.
+      const wanted = wantedGeometry(volume)
+      if (volume.epoch === epoch && wanted !== null) await enlarge(volume, wanted)
     })
   } catch (error) {
     if (volume.epoch === epoch) volume.suspend(systemError(error, 'growing').message)

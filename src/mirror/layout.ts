@@ -21,6 +21,8 @@ const sectorMagic = 0x4d54_5344
 
 export const extentSizeMin = 64 * KiB
 export const extentSizeMax = 64 * MiB
+/** Of a volume: a bitmap of them has 128 MiB. A petabyte at the default size. */
+export const extentsMax = 2 ** 30
 
 /** The numbers that place metadata; fixed when a volume is created, but for growth. */
 export interface Geometry {

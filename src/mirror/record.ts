@@ -1,4 +1,4 @@
-import { extentSizeMax, extentSizeMin } from './layout.ts'
+import { extentSizeMax, extentSizeMin, extentsMax } from './layout.ts'
 
 /** What a leg can be; the words of `status`. */
 export const legStates = ['in-sync', 'syncing', 'missing', 'detached', 'failed'] as const
@@ -100,6 +100,7 @@ export function parseRecord(value: unknown): VolumeRecord | null {
     extentSize <= extentSizeMax &&
     isSize(dataSize) &&
     dataSize > 0 &&
+    dataSize / extentSize <= extentsMax &&
     isSize(blockSize) &&
     isPowerOfTwo(blockSize) &&
     isSize(slots) &&

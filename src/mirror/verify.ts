@@ -58,8 +58,12 @@ export class Verify {
 
   constructor(volume: Volume, options: VerifyOptions) {
     const { repairFrom } = options
+    const refuse = (what: string): StorageError => new StorageError('CONFIG', what, volume.path)
     if (repairFrom !== undefined && !volume.inSync.some((leg) => leg.name === repairFrom))
-      throw new StorageError('CONFIG', `${repairFrom} is no leg in sync`, volume.path)
+      throw refuse(`${repairFrom} is no leg in sync`)
+    if (volume.readable.length < 2) throw refuse('fewer than two legs are in sync')
+    const { bytesPerSecond = 1 } = options
+    if (!(bytesPerSecond > 0)) throw refuse(`a speed of ${bytesPerSecond} bytes per second`)
     this.volume = volume
     this.epoch = volume.epoch
     this.options = options
@@ -129,12 +133,15 @@ export class Verify {
       await range.acquire(volume)
       if (this.alive()) await this.compare(offset, length)
       if (volume.epoch === this.epoch) volume.locks.release(range)
-      this.bytesChecked += length
+      if (this.alive()) this.bytesChecked += length
     }
   }
 
   private async compare(offset: number, length: number): Promise<void> {
     const legs = [...this.volume.readable]
+    // What one leg says alone is not compared with anything.
+    if (legs.length < 2) this.stop()
+    if (!this.alive()) return
     if (equal(await this.readAll(legs, offset, length))) return
     // Once more: what differs for a moment only is no difference.
     const readings = await this.readAll(legs, offset, length)

@@ -53,7 +53,7 @@ describe('dst status', function () {
     expect(json.code, 'far was never there').to.equal(2)
     const text = (await status()).stdout
     expect(text).to.match(
-      /^m +online +mirror .* export nbd:\/\/127\.0\.0\.1:\d+\/home \(0 clients\)/m,
+      /^m +healthy +mirror .* export nbd:\/\/127\.0\.0\.1:\d+\/home \(0 clients\)/m,
     )
     expect(text).to.match(/^ {2}left +in-sync +memory 8\.0 MiB$/m)
     expect(text).to.match(/^ {2}right +in-sync +linear 16\.0 MiB$/m)
@@ -82,6 +82,25 @@ describe('dst status', function () {
     const { code, stderr } = await status()
     expect(code).to.equal(4)
     expect(stderr).to.match(/^dst: error: no target answers at unix:dst\.sock.*\n$/)
+  })
+
+  it('says which image was taken off, and that one leg alone cannot be compared', async () => {
+    await serve(
+      { m: { type: 'mirror', legs: { left: memory, right: memory } } },
+      { home: { device: 'm' } },
+    )
+    await legsReach(workshop.folder, management, ['in-sync'], 30_000)
+    const run = (...words: string[]) => dst([...words, '--management', management], workshop.folder)
+    expect((await run('leg', 'detach', 'm', 'right', '--as', 'monday')).code).to.equal(0)
+    const text = (await status()).stdout
+    expect(text).to.match(/^m +degraded +mirror .*right is detached/m)
+    expect(text).to.match(/^ {2}right +detached .*as "monday" {2}generation \d+ .*since/m)
+    const verify = await run('verify', 'm')
+    expect(verify.code).to.equal(1)
+    expect(verify.stderr).to.include('fewer than two legs are in sync')
+    expect((await run('leg', 'attach', 'm', 'right')).code).to.equal(0)
+    await legsReach(workshop.folder, management, ['in-sync'], 30_000)
+    expect((await run('verify', 'm')).stdout).to.include('the legs are equal')
   })
 
   it('watches until it is told to stop', async () => {

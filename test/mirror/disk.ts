@@ -49,6 +49,13 @@ export class Disk {
     for (const driver of this.drivers) driver.announce()
   }
 
+  shrink(size: number): void {
+    this.cached = Buffer.from(this.cached.subarray(0, size))
+    this.stable = Buffer.from(this.stable.subarray(0, size))
+    this.size = size
+    this.comeBack()
+  }
+
   /** The link breaks: what is under way fails. The disk itself goes on. */
   goAway(): void {
     for (const driver of this.drivers) driver.goAway()

@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
+import { Operation } from '../../src/device/request.ts'
 import { read, write } from '../support/io.ts'
 import { disks, Head, MemoryStore, pattern } from './head.ts'
 
@@ -61,5 +62,27 @@ describe('a volume', () => {
       expect(a!.equals(b!), `after ${steps} steps`).to.equal(true)
       await second.device.close()
     }
+  })
+
+  it('takes no room that a leg has not any more when the log is clean', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await write(head.device, 0, pattern(1))
+    const { size } = head.device.facts!
+    let flushes = 0
+    legs['b']!.hold = ({ operation }) => {
+      if (operation === Operation.flush) flushes++
+      return operation === Operation.flush
+    }
+    for (const disk of Object.values(legs)) disk.grow(12 * MiB)
+    await head.until('it is about to grow', () => flushes > 0)
+    for (const disk of Object.values(legs)) disk.shrink(10 * MiB)
+    legs['b']!.letGo()
+    await head.until('it has grown', () => head.device.facts!.size > size)
+    expect(head.device.facts!.size).to.equal(size + 6 * MiB)
+    await head.inSync('a', 'b')
+    const suspensions = head.history().filter(({ text }) => text.startsWith('suspended'))
+    expect(suspensions.map(({ text }) => text)).to.deep.equal(['suspended: the volume has grown'])
+    await head.device.close()
   })
 })

@@ -154,4 +154,22 @@ describe('verify', () => {
     expect(head.history().at(-1)!.resync).to.include({ kind: 'verify', source: 'b' })
     await head.device.close()
   })
+
+  it('says when it did not compare everything, and does not begin with one leg', async () => {
+    const legs = disks('a', 'b')
+    const settings = { resyncBytesPerSecond: 4 * MiB, resyncChunkBytes: extentSize }
+    const head = await new Head(legs, new MemoryStore(), settings).open()
+    const verifying = head.driver.verify()
+    await head.until('it has begun', () => {
+      const verify = head.driver.describe()['verify'] as { bytesDone: number } | null
+      return (verify?.bytesDone ?? 0) > 0
+    })
+    legs['b']!.goAway()
+    const { complete, bytesChecked } = await verifying
+    expect(complete).to.equal(false)
+    expect(bytesChecked).to.be.below(head.device.facts!.size)
+    expect((await refusal(head.driver.verify())).code).to.equal('CONFIG')
+    expect((await refusal(head.driver.verify({ bytesPerSecond: 0 }))).code).to.equal('CONFIG')
+    await head.device.close()
+  })
 })

@@ -123,6 +123,7 @@ describe('a superblock', () => {
       (broken) => delete broken['volume'],
       (broken) => (broken['extentSize'] = 3),
       (broken) => (broken['dataSize'] = -1),
+      (broken) => (broken['dataSize'] = 2 ** 52),
       (broken) => (broken['slots'] = 1e9),
       (broken) => (broken['members'] = [{}]),
       (broken) => (broken['history'] = 'x'),
