@@ -3,6 +3,7 @@ import { StorageError, systemError } from '../base/errors.ts'
 import { Mutex } from '../base/mutex.ts'
 import { RangeLock } from '../base/range-lock.ts'
 import { announce } from './announce.ts'
+import { nextClaim, outbid } from './claims.ts'
 import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
 import { legChanged, setState } from './departure.ts'
@@ -118,7 +119,7 @@ async function begin(volume: Volume, start: Start, views: readonly LegView[]): P
   for (const { leg } of views) leg.refusal = refusals.get(leg) ?? ''
   // Judged again when the volume runs, and can tell what each side would lose.
   for (const leg of start.split) leg.refusal = ''
-  volume.counterFloor = highestCounter(record, views)
+  volume.counterFloor = Math.max(highestCounter(record, views), volume.outbid)
   try {
     await claimAll(volume, start, views)
     await mustBeAsSeen(views.filter(({ leg }) => present.includes(leg)))
@@ -141,11 +142,10 @@ async function begin(volume: Volume, start: Start, views: readonly LegView[]): P
     await run(volume, start, intents, !again)
   } catch (error) {
     const failure = systemError(error, 'starting')
-    // Who never served may be fenced by one that died before it could, and bids more next time.
-    if (failure.code === 'FENCED' && volume.ran)
-      volume.halt('failed', 'a newer head has taken over', failure)
+    const fenced = failure.code === 'FENCED'
+    if (fenced && volume.ran) volume.halt('failed', 'a newer head has taken over', failure)
     else if (volume.epoch === epoch) {
-      if (failure.code === 'FENCED') volume.claimed = Math.min(2 * volume.claimed, claimMax)
+      if (fenced) void outbid(volume)
       volume.retreat(failure.message)
       volume.retryLater()
     }
@@ -175,7 +175,7 @@ async function claimAll(volume: Volume, start: Start, views: readonly LegView[])
   const here = views.filter(
     ({ leg, name, found }) => found !== null && leg.refusal === '' && !detached.has(name),
   )
-  volume.claimed = nextClaim(volume)
+  volume.claimed = await nextClaim(volume)
   const claim = async ({ leg }: LegView): Promise<void> => {
     try {
       await within(volume, leg.device.driver.claim?.(volume.claimed))
@@ -187,19 +187,6 @@ async function claimAll(volume: Volume, start: Start, views: readonly LegView[])
   }
   await Promise.all(here.map(claim))
 }
-
-/**
- * Above every generation seen; by chance another than a head takes that saw the same, so that of
- * two that start at once one is the older. A head keeps its claim as long as it will do.
- */
-function nextClaim(volume: Volume): number {
-  const floor = (volume.counterFloor + 1) * claimsPerGeneration
-  if (volume.claimed >= floor) return volume.claimed
-  return floor + Math.floor(volume.random.fraction() * claimsPerGeneration)
-}
-
-const claimsPerGeneration = 2 ** 20
-const claimMax = Number.MAX_SAFE_INTEGER
 
 /** Until it was claimed, an older head may have changed what a leg says. */
 async function mustBeAsSeen(views: readonly LegView[]): Promise<void> {

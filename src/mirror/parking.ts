@@ -23,6 +23,8 @@ export class Parking {
   private entries: Parked[] = []
   private bytes = 0
   private timer: Timer | null = null
+  /** When it is due. */
+  private due = 0
   /** Why requests wait, for the error when they waited too long. */
   reason = ''
 
@@ -47,6 +49,7 @@ export class Parking {
     }
     this.bytes = bytes
     this.entries.push({ request, deadline })
+    if (deadline < this.due) this.stopTime()
     this.keepTime()
   }
 
@@ -55,8 +58,7 @@ export class Parking {
     const { entries } = this
     this.entries = []
     this.bytes = 0
-    this.timer?.cancel()
-    this.timer = null
+    this.stopTime()
     return entries
   }
 
@@ -66,12 +68,17 @@ export class Parking {
 
   private keepTime(): void {
     if (this.timer !== null || this.entries.length === 0) return
-    const { deadline } = this.entries[0]!
-    this.timer = this.clock.timer(Math.max(0, deadline - this.clock.now()), () => {
+    this.due = this.entries.reduce((due, { deadline }) => Math.min(due, deadline), Infinity)
+    this.timer = this.clock.timer(Math.max(0, this.due - this.clock.now()), () => {
       this.timer = null
       this.expire()
       this.keepTime()
     })
+  }
+
+  private stopTime(): void {
+    this.timer?.cancel()
+    this.timer = null
   }
 
   private expire(): void {

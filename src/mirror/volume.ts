@@ -58,6 +58,9 @@ export class Volume {
   unserved = ''
   /** What the legs were claimed with. */
   claimed = 0
+  /** See `nextClaim`. */
+  headNumber: number | null = null
+  outbid = 0
 
   /** Replaced at every start. `maps` orders the writing of bitmaps. */
   locks = new RangeLock()
@@ -331,7 +334,10 @@ export class Volume {
   retreat(reason: string): void {
     const ended = this.endRun(this.told === null ? 'waiting' : 'suspended', reason)
     this.parking.reason = reason
+    // What was under way came before what waits already.
+    const parked = this.parking.takeAll()
     for (const { request, deadline } of ended) this.parking.add(request!, deadline)
+    for (const { request, deadline } of parked) this.parking.add(request, deadline)
     announce(this)
     const { epoch } = this
     this.clock.timer(this.settings.suspendMs, () => {

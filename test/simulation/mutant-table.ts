@@ -188,8 +188,8 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'claims-alike',
     breaks: '4: two heads that start at once claim with the same number, and both serve',
-    file: 'mirror/opening.js',
-    find: ' + Math.floor(volume.random.fraction() * claimsPerGeneration)',
+    file: 'mirror/claims.js',
+    find: ' + volume.headNumber',
     replace: '',
     scenario: 'concurrent-promote: of heads',
   },
@@ -368,5 +368,13 @@ export const mutantTable: readonly Mutant[] = [
     replace: `for (const part of this.children.slice(0, 1))
                 part.submit(splitOff`,
     scenario: 'power loss of everything in the middle of writes across',
+  },
+  {
+    name: 'parked-first',
+    breaks: '4: what was under way when all legs were lost lands on what came later',
+    file: 'mirror/volume.js',
+    find: 'const parked = this.parking.takeAll();',
+    replace: 'const parked = [];',
+    scenario: 'under way is carried out before',
   },
 ]

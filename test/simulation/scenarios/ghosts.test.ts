@@ -136,10 +136,10 @@ describe('scenarios: two heads on the same legs', () => {
 
   it('concurrent-promote: of heads that start at once, one serves', async () => {
     for (let seed = 1; seed <= 24; seed++) {
-      const stage = new Stage({ seed })
+      const stage = await new Stage({ seed }).start()
       const { world } = stage
-      for (const leg of world.legs) void leg.target?.start()
-      world.startHead()
+      stage.killHead()
+      stage.startHead()
       const one = world.head!
       await stage.pass(seed * 0.15)
       stage.takeOver()

@@ -203,6 +203,29 @@ describe('scenarios: legs that fail', () => {
     await stage.audit()
   })
 
+  it('suspend-io: what was under way is carried out before what waited already', async () => {
+    const settings = { minInSync: 2, suspendMs: 60_000 }
+    const stage = await new Stage({ hold: 50, settings }).start()
+    stage.killTarget('right')
+    const hand = stage.begin((client) => {
+      client.write(0, 8)
+    })
+    await stage.until('right has left', () => stage.legs['right'] === 'missing')
+    // The write is on left and waits for a second leg: it can be read.
+    hand.read(0, 8)
+    await stage.until('it was read', () => hand.inFlight === 1)
+    hand.write(0, 8)
+    await stage.pass(10)
+    stage.killTarget('left')
+    await stage.pass(1000)
+    stage.startTarget('left')
+    stage.startTarget('right')
+    await stage.until('both are acknowledged', () => hand.inFlight === 0)
+    expect(hand.errors).to.equal(0)
+    await stage.healthy()
+    await stage.audit()
+  })
+
   it('suspend-io: what waits too long fails, and the volume returns all the same', async () => {
     const stage = await new Stage({ hold: 100, settings: { suspendMs: 2000 } }).start()
     stage.killTarget('left')
