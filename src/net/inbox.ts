@@ -16,6 +16,21 @@ export const needBytesMax = 12 * KiB
  */
 export const stagedPayloadMax = 8 * KiB
 
+/**
+ * After a payload that landed by itself, what comes next is read in pieces of this size: a header,
+ * and little of the payload that follows it, which then lands where it stays in one piece.
+ */
+const headBytes = 512
+
+/** The first bytes of a large payload are moved to where the others land, if they are this few. */
+const movedBytesMax = 16 * KiB
+
+/**
+ * Staging blocks that were given up and that requests still hold. One byte of a slow request keeps
+ * all of its block, so with more of them small payloads are copied out instead of lent.
+ */
+const retiredMax = 4
+
 /** Where bytes land while the parser is stalled: all that is ever copied because of it. */
 const spillBytes = 512
 
@@ -42,10 +57,16 @@ export class Inbox {
   private payloadAt = 0
   private payloadEnd = 0
   private skipping = 0
+  /** Staging blocks given up while they were lent, and which of their uses that was. */
+  private readonly retired: Block[] = []
+  private readonly retiredUses: number[] = []
   private stalled = false
+  /** Whether the next bytes are likely to be the head of another large payload. */
+  private headNext = false
   private spill: Buffer | null = null
   private spilling = false
-  /** Whether the last bytes to land took all room in the staging: there may be more at once. */
+  private offered = 0
+  /** Whether the last bytes to land took all the room there was: there may be more at once. */
   filled = false
 
   constructor(slab: Slab) {
@@ -70,13 +91,18 @@ export class Inbox {
   landing(): Buffer {
     // While stalled the answer would not stay true: the parser may move on before bytes land.
     this.spilling = this.stalled || (this.payload === null && this.room === 0)
-    if (!this.spilling) return this.place()
+    if (!this.spilling) {
+      const place = this.place()
+      this.offered = place.length
+      return place
+    }
     this.spill ??= Buffer.allocUnsafeSlow(spillBytes)
     return this.spill
   }
 
   /** For `ConnectionHandler.landed`. Returns whether the parser should run. */
   landed(bytes: number): boolean {
+    this.filled = !this.spilling && bytes === this.offered
     if (this.spilling) {
       const spill = this.spill!
       for (let at = 0; at < bytes;) {
@@ -86,7 +112,6 @@ export class Inbox {
         at += copied
       }
     } else this.advance(bytes)
-    this.filled = this.payload === null && this.room === 0
     return !this.stalled && this.payload === null && this.skip(0)
   }
 
@@ -122,9 +147,17 @@ export class Inbox {
    */
   takePayload(request: Request, length: number): boolean {
     const staged = Math.min(length, this.end - this.at)
+    if (length > stagedPayloadMax && staged < length && staged <= movedBytesMax) {
+      this.land(request, length)
+      return false
+    }
     if (staged > 0) {
-      this.staging.retain()
-      request.append(this.staging.bytes.subarray(this.at, this.at + staged), this.staging)
+      const bytes = this.staging.bytes.subarray(this.at, this.at + staged)
+      if (this.crowded) request.append(Buffer.from(bytes), null)
+      else {
+        this.staging.retain()
+        request.append(bytes, this.staging)
+      }
       this.at += staged
     }
     const rest = length - staged
@@ -136,6 +169,18 @@ export class Inbox {
     // The request's own hold is the only one: whoever drops the request drops the landing too.
     request.append(rest === bytes.length ? bytes : bytes.subarray(0, rest), this.payload)
     return false
+  }
+
+  /** Has the payload land in one piece: what is staged of it is little, and moves there. */
+  private land(request: Request, length: number): void {
+    const payload = this.slab.take(length)
+    const { bytes } = payload
+    this.payloadAt = this.staging.bytes.copy(bytes, 0, this.at, this.end)
+    this.payloadEnd = length
+    this.payload = payload
+    payload.final = true
+    this.at = this.end
+    request.append(length === bytes.length ? bytes : bytes.subarray(0, length), payload)
   }
 
   /** Drops the next `length` bytes. False when some of them have yet to land. */
@@ -154,6 +199,24 @@ export class Inbox {
     this.staging.release()
   }
 
+  /** Whether as many blocks as may be are held by requests; forgets those that are not any more. */
+  private get crowded(): boolean {
+    const { retired, retiredUses } = this
+    if (retired.length < retiredMax) return false
+    let left = 0
+    for (let at = 0; at < retired.length; at++) {
+      const block = retired[at]!
+      if (block.holds === 0 || block.use !== retiredUses[at]) continue
+      retired[left] = block
+      retiredUses[left++] = block.use
+    }
+    while (retired.length > left) {
+      retired.pop()
+      retiredUses.pop()
+    }
+    return left >= retiredMax
+  }
+
   private get room(): number {
     return this.staging.bytes.length - this.end
   }
@@ -161,16 +224,20 @@ export class Inbox {
   private place(): Buffer {
     if (this.payload !== null) return this.payload.bytes.subarray(this.payloadAt, this.payloadEnd)
     const { bytes } = this.staging
+    if (this.headNext) return bytes.subarray(this.end, this.end + headBytes)
     return this.end === 0 ? bytes : bytes.subarray(this.end)
   }
 
   private advance(bytes: number): void {
     if (this.payload === null) {
       this.end += bytes
+      this.headNext = false
       return
     }
     this.payloadAt += bytes
-    if (this.payloadAt === this.payloadEnd) this.payload = null
+    if (this.payloadAt < this.payloadEnd) return
+    this.payload = null
+    this.headNext = true
   }
 
   /** Starts over in the same staging if no request holds bytes of it; else in a small one. */
@@ -194,6 +261,10 @@ export class Inbox {
       Math.max(left + bytes, filled ? stagingBytesBusy : stagingBytesIdle),
     )
     staging.bytes.copy(next.bytes, 0, at, end)
+    if (staging.holds > 1) {
+      this.retired.push(staging)
+      this.retiredUses.push(staging.use)
+    }
     staging.release()
     this.staging = next
     this.at = 0
