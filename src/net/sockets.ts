@@ -4,6 +4,7 @@ import { timerMax } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import { formatAddress, type Address } from './address.ts'
 import type { Accept, Connection, ConnectionHandler, Listener, Network } from './network.ts'
+import { writerOf, type Writer } from './writer.ts'
 
 /**
  * How bytes are received. `landing` has the socket write them where the handler wants them; for
@@ -63,7 +64,7 @@ export class SocketNetwork implements Network {
       fail(problemOf('UNAVAILABLE', `connecting to ${connection.peer}`, error))
     })
     socket.once('connect', () => {
-      if (settle()) connection.start(attach(connection))
+      if (settle()) connection.start(attach(connection), this.receive === 'landing')
     })
     return () => {
       if (settle()) socket.destroy()
@@ -79,7 +80,7 @@ export class SocketNetwork implements Network {
         connection.socket = landing ? rewrap(accepted, connection) : accepted
         const handler = accept(connection)
         if (handler === null) connection.destroy()
-        else connection.start(handler)
+        else connection.start(handler, landing)
       },
     )
     if (address.kind === 'unix') await removeStaleSocket(address.path)
@@ -126,6 +127,10 @@ class SocketConnection implements Connection {
   readonly onread: { buffer: () => Buffer; callback: (bytes: number, buffer: Buffer) => boolean }
   /** Whether it was us who connected. */
   dialed = false
+  private writer: Writer | null = null
+  /** Sends that the kernel has taken whole and the handler was not told of. */
+  private taken = 0
+  private delivering = false
   private handler: ConnectionHandler | null = null
   private paused = false
   private ended = false
@@ -141,21 +146,27 @@ class SocketConnection implements Connection {
       },
       callback: (bytes, buffer) => {
         if (this.ended) return !this.paused
+        this.delivering = true
         if (buffer === threshold) this.copyIn(buffer)
         else this.handler!.landed(bytes)
+        this.delivering = false
+        if (this.taken > 0) this.tell()
         return !this.paused
       },
     }
   }
 
-  start(handler: ConnectionHandler): void {
+  /** `direct`: past the stream, where that can be. */
+  start(handler: ConnectionHandler, direct: boolean): void {
     const { socket } = this
     this.handler = handler
+    if (direct) this.writer = writerOf(socket, this.wrote)
     socket.on('error', (error) => {
       this.problem = problemOf('UNAVAILABLE', `connection to ${this.peer}`, error)
     })
     socket.on('close', () => {
       clearTimeout(this.lingering)
+      this.taken = 0
       handler.closed(this.problem)
     })
     // The peer sends no more: there are no half-closed conversations in our protocols.
@@ -169,6 +180,11 @@ class SocketConnection implements Connection {
   send(buffers: readonly Buffer[]): void {
     const { socket } = this
     if (socket.destroyed || this.ended) return
+    if (this.writer !== null) {
+      if (this.writer.write(buffers) && this.taken++ === 0 && !this.delivering)
+        process.nextTick(this.tell)
+      return
+    }
     const last = buffers.length - 1
     if (last > 0) socket.cork()
     for (let at = 0; at < last; at++) socket.write(buffers[at]!)
@@ -206,6 +222,14 @@ class SocketConnection implements Connection {
     // old connection's writes would arrive after a newer one's. Unix sockets cannot be reset.
     if (this.dialed && socket.remotePort !== undefined) socket.resetAndDestroy()
     else socket.destroy()
+  }
+
+  /** Not from within `send`: whoever sends is in the middle of something. */
+  private readonly tell = (): void => {
+    while (this.taken > 0) {
+      this.taken--
+      this.handler!.sent()
+    }
   }
 
   private readonly wrote = (error?: Error | null): void => {

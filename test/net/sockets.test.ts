@@ -148,6 +148,47 @@ for (const receive of ['landing', 'events'] satisfies Receive[])
         socket.destroy()
       })
 
+      it('tells of every send once, never within it, and of none after the end', async () => {
+        const server = net.createServer({ pauseOnConnect: true })
+        const where = kind === 'tcp' ? { port: 0, host: '127.0.0.1' } : { path: `${folder}/s` }
+        server.listen(where)
+        await once(server, 'listening')
+        const accepted = once(server, 'connection') as Promise<[net.Socket]>
+        const bound = server.address()
+        const address: Address =
+          typeof bound === 'string'
+            ? { kind: 'unix', path: bound }
+            : { kind: 'tcp', host: '127.0.0.1', port: bound!.port }
+        const sender = await new Promise<Sender>((resolve, reject) => {
+          const attach = (connection: Connection): Sender => {
+            const made = new Sender(connection)
+            resolve(made)
+            return made
+          }
+          network.connect(address, 5000, attach, reject)
+        })
+        const [peer] = await accepted
+        const small = random.bytes(10)
+        const large = random.bytes(8_000_000)
+        // The second does not fit what the kernel takes, so what follows has to wait behind it.
+        for (const buffers of [[small], [small, large, small], [small, small], [large]])
+          sender.send(buffers)
+        const all = Buffer.concat([small, small, large, small, small, small, large])
+        const got = collect(peer, all.length)
+        peer.resume()
+        expect((await got).equals(all)).to.equal(true)
+        while (sender.told < 4) await new Promise((next) => setImmediate(next))
+        for (let n = 0; n < 3; n++) sender.send([large])
+        expect(sender.told).to.equal(4)
+        peer.destroy()
+        await sender.over
+        expect(sender.told, 'none of what did not arrive').to.be.below(7)
+        sender.send([small])
+        await new Promise((next) => setImmediate(next))
+        expect(sender.told).to.be.below(7)
+        server.close()
+      })
+
       it('connects to what it listens on', async () => {
         const done = new Promise<Buffer>((resolve, reject) => {
           network.connect(
@@ -160,6 +201,47 @@ for (const receive of ['landing', 'events'] satisfies Receive[])
         expect((await done).subarray(8).toString()).to.equal('hi')
       })
     })
+
+/** Sends, and counts what it is told of that. */
+class Sender implements ConnectionHandler {
+  told = 0
+  readonly over: Promise<void>
+  private readonly connection: Connection
+  private readonly nowhere = Buffer.alloc(64)
+  private sending = false
+  private end: () => void = () => undefined
+  private ended = false
+
+  constructor(connection: Connection) {
+    this.connection = connection
+    this.over = new Promise((resolve) => (this.end = resolve))
+  }
+
+  send(buffers: Buffer[]): void {
+    this.sending = true
+    this.connection.send(buffers)
+    this.sending = false
+    // The array may be used again at once.
+    buffers.length = 0
+  }
+
+  landing(): Buffer {
+    return this.nowhere
+  }
+
+  landed(): void {}
+
+  sent(): void {
+    expect(this.sending, 'within `send`').to.equal(false)
+    expect(this.ended, 'after the end').to.equal(false)
+    this.told++
+  }
+
+  closed(): void {
+    this.ended = true
+    this.end()
+  }
+}
 
 /** Sends a frame, collects as many bytes as it sent, closes. */
 class Collector implements ConnectionHandler {
