@@ -17,6 +17,8 @@ export const blockBytesMax = 32 * MiB
 
 const arenaBytes = 64 * MiB
 const ordersMax = Math.log2(arenaBytes / pageBytes) + 1
+/** Bytes idle, beside a quarter of those in parts, above which no more may outlive their block. */
+const idleBytesMax = 256 * MiB
 /** Released blocks kept with their views, per size, so that steady traffic creates no object. */
 const keptBytesMax = 32 * MiB
 
@@ -46,6 +48,18 @@ export class Block implements Lease {
   /** @internal */ readonly page: number
   /** @internal */ readonly order: number
   /** @internal */ holds = 0
+  /** Rises whenever somebody takes the block anew. */
+  use = 0
+  /**
+   * Set by who took the block and will not write to it again, whether anybody still holds it or
+   * not: only then may parts of it live on.
+   */
+  final = false
+  /** @internal It may outlive the block it was a part of. */
+  isPart = false
+  /** @internal By their place; all of one order. */
+  parts: (Block | undefined)[] | null = null
+  /** @internal */ partOrder = 0
 
   constructor(slab: Slab, arena: Arena, page: number, order: number) {
     this.slab = slab
@@ -64,6 +78,46 @@ export class Block implements Lease {
     assert(this.holds > 0, 'a block is released once per hold')
     if (--this.holds === 0) this.slab.takeBack(this)
   }
+
+  /** Whether nobody but the one who asks holds it. */
+  get isHeldOnce(): boolean {
+    return this.holds === 1
+  }
+
+  /**
+   * Some of the block's bytes as a block of their own, with a hold for the caller: what lies around
+   * them is free as soon as all others let go. Null where that cannot be: they are not a power of
+   * two of pages, aligned to their length, in this block, which is `final`; parts of another length
+   * were taken from it; or too much memory lies idle in pieces already.
+   */
+  part(bytes: Buffer): Block | null {
+    const { length } = bytes
+    const from = bytes.byteOffset - this.bytes.byteOffset
+    const within = from >= 0 && from + length <= this.bytes.length
+    if (!this.final || !within || bytes.buffer !== this.bytes.buffer) return null
+    const order = orderOf(length)
+    if (length !== pageBytes << order || from % length !== 0) return null
+    if (this.parts !== null && this.partOrder !== order) return null
+    if (this.slab.bytesIdle > idleBytesMax + this.slab.bytesInParts / 4) return null
+    if (order === this.order) this.slab.becomePart(this)
+    const part = order === this.order ? this : this.partAt(from / length, order)
+    part.holds++
+    return part
+  }
+
+  private partAt(place: number, order: number): Block {
+    this.partOrder = order
+    this.parts ??= new Array<Block | undefined>(1 << (this.order - order)).fill(undefined)
+    const existing = this.parts[place]
+    if (existing !== undefined) return existing
+    const part = new Block(this.slab, this.arena, this.page + (place << order), order)
+    // Of the block itself, until it goes.
+    part.holds = 1
+    part.isPart = true
+    part.final = true
+    this.parts[place] = part
+    return part
+  }
 }
 
 /**
@@ -76,6 +130,13 @@ export class Slab {
   /** Bytes in blocks that somebody holds. */
   bytesHeld = 0
   bytesHeldPeak = 0
+  /** Bytes in parts that have outlived their block. */
+  bytesInParts = 0
+
+  /** Bytes that the system was asked for and nobody holds. */
+  get bytesIdle(): number {
+    return this.arenas.length * arenaBytes - this.bytesHeld - this.bytesInParts
+  }
 
   /** A block of at least `length` bytes with one hold, the caller's. */
   take(length: number): Block {
@@ -83,6 +144,8 @@ export class Slab {
     const order = orderOf(length)
     const block = this.kept[order]!.pop() ?? this.carve(order)
     block.holds = 1
+    block.use++
+    block.final = false
     this.bytesHeld += pageBytes << order
     if (this.bytesHeld > this.bytesHeldPeak) this.bytesHeldPeak = this.bytesHeld
     return block
@@ -91,10 +154,38 @@ export class Slab {
   /** @internal */
   takeBack(block: Block): void {
     const bytes = pageBytes << block.order
-    this.bytesHeld -= bytes
+    if (block.isPart) this.bytesInParts -= bytes
+    else this.bytesHeld -= bytes
+    const { parts } = block
+    if (parts !== null) {
+      this.disband(block, parts)
+      return
+    }
     const kept = this.kept[block.order]!
-    if (kept.length * bytes < keptBytesMax) kept.push(block)
+    // Parts become whole again as soon as they can.
+    if (!block.isPart && kept.length * bytes < keptBytesMax) kept.push(block)
     else block.arena.free(block.page, block.order)
+  }
+
+  /** @internal The block goes back as a part does, and is counted as one. */
+  becomePart(block: Block): void {
+    if (block.isPart) return
+    block.isPart = true
+    this.bytesHeld -= pageBytes << block.order
+    this.bytesInParts += pageBytes << block.order
+  }
+
+  /** Frees all of a block but those parts that somebody holds. */
+  private disband(block: Block, parts: (Block | undefined)[]): void {
+    const order = block.partOrder
+    for (let place = 0; place < parts.length; place++) {
+      const part = parts[place]
+      if (part === undefined) block.arena.free(block.page + (place << order), order)
+      else {
+        this.bytesInParts += pageBytes << order
+        part.release()
+      }
+    }
   }
 
   private carve(order: number): Block {
@@ -136,6 +227,8 @@ function orderOf(length: number): number {
 class Arena {
   readonly memory: ArrayBuffer
   private readonly heads = new Int32Array(ordersMax).fill(-1)
+  /** By order, a bit: whether its list has anything. */
+  private orders = 0
   private readonly next: Int32Array
   private readonly previous: Int32Array
   /** The order of the free piece that starts at a page, -1 elsewhere. */
@@ -154,9 +247,9 @@ class Arena {
 
   /** First page of a piece of 2^order pages, or -1. */
   allocate(order: number): number {
-    let from = order
-    while (from < ordersMax && this.heads[from] === -1) from++
-    if (from === ordersMax) return -1
+    const fits = (this.orders >>> order) << order
+    if (fits === 0) return -1
+    let from = 31 - Math.clz32(fits & -fits)
     const page = this.heads[from]!
     this.unlink(page, from)
     while (from > order) {
@@ -183,6 +276,7 @@ class Arena {
     this.previous[page] = -1
     if (head !== -1) this.previous[head] = page
     this.heads[order] = page
+    this.orders |= 1 << order
     this.freeOrder[page] = order
   }
 
@@ -190,8 +284,10 @@ class Arena {
     const next = this.next[page]!
     const previous = this.previous[page]!
     if (next !== -1) this.previous[next] = previous
-    if (previous === -1) this.heads[order] = next
-    else this.next[previous] = next
+    if (previous === -1) {
+      this.heads[order] = next
+      if (next === -1) this.orders &= ~(1 << order)
+    } else this.next[previous] = next
     this.freeOrder[page] = -1
   }
 }

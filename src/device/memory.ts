@@ -1,6 +1,7 @@
 import { extentHole, extentZero } from './extents.ts'
 import { KiB, MiB } from '../base/size.ts'
 import type { Random } from '../base/random.ts'
+import { Block } from '../base/slab.ts'
 import type { Driver, DriverHost } from './device.ts'
 import { Flag, Operation, type Request } from './request.ts'
 
@@ -11,8 +12,14 @@ export const memoryPageBytes = 64 * KiB
 const zeroPage = Buffer.alloc(memoryPageBytes)
 
 /**
+ * A page: memory of the device's own; or a part of the block that a write came in, kept instead of
+ * copied. Others may hold that as well: then it is never written to, but copied first.
+ */
+type Page = Buffer | Block
+
+/**
  * A sparse disk in memory; it is empty after a restart. Reads hand over the pages themselves: a
- * write that is carried out before the bytes were sent shows in them, as it may, because the two
+ * write that is carried out before the bytes were sent may show in them, as it may, because the two
  * were in flight together.
  */
 export class MemoryDriver implements Driver {
@@ -20,7 +27,7 @@ export class MemoryDriver implements Driver {
   readonly children = []
   private readonly size: number
   private readonly identity: string
-  private readonly pages: (Buffer | undefined)[]
+  private readonly pages: (Page | undefined)[]
   private pagesUsed = 0
   /** Requests that may have changed the content. */
   private changes = 0
@@ -29,7 +36,7 @@ export class MemoryDriver implements Driver {
   constructor(size: number, random: Random) {
     this.size = size
     this.identity = random.bytes(16).toString('hex')
-    this.pages = new Array<Buffer | undefined>(Math.ceil(size / memoryPageBytes))
+    this.pages = new Array<Page | undefined>(Math.ceil(size / memoryPageBytes))
   }
 
   open(host: DriverHost): Promise<void> {
@@ -53,6 +60,8 @@ export class MemoryDriver implements Driver {
   }
 
   close(): Promise<void> {
+    // Keys, because most of a large and sparse array is not there.
+    for (const index of Object.keys(this.pages)) this.replace(Number(index), undefined)
     return Promise.resolve()
   }
 
@@ -94,7 +103,8 @@ export class MemoryDriver implements Driver {
       const page = this.pages[Math.floor(offset / memoryPageBytes)] ?? zeroPage
       const from = offset % memoryPageBytes
       const to = Math.min(memoryPageBytes, from + end - offset)
-      request.append(page.subarray(from, to), null)
+      if (page instanceof Block) lend(request, page, from, to)
+      else request.append(page.subarray(from, to), null)
       offset += to - from
     }
   }
@@ -107,8 +117,11 @@ export class MemoryDriver implements Driver {
         const from = offset % memoryPageBytes
         const length = Math.min(segment.length - at, memoryPageBytes - from)
         const whole = at === 0 && length === segment.length
-        const page = this.pageForWriting(Math.floor(offset / memoryPageBytes), length)
-        page.set(whole ? segment : segment.subarray(at, at + length), from)
+        const bytes = whole ? segment : segment.subarray(at, at + length)
+        const index = Math.floor(offset / memoryPageBytes)
+        const kept = length === memoryPageBytes ? partOf(request, bytes) : null
+        if (kept === null) this.pageForWriting(index, length).set(bytes, from)
+        else this.replace(index, kept)
         at += length
         offset += length
       }
@@ -125,10 +138,8 @@ export class MemoryDriver implements Driver {
       const to = Math.min(memoryPageBytes, from + end - offset)
       const page = this.pages[index]
       if (keep) this.pageForWriting(index, to - from).fill(0, from, to)
-      else if (page !== undefined && to - from === memoryPageBytes) {
-        this.pages[index] = undefined
-        this.pagesUsed--
-      } else page?.fill(0, from, to)
+      else if (to - from === memoryPageBytes) this.replace(index, undefined)
+      else if (page !== undefined) this.pageForWriting(index, to - from).fill(0, from, to)
       offset += to - from
     }
   }
@@ -148,13 +159,36 @@ export class MemoryDriver implements Driver {
   /** The page to write `length` bytes into; a new one is zeroed unless they fill it. */
   private pageForWriting(index: number, length: number): Buffer {
     const existing = this.pages[index]
-    if (existing !== undefined) return existing
-    const page =
-      length === memoryPageBytes
-        ? Buffer.allocUnsafeSlow(memoryPageBytes)
-        : Buffer.alloc(memoryPageBytes)
-    this.pages[index] = page
-    this.pagesUsed++
+    if (existing instanceof Block) {
+      if (existing.isHeldOnce) return existing.bytes
+    } else if (existing !== undefined) return existing
+    const zeroed = length < memoryPageBytes && existing === undefined
+    const page = zeroed ? Buffer.alloc(memoryPageBytes) : Buffer.allocUnsafeSlow(memoryPageBytes)
+    if (length < memoryPageBytes) existing?.bytes.copy(page)
+    this.replace(index, page)
     return page
   }
+
+  private replace(index: number, page: Page | undefined): void {
+    const existing = this.pages[index]
+    this.pages[index] = page
+    if (existing !== undefined) this.pagesUsed--
+    if (page !== undefined) this.pagesUsed++
+    if (existing instanceof Block) existing.release()
+  }
+}
+
+function lend(request: Request, page: Block, from: number, to: number): void {
+  const { bytes } = page
+  page.retain()
+  request.append(to - from === bytes.length ? bytes : bytes.subarray(from, to), page)
+}
+
+/** The bytes of a whole page as a block of its own, if they lie in one that can be taken apart. */
+function partOf(request: Request, bytes: Buffer): Block | null {
+  for (const lease of request.leases) {
+    const part = lease instanceof Block ? lease.part(bytes) : null
+    if (part !== null) return part
+  }
+  return null
 }

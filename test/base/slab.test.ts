@@ -68,6 +68,65 @@ describe('the slab', () => {
     expect(memories.size, 'arenas').to.equal(1)
   })
 
+  it('lets parts outlive their block, and gets everything back', () => {
+    const step = fc.record({
+      what: fc.constantFrom('take', 'part', 'again', 'release', 'release'),
+      at: fc.double({ min: 0, max: 0.999, noNaN: true }),
+      order: fc.nat({ max: 6 }),
+    })
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
+        const slab = new Slab()
+        const wholes: Block[] = []
+        const parts: Block[] = []
+        const pick = (list: Block[], at: number): Block | undefined =>
+          list.splice(Math.floor(at * list.length), 1)[0]
+        for (const { what, at, order } of steps) {
+          const whole = wholes[Math.floor(at * wholes.length)]
+          if (what === 'take') {
+            const block = slab.take(pageBytes << order)
+            block.final = true
+            for (const other of [...wholes, ...parts]) expect(overlap(block, other)).to.equal(false)
+            wholes.push(block)
+          } else if (what === 'part' && whole !== undefined) {
+            const length = pageBytes << Math.min(order, Math.log2(whole.bytes.length / pageBytes))
+            const from = length * Math.floor((at * whole.bytes.length) / length)
+            const part = whole.part(whole.bytes.subarray(from, from + length))
+            if (part !== null) parts.push(part)
+          } else if (what === 'again') {
+            const part = parts[Math.floor(at * parts.length)]
+            const same = part?.part(part.bytes)
+            if (same != null) parts.push(same)
+          } else (pick(at < 0.5 ? wholes : parts, at) ?? pick(wholes, 0))?.release()
+        }
+        for (const block of [...wholes, ...parts]) block.release()
+        expect(slab.bytesHeld).to.equal(0)
+        expect(slab.bytesInParts).to.equal(0)
+        const memories = new Set<ArrayBufferLike>()
+        for (const block of [slab.take(blockBytesMax), slab.take(blockBytesMax)])
+          memories.add(block.bytes.buffer)
+        expect(memories.size, 'all in one piece again').to.equal(1)
+      }),
+      { numRuns: 200 },
+    )
+  })
+
+  it('gives no part of what may be written to again, nor one that is no block', () => {
+    const block = new Slab().take(64 * KiB)
+    expect(block.part(block.bytes)).to.equal(null)
+    block.final = true
+    const { bytes } = block
+    for (const wrong of [
+      bytes.subarray(0, 12_288),
+      bytes.subarray(4096, 12_288),
+      bytes.subarray(100, 4196),
+      Buffer.alloc(4096),
+    ])
+      expect(block.part(wrong)).to.equal(null)
+    expect(block.part(bytes.subarray(0, 4096))).not.to.equal(null)
+    expect(block.part(bytes.subarray(8192, 16_384)), 'of another length').to.equal(null)
+  })
+
   it('knows what is aligned', () => {
     const { bytes } = new Slab().take(8192)
     expect(isAligned(bytes.subarray(512, 1024), 512)).to.equal(true)

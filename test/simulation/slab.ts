@@ -9,10 +9,17 @@ type Arena = ConstructorParameters<typeof Block>[1]
 export class PoisonSlab extends Slab {
   private readonly spare: Block[][] = []
 
+  /** Too much for parts to outlive a block: all of it is spoilt at once. */
+  override get bytesIdle(): number {
+    return Infinity
+  }
+
   override take(length: number): Block {
     const order = length <= pageBytes ? 0 : 32 - Math.clz32((length - 1) >>> 12)
     const block = this.spare[order]?.pop() ?? this.make(order)
     block.holds = 1
+    block.use++
+    block.final = false
     this.bytesHeld += pageBytes << order
     this.bytesHeldPeak = Math.max(this.bytesHeldPeak, this.bytesHeld)
     return block
