@@ -1,6 +1,6 @@
 import { expect } from 'chai'
-import { KiB, MiB } from '../../src/base/size.ts'
-import { Eager } from '../../src/device/files/eager.ts'
+import { KiB } from '../../src/base/size.ts'
+import { Eager, eagerBytesMax } from '../../src/device/files/eager.ts'
 
 /** A medium on simulated time: from the cache a read takes 2 us, from the disk `diskMs`. */
 class Reads {
@@ -64,6 +64,8 @@ describe('reading on the loop', () => {
   })
 
   it('leaves long reads to a thread', () => {
-    expect(new Eager(() => 0).mayTry(0, MiB)).to.equal(false)
+    const eager = new Eager(() => 0)
+    expect(eager.mayTry(0, eagerBytesMax)).to.equal(true)
+    expect(eager.mayTry(0, eagerBytesMax + 1)).to.equal(false)
   })
 })

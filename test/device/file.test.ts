@@ -255,6 +255,33 @@ describe('a file', () => {
     expect(slab.bytesHeld).to.equal(0)
   })
 
+  it('reads a long range in steps, and hands it to a thread when they are slow', async () => {
+    const bytes = random.bytes(MiB)
+    await fs.writeFile(image, bytes)
+    const { readSync } = nodeFs
+    const steps: number[] = []
+    let slowMs = 0
+    const timed = ((fd: number, into: Buffer, at: number, length: number, from: number) => {
+      steps.push(length)
+      for (const until = performance.now() + slowMs; performance.now() < until;);
+      return readSync(fd, into, at, length, from)
+    }) as typeof nodeFs.readSync
+    const device = await opened({})
+    await withFs({ readSync: timed }, async () => {
+      expect((await read(device, 0, MiB)).equals(bytes)).to.equal(true)
+      expect(Math.max(...steps)).to.equal(128 * KiB)
+      const before = device.driver.describe()
+      slowMs = 5
+      steps.length = 0
+      expect((await read(device, 0, MiB)).equals(bytes)).to.equal(true)
+      // The first slow one could be the fault of another process.
+      expect(steps.length).to.be.at.most(2)
+      const { readsOnLoop } = before
+      const handedOver = (before['handedOver'] as number) + 1
+      expect(device.driver.describe()).to.include({ readsOnLoop, handedOver })
+    })
+  })
+
   it('goes on where the system reads or writes less than asked', async () => {
     const device = await opened({ size: MiB, create: true })
     const data = random.bytes(300_000)

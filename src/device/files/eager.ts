@@ -1,7 +1,10 @@
 import { KiB } from '../../base/size.ts'
 
 /** Reads up to this length are tried at once; for longer ones a thread costs little. */
-export const eagerBytesMax = 128 * KiB
+export const eagerBytesMax = 1024 * KiB
+
+/** Each of them in steps of this length, which are timed one by one. */
+export const eagerStepBytes = 128 * KiB
 
 /** A read from the page cache takes less than this, and than a byte per nanosecond. */
 const quickMs = 0.05

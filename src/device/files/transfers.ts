@@ -5,7 +5,7 @@ import { Ring } from '../../base/ring.ts'
 import { KiB } from '../../base/size.ts'
 import type { Slab } from '../../base/slab.ts'
 import { Operation, type Request } from '../request.ts'
-import { Eager } from './eager.ts'
+import { Eager, eagerStepBytes } from './eager.ts'
 import { cutShort, type Worsen } from './syncs.ts'
 import { describeTransfer, Task } from './task.ts'
 
@@ -30,7 +30,7 @@ export interface TransferFile {
 }
 
 /**
- * Carries out reads and writes of a file: small reads at once while the page cache answers, all
+ * Carries out reads and writes of a file: reads at once while the page cache answers, all
  * others by the thread pool, merged with their neighbours in line.
  */
 export class Transfers {
@@ -115,29 +115,35 @@ export class Transfers {
     return error
   }
 
+  /** Reads on the loop, unless it turns out to be slow: then a thread reads all of it. */
   private readNow(request: Request, eager: Eager, began: number): void {
     const { length, offset } = request
     const block = this.slab.take(length)
     const { bytes } = block
     let error: StorageError | null = null
+    let read = 0
     try {
-      for (let read = 0; read < length;) {
-        const got = fs.readSync(this.file.fd, bytes, read, length - read, offset + read)
+      while (read < length && eager.mayTry(began, length)) {
+        const step = Math.min(eagerStepBytes, length - read)
+        const got = fs.readSync(this.file.fd, bytes, read, step, offset + read)
         if (got === 0) throw this.cutShort(offset + read)
         read += got
+        const now = this.clock.now()
+        eager.tried(began, now, got)
+        began = now
       }
     } catch (cause) {
       error = systemError(cause, describeTransfer(request), this.file.device)
     }
-    eager.tried(began, this.clock.now(), length)
-    this.counts.readsOnLoop++
-    if (error === null) {
+    if (error === null && read === length) {
+      this.counts.readsOnLoop++
       request.append(length === bytes.length ? bytes : bytes.subarray(0, length), block)
       request.complete()
-    } else {
-      block.release()
-      request.fail(error)
+      return
     }
+    block.release()
+    if (error === null) this.enqueue(request)
+    else request.fail(error)
   }
 
   /** Moves the first request in line, and the neighbours that follow it there, into the task. */
