@@ -156,6 +156,12 @@ export async function attachLeg(
   }
   leg.refusal = ''
   endBackOff(leg)
+  if (leg.member!.stamp !== null) {
+    // From here on this head writes to it, whether that comes to a good end or not.
+    leg.member!.stamp = null
+    volume.membership.request(false)
+    await volume.membership.settled()
+  }
   if (discard)
     volume.remember('operator', name, 'attached, discarding what was changed on it alone')
   await mustJoin(volume, leg, settled)

@@ -65,6 +65,25 @@ describe('a leg that was detached', () => {
     await head.device.close()
   })
 
+  it('is returned by a second attempt after the first one failed half way', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await head.driver.detachLeg('b')
+    await write(head.device, 0, pattern(1))
+    legs['b']!.fault = ({ operation }) => {
+      if (operation !== Operation.write) return null
+      // It may have been written all the same.
+      legs['b']!.stampCount++
+      return new StorageError('IO', 'bad disk')
+    }
+    expect(await outcome(head.driver.attachLeg('b'))).to.equal('IO')
+    legs['b']!.fault = () => null
+    await head.driver.attachLeg('b')
+    await head.inSync('a', 'b')
+    expect(legs['b']!.cached[0]).to.equal(1)
+    await head.device.close()
+  })
+
   it('is not written to when every leg is lost while it is attached', async () => {
     const legs = disks('a', 'b')
     const head = await new Head(legs, new MemoryStore()).open()
@@ -210,7 +229,7 @@ describe('a volume', () => {
 
   it('fails a write that waits for legs by its own deadline, not by an earlier one', async () => {
     const legs = disks('a', 'b')
-    const settings = { minInSync: 2, suspendMs: 400 }
+    const settings = { minInSync: 2, suspendMs: 2000 }
     const head = await new Head(legs, new MemoryStore(), settings).open()
     const short = async (fill: number): Promise<string> => {
       legs['b']!.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
@@ -221,12 +240,13 @@ describe('a volume', () => {
       return writing
     }
     const first = short(1)
-    await later(200)
+    await later(1000)
     legs['b']!.comeBack()
     expect(await first).to.equal('done')
     await head.inSync('a', 'b')
     const second = short(2)
-    await later(320)
+    // The first one's deadline comes, its own does not.
+    await later(1100)
     legs['b']!.comeBack()
     expect(await second).to.equal('done')
     await head.device.close()
