@@ -243,7 +243,7 @@ export class Device implements Completer, DriverHost {
     const { operation, flags } = request
     if ((flags & Flag.fua) !== 0 && facts.fua !== 'native') emulateFua(this, request, facts)
     else if (operation === Operation.writeZeroes && facts.writeZeroes !== 'native')
-      emulateWriteZeroes(this, request, facts)
+      emulateWriteZeroes(this.driver, request, facts)
     else if (operation <= Operation.write && request.length > facts.payloadMax)
       splitLarge(this, request, facts)
     else if (operation === Operation.status && facts.status !== 'native') {

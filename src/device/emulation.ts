@@ -1,7 +1,7 @@
 import { StorageError } from '../base/errors.ts'
 import { roundDown } from '../base/size.ts'
 import { Slab } from '../base/slab.ts'
-import type { Device, Facts } from './device.ts'
+import type { Device, Driver, Facts } from './device.ts'
 import { Flag, Operation, Request, type Completer } from './request.ts'
 import { beginSplit, endSplit, splitOff } from './split.ts'
 
@@ -38,13 +38,15 @@ const zeroBytes = new Slab().take(256 * 1024).bytes.fill(0)
 /** Zero writes under way for one writeZeroes: enough to keep a disk busy, too few to flood it. */
 const zeroWritesMax = 8
 
+type Submitter = Pick<Driver, 'submit'>
+
 /** Zeroes by writing them, a few writes at a time: the range may be 4 GiB long. */
-export function emulateWriteZeroes(device: Device, request: Request, facts: Facts): void {
-  new ZeroWriter(device, request, facts).fill()
+export function emulateWriteZeroes(driver: Submitter, request: Request, facts: Facts): void {
+  new ZeroWriter(driver, request, facts).fill()
 }
 
 class ZeroWriter implements Completer {
-  private readonly device: Device
+  private readonly driver: Submitter
   private readonly request: Request
   private readonly step: number
   private readonly flags: number
@@ -52,8 +54,8 @@ class ZeroWriter implements Completer {
   private pending = 0
   private filling = false
 
-  constructor(device: Device, request: Request, facts: Facts) {
-    this.device = device
+  constructor(driver: Submitter, request: Request, facts: Facts) {
+    this.driver = driver
     this.request = request
     // Only a driver that does it by itself sees the flag here: see `emulateFua`.
     this.flags = request.flags & Flag.fua
@@ -72,7 +74,7 @@ class ZeroWriter implements Completer {
       write.append(length === zeroBytes.length ? zeroBytes : zeroBytes.subarray(0, length), null)
       this.from += length
       this.pending++
-      this.device.driver.submit(write)
+      this.driver.submit(write)
     }
     this.filling = false
     if (this.pending > 0) return

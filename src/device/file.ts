@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts'
 import { roundDown } from '../base/size.ts'
 import { blockBytesMax, type Slab } from '../base/slab.ts'
 import type { Driver, DriverHost, Facts } from './device.ts'
+import { Holes, whyNoHoles } from './files/holes.ts'
 import { openMedium, readText, type FileOptions, type Medium } from './files/medium.ts'
 import { Syncs } from './files/syncs.ts'
 import { Transfers } from './files/transfers.ts'
@@ -21,6 +22,9 @@ export class FileDriver implements Driver {
   private medium: Medium | null = null
   private transfers: Transfers | null = null
   private syncs: Syncs | null = null
+  /** Null where none can be punched. */
+  private holes: Holes | null = null
+  private noHoles = ''
   private broken = false
 
   constructor(options: FileOptions, slab: Slab, clock: Clock) {
@@ -44,12 +48,14 @@ export class FileDriver implements Driver {
     this.transfers = new Transfers(file, this.slab, this.clock, cached, this.worsen)
     const size = medium.regular ? medium.size : 0
     this.syncs = new Syncs(fd, size, host.path, this.worsen, this.grew)
+    await this.openHoles(medium)
     host.online(this.facts(medium))
   }
 
   async close(): Promise<void> {
     const { medium } = this
     this.medium = null
+    await this.holes?.close()
     await medium?.synced?.close()
     await medium?.handle.close()
   }
@@ -65,6 +71,8 @@ export class FileDriver implements Driver {
         break
       case Operation.trim:
       case Operation.writeZeroes:
+        this.holes!.submit(request)
+        break
       case Operation.status:
         assert(false, 'a file does not do this by itself')
     }
@@ -72,7 +80,9 @@ export class FileDriver implements Driver {
 
   describe(): Record<string, unknown> {
     const { path, direct = false } = this.options
-    return { path, direct, ...this.transfers?.counts }
+    const { holes, noHoles } = this
+    const refused = noHoles === '' ? {} : { noHoles }
+    return { path, direct, ...refused, ...this.transfers?.counts, ...holes?.counts }
   }
 
   /** For a file its times and size, for a disk the kernel's count of what was written to it. */
@@ -89,8 +99,19 @@ export class FileDriver implements Driver {
     return `${bootId}:${counts[4]}:${counts[6]}`
   }
 
+  private async openHoles({ handle, regular, size, synced }: Medium): Promise<void> {
+    // What is read-only gets none, and a disk needs another call than a file.
+    if (!regular || synced === null) return
+    const why = await whyNoHoles(handle.fd, size)
+    this.noHoles = why ?? ''
+    const facts = (): Facts => this.facts(this.medium!)
+    if (why === null)
+      this.holes = new Holes(this, handle.fd, this.host!.path, facts, this.noMoreHoles)
+  }
+
   private facts(medium: Medium): Facts {
     const readOnly = medium.synced === null
+    const holes = this.holes !== null && this.holes.refusal === null
     return {
       size: medium.size,
       blockSize: medium.blockSize,
@@ -99,10 +120,10 @@ export class FileDriver implements Driver {
       readOnly,
       flush: 'native',
       fua: 'native',
-      // Node cannot punch holes nor ask where they are.
-      trim: 'none',
-      writeZeroes: 'emulated',
-      fastZero: false,
+      trim: holes ? 'native' : 'none',
+      writeZeroes: holes ? 'native' : 'emulated',
+      fastZero: holes,
+      // Node cannot ask where holes are.
       status: 'emulated',
       rotational: medium.rotational,
       identity: medium.identity,
@@ -116,6 +137,14 @@ export class FileDriver implements Driver {
     if (this.broken) this.host!.offline('failed', error.message)
     else this.host!.online(this.facts(this.medium!), 'degraded', error.message)
   }
+
+  private readonly noMoreHoles = (): void => {
+    this.noHoles = this.holes!.refusal!
+    if (this.broken) return
+    const lost = this.syncs!.lost?.message
+    this.host!.online(this.facts(this.medium!), lost === undefined ? 'online' : 'degraded', lost)
+  }
+
   /** A file whose size is not configured may grow while it is open; a flush notices. */
   private readonly grew = (bytes: number): void => {
     const medium = this.medium!

@@ -1,5 +1,6 @@
 import { expect } from 'chai'
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import nodeFs from 'node:fs'
 import fs from 'node:fs/promises'
 import path from 'node:path'
@@ -112,6 +113,13 @@ describe('a file', () => {
       await open.pop()!.close()
       await open.pop()!.close()
       expect(other(), 'free after it was closed').to.equal(0)
+      await opened({})
+    })
+
+    it('waits a moment for a lock: the last child of a target that died may have it', async () => {
+      await fs.writeFile(image, 'content')
+      const holder = spawn('flock', [image, 'sh', '-c', 'echo locked; sleep 1'])
+      await once(holder.stdout, 'data')
       await opened({})
     })
 

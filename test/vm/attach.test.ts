@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { createHash } from 'node:crypto'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { MiB } from '../../src/base/size.ts'
 import { freePorts } from '../support/ports.ts'
@@ -40,7 +40,7 @@ describe('dst attach and detach with a kernel behind them', function () {
   let workshop: Workshop
   let forwards: Map<number, number>
   before(function () {
-    needPrograms(this, ...machinePrograms, 'nbd-client', 'mkfs.ext4', 'flock')
+    needPrograms(this, ...machinePrograms, 'nbd-client', 'mkfs.ext4', 'flock', 'fallocate')
   })
   beforeEach(async () => {
     workshop = new Workshop()
@@ -82,11 +82,15 @@ describe('dst attach and detach with a kernel behind them', function () {
 
   it('makes disks of exports, by a bridge and without, and undoes it', async () => {
     await makeImage(join(workshop.folder, 'image'))
+    const leg = (path: string) => ({ type: 'file', path, size: '96M', create: true })
     await serve({
-      volume: { type: 'memory', size: '96M' },
+      volume: { type: 'mirror', legs: { left: leg('left'), right: leg('right') } },
       image: { type: 'file', path: 'image' },
     })
-    await expectPassed(`
+    const allocated = (): number[] =>
+      ['left', 'right'].map((name) => statSync(join(workshop.folder, name)).blocks * 512)
+    const measured: number[][] = []
+    const script = `
 dst attach ${dstUri} /dev/nbd0 & first=$!
 dst attach ${nbdUri}/image /dev/nbd1 --read-only & second=$!
 wait $first
@@ -101,7 +105,11 @@ dd if=/dev/urandom of=/mnt/kept bs=64k count=128
 sync
 sum=$(sha256sum < /mnt/kept)
 rm /mnt/dropped
+# What was removed is free once that is committed.
+sync
+echo 'host: measure'
 fstrim -v /mnt
+echo 'host: measure'
 wait $in_use
 wait $absent
 
@@ -130,7 +138,13 @@ test "$(cat /mnt/more)" = more
 umount /mnt
 dst detach /dev/nbd0
 nothing_left
-`)
+`
+    await expectPassed(script, (line) => {
+      if (line === 'host: measure') measured.push(allocated())
+    })
+    const [before = [], after = []] = measured
+    for (const [leg, bytes] of before.entries())
+      expect(bytes - after[leg]!, 'given back to the disk below').to.be.at.least(7 * MiB)
   })
 
   it('--hold lets a write wait for a target that is killed and comes back', async () => {

@@ -1,0 +1,246 @@
+import { spawn, type ChildProcessByStdio } from 'node:child_process'
+import { once } from 'node:events'
+import type { Readable, Writable } from 'node:stream'
+import { StorageError } from '../../base/errors.ts'
+import { Ring } from '../../base/ring.ts'
+import { KiB, MiB, roundUp } from '../../base/size.ts'
+import type { Driver, Facts } from '../device.ts'
+import { emulateWriteZeroes } from '../emulation.ts'
+import { Flag, Operation, Request, type Completer } from '../request.ts'
+import { describeTransfer } from './task.ts'
+
+/** Zeroes below this many bytes are written: that takes less than to start a program for them. */
+export const punchBytesMin = 256 * KiB
+/** Neighbours in line are carried out together up to this length. */
+const mergedBytesMax = 1024 * MiB
+
+/** Words of fallocate(1), which implies that the file keeps its size with the first. */
+type Way = 'punch-hole' | 'zero-range'
+
+/**
+ * Reads `WAY OFFSET LENGTH`, carries it out on the file that it has as descriptor 3, and answers
+ * with one line, and so on until nobody writes any more. Whoever stops the target by a signal to
+ * all of its processes does not stop what it is carrying out. Descriptor 4 is there to be
+ * inherited: our end of the pipe is told when the last process that has it is gone.
+ */
+const script = `
+trap '' INT TERM HUP
+set -f
+exec 4>&1
+while read -r way offset length; do
+  if said=$(fallocate --keep-size "--$way" --offset "$offset" --length "$length" \\
+    /proc/self/fd/3 2>&1 </dev/null)
+  then echo ok
+  else echo $said
+  fi
+done
+`
+
+/** The program's messages are taken apart, hence in no other language. */
+function environment(): NodeJS.ProcessEnv {
+  return { ...process.env, LC_ALL: 'C' }
+}
+
+/**
+ * Why holes cannot be punched in a file; null when they can. Tried where there is nothing to lose,
+ * beyond the end.
+ */
+export async function whyNoHoles(fd: number, size: number): Promise<string | null> {
+  const beyond = roundUp(size, MiB) + MiB
+  const words = ['--keep-size', '--punch-hole', '--offset', `${beyond}`, '--length', '4096']
+  const program = spawn('fallocate', [...words, '/proc/self/fd/3'], {
+    stdio: ['ignore', 'ignore', 'pipe', fd],
+    env: environment(),
+  })
+  let said = ''
+  program.stderr!.on('data', (text: Buffer) => (said += text.toString()))
+  try {
+    const [code] = (await once(program, 'close')) as [number | null]
+    return code === 0 ? null : said.trim().split('\n')[0]!
+  } catch {
+    return 'the program fallocate (of util-linux) does not start'
+  }
+}
+
+/**
+ * Punches holes in a file and zeroes ranges of it, which Node cannot. A child process does it, one
+ * range after the other; it is started when it is needed first, for a fork takes the event loop
+ * longer the larger the process is.
+ *
+ * The child has our descriptor, and with it the lock of the file. So when the target is killed,
+ * nobody else can open the file for writing before what the child carried out has come to its end:
+ * a late hole hits nothing new. For the same reason it gets one range at a time.
+ *
+ * The line is bounded by whoever admits requests: nothing is held here but them.
+ */
+export class Holes {
+  private readonly driver: Pick<Driver, 'submit'>
+  private readonly fd: number
+  private readonly device: string
+  private readonly facts: () => Facts
+  private readonly unable: () => void
+  private child: ChildProcessByStdio<Writable, Readable, null> | null = null
+  private closed: (() => void) | null = null
+  private said = ''
+  private readonly line = new Ring<Request>()
+  /** What the child carries out now. */
+  private running: Request[] = []
+  private noZeroRange = false
+  /** Why there are no more of them; null while there are. */
+  refusal: string | null = null
+  /** Ranges that were handed to the child, and requests that joined another's. */
+  readonly counts = { holesPunched: 0, holesMerged: 0 }
+
+  /**
+   * `driver` takes the writes and flushes of its file, and `facts` tells of it. `unable` is called
+   * once `refusal` says why.
+   */
+  constructor(
+    driver: Pick<Driver, 'submit'>,
+    fd: number,
+    device: string,
+    facts: () => Facts,
+    unable: () => void,
+  ) {
+    this.driver = driver
+    this.fd = fd
+    this.device = device
+    this.facts = facts
+    this.unable = unable
+  }
+
+  /** Takes trim and writeZeroes. */
+  submit(request: Request): void {
+    const { operation, length } = request
+    const zeroes = operation === Operation.writeZeroes
+    if (zeroes && length < punchBytesMin) emulateWriteZeroes(this.driver, request, this.facts())
+    else if (this.refusal !== null || (this.noZeroRange && wayOf(request) === 'zero-range'))
+      this.doWithout(request)
+    else {
+      this.line.push(request)
+      this.pump()
+    }
+  }
+
+  /** Ends the child, and with it its hold on the file's lock. Nothing is in flight. */
+  async close(): Promise<void> {
+    const { child } = this
+    if (child === null) return
+    await new Promise<void>((resolve) => {
+      this.closed = resolve
+      child.kill('SIGKILL')
+    })
+  }
+
+  private pump(): void {
+    const { line, running } = this
+    if (this.refusal !== null || running.length > 0) return
+    const first = line.shift()
+    if (first === undefined) return
+    running.push(first)
+    const way = wayOf(first)
+    let length = first.length
+    for (let next = line.peek(); next !== undefined; next = line.peek()) {
+      if (wayOf(next) !== way || next.offset !== first.offset + length) break
+      if (length + next.length > mergedBytesMax) break
+      length += next.length
+      running.push(line.shift()!)
+      this.counts.holesMerged++
+    }
+    this.counts.holesPunched++
+    this.child ??= this.start()
+    this.child.stdin.write(`${way} ${first.offset} ${length}\n`)
+  }
+
+  private start(): ChildProcessByStdio<Writable, Readable, null> {
+    const child = spawn('sh', ['-c', script], {
+      stdio: ['pipe', 'pipe', 'ignore', this.fd],
+      env: environment(),
+    }) as ChildProcessByStdio<Writable, Readable, null>
+    child.stdout.on('data', this.heard)
+    // That it ended is told below; a pipe to nobody adds nothing.
+    child.stdin.on('error', () => undefined)
+    child.on('error', () => undefined)
+    // Not when the child has ended, but when what it started has as well.
+    child.on('close', this.ended)
+    return child
+  }
+
+  private readonly heard = (text: Buffer): void => {
+    this.said += text.toString()
+    const end = this.said.indexOf('\n')
+    if (end < 0) return
+    const answer = this.said.slice(0, end)
+    this.said = this.said.slice(end + 1)
+    if (answer === 'ok') this.finish((request) => this.succeed(request))
+    else if (!/unsupported|not supported|not implemented|not found|unrecognized/.test(answer)) {
+      const code = /No space|quota/i.test(answer) ? 'NO_SPACE' : 'IO'
+      this.finish((request) => {
+        const what = describeTransfer(request)
+        request.fail(new StorageError(code, `${what}: ${answer}`, this.device))
+      })
+    } else if (wayOf(this.running[0]!) === 'zero-range') {
+      this.noZeroRange = true
+      this.finish((request) => this.doWithout(request))
+    } else this.retire(answer)
+  }
+
+  private readonly ended = (): void => {
+    this.child = null
+    if (this.closed === null) this.retire('the program that punches holes has ended')
+    else this.closed()
+  }
+
+  /** Nothing is running any more that could punch a hole later. */
+  private retire(reason: string): void {
+    if (this.refusal === null) {
+      this.refusal = reason
+      this.unable()
+    }
+    this.finish((request) => this.doWithout(request))
+    for (let next = this.line.shift(); next !== undefined; next = this.line.shift())
+      this.doWithout(next)
+  }
+
+  private finish(end: (request: Request) => void): void {
+    const { running } = this
+    this.running = []
+    for (const request of running) end(request)
+    this.pump()
+  }
+
+  private succeed(request: Request): void {
+    if ((request.flags & Flag.fua) === 0) {
+      request.complete()
+      return
+    }
+    const flush = Request.take(Operation.flush, 0, 0, 0, afterFlush)
+    flush.context = request
+    this.driver.submit(flush)
+  }
+
+  private doWithout(request: Request): void {
+    if (request.operation === Operation.writeZeroes && (request.flags & Flag.fastZero) === 0)
+      emulateWriteZeroes(this.driver, request, this.facts())
+    else {
+      const why = this.refusal ?? 'the file system cannot zero what stays allocated'
+      const message = `${describeTransfer(request)}: ${why}`
+      request.fail(new StorageError('UNSUPPORTED', message, this.device))
+    }
+  }
+}
+
+const afterFlush: Completer = {
+  completed(flush) {
+    const request = flush.context as Request
+    const { error } = flush
+    flush.release()
+    if (error === null) request.complete()
+    else request.fail(error)
+  },
+}
+
+function wayOf({ operation, flags }: Request): Way {
+  const keep = operation === Operation.writeZeroes && (flags & Flag.noHole) !== 0
+  return keep ? 'zero-range' : 'punch-hole'
+}
