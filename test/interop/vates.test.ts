@@ -1,6 +1,14 @@
 import { expect } from 'chai'
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { MiB } from '../../src/base/size.ts'
@@ -9,7 +17,9 @@ import { mustRun, needPrograms } from '../support/programs.ts'
 
 /**
  * The NBD client of a backup product, written by others for Node: it knows only the oldest way to
- * choose an export, and simple replies. It reads; what it reads, a second foreign client wrote.
+ * choose an export, and simple replies. It reads, and has no call that writes: the only command it
+ * can send besides is the one to disconnect, and what sends commands is private. So what it reads
+ * was written by others, each with an NBD client of its own: libnbd's nbdcopy, and qemu.
  */
 
 /** What a program of this package offers, as far as it is used here. */
@@ -20,11 +30,10 @@ interface VatesClient {
   readBlock(index: number, size: number): Promise<Buffer>
 }
 interface VatesModule {
-  readonly default: new (settings: {
-    address: string
-    port: number
-    exportname: string
-  }) => VatesClient
+  readonly default: {
+    readonly prototype: object
+    new (settings: { address: string; port: number; exportname: string }): VatesClient
+  }
 }
 
 const cache = resolve('node_modules/.cache')
@@ -65,7 +74,7 @@ describe('@vates/nbd-client', function () {
   let rig: Rig
   let module: VatesModule
   before(async function () {
-    needPrograms(this, 'npm', 'tar', 'nbdcopy')
+    needPrograms(this, 'npm', 'tar', 'nbdcopy', 'qemu-img', 'qemu-io')
     const found = await fetchClient()
     if (found === null) this.skip()
     module = found
@@ -77,11 +86,37 @@ describe('@vates/nbd-client', function () {
   })
   afterEach(() => rig.close())
 
-  it('reads, many blocks at once, what another client wrote', async () => {
-    const bytes = randomBytes(4 * MiB + 4096)
+  it('has nothing that writes: if it had, this would use it', () => {
+    const calls: string[] = []
+    for (let at: object = module.default.prototype; at !== Object.prototype;) {
+      calls.push(...Object.getOwnPropertyNames(at))
+      at = Object.getPrototypeOf(at) as object
+    }
+    expect(calls).to.include('readBlock')
+    expect(calls.filter((name) => /write|zero|trim|flush|command/i.test(name))).to.deep.equal([])
+  })
+
+  const writers = {
+    nbdcopy: (file: string, uri: string) => mustRun('nbdcopy', [file, uri]),
+    qemu: async (file: string, uri: string) => {
+      await mustRun('qemu-img', ['convert', '-n', '-f', 'raw', '-O', 'raw', file, uri])
+      const commands = ['write -f -P 7 65536 1000', 'write -z 1M 65536', 'flush']
+      const words = commands.flatMap((each) => ['-c', each])
+      await mustRun('qemu-io', ['-f', 'raw', ...words, uri])
+      const bytes = readFileSync(file)
+      writeFileSync(file, bytes.fill(7, 65_536, 66_536).fill(0, MiB, MiB + 65_536))
+    },
+  }
+  for (const [name, write] of Object.entries(writers))
+    it(`reads, many blocks at once, what ${name} wrote`, () => readsWhatIsWrittenBy(write))
+
+  async function readsWhatIsWrittenBy(
+    write: (file: string, uri: string) => Promise<unknown>,
+  ): Promise<void> {
     const file = join(rig.folder, 'bytes')
-    writeFileSync(file, bytes)
-    await mustRun('nbdcopy', [file, rig.uri('volume')])
+    writeFileSync(file, randomBytes(4 * MiB + 4096))
+    await write(file, rig.uri('volume'))
+    const bytes = readFileSync(file)
     const { tcp } = rig
     const port = tcp.kind === 'tcp' ? tcp.port : 0
     const { default: Client } = module
@@ -95,5 +130,5 @@ describe('@vates/nbd-client', function () {
     )
     expect(Buffer.concat(blocks).equals(bytes)).to.equal(true)
     await reader.disconnect()
-  })
+  }
 })
