@@ -11,6 +11,12 @@ import { defaultRemoteOptions } from '../wire/remote-options.ts'
 import { RemoteDriver } from '../wire/remote.ts'
 import { UsageError } from './exit.ts'
 
+/**
+ * Milliseconds for connecting, and again for the handshake: more than a target takes, because
+ * nothing else happens until then, and a command is not tried again by itself.
+ */
+const connectTimeout = 20_000
+
 /** What the command line calls an export; throws a UsageError. */
 export function uriOf(text: string): ExportUri {
   const uri = parseUri(text)
@@ -37,6 +43,6 @@ function driverFor({ protocol, address, name }: ExportUri): Driver {
     log: silentLog,
   }
   return protocol === 'dst'
-    ? new RemoteDriver({ ...defaultRemoteOptions, address, name, hold: 0 }, world)
-    : new NbdDriver({ address, name, hold: 0 }, world)
+    ? new RemoteDriver({ ...defaultRemoteOptions, address, name, hold: 0, connectTimeout }, world)
+    : new NbdDriver({ address, name, hold: 0, connectTimeout }, world)
 }
