@@ -2,9 +2,12 @@ import type { Clock } from '../base/clock.ts'
 import type { Code, StorageError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { Device, State } from '../device/device.ts'
+import { QuietLog } from './quiet.ts'
 
 /** Milliseconds between two lines about errors of one device with one code. */
 const quietTime = 10_000
+/** Changes of one device's state that are told in that time: a remote may say what it likes. */
+const changesMax = 20
 
 /** Errors that are a client's own: the device is well. */
 const clientCodes: ReadonlySet<Code> = new Set([
@@ -26,6 +29,7 @@ export class Journal {
   private readonly log: Log
   private readonly clock: Clock
   private readonly states = new WeakMap<Device, State>()
+  private readonly logs = new WeakMap<Device, Log>()
   private readonly silences = new Map<string, Silence>()
 
   constructor(log: Log, clock: Clock) {
@@ -35,6 +39,7 @@ export class Journal {
 
   follow(device: Device): void {
     this.states.set(device, device.state)
+    this.logs.set(device, new QuietLog(this.log, this.clock, changesMax, quietTime))
     device.watch(this.changed)
     device.onError = this.failed
   }
@@ -46,10 +51,11 @@ export class Journal {
     this.states.set(device, device.state)
     const fields = { device: device.path, type: device.driver.type, state: word, reason }
     const message = `${device.path} is ${word}${reason === '' ? '' : `: ${reason}`}`
-    if (word === 'closed') this.log.debug(fields, message)
-    else if (word === 'online') this.log.info(fields, message)
-    else if (word === 'failed') this.log.error(fields, message)
-    else this.log.warn(fields, message)
+    const log = this.logs.get(device)!
+    if (word === 'closed') log.debug(fields, message)
+    else if (word === 'online') log.info(fields, message)
+    else if (word === 'failed') log.error(fields, message)
+    else log.warn(fields, message)
   }
 
   private readonly failed = (device: Device, error: StorageError): void => {

@@ -16,6 +16,7 @@ import { ExportTable } from './exports.ts'
 import { Journal } from './journal.ts'
 import { ManagementServer } from './management.ts'
 import { limitsOf, milliseconds } from './quantities.ts'
+import { QuietLog } from './quiet.ts'
 import { createService } from './services.ts'
 
 /** A listener of the target and what it serves. */
@@ -30,8 +31,9 @@ export interface Served {
 /** Of the time for a stop, the part that clients get; the rest is for flushing and closing. */
 const drainShare = 0.75
 
-/** Milliseconds between two lines about connections beyond the limit. */
+/** Milliseconds in which so many lines are logged of what clients do, of one protocol. */
 const quietTime = 10_000
+const linesMax = 100
 
 /** One configuration, carried out: devices, exports, listeners; from start to stop. */
 export class Target {
@@ -44,7 +46,7 @@ export class Target {
   private readonly services = new Map<config.Listener['protocol'], Service>()
   private served: readonly Served[] = []
   private open = false
-  private quietUntil = 0
+  private readonly full: QuietLog
   private stopped: Promise<boolean> | null = null
   private readonly management: ManagementServer
   private managed: Address | null = null
@@ -59,6 +61,7 @@ export class Target {
     this.world = world
     this.startedAt = world.clock.wall()
     this.tree = new Tree(config, world)
+    this.full = new QuietLog(world.log, world.clock, 1, quietTime)
     this.journal = new Journal(world.log, world.clock)
     this.management = new ManagementServer(new TargetManager(this, program))
     this.exports = new ExportTable(
@@ -197,11 +200,7 @@ export class Target {
     for (const { connectionCount } of this.services.values()) open += connectionCount
     const { connections } = this.config.limits
     if (open < connections) return true
-    const now = this.world.clock.now()
-    if (now >= this.quietUntil) {
-      this.quietUntil = now + quietTime
-      this.world.log.warn({ limit: connections }, 'too many connections: more are closed at once')
-    }
+    this.full.warn({ limit: connections }, 'too many connections: one was closed at once')
     return false
   }
 
@@ -218,7 +217,8 @@ export class Target {
     this.admission ??= new Admission(limits.bytesInFlight)
     const { clock, random, slab, log } = this.world
     const { exports, admission } = this
-    const context = { exports, admission, slab, clock, random, log, limits }
+    const quiet = new QuietLog(log, clock, linesMax, quietTime)
+    const context = { exports, admission, slab, clock, random, log: quiet, limits }
     const service = createService(protocol, context, this.tree.store)
     this.services.set(protocol, service)
     return service

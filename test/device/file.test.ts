@@ -293,7 +293,6 @@ describe('a file', () => {
       expect(device.driver.describe()['handedOver']).to.be.above(0)
     })
   })
-  })
 
   it('goes on where the system reads or writes less than asked', async () => {
     const device = await opened({ size: MiB, create: true })
