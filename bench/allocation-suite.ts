@@ -1,46 +1,137 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { probeVariable, type Allocations } from './allocations.ts'
+import { KiB, MiB } from '../src/base/size.ts'
 import type { Client } from './fio.ts'
-import { Running, pump, type Server } from './servers.ts'
-import { goalWorks, type Plan } from './suites.ts'
-import { leafTree, target } from './trees.ts'
+import { ownClient, warmUpDst } from './own.ts'
+import { probeVariable, type Probed } from './probes.ts'
+import { Running, pump, type Media, type Server } from './servers.ts'
+import { goalWorks, messageOf, omit, type Plan } from './suites.ts'
+import type { Progress } from './progress.ts'
+import { bridgeTree, leafTree, target } from './trees.ts'
+import { Volley } from './volley.ts'
 import { nameOf, type Work } from './work.ts'
 
-/** What a server allocated for each operation of one work, and where. */
+/** What a server allocated and copied for each operation of one work, and where. */
 export interface AllocationRow {
   readonly server: string
   readonly work: Work
   readonly objectsPerOperation: number
   readonly bytesPerOperation: number
+  /** Without what functions of Node itself make. */
+  readonly ownObjectsPerOperation: number
+  /** Bytes copied in user space for each byte of payload. */
+  readonly copiedPerByte: number
+  /** Milliseconds of garbage collection in each second of the processor. */
+  readonly collecting: number
   /** Functions with the most objects per operation. */
   readonly sites: readonly { readonly where: string; readonly objects: number }[]
 }
 
 const sitesShown = 8
 /** Operations before the count, so that everything is compiled and pools are full. */
-const warmUpSeconds = 1.5
+const warmUpSeconds = 1
 const countedSeconds = 0.5
 /** Milliseconds until the probe must have written what it counted. */
-const toggleTimeout = 20_000
+const probeTimeout = 20_000
 
-/** Counts our target's allocations, and the plain socket pump's: what Node allocates itself. */
-export async function measureAllocations(plan: Plan, client: Client): Promise<AllocationRow[]> {
+interface Case {
+  readonly server: Server
+  readonly media: Media
+  readonly works: readonly Work[]
+}
+
+/** What moves payloads without storing them itself: nothing may be copied. */
+const forwarding: readonly Work[] = [
+  { pattern: 'randread', blockSize: 4 * KiB, depth: 32 },
+  { pattern: 'randwrite', blockSize: 4 * KiB, depth: 32 },
+  { pattern: 'read', blockSize: MiB, depth: 8 },
+  { pattern: 'write', blockSize: MiB, depth: 8 },
+]
+
+export const bridgeName = 'bridge over DST/1'
+export const dstFileName = 'DST/1, file'
+
+/** A file's bytes come and go by system calls; a memory's are copied to where they stay. */
+function cases(): Case[] {
+  const remote = target(leafTree, { protocol: 'dst' })
+  return [
+    { server: target(leafTree), media: 'memory', works: goalWorks },
+    { server: pump, media: 'memory', works: goalWorks },
+    {
+      server: target(leafTree, { name: dstFileName, protocol: 'dst' }),
+      media: 'file',
+      works: forwarding,
+    },
+    {
+      server: target(bridgeTree(remote), { name: bridgeName }),
+      media: 'memory',
+      works: forwarding,
+    },
+  ]
+}
+
+/** Seconds that all of it takes, roughly. */
+export const allocationSeconds = 70
+
+/** Counts our target's allocations and copies, and the pump's: what Node does itself. */
+export async function measureAllocations(
+  plan: Plan,
+  client: Client,
+  progress: Progress,
+): Promise<AllocationRow[]> {
   const rows: AllocationRow[] = []
-  for (const server of [target(leafTree), pump].map(probed)) {
-    const volume = { media: 'memory', transport: 'unix', size: plan.size } as const
-    const running = await Running.start(server, volume, plan.folders)
+  const all = cases().filter(({ server }) => plan.wantsServer(server.name))
+  for (const [at, one] of all.entries()) {
+    progress.at(`allocation: ${one.server.name}`, (allocationSeconds * at) / all.length)
     try {
-      await client.fill(running.uri)
-      for (const work of goalWorks.filter((one) => plan.wantsWork(nameOf(one)))) {
-        await client.drive(running.uri, work, warmUpSeconds)
-        rows.push(await count(running, work, client))
-      }
-    } finally {
-      await running.stop()
+      rows.push(...(await countCase(plan, one, client)))
+    } catch (error) {
+      omit(plan, `allocation, ${one.server.name}: ${messageOf(error)}`)
     }
   }
   return rows
+}
+
+async function countCase(
+  plan: Plan,
+  { server, media, works }: Case,
+  client: Client,
+): Promise<AllocationRow[]> {
+  const volume = { media, transport: 'unix', size: plan.size } as const
+  const running = await Running.start(probed(server), volume, plan.folders)
+  const rows: AllocationRow[] = []
+  try {
+    await fill(running)
+    const driver = server.protocol === 'dst' ? ownClient : client
+    for (const work of works.filter((one) => plan.wantsWork(nameOf(one)))) {
+      await operate(driver, running, work, warmUpSeconds)
+      rows.push(await count(running, work, driver))
+    }
+  } finally {
+    await running.stop()
+  }
+  return rows
+}
+
+async function fill({ server, uri }: Running): Promise<void> {
+  if (server.protocol === 'dst') return warmUpDst(uri, [], 0)
+  const volley = await Volley.connect(uri)
+  try {
+    await volley.fill()
+  } finally {
+    volley.close()
+  }
+}
+
+async function operate(
+  client: Client,
+  { uri }: Running,
+  work: Work,
+  seconds: number,
+): Promise<number> {
+  const [seen] = await client.drive([uri], work, seconds)
+  if (seen === undefined || seen instanceof Error) throw seen ?? new Error('nothing was seen')
+  return seen.operations
 }
 
 /** The same server with the probe loaded into it. */
@@ -60,31 +151,37 @@ function probePath(folder: string): string {
 }
 
 async function count(running: Running, work: Work, client: Client): Promise<AllocationRow> {
-  const { place, server } = running
-  const path = probePath(place.folder)
-  await toggle(running.pid, path)
-  const { operations } = await client.drive(running.uri, work, countedSeconds)
-  await toggle(running.pid, path)
-  const found = JSON.parse(readFileSync(path, 'utf8')) as Allocations
-  rmSync(path)
+  const before = running.usage()
+  await askProbe(running)
+  const operations = await operate(client, running, work, countedSeconds)
+  const { allocations: found } = await askProbe(running)
+  const cpu = running.cpuBetween(before, running.usage())
+  const moved = (await operate(client, running, work, countedSeconds)) * work.blockSize
+  const { copied } = await askProbe(running)
+  if (found === undefined || copied === undefined) throw new Error('the probe was asked twice')
   return {
-    server: server.name,
+    server: running.server.name,
     work,
     objectsPerOperation: found.objects / operations,
     bytesPerOperation: found.bytes / operations,
+    ownObjectsPerOperation: found.ownObjects / operations,
+    copiedPerByte: copied / moved,
+    collecting: (1000 * found.collecting) / (cpu / 1e6),
     sites: found.sites
       .slice(0, sitesShown)
       .map(({ where, objects }) => ({ where, objects: objects / operations })),
   }
 }
 
-/** Starts or ends the count, and waits until the probe has said so by making its file anew. */
-async function toggle(pid: number, path: string): Promise<void> {
+/** Has the probe go on to its next step, and returns what it says by making its file anew. */
+async function askProbe({ pid, place }: Running): Promise<Probed> {
+  const path = probePath(place.folder)
   rmSync(path, { force: true })
   process.kill(pid, 'SIGUSR2')
-  const deadline = performance.now() + toggleTimeout
+  const deadline = performance.now() + probeTimeout
   while (!existsSync(path)) {
     if (performance.now() > deadline) throw new Error('the probe does not answer')
     await new Promise((resolve) => setTimeout(resolve, 10))
   }
+  return JSON.parse(readFileSync(path, 'utf8')) as Probed
 }

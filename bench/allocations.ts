@@ -6,14 +6,13 @@ export interface Allocations {
   /** On the heap: what buffers hold outside is not counted, the buffer objects are. */
   readonly objects: number
   readonly bytes: number
+  /** Those of the objects that functions of Node itself did not make. */
+  readonly ownObjects: number
   /** Milliseconds of garbage collection. */
   readonly collecting: number
   /** Where, most objects first: `writeGeneric net.js`. */
   readonly sites: readonly { readonly where: string; objects: number; bytes: number }[]
 }
-
-/** Names the file that the probe writes to. */
-export const probeVariable = 'DST_BENCH_PROBE'
 
 /** Every allocation is sampled: exact counts, at the price of a slow program. */
 const everyAllocation = 1
@@ -73,9 +72,11 @@ interface ProfileNode {
 
 function summarize(profile: Profile, collecting: number): Allocations {
   const places = new Map<number, string>()
+  const own = new Set<number>()
   const visit = (node: ProfileNode): void => {
     const { functionName, url } = node.callFrame
     places.set(node.id, `${functionName || '(anonymous)'} ${url.split('/').pop() ?? ''}`.trim())
+    if (url.startsWith('file:')) own.add(node.id)
     for (const child of node.children) visit(child)
   }
   visit(profile.head)
@@ -91,6 +92,7 @@ function summarize(profile: Profile, collecting: number): Allocations {
   }
   return {
     objects: profile.samples.length,
+    ownObjects: profile.samples.filter(({ nodeId }) => own.has(nodeId)).length,
     bytes,
     collecting,
     sites: [...sites.values()].sort((a, b) => b.objects - a.objects),

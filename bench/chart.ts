@@ -18,7 +18,7 @@ export interface Point {
 const width = 640
 const barHeight = 18
 const nameWidth = 130
-const labelWidth = 150
+const labelWidth = 250
 
 /** Horizontal bars on one scale, with a whisker from the lowest to the highest round. */
 export function barChart(title: string, bars: readonly Bar[]): string {
@@ -40,41 +40,76 @@ export function barChart(title: string, bars: readonly Bar[]): string {
   return figure(title, height, drawn.join('\n'))
 }
 
-const curveHeight = 200
-const margin = { left: 60, right: 20, top: 10, bottom: 30 }
+/** One line of a chart. */
+export interface Series {
+  /** '' when it is the only one. */
+  readonly name: string
+  readonly points: readonly Point[]
+}
 
-/** One curve; both axes are logarithmic, because what is drawn spans powers of ten. */
+const curveHeight = 240
+const legendHeight = 18
+const margin = { left: 60, right: 20, top: 14, bottom: 44 }
+
+/** A place on a logarithmic axis, from 0 to 1. */
+function logarithmic(low: number, high: number): (value: number) => number {
+  return (value) => Math.log(value / low) / Math.log(high / low)
+}
+
+/** The powers of ten, their doubles and their halves that lie in a range or bound it. */
+export function ticksOf(low: number, high: number): number[] {
+  const all: number[] = []
+  for (let power = Math.floor(Math.log10(low)) - 1; power <= Math.ceil(Math.log10(high)); power++)
+    for (const digit of [1, 2, 5]) all.push(Number(`${digit}e${power}`))
+  const first = all.findLastIndex((tick) => tick <= low)
+  const last = all.findIndex((tick) => tick >= high)
+  return all.slice(first, Math.max(last, first + 1) + 1)
+}
+
+/** Curves on logarithmic axes, because what is drawn spans powers of ten; values at the points. */
 export function curveChart(
   title: string,
   xName: string,
   yName: string,
-  points: readonly Point[],
+  series: readonly Series[],
+  nameOfX: (x: number) => string = (x) => x.toLocaleString('en'),
 ): string {
-  const xs = points.map(({ x }) => Math.log10(x))
-  const ys = points.map(({ y }) => Math.log10(y))
-  const low = Math.floor(Math.min(...ys))
-  const high = Math.max(low + 1, Math.ceil(Math.max(...ys)))
-  const left = Math.min(...xs)
-  const right = Math.max(left + 0.001, ...xs)
-  const inner = { width: width - margin.left - margin.right, height: curveHeight - 40 }
-  const place = (at: number): { x: number; y: number } => ({
-    x: margin.left + ((xs[at]! - left) / (right - left)) * inner.width,
-    y: margin.top + (1 - (ys[at]! - low) / (high - low)) * inner.height,
+  const points = series.flatMap((one) => one.points)
+  const xs = [...new Set(points.map(({ x }) => x))].sort((a, b) => a - b)
+  const ys = points.map(({ y }) => y)
+  const ticks = ticksOf(Math.min(...ys), Math.max(...ys))
+  const alongX = logarithmic(xs[0]!, Math.max(xs.at(-1)!, xs[0]! * 1.001))
+  const alongY = logarithmic(ticks[0]!, ticks.at(-1)!)
+  const right = width - margin.right - 30
+  const bottom = curveHeight - margin.bottom
+  const placeX = (x: number): number => margin.left + alongX(x) * (right - margin.left)
+  const placeY = (y: number): number => bottom - alongY(y) * (bottom - margin.top)
+  const parts = ticks.map((tick) => {
+    const y = fixed(placeY(tick))
+    const line = `<line class="grid" x1="${margin.left}" x2="${right}" y1="${y}" y2="${y}"/>`
+    return line + text(margin.left - 6, placeY(tick) + 4, tick.toLocaleString('en'), 'end')
   })
-  const places = points.map((_, at) => place(at))
-  const line = places.map(({ x, y }) => `${fixed(x)},${fixed(y)}`).join(' ')
-  const parts = [`<polyline points="${line}"/>`]
-  for (const [at, { x, y }] of places.entries()) {
-    parts.push(`<circle cx="${fixed(x)}" cy="${fixed(y)}" r="3"/>`)
-    parts.push(text(x, curveHeight - 16, String(points[at]!.x), 'middle'))
+  for (const x of xs) parts.push(text(placeX(x), bottom + 16, nameOfX(x), 'middle'))
+  for (const [at, { name, points }] of series.entries()) {
+    const places = points.map(({ x, y }) => `${fixed(placeX(x))},${fixed(placeY(y))}`)
+    parts.push(`<polyline class="series${at}" points="${places.join(' ')}"/>`)
+    for (const { x, y } of points) {
+      const cx = fixed(placeX(x))
+      parts.push(`<circle class="series${at}" cx="${cx}" cy="${fixed(placeY(y))}" r="3"/>`)
+      if (series.length === 1) parts.push(text(placeX(x), placeY(y) - 7, short(y), 'middle'))
+    }
+    if (name === '') continue
+    const legend = curveHeight + at * legendHeight
+    parts.push(`<circle class="series${at}" cx="${margin.left}" cy="${legend}" r="4"/>`)
+    parts.push(text(margin.left + 10, legend + 4, name, 'start'))
   }
-  for (let power = low; power <= high; power++) {
-    const y = margin.top + (1 - (power - low) / (high - low)) * inner.height
-    parts.push(`<line class="grid" x1="${margin.left}" x2="${width}" y1="${y}" y2="${y}"/>`)
-    parts.push(text(margin.left - 6, y + 4, String(10 ** power), 'end'))
-  }
-  parts.push(text(width / 2, curveHeight - 2, `${xName} → ${yName}`, 'middle'))
-  return figure(title, curveHeight, parts.join('\n'))
+  parts.push(text((margin.left + right) / 2, bottom + 34, xName, 'middle'))
+  const legends = series.filter(({ name }) => name !== '').length
+  return figure(`${title}: ${yName}`, curveHeight + legends * legendHeight, parts.join('\n'))
+}
+
+function short(value: number): string {
+  return value.toLocaleString('en', { maximumSignificantDigits: 3 })
 }
 
 function figure(title: string, height: number, content: string): string {

@@ -1,16 +1,25 @@
-import { costPerOperation, groupRows, ourServer, type Report } from './report.ts'
+import { regressionSuite } from './regression.ts'
+import { costPerOperation, groupRows, ourServer, pairs, rowKey, type Report } from './report.ts'
 import type { Row } from './run.ts'
-import { holm, mean, welch } from './stats.ts'
+import { chanceOf, difference, holm, trimmedMean, type Estimate } from './stats.ts'
+import { otherServer } from './suites.ts'
 import { nameOf } from './work.ts'
 
 /** What results of two runs are held against in each: it costs the same whatever we change. */
 const referenceServer = 'pump'
 
 /**
- * Slower by less than this is not called slower: what the state of the machine, the layout of a
- * process and a compiler's moods do to two runs of the same program.
+ * Slower by less than this is not called slower: what the layout of a process and a compiler's
+ * moods do to two runs of the same program.
  */
-export const margin = 0.05
+export const margin = 0.03
+
+/**
+ * What the state of the machine adds to a run, beyond what its rounds show: a standard deviation of
+ * the logarithm. Three runs at a load of thirteen on two cores differed by 0.017, their rounds' own
+ * error included.
+ */
+const betweenRuns = 0.01
 
 /** How sure to be: of all comparisons of unchanged programs, fewer than this cry wolf. */
 export const level = 0.01
@@ -31,18 +40,36 @@ export interface Change {
  * one value for each round: a slowdown that is everywhere is seen far earlier.
  */
 export function compare(before: Report, after: Report): Change[] {
-  const old = relativeCosts(before)
-  const now = relativeCosts(after)
+  const old = relativeCosts(before, referenceServer)
+  const now = relativeCosts(after, referenceServer)
   const keys = [...now.keys()].filter((key) => old.has(key))
+  return judge(keys, [old, now], ([was, is]) => difference(was!, is!), 2 * betweenRuns ** 2)
+}
+
+/** What is slower than the other version that was measured in turn with ours. */
+export function compareWithin(report: Report): Change[] {
+  const costs = relativeCosts(report, otherServer)
+  return judge([...costs.keys()], [costs], ([only]) => only!, 0)
+}
+
+type Costs = ReadonlyMap<string, readonly number[]>
+
+function judge(
+  keys: readonly string[],
+  runs: readonly Costs[],
+  estimate: (of: readonly Estimate[]) => Estimate,
+  extra: number,
+): Change[] {
   if (keys.length === 0) return []
-  const all = [...keys.map((key) => [key, old.get(key)!, now.get(key)!] as const)]
-  const changes = [['all rows', perRound(keys, old), perRound(keys, now)] as const, ...all].map(
-    ([what, was, is]) => ({
-      what,
-      ratio: Math.exp(mean(is) - mean(was)),
-      chance: welch(was, is, Math.log(1 + margin)),
-    }),
-  )
+  const series = [
+    ['all rows', runs.map((run) => perRound(keys, run))] as const,
+    ...keys.map((key) => [key, runs.map((run) => run.get(key)!)] as const),
+  ]
+  const changes = series.map(([what, values]) => {
+    const found = estimate(values.map(trimmedMean))
+    const chance = chanceOf(found, Math.log(1 + margin), extra)
+    return { what, ratio: Math.exp(found.mean), chance }
+  })
   // Half of the allowed error is for all rows together, the other half for any of the rows.
   const slower = [
     changes[0]!.chance <= level / 2,
@@ -55,39 +82,86 @@ export function compare(before: Report, after: Report): Change[] {
 }
 
 /** By row: for each round the logarithm of our cost ÷ the reference's. */
-function relativeCosts(report: Report): Map<string, number[]> {
+function relativeCosts(report: Report, than: string): Map<string, number[]> {
   const costs = new Map<string, number[]>()
-  for (const group of groupRows(report.rows)) {
-    const reference = group.find(({ server }) => server === referenceServer)
+  for (const group of groupRows(report.rows.filter(({ suite }) => suite === regressionSuite))) {
+    const reference = group.find(({ server }) => server === than)
     if (reference === undefined) continue
     for (const row of group)
       if (row.server === ourServer)
-        costs.set(`${row.suite}: ${nameOf(row.work)} (${row.setting})`, logRatios(row, reference))
+        costs.set(`${row.setting}: ${nameOf(row.work)}`, logRatios(row, reference))
   }
   return costs
 }
 
 function logRatios(row: Row, reference: Row): number[] {
-  return row.rounds.map((round, at) =>
-    Math.log(costPerOperation(round) / costPerOperation(reference.rounds[at]!)),
+  return pairs(row, reference).map(([ours, its]) =>
+    Math.log(costPerOperation(ours) / costPerOperation(its)),
   )
 }
 
-/** The mean over the rows, round by round. */
-function perRound(keys: readonly string[], costs: ReadonlyMap<string, number[]>): number[] {
+/** The mean over the rows, round by round, without those at either end. */
+function perRound(keys: readonly string[], costs: Costs): number[] {
   const rounds = Math.min(...keys.map((key) => costs.get(key)!.length))
-  return Array.from({ length: rounds }, (_, round) =>
-    mean(keys.map((key) => costs.get(key)![round]!)),
+  return Array.from(
+    { length: rounds },
+    (_, round) => trimmedMean(keys.map((key) => costs.get(key)![round]!)).mean,
   )
 }
 
-/** Lines for people. */
-export function formatChanges(changes: readonly Change[]): string {
-  if (changes.length === 0) return `No row of both reports has ${ourServer} and ${referenceServer}.`
+/** A chance between this and the level says that there may be something: more rounds tell. */
+const unsureLevel = 0.3
+/** How sure a second run has to be of what the first one has found. */
+const confirmLevel = 0.05
+
+/**
+ * What became slower since `before`: measured longer where `after` leaves it open, and once more
+ * where something seems slower, because what else a machine does in one run is seldom the same in
+ * the next. `again` measures the same tree as `after`.
+ */
+export async function decide(
+  before: Report,
+  after: Report,
+  again: () => Promise<Report>,
+): Promise<Change[]> {
+  let changes = compare(before, after)
+  const [all] = changes
+  if (all !== undefined && !all.slower && all.chance <= unsureLevel)
+    changes = compare(before, pool(after, await again()))
+  return isSlower(changes) ? confirm(changes, compare(before, await again())) : changes
+}
+
+export function isSlower(changes: readonly Change[]): boolean {
+  return changes.some(({ slower }) => slower)
+}
+
+/** What is slower by `first`, and seems so by `second`. */
+export function confirm(first: readonly Change[], second: readonly Change[]): Change[] {
+  return second.map((change) => {
+    const before = first.find(({ what }) => what === change.what)
+    return { ...change, slower: before?.slower === true && change.chance <= confirmLevel }
+  })
+}
+
+/** One report with the rounds of both. */
+export function pool(first: Report, second: Report): Report {
+  const rows = first.rows.map((row) => {
+    const key = rowKey(row)
+    const same = second.rows.find((one) => one.server === row.server && rowKey(one) === key)
+    const later = 1 + Math.max(...row.rounds.map(({ round }) => round))
+    const more = (same?.rounds ?? []).map((one) => ({ ...one, round: one.round + later }))
+    return { ...row, rounds: [...row.rounds, ...more] }
+  })
+  return { ...first, rows }
+}
+
+/** Lines for people; `than` names what it is compared with. */
+export function formatChanges(changes: readonly Change[], than: string): string {
+  if (changes.length === 0) return `Nothing to compare with ${than}: no common rows.`
   const lines = changes.map(({ what, ratio, chance, slower }) => {
     const percent = `${ratio >= 1 ? '+' : '−'}${Math.abs((ratio - 1) * 100).toFixed(1)} %`
     const word = (slower ? 'SLOWER' : '').padEnd(7)
     return `${word}${percent.padStart(9)}  p ${chance.toFixed(4)}  ${what}`
   })
-  return `Processor time per operation, against the earlier report:\n${lines.join('\n')}`
+  return `Processor time per operation, against ${than}:\n${lines.join('\n')}`
 }

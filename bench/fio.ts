@@ -32,71 +32,71 @@ export async function fioSpeaksNbd(): Promise<boolean> {
 
 /** Drives servers; runs in processes of its own. */
 export interface Client {
-  /** Writes the whole volume once. */
-  fill(uri: string): Promise<void>
-  /** Does `work` over and over for `seconds`. Rejects when the server fails a request. */
-  drive(uri: string, work: Work, seconds: number): Promise<Seen>
+  /**
+   * Does `work` for `seconds` with one server after the other, and tells what it saw of each, in
+   * order. What a server could not do is an error in its place.
+   */
+  drive(uris: readonly string[], work: Work, seconds: number): Promise<(Seen | Error)[]>
 }
 
-export const fio: Client = { fill: fillWithFio, drive: runFio }
-
-async function fillWithFio(uri: string): Promise<void> {
-  readReport(
-    await run([
-      '--name=fill',
-      '--ioengine=nbd',
-      `--uri=${uri}`,
-      '--rw=write',
-      '--bs=1M',
-      '--iodepth=4',
-      '--output-format=json',
-    ]),
-  )
+/** One process for all servers: fio needs longer to start than a short measurement takes. */
+export const fio: Client = {
+  drive: async (uris, work, seconds) =>
+    readReport(await run([...shared(work, seconds), ...uris.flatMap(jobFor)]), uris.length),
 }
 
-async function runFio(uri: string, work: Work, seconds: number): Promise<Seen> {
-  const { connections = 1 } = work
-  const output = await run([
-    '--name=bench',
+/** What all jobs have in common. */
+function shared({ pattern, blockSize, depth, connections = 1 }: Work, seconds: number): string[] {
+  return [
     '--ioengine=nbd',
-    `--uri=${uri}`,
-    `--rw=${work.pattern}`,
-    ...(work.pattern === 'randrw' ? [`--rwmixread=${mixedReads}`] : []),
-    `--bs=${work.blockSize}`,
-    `--iodepth=${work.depth}`,
+    `--rw=${pattern}`,
+    ...(pattern === 'randrw' ? [`--rwmixread=${mixedReads}`] : []),
+    `--bs=${blockSize}`,
+    `--iodepth=${depth}`,
     `--runtime=${Math.round(seconds * 1000)}ms`,
     '--time_based',
     // One pattern of bytes, made once: what fio does with its buffers is not what is measured.
     '--refill_buffers=0',
     '--randrepeat=0',
     '--norandommap',
-    ...(connections === 1 ? [] : ['--thread', '--group_reporting', `--numjobs=${connections}`]),
+    ...(connections === 1 ? [] : ['--thread', `--numjobs=${connections}`]),
+    '--group_reporting',
     '--output-format=json',
-  ])
-  return readReport(output)
+  ]
 }
 
-/** Takes the sum of both directions; percentiles are those of the direction that did more. */
-export function readReport(output: string): Seen {
-  const { jobs } = JSON.parse(output.slice(output.indexOf('{'))) as FioReport
-  const [job] = jobs
-  if (job === undefined || job.error !== 0) throw new Error(`fio failed: ${output}`)
-  const { read, write } = job
-  const percentile = (read.total_ios >= write.total_ios ? read : write).clat_ns?.percentile
-  return {
-    operations: read.total_ios + write.total_ios,
-    bytes: read.io_bytes + write.io_bytes,
-    seconds: Math.max(read.runtime, write.runtime) / 1000,
-    p50: percentile?.['50.000000'] ?? null,
-    p99: percentile?.['99.000000'] ?? null,
-    p999: percentile?.['99.900000'] ?? null,
-  }
+/** One job a server; each waits for the end of the one before. */
+function jobFor(uri: string, at: number): string[] {
+  return [`--name=job${at}`, '--stonewall', '--new_group', `--uri=${uri}`]
+}
+
+/**
+ * For each job the sum of both directions; percentiles are those of the direction that did more.
+ * Throws when the report is not of so many jobs.
+ */
+export function readReport(output: string, count: number): (Seen | Error)[] {
+  const { jobs } = JSON.parse(output.slice(output.indexOf('{\n'))) as FioReport
+  if (jobs.length !== count) throw new Error(`fio failed: ${output.slice(0, 2000)}`)
+  return jobs.map((job) => {
+    if (job.error !== 0) return new Error(`fio failed with error ${job.error}`)
+    const { read, write } = job
+    const percentile = (read.total_ios >= write.total_ios ? read : write).clat_ns?.percentile
+    return {
+      operations: read.total_ios + write.total_ios,
+      bytes: read.io_bytes + write.io_bytes,
+      seconds: Math.max(read.runtime, write.runtime) / 1000,
+      p50: percentile?.['50.000000'] ?? null,
+      p99: percentile?.['99.000000'] ?? null,
+      p999: percentile?.['99.900000'] ?? null,
+    }
+  })
 }
 
 function run(parameters: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
     execFile('fio', parameters, { maxBuffer: 16 * 1024 * 1024 }, (error, stdout, stderr) => {
-      if (error === null) resolve(stdout)
+      // A job that failed is told by the report, beside those that did not.
+      if (error === null || stdout.includes('"jobs"')) resolve(stdout)
       else reject(new Error(`fio: ${error.message} ${stderr} ${stdout.slice(0, 2000)}`))
     })
   })

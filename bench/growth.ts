@@ -1,7 +1,6 @@
 import net from 'node:net'
 import { GiB, KiB, MiB, TiB } from '../src/base/size.ts'
-import { usageOf } from './process.ts'
-import type { Bout } from './run.ts'
+import type { Bout, Pace } from './run.ts'
 import { Running, type Server } from './servers.ts'
 import { boutOf, type Plan } from './suites.ts'
 import { leafTree, mirrorTree, target, type DeviceConfig, type Tree } from './trees.ts'
@@ -10,6 +9,7 @@ import type { Work } from './work.ts'
 /** Suites that are curves have this before their name; a point's place is its server's name. */
 export const growthPrefix = 'growth with '
 
+const pace: Pace = { rounds: 3, seconds: 0.4, warmUp: 0.6, budget: Infinity }
 const unix = { media: 'memory', transport: 'unix' } as const
 const reads: Work = { pattern: 'randread', blockSize: 4 * KiB, depth: 32 }
 const writes: Work = { pattern: 'randwrite', blockSize: 4 * KiB, depth: 32 }
@@ -41,6 +41,7 @@ export function growthBouts(plan: Plan): Bout[] {
         [{ ...reads, depth: 1, connections }],
         [target(leafTree, { name: String(connections) })],
         { media: 'memory', transport: 'tcp' },
+        pace,
       ),
     ),
     ...[1, 4, 16, 64, 256, 1024, 4096].map((depth) =>
@@ -58,7 +59,7 @@ function curve(
   works: readonly Work[],
   server: (point: number) => Server,
 ): Bout {
-  return boutOf(plan, growthPrefix + what, works, points.map(server), unix)
+  return boutOf(plan, growthPrefix + what, works, points.map(server), unix, pace)
 }
 
 /** A memory under linears of one part each. */
@@ -75,7 +76,9 @@ export interface Idle {
   readonly cpu: number
 }
 
-const idleSeconds = 5
+const watchedSeconds = 5
+/** Seconds of all of it, roughly. */
+export const idleSeconds = 2 * watchedSeconds + 5
 
 /** Measures an idle target without and with a thousand clients that have negotiated. */
 export async function measureIdle(plan: Plan): Promise<Idle[]> {
@@ -89,10 +92,10 @@ export async function measureIdle(plan: Plan): Promise<Idle[]> {
       while (sockets.length < connections) sockets.push(await connectIdle(running.place.socket!))
       // What starting and negotiating left to do, such as collecting garbage, is not idling.
       await sleep(1000)
-      const before = usageOf(running.pid).cpuNanoseconds
-      await sleep(idleSeconds * 1000)
-      const used = usageOf(running.pid).cpuNanoseconds - before
-      results.push({ connections, cpu: used / 1e6 / idleSeconds })
+      const before = running.usage()
+      await sleep(watchedSeconds * 1000)
+      const used = running.cpuBetween(before, running.usage())
+      results.push({ connections, cpu: used / 1e6 / watchedSeconds })
     }
     return results
   } finally {

@@ -1,28 +1,30 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { compare, formatChanges } from './compare.ts'
-import { measureAllocations } from './allocation-suite.ts'
-import { growthBouts, measureIdle } from './growth.ts'
-import { fio, fioSpeaksNbd } from './fio.ts'
+import { compareWithin, decide, formatChanges, isSlower, type Change } from './compare.ts'
+import { measureGoals } from './goals.ts'
 import { formatPage } from './html.ts'
-import { describeMachine } from './machine.ts'
+import { measureAll, planOf, regressionPart, run } from './measure.ts'
 import { readOptions, usage, type Options } from './options.ts'
-import { ownClient } from './own.ts'
-import { measurePaths, pathSizes, ways } from './paths.ts'
-import { Progress } from './progress.ts'
-import { formatTables, type Report } from './report.ts'
-import { runBout, stepsOf, type Bout, type Row } from './run.ts'
+import { formatTables, reportVersion, type Report } from './report.ts'
+import { selfTest } from './self-test.ts'
 import type { Folders } from './servers.ts'
-import { matrixBouts, peersBouts, protocolBouts, type Plan } from './suites.ts'
+import { messageOf } from './suites.ts'
+
+/** Exit codes. */
+const slower = 1
+const usageError = 2
 
 async function main(): Promise<void> {
   let options: Options | 'help'
+  let earlier: Report | null
   try {
     options = readOptions(process.argv.slice(2))
+    // Read before an hour of measuring, and before the new report, which may take its place.
+    earlier = options === 'help' || options.compare === null ? null : readReport(options.compare)
   } catch (error) {
-    process.stderr.write(`bench: error: ${error instanceof Error ? error.message : ''}\n`)
-    process.exitCode = 2
+    process.stderr.write(`bench: error: ${messageOf(error)}\n`)
+    process.exitCode = usageError
     return
   }
   if (options === 'help') {
@@ -30,88 +32,55 @@ async function main(): Promise<void> {
     return
   }
   const folders = makeFolders()
-  try {
-    const report = await measureAll(options, folders)
-    process.stdout.write(`${formatTables(report)}\n`)
-    // Read before the new report, which may take the old one's place, is written.
-    const earlier = options.compare === null ? null : readReport(options.compare)
-    writeFileSync(options.json, JSON.stringify(report, null, 1))
-    writeFileSync(options.html, formatPage(report))
-    if (earlier !== null) {
-      const changes = compare(earlier, report)
-      process.stdout.write(`\n${formatChanges(changes)}\n`)
-      if (changes.some(({ slower }) => slower)) process.exitCode = 1
-    }
-  } finally {
+  const clean = (): void => {
     rmSync(folders.disk, { recursive: true, force: true })
     rmSync(folders.memory, { recursive: true, force: true })
   }
+  try {
+    if (options.mode === 'goals') await measureGoals(options, folders)
+    else if (options.mode === 'selfTest') {
+      if (!(await selfTest(options, folders))) process.exitCode = slower
+    } else if (!(await makeReport(options, folders, earlier))) process.exitCode = slower
+  } finally {
+    clean()
+  }
 }
 
-async function measureAll(options: Options, folders: Folders): Promise<Report> {
-  const began = performance.now()
-  const omitted: string[] = []
-  const machine = describeMachine()
-  const started = new Date().toISOString()
-  const plan: Plan = {
-    quick: options.quick,
-    size: options.size,
-    folders,
-    wantsWork: (name) =>
-      options.only.length === 0 || options.only.some((part) => name.includes(part)),
-    wantsServer: (name) => options.servers.length === 0 || options.servers.includes(name),
-    against: options.against,
-    omitted,
-  }
-  const bouts = boutsOf(options, plan)
-  const clients = { fio, own: ownClient }
-  if (!(await fioSpeaksNbd())) {
-    omitted.push('fio with its NBD engine is not installed: our own client drives everything')
-    clients.fio = ownClient
-  }
-  const steps = bouts.reduce((sum, bout) => sum + stepsOf(bout, options.pace), 0)
-  const pathSteps = wants(options, 'paths', false) ? pathSizes.length * ways.length : 0
-  const progress = new Progress(steps + pathSteps)
-  const rows: Row[] = []
-  for (const bout of bouts)
-    rows.push(...(await runBout(bout, options.pace, progress, clients[bout.client])))
-  const attempt = async <T>(suite: string, measure: () => Promise<T[]>): Promise<T[]> => {
-    if (!wants(options, suite, false)) return []
-    try {
-      return await measure()
-    } catch (error) {
-      omitted.push(`${suite}: ${error instanceof Error ? error.message : String(error)}`)
-      return []
+/** False when something became slower. */
+async function makeReport(
+  options: Options,
+  folders: Folders,
+  earlier: Report | null,
+): Promise<boolean> {
+  const report = await measureAll(options, folders)
+  process.stdout.write(`${formatTables(report)}\n`)
+  writeFileSync(options.json ?? 'bench-report.json', JSON.stringify(report, null, 1))
+  writeFileSync(options.html, formatPage(report))
+  let well = true
+  if (options.against !== null)
+    well = tell(compareWithin(report), `${options.against}, measured in turn`)
+  if (earlier !== null) {
+    const again = (): Promise<Report> => {
+      process.stdout.write('\nMeasuring again, to be sure.\n')
+      const plan = planOf(options, folders)
+      return run([regressionPart(plan)], plan, options)
     }
+    well = tell(await decide(earlier, report, again), 'the earlier report') && well
   }
-  const extra = {
-    idle: await attempt('growth', () => measureIdle(plan)),
-    paths: await attempt('paths', () =>
-      measurePaths(folders, options.pace.seconds, pathSizes, progress),
-    ),
-    allocations: await attempt('allocation', () => measureAllocations(plan, clients.fio)),
-  }
-  progress.end()
-  const seconds = (performance.now() - began) / 1000
-  return { version: 1, started, seconds, machine, options: { ...options }, omitted, rows, ...extra }
+  return well
 }
 
-/** All suites are wanted unless some are named; a quick run has few. */
-function wants({ suites, quick }: Options, suite: string, inQuick: boolean): boolean {
-  return suites.length === 0 ? inQuick || !quick : suites.includes(suite)
-}
-
-function boutsOf(options: Options, plan: Plan): Bout[] {
-  return [
-    ...(wants(options, 'peers', true) ? peersBouts(plan) : []),
-    ...(wants(options, 'protocols', false) ? protocolBouts(plan) : []),
-    ...(wants(options, 'matrix', false) ? matrixBouts(plan) : []),
-    ...(wants(options, 'growth', false) ? growthBouts(plan) : []),
-  ]
+/** Prints changes; true when nothing became slower. */
+function tell(changes: readonly Change[], than: string): boolean {
+  process.stdout.write(`\n${formatChanges(changes, than)}\n`)
+  return !isSlower(changes)
 }
 
 function readReport(path: string): Report {
-  return JSON.parse(readFileSync(path, 'utf8')) as Report
+  const report = JSON.parse(readFileSync(path, 'utf8')) as Report
+  if ((report.version as number) !== reportVersion)
+    throw new Error(`${path} was written by another version of the benchmark: measure it again`)
+  return report
 }
 
 /** On the disk under test, and in memory where the system has such a folder. */

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { existsSync, mkdtempSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
+import { formatSize, GiB } from '../src/base/size.ts'
 import type { Progress } from './progress.ts'
 import type { Folders } from './servers.ts'
 
@@ -36,6 +37,29 @@ export interface PathResult {
   readonly collecting: number
 }
 
+/** Processor time for each GiB, in seconds. */
+export function secondsPerGiB({ cpu, messages, size }: PathResult): number {
+  return cpu / 1e9 / ((messages * size) / GiB)
+}
+
+/** The sizes for which copying costs less processor time than a list. */
+export function copyIsCheaper(
+  results: readonly PathResult[],
+  direction: 'receive' | 'send',
+): number[] {
+  const cost = (way: Way, of: number): number | undefined =>
+    results.filter((result) => result.way === way && result.size === of).map(secondsPerGiB)[0]
+  return [...new Set(results.map(({ size }) => size))].filter((size) => {
+    const copied = cost(`${direction} copy`, size)
+    const listed = cost(`${direction} list`, size)
+    return copied !== undefined && listed !== undefined && copied < listed
+  })
+}
+
+/** Seconds of each way with each size, and of all of them, roughly. */
+export const pathSeconds = 0.4
+export const pathsSeconds = 55
+
 export const pathSizes = [512, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304]
 
 /** Moves payloads of every size in every way, each in a process of its own. */
@@ -47,9 +71,9 @@ export async function measurePaths(
   chosen: readonly Way[] = ways,
 ): Promise<PathResult[]> {
   const results: PathResult[] = []
-  for (const size of sizes)
+  for (const [at, size] of sizes.entries())
     for (const way of chosen) {
-      progress.step(`paths: ${way}, ${size} bytes`)
+      progress.at(`paths: ${way}, ${formatSize(size)}`, (pathsSeconds * at) / sizes.length)
       results.push(
         await measure(way, size, seconds, join(mkdtempSync(join(folders.disk, 'path-')), 's')),
       )

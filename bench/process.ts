@@ -58,10 +58,16 @@ export class Process {
     return this.child.exitCode === null && this.child.signalCode === null && this.pid !== 0
   }
 
-  /** Waits until something listens at the socket's path or port. */
-  async listening(at: { path: string } | { host: string; port: number }): Promise<void> {
+  /**
+   * Waits until a client is greeted at the socket's path or port, or until the program has printed
+   * `ready`, for one whose clients speak first.
+   */
+  async listening(
+    at: { path: string } | { host: string; port: number },
+    ready: string | null,
+  ): Promise<void> {
     const deadline = performance.now() + startTimeout
-    while (!(await accepts(at))) {
+    while (!(ready === null ? await greets(at) : this.output.includes(ready))) {
       if (!this.running && this.pidFile === null)
         throw new Error(`${this.name} ended: ${this.output}`)
       if (performance.now() > deadline)
@@ -82,14 +88,17 @@ export class Process {
   }
 }
 
-function accepts(at: { path: string } | { host: string; port: number }): Promise<boolean> {
+/** Whether somebody is let in and greeted: a server that is still starting hangs up. */
+function greets(at: { path: string } | { host: string; port: number }): Promise<boolean> {
   return new Promise((resolve) => {
     const probe = net.connect(at)
-    probe.once('connect', () => {
+    const end = (ready: boolean): void => {
       probe.destroy()
-      resolve(true)
-    })
-    probe.once('error', () => resolve(false))
+      resolve(ready)
+    }
+    probe.once('data', () => end(true))
+    probe.once('close', () => end(false))
+    probe.once('error', () => end(false))
   })
 }
 
@@ -97,22 +106,34 @@ function accepts(at: { path: string } | { host: string; port: number }): Promise
 export interface Usage {
   /** Processor time in user and system mode, all threads, those that ended included. */
   readonly cpuNanoseconds: number
+  /** The same of the threads that live, exactly. */
+  readonly livingNanoseconds: number
   /** Largest resident memory of the process itself. */
   readonly peakBytes: number
 }
 
 /**
- * Reads /proc: proc(5), fields 14 to 17 of `stat`. Servers that fork per connection are seen
- * because living descendants are added to what the waited-for ones have left behind.
+ * Reads /proc: proc(5), fields 14 to 17 of `stat`, in ticks, and each thread's `schedstat`, in
+ * nanoseconds. Servers that fork per connection are seen because living descendants are added to
+ * what the waited-for ones have left behind.
  */
 export function usageOf(pid: number): Usage {
   let ticks = 0
+  let living = 0
   for (const one of descendants(pid)) {
     const fields = statFields(one)
     if (fields === null) continue
     for (let at = 11; at <= 14; at++) ticks += Number(fields[at])
+    for (const thread of tasksOf(one)) {
+      const time = readIfThere(`/proc/${one}/task/${thread}/schedstat`)
+      if (time !== null) living += Number(time.split(' ')[0])
+    }
   }
-  return { cpuNanoseconds: ticks * tickNanoseconds, peakBytes: peakBytes(pid) }
+  return {
+    cpuNanoseconds: ticks * tickNanoseconds,
+    livingNanoseconds: living,
+    peakBytes: peakBytes(pid),
+  }
 }
 
 /** The fields after the command's name, which may hold anything: the first is the state. */
@@ -128,19 +149,21 @@ function peakBytes(pid: number): number {
 
 function descendants(pid: number): number[] {
   const all = [pid]
-  for (const parent of all) {
-    let tasks: string[]
-    try {
-      tasks = readdirSync(`/proc/${parent}/task`)
-    } catch {
-      continue
-    }
-    for (const task of tasks) {
+  for (const parent of all)
+    for (const task of tasksOf(parent)) {
       const children = readIfThere(`/proc/${parent}/task/${task}/children`) ?? ''
       for (const child of children.split(' ')) if (child !== '') all.push(Number(child))
     }
-  }
   return all
+}
+
+/** The threads of a process; none when it has ended. */
+function tasksOf(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`)
+  } catch {
+    return []
+  }
 }
 
 function readIfThere(path: string): string | null {

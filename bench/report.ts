@@ -1,26 +1,32 @@
 import { describeSize, formatSize, GiB, KiB, MiB } from '../src/base/size.ts'
 import type { AllocationRow } from './allocation-suite.ts'
+import { describeSpread, figureCells, figureColumns, type Figure } from './figures.ts'
 import type { Idle } from './growth.ts'
 import type { Machine } from './machine.ts'
-import type { PathResult } from './paths.ts'
+import { copyIsCheaper, secondsPerGiB, type PathResult } from './paths.ts'
 import type { Row } from './run.ts'
-import { median, pairedRatio, type Spread } from './stats.ts'
+import { median, spreadOf } from './stats.ts'
 import { nameOf, type Round } from './work.ts'
 
-/** The content of the JSON file. `version` rises when a reader of the old form would be misled. */
+/** Rises when a reader of the old form of a report would be misled. */
+export const reportVersion = 2
+
+/** The content of the JSON file. */
 export interface Report {
-  readonly version: 1
+  readonly version: typeof reportVersion
   /** ISO 8601. */
   readonly started: string
   readonly seconds: number
   readonly machine: Machine
-  readonly options: Readonly<Record<string, unknown>>
+  /** The words behind `npm run bench --`. */
+  readonly parameters: readonly string[]
   /** What could not be measured, and why. */
   readonly omitted: readonly string[]
   readonly rows: readonly Row[]
   readonly idle: readonly Idle[]
   readonly allocations: readonly AllocationRow[]
   readonly paths: readonly PathResult[]
+  readonly figures: readonly Figure[]
 }
 
 /** Whose rows are ours; all others are peers or limits. */
@@ -36,48 +42,60 @@ export function isLarge(row: Row): boolean {
   return row.work.blockSize >= 64 * KiB
 }
 
-/** Rows of the same work in the same setting, ours first. */
+/** What rows that are held against each other have in common. */
+export function rowKey({ suite, setting, work }: Row): string {
+  return `${suite} ${setting} ${nameOf(work)}`
+}
+
+/** Rows of the same work in the same setting, ours first; points of a curve in their order. */
 export function groupRows(rows: readonly Row[]): Row[][] {
   const groups = new Map<string, Row[]>()
   for (const row of rows) {
-    const key = `${row.suite} ${row.setting} ${nameOf(row.work)}`
+    const key = rowKey(row)
     const group = groups.get(key)
     if (group === undefined) groups.set(key, [row])
     else group.push(row)
   }
   for (const group of groups.values())
-    group.sort((a, b) => Number(b.server === ourServer) - Number(a.server === ourServer))
+    group.sort(
+      (a, b) =>
+        Number(b.server === ourServer) - Number(a.server === ourServer) ||
+        a.server.localeCompare(b.server, 'en', { numeric: true }),
+    )
   return [...groups.values()]
 }
 
-/** Our processor time and throughput divided by a peer's, round by round. */
-export function ratiosOf(ours: Row, peer: Row): { readonly cpu: Spread; readonly rate: Spread } {
-  return {
-    cpu: pairedRatio(ours.rounds.map(costPerOperation), peer.rounds.map(costPerOperation)),
-    rate: pairedRatio(ours.rounds.map(rate), peer.rounds.map(rate)),
-  }
+/** What both did in the same rounds. */
+export function pairs(ours: Row, peer: Row): [Round, Round][] {
+  const theirs = new Map(peer.rounds.map((round) => [round.round, round]))
+  return ours.rounds.flatMap((round) => {
+    const its = theirs.get(round.round)
+    return its === undefined ? [] : [[round, its] as [Round, Round]]
+  })
+}
+
+/** Our processor time and throughput divided by a peer's, for each round. */
+export function ratiosOf(ours: Row, peer: Row): { cpu: number[]; rate: number[] } {
+  const both = pairs(ours, peer)
+  const ratios = (of: (round: Round) => number): number[] =>
+    both.map(([one, its]) => of(one) / of(its))
+  return { cpu: ratios(costPerOperation), rate: ratios(rate) }
 }
 
 const columns = ['work', 'server', 'op/s', 'MiB/s', 'p50 µs', 'p99 µs', 'p99.9 µs', 'cpu', 'peak']
 
 /** Tables for a terminal, one for each suite and setting. */
 export function formatTables(report: Report): string {
-  const parts: string[] = []
-  let heading = ''
-  let lines: string[][] = []
-  const flush = (): void => {
-    if (lines.length > 0)
-      parts.push(`\n${heading}\n${align([[...columns, ...ratioColumns], ...lines])}`)
-    lines = []
-  }
+  const tables = new Map<string, string[][]>()
   for (const group of groupRows(report.rows)) {
-    const first = group[0]!
-    const next = `${first.suite}: ${first.setting}`
-    if (next !== heading) flush()
-    heading = next
+    const { suite, setting } = group[0]!
+    const heading = `\n${suite}: ${setting}`
+    const lines = tables.get(heading) ?? [[...columns, ...ratioColumns]]
+    tables.set(heading, lines)
     for (const row of group) lines.push([...cells(row), ...ratioCells(group, row)])
   }
-  flush()
+  const parts = [...tables].map(([heading, lines]) => `${heading}\n${align(lines)}`)
+  parts.push(...formatFigures(report.figures))
   if (report.allocations.length > 0) parts.push(formatAllocations(report.allocations))
   if (report.paths.length > 0) parts.push(formatPaths(report.paths))
   if (report.idle.length > 0) parts.push(formatIdle(report.idle))
@@ -85,29 +103,50 @@ export function formatTables(report: Report): string {
   return parts.join('\n')
 }
 
+/** A table for each suite. */
+export function formatFigures(figures: readonly Figure[]): string[] {
+  return [...new Set(figures.map(({ suite }) => suite))].map((suite) => {
+    const lines = figures.filter((figure) => figure.suite === suite).map(figureCells)
+    return `\n${suite}\n${align([figureColumns, ...lines])}`
+  })
+}
+
 function formatAllocations(rows: readonly AllocationRow[]): string {
-  const lines = rows.map(({ work, server, objectsPerOperation, bytesPerOperation, sites }) => [
-    nameOf(work),
-    server,
-    objectsPerOperation.toFixed(2),
-    bytesPerOperation.toFixed(0),
-    sites
+  const lines = rows.map((row) => [
+    nameOf(row.work),
+    row.server,
+    row.objectsPerOperation.toFixed(2),
+    row.ownObjectsPerOperation.toFixed(2),
+    row.bytesPerOperation.toFixed(0),
+    row.copiedPerByte.toFixed(3),
+    row.collecting.toFixed(1),
+    row.sites
       .slice(0, 3)
       .map(({ where, objects }) => `${objects.toFixed(2)} ${where}`)
       .join(', '),
   ])
-  const heading = ['work', 'server', 'objects/op', 'bytes/op', 'most of them in']
-  return `\nallocation on the heap\n${align([heading, ...lines])}`
+  const heading = [
+    'work',
+    'server',
+    'objects/op',
+    'ours',
+    'bytes/op',
+    'copied/byte',
+    'GC ms/s',
+    'most of them in',
+  ]
+  const title = 'allocation on the heap, and bytes copied for each byte moved'
+  return `\n${title}\n${align([heading, ...lines])}`
 }
 
 function formatPaths(results: readonly PathResult[]): string {
   const lines = results.map((result) => {
-    const { way, size, bytesPerSecond, cpu, messages, copiedPerByte } = result
+    const { way, size, bytesPerSecond, copiedPerByte } = result
     return [
       way,
       formatSize(size),
       (bytesPerSecond / MiB).toFixed(0),
-      (cpu / 1e9 / ((messages * size) / GiB)).toFixed(3),
+      secondsPerGiB(result).toFixed(3),
       copiedPerByte.toFixed(2),
       result.objectsPerMessage.toFixed(2),
       result.bytesPerMessage.toFixed(0),
@@ -115,7 +154,12 @@ function formatPaths(results: readonly PathResult[]): string {
     ]
   })
   const heading = ['way', 'payload', 'MiB/s', 's/GiB', 'copied', 'objects', 'bytes', 'GC ms']
-  return `\nbuffer paths: per byte moved, and per payload\n${align([heading, ...lines])}`
+  const cheaper = (['receive', 'send'] as const).map((direction) => {
+    const sizes = copyIsCheaper(results, direction).map(formatSize).join(', ')
+    return `${direction}: a copy is cheaper than a list for payloads of ${sizes || 'no size'}`
+  })
+  const table = align([heading, ...lines])
+  return `\nbuffer paths: per byte moved, and per payload\n${table}\n${cheaper.join('\n')}`
 }
 
 function formatIdle(rows: readonly Idle[]): string {
@@ -132,11 +176,8 @@ function ratioCells(group: readonly Row[], row: Row): string[] {
   const ours = group.find(({ server }) => server === ourServer)
   if (ours === undefined || row === ours) return ['', '']
   const { cpu, rate } = ratiosOf(ours, row)
-  return [formatSpread(cpu), formatSpread(rate)]
-}
-
-export function formatSpread({ middle, low, high }: Spread): string {
-  return `${middle.toFixed(2)} (${low.toFixed(2)}–${high.toFixed(2)})`
+  if (cpu.length === 0) return ['', '']
+  return [describeSpread(spreadOf(cpu)), describeSpread(spreadOf(rate))]
 }
 
 export function cells(row: Row): string[] {

@@ -1,6 +1,9 @@
-import type { Client } from './fio.ts'
+import { MiB } from '../src/base/size.ts'
+import type { Client, Seen } from './fio.ts'
+import { warmUpDst } from './own.ts'
 import type { Progress } from './progress.ts'
 import type { Running } from './servers.ts'
+import { Volley } from './volley.ts'
 import { nameOf, type Round, type Work } from './work.ts'
 
 /** One work against one server: a line of the report. */
@@ -23,6 +26,9 @@ export interface Bout {
   readonly fill: boolean
   /** Who drives them; our own client speaks DST/1 as well. */
   readonly client: 'fio' | 'own'
+  /** How many servers there are at most. */
+  readonly servers: number
+  readonly pace: Pace
   /** Starts them all anew; a round is at most as similar to the next as two processes are. */
   readonly start: () => Promise<readonly Running[]>
   /** What could not be measured. */
@@ -35,40 +41,53 @@ export interface Pace {
   readonly seconds: number
   /** Seconds of unmeasured work for every new process: compilers and caches get warm. */
   readonly warmUp: number
+  /** Seconds in which the last round has to end; two rounds are always run. */
+  readonly budget: number
 }
 
-export function stepsOf(bout: Bout, pace: Pace): number {
-  return pace.rounds * (bout.works.length + 1)
+const roundsMin = 2
+/** Seconds that a server needs to start and to be filled, and a client to start, roughly. */
+const startSeconds = 0.7
+const clientSeconds = 0.5
+
+/** Seconds of one round, roughly. */
+function roundSeconds({ servers, works, client, pace }: Bout): number {
+  const clients = client === 'fio' ? 1 : servers
+  return (
+    servers * (startSeconds + pace.warmUp) +
+    works.length * (clients * clientSeconds + servers * pace.seconds)
+  )
+}
+
+export function secondsOf(bout: Bout): number {
+  return Math.min(bout.pace.budget, bout.pace.rounds * roundSeconds(bout))
 }
 
 /**
  * Runs a bout: in each round all servers are new processes, and for each work they take turns in
  * rotating order, A B C, B C A, …, so that what else the machine does hits them alike.
  */
-export async function runBout(
-  bout: Bout,
-  pace: Pace,
-  progress: Progress,
-  client: Client,
-): Promise<Row[]> {
+export async function runBout(bout: Bout, progress: Progress, client: Client): Promise<Row[]> {
   const rows = new Map<string, Row>()
-  for (let round = 0; round < pace.rounds; round++) {
-    progress.step(`${bout.suite}: starting servers (${bout.setting})`)
+  if (bout.works.length === 0 || bout.servers === 0) return []
+  const { rounds, budget } = bout.pace
+  const planned = secondsOf(bout)
+  const began = performance.now()
+  for (let round = 0; round < rounds; round++) {
+    const spent = (performance.now() - began) / 1000
+    if (round >= roundsMin && spent * (1 + 1 / round) > budget) break
+    // Whatever ends first: the rounds, or the time for them.
+    const share = Math.max(round / rounds, spent / budget)
+    const tell = (what: string): void =>
+      progress.at(`${bout.suite}: ${what} (${bout.setting})`, share * planned)
+    tell('starting servers')
     const servers = await bout.start()
     try {
-      for (const running of servers) await warmUp(running, bout, pace.warmUp, client)
+      for (const running of servers) await warmUp(running, bout)
       for (const [turn, work] of bout.works.entries()) {
-        progress.step(`${bout.suite}: ${nameOf(work)} (${bout.setting})`)
-        for (let n = 0; n < servers.length; n++) {
-          const running = servers[(n + round + turn) % servers.length]!
-          const { name } = running.server
-          try {
-            const seen = await measure(running, work, pace.seconds, client)
-            rowFor(rows, bout, name, work).rounds.push(seen)
-          } catch (error) {
-            bout.omit(`${nameOf(work)}, ${name}`, error)
-          }
-        }
+        tell(nameOf(work))
+        const order = servers.map((_, at) => servers[(at + round + turn) % servers.length]!)
+        await measure(bout, order, work, client, round, rows)
       }
     } finally {
       await Promise.all(servers.map((running) => running.stop()))
@@ -78,31 +97,68 @@ export async function runBout(
 }
 
 /** Fills the volume, so that reads are of memory that is there, then a while of everything. */
-async function warmUp(
-  running: Running,
-  { works, omit, fill }: Bout,
-  seconds: number,
-  client: Client,
-): Promise<void> {
-  if (seconds === 0) return
+async function warmUp({ server, uri }: Running, { works, omit, fill, pace }: Bout): Promise<void> {
+  if (pace.warmUp === 0) return
+  const each = pace.warmUp / works.length
   try {
-    if (fill) await client.fill(running.uri)
-    for (const work of works) await client.drive(running.uri, work, seconds / works.length)
+    if (server.protocol === 'dst') {
+      await warmUpDst(uri, works, each)
+      return
+    }
+    const volley = await Volley.connect(uri)
+    try {
+      if (fill) await volley.fill()
+      for (const work of works) await volley.run(calm(work), each * 1000)
+    } finally {
+      volley.close()
+    }
   } catch (error) {
-    omit(`warming up ${running.server.name}`, error)
+    omit(`warming up ${server.name}`, error)
   }
 }
 
+/** What a volley can do of it: no mixture, no more in flight than makes a short volley. */
+function calm(work: Work): Work {
+  const pattern = work.pattern === 'randrw' ? 'randread' : work.pattern
+  return {
+    ...work,
+    pattern,
+    depth: Math.min(work.depth, Math.max(1, volleyBytes / work.blockSize)),
+  }
+}
+
+const volleyBytes = 4 * MiB
+
 async function measure(
-  running: Running,
+  bout: Bout,
+  servers: readonly Running[],
   work: Work,
-  seconds: number,
   client: Client,
-): Promise<Round> {
-  const before = running.usage()
-  const seen = await client.drive(running.uri, work, seconds)
-  const after = running.usage()
-  return { ...seen, cpu: after.cpuNanoseconds - before.cpuNanoseconds, peakBytes: after.peakBytes }
+  round: number,
+  rows: Map<string, Row>,
+): Promise<void> {
+  const before = servers.map((running) => running.usage())
+  let seen: (Seen | Error)[]
+  try {
+    seen = await client.drive(
+      servers.map(({ uri }) => uri),
+      work,
+      bout.pace.seconds,
+    )
+  } catch (error) {
+    seen = servers.map(() => (error instanceof Error ? error : new Error(String(error))))
+  }
+  for (const [at, running] of servers.entries()) {
+    const { name } = running.server
+    const one = seen[at]!
+    const after = running.usage()
+    if (one instanceof Error) bout.omit(`${nameOf(work)}, ${name}`, one)
+    else {
+      const { peakBytes } = after
+      const cpu = running.cpuBetween(before[at]!, after)
+      rowFor(rows, bout, name, work).rounds.push({ round, ...one, cpu, peakBytes })
+    }
+  }
 }
 
 function rowFor(rows: Map<string, Row>, bout: Bout, server: string, work: Work): Row {

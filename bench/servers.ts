@@ -16,6 +16,8 @@ export interface Server {
   readonly program: string | null
   /** In the folder: where a program that goes to the background leaves its id. */
   readonly pidFile?: string
+  /** What it prints when it lets clients in; where it says nothing, it is tried. */
+  readonly ready?: string
   /** What it speaks; NBD if it does not say. */
   readonly protocol?: 'nbd' | 'dst'
   /** The name to ask it for; '' if it does not say. */
@@ -231,6 +233,16 @@ export class Running {
     return usageOf(this.process.pid)
   }
 
+  /**
+   * Nanoseconds of processor time from one moment to the next: exact where no thread ends in
+   * between, as in ours and the pump; in ticks for servers with a thread for each connection.
+   */
+  cpuBetween(before: Usage, after: Usage): number {
+    return this.server.program === null
+      ? after.livingNanoseconds - before.livingNanoseconds
+      : after.cpuNanoseconds - before.cpuNanoseconds
+  }
+
   /** Ends it and removes its files. */
   async stop(): Promise<void> {
     await this.process.stop()
@@ -242,7 +254,8 @@ export class Running {
   private async listening(): Promise<void> {
     const { socket, port } = this.place
     try {
-      await this.process.listening(socket === null ? { host: '127.0.0.1', port } : { path: socket })
+      const at = socket === null ? { host: '127.0.0.1', port } : { path: socket }
+      await this.process.listening(at, this.server.ready ?? null)
     } catch (error) {
       await this.stop()
       throw error

@@ -1,5 +1,3 @@
-import type { Random } from '../src/base/random.ts'
-
 export function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length
 }
@@ -17,49 +15,67 @@ export function median(values: readonly number[]): number {
   return quantile(values, 0.5)
 }
 
-/** A ratio with its spread over the rounds. */
+/** A figure with its spread over the rounds. */
 export interface Spread {
   readonly middle: number
   readonly low: number
   readonly high: number
 }
 
-/** Round by round `ours[i] / theirs[i]`: the median, and the smallest and largest. */
-export function pairedRatio(ours: readonly number[], theirs: readonly number[]): Spread {
-  const ratios = ours.slice(0, theirs.length).map((value, at) => value / theirs[at]!)
-  return { middle: median(ratios), low: Math.min(...ratios), high: Math.max(...ratios) }
+/** The median, and the smallest and largest. */
+export function spreadOf(values: readonly number[]): Spread {
+  return { middle: median(values), low: Math.min(...values), high: Math.max(...values) }
 }
 
-/** Interval that holds the median of `values` with `confidence`, by resampling (Efron 1979). */
-export function bootstrap(
-  values: readonly number[],
-  confidence: number,
-  random: Random,
-  resamples = 2000,
-): Spread {
-  const medians: number[] = []
-  for (let n = 0; n < resamples; n++)
-    medians.push(median(values.map(() => values[Math.floor(random.fraction() * values.length)]!)))
-  const tail = (1 - confidence) / 2
-  return {
-    middle: median(values),
-    low: quantile(medians, tail),
-    high: quantile(medians, 1 - tail),
-  }
+/** A mean and how sure it is. */
+export interface Estimate {
+  readonly mean: number
+  /** The square of its standard error. */
+  readonly squaredError: number
+  readonly freedom: number
+}
+
+/** Of all values, this share is left out at either end. */
+const trimmedShare = 0.2
+
+/**
+ * The mean without the largest and smallest fifth of the values, with the error that follows from
+ * their winsorized variance (Yuen 1974): one wild value moves neither. Needs two values.
+ */
+export function trimmedMean(values: readonly number[]): Estimate {
+  const sorted = [...values].sort((a, b) => a - b)
+  const cut = Math.floor(trimmedShare * sorted.length)
+  const kept = sorted.slice(cut, sorted.length - cut)
+  const low = kept[0]!
+  const high = kept[kept.length - 1]!
+  const winsorized = sorted.map((value) => Math.min(high, Math.max(low, value)))
+  const freedom = kept.length - 1
+  const squaredError =
+    ((sorted.length - 1) * variance(winsorized)) / (kept.length * Math.max(1, freedom))
+  return { mean: mean(kept), squaredError, freedom }
+}
+
+/** `after` less `before`, of samples that have nothing to do with each other (Welch 1947). */
+export function difference(before: Estimate, after: Estimate): Estimate {
+  const squaredError = before.squaredError + after.squaredError
+  const share = ({ squaredError: error, freedom }: Estimate): number => error ** 2 / freedom
+  const freedom = squaredError === 0 ? Infinity : squaredError ** 2 / (share(before) + share(after))
+  return { mean: after.mean - before.mean, squaredError, freedom }
 }
 
 /**
- * How likely it is to see means as far apart as these when the mean behind `after` exceeds the one
- * behind `before` by no more than `margin`: Welch's test, one-sided. 1 with fewer than two values.
+ * How likely an estimate as large as this is when what it estimates is no larger than `margin`.
+ * `extra` is the square of an error that the values cannot show. 1 when there are too few values.
  */
-export function welch(before: readonly number[], after: readonly number[], margin: number): number {
-  if (before.length < 2 || after.length < 2) return 1
-  const a = variance(before) / before.length
-  const b = variance(after) / after.length
-  const difference = mean(after) - mean(before) - margin
-  if (a + b === 0) return difference > 0 ? 0 : 1
-  const freedom = (a + b) ** 2 / (a ** 2 / (before.length - 1) + b ** 2 / (after.length - 1))
-  return studentTail(difference / Math.sqrt(a + b), freedom)
+export function chanceOf(estimate: Estimate, margin: number, extra = 0): number {
+  if (!(estimate.freedom > 0)) return 1
+  const above = estimate.mean - margin
+  const squaredError = estimate.squaredError + extra
+  if (squaredError === 0) return above > 0 ? 0 : 1
+  // What is known well has no share in the uncertainty of the error.
+  const freedom =
+    estimate.freedom * (squaredError / Math.max(estimate.squaredError, squaredError / 1e6)) ** 2
+  return studentTail(above / Math.sqrt(squaredError), freedom)
 }
 
 function variance(values: readonly number[]): number {

@@ -1,6 +1,6 @@
 import { KiB, MiB } from '../src/base/size.ts'
 import { findProgram } from './process.ts'
-import type { Bout } from './run.ts'
+import type { Bout, Pace } from './run.ts'
 import {
   nbdkit,
   nbdkitNull,
@@ -10,7 +10,9 @@ import {
   quorum,
   Running,
   type Folders,
+  type Media,
   type Server,
+  type Transport,
   type Volume,
 } from './servers.ts'
 import {
@@ -23,6 +25,9 @@ import {
   type Tree,
 } from './trees.ts'
 import { allWork, nameOf, type Work } from './work.ts'
+
+/** Another version of this project that is measured in turn with this one. */
+export const otherServer = 'other'
 
 /** The rows that the goals are about. */
 export const goalWorks: readonly Work[] = [
@@ -45,79 +50,96 @@ export interface Plan {
   /** Whether a work of this name is wanted, and a server. */
   readonly wantsWork: (name: string) => boolean
   readonly wantsServer: (name: string) => boolean
+  /** What was asked for in place of a suite's own pace. */
+  readonly pace: Partial<Pace>
   /** The folder of another version of this project to run in turn; null for none. */
   readonly against: string | null
   /** Gets what is left out, and why. */
   readonly omitted: string[]
 }
 
+/** A quick run's peers take less than a minute; each suite of a full run has its own pace. */
+const paces = {
+  quick: { rounds: 6, seconds: 0.25, warmUp: 0.6, budget: 55 },
+  peers: { rounds: 5, seconds: 1, warmUp: 1.5, budget: Infinity },
+  matrix: { rounds: 2, seconds: 0.4, warmUp: 2, budget: Infinity },
+  protocols: { rounds: 3, seconds: 0.5, warmUp: 1, budget: Infinity },
+} as const satisfies Record<string, Pace>
+
 /** The same volume served by everyone, in turn. */
 export function peersBouts(plan: Plan): Bout[] {
-  const legs = [nbdkit, nbdkit]
+  const pace = plan.quick ? paces.quick : paces.peers
   const memory = serversOf(plan, leafTree, plan.quick ? [nbdkit, pump] : everyone)
-  const bouts = [boutOf(plan, 'peers', goalWorks, memory, { media: 'memory', transport: 'unix' })]
+  const unix = { media: 'memory', transport: 'unix' } as const
+  const bouts = [boutOf(plan, 'peers', goalWorks, memory, unix, pace)]
   if (plan.quick) return bouts
   const file = serversOf(plan, leafTree, [nbdkit, qemuNbd, nbdServer, pump])
-  const mirror = mirrorOver('mirror of two nbd', 'nbd', legs)
   return [
     ...bouts,
-    boutOf(plan, 'peers', goalWorks, memory, { media: 'memory', transport: 'tcp' }),
-    boutOf(plan, 'peers', goalWorks, file, { media: 'file', transport: 'unix' }),
-    boutOf(plan, 'mirror of two nbd', goalWorks, serversOf(plan, mirror, [quorum(legs), pump]), {
-      media: 'memory',
-      transport: 'unix',
-    }),
+    boutOf(plan, 'peers', goalWorks, memory, { media: 'memory', transport: 'tcp' }, pace),
+    boutOf(plan, 'peers', goalWorks, file, { media: 'file', transport: 'unix' }, pace),
+    quorumBout(plan, [pump], pace),
   ]
 }
 
 const everyone: readonly Server[] = [nbdkit, qemuNbd, nbdServer, pump, nbdkitNull]
 
-/** Every kind of tree over every transport, in turn with the limit of Node's sockets. */
-export function matrixBouts(plan: Plan): Bout[] {
-  const remote = target(leafTree, { protocol: 'dst' })
-  const trees: readonly Tree[] = [
-    leafTree,
-    linearTree,
-    mirrorTree(2),
-    mirrorOver('mirror of two remotes', 'remote', [remote, remote]),
-    bridgeTree(remote),
-  ]
-  const bouts: Bout[] = []
-  for (const tree of trees)
-    for (const transport of ['unix', 'tcp'] as const)
-      bouts.push(
-        boutOf(plan, `matrix, ${tree.name}`, allWork(), serversOf(plan, tree, [pump]), {
-          media: 'memory',
-          transport,
-        }),
-      )
-  bouts.push(
-    boutOf(plan, 'matrix, leaf', allWork(), serversOf(plan, leafTree, [pump]), {
-      media: 'file',
-      transport: 'unix',
-    }),
-  )
-  return bouts
+export const quorumSuite = 'mirror of two nbd'
+
+/** A mirror of two `nbd` legs and QEMU's quorum over the same: two nbdkits in memory each. */
+export function quorumBout(plan: Plan, others: readonly Server[], pace: Pace): Bout {
+  const legs = [nbdkit, nbdkit]
+  const servers = serversOf(plan, mirrorOver(quorumSuite, 'nbd', legs), [quorum(legs), ...others])
+  const unix = { media: 'memory', transport: 'unix' } as const
+  return boutOf(plan, quorumSuite, goalWorks, servers, unix, pace)
 }
 
+/** Every kind of tree over every transport and protocol, and the limit of Node's sockets. */
+export function matrixBouts(plan: Plan): Bout[] {
+  const remote = target(leafTree, { protocol: 'dst' })
+  const trees: readonly (readonly [tree: Tree, media: Media])[] = [
+    [leafTree, 'memory'],
+    [leafTree, 'file'],
+    [linearTree, 'memory'],
+    [mirrorTree(2), 'memory'],
+    [mirrorOver('mirror of two remotes', 'remote', [remote, remote]), 'memory'],
+    [bridgeTree(remote), 'memory'],
+  ]
+  return trees.flatMap(([tree, media]) => {
+    const suite = `matrix, ${tree.name}`
+    const servers = serversOf(plan, tree, [pump])
+    const over = (transport: Transport): Bout =>
+      boutOf(plan, suite, allWork(), servers, { media, transport }, paces.matrix)
+    const native = [target(tree, { protocol: 'dst' })].filter(({ name }) => plan.wantsServer(name))
+    const unix = { media, transport: 'unix' } as const
+    const dst = boutOf(plan, suite, allWork(), native, unix, paces.matrix)
+    return [over('unix'), over('tcp'), { ...dst, client: 'own', setting: `${media} over DST/1` }]
+  })
+}
+
+export const protocolSuite = 'DST/1 and NBD'
+export const nbdServerName = 'dst over NBD'
+
 /** DST/1 and NBD on the same device, driven by our own client. */
-export function protocolBouts(plan: Plan): Bout[] {
+export function protocolBouts(
+  plan: Plan,
+  transports: readonly Transport[] = ['unix', 'tcp'],
+  pace: Pace = paces.protocols,
+): Bout[] {
   const servers = [
-    target(leafTree, { name: 'dst', protocol: 'dst' }),
-    target(leafTree, { name: 'dst over NBD' }),
-    pump,
+    target(leafTree, { protocol: 'dst' }),
+    target(leafTree, { name: nbdServerName }),
   ].filter(({ name }) => plan.wantsServer(name))
-  const works = plan.quick ? goalWorks : allWork()
-  return (plan.quick ? (['unix'] as const) : (['unix', 'tcp'] as const)).map((transport) => ({
-    ...boutOf(plan, 'DST/1', works, servers, { media: 'memory', transport }),
+  return transports.map((transport) => ({
+    ...boutOf(plan, protocolSuite, goalWorks, servers, { media: 'memory', transport }, pace),
     client: 'own' as const,
   }))
 }
 
 /** Our target, the same of another version if there is one, and the others that are installed. */
-function serversOf(plan: Plan, tree: Tree, others: readonly Server[]): Server[] {
+export function serversOf(plan: Plan, tree: Tree, others: readonly Server[]): Server[] {
   const ours = [target(tree)]
-  if (plan.against !== null) ours.push(target(tree, { name: 'other', root: plan.against }))
+  if (plan.against !== null) ours.push(target(tree, { name: otherServer, root: plan.against }))
   return [...ours, ...others].filter(({ name, program }) => {
     if (!plan.wantsServer(name)) return false
     if (program === null || findProgram(program) !== null) return true
@@ -132,6 +154,7 @@ export function boutOf(
   works: readonly Work[],
   servers: readonly Server[],
   where: Omit<Volume, 'size'>,
+  pace: Pace,
 ): Bout {
   const volume: Volume = { ...where, size: plan.size }
   return {
@@ -140,6 +163,8 @@ export function boutOf(
     works: works.filter((work) => plan.wantsWork(nameOf(work))),
     fill: true,
     client: 'fio',
+    servers: servers.length,
+    pace: { ...pace, ...plan.pace },
     start: async () => {
       const started: Running[] = []
       for (const server of servers)
@@ -154,10 +179,10 @@ export function boutOf(
   }
 }
 
-function omit(plan: Plan, what: string): void {
+export function omit(plan: Plan, what: string): void {
   if (!plan.omitted.includes(what)) plan.omitted.push(what)
 }
 
-function messageOf(error: unknown): string {
+export function messageOf(error: unknown): string {
   return error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)
 }

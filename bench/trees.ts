@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { plantVariable } from './probes.ts'
 import { backingExtraBytes, type Place, type Server } from './servers.ts'
 
 /** The part of a configuration file that is written here. */
@@ -40,13 +41,14 @@ function mirrorOf(size: number, legs: readonly DeviceConfig[]): DeviceConfig {
   return { type: 'mirror', size, legs: Object.fromEntries(named) }
 }
 
-export function mirrorTree(legs: number): Tree {
+/** Of legs in memory; `settings` are more keys of the mirror. */
+export function mirrorTree(legs: number, settings: DeviceConfig = {}): Tree {
   return {
     name: `mirror of ${legs}`,
     backings: [],
     device: ({ size }) => {
       const leg = { type: 'memory', size: size + backingExtraBytes }
-      return mirrorOf(size, new Array<DeviceConfig>(legs).fill(leg))
+      return { ...mirrorOf(size, new Array<DeviceConfig>(legs).fill(leg)), ...settings }
     },
   }
 }
@@ -85,16 +87,20 @@ export interface TargetOptions {
   readonly root?: string
   /** Names beside `bench` under which the same device is exported. */
   readonly moreExports?: number
+  /** The share of its processor time that the target wastes: to see whether that is found. */
+  readonly slowdown?: number
 }
 
 const ownRoot = join(import.meta.dirname, '../..')
 
 /** This project's target, serving a tree. */
 export function target(tree: Tree, options: TargetOptions = {}): Server {
-  const { name = 'dst', protocol = 'nbd', root = ownRoot, moreExports = 0 } = options
+  const { name = 'dst', protocol = 'nbd', root = ownRoot } = options
+  const { moreExports = 0, slowdown = 0 } = options
   return {
     name,
     program: null,
+    ready: 'ready\n',
     protocol,
     exportName: 'bench',
     backings: tree.backings,
@@ -113,7 +119,9 @@ export function target(tree: Tree, options: TargetOptions = {}): Server {
         log: { level: 'warn' },
       }
       writeFileSync(path, JSON.stringify(config))
-      return [process.execPath, join(root, 'dist/src/cli/main.js'), 'serve', path]
+      const planted = slowdown === 0 ? [] : ['--import', join(import.meta.dirname, 'plant.js')]
+      return [process.execPath, ...planted, join(root, 'dist/src/cli/main.js'), 'serve', path]
     },
+    environment: () => (slowdown === 0 ? {} : { [plantVariable]: String(slowdown) }),
   }
 }

@@ -36,6 +36,8 @@ export function allWork(): Work[] {
 
 /** What one round of one work against one server gave. */
 export interface Round {
+  /** Which round: what others did in the same one is held against it. */
+  readonly round: number
   readonly operations: number
   readonly bytes: number
   readonly seconds: number

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { execFile } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fioSpeaksNbd, readReport } from '../../bench/fio.ts'
@@ -70,8 +70,9 @@ describe('the benchmark', () => {
       clat_ns: { percentile: { '50.000000': p50, '99.000000': 2, '99.900000': 3 } },
     })
     const job = { error: 0, read: side(70, 10), write: side(30, 20) }
-    const seen = readReport(`fio: connected\n${JSON.stringify({ jobs: [job] })}`)
-    expect(seen).to.deep.equal({
+    const text = (jobs: object[]): string => `fio: connected\n${JSON.stringify({ jobs }, null, 2)}`
+    const seen = readReport(text([job, { ...job, error: 5 }]), 2)
+    expect(seen[0]).to.deep.equal({
       operations: 100,
       bytes: 409_600,
       seconds: 0.5,
@@ -79,7 +80,17 @@ describe('the benchmark', () => {
       p99: 2,
       p999: 3,
     })
-    expect(() => readReport(JSON.stringify({ jobs: [{ ...job, error: 5 }] }))).to.throw('failed')
+    expect(seen[1]).to.be.an('error').with.property('message', 'fio failed with error 5')
+    expect(() => readReport(text([job]), 2)).to.throw('failed')
+  })
+
+  it('does not measure against a report of another version, or something else', async () => {
+    const old = join(folder, 'old.json')
+    writeFileSync(old, JSON.stringify({ version: 1, rows: [] }))
+    const { code, output } = await run(['--quick', '--compare', old])
+    expect(output).to.contain('was written by another version of the benchmark')
+    expect(code).to.equal(2)
+    expect((await run(['--suite', 'peer'])).output).to.contain('--suite needs one of peers,')
   })
 })
 

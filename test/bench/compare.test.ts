@@ -1,117 +1,182 @@
 import { expect } from 'chai'
-import { compare, formatChanges } from '../../bench/compare.ts'
+import {
+  compare,
+  compareWithin,
+  confirm,
+  decide,
+  formatChanges,
+  isSlower,
+  pool,
+} from '../../bench/compare.ts'
+import { regressionSuite } from '../../bench/regression.ts'
 import type { Report } from '../../bench/report.ts'
 import type { Row } from '../../bench/run.ts'
 import type { Work } from '../../bench/work.ts'
 import { SeededRandom } from '../../src/base/random.ts'
+import { emptyReport, normal, roundOf } from './support.ts'
 
 const works: Work[] = [4096, 16384, 131072, 1048576].flatMap((blockSize) =>
   ([1, 32] as const).map((depth) => ({ pattern: 'randread', blockSize, depth })),
 )
 
-/** A report of a program that costs `slowdown` times what it should, on a noisy machine. */
-function report(random: SeededRandom, slowdown: (work: Work) => number, rounds = 6): Report {
-  const rows: Row[] = works.flatMap((work) =>
-    ['dst', 'pump'].map((server) => ({
-      suite: 'peers',
-      setting: 'memory over unix',
-      server,
-      work,
-      rounds: Array.from({ length: rounds }, () => {
-        const noise = 0.95 + 0.1 * random.fraction()
-        const cpu = 1e9 * noise * (server === 'dst' ? 1.5 * slowdown(work) : 1)
-        return {
-          operations: 1e6,
-          bytes: 1e6 * work.blockSize,
-          seconds: 1,
-          p50: null,
-          p99: null,
-          p999: null,
-          cpu,
-          peakBytes: 0,
-        }
-      }),
-    })),
-  )
-  const machine = {
-    processor: '',
-    cores: 2,
-    memoryBytes: 0,
-    kernel: '',
-    node: '',
-    commit: '',
-    loadBefore: 0,
-    programs: {},
-  }
-  return {
-    version: 1,
-    started: '',
-    seconds: 0,
-    machine,
-    options: {},
-    omitted: [],
-    rows,
-    idle: [],
-    paths: [],
-    allocations: [],
-  }
+/** What a machine does to the cost of an operation, as a logarithm. */
+interface Noise {
+  /** Of a round as a whole, and of each row in it: standard deviations. */
+  readonly round: number
+  readonly row: number
+  /** One row in ten is dearer by a share with this mean: something else had the processor. */
+  readonly tail: number
+  /** How much dearer a run's last round is than its first. */
+  readonly drift: number
+  /** Of a run as a whole. */
+  readonly run: number
 }
 
+const busy: Noise = { round: 0.03, row: 0.04, tail: 0.15, drift: 0.03, run: 0.015 }
+
+/** A report of a program that costs `slowdown` times what it should. */
+function report(
+  random: SeededRandom,
+  slowdown: (work: Work) => number,
+  { noise = busy, rounds = 8, servers = ['dst', 'pump'] } = {},
+): Report {
+  const run = noise.run * normal(random)
+  const whole = Array.from(
+    { length: rounds },
+    (_, at) => run + noise.round * normal(random) + (noise.drift * at) / rounds,
+  )
+  const cost = (server: string, work: Work, at: number): number => {
+    const tail = random.fraction() < 0.1 ? -noise.tail * Math.log(1 - random.fraction()) : 0
+    const chance = Math.exp(noise.row * normal(random) + tail)
+    return (server === 'dst' ? 1.5 * slowdown(work) * Math.exp(whole[at]!) : 1) * chance
+  }
+  const rows: Row[] = works.flatMap((work) =>
+    servers.map((server) => ({
+      suite: regressionSuite,
+      setting: 'leaf, memory',
+      server,
+      work,
+      rounds: whole.map((_, at) => roundOf(at, cost(server, work, at))),
+    })),
+  )
+  return { ...emptyReport, rows }
+}
+
+const same = (): number => 1
 const slower = (before: Report, after: Report): string[] =>
   compare(before, after)
     .filter((change) => change.slower)
     .map(({ what }) => what)
 
 describe('comparing two reports', () => {
-  it('finds a slowdown of 15 % that is everywhere, in six rounds', () => {
+  it('finds a slowdown of 15 % that is everywhere, on a busy machine', async () => {
     const random = new SeededRandom(1)
-    for (let n = 0; n < 50; n++)
-      expect(
-        slower(
-          report(random, () => 1),
-          report(random, () => 1.15),
-        ),
-      ).to.include('all rows')
+    let found = 0
+    for (let n = 0; n < 200; n++) {
+      const slow = (): Report => report(random, () => 1.15)
+      const changes = await decide(report(random, same), slow(), () => Promise.resolve(slow()))
+      if (isSlower(changes)) found++
+    }
+    expect(found).to.be.at.least(185)
   })
 
-  it('finds a slowdown of one kind of work, in ten rounds', () => {
-    const random = new SeededRandom(2)
-    const planted = (work: Work): number => (work.blockSize === 131072 ? 1.2 : 1)
-    const found = slower(
-      report(random, () => 1, 10),
-      report(random, planted, 10),
-    )
-    expect(found).to.have.members([
-      'peers: randread 128K ×1 (memory over unix)',
-      'peers: randread 128K ×32 (memory over unix)',
-    ])
-  })
-
-  it('does not cry wolf over an unchanged program', () => {
+  it('does not cry wolf over an unchanged program, with tails and drift', async () => {
     const random = new SeededRandom(3)
-    for (let n = 0; n < 200; n++)
-      expect(
-        slower(
-          report(random, () => 1),
-          report(random, () => 1),
-        ),
-      ).to.deep.equal([])
+    let cried = 0
+    for (let n = 0; n < 1000; n++) {
+      const run = (): Report => report(random, same)
+      if (isSlower(await decide(run(), run(), () => Promise.resolve(run())))) cried++
+    }
+    expect(cried).to.be.at.most(2)
+  })
+
+  it('finds a slowdown of one kind of work', () => {
+    const random = new SeededRandom(2)
+    const planted = (work: Work): number => (work.blockSize === 131072 ? 1.4 : 1)
+    const options = { rounds: 16, noise: { ...busy, row: 0.03, tail: 0.1 } }
+    const found = slower(report(random, same, options), report(random, planted, options))
+    expect(found).to.include.members([
+      'leaf, memory: randread 128K ×1',
+      'leaf, memory: randread 128K ×32',
+    ])
+    expect(found).not.to.include('leaf, memory: randread 4K ×1')
+  })
+
+  it('is not misled by a round that went wild', () => {
+    const random = new SeededRandom(9)
+    const quiet = { noise: { round: 0.01, row: 0.02, tail: 0, drift: 0, run: 0 } }
+    const before = report(random, same, quiet)
+    const wild = {
+      ...before,
+      rows: before.rows.map((row, at) => (at % 2 === 0 ? tenfold(row) : row)),
+    }
+    expect(slower(before, wild)).to.deep.equal([])
+    expect(
+      slower(
+        wild,
+        report(random, () => 1.15, quiet),
+      ),
+    ).to.include('all rows')
   })
 
   it('calls what became faster not slower, and says so', () => {
     const random = new SeededRandom(4)
     const changes = compare(
-      report(random, () => 1),
-      report(random, () => 0.8),
+      report(random, same),
+      report(random, () => 0.7),
     )
     expect(changes.every((change) => !change.slower)).to.equal(true)
-    expect(formatChanges(changes)).to.match(
-      /−(19|20|21|22)\.\d % {2}p (1\.0000|0\.99\d\d) {2}all rows/,
+    expect(formatChanges(changes, 'before')).to.match(/−(2\d|3\d)\.\d % {2}p (1\.0|0\.9).* {2}all/)
+  })
+
+  it('says no to what was not there when it was measured again', () => {
+    const random = new SeededRandom(6)
+    const before = report(random, same)
+    const changed = compare(
+      before,
+      report(random, () => 1.3),
+    )
+    expect(changed.some((change) => change.slower)).to.equal(true)
+    const again = compare(before, report(random, same))
+    expect(confirm(changed, again).some((change) => change.slower)).to.equal(false)
+    expect(confirm(changed, changed)).to.deep.equal(changed)
+    const pooled = pool(before, before)
+    expect(pooled.rows[0]!.rounds.map(({ round }) => round)).to.deep.equal(
+      Array.from({ length: 16 }, (_, at) => at),
     )
   })
 
+  it('compares with another version that took turns, round by round', () => {
+    const random = new SeededRandom(7)
+    const servers = ['dst', 'other', 'pump']
+    // The other version costs 1 where ours costs 1.5: what it is compared with is not the pump.
+    const found = compareWithin(report(random, same, { servers }))
+    expect(found[0]).to.include({ what: 'all rows', slower: true })
+    expect(compareWithin(report(random, () => 1 / 1.5, { servers }))[0]!.slower).to.equal(false)
+  })
+
+  it('pairs rounds by their number, also where one is missing', () => {
+    const random = new SeededRandom(8)
+    const noise = { round: 1, row: 0, tail: 0, drift: 0, run: 0 }
+    const whole = report(random, same, { noise, servers: ['dst', 'other'] })
+    // Ours and the other's differ by what is added to our rounds alone; take that away.
+    const equal = whole.rows.map((row) => ({ ...row, rounds: whole.rows[0]!.rounds }))
+    const holes = equal.map((row, at) =>
+      at % 2 === 0 ? row : { ...row, rounds: row.rounds.slice(3) },
+    )
+    const [all] = compareWithin({ ...whole, rows: holes })
+    expect(all!.ratio).to.be.closeTo(1, 1e-9)
+  })
+
   it('has nothing to say about reports without common rows', () => {
-    const empty = { ...report(new SeededRandom(5), () => 1), rows: [] }
-    expect(formatChanges(compare(empty, empty))).to.contain('No row')
+    expect(formatChanges(compare(emptyReport, emptyReport), 'before')).to.contain('no common rows')
   })
 })
+
+/** The same row with one round ten times as dear. */
+function tenfold(row: Row): Row {
+  const rounds = row.rounds.map((round, at) =>
+    at === 2 ? { ...round, cpu: 10 * round.cpu } : round,
+  )
+  return { ...row, rounds }
+}

@@ -1,0 +1,257 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { KiB, MiB, TiB, GiB } from '../src/base/size.ts'
+import { bridgeName, dstFileName, type AllocationRow } from './allocation-suite.ts'
+import {
+  atLeast,
+  atMost,
+  figureCells,
+  figureColumns,
+  isMet,
+  type Figure,
+  type Goal,
+} from './figures.ts'
+import type { Idle } from './growth.ts'
+import type { Machine } from './machine.ts'
+import {
+  allocationPart,
+  chooseClients,
+  figuresPart,
+  idlePart,
+  partOfBout,
+  planOf,
+  run,
+  type Part,
+} from './measure.ts'
+import { measureMemory, memorySeconds } from './memory-suite.ts'
+import { measureMirror, mirrorSeconds } from './mirror-suite.ts'
+import type { Options } from './options.ts'
+import { measurePairs, smallVolume, type Side } from './pairs.ts'
+import { describeSeconds } from './progress.ts'
+import { align, groupRows, ourServer, ratiosOf, type Report } from './report.ts'
+import type { Row } from './run.ts'
+import { nbdkit, qemuNbd, type Folders } from './servers.ts'
+import { median } from './stats.ts'
+import {
+  boutOf,
+  goalWorks,
+  nbdServerName,
+  protocolBouts,
+  quorumBout,
+  quorumSuite,
+  serversOf,
+  type Plan,
+} from './suites.ts'
+import { leafTree, mirrorTree, target } from './trees.ts'
+import { nameOf, type Work } from './work.ts'
+
+/** One run of `--goals`; the file holds all of them, oldest first. */
+export interface Occasion {
+  readonly started: string
+  readonly seconds: number
+  readonly machine: Machine
+  readonly omitted: readonly string[]
+  readonly figures: readonly Figure[]
+}
+
+const usualFile = 'bench-report.goals.json'
+
+/** Measures everything that has a goal, adds it to the file, and prints it beside earlier runs. */
+export async function measureGoals(options: Options, folders: Folders): Promise<void> {
+  const file = options.json ?? usualFile
+  const earlier = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Occasion[]) : []
+  const plan = planOf(options, folders)
+  const report = await run(await goalParts(plan), plan, options)
+  const { started, seconds, machine, omitted } = report
+  const occasion = { started, seconds, machine, omitted, figures: goalFigures(report) }
+  const occasions = [...earlier, occasion]
+  writeFileSync(file, JSON.stringify(occasions, null, 1))
+  process.stdout.write(`${formatOccasions(occasions)}\n`)
+}
+
+const pace = { rounds: 5, seconds: 0.4, warmUp: 0.8 } as const
+/** Seconds after which no further round of each kind is begun. */
+const budgets = { memory: 110, file: 80, quorum: 80, protocols: 60 } as const
+
+async function goalParts(plan: Plan): Promise<Part[]> {
+  const clients = await chooseClients(plan.omitted)
+  const peers = serversOf(plan, leafTree, [nbdkit, qemuNbd])
+  const memory = { media: 'memory', transport: 'unix' } as const
+  const file = { media: 'file', transport: 'unix' } as const
+  const bouts = [
+    boutOf(plan, peersSuite, goalWorks, peers, memory, { ...pace, budget: budgets.memory }),
+    boutOf(plan, peersSuite, fileWorks, peers, file, { ...pace, budget: budgets.file }),
+    quorumBout(plan, [], { ...pace, budget: budgets.quorum }),
+    ...protocolBouts(plan, ['unix'], { ...pace, rounds: 3, budget: budgets.protocols }),
+  ]
+  return [
+    ...bouts.map((bout) => partOfBout(bout, clients)),
+    allocationPart(plan, clients),
+    figuresPart('memory', memorySeconds, (progress) => measureMemory(plan, clients.fio, progress)),
+    figuresPart('growth', growthSeconds, (progress) => {
+      progress.at('growth', 0)
+      return measureGrowth(plan)
+    }),
+    idlePart(plan),
+    figuresPart('mirror', mirrorSeconds, (progress) => measureMirror(plan, progress)),
+  ]
+}
+
+const peersSuite = 'peers'
+const fileWorks = goalWorks.filter(
+  ({ pattern, blockSize }) => blockSize > 4 * KiB || pattern === 'randread',
+)
+
+/** The most processor time for a work, as a share of nbdkit's with the volume in memory. */
+export function memoryGoal({ pattern, blockSize, depth }: Work): number {
+  const reads = pattern.endsWith('read')
+  if (blockSize === 4 * KiB) return depth === 1 ? 1 : reads ? 0.6 : 0.8
+  return reads ? 0.65 : 0.75
+}
+
+const fileGoal = 1
+const qemuGoal = 0.6
+const quorumGoal = 0.5
+const protocolGoal = 1
+
+/** Everything of a report that has a goal, as the tables of goals have it. */
+export function goalFigures(report: Report): Figure[] {
+  return [
+    ...groupRows(report.rows).flatMap(figuresOfGroup),
+    ...report.allocations.flatMap(allocationFigures),
+    ...report.idle.map(idleFigure),
+    ...report.figures,
+  ]
+}
+
+function figuresOfGroup(group: readonly Row[]): Figure[] {
+  const ours = group.find(({ server }) => server === ourServer)
+  if (ours === undefined) return []
+  return group.filter((row) => row !== ours).flatMap((peer) => figuresOfPair(ours, peer))
+}
+
+function figuresOfPair(ours: Row, peer: Row): Figure[] {
+  const { work, setting } = ours
+  const media = setting.split(' ')[0]!
+  const [goal, rate] = goalOf(ours, peer, media)
+  const suite = `${ours.suite === peersSuite ? media : ours.suite}, against ${peer.server}`
+  const ratios = ratiosOf(ours, peer)
+  const name = nameOf(work)
+  return [
+    { suite, name: `${name}, cpu`, unit: '×', values: ratios.cpu, goal },
+    { suite, name: `${name}, op/s`, unit: '×', values: ratios.rate, goal: rate },
+  ]
+}
+
+/** For processor time and for throughput. */
+function goalOf(ours: Row, { server }: Row, media: string): [Goal, Goal | null] {
+  if (ours.suite === quorumSuite) return [atMost(quorumGoal), atLeast(1 / quorumGoal)]
+  if (server === nbdServerName) return [atMost(protocolGoal), null]
+  if (server === qemuNbd.name) return [atMost(qemuGoal), atLeast(1)]
+  return [atMost(media === 'memory' ? memoryGoal(ours.work) : fileGoal), atLeast(1)]
+}
+
+/** Objects of ours for an operation: the view of the bytes that a small request lends. */
+const objectsGoal = 1
+/** Headers are copied into a staging block, payloads are not. */
+const copiedGoal = 0.001
+
+function allocationFigures(row: AllocationRow): Figure[] {
+  const { server, work, ownObjectsPerOperation, copiedPerByte } = row
+  const name = `${nameOf(work)}, ${server}`
+  const small = work.blockSize <= 4 * KiB
+  const objects = {
+    suite: 'objects for an operation, beside those of Node itself',
+    name,
+    unit: '',
+    values: [ownObjectsPerOperation],
+    goal: small && server === ourServer ? atMost(objectsGoal) : null,
+  }
+  const forwards = server === bridgeName || server === dstFileName
+  const copied = {
+    suite: 'bytes copied in user space for a byte moved',
+    name,
+    unit: '',
+    values: [copiedPerByte],
+    goal: forwards && !small ? atMost(copiedGoal) : null,
+  }
+  return server === 'pump' ? [] : [objects, ...(forwards ? [copied] : [])]
+}
+
+/** Milliseconds in each second: what cannot be told from nothing on a busy machine. */
+const idleGoal = 0.5
+
+function idleFigure({ connections, cpu }: Idle): Figure {
+  const name = `${connections} idle connections`
+  return { suite: 'idle', name, unit: 'ms/s', values: [cpu], goal: atMost(idleGoal) }
+}
+
+const growthSeconds = 45
+const growthRounds = 4
+/** What the layout of memory may do to a cost that should stay the same. */
+const growthGoal = 1.1
+
+/** How an operation's cost differs between a little and a lot of something. */
+async function measureGrowth(plan: Plan): Promise<Figure[]> {
+  const reads: Work = { pattern: 'randread', blockSize: 4 * KiB, depth: 32 }
+  const writes: Work = { ...reads, pattern: 'randwrite' }
+  const pairs = async (sides: readonly [Side, Side], work: Work, fill = true): Promise<number[]> =>
+    (await measurePairs(plan, sides, work, growthRounds, fill)).map(([few, many]) => many / few)
+  const side = (server: Side['server'], size = smallVolume.size): Side => ({
+    server,
+    volume: { ...smallVolume, size },
+  })
+  const sizes = [side(target(leafTree), GiB), side(target(leafTree), 16 * TiB)] as const
+  const exports = (count: number): Side => side(target(leafTree, { moreExports: count - 1 }))
+  const legs = (count: number): Side => side(target(mirrorTree(count)), 8 * MiB)
+  const legRatio = 10
+  const linear = await pairs([legs(10), legs(10 * legRatio)], writes)
+  const figure = (name: string, values: readonly number[]): Figure => {
+    return { suite: 'growth', name, unit: '×', values, goal: atMost(growthGoal) }
+  }
+  return [
+    figure('cpu with 16 TiB ÷ with 1 GiB', await pairs(sizes, reads, false)),
+    figure('cpu with 1,000 exports ÷ with one', await pairs([exports(1), exports(1000)], reads)),
+    figure(
+      'cpu for each leg with 100 legs ÷ with 10',
+      linear.map((ratio) => ratio / legRatio),
+    ),
+  ]
+}
+
+/** The last run's figures, each with the medians of all runs and their range. */
+export function formatOccasions(occasions: readonly Occasion[]): string {
+  const last = occasions.at(-1)!
+  const keyOf = ({ suite, name }: Figure): string => `${suite}: ${name}`
+  const parts = [...new Set(last.figures.map(({ suite }) => suite))].map((suite) => {
+    const lines = last.figures
+      .filter((figure) => figure.suite === suite)
+      .map((figure) => {
+        const same = occasions.flatMap(({ figures }) =>
+          figures.filter((one) => keyOf(one) === keyOf(figure) && one.values.length > 0),
+        )
+        return [...figureCells(figure), medians(same)]
+      })
+    const heading = [...figureColumns, 'medians of all runs']
+    return `\n${suite}\n${align([heading, ...lines])}`
+  })
+  const met = last.figures.map(isMet)
+  const count = (what: boolean): number => met.filter((one) => one === what).length
+  const runs = occasions.map(({ started, machine, seconds }) =>
+    ['', started, machine.commit, describeSeconds(seconds), `load ${machine.loadBefore}`].join(
+      '  ',
+    ),
+  )
+  return [
+    ...parts,
+    `\n${count(true)} goals met, ${count(false)} missed`,
+    ...(last.omitted.length > 0 ? [`\nLeft out:\n  ${last.omitted.join('\n  ')}`] : []),
+    `\nRuns:\n${runs.join('\n')}`,
+  ].join('\n')
+}
+
+/** Of each run in which the figure was measured; a star where its goal was missed. */
+function medians(figures: readonly Figure[]): string {
+  return figures
+    .map((figure) => `${median(figure.values).toFixed(2)}${isMet(figure) === false ? '*' : ''}`)
+    .join(' ')
+}

@@ -1,0 +1,162 @@
+import { KiB, MiB } from '../src/base/size.ts'
+import { connected } from './pairs.ts'
+import type { Progress } from './progress.ts'
+import type { Row } from './run.ts'
+import { pump, Running, type Media } from './servers.ts'
+import { messageOf, omit, otherServer, type Plan } from './suites.ts'
+import { bridgeTree, leafTree, mirrorTree, target, type TargetOptions, type Tree } from './trees.ts'
+import type { Volley } from './volley.ts'
+import { nameOf, type Round, type Work } from './work.ts'
+
+/** The suite whose rows `--compare` and `--against` judge by. */
+export const regressionSuite = 'regression'
+
+const volumeBytes = 64 * MiB
+/** Milliseconds of each slice, and slices of each work in a round. */
+const sliceMilliseconds = 15
+const slices = 10
+/** Milliseconds for which each new process does each work before it is measured. */
+const warmUpMilliseconds = 120
+/** Fewer rounds than this say little: for them a run may take longer, but not more than this. */
+const roundsMin = 4
+const overtime = 1.5
+
+/**
+ * Which of a round's slices counts, from the cheapest: what else the machine does makes slices
+ * dearer, never cheaper, so the cheap ones of two runs are alike where their averages are not. Not
+ * the cheapest, which may be luck.
+ */
+const sliceCounted = 1
+
+interface Case {
+  readonly tree: Tree
+  readonly media: Media
+  readonly works: readonly Work[]
+}
+
+const small: Work = { pattern: 'randread', blockSize: 4 * KiB, depth: 32 }
+const smallWrite: Work = { pattern: 'randwrite', blockSize: 4 * KiB, depth: 32 }
+const single: Work = { pattern: 'randread', blockSize: 4 * KiB, depth: 1 }
+const large: Work = { pattern: 'read', blockSize: 128 * KiB, depth: 8 }
+const largeWrite: Work = { pattern: 'write', blockSize: 128 * KiB, depth: 8 }
+
+const cases: readonly Case[] = [
+  { tree: leafTree, media: 'memory', works: [small, smallWrite, single, large, largeWrite] },
+  { tree: leafTree, media: 'file', works: [small] },
+  { tree: mirrorTree(2), media: 'memory', works: [smallWrite, largeWrite] },
+  {
+    tree: bridgeTree(target(leafTree, { protocol: 'dst' })),
+    media: 'memory',
+    works: [small, largeWrite],
+  },
+]
+
+/** A server that runs, what it is asked to do, and what each slice of that cost. */
+interface Cell {
+  readonly server: string
+  /** Null for the pump, whose slices stand beside those of every case. */
+  readonly of: Case | null
+  readonly work: Work
+  readonly running: Running
+  readonly client: Volley
+  readonly slices: Round[]
+}
+
+/**
+ * What our target costs for each operation, beside the pump, in short slices in turn, until
+ * `seconds` are over: each round with new processes, driven by volleys.
+ */
+export async function measureRegression(
+  plan: Plan,
+  seconds: number,
+  progress: Progress,
+  own: TargetOptions = {},
+): Promise<Row[]> {
+  const rows = new Map<string, Row>()
+  const began = performance.now()
+  for (let round = 0; ; round++) {
+    const spent = (performance.now() - began) / 1000
+    const allowed = round < roundsMin ? seconds * overtime : seconds
+    if (round > 0 && spent * (1 + 1 / round) > allowed) break
+    progress.at(`${regressionSuite}: round ${round + 1}`, Math.min(1, spent / seconds) * seconds)
+    await runRound(plan, own, round, rows)
+  }
+  progress.at(regressionSuite, seconds)
+  return [...rows.values()]
+}
+
+async function runRound(
+  plan: Plan,
+  own: TargetOptions,
+  round: number,
+  rows: Map<string, Row>,
+): Promise<void> {
+  const cells: Cell[] = []
+  try {
+    await startAll(plan, own, cells)
+    for (const { client, work } of cells) await client.run(work, warmUpMilliseconds)
+    for (let slice = 0; slice < slices; slice++) {
+      // Forwards and backwards: what comes before a cell is not always the same.
+      const order = slice % 2 === 0 ? cells : [...cells].reverse()
+      for (const cell of order) cell.slices.push(await measureSlice(cell, round))
+    }
+    collect(cells, rows)
+  } catch (error) {
+    omit(plan, `${regressionSuite}: ${messageOf(error)}`)
+  } finally {
+    for (const client of new Set(cells.map(({ client }) => client))) client.close()
+    await Promise.all([...new Set(cells.map(({ running }) => running))].map((one) => one.stop()))
+  }
+}
+
+async function startAll(plan: Plan, own: TargetOptions, cells: Cell[]): Promise<void> {
+  const start = async (of: Case | null, server: ReturnType<typeof target>): Promise<void> => {
+    const volume = { media: of?.media ?? 'memory', transport: 'unix', size: volumeBytes } as const
+    const running = await Running.start(server, volume, plan.folders)
+    const client = await connected(running)
+    const works = of?.works ?? [small, smallWrite, single, large, largeWrite]
+    for (const work of works)
+      cells.push({ server: server.name, of, work, running, client, slices: [] })
+    await client.fill()
+  }
+  await start(null, pump)
+  for (const one of cases) {
+    await start(one, target(one.tree, own))
+    if (plan.against !== null)
+      await start(one, target(one.tree, { name: otherServer, root: plan.against }))
+  }
+}
+
+async function measureSlice({ client, running, work }: Cell, round: number): Promise<Round> {
+  const began = performance.now()
+  const before = running.usage()
+  const operations = await client.run(work, sliceMilliseconds)
+  const after = running.usage()
+  return {
+    round,
+    operations,
+    bytes: operations * work.blockSize,
+    seconds: (performance.now() - began) / 1000,
+    p50: null,
+    p99: null,
+    p999: null,
+    cpu: running.cpuBetween(before, after),
+    peakBytes: after.peakBytes,
+  }
+}
+
+/** One more round for every row: the pump's beside each case. */
+function collect(cells: readonly Cell[], rows: Map<string, Row>): void {
+  for (const { server, of, work, slices } of cells) {
+    const sorted = [...slices].sort((a, b) => a.cpu / a.operations - b.cpu / b.operations)
+    const round = sorted[sliceCounted]!
+    const beside = of === null ? cases.filter(({ works }) => works.includes(work)) : [of]
+    for (const { tree, media } of beside) {
+      const setting = `${tree.name}, ${media}`
+      const key = `${setting} ${server} ${nameOf(work)}`
+      const row = rows.get(key) ?? { suite: regressionSuite, setting, server, work, rounds: [] }
+      rows.set(key, row)
+      row.rounds.push(round)
+    }
+  }
+}

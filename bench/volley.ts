@@ -1,0 +1,198 @@
+import net from 'node:net'
+import { SeededRandom } from '../src/base/random.ts'
+import type { Work } from './work.ts'
+
+const requestBytes = 28
+const replyBytes = 16
+const requestMagic = 0x25609513
+const optionReplyBytes = 20
+/** Bytes of the greeting, and of an option's header without its data. */
+const greetingBytes = 18
+const optionBytes = 16
+const optionGo = 7
+const replyAck = 1
+/** Milliseconds that a run may take longer: a server that says too little would hang it. */
+const runTimeout = 20_000
+
+const filling: Work = { pattern: 'write', blockSize: 1024 * 1024, depth: 4 }
+
+/**
+ * An NBD client that fires in volleys: `depth` requests in one write, and the next ones when all
+ * of them are answered. A server then gets the same batches whatever else the machine does, which
+ * leaves far less chance in what an operation costs it than a client that asks as it can.
+ */
+export class Volley {
+  private readonly socket: net.Socket
+  /** What came and is not understood yet; while volleys fly, bytes are only counted. */
+  private greeting = Buffer.alloc(0)
+  private awaited = 0
+  /** Whether nothing of a volley's answers has come. */
+  private fresh = false
+  private settle: ((error: Error | null) => void) | null = null
+  private failure: Error | null = null
+  private readonly random = new SeededRandom(1)
+  private negotiating = true
+  /** Bytes of the volume. */
+  private size = 0
+
+  private constructor(socket: net.Socket) {
+    this.socket = socket
+  }
+
+  /** Connects to an NBD export and negotiates. */
+  static async connect(uri: string): Promise<Volley> {
+    const { hostname, port, pathname, searchParams } = new URL(uri)
+    const path = searchParams.get('socket')
+    const at = path === null ? { host: hostname, port: Number(port) } : { path }
+    let volley: Volley | null = null
+    const socket = net.connect({
+      ...at,
+      onread: {
+        buffer: Buffer.alloc(1024 * 1024),
+        callback: (bytes, buffer) => {
+          volley?.received(Buffer.from(buffer.buffer, buffer.byteOffset, bytes))
+          return true
+        },
+      },
+    })
+    volley = new Volley(socket)
+    socket.setNoDelay()
+    await volley.negotiate(pathname.slice(1))
+    return volley
+  }
+
+  /**
+   * Does `work` for so many milliseconds, and returns how many operations that were. Rejects when
+   * the server fails the first request of a volley, goes away or does not answer.
+   */
+  async run(work: Work, milliseconds: number): Promise<number> {
+    const { depth, blockSize } = work
+    const volley = this.prepare(work)
+    const deadline = performance.now() + milliseconds
+    const timer = setTimeout(() => {
+      this.fail(new Error('the server does not answer'))
+    }, milliseconds + runTimeout)
+    let operations = 0
+    try {
+      do {
+        const reads = volley.aim()
+        await this.fire(volley.bytes, depth * replyBytes + reads * blockSize)
+        operations += depth
+      } while (performance.now() < deadline)
+    } finally {
+      clearTimeout(timer)
+    }
+    return operations
+  }
+
+  /** Writes the whole volume once, so that reads are of what is there. */
+  async fill(): Promise<void> {
+    const { bytes, aim } = this.prepare(filling)
+    for (let done = 0; done < this.size; done += filling.depth * filling.blockSize) {
+      aim()
+      await this.fire(bytes, filling.depth * replyBytes)
+    }
+  }
+
+  close(): void {
+    this.socket.destroy()
+  }
+
+  /** The bytes of a volley, and a function that points its requests at other blocks. */
+  private prepare({ pattern, blockSize, depth }: Work): { bytes: Buffer; aim: () => number } {
+    if (pattern === 'randrw') throw new TypeError('a volley reads or writes')
+    const { random } = this
+    const reads = pattern.endsWith('read')
+    const each = requestBytes + (reads ? 0 : blockSize)
+    const bytes = Buffer.alloc(depth * each, 0x6d)
+    const blocks = Math.floor(this.size / blockSize)
+    let next = 0
+    for (let at = 0; at < depth; at++) {
+      bytes.writeUInt32BE(requestMagic, at * each)
+      bytes.writeUInt32BE(reads ? 0 : 1, at * each + 4)
+      bytes.writeBigUInt64BE(BigInt(at), at * each + 8)
+      bytes.writeUInt32BE(blockSize, at * each + 24)
+    }
+    const aim = (): number => {
+      for (let at = 0; at < depth; at++) {
+        const block = pattern.startsWith('rand') ? random.below(blocks) : next++ % blocks
+        const offset = block * blockSize
+        bytes.writeUInt32BE(Math.floor(offset / 2 ** 32), at * each + 16)
+        bytes.writeUInt32BE(offset % 2 ** 32, at * each + 20)
+      }
+      return reads ? depth : 0
+    }
+    return { bytes, aim }
+  }
+
+  private fire(bytes: Buffer, awaited: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.settle = (error) => {
+        if (error === null) resolve()
+        else reject(error)
+      }
+      this.awaited = awaited
+      this.fresh = true
+      if (this.failure === null) this.socket.write(bytes)
+      else this.fail(this.failure)
+    })
+  }
+
+  private received(bytes: Buffer): void {
+    if (this.negotiating) {
+      this.greeting = Buffer.concat([this.greeting, bytes])
+      this.settle?.(null)
+      return
+    }
+    if (this.fresh && bytes.length >= 8 && bytes.readUInt32BE(4) !== 0)
+      this.fail(new Error(`the server answers with error ${bytes.readUInt32BE(4)}`))
+    this.fresh = false
+    this.awaited -= bytes.length
+    if (this.awaited > 0) return
+    if (this.awaited < 0) this.fail(new Error('the server sent more than was asked for'))
+    else this.settle?.(null)
+  }
+
+  private fail(error: Error): void {
+    this.failure ??= error
+    this.settle?.(this.failure)
+  }
+
+  private async negotiate(name: string): Promise<void> {
+    const { socket } = this
+    socket.on('error', (error) => this.fail(error))
+    socket.on('close', () => this.fail(new Error('the server has closed the connection')))
+    await this.have(greetingBytes)
+    const hello = Buffer.alloc(4 + optionBytes + 4 + name.length + 2)
+    hello.writeUInt32BE(3, 0)
+    hello.write('IHAVEOPT', 4, 'latin1')
+    hello.writeUInt32BE(optionGo, 12)
+    hello.writeUInt32BE(hello.length - 4 - optionBytes, 16)
+    hello.writeUInt32BE(name.length, 20)
+    hello.write(name, 24, 'latin1')
+    socket.write(hello)
+    for (let at = greetingBytes, type = 0; type !== replyAck;) {
+      await this.have(at + optionReplyBytes)
+      type = this.greeting.readUInt32BE(at + 12)
+      const length = this.greeting.readUInt32BE(at + 16)
+      if (type >= 2 ** 31) throw new Error(`the server refuses the export: ${type.toString(16)}`)
+      await this.have(at + optionReplyBytes + length)
+      // NBD_INFO_EXPORT: a type of two bytes, the size, flags.
+      if (type !== replyAck && this.greeting.readUInt16BE(at + optionReplyBytes) === 0)
+        this.size = Number(this.greeting.readBigUInt64BE(at + optionReplyBytes + 2))
+      at += optionReplyBytes + length
+    }
+    this.negotiating = false
+  }
+
+  private async have(bytes: number): Promise<void> {
+    while (this.greeting.length < bytes)
+      await new Promise<void>((resolve, reject) => {
+        this.settle = (error) => {
+          if (error === null) resolve()
+          else reject(error)
+        }
+        if (this.failure !== null) reject(this.failure)
+      })
+  }
+}
