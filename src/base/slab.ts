@@ -48,8 +48,6 @@ export class Block implements Lease {
   /** @internal */ readonly page: number
   /** @internal */ readonly order: number
   /** @internal */ holds = 0
-  /** Rises whenever somebody takes the block anew. */
-  use = 0
   /**
    * Set by who took the block and will not write to it again, whether anybody still holds it or
    * not: only then may parts of it live on.
@@ -60,6 +58,7 @@ export class Block implements Lease {
   /** @internal By their place; all of one order. */
   parts: (Block | undefined)[] | null = null
   /** @internal */ partOrder = 0
+  /** @internal */ isLeft = false
 
   constructor(slab: Slab, arena: Arena, page: number, order: number) {
     this.slab = slab
@@ -76,7 +75,10 @@ export class Block implements Lease {
 
   release(): void {
     assert(this.holds > 0, 'a block is released once per hold')
-    if (--this.holds === 0) this.slab.takeBack(this)
+    if (--this.holds > 0) return
+    if (this.isLeft) this.slab.bytesLeft -= pageBytes << this.order
+    this.isLeft = false
+    this.slab.takeBack(this)
   }
 
   /** Whether nobody but the one who asks holds it. */
@@ -129,6 +131,8 @@ export class Slab {
   private readonly kept: Block[][] = Array.from({ length: ordersMax }, () => [])
   /** Bytes in blocks that somebody holds. */
   bytesHeld = 0
+  /** Those of them whose owner has gone on to another block, for what others still hold of them. */
+  bytesLeft = 0
   bytesHeldPeak = 0
   /** Bytes in parts that have outlived their block. */
   bytesInParts = 0
@@ -144,11 +148,19 @@ export class Slab {
     const order = orderOf(length)
     const block = this.kept[order]!.pop() ?? this.carve(order)
     block.holds = 1
-    block.use++
     block.final = false
     this.bytesHeld += pageBytes << order
     if (this.bytesHeld > this.bytesHeldPeak) this.bytesHeldPeak = this.bytesHeld
     return block
+  }
+
+  /** Releases the owner's hold of a block of which others may hold a part, large or small. */
+  leave(block: Block): void {
+    if (block.holds > 1) {
+      block.isLeft = true
+      this.bytesLeft += pageBytes << block.order
+    }
+    block.release()
   }
 
   /** @internal */

@@ -1,6 +1,6 @@
 import type { Block, Slab } from '../base/slab.ts'
 import { assert } from '../base/errors.ts'
-import { KiB } from '../base/size.ts'
+import { KiB, MiB } from '../base/size.ts'
 import type { Request } from '../device/request.ts'
 
 /** Staging of a connection that says little, and of one that was seen to fill its staging. */
@@ -26,19 +26,19 @@ const headBytes = 512
 const movedBytesMax = 16 * KiB
 
 /**
- * Staging blocks that were given up and that requests still hold. One byte of a slow request keeps
- * all of its block, so with more of them small payloads are copied out instead of lent.
+ * Bytes of stagings that connections have gone on from, for payloads that are still held. Requests
+ * that wait may hold a byte each: beyond this, payloads get blocks of their own size.
  */
-const retiredMax = 4
+const stagingsLeftMax = 16 * MiB
 
 /** Where bytes land while the parser is stalled: all that is ever copied because of it. */
 const spillBytes = 512
 
 /**
  * Received bytes between the socket and the parser of a protocol. They land in a staging block,
- * where headers and small payloads are read in place; the rest of a large payload lands in a block
- * of its own. Payloads are lent to requests as segments: nothing is copied, but for what is left
- * over when a staging block is full (less than `needBytesMax`).
+ * where headers and small payloads are read in place; a large payload lands in a block of its own.
+ * Payloads are lent to requests as segments: nothing is copied, but for what is left over when a
+ * staging block is full, and for the first bytes of a large payload that came with its header.
  *
  * The parser runs within `landed` only. If it has to wait for anything else (room, a device, an old
  * session) it stalls, pauses the connection, and after `unstall` may run at any time.
@@ -57,9 +57,6 @@ export class Inbox {
   private payloadAt = 0
   private payloadEnd = 0
   private skipping = 0
-  /** Staging blocks given up while they were lent, and which of their uses that was. */
-  private readonly retired: Block[] = []
-  private readonly retiredUses: number[] = []
   private stalled = false
   /** Whether the next bytes are likely to be the head of another large payload. */
   private headNext = false
@@ -147,17 +144,12 @@ export class Inbox {
    */
   takePayload(request: Request, length: number): boolean {
     const staged = Math.min(length, this.end - this.at)
-    if (length > stagedPayloadMax && staged < length && staged <= movedBytesMax) {
-      this.land(request, length)
-      return false
-    }
+    const moved = length > stagedPayloadMax && staged < length && staged <= movedBytesMax
+    if (moved || (staged > 0 && this.slab.bytesLeft > stagingsLeftMax))
+      return this.land(request, length, staged)
     if (staged > 0) {
-      const bytes = this.staging.bytes.subarray(this.at, this.at + staged)
-      if (this.crowded) request.append(Buffer.from(bytes), null)
-      else {
-        this.staging.retain()
-        request.append(bytes, this.staging)
-      }
+      this.staging.retain()
+      request.append(this.staging.bytes.subarray(this.at, this.at + staged), this.staging)
       this.at += staged
     }
     const rest = length - staged
@@ -171,16 +163,19 @@ export class Inbox {
     return false
   }
 
-  /** Has the payload land in one piece: what is staged of it is little, and moves there. */
-  private land(request: Request, length: number): void {
+  /** `takePayload` into a block of its own, to which the `staged` bytes move. */
+  private land(request: Request, length: number, staged: number): boolean {
     const payload = this.slab.take(length)
     const { bytes } = payload
-    this.payloadAt = this.staging.bytes.copy(bytes, 0, this.at, this.end)
-    this.payloadEnd = length
-    this.payload = payload
+    this.staging.bytes.copy(bytes, 0, this.at, this.at + staged)
+    this.at += staged
     payload.final = true
-    this.at = this.end
     request.append(length === bytes.length ? bytes : bytes.subarray(0, length), payload)
+    if (staged === length) return true
+    this.payload = payload
+    this.payloadAt = staged
+    this.payloadEnd = length
+    return false
   }
 
   /** Drops the next `length` bytes. False when some of them have yet to land. */
@@ -196,25 +191,7 @@ export class Inbox {
   /** Lets go of the staging; nothing lands any more. A request that was landing is its owner's. */
   close(): void {
     this.payload = null
-    this.staging.release()
-  }
-
-  /** Whether as many blocks as may be are held by requests; forgets those that are not any more. */
-  private get crowded(): boolean {
-    const { retired, retiredUses } = this
-    if (retired.length < retiredMax) return false
-    let left = 0
-    for (let at = 0; at < retired.length; at++) {
-      const block = retired[at]!
-      if (block.holds === 0 || block.use !== retiredUses[at]) continue
-      retired[left] = block
-      retiredUses[left++] = block.use
-    }
-    while (retired.length > left) {
-      retired.pop()
-      retiredUses.pop()
-    }
-    return left >= retiredMax
+    this.slab.leave(this.staging)
   }
 
   private get room(): number {
@@ -261,11 +238,7 @@ export class Inbox {
       Math.max(left + bytes, filled ? stagingBytesBusy : stagingBytesIdle),
     )
     staging.bytes.copy(next.bytes, 0, at, end)
-    if (staging.holds > 1) {
-      this.retired.push(staging)
-      this.retiredUses.push(staging.use)
-    }
-    staging.release()
+    this.slab.leave(staging)
     this.staging = next
     this.at = 0
     this.end = left

@@ -4,7 +4,7 @@ import type { Log } from '../base/log.ts'
 type Level = keyof Log
 
 /**
- * Passes on so many lines in a time and drops the others, but for the last, which is passed when the
+ * Passes on so many lines in a time and drops the others, but for the last, which is told when the
  * time is over: for what peers can bring about as often as they like, which must not fill a disk.
  */
 export class QuietLog implements Log {

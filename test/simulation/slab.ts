@@ -18,7 +18,6 @@ export class PoisonSlab extends Slab {
     const order = length <= pageBytes ? 0 : 32 - Math.clz32((length - 1) >>> 12)
     const block = this.spare[order]?.pop() ?? this.make(order)
     block.holds = 1
-    block.use++
     block.final = false
     this.bytesHeld += pageBytes << order
     this.bytesHeldPeak = Math.max(this.bytesHeldPeak, this.bytesHeld)
