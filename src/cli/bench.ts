@@ -24,6 +24,11 @@ export interface LoadRow extends LoadResult {
 }
 export type LoadReport = readonly LoadRow[]
 
+/** Nobody waits longer for one row. */
+const secondsMax = 86_400
+/** Operations in flight: more than any server takes at once. */
+const depthMax = 65_536
+
 const readOnly = 'randread,read'
 const all = Object.keys(patterns).join(',')
 
@@ -82,6 +87,8 @@ interface Plan {
 }
 
 async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
+  if (!(plan.seconds > 0 && plan.seconds <= secondsMax))
+    throw new UsageError(`--seconds is a number from above 0 to ${secondsMax}`)
   if (!plan.write && (plan.fill || plan.patterns.some((name) => patterns[name].reads < 100)))
     throw new UsageError('writing destroys what is on the export: say --write if that is meant')
   const device = await openExport(text)
@@ -116,7 +123,7 @@ function tell({ pattern, blockSize, depth, operations, bytes, seconds, latency }
 
 function patternsOf(text: string): Pattern[] {
   return text.split(',').map((name) => {
-    if (name in patterns) return name as Pattern
+    if (Object.hasOwn(patterns, name)) return name as Pattern
     throw new UsageError(`not a pattern: ${name}; known are ${all}`)
   })
 }
@@ -129,6 +136,7 @@ function bytesOf(text: string): number {
 
 function depthOf(text: string): number {
   const depth = Number(text)
-  if (!Number.isInteger(depth) || depth < 1) throw new UsageError(`not a depth: ${text}`)
+  if (!Number.isInteger(depth) || depth < 1 || depth > depthMax)
+    throw new UsageError(`not a depth: ${text}`)
   return depth
 }

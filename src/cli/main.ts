@@ -31,6 +31,7 @@ function parser(words: readonly string[]): Argv {
     .example('dst serve config.json', 'serve what the file describes')
     .example('dst status', 'show how it is')
     .epilogue('Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.')
+    .check(givenOnce, true)
     .exitProcess(false)
     .fail((message: string | null, error: Error | undefined) => {
       throw (
@@ -38,6 +39,16 @@ function parser(words: readonly string[]): Argv {
       )
     })
   return commands.reduce<Argv>((all, add) => add(all), base)
+}
+
+/** Options that may be given several times. */
+const severalTimes = new Set(['_', 'listen'])
+
+function givenOnce(options: Readonly<Record<string, unknown>>): true {
+  for (const [name, value] of Object.entries(options))
+    if (Array.isArray(value) && !severalTimes.has(name))
+      throw new UsageError(`--${name} is given more than once`)
+  return true
 }
 
 /** Who read our output has seen enough, or it cannot be written: nothing more is to be done. */

@@ -71,7 +71,7 @@ function show(status: Status, { json, watch }: Options): void {
 /** The status of one root alone, if one is named. */
 function chosen(status: Status, name: string | undefined): Status {
   if (name === undefined) return status
-  const device = status.devices[name]
+  const device = Object.hasOwn(status.devices, name) ? status.devices[name] : undefined
   if (device === undefined) {
     const names = Object.keys(status.devices).join(', ')
     throw new StorageError('CONFIG', `no device is named "${name}"; there are: ${names}`)

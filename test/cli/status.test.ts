@@ -37,6 +37,14 @@ describe('dst status', function () {
     formats: { 'date-time': true },
   }).compile(readSchema('status.schema.json'))
 
+  it('knows no device by a name that every object has', async () => {
+    await serve({ m: memory })
+    for (const name of ['toString', 'constructor', '__proto__']) {
+      const { stderr } = await status(name)
+      expect(stderr).to.equal(`dst: error: no device is named "${name}"; there are: m\n`)
+    }
+  })
+
   it('shows the tree, by text and by the schema of its JSON', async () => {
     await serve(
       {

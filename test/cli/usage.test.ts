@@ -35,6 +35,11 @@ describe('the command line', () => {
       ['attach', 'dst://h/x', '/dev/nbd0', '--hold', 'long'],
       ['detach', '/dev/sda'],
       ['status', '--management', 'nowhere'],
+      ['status', '--management', 'unix:a', '--management', 'unix:b'],
+      ['bench', 'nbd://127.0.0.1:1/x', '--pattern', 'constructor'],
+      ['bench', 'nbd://127.0.0.1:1/x', '--seconds', 'long'],
+      ['bench', 'nbd://127.0.0.1:1/x', '--seconds', '-1'],
+      ['bench', 'nbd://127.0.0.1:1/x', '--depth', '1e12'],
     ]) {
       const { code, stderr, stdout } = await dst(words, workshop.folder)
       expect(code, words.join(' ')).to.equal(2)
