@@ -39,33 +39,6 @@ for (const receive of ['landing', 'events'] as const satisfies Receive[])
         }
       })
 
-      it('keeps no large blocks for small writes that a slow device holds', async () => {
-        const gate = new GateDriver(size)
-        gate.shut = true
-        await rig.add('slow', gate)
-        const slow = await Talker.using(rig.unix, 'slow', structured)
-        const refused = slow.request(0xfff, 0, 0, 0)
-        const answerBytes = structured ? 0 : 16
-        const count = 24
-        for (let at = 0; at < count; at++) {
-          slow.say(slow.request(Command.write, at, 1, at + 1))
-          slow.say(Buffer.of(at + 1))
-          // As much again as a staging block holds, answered at once.
-          const filler: Buffer[] = new Array<Buffer>(12_000).fill(refused)
-          slow.say(Buffer.concat(filler))
-          for (let left = filler.length; left > 0; left--)
-            if (answerBytes > 0) await slow.take(answerBytes)
-            else await slow.answer()
-        }
-        expect(gate.waiting).to.have.length(count)
-        expect(rig.slab.bytesHeld).to.be.below(2 * MiB)
-        gate.letThrough()
-        for (let at = 0; at < count; at++) expect((await slow.answer()).error).to.equal(0)
-        const { data } = await slow.ask(Command.read, 0, count)
-        expect([...data]).to.deep.equal(Array.from({ length: count }, (_, at) => at + 1))
-        slow.close()
-      }).timeout(60_000)
-
       it('answers a burst in one go, and every request once', async () => {
         const count = 500
         const requests: Buffer[] = []
