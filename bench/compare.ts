@@ -1,4 +1,4 @@
-import { regressionSuite } from './regression.ts'
+import { regressionSuite, roundsMin } from './regression.ts'
 import { costPerOperation, groupRows, ourServer, pairs, rowKey, type Report } from './report.ts'
 import type { Row } from './run.ts'
 import { chanceOf, difference, holm, trimmedMean, type Estimate } from './stats.ts'
@@ -32,6 +32,8 @@ export interface Change {
   /** The chance that noise looks like this, if it became slower by no more than the margin. */
   readonly chance: number
   readonly slower: boolean
+  /** Rounds of the shorter run: fewer than `roundsMin` tell nothing. */
+  readonly rounds: number
 }
 
 /**
@@ -68,7 +70,8 @@ function judge(
   const changes = series.map(([what, values]) => {
     const found = estimate(values.map(trimmedMean))
     const chance = chanceOf(found, Math.log(1 + margin), extra)
-    return { what, ratio: Math.exp(found.mean), chance }
+    const rounds = Math.min(...values.map(({ length }) => length))
+    return { what, ratio: Math.exp(found.mean), chance, rounds }
   })
   // Half of the allowed error is for all rows together, the other half for any of the rows.
   const slower = [
@@ -131,6 +134,11 @@ export async function decide(
   return isSlower(changes) ? confirm(changes, compare(before, await again())) : changes
 }
 
+/** Whether there was enough to judge by; on a machine that is too busy there may not be. */
+export function isDecided(changes: readonly Change[]): boolean {
+  return changes.length > 0 && changes.every(({ rounds }) => rounds >= roundsMin)
+}
+
 export function isSlower(changes: readonly Change[]): boolean {
   return changes.some(({ slower }) => slower)
 }
@@ -163,5 +171,7 @@ export function formatChanges(changes: readonly Change[], than: string): string 
     const word = (slower ? 'SLOWER' : '').padEnd(7)
     return `${word}${percent.padStart(9)}  p ${chance.toFixed(4)}  ${what}`
   })
+  if (!isDecided(changes))
+    lines.push(`Fewer than ${roundsMin} rounds: nothing can be said. The machine is too busy.`)
   return `Processor time per operation, against ${than}:\n${lines.join('\n')}`
 }

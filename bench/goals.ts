@@ -150,8 +150,8 @@ function goalOf(ours: Row, { server }: Row, media: string): [Goal, Goal | null] 
   return [atMost(media === 'memory' ? memoryGoal(ours.work) : fileGoal), atLeast(1)]
 }
 
-/** Objects of ours for an operation: the view of the bytes that a small request lends. */
-const objectsGoal = 1
+/** One of ours, the view of the bytes that a small request lends, and what a turn makes for many. */
+const objectsGoal = 1.1
 /** Headers are copied into a staging block, payloads are not. */
 const copiedGoal = 0.001
 

@@ -1,7 +1,14 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { compareWithin, decide, formatChanges, isSlower, type Change } from './compare.ts'
+import {
+  compareWithin,
+  decide,
+  formatChanges,
+  isDecided,
+  isSlower,
+  type Change,
+} from './compare.ts'
 import { measureGoals } from './goals.ts'
 import { formatPage } from './html.ts'
 import { measureAll, planOf, regressionPart, run } from './measure.ts'
@@ -11,7 +18,7 @@ import { selfTest } from './self-test.ts'
 import type { Folders } from './servers.ts'
 import { messageOf } from './suites.ts'
 
-/** Exit codes. */
+/** Exit codes; also `slower` when it could not be told. */
 const slower = 1
 const usageError = 2
 
@@ -46,7 +53,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** False when something became slower. */
+/** False when something became slower, or when that could not be told. */
 async function makeReport(
   options: Options,
   folders: Folders,
@@ -70,10 +77,10 @@ async function makeReport(
   return well
 }
 
-/** Prints changes; true when nothing became slower. */
+/** Prints changes; true when it is certain that nothing became slower. */
 function tell(changes: readonly Change[], than: string): boolean {
   process.stdout.write(`\n${formatChanges(changes, than)}\n`)
-  return !isSlower(changes)
+  return isDecided(changes) && !isSlower(changes)
 }
 
 function readReport(path: string): Report {

@@ -17,9 +17,9 @@ const sliceMilliseconds = 15
 const slices = 10
 /** Milliseconds for which each new process does each work before it is measured. */
 const warmUpMilliseconds = 120
-/** Fewer rounds than this say little: for them a run may take longer, but not more than this. */
-const roundsMin = 4
-const overtime = 1.5
+/** Fewer rounds than this say nothing: for them a run may take so many times as long. */
+export const roundsMin = 4
+const overtime = 4
 
 /**
  * Which of a round's slices counts, from the cheapest: what else the machine does makes slices

@@ -1,4 +1,4 @@
-import { decide, formatChanges, isSlower, type Change } from './compare.ts'
+import { decide, formatChanges, isDecided, isSlower, type Change } from './compare.ts'
 import { planOf, regressionPart, run } from './measure.ts'
 import type { Options } from './options.ts'
 import { describeSeconds } from './progress.ts'
@@ -35,7 +35,7 @@ export async function selfTest(options: Options, folders: Folders): Promise<bool
     }
     const after = await measure(0)
     const changes = await decide(before, after, () => measure(0))
-    tally.unchanged++
+    if (isDecided(changes)) tally.unchanged++
     if (isSlower(changes)) tally.cried++
     tell('unchanged', changes)
     before = after
@@ -50,6 +50,6 @@ export async function selfTest(options: Options, folders: Folders): Promise<bool
 }
 
 function tell(what: string, changes: readonly Change[]): void {
-  const verdict = isSlower(changes) ? 'slower' : 'not slower'
+  const verdict = !isDecided(changes) ? 'cannot tell' : isSlower(changes) ? 'slower' : 'not slower'
   process.stdout.write(`\n== ${what}: ${verdict}\n${formatChanges(changes, 'the run before')}\n`)
 }

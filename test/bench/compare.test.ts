@@ -5,6 +5,7 @@ import {
   confirm,
   decide,
   formatChanges,
+  isDecided,
   isSlower,
   pool,
 } from '../../bench/compare.ts'
@@ -166,6 +167,15 @@ describe('comparing two reports', () => {
     )
     const [all] = compareWithin({ ...whole, rows: holes })
     expect(all!.ratio).to.be.closeTo(1, 1e-9)
+  })
+
+  it('says when there were too few rounds to tell', () => {
+    const random = new SeededRandom(10)
+    const few = (): Report => report(random, same, { rounds: 3 })
+    const changes = compare(report(random, same), few())
+    expect(isDecided(changes)).to.equal(false)
+    expect(formatChanges(changes, 'before')).to.contain('nothing can be said')
+    expect(isDecided(compare(report(random, same), report(random, same)))).to.equal(true)
   })
 
   it('has nothing to say about reports without common rows', () => {
