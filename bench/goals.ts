@@ -150,7 +150,7 @@ function goalOf(ours: Row, { server }: Row, media: string): [Goal, Goal | null] 
   return [atMost(media === 'memory' ? memoryGoal(ours.work) : fileGoal), atLeast(1)]
 }
 
-/** One of ours, the view of the bytes that a small request lends, and what a turn makes for many. */
+/** The view of the bytes that a small request lends, and a share of what each turn makes. */
 const objectsGoal = 1.1
 /** Headers are copied into a staging block, payloads are not. */
 const copiedGoal = 0.001
