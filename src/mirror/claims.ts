@@ -4,6 +4,8 @@ import type { Volume } from './volume.ts'
 const claimsPerStep = 2 ** 20
 /** A claim stays a whole number that the wire can say exactly. */
 const stepMax = 2 ** 32
+/** How much more is claimed by an operator's word: a few of them are enough, wherever it was. */
+const outbidFactor = 1024
 
 /**
  * What this head claims its legs with: above every generation seen, and never what another head
@@ -16,13 +18,24 @@ export async function nextClaim(volume: Volume): Promise<number> {
 }
 
 /**
- * Another head has claimed more, and may have died before it could serve: the next claim is twice
- * as high, so that few attempts are enough wherever it was.
- * Made at once, because a leg that was refused is not reached before it is claimed with more.
+ * Another head has claimed more, and may have died before it could serve: once this one is started
+ * anew it claims more than it did.
+ */
+export async function raiseNumber(volume: Volume): Promise<void> {
+  const least = (volume.headNumber ?? 0) + 1
+  const raised = least + Math.floor(volume.random.fraction() * (claimsPerStep - least))
+  volume.headNumber = Math.min(raised, claimsPerStep - 1)
+  await keep(volume)
+}
+
+/**
+ * The operator makes this head, which was fenced, the newer one: its next claim is far above its
+ * last, because the leg may have served in another volume, or one that had come further. Made at
+ * once, because a leg that was refused is not reached before it is claimed with more.
  */
 export async function outbid(volume: Volume): Promise<void> {
   const step = Math.floor(volume.claimed / claimsPerStep)
-  volume.outbid = volume.counterFloor = Math.min(2 * step, stepMax)
+  volume.outbid = volume.counterFloor = Math.min(step * outbidFactor, stepMax)
   const claim = await nextClaim(volume)
   for (const { device } of volume.legs)
     if (device.state.word === 'failed') device.driver.claim?.(claim).catch(() => undefined)
@@ -31,14 +44,22 @@ export async function outbid(volume: Volume): Promise<void> {
 async function headNumber(volume: Volume): Promise<number> {
   const { store, random } = volume
   if (store === null) return 0
-  const key = `${volume.key}_head`
-  const fresh = Math.floor(random.fraction() * claimsPerStep)
+  const saved = await store.load(keyOf(volume)).catch(() => null)
+  const number = saved === null ? NaN : Number(saved)
+  if (Number.isInteger(number) && number >= 0 && number < claimsPerStep) return number
+  volume.headNumber = Math.floor(random.fraction() * claimsPerStep)
+  await keep(volume)
+  return volume.headNumber
+}
+
+async function keep(volume: Volume): Promise<void> {
   try {
-    const saved = Number((await store.load(key)) ?? NaN)
-    if (Number.isInteger(saved) && saved >= 0 && saved < claimsPerStep) return saved
-    await store.save(key, String(fresh))
+    await volume.store?.save(keyOf(volume), String(volume.headNumber))
   } catch (error) {
     volume.log.warn({ error, volume: volume.path }, "the head's number cannot be kept")
   }
-  return fresh
+}
+
+function keyOf(volume: Volume): string {
+  return `${volume.key}_head`
 }

@@ -3,6 +3,7 @@ import { StorageError, systemError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
 import { digest } from '../device/facts.ts'
 import type { Changed } from './compare.ts'
+import { outbid } from './claims.ts'
 import { within } from './deadline.ts'
 import { endBackOff, flushFailed, isLast, leave } from './departure.ts'
 import { DirtyMap, writeMap } from './dirty.ts'
@@ -47,9 +48,8 @@ export async function startVolume(
   if (volume.running) return
   if (options.leg !== undefined) legNamed(volume, options.leg)
   if (volume.word === 'failed') {
-    // The operator makes this head the newer one, whatever was claimed since.
     volume.word = 'waiting'
-    volume.ran = false
+    await outbid(volume)
   }
   await tryStart(volume, { force: options.force ?? false, leg: options.leg ?? null })
   // Where `running` was false before, the compiler believes it still is.

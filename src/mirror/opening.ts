@@ -3,7 +3,7 @@ import { StorageError, systemError } from '../base/errors.ts'
 import { Mutex } from '../base/mutex.ts'
 import { RangeLock } from '../base/range-lock.ts'
 import { announce } from './announce.ts'
-import { nextClaim, outbid } from './claims.ts'
+import { nextClaim, raiseNumber } from './claims.ts'
 import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
 import { legChanged, setState } from './departure.ts'
@@ -142,10 +142,10 @@ async function begin(volume: Volume, start: Start, views: readonly LegView[]): P
     await run(volume, start, intents, !again)
   } catch (error) {
     const failure = systemError(error, 'starting')
-    const fenced = failure.code === 'FENCED'
-    if (fenced && volume.ran) volume.halt('failed', 'a newer head has taken over', failure)
-    else if (volume.epoch === epoch) {
-      if (fenced) void outbid(volume)
+    if (failure.code === 'FENCED') {
+      if (!volume.ran) await raiseNumber(volume)
+      if (volume.epoch === epoch) volume.halt('failed', 'a newer head has taken over', failure)
+    } else if (volume.epoch === epoch) {
       volume.retreat(failure.message)
       volume.retryLater()
     }

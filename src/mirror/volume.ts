@@ -58,7 +58,7 @@ export class Volume {
   unserved = ''
   /** What the legs were claimed with. */
   claimed = 0
-  /** See `nextClaim`. */
+  /** See `claims.ts`. */
   headNumber: number | null = null
   outbid = 0
 

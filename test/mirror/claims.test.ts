@@ -24,7 +24,7 @@ describe('the claims of a mirror', () => {
     await second.device.close()
   })
 
-  it('rise above those of a head that died before its generation was saved', async () => {
+  it('rise above those of another volume or a dead head when an operator says so', async () => {
     const legs = disks('a')
     const first = await new Head(legs, new MemoryStore()).open()
     await write(first.device, 0, block)
@@ -32,7 +32,8 @@ describe('the claims of a mirror', () => {
     const { a } = legs
     const claimed = (a!.epoch *= 1000)
     const second = await new Head(legs, null).open()
-    await second.until('it serves', () => second.device.state.word === 'online')
+    await second.until('it is fenced', () => second.device.state.word === 'failed')
+    await second.driver.startVolume()
     expect(a!.epoch).to.be.greaterThan(claimed)
     await write(second.device, 0, block)
     await second.device.close()

@@ -151,7 +151,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'wire/remote.js',
     find: 'const lost = other || (before !== null && before.bootId !== facts.bootId);',
     replace: 'const lost = other;',
-    scenario: 'anything ends in the middle',
+    scenario: 'to a target that has restarted',
   },
   {
     name: 'no-drain',

@@ -18,6 +18,9 @@ const requestMsMax = 100_000
 /** Milliseconds from the end of all faults until everything must be well. */
 const recoveryMsMax = 200_000
 
+/** Milliseconds between two looks of the operator. */
+const restartMs = 3000
+
 interface LegStatus {
   readonly state: string
   readonly reason?: string
@@ -88,11 +91,7 @@ export class World implements ClientHost {
     const discoveryMs = 3 * (plan.remote.pingTimeout ?? 0) + 100
     await clock.run(clock.time + discoveryMs, () => this.problem !== null)
     this.check()
-    if (this.head?.device.state.word === 'failed') {
-      this.trace.note('the operator starts the head again')
-      this.killHead('killed')
-      this.startHead()
-    }
+    this.restartFailed()
     attachAll(this)
     await this.until(() => this.healthy(), recoveryMsMax, 'the volume recovers')
     await this.quiet('the volume is well after its last request')
@@ -309,6 +308,20 @@ export class World implements ClientHost {
     const room = Math.min(...this.legs.map(({ medium }) => medium.size))
     const full = dataSizeFor(room, extentSize!, slotsFor(this.legs.length))
     return size !== null || head.device.facts!.size === full
+  }
+
+  /** The operator starts a head again that another has fenced out, until it serves. */
+  private restartFailed(): void {
+    if (this.healthy()) return
+    const { word, reason } = this.head?.device.state ?? {}
+    if (word === 'failed' || reason?.includes('newer head') === true) {
+      this.trace.note('the operator starts the head again')
+      this.killHead('killed')
+      this.startHead()
+    }
+    this.clock.after(restartMs, null, () => {
+      this.restartFailed()
+    })
   }
 
   /** Lets the clients finish; a request that took too long may have cost a leg. */

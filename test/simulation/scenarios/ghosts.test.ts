@@ -76,6 +76,26 @@ describe('scenarios: nothing old lands on something new', () => {
     expect(hand.errors).to.equal(0)
     await stage.audit()
   })
+
+  it('an unanswered write is not sent again to a target that has restarted', async () => {
+    const stage = await new Stage({ shape: 'remote', legs: ['remote'], hold: 20_000 }).start()
+    stage.leg('left').medium.next.push({ effect: 1, total: 3000 })
+    const hand = stage.begin((client) => {
+      client.write(0, 8)
+    })
+    await stage.pass(20)
+    hand.read(0, 8)
+    await stage.until('it was read', () => hand.inFlight === 1)
+    hand.write(0, 8)
+    await stage.until('the next one is acknowledged', () => hand.inFlight === 1)
+    hand.flush()
+    await stage.until('and flushed', () => hand.inFlight === 1)
+    stage.crashTarget('left')
+    stage.startTarget('left')
+    await stage.until('the first one ends', () => hand.inFlight === 0)
+    expect(hand.lastError?.code).to.equal('STALE')
+    await stage.audit()
+  })
 })
 
 describe('scenarios: two heads on the same legs', () => {

@@ -206,11 +206,13 @@ describe('scenarios: legs that fail', () => {
   it('suspend-io: what was under way is carried out before what waited already', async () => {
     const settings = { minInSync: 2, suspendMs: 60_000 }
     const stage = await new Stage({ hold: 50, settings }).start()
+    expect(await stage.write(0, 8)).to.equal(null)
     stage.killTarget('right')
     const hand = stage.begin((client) => {
       client.write(0, 8)
     })
     await stage.until('right has left', () => stage.legs['right'] === 'missing')
+    await stage.pass(20)
     // The write is on left and waits for a second leg: it can be read.
     hand.read(0, 8)
     await stage.until('it was read', () => hand.inFlight === 1)
