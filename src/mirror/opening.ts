@@ -31,7 +31,7 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   for (const { leg, found } of views) if (found !== null) leg.note(found)
   const decision = decide(own, views, wish)
   if (decision.kind === 'create') await create(volume, views)
-  else if (decision.kind === 'start') await begin(volume, decision, views)
+  else if (decision.kind === 'start') await begin(volume, decision, views, wish.force)
   else {
     for (const [leg, reason] of decision.refusals) leg.refusal = reason
     wait(volume, decision.reason)
@@ -105,7 +105,7 @@ async function create(volume: Volume, views: readonly LegView[]): Promise<void> 
   const { epoch } = volume
   try {
     const start = await createRecord(volume, views)
-    if (volume.epoch === epoch) await begin(volume, start, views)
+    if (volume.epoch === epoch) await begin(volume, start, views, true)
   } catch (error) {
     wait(volume, `the volume cannot be created: ${systemError(error, '').message}`)
     if (error instanceof StorageError && error.code !== 'CONFIG') volume.retryLater()
@@ -113,7 +113,12 @@ async function create(volume: Volume, views: readonly LegView[]): Promise<void> 
 }
 
 /** Starts from a record: makes durable who is in sync now before anything is served. */
-async function begin(volume: Volume, start: Start, views: readonly LegView[]): Promise<void> {
+async function begin(
+  volume: Volume,
+  start: Start,
+  views: readonly LegView[],
+  force: boolean,
+): Promise<void> {
   const { epoch } = volume
   const { record, present, refusals } = start
   for (const { leg } of views) leg.refusal = refusals.get(leg) ?? ''
@@ -135,6 +140,11 @@ async function begin(volume: Volume, start: Start, views: readonly LegView[]): P
     const intents = await readMaps(volume, present, 0)
     await loadDirtyMaps(volume, present, intents)
     if (volume.epoch !== epoch) return
+    const holders = force || intents.count === 0 ? [] : holdersOfWhatWasLost(volume, present)
+    if (holders.length > 0) {
+      wait(volume, `waiting for ${holders.join(', ')}, with what was lost where power was lost`)
+      return
+    }
     const before = namesInSync(record)
     choosePresent(volume, present, intents)
     // One generation is enough for any number of attempts to start with the same legs.
@@ -268,9 +278,24 @@ async function loadDirtyMaps(
   }
 }
 
+/**
+ * Absent legs in sync that may still have what every leg that is here lost with its cache: it was
+ * acknowledged, and not flushed.
+ */
+function holdersOfWhatWasLost({ record }: Volume, present: readonly Leg[]): string[] {
+  if (keptCache(present).length > 0) return []
+  const here = present.map(({ member }) => member)
+  const absent = record!.members.filter(({ state }) => state === 'in-sync')
+  return absent.filter((member) => !here.includes(member)).map(({ name }) => name)
+}
+
+function keptCache(present: readonly Leg[]): readonly Leg[] {
+  return present.filter(({ device, member }) => device.facts!.bootId === member!.bootId)
+}
+
 /** After a crash one leg is the truth, and the others are made equal to it. */
 function choosePresent(volume: Volume, present: readonly Leg[], intents: Bitmap): void {
-  const kept = present.filter((leg) => leg.device.facts!.bootId === leg.member!.bootId)
+  const kept = keptCache(present)
   const source = kept.find((leg) => !leg.readLast) ?? kept[0] ?? present[0]!
   const record = volume.record!
   const unclean = intents.count > 0

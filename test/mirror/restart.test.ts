@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
 import { Operation } from '../../src/device/request.ts'
-import { read, write } from '../support/io.ts'
+import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
 import { disks, extentSize, Head, later, MemoryStore, pattern } from './head.ts'
 
@@ -32,6 +32,32 @@ describe('a volume after a crash of its head', () => {
       expect(legs['b']!.cached[0]).to.equal(2)
       await second.device.close()
     }
+  })
+
+  it('waits for the leg that still has what the others lost with their caches', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const first = await new Head(legs, store).open()
+    await write(first.device, 0, pattern(1))
+    await flush(first.device)
+    await write(first.device, 0, pattern(2))
+    first.kill()
+    legs['a']!.powerCut()
+    const second = await new Head(legs, store, {}, ['b']).open()
+    expect(second.device.state.word).to.equal('opening')
+    expect(reason(second)).to.include('waiting for b')
+    legs['b']!.comeBack()
+    await second.until('it runs', () => second.device.usable)
+    await second.inSync('a', 'b')
+    expect((await read(second.device, 0, 4096))[0]).to.equal(2)
+    expect(legs['a']!.cached[0]).to.equal(2)
+    second.kill()
+    // The operator's word that it does not matter.
+    legs['a']!.powerCut()
+    const third = await new Head(legs, store, {}, ['b']).open()
+    await third.driver.startVolume({ force: true })
+    expect(third.device.state.word).to.equal('degraded')
+    await third.device.close()
   })
 
   it('asks nothing of the legs that are there as long as nothing changes', async () => {
