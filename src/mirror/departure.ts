@@ -3,6 +3,7 @@ import { StorageError, type Code } from '../base/errors.ts'
 import { announce } from './announce.ts'
 import { DirtyMap } from './dirty.ts'
 import type { Leg } from './leg.ts'
+import { loseWrites } from './losses.ts'
 import { reasonMax, type LegState } from './record.ts'
 import type { Volume } from './volume.ts'
 
@@ -161,7 +162,7 @@ function rebooted(volume: Volume, leg: Leg): void {
   if (leg.dirty !== null) leg.dirty.forgetCopies()
   if (unflushed) {
     distrustOthers(volume, leg)
-    volume.loseWrites()
+    loseWrites(volume)
     volume.remember('membership', leg.name, `${reason}, and no other leg has it`)
   }
   volume.membership.request(false)

@@ -12,6 +12,7 @@ import { finishGrowth } from './growth.ts'
 import { IntentLog } from './intent.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
 import type { Leg } from './leg.ts'
+import { failParkedChanges, renewBoot } from './losses.ts'
 import { Membership } from './membership.ts'
 import { parseRecordText, type VolumeRecord } from './record.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
@@ -316,7 +317,7 @@ function choosePresent(volume: Volume, present: readonly Leg[], intents: Bitmap)
   }
   if (unclean && !kept.includes(source)) {
     record.bootId = volume.newId(32)
-    volume.failParkedChanges('every leg in sync restarted and lost what was not flushed')
+    failParkedChanges(volume, 'every leg in sync restarted and lost what was not flushed')
   }
 }
 
@@ -350,7 +351,7 @@ async function run(
   await volume.intent.prepare()
   await flushLegs(volume, volume.intent.moment)
   if (volume.epoch !== epoch) return
-  volume.renewBoot()
+  renewBoot(volume)
   volume.membership.request(newGeneration)
   await volume.membership.settled()
   if (volume.epoch !== epoch) return

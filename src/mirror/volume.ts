@@ -61,6 +61,8 @@ export class Volume {
   /** See `claims.ts`. */
   headNumber: number | null = null
   outbid = 0
+  /** See `loseWrites`. */
+  forgot = false
 
   /** Replaced at every start. `maps` orders the writing of bitmaps. */
   locks = new RangeLock()
@@ -115,7 +117,6 @@ export class Volume {
   private retry: Timer | null = null
   /** Of a request that is submitted again after it waited. */
   private deadline: number | undefined = undefined
-  private forgot = false
   private readonly watchers = new Map<Leg, () => void>()
 
   constructor(options: MirrorOptions) {
@@ -403,34 +404,6 @@ export class Volume {
 
   measured(ms: number): void {
     this.latencyMs += (ms - this.latencyMs) / 16
-  }
-
-  /**
-   * Acknowledged writes are gone with the cache of the last leg: another life of the volume's own
-   * cache begins, now or when it runs again. By that whoever serves clients knows.
-   */
-  loseWrites(): void {
-    this.forgot = true
-    if (!this.running) return
-    this.renewBoot()
-    this.membership.request(false)
-    this.regroup()
-  }
-
-  /** Carries out what `loseWrites` asked for; making it durable is the caller's. */
-  renewBoot(): void {
-    if (this.forgot) this.record!.bootId = this.newId(32)
-    this.forgot = false
-  }
-
-  /** The volume starts again as one that forgot something: what waits was meant for the other. */
-  failParkedChanges(reason: string): void {
-    for (const { request, deadline } of this.parking.takeAll()) {
-      const { operation } = request
-      if (operation === Operation.read || operation === Operation.status)
-        this.parking.add(request, deadline)
-      else request.fail(new StorageError('STALE', reason, this.path))
-    }
   }
 
   newId(digits: number): string {

@@ -4,6 +4,7 @@ import { Flag, Operation, Request } from '../device/request.ts'
 import { flushFailed, writeFailed } from './departure.ts'
 import type { HotExtent, IntentHolder } from './intent.ts'
 import type { Leg, LegCaller } from './leg.ts'
+import { loseWrites } from './losses.ts'
 import type { MembershipWaiter } from './membership.ts'
 import type { Volume } from './volume.ts'
 
@@ -242,7 +243,7 @@ export async function flushLegs(volume: Volume, moment: number): Promise<void> {
     } catch (error) {
       const failure = error as StorageError
       if (flushFailed(volume, leg, failure)) return
-      volume.loseWrites()
+      loseWrites(volume)
       throw failure
     }
   }
