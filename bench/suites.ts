@@ -157,6 +157,7 @@ export function boutOf(
   pace: Pace,
 ): Bout {
   const volume: Volume = { ...where, size: plan.size }
+  let rounds = 0
   return {
     suite,
     setting: `${where.media} over ${where.transport}`,
@@ -167,13 +168,15 @@ export function boutOf(
     pace: { ...pace, ...plan.pace },
     start: async () => {
       const started: Running[] = []
-      for (const server of servers)
+      // By turns: the file of the first is being written back while the others' are filled.
+      const first = rounds++ % servers.length
+      for (const server of [...servers.slice(first), ...servers.slice(0, first)])
         try {
           started.push(await Running.start(server, volume, plan.folders))
         } catch (error) {
           omit(plan, `${suite}, ${server.name}: ${messageOf(error)}`)
         }
-      return started
+      return started.sort((a, b) => servers.indexOf(a.server) - servers.indexOf(b.server))
     },
     omit: (what, error) => omit(plan, `${suite}, ${what}: ${messageOf(error)}`),
   }
