@@ -58,7 +58,8 @@ function facts(volume: Volume): Facts {
   const fastZero = known.every((leg) => leg.fastZero)
   const preferred = known.map((leg) => leg.preferredBlockSize)
   return {
-    size: record.dataSize,
+    // What was grown counts once it is durable, and zero.
+    size: record.zeroing?.from ?? record.dataSize,
     blockSize: record.blockSize,
     preferredBlockSize: Math.max(4 * KiB, record.blockSize, ...preferred),
     payloadMax: Math.min(...known.map((leg) => leg.payloadMax)),

@@ -16,7 +16,7 @@ import { Head, Leg, Target } from './trees.ts'
 /** Milliseconds a request may take while nothing is wrong with the world. */
 const requestMsMax = 100_000
 /** Milliseconds from the end of all faults until everything must be well. */
-const recoveryMsMax = 200_000
+const recoveryMsMax = 400_000
 
 /** Milliseconds between two looks of the operator. */
 const restartMs = 3000
@@ -266,6 +266,17 @@ export class World implements ClientHost {
     }
   }
 
+  /** A leg left: what the others lost with their power, before the head knew, went with it. */
+  private departed(leg: Leg): void {
+    const others = this.peers(leg).filter(({ name }) => this.lastInSync.has(name))
+    const base = leg.plan.span * this.sectorsPerLeg
+    for (const sector of this.checker.unflushed()) {
+      if (sector < base || sector >= base + this.sectorsPerLeg) continue
+      const lost = others.every((other) => other.medium.doubtful(sector))
+      if (others.length > 0 && lost) this.checker.allowLoss(sector)
+    }
+  }
+
   private heldElsewhere(lost: Leg, sector: number): boolean {
     return this.peers(lost).some(
       (leg) =>
@@ -287,9 +298,12 @@ export class World implements ClientHost {
     if (this.head?.process.alive !== true || this.head.mirrors.length === 0) return
     const status = Object.entries(this.legStatus())
     if (status.length === 0) return
+    const before = this.lastInSync
     this.lastInSync = new Set(
       status.filter(([, leg]) => leg.state === 'in-sync').map(([name]) => name),
     )
+    for (const leg of this.legs)
+      if (before.has(leg.name) && !this.lastInSync.has(leg.name)) this.departed(leg)
   }
 
   private count(client: Client): void {

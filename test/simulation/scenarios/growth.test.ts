@@ -80,6 +80,24 @@ describe('scenarios: volumes that grow', () => {
     }
   })
 
+  it('nobody sees the new size before it is durable', async () => {
+    const stage = await started()
+    expect(await stage.write(0, 64)).to.equal(null)
+    stage.world.state.failing = true
+    grow(stage, 'left', 'right')
+    await stage.pass(1000)
+    // Whatever a leg announces now has the volume announced anew.
+    grow(stage, 'left')
+    await stage.pass(100)
+    expect(size(stage)).to.equal(sizeBefore)
+    stage.crashHead()
+    stage.world.state.failing = false
+    stage.startHead()
+    await stage.healthy()
+    expect(size(stage)).to.equal(sizeBefore + growthBytes)
+    await stage.audit()
+  })
+
   it('anything ends in the middle: it is the old volume or the new one', async () => {
     for (const victim of ['head', 'head power', 'right', 'right power'] as const)
       for (let step = 0; step < 12; step++) {
