@@ -36,6 +36,9 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   else {
     for (const [leg, reason] of decision.refusals) leg.refusal = reason
     wait(volume, decision.reason)
+    // Nothing will tell when it can be.
+    const unread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
+    if (views.some(unread)) volume.retryLater()
   }
 }
 

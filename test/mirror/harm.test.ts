@@ -1,7 +1,9 @@
 import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
 import { Operation } from '../../src/device/request.ts'
+import { superblockBytes, superblockOffset } from '../../src/mirror/layout.ts'
 import { flush, read, write } from '../support/io.ts'
+import type { Disk } from './disk.ts'
 import { disks, extentSize, failing, Head, later, MemoryStore, outcome, pattern } from './head.ts'
 
 /** Each of these harmed data or the volume once. */
@@ -103,4 +105,66 @@ describe('a mirror is not harmed by', () => {
     expect(head.history().filter(({ text }) => text.includes('left'))).to.deep.equal([])
     await head.device.close()
   })
+
+  it('superblocks that were written and not flushed, one in each slot', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    const disk = legs['b']!
+    const start = superblockOffset(disk.size, 0)
+    let tried = 0
+    disk.fault = (request) => {
+      const { operation, offset } = request
+      if (operation !== Operation.write || offset < start) return null
+      tried++
+      request.copyTo(disk.cached.subarray(offset))
+      return new StorageError('IO', 'it could not be flushed')
+    }
+    legs['b']!.goAway()
+    await write(head.device, 0, pattern(1))
+    legs['b']!.comeBack()
+    await head.until('it was tried a few times', () => tried > 4)
+    expect(unflushedSlots(disk)).to.have.length(1)
+    disk.fault = () => null
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+
+  it('the same, when the head has died in between', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const disk = legs['b']!
+    const start = superblockOffset(disk.size, 0)
+    const first = await new Head(legs, store).open()
+    let tried = 0
+    disk.fault = (request) => {
+      const { operation, offset } = request
+      if (operation === Operation.write && offset >= start) {
+        tried++
+        request.copyTo(disk.cached.subarray(offset))
+      } else if (operation !== Operation.flush || tried === 0) return null
+      return new StorageError('IO', 'it cannot be flushed')
+    }
+    disk.goAway()
+    await write(first.device, 0, pattern(1))
+    disk.comeBack()
+    await first.until('it was tried', () => tried > 0)
+    first.kill()
+    const second = await new Head(legs, store).open()
+    await second.until('it is tried again', () => second.state('b') === 'failed')
+    expect(unflushedSlots(disk)).to.have.length(1)
+    disk.fault = () => null
+    await second.inSync('a', 'b')
+    await second.device.close()
+  })
 })
+
+/** Superblocks that a power failure would tear. */
+function unflushedSlots(disk: Disk): number[] {
+  return [0, 1].filter((slot) => {
+    const from = superblockOffset(disk.size, slot)
+    const [cached, stable] = [disk.cached, disk.stable].map((bytes) =>
+      bytes.subarray(from, from + superblockBytes),
+    )
+    return !cached!.equals(stable!)
+  })
+}

@@ -3,7 +3,7 @@ import { StorageError } from '../../src/base/errors.ts'
 import { Operation } from '../../src/device/request.ts'
 import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
-import { disks, extentSize, Head, later, MemoryStore, pattern } from './head.ts'
+import { disks, extentSize, failing, Head, later, MemoryStore, pattern } from './head.ts'
 
 function reason(head: Head): string {
   return head.driver.describe()['reason'] as string
@@ -58,6 +58,20 @@ describe('a volume after a crash of its head', () => {
     await third.driver.startVolume({ force: true })
     expect(third.device.state.word).to.equal('degraded')
     await third.device.close()
+  })
+
+  it('looks again at a leg that could not be read', async () => {
+    const legs = disks('a')
+    const store = new MemoryStore()
+    const first = await new Head(legs, store).open()
+    await write(first.device, 0, pattern(1))
+    first.kill()
+    failing(legs['a']!, (operation) => operation === Operation.read)
+    const second = await new Head(legs, store).open()
+    expect(reason(second)).to.include('bad disk')
+    legs['a']!.fault = () => null
+    await second.until('it runs', () => second.device.usable)
+    await second.device.close()
   })
 
   it('asks nothing of the legs that are there as long as nothing changes', async () => {
