@@ -1,3 +1,5 @@
+import { inspect } from 'node:util'
+
 /**
  * Errors are values: a code from a closed set, a sentence, the device they came from and a cause.
  * Each protocol maps the codes to its own in one table (`wire/status.ts`, `nbd/status.ts`).
@@ -59,6 +61,8 @@ export function assert(condition: boolean, message: string): asserts condition {
 }
 
 const fromErrno: Readonly<Record<string, Code>> = {
+  // Or a cause whose code is `toString` would find what every object has.
+  __proto__: null as never,
   ENOSPC: 'NO_SPACE',
   EDQUOT: 'NO_SPACE',
   EFBIG: 'NO_SPACE',
@@ -79,6 +83,6 @@ export function systemError(cause: unknown, doing: string, device = ''): Storage
   if (cause instanceof StorageError) return cause
   const errno = (cause as { code?: unknown } | null | undefined)?.code
   const code = (typeof errno === 'string' ? fromErrno[errno] : undefined) ?? 'IO'
-  const reason = cause instanceof Error ? cause.message : String(cause)
+  const reason = cause instanceof Error ? cause.message : inspect(cause)
   return new StorageError(code, `${doing}: ${reason}`, device, cause)
 }

@@ -90,5 +90,7 @@ describe('an error of the system', () => {
       }),
     )
     expect(systemError('odd', 'doing')).to.be.instanceOf(StorageError)
+    const odd = [{ code: 'toString' }, Object.create(null), { toString: null }]
+    for (const cause of odd) expect(systemError(cause, 'doing').code).to.equal('IO')
   })
 })
