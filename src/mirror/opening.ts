@@ -36,10 +36,10 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   else {
     for (const [leg, reason] of decision.refusals) leg.refusal = reason
     wait(volume, decision.reason)
-    // Nothing will tell when it can be.
-    const unread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
-    if (views.some(unread)) volume.retryLater()
   }
+  // Nothing will tell when a leg can be read that could not.
+  const unread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
+  if (!volume.running && views.some(unread)) volume.retryLater()
 }
 
 function wait(volume: Volume, reason: string): void {
@@ -144,7 +144,7 @@ async function begin(
     const intents = await readMaps(volume, present, 0)
     await loadDirtyMaps(volume, present, intents)
     if (volume.epoch !== epoch) return
-    const holders = force || intents.count === 0 ? [] : holdersOfWhatWasLost(volume, present)
+    const holders = force || intents.count === 0 ? [] : holdersOfWhatWasLost(views, present)
     if (holders.length > 0) {
       wait(volume, `waiting for ${holders.join(', ')}, with what was lost where power was lost`)
       return
@@ -286,11 +286,10 @@ async function loadDirtyMaps(
  * Absent legs in sync that may still have what every leg that is here lost with its cache: it was
  * acknowledged, and not flushed.
  */
-function holdersOfWhatWasLost({ record }: Volume, present: readonly Leg[]): string[] {
+function holdersOfWhatWasLost(views: readonly LegView[], present: readonly Leg[]): string[] {
   if (keptCache(present).length > 0) return []
-  const here = present.map(({ member }) => member)
-  const absent = record!.members.filter(({ state }) => state === 'in-sync')
-  return absent.filter((member) => !here.includes(member)).map(({ name }) => name)
+  const gone = views.filter(({ leg, found }) => found === null || leg.refusal !== '')
+  return gone.filter(({ leg }) => leg.member!.state === 'in-sync').map(({ name }) => name)
 }
 
 function keptCache(present: readonly Leg[]): readonly Leg[] {

@@ -46,7 +46,13 @@ describe('a volume after a crash of its head', () => {
     const second = await new Head(legs, store, {}, ['b']).open()
     expect(second.device.state.word).to.equal('opening')
     expect(reason(second)).to.include('waiting for b')
+    // It is there, and cannot be read at first.
+    let tried = false
+    failing(legs['b']!, (operation) => operation === Operation.read && (tried = true))
     legs['b']!.comeBack()
+    await second.until('it is looked at', () => tried)
+    await later(10)
+    legs['b']!.fault = () => null
     await second.until('it runs', () => second.device.usable)
     await second.inSync('a', 'b')
     expect((await read(second.device, 0, 4096))[0]).to.equal(2)
