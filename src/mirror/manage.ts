@@ -72,6 +72,8 @@ export async function detachLeg(
   await volume.quiet(async () => {
     await flushLeg(volume, leg)
     if (volume.epoch !== epoch || !volume.inSync.includes(leg)) return
+    // Others may have left meanwhile.
+    mustSpare(volume, leg)
     leg.member!.label = label
     leave(volume, leg, 'detached', `taken off as ${label}`)
     leg.dirty = new DirtyMap(volume.extents)

@@ -16,6 +16,30 @@ async function answer(promise: Promise<unknown>): Promise<string> {
   )
 }
 
+describe('a leg', () => {
+  it('is not detached when it has become the last in sync while it was flushed', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await write(head.device, 0, pattern(1))
+    let flushes = 0
+    legs['b']!.hold = ({ operation }) => {
+      if (operation === Operation.flush) flushes++
+      return operation === Operation.flush
+    }
+    const detaching = outcome(head.driver.detachLeg('b'))
+    await head.until('it is flushed', () => flushes > 0)
+    legs['a']!.goAway()
+    await head.until('a left', () => head.state('a') === 'missing')
+    legs['b']!.letGo()
+    expect(await detaching).to.equal('CONFIG')
+    expect(head.state('b')).to.equal('in-sync')
+    await write(head.device, 0, pattern(2))
+    legs['a']!.comeBack()
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+})
+
 describe('a leg that was detached', () => {
   it('is not returned when it is changed while it is compared', async () => {
     const legs = disks('a', 'b')
