@@ -48,7 +48,8 @@ export class LinearDriver implements Driver {
   submit(request: Request): void {
     if (request.operation === Operation.flush) {
       beginSplit(request)
-      for (const part of this.children) part.submit(splitOff(request, 0, 0, 0))
+      for (const part of this.children)
+        if (part.facts!.flush !== 'none') part.submit(splitOff(request, 0, 0, 0))
       endSplit(request)
       return
     }
@@ -145,7 +146,8 @@ function combine(parts: readonly Facts[], size: number): Facts {
     preferredBlockSize: Math.max(...parts.map((part) => part.preferredBlockSize)),
     payloadMax: Math.max(blockSize, roundDown(payloadMax, blockSize)),
     readOnly: parts.some((part) => part.readOnly),
-    flush: weakest(parts.map((part) => part.flush)),
+    // A part that cannot be flushed is no reason not to flush the others.
+    flush: parts.some((part) => part.flush !== 'none') ? 'native' : 'none',
     fua: weakest(parts.map((part) => part.fua)),
     trim: weakest(parts.map((part) => part.trim)),
     writeZeroes: weakest(parts.map((part) => part.writeZeroes)),

@@ -184,7 +184,9 @@ export class Resync {
     if (left > 0) return
     this.left.delete(extent)
     const { dirty } = this.leg
-    if (dirty === null) return
+    const latest = this.volume.resyncs.get(this.leg)
+    // What is noted there is a later resync's, if the leg is back already.
+    if (dirty === null || (latest !== undefined && latest !== this)) return
     const missed = dirty.copying.get(extent) === true
     dirty.copying.delete(extent)
     if (this.alive() && !missed && !this.unreadable.has(extent)) dirty.bits.clear(extent)

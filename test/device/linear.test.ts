@@ -6,6 +6,7 @@ import { LinearDriver } from '../../src/device/linear.ts'
 import { MemoryDriver } from '../../src/device/memory.ts'
 import { Operation } from '../../src/device/request.ts'
 import { flush, read, submit, write } from '../support/io.ts'
+import { StrictDriver } from '../support/strict.ts'
 
 const random = new SeededRandom(1)
 
@@ -48,6 +49,17 @@ describe('a linear', () => {
     parts[1]!.online(parts[1]!.facts!)
     expect(device.state.word).to.equal('online')
     await flush(device)
+    await device.close()
+  })
+
+  it('flushes the parts that can be flushed, though others cannot', async () => {
+    const able = memory('l/0', 1000)
+    const driver = new StrictDriver(1000, { flush: 'none', fua: 'none' }, random)
+    const device = await linear(able, new Device('l/1', driver, systemClock))
+    expect(device.facts!.flush).to.equal('native')
+    await flush(device)
+    expect(able.counters.operations[Operation.flush]).to.equal(1)
+    expect(driver.seen).to.deep.equal([])
     await device.close()
   })
 

@@ -43,19 +43,18 @@ describe('a leg', () => {
 describe('a leg that was detached', () => {
   it('is not returned when it is changed while it is compared', async () => {
     const legs = disks('a', 'b')
-    const settings = { resyncBytesPerSecond: 4 * MiB }
-    const head = await new Head(legs, new MemoryStore(), settings).open()
+    const head = await new Head(legs, new MemoryStore()).open()
     await head.driver.detachLeg('b')
     legs['b']!.stampCount++
     let compared = 0
     legs['b']!.hold = ({ operation, length }) => {
-      if (operation === Operation.read && length === extentSize) compared++
-      return false
+      return operation === Operation.read && length === extentSize && ++compared === 2
     }
     const attaching = outcome(head.driver.attachLeg('b'))
     await head.until('the beginning was compared', () => compared === 2)
     legs['b']!.cached.fill(7, 0, 4096)
     legs['b']!.stampCount++
+    legs['b']!.letGo()
     expect(await attaching).to.equal('CONFIG')
     expect(head.state('b')).to.equal('detached')
     await head.device.close()
