@@ -2,7 +2,8 @@ import type { Volume } from './volume.ts'
 
 /** Claims between two generations: room for the numbers that tell heads apart. */
 const claimsPerStep = 2 ** 20
-/** A claim stays a whole number that the wire can say exactly. */
+/** Of a head's number and of steps: a claim stays a number that the wire can say exactly. */
+const numberMax = 2 ** 40
 const stepMax = 2 ** 32
 /** How much more is claimed by an operator's word: a few of them are enough, wherever it was. */
 const outbidFactor = 1024
@@ -14,17 +15,19 @@ const outbidFactor = 1024
  */
 export async function nextClaim(volume: Volume): Promise<number> {
   volume.headNumber ??= await headNumber(volume)
-  return (volume.counterFloor + 1) * claimsPerStep + volume.headNumber
+  const claim = (volume.counterFloor + 1) * claimsPerStep + volume.headNumber
+  // The generation to come is no lower than the claim: whoever sees it claims more.
+  volume.counterFloor = Math.floor(claim / claimsPerStep) - 1
+  return claim
 }
 
 /**
- * Another head has claimed more, and may have died before it could serve: once this one is started
- * anew it claims more than it did.
+ * Another head has claimed more, and may have died before it could serve, in a generation that no
+ * leg has: each time somebody starts this one again, it claims more.
  */
 export async function raiseNumber(volume: Volume): Promise<void> {
-  const least = (volume.headNumber ?? 0) + 1
-  const raised = least + Math.floor(volume.random.fraction() * (claimsPerStep - least))
-  volume.headNumber = Math.min(raised, claimsPerStep - 1)
+  const more = 1 + Math.floor(volume.random.fraction() * claimsPerStep)
+  volume.headNumber = Math.min((volume.headNumber ?? 0) + more, numberMax)
   await keep(volume)
 }
 
@@ -46,7 +49,7 @@ async function headNumber(volume: Volume): Promise<number> {
   if (store === null) return 0
   const saved = await store.load(keyOf(volume)).catch(() => null)
   const number = saved === null ? NaN : Number(saved)
-  if (Number.isInteger(number) && number >= 0 && number < claimsPerStep) return number
+  if (Number.isInteger(number) && number >= 0 && number <= numberMax) return number
   volume.headNumber = Math.floor(random.fraction() * claimsPerStep)
   await keep(volume)
   return volume.headNumber

@@ -40,7 +40,7 @@ export const mutantTable: readonly Mutant[] = [
         if (true)
             return true;
         this.waiting.push(holder);`,
-    scenario: 'anything ends in the middle',
+    scenario: 'nothing is written before the log says so',
   },
   {
     name: 'no-crash-recovery',
@@ -229,8 +229,8 @@ export const mutantTable: readonly Mutant[] = [
     name: 'detached-untouched',
     breaks: '2: a detached leg that was changed is taken for untouched',
     file: 'mirror/manage.js',
-    find: 'return stamp !== null && stamp === leg.member.stamp;',
-    replace: 'return true;',
+    find: 'return stamp !== null && stamp === leg.member.stamp ? null : { leg, stamp };',
+    replace: 'leg.member.stamp = stamp;\n    return null;',
     scenario: 'a detached leg that was changed',
   },
   {
@@ -338,9 +338,10 @@ export const mutantTable: readonly Mutant[] = [
     name: 'suspended-forgotten',
     breaks: '1: what waits for a lost leg is never carried out',
     file: 'mirror/volume.js',
-    find: `        for (const request of requests)
-            this.parking.add(request);`,
-    replace: '',
+    find: `for (const { request, deadline } of ended)
+            this.parking.add`,
+    replace: `for (const { request, deadline } of [])
+            this.parking.add`,
     scenario: 'requests wait, and lose nothing',
   },
   {

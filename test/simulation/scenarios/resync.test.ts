@@ -50,6 +50,28 @@ describe('scenarios: resync', () => {
     }
   })
 
+  it('resync-after-primary-crash: nothing is written before the log says so', async () => {
+    for (let seed = 1; seed <= 12; seed++) {
+      const stage = await new Stage({ seed }).start()
+      // The first write to an extent: left has what it is given first, and nothing that follows.
+      stage.leg('left').medium.next.push({ effect: 1, total: 1000 }, { effect: 1000, total: 1000 })
+      stage.leg('right').medium.hung = true
+      stage.begin((hand) => {
+        hand.write(0, 8)
+      })
+      await stage.pass(20)
+      stage.killHead()
+      stage.killTarget('left')
+      stage.crashTarget('right')
+      stage.leg('right').medium.unhang()
+      stage.startTarget('left')
+      stage.startTarget('right')
+      stage.startHead()
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+
   it('resync-interrupt-variants: target, source link or head end in the middle', async () => {
     for (const variant of ['target', 'link', 'head', 'target power'] as const) {
       const stage = await new Stage({ hold: 100, settings: slow }).start()
