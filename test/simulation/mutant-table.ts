@@ -364,10 +364,8 @@ export const mutantTable: readonly Mutant[] = [
     name: 'linear-flushes-one',
     breaks: '6: a flush of a linear flushes its first part only',
     file: 'device/linear.js',
-    find: `for (const part of this.children)
-                part.submit(splitOff`,
-    replace: `for (const part of this.children.slice(0, 1))
-                part.submit(splitOff`,
+    find: "if (part.facts.flush !== 'none')",
+    replace: 'if (part === this.children[0])',
     scenario: 'power loss of everything in the middle of writes across',
   },
   {
