@@ -49,6 +49,7 @@ export function decide(
 ): Decision {
   const refusals = new Map<Leg, string>()
   const candidates = readable(own, views, refusals)
+  if (own !== null && neverServed(own, candidates)) return decide(null, views, wish)
   if (candidates.length === 0 && own === null) return decideNew(views, refusals, wish)
   const volumes = new Set(candidates.map(({ superblock }) => superblock.record.volume))
   if (volumes.size > 1) {
@@ -64,6 +65,25 @@ export function decide(
   }
   const decision = decideStart(newest, candidates, views, refusals, wish)
   return decision.kind === 'start' ? { ...decision, split: split.map(({ leg }) => leg) } : decision
+}
+
+/**
+ * Whether the head saved a generation that it never served, because a newer head took its legs: a
+ * leg in sync had to have it before anything was acknowledged, and all of them went on without.
+ */
+function neverServed(own: VolumeRecord, candidates: readonly Candidate[]): boolean {
+  const inSync = own.members.filter(({ state }) => state === 'in-sync')
+  if (inSync.length === 0 || sameGeneration(own.generation, own.base)) return false
+  return inSync.every(({ id }) => {
+    const record = candidates.find(({ superblock }) => superblock.self === id)?.superblock.record
+    return (
+      record !== undefined &&
+      record.generation.counter >= own.generation.counter &&
+      !sameGeneration(record.generation, own.generation) &&
+      !remembers(record, own.generation) &&
+      remembers(record, own.base)
+    )
+  })
 }
 
 /** The legs whose superblock is to be reckoned with; why the others are not is in `refusals`. */

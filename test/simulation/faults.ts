@@ -18,6 +18,9 @@ const growthsMax = 2
 /** More than a leg's metadata, which must not land on where they were. */
 const growthBytes = 640 * KiB
 
+/** Milliseconds between two looks whether a truce is over. */
+const truceMs = 20
+
 /** Goes wrong by chance, with the kinds that the plan allows; and knows how to end all of it. */
 export class Faults {
   happened = 0
@@ -25,6 +28,7 @@ export class Faults {
   private readonly world: World
   private readonly dice: Dice
   private running = false
+  private stopped = false
   /** How to end what lasts, by what it is; a second fault of one kind in one place is not begun. */
   private readonly lasting = new Map<string, () => void>()
 
@@ -41,6 +45,7 @@ export class Faults {
   /** Ends everything that lasts: from now on the world is well. */
   stop(): void {
     this.running = false
+    this.stopped = true
     for (const end of [...this.lasting.values()]) end()
     const { world } = this
     world.endRivals()
@@ -51,6 +56,18 @@ export class Faults {
       if (!leg.machine.up) leg.machine.boot()
       if (leg.target.process?.alive !== true) void leg.target.start()
     }
+  }
+
+  /** Ends what lasts, and lets nothing happen until `over`, or until faults end. */
+  truce(over: () => boolean): void {
+    this.running = false
+    for (const end of [...this.lasting.values()]) end()
+    const look = (): void => {
+      if (this.stopped) return
+      if (over()) this.start()
+      else this.world.clock.after(truceMs, null, look)
+    }
+    look()
   }
 
   crashTarget(leg: Leg): void {

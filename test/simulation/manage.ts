@@ -41,7 +41,7 @@ export function attachAll(world: World): void {
   for (const leg of world.legs) {
     const mirror = world.head?.mirrorOf(leg) ?? null
     if (mirror !== null && world.legStatus()[leg.name]?.state === 'detached')
-      note(world, `attach of ${leg.name}`, mirror.attachLeg(leg.name, {}))
+      note(world, `attach of ${leg.name}`, mirror.attachLeg(leg.name, { discard: world.replaced }))
   }
   if (world.healthy()) return
   world.clock.after(attachRetryMs, null, () => {
@@ -51,7 +51,7 @@ export function attachAll(world: World): void {
 
 /** Attaches the leg; again a little later if it is refused. */
 function attach(world: World, mirror: MirrorDriver, name: string): void {
-  const attempt = mirror.attachLeg(name, {})
+  const attempt = mirror.attachLeg(name, { discard: world.replaced })
   note(world, `attach of ${name}`, attempt)
   attempt.catch((error: unknown) => {
     if (!(error instanceof StorageError)) return
@@ -75,6 +75,13 @@ function replace(world: World, leg: Leg): void {
   leg.machine.kill(leg.target.process)
   leg.medium.replace()
   world.faults.bootTarget(leg)
+  // Nothing happens to the others meanwhile: until it is filled they have the only copy.
+  let noticed = false
+  world.faults.truce(() => {
+    const { state } = world.legStatus()[leg.name] ?? {}
+    noticed ||= state !== 'in-sync'
+    return noticed && (state === 'in-sync' || state === 'detached')
+  })
 }
 
 async function detach(world: World, mirror: MirrorDriver, leg: Leg, dice: Dice): Promise<void> {
