@@ -65,10 +65,14 @@ function attach(world: World, mirror: MirrorDriver, name: string): void {
   })
 }
 
-/** Puts a blank disk into the place of one that others in sync can do without; once. */
+/** Milliseconds after which the head knows what has happened to a leg. */
+const noticedMs = 5000
+
+/** Puts a blank disk into the place of one that others can do without, all being well; once. */
 function replace(world: World, leg: Leg): void {
-  const status = world.legStatus()
-  const spare = world.peers(leg).some(({ name }) => status[name]?.state === 'in-sync')
+  const peers = world.peers(leg)
+  const known = (peer: Leg): boolean => world.clock.time - peer.machine.crashedAt > noticedMs
+  const spare = peers.length > 0 && peers.every(known) && world.healthy()
   if (world.replaced || !spare || leg.target?.process?.alive !== true) return
   world.replaced = true
   world.trace.note(`the disk of ${leg.name} is replaced`)
