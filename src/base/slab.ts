@@ -16,7 +16,8 @@ export const pageBytes = 4 * KiB
 export const blockBytesMax = 32 * MiB
 
 const arenaBytes = 64 * MiB
-const ordersMax = Math.log2(arenaBytes / pageBytes) + 1
+const arenaPages = arenaBytes / pageBytes
+const ordersMax = Math.log2(arenaPages) + 1
 /** Bytes idle, beside a quarter of those in parts, above which no more may outlive their block. */
 const idleBytesMax = 256 * MiB
 /** Released blocks kept with their views, per size, so that steady traffic creates no object. */
@@ -55,9 +56,10 @@ export class Block implements Lease {
   final = false
   /** @internal It may outlive the block it was a part of. */
   isPart = false
-  /** @internal By their place; all of one order. */
-  parts: (Block | undefined)[] | null = null
-  /** @internal */ partOrder = 0
+  /** @internal The order of all its parts; -1 while it has none. */
+  partOrder = -1
+  /** @internal By their place. */
+  readonly parts: (Block | undefined)[] = []
   /** @internal */ isLeft = false
 
   constructor(slab: Slab, arena: Arena, page: number, order: number) {
@@ -87,19 +89,18 @@ export class Block implements Lease {
   }
 
   /**
-   * Some of the block's bytes as a block of their own, with a hold for the caller: what lies around
-   * them is free as soon as all others let go. Null where that cannot be: they are not a power of
-   * two of pages, aligned to their length, in this block, which is `final`; parts of another length
-   * were taken from it; or too much memory lies idle in pieces already.
+   * The `length` bytes that begin at `at` of `bytes` as a block of their own, with a hold for the
+   * caller: what lies around them is free as soon as all others let go. Null where that cannot be:
+   * they are not a power of two of pages, aligned to their length, in this block, which is `final`;
+   * parts of another length were taken from it; or too much memory lies idle in pieces already.
    */
-  part(bytes: Buffer): Block | null {
-    const { length } = bytes
-    const from = bytes.byteOffset - this.bytes.byteOffset
+  part(bytes: Buffer, at: number, length: number): Block | null {
+    const from = bytes.byteOffset + at - this.bytes.byteOffset
     const within = from >= 0 && from + length <= this.bytes.length
     if (!this.final || !within || bytes.buffer !== this.bytes.buffer) return null
     const order = orderOf(length)
     if (length !== pageBytes << order || from % length !== 0) return null
-    if (this.parts !== null && this.partOrder !== order) return null
+    if (this.partOrder !== -1 && this.partOrder !== order) return null
     if (this.slab.bytesIdle > idleBytesMax + this.slab.bytesInParts / 4) return null
     if (order === this.order) this.slab.becomePart(this)
     const part = order === this.order ? this : this.partAt(from / length, order)
@@ -109,10 +110,9 @@ export class Block implements Lease {
 
   private partAt(place: number, order: number): Block {
     this.partOrder = order
-    this.parts ??= new Array<Block | undefined>(1 << (this.order - order)).fill(undefined)
     const existing = this.parts[place]
     if (existing !== undefined) return existing
-    const part = new Block(this.slab, this.arena, this.page + (place << order), order)
+    const part = this.arena.blockAt(this.slab, this.page + (place << order), order)
     // Of the block itself, until it goes.
     part.holds = 1
     part.isPart = true
@@ -149,6 +149,7 @@ export class Slab {
     const block = this.kept[order]!.pop() ?? this.carve(order)
     block.holds = 1
     block.final = false
+    block.isPart = false
     this.bytesHeld += pageBytes << order
     if (this.bytesHeld > this.bytesHeldPeak) this.bytesHeldPeak = this.bytesHeld
     return block
@@ -168,9 +169,8 @@ export class Slab {
     const bytes = pageBytes << block.order
     if (block.isPart) this.bytesInParts -= bytes
     else this.bytesHeld -= bytes
-    const { parts } = block
-    if (parts !== null) {
-      this.disband(block, parts)
+    if (block.partOrder !== -1) {
+      this.disband(block)
       return
     }
     const kept = this.kept[block.order]!
@@ -188,10 +188,12 @@ export class Slab {
   }
 
   /** Frees all of a block but those parts that somebody holds. */
-  private disband(block: Block, parts: (Block | undefined)[]): void {
-    const order = block.partOrder
-    for (let place = 0; place < parts.length; place++) {
+  private disband(block: Block): void {
+    const { parts, partOrder: order } = block
+    block.partOrder = -1
+    for (let place = 0; place < 1 << (block.order - order); place++) {
       const part = parts[place]
+      parts[place] = undefined
       if (part === undefined) block.arena.free(block.page + (place << order), order)
       else {
         this.bytesInParts += pageBytes << order
@@ -215,7 +217,7 @@ export class Slab {
   private carveFrom(order: number): Block | null {
     for (const arena of this.arenas) {
       const page = arena.allocate(order)
-      if (page !== -1) return new Block(this, arena, page, order)
+      if (page !== -1) return arena.blockAt(this, page, order)
     }
     return null
   }
@@ -232,6 +234,9 @@ function orderOf(length: number): number {
   return length <= pageBytes ? 0 : 32 - Math.clz32((length - 1) >>> 12)
 }
 
+/** From this order on each block is made once and stays with its arena: 64 KiB and more. */
+const orderLasting = 4
+
 /**
  * A buddy allocator over one memory (Knuth, The Art of Computer Programming 1, 2.5). Free pieces of
  * one order form a list threaded through `next` and `previous`, indexed by the piece's first page.
@@ -245,15 +250,19 @@ class Arena {
   private readonly previous: Int32Array
   /** The order of the free piece that starts at a page, -1 elsewhere. */
   private readonly freeOrder: Int8Array
+  /** By order, and by place among the pieces of that order. */
+  private readonly blocks: (Block | undefined)[][] = Array.from(
+    { length: ordersMax },
+    (_, order) => new Array<Block | undefined>(order < orderLasting ? 0 : arenaPages >>> order),
+  )
 
   constructor() {
-    const pages = arenaBytes / pageBytes
     const wasmPages = arenaBytes / (64 * KiB)
     this.memory = new WebAssembly.Memory({ initial: wasmPages, maximum: wasmPages }).buffer
     arenaMemory.add(this.memory)
-    this.next = new Int32Array(pages)
-    this.previous = new Int32Array(pages)
-    this.freeOrder = new Int8Array(pages).fill(-1)
+    this.next = new Int32Array(arenaPages)
+    this.previous = new Int32Array(arenaPages)
+    this.freeOrder = new Int8Array(arenaPages).fill(-1)
     this.link(0, ordersMax - 1)
   }
 
@@ -269,6 +278,13 @@ class Arena {
       this.link(page + (1 << from), from)
     }
     return page
+  }
+
+  /** The block for an allocated piece; whoever gets it sets what it had before anew. */
+  blockAt(slab: Slab, page: number, order: number): Block {
+    if (order < orderLasting) return new Block(slab, this, page, order)
+    const blocks = this.blocks[order]!
+    return (blocks[page >>> order] ??= new Block(slab, this, page, order))
   }
 
   free(page: number, order: number): void {

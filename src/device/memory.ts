@@ -116,12 +116,10 @@ export class MemoryDriver implements Driver {
       while (at < segment.length) {
         const from = offset % memoryPageBytes
         const length = Math.min(segment.length - at, memoryPageBytes - from)
-        const whole = at === 0 && length === segment.length
-        const bytes = whole ? segment : segment.subarray(at, at + length)
         const index = Math.floor(offset / memoryPageBytes)
-        const kept = length === memoryPageBytes ? partOf(request, bytes) : null
-        if (kept === null) this.pageForWriting(index, length).set(bytes, from)
-        else this.replace(index, kept)
+        const kept = length === memoryPageBytes ? partOf(request, segment, at) : null
+        if (kept !== null) this.replace(index, kept)
+        else segment.copy(this.pageForWriting(index, length), from, at, at + length)
         at += length
         offset += length
       }
@@ -184,10 +182,10 @@ function lend(request: Request, page: Block, from: number, to: number): void {
   request.append(to - from === bytes.length ? bytes : bytes.subarray(from, to), page)
 }
 
-/** The bytes of a whole page as a block of its own, if they lie in one that can be taken apart. */
-function partOf(request: Request, bytes: Buffer): Block | null {
+/** A page's bytes as a block of their own, if they lie in one that can be taken apart. */
+function partOf(request: Request, segment: Buffer, at: number): Block | null {
   for (const lease of request.leases) {
-    const part = lease instanceof Block ? lease.part(bytes) : null
+    const part = lease instanceof Block ? lease.part(segment, at, memoryPageBytes) : null
     if (part !== null) return part
   }
   return null

@@ -91,11 +91,11 @@ describe('the slab', () => {
           } else if (what === 'part' && whole !== undefined) {
             const length = pageBytes << Math.min(order, Math.log2(whole.bytes.length / pageBytes))
             const from = length * Math.floor((at * whole.bytes.length) / length)
-            const part = whole.part(whole.bytes.subarray(from, from + length))
+            const part = whole.part(whole.bytes, from, length)
             if (part !== null) parts.push(part)
           } else if (what === 'again') {
             const part = parts[Math.floor(at * parts.length)]
-            const same = part?.part(part.bytes)
+            const same = part?.part(part.bytes, 0, part.bytes.length)
             if (same != null) parts.push(same)
           } else (pick(at < 0.5 ? wholes : parts, at) ?? pick(wholes, 0))?.release()
         }
@@ -113,7 +113,7 @@ describe('the slab', () => {
 
   it('gives no part of what may be written to again, nor one that is no block', () => {
     const block = new Slab().take(64 * KiB)
-    expect(block.part(block.bytes)).to.equal(null)
+    expect(block.part(block.bytes, 0, block.bytes.length)).to.equal(null)
     block.final = true
     const { bytes } = block
     for (const wrong of [
@@ -122,9 +122,9 @@ describe('the slab', () => {
       bytes.subarray(100, 4196),
       Buffer.alloc(4096),
     ])
-      expect(block.part(wrong)).to.equal(null)
-    expect(block.part(bytes.subarray(0, 4096))).not.to.equal(null)
-    expect(block.part(bytes.subarray(8192, 16_384)), 'of another length').to.equal(null)
+      expect(block.part(wrong, 0, wrong.length)).to.equal(null)
+    expect(block.part(bytes, 0, 4096)).not.to.equal(null)
+    expect(block.part(bytes, 8192, 8192), 'of another length').to.equal(null)
   })
 
   it('knows what is aligned', () => {
