@@ -261,11 +261,14 @@ export class Sessions {
 
   /**
    * Makes the session's head the only writer. Resolves when that is durable and no change of an
-   * older head is under way any more; rejects with FENCED when this is the older one. Epoch 0 gives
-   * the claim up: anybody may write.
+   * older head is under way any more; rejects with FENCED when this is the older one, with READ_ONLY
+   * when it may not write at all. Epoch 0 gives the claim up: anybody may write.
    */
   async claim(session: Session, epoch: number): Promise<void> {
-    const { device } = session.target
+    const { device, readOnly } = session.target
+    // Who may only read is not to keep others from writing, nor to let them in.
+    if (readOnly || device.facts!.readOnly)
+      throw new StorageError('READ_ONLY', 'it is read-only: only who may write can claim it')
     const highest = this.claims.of(device)
     if (epoch === 0 ? session.fenced : epoch < highest) throw tooLow(highest, epoch)
     const underWay = this.claiming.get(device) ?? 0

@@ -3,6 +3,7 @@ import { StorageError } from '../../src/base/errors.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
+import type { RemoteDriver } from '../../src/wire/remote.ts'
 import { flush, read, submit, write } from '../support/io.ts'
 import { Proxy } from '../support/proxy.ts'
 import { GateDriver } from './gate.ts'
@@ -134,6 +135,32 @@ describe('a device that heads fight over', () => {
     await write(older, 0, fill(2))
     await write(newer, 0, fill(3))
     expect(gate.claimed).to.equal(0)
+  })
+
+  it('is neither claimed nor given up by who may only read it', async () => {
+    const device = target.exports.find('leg')!.device
+    target.exports.set('window', device, true)
+    const reader = remote(target.tcp, 'window')
+    await reader.open()
+    const claim = (epoch: number): Promise<unknown> =>
+      reader.driver.claim!(epoch).then(
+        () => null,
+        (error: unknown) => (error as { code: string }).code,
+      )
+    expect(await claim(7)).to.equal('READ_ONLY')
+    await write(older, 0, fill(1))
+    // The claim of whoever has it by other means than ours, such as a mirror in the same target.
+    gate.claimed = 5
+    expect(await claim(0)).to.equal('READ_ONLY')
+    expect(gate.claimed).to.equal(5)
+    await reader.close()
+    // By its hello, too.
+    const second = remote(target.tcp, 'window')
+    ;(second.driver as RemoteDriver).claimEpoch = 7
+    await second.open()
+    expect(second.state.reason).to.include('read-only')
+    await second.close()
+    await write(older, 0, fill(2))
   })
 
   it('accepts no claim it cannot keep, nor anybody before it knows who has one', async () => {
