@@ -13,7 +13,9 @@ const zeroPage = Buffer.alloc(memoryPageBytes)
 
 /**
  * A page: memory of the device's own; or a part of the block that a write came in, kept instead of
- * copied. Others may hold that as well: then it is never written to, but copied first.
+ * copied. Others may hold that as well: then it is never written to, but copied first. The same is
+ * true of `zeroPage`, which stands where zeroes shall be allocated: one request may be for 65,536
+ * pages, and filling as many would keep everybody else waiting.
  */
 type Page = Buffer | Block
 
@@ -135,9 +137,9 @@ export class MemoryDriver implements Driver {
       const from = offset % memoryPageBytes
       const to = Math.min(memoryPageBytes, from + end - offset)
       const page = this.pages[index]
-      if (keep) this.pageForWriting(index, to - from).fill(0, from, to)
-      else if (to - from === memoryPageBytes) this.replace(index, undefined)
+      if (to - from === memoryPageBytes) this.replace(index, keep ? zeroPage : undefined)
       else if (page !== undefined) this.pageForWriting(index, to - from).fill(0, from, to)
+      else if (keep) this.replace(index, zeroPage)
       offset += to - from
     }
   }
@@ -148,8 +150,7 @@ export class MemoryDriver implements Driver {
     while (offset < end) {
       const index = Math.floor(offset / memoryPageBytes)
       const next = Math.min(end, (index + 1) * memoryPageBytes)
-      const flags = this.pages[index] === undefined ? extentHole | extentZero : 0
-      if (!request.extents.add(next - offset, flags)) return
+      if (!request.extents.add(next - offset, extentFlags(this.pages[index]))) return
       offset = next
     }
   }
@@ -159,21 +160,33 @@ export class MemoryDriver implements Driver {
     const existing = this.pages[index]
     if (existing instanceof Block) {
       if (existing.isHeldOnce) return existing.bytes
-    } else if (existing !== undefined) return existing
-    const zeroed = length < memoryPageBytes && existing === undefined
+    } else if (existing !== undefined && existing !== zeroPage) return existing
+    const copied = length < memoryPageBytes && existing instanceof Block
+    const zeroed = length < memoryPageBytes && !copied
     const page = zeroed ? Buffer.alloc(memoryPageBytes) : Buffer.allocUnsafeSlow(memoryPageBytes)
-    if (length < memoryPageBytes) existing?.bytes.copy(page)
+    if (copied) existing.bytes.copy(page)
     this.replace(index, page)
     return page
   }
 
   private replace(index: number, page: Page | undefined): void {
     const existing = this.pages[index]
+    // A table that is too large to be there whole would have an entry for what is not.
+    if (page === existing) return
     this.pages[index] = page
-    if (existing !== undefined) this.pagesUsed--
-    if (page !== undefined) this.pagesUsed++
+    if (takesMemory(existing)) this.pagesUsed--
+    if (takesMemory(page)) this.pagesUsed++
     if (existing instanceof Block) existing.release()
   }
+}
+
+function takesMemory(page: Page | undefined): boolean {
+  return page !== undefined && page !== zeroPage
+}
+
+function extentFlags(page: Page | undefined): number {
+  if (page === undefined) return extentHole | extentZero
+  return page === zeroPage ? extentZero : 0
 }
 
 function lend(request: Request, page: Block, from: number, to: number): void {

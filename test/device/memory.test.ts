@@ -2,11 +2,12 @@ import { expect } from 'chai'
 import fc from 'fast-check'
 import { systemClock } from '../../src/base/clock.ts'
 import { SeededRandom } from '../../src/base/random.ts'
-import { KiB, MiB } from '../../src/base/size.ts'
+import { KiB, MiB, TiB } from '../../src/base/size.ts'
 import { Slab, type Block } from '../../src/base/slab.ts'
 import { Device } from '../../src/device/device.ts'
+import { extentZero } from '../../src/device/extents.ts'
 import { MemoryDriver } from '../../src/device/memory.ts'
-import { Operation, Request } from '../../src/device/request.ts'
+import { Flag, Operation, Request } from '../../src/device/request.ts'
 import { read, submit, write } from '../support/io.ts'
 
 const random = new SeededRandom(1)
@@ -102,6 +103,40 @@ describe('a memory that keeps what landed', () => {
     expect(slab.bytesInParts, 'one page does not hold the other fifteen').to.equal(page)
     await land([device], page / 2, random.bytes(MiB), slab)
     expect(slab.bytesInParts, 'pages that lie across two').to.equal(page)
+    await device.close()
+  })
+
+  it('keeps any range of zeroes allocated without keeping others waiting', async () => {
+    const size = 4096 * MiB
+    const device = await memory(size)
+    await write(device, 0, random.bytes(page))
+    const [from, length] = [100, size - 200]
+    const before = performance.now()
+    const outcome = await submit(device, Operation.writeZeroes, from, length, Flag.noHole)
+    // Filling them takes a second and more, within which nobody else is served.
+    expect(performance.now() - before).to.be.below(500)
+    expect(outcome.error).to.equal(null)
+    const status = await submit(device, Operation.status, page, size - 2 * page)
+    expect(status.flags, 'no hole').to.deep.equal([extentZero])
+    expect(device.driver.describe()['bytesUsed']).to.equal(page)
+    // What is written there later is nobody else's.
+    const bytes = random.bytes(1000)
+    await write(device, 2 * page + 50, bytes)
+    await write(device, 4 * page - 50, bytes)
+    for (const at of [page, 3 * page + 1000, 5 * page, size - page])
+      expect((await read(device, at, 1000)).equals(Buffer.alloc(1000)), `${at}`).to.equal(true)
+    expect((await read(device, 4 * page - 50, 1000)).equals(bytes)).to.equal(true)
+    expect(device.driver.describe()['bytesUsed']).to.equal(4 * page)
+    await device.close()
+  })
+
+  it('takes no memory for ranges that were only trimmed', async () => {
+    const device = await memory(64 * TiB)
+    const length = 4096 * MiB - page
+    const before = process.memoryUsage().heapUsed
+    for (let count = 0; count < 64; count++)
+      await submit(device, Operation.trim, count * length, length)
+    expect(process.memoryUsage().heapUsed - before).to.be.below(32 * MiB)
     await device.close()
   })
 
