@@ -7,6 +7,12 @@ import type { Request } from '../device/request.ts'
 const stagingBytesIdle = 16 * KiB
 const stagingBytesBusy = 256 * KiB
 
+/**
+ * Bytes that the busy stagings of all connections share: who has filled its staging once may go idle
+ * or be hostile, and there may be thousands of them.
+ */
+const stagingBytesShared = 16 * MiB
+
 /** What `need` can be asked for: headers, options, and payloads not worth landing by themselves. */
 export const needBytesMax = 12 * KiB
 
@@ -68,6 +74,7 @@ export class Inbox {
 
   constructor(slab: Slab) {
     this.slab = slab
+    slab.stagings++
     this.staging = slab.take(stagingBytesIdle)
   }
 
@@ -191,6 +198,7 @@ export class Inbox {
   /** Lets go of the staging; nothing lands any more. A request that was landing is its owner's. */
   close(): void {
     this.payload = null
+    this.slab.stagings--
     this.slab.leave(this.staging)
   }
 
@@ -235,7 +243,7 @@ export class Inbox {
     const left = end - at
     const filled = end === staging.bytes.length
     const next = this.slab.take(
-      Math.max(left + bytes, filled ? stagingBytesBusy : stagingBytesIdle),
+      Math.max(left + bytes, filled ? busyBytes(this.slab) : stagingBytesIdle),
     )
     staging.bytes.copy(next.bytes, 0, at, end)
     this.slab.leave(staging)
@@ -243,4 +251,10 @@ export class Inbox {
     this.at = 0
     this.end = left
   }
+}
+
+/** Bytes of the next staging of a connection that fills its own: fewer, the more connections. */
+function busyBytes({ stagings }: Slab): number {
+  const share = 2 ** Math.floor(Math.log2(stagingBytesShared / stagings))
+  return Math.min(stagingBytesBusy, Math.max(stagingBytesIdle, share))
 }

@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { MiB } from '../../src/base/size.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
 import { Command } from '../../src/nbd/codec.ts'
 import type { Receive } from '../../src/net/sockets.ts'
 import { GateDriver } from './gate.ts'
@@ -58,3 +58,50 @@ for (const receive of ['landing', 'events'] satisfies Receive[])
         for (const talker of talkers) talker.close()
       })
   })
+
+describe('connections that say nothing any more', () => {
+  const connections = 400
+  let rig: Rig
+  beforeEach(async () => {
+    rig = new Rig()
+    await rig.addMemory('disk', 4 * MiB)
+    await rig.listen()
+  })
+  afterEach(() => rig.close())
+
+  const talk = (): Promise<Talker[]> =>
+    Promise.all(Array.from({ length: connections }, () => Talker.using(rig.unix, 'disk', false)))
+
+  it('keep little after one request, and after half of one', async () => {
+    const talkers = await talk()
+    for (const [at, talker] of talkers.entries()) {
+      const length = at % 2 === 0 ? 4096 : MiB
+      expect((await talker.ask(Command.write, 0, length, 0, Buffer.alloc(length))).error).to.equal(0)
+      // And then half a header.
+      talker.say(talker.request(Command.read, 0, 1).subarray(0, at % 3 === 0 ? 14 : 0))
+    }
+    // What was said before on another connection has landed once this is answered.
+    await talkers[1]!.ask(Command.flush, 0, 0)
+    expect(rig.slab.bytesHeld).to.be.at.most(connections * 16 * KiB + MiB)
+    for (const talker of talkers) talker.close()
+  })
+
+  it('keep little all together after each was busy, down to half a header', async () => {
+    const talkers = await talk()
+    for (const talker of talkers) {
+      const requests = Array.from({ length: 250 }, (_, at) =>
+        talker.request(Command.write, at, 64, at),
+      )
+      const payload = Buffer.alloc(64)
+      const half = talker.request(Command.read, 0, 1).subarray(0, 14)
+      talker.say(Buffer.concat([...requests.flatMap((request) => [request, payload]), half]))
+      for (let left = requests.length; left > 0; left--) await talker.answer()
+    }
+    expect(rig.slab.bytesHeld).to.be.at.most(connections * 16 * KiB + 48 * MiB)
+    // And what lands in the less that they have is right.
+    const [talker] = talkers
+    talker!.say(talker!.request(Command.read, 0, 1).subarray(14))
+    expect((await talker!.answer(1)).error).to.equal(0)
+    for (const each of talkers) each.close()
+  })
+})
