@@ -15,6 +15,7 @@ import {
   runProgram,
 } from './kernel.ts'
 import { openExport, uriOf } from './open.ts'
+import { printLine } from './print.ts'
 
 /** Bytes: what a disk's blocks mostly are, hence what file systems and partition tables expect. */
 const blockSizeMin = 512
@@ -88,7 +89,7 @@ async function run(options: Options): Promise<void> {
   } finally {
     await claim.close()
   }
-  process.stdout.write(`${device} is attached\n`)
+  printLine(`${device} is attached`)
 }
 
 /** Also finds out whether the export can be used at all, and says why not. */
@@ -151,5 +152,5 @@ async function undo(device: string): Promise<void> {
   } finally {
     await claim.close()
   }
-  process.stdout.write(`${device} is detached\n`)
+  printLine(`${device} is detached`)
 }

@@ -5,6 +5,7 @@ import { describeSize, formatSize, parseSize } from '../base/size.ts'
 import { fill, Load, type LoadResult, type Work } from '../device/load.ts'
 import { UsageError } from './exit.ts'
 import { openExport } from './open.ts'
+import { printJson } from './print.ts'
 
 /** By the names that fio gave them: percent of reads, and whether blocks follow each other. */
 const patterns = {
@@ -69,7 +70,7 @@ export function bench(yargs: Argv): Argv {
         fill,
         tell: json ? () => undefined : tell,
       })
-      if (json) process.stdout.write(`${JSON.stringify(rows)}\n`)
+      if (json) printJson(rows, 0)
     },
   )
 }

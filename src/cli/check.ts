@@ -1,5 +1,6 @@
 import type { Argv } from 'yargs'
 import { loadConfig } from '../target/config.ts'
+import { printJson, printLine } from './print.ts'
 
 export function check(yargs: Argv): Argv {
   return yargs.command(
@@ -18,7 +19,8 @@ export function check(yargs: Argv): Argv {
         .epilogue('Exit codes: 0 it can be served, 2 it cannot.'),
     ({ file, print }) => {
       const { shown } = loadConfig(file)
-      process.stdout.write(print ? `${JSON.stringify(shown, null, 2)}\n` : `${file} is right\n`)
+      if (print) printJson(shown)
+      else printLine(`${file} is right`)
     },
   )
 }

@@ -1,5 +1,6 @@
 import { StorageError } from '../base/errors.ts'
 import { ConfigError } from '../target/config.ts'
+import { printableLines, printError } from './print.ts'
 
 /** Exit codes; `status` has its own. */
 export const Exit = {
@@ -16,8 +17,8 @@ export class UsageError extends Error {}
 /** Says what went wrong, one line each, on standard error; returns the exit code for it. */
 export function report(error: unknown, verbose: boolean): number {
   const lines = error instanceof ConfigError ? error.lines : messageOf(error).split('\n')
-  for (const line of lines) process.stderr.write(`dst: error: ${line}\n`)
-  if (verbose && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`)
+  for (const line of lines) printError(line)
+  if (verbose && error instanceof Error) process.stderr.write(`${printableLines(error.stack ?? '')}\n`)
   if (error instanceof UsageError) return Exit.usage
   return error instanceof StorageError && error.code === 'CONFIG' ? Exit.usage : Exit.failed
 }

@@ -7,6 +7,7 @@ import { formatUri } from '../net/address.ts'
 import { SocketNetwork } from '../net/sockets.ts'
 import { listExports as listDst } from '../wire/list.ts'
 import { uriOf } from './open.ts'
+import { printJson, printLine } from './print.ts'
 
 /** Milliseconds for connecting, and again for the answer. */
 const timeout = 10_000
@@ -41,8 +42,8 @@ async function run(text: string, json: boolean): Promise<void> {
   const ask = uri.protocol === 'dst' ? listDst : listNbd
   const exports: readonly Listed[] = await ask(world, uri.address, timeout)
   const all = exports.map((each) => ({ uri: formatUri({ ...uri, name: each.name }), ...each }))
-  if (json) process.stdout.write(`${JSON.stringify(all, null, 2)}\n`)
-  else for (const each of all) process.stdout.write(`${line(each)}\n`)
+  if (json) printJson(all)
+  else for (const each of all) printLine(line(each))
 }
 
 function line({ uri, size, readOnly, usable, description }: Listed & { uri: string }): string {

@@ -1,6 +1,7 @@
 import { describeSize } from '../base/size.ts'
 import { isObject } from '../target/tree.ts'
 import type { Device, Export, Leg, Status } from '../target/status.types.ts'
+import { printable } from './print.ts'
 import { progressLine } from './progress.ts'
 
 /** One line: what stands in columns, and what follows them. */
@@ -24,7 +25,7 @@ export function renderStatus(status: Status, now: number): string {
   return rows
     .map(({ depth, name, state, rest }) => {
       const first = `${'  '.repeat(depth)}${name}`.padEnd(nameWidth)
-      return [first, state.padEnd(stateWidth), ...rest].join('  ').trimEnd()
+      return printable([first, state.padEnd(stateWidth), ...rest].join('  ').trimEnd())
     })
     .concat('')
     .join('\n')

@@ -9,6 +9,7 @@ import { SocketNetwork } from '../net/sockets.ts'
 import type * as config from '../target/config.types.ts'
 import { Target } from '../target/target.ts'
 import { Exit } from './exit.ts'
+import { printableLines, printLine } from './print.ts'
 
 /** Name and version, as `status` shows them. */
 const program = `dst ${version()}`
@@ -20,7 +21,7 @@ const program = `dst ${version()}`
 export async function runTarget(config: config.Config): Promise<void> {
   const log = bunyan.createLogger({
     name: 'dst',
-    streams: [{ stream: process.stderr, level: config.log.level }],
+    streams: [{ type: 'raw', stream: { write: writeRecord }, level: config.log.level }],
     serializers: { err: serializeError },
   })
   dieLoudly(log)
@@ -35,15 +36,24 @@ export async function runTarget(config: config.Config): Promise<void> {
   const target = new Target(config, world, program)
   // Timers do not keep the process alive, and a target that stops has no listeners left to do so.
   const alive = setInterval(() => undefined, timerMax)
-  stopOnSignals(target, log)
+  const isStopping = stopOnSignals(target, log)
   try {
     await target.start()
   } catch (error) {
     clearInterval(alive)
     throw error
   }
+  // A start ends as well when a stop has closed what it was opening.
+  if (isStopping()) return
   announce(target)
   log.info({ devices: target.tree.devices.length }, 'serving')
+}
+
+/** What reads the log for people prints the texts as they are. */
+function writeRecord(record: object): void {
+  const harmless = (_: string, value: unknown): unknown =>
+    typeof value === 'string' ? printableLines(value) : value
+  process.stderr.write(`${JSON.stringify(record, harmless)}\n`)
 }
 
 /** A stack says something about our mistakes alone. */
@@ -67,8 +77,11 @@ function goOnUnheard(): void {
     stream.removeAllListeners('error').on('error', () => undefined)
 }
 
-/** Ends the process when a signal has stopped the target, or at once at the second one. */
-function stopOnSignals(target: Target, log: bunyan): void {
+/**
+ * Ends the process when a signal has stopped the target, or at once at the second one. What it
+ * returns tells whether there was one.
+ */
+function stopOnSignals(target: Target, log: bunyan): () => boolean {
   let stopping = false
   const signalled = (signal: string): void => {
     if (stopping) {
@@ -83,14 +96,15 @@ function stopOnSignals(target: Target, log: bunyan): void {
   process.on('SIGHUP', () => {
     log.warn({}, 'reloading the configuration is not supported: restart instead')
   })
+  return () => stopping
 }
 
 function announce(target: Target): void {
   const { managementAddress: management } = target
-  if (management !== null) process.stdout.write(`management  ${formatAddress(management)}\n`)
+  if (management !== null) printLine(`management  ${formatAddress(management)}`)
   for (const { name } of target.exports.list())
-    for (const uri of target.urisOf(name)) process.stdout.write(`${name || '""'}  ${uri}\n`)
-  process.stdout.write('ready\n')
+    for (const uri of target.urisOf(name)) printLine(`${name || '""'}  ${uri}`)
+  printLine('ready')
 }
 
 function version(): string {

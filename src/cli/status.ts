@@ -4,6 +4,7 @@ import { StorageError } from '../base/errors.ts'
 import { health } from '../target/status.ts'
 import type { Status } from '../target/status.types.ts'
 import { ManagementClient, managementOption, Unreachable } from './client.ts'
+import { printError, printJson } from './print.ts'
 import { renderStatus } from './render.ts'
 
 /** As mdadm has them. */
@@ -53,14 +54,14 @@ async function run(options: Options): Promise<void> {
     }
   } catch (error) {
     if (!(error instanceof Unreachable)) throw error
-    process.stderr.write(`dst: error: ${error.message}\n`)
+    printError(error.message)
     process.exitCode = unreachableCode
   }
 }
 
 function show(status: Status, { json, watch }: Options): void {
   const terminal = process.stdout.isTTY
-  if (json) process.stdout.write(`${JSON.stringify(status, null, watch ? 0 : 2)}\n`)
+  if (json) printJson(status, watch ? 0 : 2)
   else {
     // Clears what the last look wrote.
     const clear = watch && terminal ? '\u001b[H\u001b[J' : ''

@@ -3,6 +3,7 @@ import { describeSize, parseSize } from '../base/size.ts'
 import type { VerifyResult } from '../mirror/verify.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { Exit, UsageError } from './exit.ts'
+import { printJson, printLine } from './print.ts'
 import { whileVerifying } from './progress.ts'
 
 /** Differences that are listed one by one. */
@@ -54,19 +55,20 @@ async function run(options: Options): Promise<void> {
   }
   const work = client.command(['volumes', volume, 'verify'], asked)
   const result = (await whileVerifying(client, volume, work)) as VerifyResult
-  process.stdout.write(json ? `${JSON.stringify(result, null, 2)}\n` : describe(result))
+  if (json) printJson(result)
+  else for (const line of describe(result)) printLine(line)
   if (result.bytesDifferent > result.bytesRepaired || !result.complete)
     process.exitCode = Exit.failed
 }
 
-function describe(result: VerifyResult): string {
+function describe(result: VerifyResult): string[] {
   const { bytesChecked, bytesDifferent, bytesRepaired, differences, complete } = result
   const checked = `${describeSize(bytesChecked)}${complete ? '' : ', not all,'}`
-  if (bytesDifferent === 0) return `${checked} compared: the legs are equal\n`
+  if (bytesDifferent === 0) return [`${checked} compared: the legs are equal`]
   const lines = differences
     .slice(0, listedMax)
     .map(({ offset, length, legs }) => `  ${length} bytes at ${offset}: ${legs.join(', ')}`)
   if (differences.length > listedMax) lines.push(`  and ${differences.length - listedMax} more`)
   const head = `${checked} compared: ${bytesDifferent} bytes differ, ${bytesRepaired} repaired`
-  return `${[head, ...lines].join('\n')}\n`
+  return [head, ...lines]
 }

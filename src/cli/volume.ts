@@ -2,7 +2,9 @@ import type { Argv } from 'yargs'
 import { describeDuration } from '../base/duration.ts'
 import { describeSize } from '../base/size.ts'
 import type { HistoryEntry } from '../mirror/record.ts'
+import { iso } from '../target/status.ts'
 import { ManagementClient, managementOption } from './client.ts'
+import { printJson, printLine } from './print.ts'
 
 const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
 
@@ -61,14 +63,14 @@ function history(yargs: Argv): Argv {
     async ({ management, volume, json }) => {
       const client = new ManagementClient(management)
       const entries = (await client.command(['volumes', volume, 'history'])) as HistoryEntry[]
-      if (json) process.stdout.write(`${JSON.stringify(entries, null, 2)}\n`)
-      else for (const entry of entries) process.stdout.write(`${line(entry)}\n`)
+      if (json) printJson(entries)
+      else for (const entry of entries) printLine(line(entry))
     },
   )
 }
 
 function line({ at, kind, leg, text, generation, resync }: HistoryEntry): string {
-  const moment = new Date(at).toISOString().replace('T', ' ').slice(0, 19)
+  const moment = iso(at).replace('T', ' ').slice(0, 19)
   const words = [moment, `generation ${generation}`, kind, leg, text]
   if (resync !== undefined) {
     const { source, bytes, milliseconds, outcome } = resync

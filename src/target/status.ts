@@ -145,6 +145,9 @@ function worst(states: readonly status.Status['state'][]): status.Status['state'
   return severities[Math.max(0, ...states.map((state) => severities.indexOf(state)))]!
 }
 
-function iso(wall: number): string {
-  return new Date(wall).toISOString()
+/** Milliseconds since 1970: the last that a date can be. What is on a leg may say more. */
+const wallMax = 8.64e15
+
+export function iso(wall: number): string {
+  return new Date(Math.min(wall, wallMax)).toISOString()
 }

@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import http from 'node:http'
 import { ManagementServer, type Manager } from '../../src/target/management.ts'
+import { iso } from '../../src/target/status.ts'
 
 const manager: Manager = {
   status: () => ({ state: 'healthy' }),
@@ -62,5 +63,13 @@ describe('the management interface', () => {
       expect((await ask('GET', '/v1/status', headers)).status, JSON.stringify(headers)).to.equal(
         status,
       )
+  })
+})
+
+describe('a moment in a status', () => {
+  it('can be any that a record can have', () => {
+    expect(iso(0)).to.equal('1970-01-01T00:00:00.000Z')
+    // Beyond what a date can be: a leg's record is read with it.
+    expect(iso(Number.MAX_SAFE_INTEGER)).to.equal('+275760-09-13T00:00:00.000Z')
   })
 })
