@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts'
-import { StorageError } from '../base/errors.ts'
+import { StorageError, systemError } from '../base/errors.ts'
 import { emulateFua, emulateWriteZeroes, splitLarge } from './emulation.ts'
 import { Flag, isChange, Operation, operationNames } from './request.ts'
 import type { Completer, Request } from './request.ts'
@@ -164,6 +164,11 @@ export class Device implements Completer, DriverHost {
     return this.unflushed.losses
   }
 
+  /** Whether changes were acknowledged that no flush has covered yet. */
+  get hasUnflushed(): boolean {
+    return this.unflushed.pending
+  }
+
   watch(watcher: Watcher): void {
     this.watchers.add(watcher)
   }
@@ -180,12 +185,16 @@ export class Device implements Completer, DriverHost {
       if (failed !== undefined) throw failed.reason
       await this.driver.open(this)
     } catch (error) {
-      await this.close()
+      // Why it could not be opened says more than what its closing may say.
+      await this.close().catch(() => undefined)
       throw error
     }
   }
 
-  /** Waits for the requests in flight, then closes this device and its children. Idempotent. */
+  /**
+   * Waits for the requests in flight, then closes this device and its children. Rejects with what
+   * went wrong first, but not before everything is closed that can be. Idempotent.
+   */
   close(): Promise<void> {
     this.closing ??= this.closeOnce()
     return this.closing
@@ -194,8 +203,11 @@ export class Device implements Completer, DriverHost {
   private async closeOnce(): Promise<void> {
     this.enter('closed', '')
     if (this.counters.inFlight > 0) await new Promise<void>((resolve) => (this.idle = resolve))
-    await this.driver.close()
-    await Promise.all(this.driver.children.map((child) => child.close()))
+    const closed = await Promise.allSettled([this.driver.close()])
+    const below = this.driver.children.map((child) => child.close())
+    closed.push(...(await Promise.allSettled(below)))
+    const failed = closed.find((result) => result.status === 'rejected')
+    if (failed !== undefined) throw systemError(failed.reason, 'closing', this.path)
   }
 
   online(facts: Facts, word: 'online' | 'degraded' = 'online', reason = ''): void {

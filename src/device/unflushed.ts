@@ -13,6 +13,10 @@ export class Unflushed {
   private flushed = 0
   private readonly idle: FlushMark[] = []
 
+  get pending(): boolean {
+    return this.acknowledged > this.flushed
+  }
+
   /** A change that did not force unit access succeeded. */
   acknowledge(): void {
     this.acknowledged++
@@ -33,7 +37,7 @@ export class Unflushed {
 
   /** What was not flushed may be gone. */
   cacheLost(): void {
-    if (this.acknowledged > this.flushed) this.losses++
+    if (this.pending) this.losses++
     this.flushed = this.acknowledged
   }
 }

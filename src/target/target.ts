@@ -100,7 +100,7 @@ export class Target {
     } catch (error) {
       await this.closeListeners()
       this.management.close()
-      await Promise.all(this.tree.roots.map((device) => device.close()))
+      await Promise.allSettled(this.tree.roots.map((device) => device.close()))
       throw error
     }
     this.open = true
@@ -133,22 +133,39 @@ export class Target {
       log.warn({ inFlight }, 'clients were cut off: their requests take too long')
       for (const service of this.services.values()) service.destroy()
     }
-    const closing = Promise.all(this.tree.roots.map((device) => this.finish(device)))
+    const open = new Set(this.tree.roots)
+    let finished = true
+    const finish = async (device: Device): Promise<void> => {
+      if (!(await this.finish(device))) finished = false
+      open.delete(device)
+    }
+    const closing = Promise.all([...open].map(finish))
     const closed = await this.within(Math.max(0, end - clock.now()), closing)
-    if (!closed) log.error({}, 'gave up waiting for devices to close')
+    for (const device of closed ? [] : open)
+      log.error({ device: device.path }, `${device.path} was not flushed and closed in time`)
     this.management.close()
-    return drained && closed
+    return drained && closed && finished
   }
 
-  /** Flushes and closes a root. What cannot be flushed now was never said to be. */
-  private async finish(device: Device): Promise<void> {
-    const { facts } = device
-    if (device.usable && facts !== null && !facts.readOnly && facts.flush !== 'none') {
-      const error = await flush(device)
-      if (error !== null)
-        this.world.log.warn({ device: device.path, code: error.code }, `flush: ${error.message}`)
+  /**
+   * Flushes and closes a root; whether both went well. The log says why they did not, and that
+   * concerns no other root. What cannot be flushed now was never said to be.
+   */
+  private async finish(device: Device): Promise<boolean> {
+    const { path: name, facts } = device
+    let well = true
+    const fail = ({ code, message }: StorageError): void => {
+      well = false
+      this.world.log.error({ device: name, code }, `${name} was not closed cleanly: ${message}`)
     }
-    await device.close()
+    const flushes = facts !== null && !facts.readOnly && facts.flush !== 'none'
+    if (flushes && device.usable) {
+      const error = await flush(device)
+      if (error !== null) fail(error)
+    } else if (flushes && device.hasUnflushed)
+      fail(new StorageError('UNAVAILABLE', `it is ${device.state.word} and cannot be flushed`))
+    await device.close().catch((error: unknown) => fail(systemError(error, 'closing')))
+    return well
   }
 
   /** Whether `work` ended within `ms` milliseconds. */

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { runProgram, type Outcome } from './programs.ts'
 
@@ -78,6 +79,24 @@ export function dst(args: readonly string[], cwd: string, timeout = 60_000): Pro
   return runProgram(process.execPath, [program, ...args], { cwd, timeout })
 }
 
+/** Runs a `dst` command until it has printed so many lines, then kills it; the lines. */
+export async function dstLines(
+  args: readonly string[],
+  cwd: string,
+  count: number,
+): Promise<string[]> {
+  const child = spawn(process.execPath, [program, ...args], {
+    cwd,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const over = once(child, 'exit')
+  const lines: string[] = []
+  for await (const line of createInterface(child.stdout)) if (lines.push(line) === count) break
+  child.kill('SIGKILL')
+  await over
+  return lines
+}
+
 /** A folder for one test, and the processes that shall not outlive it. */
 export class Workshop {
   readonly folder = mkdtempSync(join(tmpdir(), 'dst-test-'))
@@ -86,8 +105,12 @@ export class Workshop {
 
   /** Writes a configuration and starts a target with it. */
   async serve(name: string, config: object): Promise<DstProcess> {
-    writeFileSync(join(this.folder, `${name}.json`), JSON.stringify(config, null, 2))
+    this.write(name, config)
     return this.run(['serve', `${name}.json`])
+  }
+
+  write(name: string, config: object): void {
+    writeFileSync(join(this.folder, `${name}.json`), JSON.stringify(config, null, 2))
   }
 
   /** Starts a command that stays. */
