@@ -6,7 +6,7 @@ import net from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readSchema } from '../../src/target/schema.ts'
-import { dst, Workshop, type DstProcess } from '../support/process.ts'
+import { dst, dstLines, Workshop, type DstProcess } from '../support/process.ts'
 import { legsReach } from '../support/volume.ts'
 
 const management = 'unix:dst.sock'
@@ -113,14 +113,9 @@ describe('dst status', function () {
 
   it('watches until it is told to stop', async () => {
     await serve({ a: memory })
-    const watch = dst(
-      ['status', '--watch', '--json', '--management', management],
-      workshop.folder,
-      2500,
-    )
-    const { stdout } = await watch
-    const lines = stdout.trim().split('\n')
-    expect(lines.length).to.be.at.least(2)
+    const words = ['status', '--watch', '--json', '--management', management]
+    const lines = await dstLines(words, workshop.folder, 2)
+    expect(lines).to.have.length(2)
     for (const line of lines) expect(validate(JSON.parse(line))).to.equal(true)
   })
 })
