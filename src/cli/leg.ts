@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import type { Argv } from 'yargs'
+import { parseSize } from '../base/size.ts'
 import { parseUri } from '../net/address.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { UsageError } from './exit.ts'
@@ -138,6 +139,11 @@ async function send({ management, volume, leg }: Place, verb: string, options: o
 
 /** What a device on the command line means; paths are made absolute for the target. */
 function deviceOf(text: string, size: string | undefined): unknown {
+  const isPath = text.includes('/') && !text.includes('://') && !text.startsWith('{')
+  if (size !== undefined && !isPath)
+    throw new UsageError('--size is for a file that is made; its path has a "/": ./third.img')
+  if (size !== undefined && parseSize(size) === null)
+    throw new UsageError(`--size "${size}" is no size such as 64G`)
   if (text.startsWith('{')) {
     try {
       return JSON.parse(text)
