@@ -172,8 +172,7 @@ export class MemoryDriver implements Driver {
   private replace(index: number, page: Page | undefined): void {
     const existing = this.pages[index]
     // A table that is too large to be there whole would have an entry for what is not.
-    if (page === existing) return
-    this.pages[index] = page
+    if (page !== existing) this.pages[index] = page
     if (takesMemory(existing)) this.pagesUsed--
     if (takesMemory(page)) this.pagesUsed++
     if (existing instanceof Block) existing.release()
