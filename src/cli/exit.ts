@@ -18,7 +18,8 @@ export class UsageError extends Error {}
 export function report(error: unknown, verbose: boolean): number {
   const lines = error instanceof ConfigError ? error.lines : messageOf(error).split('\n')
   for (const line of lines) printError(line)
-  if (verbose && error instanceof Error) process.stderr.write(`${printableLines(error.stack ?? '')}\n`)
+  if (verbose && error instanceof Error)
+    process.stderr.write(`${printableLines(error.stack ?? '')}\n`)
   if (error instanceof UsageError) return Exit.usage
   return error instanceof StorageError && error.code === 'CONFIG' ? Exit.usage : Exit.failed
 }

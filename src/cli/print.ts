@@ -1,6 +1,6 @@
 /**
  * Everything that commands print goes through here. Much of it was said by somebody else: a remote
- * server, a client, a file. None of that is to move the cursor, change the terminal or forge a line.
+ * server, a client, a file. None of that is to move the cursor, change the terminal or forge lines.
  */
 
 /** Control characters, and those that change the order or the line of what follows. */

@@ -8,8 +8,8 @@ const stagingBytesIdle = 16 * KiB
 const stagingBytesBusy = 256 * KiB
 
 /**
- * Bytes that the busy stagings of all connections share: who has filled its staging once may go idle
- * or be hostile, and there may be thousands of them.
+ * Bytes that the busy stagings of all connections share: who has filled its staging once may go
+ * idle or be hostile, and there may be thousands of them.
  */
 const stagingBytesShared = 16 * MiB
 

@@ -261,8 +261,8 @@ export class Sessions {
 
   /**
    * Makes the session's head the only writer. Resolves when that is durable and no change of an
-   * older head is under way any more; rejects with FENCED when this is the older one, with READ_ONLY
-   * when it may not write at all. Epoch 0 gives the claim up: anybody may write.
+   * older head is under way any more; rejects with FENCED when this is the older one, with
+   * READ_ONLY when it may not write at all. Epoch 0 gives the claim up: anybody may write.
    */
   async claim(session: Session, epoch: number): Promise<void> {
     const { device, readOnly } = session.target

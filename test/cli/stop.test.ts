@@ -136,7 +136,8 @@ describe('a stop keeps its deadline', function () {
     workshop.later(() => server.close())
     const target = new DstProcess(['serve', 't.json'], workshop.folder)
     workshop.later(() => target.stop('SIGKILL'))
-    workshop.write('t', { listeners, limits, devices: { far: { ...remote, connectTimeout: '1h' } } })
+    const devices = { far: { ...remote, connectTimeout: '1h' } }
+    workshop.write('t', { listeners, limits, devices })
     const ready = target.start().catch(() => undefined)
     const [socket] = (await once(server, 'connection')) as [net.Socket]
     await stops(target, 0, 0)
@@ -158,7 +159,8 @@ describe('a stop keeps its deadline', function () {
     const socketPath = join(workshop.folder, 'dst.sock')
     const half = net.connect(socketPath)
     half.on('error', () => undefined)
-    half.write('POST /v1/volumes/m/verify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{')
+    const head = 'POST /v1/volumes/m/verify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10'
+    half.write(`${head}\r\n\r\n{`)
     const verify = http.request({ socketPath, method: 'POST', path: '/v1/volumes/m/verify' })
     verify.on('error', () => undefined)
     verify.end('{"bytesPerSecond": 1}')

@@ -76,7 +76,9 @@ describe('connections that say nothing any more', () => {
     const talkers = await talk()
     for (const [at, talker] of talkers.entries()) {
       const length = at % 2 === 0 ? 4096 : MiB
-      expect((await talker.ask(Command.write, 0, length, 0, Buffer.alloc(length))).error).to.equal(0)
+      expect((await talker.ask(Command.write, 0, length, 0, Buffer.alloc(length))).error).to.equal(
+        0,
+      )
       // And then half a header.
       talker.say(talker.request(Command.read, 0, 1).subarray(0, at % 3 === 0 ? 14 : 0))
     }
