@@ -236,6 +236,109 @@ describe('a file', () => {
     await write(device, 0, random.bytes(4096))
   })
 
+  describe('while a write is under way', () => {
+    const length = 64 * KiB
+    let device: Device
+    /** Places and pieces of the calls that were held back, and what lets them go on. */
+    let calls: { readonly at: number; readonly pieces: number; readonly go: () => void }[]
+    let called: () => void
+    const held = {
+      write: (...args: unknown[]) => hold(args, args[4] as number, 1, nodeWrite),
+      writev: (...args: unknown[]) =>
+        hold(args, args[2] as number, (args[1] as Buffer[]).length, nodeWritev),
+    } as unknown as Partial<typeof nodeFs>
+    const { write: nodeWrite, writev: nodeWritev } = nodeFs
+
+    function hold(args: unknown[], at: number, pieces: number, call: unknown): void {
+      calls.push({ at, pieces, go: () => (call as (...args: unknown[]) => void)(...args) })
+      called()
+    }
+
+    /** Resolves once `count` calls were made. */
+    async function reached(count: number): Promise<void> {
+      while (calls.length < count)
+        await new Promise<void>((resolve) => {
+          called = resolve
+        })
+    }
+
+    /** Writes pieces number `from` to `to - 1` of `data` to where they belong. */
+    function writeAll(data: Buffer, from: number, to: number): Promise<unknown> {
+      return Promise.all(
+        Array.from({ length: to - from }, (_, at) => {
+          const start = (from + at) * length
+          return write(device, start, data.subarray(start, start + length))
+        }),
+      )
+    }
+
+    beforeEach(async () => {
+      calls = []
+      called = () => undefined
+      device = await opened({ size: 4 * MiB, create: true })
+    })
+
+    it('waits with what continues it, and with nothing else', async () => {
+      const data = random.bytes(20 * length)
+      await withFs(held, async () => {
+        const first = writeAll(data, 0, 4)
+        await reached(1)
+        const rest = writeAll(data, 4, 20)
+        const forced = write(device, 20 * length, data.subarray(0, length), Flag.fua)
+        const elsewhere = write(device, 40 * length, data.subarray(0, length))
+        await reached(3)
+        calls[0]!.go()
+        await first
+        await reached(4)
+        expect(calls.map(({ at, pieces }) => [at / length, pieces])).to.deep.equal([
+          [0, 4],
+          [20, 1],
+          [40, 1],
+          [4, 16],
+        ])
+        for (const { go } of calls.slice(1)) go()
+        await Promise.all([rest, forced, elsewhere])
+      })
+      await write(device, 20 * length, data.subarray(0, length))
+      expect((await read(device, 0, data.length)).equals(data)).to.equal(true)
+    })
+
+    it('carries out by themselves those that failed together, while more continues', async () => {
+      const data = random.bytes(30 * length)
+      await withFs(held, async () => {
+        const first = writeAll(data, 0, 4)
+        await reached(1)
+        const rest = writeAll(data, 4, 30)
+        const full = (...args: unknown[]): void => {
+          Object.assign(nodeFs, { writev: held.writev })
+          ;(failing('ENOSPC') as (...args: unknown[]) => void)(...args)
+        }
+        Object.assign(nodeFs, { writev: full })
+        calls[0]!.go()
+        await first
+        await reached(18)
+        const places = calls.slice(1).map(({ at, pieces }) => [at / length, pieces])
+        const alone = Array.from({ length: 16 }, (_, at) => [4 + at, 1])
+        expect(places).to.have.deep.members([...alone, [20, 10]])
+        for (const { go } of calls.slice(1)) go()
+        await rest
+      })
+      expect((await read(device, 0, data.length)).equals(data)).to.equal(true)
+    })
+
+    it('waits for none that is as short as what continues it', async () => {
+      const data = random.bytes(2 * length)
+      await withFs(held, async () => {
+        const first = writeAll(data, 0, 1)
+        await reached(1)
+        const second = writeAll(data, 1, 2)
+        await reached(2)
+        for (const { go } of calls) go()
+        await Promise.all([first, second])
+      })
+    })
+  })
+
   it('fails only the bad one of neighbours that were read together', async () => {
     const slab = new Slab()
     const device = await opened({ size: MiB, create: true, direct: true }, slab)

@@ -26,6 +26,12 @@ export class Task {
     this.transfers = transfers
   }
 
+  /** Whether it writes, and not to stable storage. */
+  get isPlainWrite(): boolean {
+    const { operation, flags } = this.requests[0]!
+    return operation === Operation.write && flags === 0
+  }
+
   add(request: Request): void {
     if (this.requests.length === 0) {
       this.offset = request.offset

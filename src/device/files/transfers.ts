@@ -17,6 +17,10 @@ const tasksMax = 64
 /** Neighbours waiting in line are carried out together up to this length, and this many pieces. */
 const mergedBytesMax = 256 * KiB
 const mergedPiecesMax = 256
+/** Writes that continue the one under way, of this length or longer, wait for it to end. */
+const streamPieceBytesMin = 64 * KiB
+/** Then they are carried out together up to this length. */
+const streamBytesMax = 1024 * KiB
 
 export interface TransferFile {
   /** For reads, and writes without flags. */
@@ -31,7 +35,8 @@ export interface TransferFile {
 
 /**
  * Carries out reads and writes of a file: reads at once while the page cache answers, all
- * others by the thread pool, merged with their neighbours in line.
+ * others by the thread pool, merged with their neighbours in line. What continues a write that is
+ * under way waits for it.
  */
 export class Transfers {
   /** @internal */ readonly file: TransferFile
@@ -45,6 +50,11 @@ export class Transfers {
   /** The last one in line, while its neighbours may still come. */
   private last: Request | null = null
   private deferred = false
+  /** The write to the cache that may be continued, while it is under way. */
+  private stream: Task | null = null
+  /** What waits to continue it, and where that ends. */
+  private readonly streaming = new Ring<Request>()
+  private streamEnd = 0
   /** Reads carried out on the loop; hand-overs to a thread, and requests that joined another's. */
   readonly counts = { readsOnLoop: 0, handedOver: 0, merged: 0 }
 
@@ -71,6 +81,11 @@ export class Transfers {
 
   /** What follows its neighbour in line waits for more of them until the turn of the loop ends. */
   private enqueue(request: Request): void {
+    if (this.continuesStream(request)) {
+      this.streaming.push(request)
+      this.streamEnd += request.length
+      return
+    }
     const { last } = this
     if (last === null || !follows(request, last)) this.pump()
     this.line.push(request)
@@ -91,15 +106,44 @@ export class Transfers {
       if (task === undefined) return
       this.counts.handedOver++
       const alone = this.alone.shift()
-      if (alone === undefined) this.gather(task)
+      if (alone === undefined) this.gather(task, this.line, mergedBytesMax)
       else task.add(alone)
+      this.follow(task)
       task.start()
     }
   }
 
+  /**
+   * Whether the request is to wait for the write under way, because it goes on where that ends: the
+   * kernel lets one writer into the cache of a file at a time, and threads would fight for it. Only
+   * if that one moves more, so that a few requests in flight do not take turns with the threads.
+   */
+  private continuesStream({ operation, flags, offset, length }: Request): boolean {
+    const { stream } = this
+    if (stream === null || offset !== this.streamEnd || flags !== 0) return false
+    return (
+      operation === Operation.write && length >= streamPieceBytesMin && 2 * length <= stream.length
+    )
+  }
+
+  /** Neither a disk without cache nor a write to stable storage has threads fight for it. */
+  private follow(task: Task): void {
+    if (this.eager === null || !task.isPlainWrite || this.streaming.length > 0) return
+    this.stream = task
+    this.streamEnd = task.offset + task.length
+  }
+
   /** @internal The task is free for the next. */
   finished(task: Task): void {
-    this.idle.push(task)
+    const ended = task === this.stream
+    if (ended && this.streaming.length > 0) {
+      this.counts.handedOver++
+      this.gather(task, this.streaming, streamBytesMax)
+      task.start()
+    } else {
+      if (ended) this.stream = null
+      this.idle.push(task)
+    }
     this.pump()
   }
 
@@ -147,16 +191,16 @@ export class Transfers {
   }
 
   /** Moves the first request in line, and the neighbours that follow it there, into the task. */
-  private gather(task: Task): void {
-    const first = this.line.shift()!
+  private gather(task: Task, line: Ring<Request>, bytesMax: number): void {
+    const first = line.shift()!
     task.add(first)
     let last = first
     let pieces = first.segments.length
-    for (let next = this.line.peek(); next !== undefined; next = this.line.peek()) {
+    for (let next = line.peek(); next !== undefined; next = line.peek()) {
       pieces += next.segments.length
       if (!follows(next, last) || pieces > mergedPiecesMax) return
-      if (task.length + next.length > mergedBytesMax) return
-      this.line.shift()
+      if (task.length + next.length > bytesMax) return
+      line.shift()
       task.add(next)
       last = next
       this.counts.merged++
