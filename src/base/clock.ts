@@ -16,6 +16,8 @@ export interface Clock {
   timer(ms: number, callback: () => void): Timer
   /** Calls back once, after the events that already wait: the end of this turn of the loop. */
   defer(callback: () => void): void
+  /** Calls back once, after what runs now, but before any other event. */
+  soon(callback: () => void): void
 }
 
 /** Milliseconds; the longest that a timer of the system can wait. Beyond, it would not at all. */
@@ -44,4 +46,7 @@ export const systemClock: Clock = {
   wall: () => Date.now(),
   timer: (ms, callback) => new NodeTimer(ms, callback),
   defer: (callback) => void setImmediate(callback),
+  soon: (callback) => {
+    process.nextTick(callback)
+  },
 }

@@ -6,6 +6,7 @@ import { Flag, Operation, type Request } from '../device/request.ts'
 import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
+import { Sending } from '../net/sending.ts'
 import * as codec from './codec.ts'
 import { ChunkType, Command, CommandFlag } from './codec.ts'
 import { ClientHandshake, type Conductor, type Terms } from './handshake.ts'
@@ -58,6 +59,7 @@ export class NbdClient implements ConnectionHandler, Conductor {
   private readonly owner: ClientOwner
   private readonly inbox: Inbox
   private readonly outbox: Outbox
+  private readonly sending: Sending
   private handshake: ClientHandshake | null
   private readonly handshakeTimer: Timer
   private readonly slots: Slot[] = []
@@ -83,6 +85,7 @@ export class NbdClient implements ConnectionHandler, Conductor {
     const { slab, clock, name, handshakeTimeout } = settings
     this.inbox = new Inbox(slab)
     this.outbox = new Outbox(connection, slab, clock)
+    this.sending = new Sending(this.outbox, clock)
     this.handshake = new ClientHandshake(this, { use: name })
     this.handshakeTimer = clock.timer(handshakeTimeout, () => {
       this.destroy(new StorageError('TIMEOUT', `no handshake within ${handshakeTimeout} ms`))
@@ -114,7 +117,7 @@ export class NbdClient implements ConnectionHandler, Conductor {
     const at = outbox.reserve(codec.requestBytes)
     header.encode(outbox.bytes, at)
     if (request.operation === Operation.write) outbox.payload(request)
-    if (!this.running) outbox.schedule()
+    if (!this.running) this.sending.schedule(this.inFlight === 1)
     if (this.ticker === null) this.tick()
   }
 

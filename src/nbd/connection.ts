@@ -88,9 +88,10 @@ export class ServerConnection implements ConnectionHandler {
     this.watchSending()
   }
 
-  /** Sends what is queued at the end of this turn of the loop. */
+  /** Sends what is queued: at the end of this turn, or now if nothing could join it until then. */
   schedule(): void {
-    this.outbox.schedule()
+    if (this.phase?.inFlight === 0 && !this.inbox.filled) this.outbox.flush()
+    else this.outbox.schedule()
     this.watchSending()
   }
 

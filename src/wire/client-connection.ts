@@ -5,6 +5,7 @@ import { Operation, type Request } from '../device/request.ts'
 import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
+import { Sending } from '../net/sending.ts'
 import {
   checksumOf,
   Command,
@@ -70,12 +71,14 @@ export class ClientConnection implements ConnectionHandler {
   /** Nothing is sent and nothing believed any more. */
   over = false
   readonly outbox: Outbox
+  private readonly sending: Sending
   private readonly connection: Connection
   private readonly keeper: ConnectionKeeper
   private readonly user: ConnectionUser
   private readonly slots: Slots
   private readonly inbox: Inbox
   private greeted = false
+  private running = false
   private checksums = false
   private readonly request = newRequestHeader()
   private readonly reply = newReplyHeader()
@@ -105,6 +108,7 @@ export class ClientConnection implements ConnectionHandler {
     this.index = hello.index
     this.inbox = new Inbox(slab)
     this.outbox = new Outbox(connection, slab, clock)
+    this.sending = new Sending(this.outbox, clock)
     this.heardAt = this.pingedAt = clock.now()
     this.helloTimer = clock.timer(helloTimeout, () => this.fail('TIMEOUT', 'no answer to hello'))
     this.outbox.lend(encodeHello(hello))
@@ -119,9 +123,11 @@ export class ClientConnection implements ConnectionHandler {
     this.heard = true
     if (!this.inbox.landed(bytes)) return
     // What answers bring about leaves together; at once, unless more of them are there already.
+    this.running = true
     this.outbox.gather()
     while (!this.over && this.step());
     this.outbox.leave(!this.inbox.filled)
+    this.running = false
   }
 
   sent(): void {
@@ -160,7 +166,7 @@ export class ClientConnection implements ConnectionHandler {
     this.connection.end()
   }
 
-  /** Sends the slot's request, at the end of this turn. */
+  /** Sends the slot's request, by the end of this turn. */
   send(slot: number): void {
     const { slots, outbox, request: header } = this
     const request = slots.requests[slot]!
@@ -182,7 +188,7 @@ export class ClientConnection implements ConnectionHandler {
     slots.connections[slot] = this
     slots.batches[slot] = outbox.batchesFlushed + 1
     this.inFlight++
-    outbox.schedule()
+    if (!this.running) this.sending.schedule(this.inFlight === 1)
   }
 
   /** Sends a question that is no request. `value` is the epoch of a claim. */

@@ -201,7 +201,11 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     if (this.over || error !== null || operation !== Operation.read) {
       if (operation <= Operation.write) this.giveBack(request.length)
     }
-    if (!this.over) this.replies.completed(request, status)
+    if (!this.over) {
+      this.replies.completed(request, status)
+      // Others in flight might be answered in the same turn: without any, it need not wait.
+      if (this.inFlight === 0 && !this.pumping && !this.inbox.filled) this.outbox.flush()
+    }
     request.release()
     if (this.draining) this.endIfDrained()
     else this.wake()

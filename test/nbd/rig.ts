@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.ts'
+import { systemClock, type Clock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { SeededRandom, systemRandom } from '../../src/base/random.ts'
 import { Slab } from '../../src/base/slab.ts'
@@ -42,7 +42,11 @@ export class Rig {
   private readonly listeners: Listener[] = []
   private readonly devices: Device[] = []
 
-  constructor(limits: Partial<Limits> = {}, receive: Receive = 'landing') {
+  constructor(
+    limits: Partial<Limits> = {},
+    receive: Receive = 'landing',
+    clock: Clock = systemClock,
+  ) {
     const all = { ...defaultLimits, ...limits }
     this.admission = new Admission(all.bytesInFlight)
     this.network = new SocketNetwork(receive)
@@ -50,7 +54,7 @@ export class Rig {
       exports: this.exports,
       admission: this.admission,
       slab: this.slab,
-      clock: systemClock,
+      clock,
       random: systemRandom,
       log: silentLog,
       limits: all,

@@ -3,7 +3,10 @@ import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import type { Receive } from '../../src/net/sockets.ts'
 import { Command, CommandFlag, Errno, requestBytes } from '../../src/nbd/codec.ts'
+import { StuckClock } from '../support/clock.ts'
+import { read } from '../support/io.ts'
 import { GateDriver } from './gate.ts'
+import { nbdLeaf, nbdWorld } from './leaf.ts'
 import { Rig } from './rig.ts'
 import { Talker } from './talker.ts'
 
@@ -307,5 +310,21 @@ describe('NBD transmission in trouble', () => {
     for (const talker of talkers) talker.say(talker.request(Command.read, 0, 512))
     for (const talker of talkers) expect((await talker.answer()).error).to.equal(0)
     for (const talker of talkers) talker.close()
+  })
+
+  it('sends a lone request, and its answer, before the turn ends', async () => {
+    const clock = new StuckClock()
+    rig = new Rig({}, 'landing', clock)
+    await rig.listen()
+    await rig.add('gate', gate)
+    const device = nbdLeaf(rig.unix, 'gate', {}, { ...nbdWorld(), clock })
+    await device.open()
+    clock.stuck = true
+    gate.shut = true
+    const reading = read(device, 0, 512)
+    await gate.waits(1)
+    gate.letThrough()
+    expect((await reading).length).to.equal(512)
+    await device.close()
   })
 })

@@ -166,4 +166,8 @@ export class ProcessClock implements Clock {
   defer(callback: () => void): void {
     this.clock.after(0, this.owner, callback)
   }
+
+  soon(callback: () => void): void {
+    this.clock.after(0, this.owner, callback)
+  }
 }

@@ -1,11 +1,11 @@
-import type { Clock, Timer } from '../../src/base/clock.ts'
+import { systemClock, type Clock, type Timer } from '../../src/base/clock.ts'
 
 interface Due {
   readonly at: number
   readonly callback: () => void
 }
 
-/** Time that passes only when the test says so. `defer` calls back with the next `advance`. */
+/** Time passes only when the test says so. `defer` and `soon` call back with the next `advance`. */
 export class ManualClock implements Clock {
   private time = 0
   private due: Due[] = []
@@ -28,6 +28,10 @@ export class ManualClock implements Clock {
     this.timer(0, callback)
   }
 
+  soon(callback: () => void): void {
+    this.timer(0, callback)
+  }
+
   /** Lets `ms` milliseconds pass and calls back what falls due, in order. */
   advance(ms: number): void {
     const end = this.time + ms
@@ -41,5 +45,30 @@ export class ManualClock implements Clock {
       next.callback()
     }
     this.time = end
+  }
+}
+
+/** The system's. Once `stuck`, no turn of the loop ends: what waits for that waits for ever. */
+export class StuckClock implements Clock {
+  stuck = false
+
+  now(): number {
+    return systemClock.now()
+  }
+
+  wall(): number {
+    return systemClock.wall()
+  }
+
+  timer(ms: number, callback: () => void): Timer {
+    return systemClock.timer(ms, callback)
+  }
+
+  defer(callback: () => void): void {
+    if (!this.stuck) systemClock.defer(callback)
+  }
+
+  soon(callback: () => void): void {
+    systemClock.soon(callback)
   }
 }

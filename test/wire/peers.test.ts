@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { read, write } from '../support/io.ts'
-import { ManualClock } from '../support/clock.ts'
+import { ManualClock, StuckClock } from '../support/clock.ts'
 import { Command, Kind } from '../../src/wire/codec.ts'
 import { listExports } from '../../src/wire/list.ts'
 import { statusOf, statusOk } from '../../src/wire/status.ts'
@@ -297,6 +297,21 @@ describe('a server with limits', () => {
     for (let change = 0; change < 100; change++)
       expect((await other.reply()).header.kind).to.equal(Kind.facts)
     other.destroy()
+    await target.stop()
+  })
+
+  it('sends a lone request, and its answer, before the turn ends', async () => {
+    const clock = new StuckClock()
+    const { target, gate } = await started({ clock })
+    const device = remote(target.tcp, 'disk', {}, clientContext('landing', clock))
+    await device.open()
+    clock.stuck = true
+    gate.shutGate()
+    const writing = write(device, 0, block)
+    await gate.arrivals(1)
+    gate.openGate()
+    await writing
+    await device.close()
     await target.stop()
   })
 

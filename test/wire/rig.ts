@@ -122,7 +122,10 @@ export class Target {
   }
 }
 
-export function clientContext(receive: Receive = 'landing', clock = systemClock): ClientContext {
+export function clientContext(
+  receive: Receive = 'landing',
+  clock: Clock = systemClock,
+): ClientContext {
   const network = new SocketNetwork(receive)
   return { network, clock, random: systemRandom, slab: new Slab(), log: silentLog }
 }

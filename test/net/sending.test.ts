@@ -1,0 +1,58 @@
+import { expect } from 'chai'
+import { Slab } from '../../src/base/slab.ts'
+import type { Connection } from '../../src/net/network.ts'
+import { Outbox } from '../../src/net/outbox.ts'
+import { Sending } from '../../src/net/sending.ts'
+import { ManualClock } from '../support/clock.ts'
+
+/** What was sent, in characters. */
+class Sink implements Connection {
+  readonly peer = 'nobody'
+  readonly sent: string[] = []
+
+  send(buffers: readonly Buffer[]): void {
+    this.sent.push(Buffer.concat(buffers).toString('latin1'))
+  }
+
+  pause(): void {
+    // Nothing is received.
+  }
+
+  resume(): void {
+    // Nothing is received.
+  }
+
+  end(): void {
+    // Nothing is kept open.
+  }
+
+  destroy(): void {
+    // Nothing is kept open.
+  }
+}
+
+describe('the sending of requests', () => {
+  for (const [first, what] of [
+    [true, 'a lone one, and what the same event adds'],
+    [false, 'others'],
+  ] as const)
+    it(`hands ${what} to the socket together, once`, () => {
+      const clock = new ManualClock()
+      const sink = new Sink()
+      const outbox = new Outbox(sink, new Slab(), clock)
+      const sending = new Sending(outbox, clock)
+      const request = (text: string, alone: boolean): void => {
+        outbox.bytes.write(text, outbox.reserve(1))
+        sending.schedule(alone)
+      }
+      outbox.reserve(0)
+      request('a', first)
+      request('b', false)
+      expect(sink.sent).to.eql([])
+      clock.advance(0)
+      request('c', first)
+      clock.advance(0)
+      expect(sink.sent).to.eql(['ab', 'c'])
+      outbox.close()
+    })
+})
