@@ -110,13 +110,20 @@ function volumeWord(volume: Volume): string {
   return volume.resyncs.size > 0 ? 'syncing' : 'degraded'
 }
 
+function legReason(volume: Volume, leg: Leg): string {
+  if (leg.refusal !== '') return leg.refusal
+  if (!volume.active && legWord(volume, leg) === 'in-sync')
+    return 'it was when the volume ran last; now the volume does not run'
+  return leg.member?.reason ?? leg.device.state.reason
+}
+
 function describeLeg(volume: Volume, leg: Leg): Record<string, unknown> {
   const { member, dirty } = leg
   const resync = volume.resyncs.get(leg)
   const bytes = (dirty?.bits.count ?? 0) * volume.extentSize
   return {
     state: legWord(volume, leg),
-    reason: leg.refusal !== '' ? leg.refusal : (member?.reason ?? leg.device.state.reason),
+    reason: legReason(volume, leg),
     since: member?.since ?? leg.device.state.since,
     readLast: leg.readLast,
     bytesOutOfSync: Math.min(bytes, volume.record?.dataSize ?? 0),

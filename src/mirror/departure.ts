@@ -8,7 +8,13 @@ import { reasonMax, type LegState } from './record.ts'
 import type { Volume } from './volume.ts'
 
 /** What a leg answers that is away, rather than broken. */
-const away: ReadonlySet<Code> = new Set(['UNAVAILABLE', 'STALE', 'TIMEOUT', 'SHUTDOWN', 'PROTOCOL'])
+export const away: ReadonlySet<Code> = new Set([
+  'UNAVAILABLE',
+  'STALE',
+  'TIMEOUT',
+  'SHUTDOWN',
+  'PROTOCOL',
+])
 
 /** Failed reads of one leg before it leaves. */
 const readErrorsMax = 64

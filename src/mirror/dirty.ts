@@ -47,6 +47,8 @@ export class DirtyMap {
 
   /** The leg may have lost what was copied to it and not flushed: copy it again. */
   forgetCopies(): void {
+    // Of an extent that is being copied the beginning may be gone.
+    for (const extent of this.copying.keys()) this.copying.set(extent, true)
     this.bits.merge(this.durable)
   }
 

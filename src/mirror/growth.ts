@@ -1,35 +1,91 @@
-import { systemError } from '../base/errors.ts'
-import { rangeBytesMax } from '../device/validate.ts'
+import { StorageError, systemError } from '../base/errors.ts'
+import { MiB } from '../base/size.ts'
 import { formatMaps } from './create.ts'
+import { away, writeFailed } from './departure.ts'
 import { dataSizeFor, mapBytes, metadataBytes, type Geometry } from './layout.ts'
 import type { Leg } from './leg.ts'
+import { sameGeneration, type Generation } from './record.ts'
 import type { Volume } from './volume.ts'
 
+/** What was made ready on all legs while clients went on. */
+export interface Ready {
+  readonly wanted: Geometry
+  /** Bytes: from here to the new end of the volume all legs are zero, on stable storage. */
+  readonly zeroFrom: number
+  /** Of the record then: while it is the same, no leg has left. */
+  readonly generation: Generation
+}
+
+/** Zeroes are written in pieces, each well within the time that a leg has for one request. */
+const zeroBytes = 64 * MiB
+
 /**
- * Grows the volume to what all its legs have room for. The metadata are first copied to the new
- * end of each leg, as they are; then the new size is one change of the record like any other, and
- * the volume starts anew from it: what the metadata covered before becomes zeroes then, see
- * `finishGrowth`. A crash finds the old volume or the new one.
+ * The first half of growing, while clients go on: what lies beyond the metadata of the smallest leg
+ * becomes zeroes. Null when there is nothing to gain, or a leg left or could not do it.
  */
-export async function grow(volume: Volume): Promise<void> {
-  if (wantedGeometry(volume) === null) return
+export async function makeReady(volume: Volume): Promise<Ready | null> {
+  const wanted = wantedGeometry(volume)
+  if (wanted === null) return null
+  const { epoch, legs } = volume
+  const { generation, dataSize } = volume.record!
+  // A leg whose metadata were moved by an earlier attempt has nothing there any more.
+  const ends = legs.map((leg) => (leg.endNow > leg.end ? leg.end : dataSize))
+  const zeroFrom = Math.min(wanted.dataSize, Math.max(dataSize, ...ends))
+  const over = (): boolean =>
+    volume.epoch !== epoch || volume.legs !== legs || volume.readable.length < legs.length
+  for (const leg of legs) {
+    try {
+      await zeroRange(leg, zeroFrom, wanted.dataSize, over)
+    } catch (error) {
+      if (over()) return null
+      cannotGrow(volume, leg, error)
+      if ((error as StorageError).code === 'STALE') volume.onGrown()
+      return null
+    }
+  }
+  return over() ? null : { wanted, zeroFrom, generation }
+}
+
+/**
+ * The second half. The metadata are first copied to the new end of each leg, as they are; then the
+ * new size is one change of the record like any other, and the volume starts anew from it: what
+ * the metadata covered before becomes zeroes then, see `finishGrowth`. A crash finds the old volume
+ * or the new one. False when the legs are not as they were when they were made ready.
+ */
+export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
   const { epoch } = volume
+  let done = false
   try {
     await volume.quiet(async () => {
       await volume.intent.cleanAll()
+      await volume.membership.settled()
       // As the legs are by now.
       const wanted = wantedGeometry(volume)
-      if (volume.epoch === epoch && wanted !== null) await enlarge(volume, wanted)
+      if (volume.epoch !== epoch || wanted?.dataSize !== ready.wanted.dataSize) return
+      if (!sameGeneration(volume.record!.generation, ready.generation)) return
+      await enlarge(volume, ready)
+      done = true
     })
   } catch (error) {
     if (volume.epoch === epoch) volume.suspend(systemError(error, 'growing').message)
   }
+  return done
+}
+
+/** Remembers of a leg that is not away that it could not: it is not tried before it changes. */
+function cannotGrow(volume: Volume, leg: Leg, error: unknown): void {
+  const { code, message } = systemError(error, 'growing', leg.device.path)
+  if (away.has(code)) return
+  leg.stuckAt = leg.endNow
+  volume.remember('operator', leg.name, `the volume cannot grow, because of this leg: ${message}`)
+  volume.membership.request(false)
 }
 
 /** Null when there is nothing to gain, or a leg is not in sync or did not grow. */
 function wantedGeometry(volume: Volume): Geometry | null {
   const { record } = volume
   if (!volume.running || volume.readable.length < volume.legs.length) return null
+  if (volume.legs.some((leg) => leg.stuckAt === leg.endNow)) return null
   const { extentSize, slots } = record!
   const rooms = volume.legs.map((leg) => dataSizeFor(leg.endNow, extentSize, slots))
   const dataSize = Math.min(...rooms, volume.settings.size ?? Infinity)
@@ -44,25 +100,34 @@ function canMove(volume: Volume, leg: Leg, wanted: Geometry): boolean {
   return leg.endNow - metadataBytes(wanted) >= leg.end
 }
 
-async function enlarge(volume: Volume, wanted: Geometry): Promise<void> {
+async function enlarge(volume: Volume, { wanted, zeroFrom }: Ready): Promise<void> {
   const record = volume.record!
   const { epoch } = volume
   const from = record.dataSize
-  for (const leg of volume.legs) {
-    const moves = leg.endNow > leg.end
-    await zeroRange(leg, moves ? leg.end : from, wanted.dataSize)
-    if (moves) await moveMetadata(leg, volume)
-  }
-  if (volume.epoch !== epoch) return
-  for (const leg of volume.legs) await formatMaps(leg, wanted)
+  await onEach(volume, async (leg) => {
+    if (leg.endNow > leg.end) await moveMetadata(leg, volume)
+  })
+  await onEach(volume, (leg) => formatMaps(leg, wanted))
   if (volume.epoch !== epoch) return
   record.dataSize = wanted.dataSize
-  record.zeroing = { from, to: wanted.dataSize }
+  record.zeroing = { from, to: zeroFrom }
   for (const leg of volume.legs) leg.member!.size = leg.end
   volume.remember('operator', '', `grew from ${from} to ${wanted.dataSize} bytes`)
   volume.membership.request(true)
   await volume.membership.settled()
   if (volume.epoch === epoch) volume.suspend('the volume has grown')
+}
+
+async function onEach(volume: Volume, action: (leg: Leg) => Promise<void>): Promise<void> {
+  const { epoch } = volume
+  for (const leg of volume.legs) {
+    try {
+      if (volume.epoch === epoch) await action(leg)
+    } catch (error) {
+      if (volume.epoch === epoch) cannotGrow(volume, leg, error)
+      throw error
+    }
+  }
 }
 
 async function moveMetadata(leg: Leg, volume: Volume): Promise<void> {
@@ -80,13 +145,28 @@ export async function finishGrowth(volume: Volume): Promise<void> {
   const first = Math.floor(zeroing.from / extentSize)
   for (let extent = first; extent < volume.extents; extent++)
     for (const leg of volume.legs) leg.dirty?.set(extent)
-  await Promise.all(volume.inSync.map((leg) => zeroRange(leg, zeroing.from, zeroing.to)))
-  await Promise.all(volume.inSync.map((leg) => leg.flush()))
-  if (volume.epoch === epoch) volume.record!.zeroing = null
+  const over = (): boolean => volume.epoch !== epoch
+  const zero = async (leg: Leg): Promise<void> => {
+    try {
+      await zeroRange(leg, zeroing.from, zeroing.to, over)
+    } catch (error) {
+      if (over()) return
+      const failure = systemError(error, 'growing', leg.device.path)
+      if (!writeFailed(volume, leg, failure)) throw failure
+      for (let extent = first; extent < volume.extents; extent++) leg.dirty?.set(extent)
+    }
+  }
+  await Promise.all(volume.inSync.map(zero))
+  if (!over()) volume.record!.zeroing = null
 }
 
-async function zeroRange(leg: Leg, from: number, to: number): Promise<void> {
-  const step = rangeBytesMax - (rangeBytesMax % (1 << 20))
-  for (let offset = from; offset < to; offset += step)
-    await leg.zero(offset, Math.min(step, to - offset))
+/** On stable storage, unless it is over. */
+async function zeroRange(leg: Leg, from: number, to: number, over: () => boolean): Promise<void> {
+  const { bootId } = leg
+  for (let offset = from; offset < to && !over(); offset += zeroBytes)
+    await leg.zero(offset, Math.min(zeroBytes, to - offset))
+  if (!over()) await leg.flush()
+  // Nothing else remembers what it had not flushed of this.
+  if (leg.bootId !== bootId)
+    throw new StorageError('STALE', 'it restarted meanwhile', leg.device.path)
 }

@@ -52,6 +52,8 @@ export class Leg implements Completer {
   identity = ''
   /** Where its metadata end, bytes. */
   end = 0
+  /** `endNow` when it could not grow; 0: it was not tried, or could. */
+  stuckAt = 0
   serial = 0
   /** Whether the newest slot may be in the device's cache alone: it was read, not written. */
   private serialIsUnflushed = false
@@ -180,7 +182,12 @@ export class Leg implements Completer {
     if (end < 2 * superblockBytes) return { kind: 'blank' }
     const first = await this.readSlot(superblockOffset(end, 0))
     const second = await this.readSlot(superblockOffset(end, 1))
-    return choose(first, second)
+    const found = choose(first, second)
+    if (found.kind !== 'superblock') return found
+    const { record } = found.superblock
+    if (record.dataSize + metadataBytes(record) <= end) return found
+    const reason = `its superblock speaks of ${record.dataSize} bytes, for which it has no room`
+    return { kind: 'damaged', reason }
   }
 
   /** Remembers what `examine` found. */
@@ -226,7 +233,17 @@ export class Leg implements Completer {
     const facts = this.device.facts!
     this.bootId = facts.bootId
     this.identity = facts.identity
-    if (this.member !== null) this.member.bootId = facts.bootId
+    if (this.member === null) return
+    this.member.bootId = facts.bootId
+    this.member.identity = facts.identity
+  }
+
+  /**
+   * Whether another device is where the member was: a file that was restored from a copy has the
+   * superblock of the day it was copied, and what was written since it has not.
+   */
+  isAnotherThan({ identity }: Member): boolean {
+    return identity !== undefined && this.device.facts?.identity !== identity
   }
 
   /** Where metadata would end, as large as the leg is now. */

@@ -328,8 +328,11 @@ export async function invalidateLeg(volume: Volume, name: string): Promise<void>
   leg.member!.left = null
   leg.dirty ??= new DirtyMap(volume.extents)
   leg.dirty.setAll()
+  const { epoch } = volume
   volume.membership.request(true)
   await volume.membership.settled()
+  // Nobody may be told so before the next start knows it.
+  if (volume.epoch !== epoch) throw volume.unavailable()
   endBackOff(leg)
   volume.look(leg)
 }
@@ -356,6 +359,7 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
       }
       mustRun(volume)
       leg.dirty = new DirtyMap(volume.extents)
+      volume.markShort(leg)
       leg.unflushed = null
       leg.refusal = ''
       volume.remember('operator', name, 'trusted: taken as in sync without copying')

@@ -16,7 +16,7 @@ import {
   startVolume,
   trustLeg,
 } from './manage.ts'
-import { grow } from './growth.ts'
+import { grow, makeReady } from './growth.ts'
 import { tryStart } from './opening.ts'
 import { bringBack } from './returning.ts'
 import { Verify, type VerifyOptions, type VerifyResult } from './verify.ts'
@@ -31,6 +31,9 @@ export class MirrorDriver implements Driver {
   readonly type = 'mirror'
   private readonly volume: Volume
   private attempt = false
+  /** Whether it is growing, and whether something happened to the legs since that began. */
+  private growing = false
+  private changed = false
 
   constructor(options: MirrorOptions) {
     assert(options.legs.length > 0, 'a mirror has legs')
@@ -39,7 +42,7 @@ export class MirrorDriver implements Driver {
       void this.startSoon()
     }
     this.volume.onGrown = () => {
-      void this.alone(grow)
+      void this.grow()
     }
     this.volume.onReturn = (leg) => {
       void this.volume.control.run(() => bringBack(this.volume, leg))
@@ -77,6 +80,18 @@ export class MirrorDriver implements Driver {
       this.attempt = false
       if (this.volume.host !== null) await tryStart(this.volume, { force: false, leg: null })
     })
+  }
+
+  private async grow(): Promise<void> {
+    this.changed = true
+    if (this.growing) return
+    this.growing = true
+    while (this.changed) {
+      this.changed = false
+      const ready = await makeReady(this.volume)
+      if (ready !== null) this.changed = !(await this.alone((volume) => grow(volume, ready)))
+    }
+    this.growing = false
   }
 
   /** Starts a volume that waits; `force` is the operator's word that no absent leg is newer. */

@@ -8,10 +8,12 @@ import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
 import { legChanged, setState } from './departure.ts'
 import { DirtyMap, syncDirtyMaps } from './dirty.ts'
+import { formerEnd } from './former.ts'
 import { finishGrowth } from './growth.ts'
 import { IntentLog } from './intent.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
 import type { Leg } from './leg.ts'
+import { claimedByOthers } from './returning.ts'
 import { failParkedChanges, renewBoot } from './losses.ts'
 import { Membership } from './membership.ts'
 import { parseRecordText, type VolumeRecord } from './record.ts'
@@ -28,9 +30,11 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   const own = await loadOwn(volume)
   const views = await Promise.all(volume.legs.map((leg) => view(leg, own)))
   await lookAtOldEnds(views, own)
+  let decision = decide(own, views, wish)
+  if (decision.kind === 'create' && (await lookForFormerEnds(views)))
+    decision = decide(own, views, wish)
   if (volume.epoch !== epoch) return
   for (const { leg, found } of views) if (found !== null) leg.note(found)
-  const decision = decide(own, views, wish)
   if (decision.kind === 'create') await create(volume, views)
   else if (decision.kind === 'start') await begin(volume, decision, views, wish.force)
   else {
@@ -105,12 +109,31 @@ async function lookAtOldEnds(views: LegView[], own: VolumeRecord | null): Promis
   }
 }
 
+/** The same where nobody remembers anything: whether a leg of an older volume is found. */
+async function lookForFormerEnds(views: LegView[]): Promise<boolean> {
+  let any = false
+  for (const [at, one] of views.entries()) {
+    if (one.found?.kind !== 'blank') continue
+    const end = await formerEnd(one.leg).catch(() => 0)
+    const found = await lookAt(one.leg, end, one.found).catch(() => one.found!)
+    views[at] = { ...one, found }
+    any ||= found.kind === 'superblock'
+  }
+  return any
+}
+
 async function create(volume: Volume, views: readonly LegView[]): Promise<void> {
   const { epoch } = volume
   try {
+    // Before anything is written, which a leg that is claimed by another head refuses.
+    volume.counterFloor = volume.outbid
+    const here = views.filter(({ found }) => found !== null)
+    const needed = here.map(({ leg }) => leg)
+    await claimAll(volume, needed, here)
     const start = await createRecord(volume, views)
     if (volume.epoch === epoch) await begin(volume, start, views, true)
   } catch (error) {
+    if (await replaced(volume, epoch, error)) return
     wait(volume, `the volume cannot be created: ${systemError(error, '').message}`)
     if (error instanceof StorageError && error.code !== 'CONFIG') volume.retryLater()
   }
@@ -130,7 +153,7 @@ async function begin(
   for (const leg of start.split) leg.refusal = ''
   volume.counterFloor = Math.max(highestCounter(record, views), volume.outbid)
   try {
-    await claimAll(volume, start, views)
+    await claimAll(volume, present, claimable(record, views))
     await mustBeAsSeen(views.filter(({ leg }) => present.includes(leg)))
     bind(volume, record, views)
     keepHistory(volume, record)
@@ -155,15 +178,19 @@ async function begin(
     const again = volume.unserved === record.generation.id && before === namesInSync(record)
     await run(volume, start, intents, !again)
   } catch (error) {
-    const failure = systemError(error, 'starting')
-    if (failure.code === 'FENCED') {
-      if (!volume.ran) await raiseNumber(volume)
-      if (volume.epoch === epoch) volume.halt('failed', 'a newer head has taken over', failure)
-    } else if (volume.epoch === epoch) {
-      volume.retreat(failure.message)
-      volume.retryLater()
-    }
+    if ((await replaced(volume, epoch, error)) || volume.epoch !== epoch) return
+    volume.retreat(systemError(error, 'starting').message)
+    volume.retryLater()
   }
+}
+
+/** Whether the error says that another head has the legs: then this one stops. */
+async function replaced(volume: Volume, epoch: number, error: unknown): Promise<boolean> {
+  const failure = systemError(error, 'starting')
+  if (failure.code !== 'FENCED') return false
+  if (!volume.ran) await raiseNumber(volume)
+  if (volume.epoch === epoch) volume.halt('failed', 'a newer head has taken over', failure)
+  return true
 }
 
 function highestCounter(record: VolumeRecord, views: readonly LegView[]): number {
@@ -181,25 +208,35 @@ function keepHistory({ record: before }: Volume, record: VolumeRecord): void {
   if (last(before.entries) > last(record.entries)) record.entries = before.entries
 }
 
-/** From here on an older head is refused by every leg that can refuse; detached ones are free. */
-async function claimAll(volume: Volume, start: Start, views: readonly LegView[]): Promise<void> {
-  const { present, record } = start
+/** Those that are there and this volume's, or blank; detached ones are free. */
+function claimable(record: VolumeRecord, views: readonly LegView[]): readonly LegView[] {
   const detached = new Set<string>()
   for (const { name, state } of record.members) if (state === 'detached') detached.add(name)
-  const here = views.filter(
+  return views.filter(
     ({ leg, name, found }) => found !== null && leg.refusal === '' && !detached.has(name),
   )
+}
+
+/** From here on an older head is refused by every leg that can refuse. */
+async function claimAll(
+  volume: Volume,
+  needed: readonly Leg[],
+  views: readonly LegView[],
+): Promise<void> {
   volume.claimed = await nextClaim(volume)
-  const claim = async ({ leg }: LegView): Promise<void> => {
+  const claim = async ({ leg, found }: LegView): Promise<void> => {
     try {
       await within(volume, leg.device.driver.claim?.(volume.claimed))
     } catch (error) {
       // A leg that is not needed for the start may go away meanwhile.
       const failure = systemError(error, 'claiming')
-      if (failure.code === 'FENCED' || present.includes(leg)) throw failure
+      if (needed.includes(leg)) throw failure
+      if (failure.code !== 'FENCED') return
+      if (found?.kind !== 'blank') throw failure
+      leg.refusal = claimedByOthers
     }
   }
-  await Promise.all(here.map(claim))
+  await Promise.all(views.map(claim))
 }
 
 /** Until it was claimed, an older head may have changed what a leg says. */

@@ -28,6 +28,8 @@ export interface Member {
   size: number
   /** `Facts.bootId` of the leg when it was last seen. */
   bootId: string
+  /** `Facts.identity` of the leg when it was last written to; records of before have none. */
+  identity?: string
   /** Of a detached leg: the name given, and the content's stamp at that moment. */
   label: string | null
   stamp: string | null
@@ -88,6 +90,9 @@ export interface ResyncSummary {
 export const legsMax = 256
 /** Generations kept; a leg away for longer is known by the generation it left. */
 export const historyGenerationsMax = 64
+
+/** More than any volume comes to, and little enough for a claim above it to be an exact number. */
+const counterMax = 2 ** 32 + 2 ** 31
 
 /** A record as it was saved, checked in every part; null when it makes no sense. Never throws. */
 export function parseRecord(value: unknown): VolumeRecord | null {
@@ -171,6 +176,7 @@ function isMember(value: unknown, slots: number): value is Member {
     (value['left'] === null || isGeneration(value['left'])) &&
     isSize(value['size']) &&
     isText(value['bootId']) &&
+    (value['identity'] === undefined || isText(value['identity'])) &&
     (value['label'] === null || isText(value['label'])) &&
     (value['stamp'] === null || isText(value['stamp']))
   )
@@ -190,7 +196,8 @@ function isEntry(value: unknown): value is HistoryEntry {
 }
 
 function isGeneration(value: unknown): value is Generation {
-  return isObject(value) && isSize(value['counter']) && isHex(value['id'], 16)
+  if (!isObject(value) || !isHex(value['id'], 16)) return false
+  return isSize(value['counter']) && value['counter'] <= counterMax
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -1,5 +1,5 @@
 import { Bitmap } from '../base/bitmap.ts'
-import { systemError } from '../base/errors.ts'
+import { systemError, type StorageError } from '../base/errors.ts'
 import { announce } from './announce.ts'
 import { format } from './create.ts'
 import { within } from './deadline.ts'
@@ -46,6 +46,7 @@ export async function bringBack(volume: Volume, leg: Leg): Promise<void> {
 function mayReturn(volume: Volume, leg: Leg): boolean {
   return (
     volume.running &&
+    volume.legs.includes(leg) &&
     !volume.writers.includes(leg) &&
     !volume.held.has(leg) &&
     leg.member?.state !== 'detached' &&
@@ -68,10 +69,19 @@ export async function inspect(volume: Volume, leg: Leg): Promise<Found> {
   const ours =
     found.kind === 'superblock' && found.superblock.record.volume === volume.record!.volume
   if (!ours && found.kind !== 'blank') return found
-  await claim(volume, leg)
+  try {
+    await claim(volume, leg)
+  } catch (error) {
+    // A blank leg may be another volume's: that is no sign of another head of this one.
+    if (ours || (error as StorageError).code !== 'FENCED') throw error
+    return { kind: 'damaged', reason: claimedByOthers }
+  }
   // Until then an older head may have written to it.
   return examine(leg)
 }
+
+/** Why a blank leg is refused. */
+export const claimedByOthers = 'it is blank, and another head has claimed it'
 
 export async function claim(volume: Volume, leg: Leg): Promise<void> {
   await within(volume, leg.device.driver.claim?.(volume.claimed))
@@ -146,6 +156,9 @@ function judgeSuperblock(volume: Volume, leg: Leg, superblock: Superblock): Verd
     return { word: 'diverged', cause: splitReason(superblock, record) }
   }
   if (owner === undefined) return { word: 'full', cause: 'it was a leg before, and forgotten' }
+  // Of one that was detached the stamp tells whether it was changed.
+  if (member.state !== 'detached' && leg.isAnotherThan(member))
+    return { word: 'full', cause: 'another device is in its place' }
   if (member.left === null) return { word: 'full', cause: 'nothing is known of what it lacks' }
   if (generation.counter < member.left.counter)
     return { word: 'full', cause: `it is at generation ${generation.counter}, before it left` }
@@ -189,7 +202,8 @@ export async function join(
     return false
   }
   leg.unflushed = null
-  member.left ??= volume.record!.base
+  // What it lacks is known from here on, also when its generation is forgotten before it returns.
+  member.left = stamped.generation
   leg.adopt()
   leg.readErrors = 0
   setState(volume, leg, 'syncing', verdict.cause)

@@ -188,16 +188,19 @@ function decideStart(
   wish: StartWish,
 ): Decision {
   const { record } = newest
-  const present: Leg[] = []
+  let present: Leg[] = []
+  const moved: Leg[] = []
   const awaited: string[] = []
   for (const member of record.members) {
     if (member.state !== 'in-sync') continue
     const view = views.find(({ name }) => name === member.name)
     const found = candidates.find(({ superblock }) => superblock.self === member.id)
     if (found !== undefined && isWhole(found.superblock, record) && !refusals.has(found.leg))
-      present.push(found.leg)
+      (found.leg.isAnotherThan(member) ? moved : present).push(found.leg)
     else if (couldBeNewer(view, refusals)) awaited.push(awaitedReason(view, member, refusals))
   }
+  // Copies of legs that are gone may be older; of those that are there, the original counts.
+  if (present.length === 0 && (awaited.length === 0 || wish.force)) present = moved
   const enough = newest.own || awaited.length === 0 || wish.force
   if (present.length > 0 && enough) {
     const reason = newest.own
@@ -212,8 +215,13 @@ function decideStart(
     if (stale !== null) return forced(stale, refusals)
   }
   const what = present.length > 0 ? 'could be newer' : 'has the data'
+  const others = moved.length === 0 ? '' : `; another device is in the place of ${namesOf(moved)}`
   const waits = awaited.length > 0 ? awaited.join(', ') : 'a leg in sync, but none is left'
-  return { kind: 'wait', reason: `waiting for ${waits}, which ${what}`, refusals }
+  return { kind: 'wait', reason: `waiting for ${waits}, which ${what}${others}`, refusals }
+}
+
+function namesOf(legs: readonly Leg[]): string {
+  return legs.map(({ name }) => name).join(', ')
 }
 
 /** Whether a leg in sync by the record has all that the record stands for. */

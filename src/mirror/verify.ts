@@ -1,6 +1,7 @@
 import { StorageError, systemError } from '../base/errors.ts'
 import { differentBytes } from './compare.ts'
 import { readFailed, writeFailed } from './departure.ts'
+import { syncDirtyMaps } from './dirty.ts'
 import type { Leg } from './leg.ts'
 import { Pace } from './pace.ts'
 import { LockedRange } from './locked.ts'
@@ -152,13 +153,27 @@ export class Verify {
     this.bytesDifferent += different
     const repairs = right !== null && this.options.repair !== false
     if (repairs) {
-      for (const { leg } of wrong) await this.rewrite(leg, offset, right)
+      await this.noteElsewhere(offset, length)
+      // One that is being filled, and is about to be in sync, gets it as well.
+      const well = readings.filter((one) => !wrong.includes(one)).map(({ leg }) => leg)
+      for (const leg of this.volume.writers)
+        if (!well.includes(leg)) await this.rewrite(leg, offset, right)
       this.bytesRepaired += different
     }
     if (this.differences.length < differencesMax) {
       const names = wrong.map(({ leg }) => leg.name)
       this.differences.push({ offset, length, legs: names, repaired: repairs })
     }
+  }
+
+  /** Legs that are not compared may have copied what is wrong: they lack what is right. */
+  private async noteElsewhere(offset: number, length: number): Promise<void> {
+    const { volume } = this
+    const { extentSize } = volume
+    for (const { dirty } of volume.legs)
+      for (let at = Math.floor(offset / extentSize); at * extentSize < offset + length; at++)
+        dirty?.set(at)
+    await syncDirtyMaps(volume)
   }
 
   private readAll(legs: readonly Leg[], offset: number, length: number): Promise<Reading[]> {
@@ -188,7 +203,7 @@ export class Verify {
   }
 
   private async rewrite(leg: Leg, offset: number, bytes: Buffer): Promise<void> {
-    if (!this.alive() || !this.volume.inSync.includes(leg)) return
+    if (!this.alive() || !this.volume.writers.includes(leg)) return
     try {
       await leg.write(offset, bytes)
     } catch (error) {

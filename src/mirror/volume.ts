@@ -113,7 +113,7 @@ export class Volume {
   private mutations = 0
   private gated = false
   private drained: (() => void) | null = null
-  private shortAcks: { job: WriteJob }[] = []
+  private shortAcks: { job: WriteJob | FlushJob }[] = []
   private retry: Timer | null = null
   /** Of a request that is submitted again after it waited. */
   private deadline: number | undefined = undefined
@@ -228,7 +228,8 @@ export class Volume {
       last.place = job.place
     }
     if (job instanceof ReadJob) return
-    if (--this.mutations === 0 && this.drained !== null) this.drained()
+    this.mutations--
+    this.maybeDrained()
   }
 
   /** Whether requests are kept although no leg can take them. */
@@ -241,7 +242,7 @@ export class Volume {
     this.gated = true
     this.parking.reason = 'the volume is being changed'
     try {
-      if (this.mutations > 0) await new Promise<void>((resolve) => (this.drained = resolve))
+      if (this.busy > 0) await new Promise<void>((resolve) => (this.drained = resolve))
       return await action()
     } finally {
       this.drained = null
@@ -250,10 +251,25 @@ export class Volume {
     }
   }
 
-  /** A write has settled, but fewer legs have it than must. */
-  awaitLegs(job: WriteJob): void {
+  /** Writes and flushes under way that do not only wait for more legs to be in sync. */
+  private get busy(): number {
+    return this.mutations - this.shortAcks.length
+  }
+
+  private maybeDrained(): void {
+    if (this.drained !== null && this.busy === 0) this.drained()
+  }
+
+  /** The leg lacks what has settled and waits for more legs. */
+  markShort(leg: Leg): void {
+    for (const { job } of this.shortAcks) if (job instanceof WriteJob) job.markDirty(leg)
+  }
+
+  /** A write or flush has settled, but fewer legs have it than must. */
+  awaitLegs(job: WriteJob | FlushJob): void {
     const entry = { job }
     this.shortAcks.push(entry)
+    this.maybeDrained()
     const { epoch } = this
     this.clock.timer(this.settings.suspendMs, () => {
       if (this.epoch !== epoch || !this.shortAcks.includes(entry)) return

@@ -223,7 +223,18 @@ export class FlushJob implements Job, LegCaller, MembershipWaiter {
   durable(): void {
     const { volume } = this
     if (this.epoch !== volume.epoch) return
-    const { error } = this
+    if (this.error === null && volume.inSync.length < volume.minInSync) volume.awaitLegs(this)
+    else this.finish()
+  }
+
+  /** Fails with the error what waited for more legs. */
+  fail(error: StorageError): void {
+    this.error = error
+    this.finish()
+  }
+
+  private finish(): void {
+    const { volume, error } = this
     const request = this.request!
     this.request = null
     volume.endJob(this)

@@ -250,7 +250,7 @@ export interface Mirror {
    */
   source?: string
   /**
-   * Writes wait rather than be acknowledged by fewer legs than this.
+   * Writes and flushes wait rather than be acknowledged by fewer legs than this.
    */
   minInSync: number
   /**

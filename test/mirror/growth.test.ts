@@ -2,8 +2,8 @@ import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
-import { read, write } from '../support/io.ts'
-import { disks, Head, MemoryStore, pattern } from './head.ts'
+import { flush, read, write } from '../support/io.ts'
+import { disks, Head, later, MemoryStore, pattern } from './head.ts'
 
 describe('a volume', () => {
   it('grows while it runs when every leg has grown', async () => {
@@ -84,5 +84,86 @@ describe('a volume', () => {
     const suspensions = head.history().filter(({ text }) => text.startsWith('suspended'))
     expect(suspensions.map(({ text }) => text)).to.deep.equal(['suspended: the volume has grown'])
     await head.device.close()
+  })
+
+  it('stays as it is when a leg has no room where it grew, and is served', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore(), { legRetryMs: 1 }).open()
+    const { size } = head.device.facts!
+    legs['b']!.fault = ({ operation, offset }) =>
+      offset >= 4 * MiB && operation !== Operation.read && operation !== Operation.flush
+        ? new StorageError('NO_SPACE', 'the disk is full')
+        : null
+    for (const disk of Object.values(legs)) disk.grow(8 * MiB)
+    await later(100)
+    const suspensions = (): number =>
+      head.history().filter(({ text }) => text.startsWith('suspended')).length
+    expect(suspensions()).to.be.at.most(1)
+    await head.inSync('a', 'b')
+    expect(head.device.facts!.size).to.equal(size)
+    await write(head.device, 0, pattern(1))
+    expect(head.history().some(({ text }) => text.includes('the disk is full'))).to.equal(true)
+    // Larger once more: it is tried again.
+    legs['b']!.fault = () => null
+    legs['b']!.grow(9 * MiB)
+    await head.until('it has grown', () => head.device.facts!.size === size + 4 * MiB)
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+
+  it('that has grown starts without a leg that cannot be made zero', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    const { size } = head.device.facts!
+    legs['b']!.fault = ({ operation, offset }) =>
+      offset === size && operation === Operation.writeZeroes
+        ? new StorageError('IO', 'bad disk')
+        : null
+    for (const disk of Object.values(legs)) disk.grow(8 * MiB)
+    await head.until('it has grown', () => head.device.facts!.size === size + 4 * MiB)
+    await write(head.device, 0, pattern(1))
+    expect(head.state('b')).to.not.equal('in-sync')
+    legs['b']!.fault = () => null
+    await head.inSync('a', 'b')
+    expect(legs['b']!.cached.subarray(size, size + MiB).every((byte) => byte === 0)).to.equal(true)
+    await head.device.close()
+  })
+
+  it('lets clients write while its new space is made zero', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    const { size } = head.device.facts!
+    let zeroing = 0
+    for (const disk of Object.values(legs))
+      disk.hold = ({ operation, offset }) => {
+        if (operation !== Operation.writeZeroes || offset < 4 * MiB) return false
+        zeroing++
+        return true
+      }
+    for (const disk of Object.values(legs)) disk.grow(8 * MiB)
+    await head.until('it is made zero', () => zeroing > 0)
+    await write(head.device, 0, pattern(1))
+    for (const disk of Object.values(legs)) disk.letGo()
+    await head.until('it has grown', () => head.device.facts!.size === size + 4 * MiB)
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+
+  it('is found by a head that remembers nothing when all legs grew meanwhile', async () => {
+    const legs = disks('a', 'b')
+    const first = await new Head(legs, new MemoryStore(), { source: 'a' }).open()
+    const { size } = first.device.facts!
+    await write(first.device, 0, pattern(1))
+    await first.inSync('a', 'b')
+    legs['a']!.goAway()
+    await write(first.device, 0, pattern(2))
+    await flush(first.device)
+    first.kill()
+    for (const disk of Object.values(legs)) disk.grow(8 * MiB)
+    const second = await new Head(legs, new MemoryStore(), { source: 'a' }).open()
+    await second.until('it grew', () => second.device.facts?.size === size + 4 * MiB)
+    await second.inSync('a', 'b')
+    expect((await read(second.device, 0, 4096))[0]).to.equal(2)
+    await second.device.close()
   })
 })

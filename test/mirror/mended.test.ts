@@ -94,6 +94,69 @@ describe('a comparison', () => {
   })
 })
 
+describe('a resync', () => {
+  it('copies the beginning of an extent again that its leg has lost', async () => {
+    const legs = disks('a', 'b')
+    const settings = { resyncChunkBytes: 16 * KiB, resyncWindow: 1, intentIdleMs: 5 }
+    const head = await new Head(legs, new MemoryStore(), settings).open()
+    await write(head.device, 0, pattern(1, extentSize))
+    legs['b']!.goAway()
+    await write(head.device, 0, pattern(2, extentSize))
+    await head.until('the log is clean', () => head.driver.describe()['hotExtents'] === 0)
+    let reading = false
+    legs['a']!.hold = ({ operation, offset }) => {
+      const last = operation === Operation.read && offset === 48 * KiB
+      reading ||= last
+      return last
+    }
+    legs['b']!.comeBack()
+    await head.until('most of it was copied', () => reading)
+    legs['b']!.restart()
+    legs['a']!.letGo()
+    await head.inSync('a', 'b')
+    expect(equalUpTo(legs['a']!, legs['b']!, extentSize)).to.equal(true)
+    await head.device.close()
+  })
+})
+
+describe('a repair', () => {
+  it('reaches legs that are not in sync as well', async () => {
+    for (const word of ['missing', 'syncing']) {
+      const legs = disks('a', 'b', 'c')
+      const settings = word === 'syncing' ? { resyncChunkBytes: 16 * KiB, resyncWindow: 1 } : {}
+      const head = await new Head(legs, new MemoryStore(), settings, [], ['b']).open()
+      await write(head.device, 0, pattern(1))
+      await write(head.device, 9 * extentSize, pattern(1))
+      await flush(head.device)
+      // What no leg knows of: a has something else, and so has c, which copied it.
+      for (const name of ['a', 'c']) legs[name]!.cached.fill(7, 0, 4096)
+      legs['c']!.goAway()
+      await write(head.device, 9 * extentSize, pattern(2))
+      if (word === 'syncing') {
+        let held = false
+        legs['a']!.hold = ({ operation, offset }) => {
+          const source = operation === Operation.read && offset === 9 * extentSize
+          held ||= source
+          return source
+        }
+        legs['c']!.comeBack()
+        await head.until('it is copied to', () => held)
+        legs['a']!.hold = ({ operation, offset }) =>
+          operation === Operation.read && offset === 9 * extentSize
+      }
+      const verifying = head.driver.verify({ repairFrom: 'b' })
+      await head.until('it was repaired', () => legs['a']!.cached[0] === 1)
+      legs['a']!.letGo()
+      await verifying
+      if (word === 'missing') legs['c']!.comeBack()
+      await head.inSync('a', 'b', 'c')
+      for (const [name, disk] of Object.entries(legs))
+        expect(disk.cached[0], `${name}, c was ${word}`).to.equal(1)
+      await head.device.close()
+    }
+  })
+})
+
 describe('the intent log', () => {
   // Before, the event loop never turned again: it is the whole run that stops.
   it('is left empty by a close while it is being cleaned', async () => {
@@ -154,6 +217,84 @@ describe('a leg', () => {
     legs['b']!.letGo()
     await head.inSync('a', 'b')
     await expectEverywhere(head, legs, 2)
+    await head.device.close()
+  })
+
+  it('is not said to be invalidated before that is durable', async () => {
+    const legs = disks('a', 'b')
+    const store = new HeldStore()
+    const head = await new Head(legs, store).open()
+    await write(head.device, 0, pattern(1))
+    let open: () => void = () => undefined
+    store.gate = new Promise((resolve) => (open = resolve))
+    const asked = outcome(head.driver.invalidateLeg('b'))
+    await head.until('b left', () => head.state('b') === 'missing')
+    legs['a']!.goAway()
+    expect(await asked).to.equal('UNAVAILABLE')
+    open()
+    legs['a']!.comeBack()
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+
+  it('is not said to be in sync without a word while the volume does not run', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await write(head.device, 0, pattern(1))
+    // Both are there, and neither can be read.
+    for (const disk of Object.values(legs)) failing(disk, () => true)
+    const flushed = outcome(flush(head.device))
+    await head.until('it does not run', () => head.driver.describe()['volume'] === 'suspended')
+    const said = ['a', 'b'].map((name) => head.leg(name))
+    for (const { reason } of said.filter(({ state }) => state === 'in-sync'))
+      expect(reason).to.include('the volume does not run')
+    expect(said.some(({ state }) => state === 'in-sync')).to.equal(true)
+    for (const disk of Object.values(legs)) disk.fault = () => null
+    await flushed
+    await head.device.close()
+  })
+
+  it('is trusted while writes wait for it', async () => {
+    const legs = disks('a', 'b', 'c')
+    const head = await new Head(legs, new MemoryStore(), { minInSync: 2 }).open()
+    await write(head.device, 0, pattern(1))
+    await head.driver.detachLeg('b')
+    legs['c']!.hold = ({ operation }) => operation === Operation.write
+    const writing = outcome(write(head.device, 0, pattern(1)))
+    await head.until('c has it', () => (head.leg('c')['pending'] as number) > 0)
+    legs['c']!.goAway()
+    await head.until('c left', () => head.state('c') === 'missing')
+    await head.driver.trustLeg('b')
+    expect(await writing).to.equal('done')
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+
+  it('that dropped out of a resync is known however often others left since', async () => {
+    const legs = disks('a', 'b', 'c')
+    const settings = { legRetryMs: 1, legRetryMsMax: 1 }
+    const head = await new Head(legs, new MemoryStore(), settings).open()
+    legs['b']!.goAway()
+    await write(head.device, 0, pattern(1))
+    // Others left and came back before, so that it returns at a later generation than it left at.
+    legs['c']!.goAway()
+    await head.until('c left', () => head.state('c') === 'missing')
+    legs['c']!.comeBack()
+    await head.inSync('c')
+    failing(legs['b']!, (operation, offset) => operation === Operation.write && offset === 0)
+    legs['b']!.comeBack()
+    await head.until('b failed', () => head.state('b') === 'failed')
+    legs['b']!.goAway()
+    for (let turn = 0; turn < 40; turn++) {
+      legs['c']!.goAway()
+      await head.until('c left', () => head.state('c') === 'missing')
+      legs['c']!.comeBack()
+      await head.inSync('c')
+    }
+    legs['b']!.fault = () => null
+    legs['b']!.comeBack()
+    await head.inSync('a', 'b', 'c')
+    expect(head.lastResync('b')).to.include({ kind: 'partial' })
     await head.device.close()
   })
 
