@@ -4,9 +4,10 @@ import { KiB } from '../../src/base/size.ts'
 import { metadataBytes, slotsFor } from '../../src/mirror/layout.ts'
 import type { MirrorDriver } from '../../src/mirror/mirror.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
+import { Checker } from './checker.ts'
 import { Client } from './client.ts'
 import { legName, spanOf, type LegPlan, type Plan } from './plan.ts'
-import type { Leg } from './trees.ts'
+import type { Head, Leg } from './trees.ts'
 import { World } from './world.ts'
 
 export interface StageOptions {
@@ -226,4 +227,21 @@ export class Stage {
     await this.until('the request completes', () => client.inFlight === 0)
     return client.lastError
   }
+}
+
+/** A client of a head that went its own way: what it writes the volume must never show. */
+export function otherSide(stage: Stage, head: Head): Client {
+  const { world } = stage
+  const checker = new Checker(world.checker.size)
+  for (let value = 0; value < 1000; value++)
+    checker.endWrite(checker.beginWrite(0, 1, false), true, true)
+  const host = {
+    checker,
+    trace: world.trace,
+    violated: (problem: Error) => {
+      world.violated(problem)
+    },
+    flushed: () => undefined,
+  }
+  return new Client('other', host, head.process, head.device, world.plan.workload)
 }

@@ -2,10 +2,8 @@ import { crc32 } from 'node:zlib'
 import { expect } from 'chai'
 import type { StorageError } from '../../../src/base/errors.ts'
 import { superblockOffset } from '../../../src/mirror/layout.ts'
-import { Checker } from '../checker.ts'
-import { Client } from '../client.ts'
 import type { Medium } from '../medium.ts'
-import { Stage } from '../stage.ts'
+import { otherSide, Stage } from '../stage.ts'
 
 /** Makes both superblocks be of another format, as if its program had written them. */
 function asVersion(medium: Medium, version: number): void {
@@ -108,19 +106,54 @@ describe('scenarios: split brain', () => {
   })
 })
 
-/** A client of a head that went its own way: what it writes the volume must never show. */
-function otherSide(stage: Stage, head: NonNullable<Stage['world']['head']>): Client {
-  const { world } = stage
-  const checker = new Checker(world.checker.size)
-  for (let value = 0; value < 1000; value++)
-    checker.endWrite(checker.beginWrite(0, 1, false), true, true)
-  const host = {
-    checker,
-    trace: world.trace,
-    violated: (problem: Error) => {
-      world.violated(problem)
-    },
-    flushed: () => undefined,
-  }
-  return new Client('other', host, head.process, head.device, world.plan.workload)
-}
+describe('scenarios: a leg', () => {
+  it('that was restored from an older copy of itself is filled', async () => {
+    for (const cold of [false, true]) {
+      const stage = await new Stage({ hold: 50, settings: { intentIdleMs: 20 } }).start()
+      const { medium } = stage.leg('right')
+      let copy = Buffer.alloc(0)
+      for (let turn = 0; turn < 2; turn++) {
+        copy = Buffer.from(medium.content)
+        expect(await stage.write(0, 64)).to.equal(null)
+        expect(await stage.flush()).to.equal(null)
+        await stage.pass(200)
+      }
+      if (cold) stage.killHead()
+      stage.killTarget('right')
+      medium.replace()
+      medium.write(0, copy)
+      medium.flush(medium.order)
+      stage.startTarget('right')
+      if (cold) stage.startHead()
+      await stage.pass(2000)
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+})
+
+describe('scenarios: a new volume', () => {
+  it('on disks that were wiped and are still claimed waits for the operator', async () => {
+    const stage = await new Stage({ hold: 50 }).start()
+    expect(await stage.write(0, 64)).to.equal(null)
+    stage.killTarget('right')
+    await stage.legIs('right', 'missing')
+    stage.startTarget('right')
+    await stage.healthy()
+    stage.killHead()
+    stage.world.state.texts.clear()
+    for (const name of ['left', 'right']) {
+      const { medium } = stage.leg(name)
+      medium.write(0, Buffer.alloc(medium.size))
+      medium.flush(medium.order)
+    }
+    stage.startHead()
+    await stage.pass(5000)
+    expect(stage.world.head!.device.state.word).to.equal('failed')
+    expect(stage.world.head!.device.state.reason).to.include('newer head')
+    for (let turn = 0; turn < 3 && !stage.world.head!.device.usable; turn++)
+      await stage.result(stage.mirror.startVolume().catch(() => undefined))
+    await stage.healthy()
+    expect(stage.mirror.history().some(({ text }) => text.includes('new volume'))).to.equal(true)
+  })
+})

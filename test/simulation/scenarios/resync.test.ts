@@ -284,6 +284,25 @@ describe('scenarios: resync', () => {
     }
   })
 
+  it('a target loses its cache in the middle of an extent: all of it is copied again', async () => {
+    const pieces = { resyncWindow: 1, resyncChunkBytes: 16 * 1024, resyncBytesPerSecond: 16 * 1024 }
+    const settings = { ...pieces, intentIdleMs: 20 }
+    for (let seed = 1; seed <= 4; seed++) {
+      const stage = await new Stage({ seed, forces: true, hold: 5000, settings }).start()
+      expect(await stage.write(0, 128)).to.equal(null)
+      stage.killTarget('right')
+      expect(await stage.write(0, 128)).to.equal(null)
+      await stage.pass(200)
+      stage.startTarget('right')
+      await stage.legIs('right', 'syncing')
+      await stage.pass(2500)
+      stage.crashTarget('right')
+      stage.startTarget('right')
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+
   it('what no source can read is not copied, and the leg is not in sync', async () => {
     const settings = { resyncWindow: 1, resyncChunkBytes: 4096, resyncCheckpointBytes: 4096 }
     const stage = await new Stage({ hold: 50, settings }).start()
