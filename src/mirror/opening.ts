@@ -31,7 +31,7 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   const views = await Promise.all(volume.legs.map((leg) => view(leg, own)))
   await lookAtOldEnds(views, own)
   let decision = decide(own, views, wish)
-  if (decision.kind === 'create' && (await lookForFormerEnds(views)))
+  if (decision.kind === 'create' && (await lookForFormerEnds(volume, views)))
     decision = decide(own, views, wish)
   if (volume.epoch !== epoch) return
   for (const { leg, found } of views) if (found !== null) leg.note(found)
@@ -109,15 +109,23 @@ async function lookAtOldEnds(views: LegView[], own: VolumeRecord | null): Promis
   }
 }
 
-/** The same where nobody remembers anything: whether a leg of an older volume is found. */
-async function lookForFormerEnds(views: LegView[]): Promise<boolean> {
+/** The same where nobody remembers anything: whether a leg is not as blank as it seemed. */
+async function lookForFormerEnds(volume: Volume, views: LegView[]): Promise<boolean> {
+  volume.reason = 'looking whether the blank legs were legs before they grew'
+  announce(volume)
   let any = false
   for (const [at, one] of views.entries()) {
     if (one.found?.kind !== 'blank') continue
-    const end = await formerEnd(one.leg).catch(() => 0)
-    const found = await lookAt(one.leg, end, one.found).catch(() => one.found!)
-    views[at] = { ...one, found }
-    any ||= found.kind === 'superblock'
+    try {
+      const found = await lookAt(one.leg, await formerEnd(one.leg), one.found)
+      views[at] = { ...one, found }
+      any ||= found.kind === 'superblock'
+    } catch (error) {
+      // What it has is not known: nothing may be created that would overwrite it.
+      const { message } = systemError(error, 'cannot be examined')
+      views[at] = { ...one, found: null, reason: message }
+      any = true
+    }
   }
   return any
 }

@@ -166,4 +166,25 @@ describe('a volume', () => {
     expect((await read(second.device, 0, 4096))[0]).to.equal(2)
     await second.device.close()
   })
+
+  it('is not created anew while a leg cannot be read that may be an older one', async () => {
+    const legs = disks('a', 'b')
+    const first = await new Head(legs, new MemoryStore()).open()
+    await write(first.device, 0, pattern(1))
+    await flush(first.device)
+    first.kill()
+    for (const disk of Object.values(legs)) disk.grow(8 * MiB)
+    const { size } = legs['b']!
+    // Where its superblocks would be it can be read, and is blank.
+    legs['b']!.fault = ({ operation, offset }) =>
+      operation === Operation.read && offset < size - 4 * MiB
+        ? new StorageError('IO', 'it cannot be read')
+        : null
+    const second = await new Head(legs, new MemoryStore(), { source: 'b' }).open()
+    expect(second.device.usable).to.equal(false)
+    legs['b']!.fault = () => null
+    await second.inSync('a', 'b')
+    expect((await read(second.device, 0, 4096))[0]).to.equal(1)
+    await second.device.close()
+  })
 })
