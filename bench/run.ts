@@ -65,7 +65,8 @@ export function secondsOf(bout: Bout): number {
 
 /**
  * Runs a bout: in each round all servers are new processes, and for each work they take turns in
- * rotating order, A B C, B C A, …, so that what else the machine does hits them alike.
+ * rotating order, A B C, B C A, …, so that what else the machine does hits them alike; backwards in
+ * every other round, so that none always meets what the same one has left behind.
  */
 export async function runBout(bout: Bout, progress: Progress, client: Client): Promise<Row[]> {
   const rows = new Map<string, Row>()
@@ -87,6 +88,7 @@ export async function runBout(bout: Bout, progress: Progress, client: Client): P
       for (const [turn, work] of bout.works.entries()) {
         tell(nameOf(work))
         const order = servers.map((_, at) => servers[(at + round + turn) % servers.length]!)
+        if (round % 2 === 1) order.reverse()
         await measure(bout, order, work, client, round, rows)
       }
     } finally {

@@ -5,6 +5,9 @@ import type { Work } from './work.ts'
 const requestBytes = 28
 const replyBytes = 16
 const requestMagic = 0x25609513
+const commandFlush = 3
+/** Of an export's flags: NBD_FLAG_SEND_FLUSH. */
+const flagFlush = 1 << 2
 const optionReplyBytes = 20
 /** Bytes of the greeting, and of an option's header without its data. */
 const greetingBytes = 18
@@ -34,6 +37,7 @@ export class Volley {
   private negotiating = true
   /** Bytes of the volume. */
   private size = 0
+  private flushes = false
 
   private constructor(socket: net.Socket) {
     this.socket = socket
@@ -85,13 +89,18 @@ export class Volley {
     return operations
   }
 
-  /** Writes the whole volume once, so that reads are of what is there. */
+  /** Writes the whole volume once: reads are of what is there, and nothing is left to write back. */
   async fill(): Promise<void> {
     const { bytes, aim } = this.prepare(filling)
     for (let done = 0; done < this.size; done += filling.depth * filling.blockSize) {
       aim()
       await this.fire(bytes, filling.depth * replyBytes)
     }
+    if (!this.flushes) return
+    const flush = Buffer.alloc(requestBytes)
+    flush.writeUInt32BE(requestMagic)
+    flush.writeUInt32BE(commandFlush, 4)
+    await this.fire(flush, replyBytes)
   }
 
   close(): void {
@@ -178,8 +187,10 @@ export class Volley {
       if (type >= 2 ** 31) throw new Error(`the server refuses the export: ${type.toString(16)}`)
       await this.have(at + optionReplyBytes + length)
       // NBD_INFO_EXPORT: a type of two bytes, the size, flags.
-      if (type !== replyAck && this.greeting.readUInt16BE(at + optionReplyBytes) === 0)
+      if (type !== replyAck && this.greeting.readUInt16BE(at + optionReplyBytes) === 0) {
         this.size = Number(this.greeting.readBigUInt64BE(at + optionReplyBytes + 2))
+        this.flushes = (this.greeting.readUInt16BE(at + optionReplyBytes + 10) & flagFlush) !== 0
+      }
       at += optionReplyBytes + length
     }
     this.negotiating = false
