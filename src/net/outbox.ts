@@ -12,6 +12,8 @@ const stagingBytes = 64 * KiB
 /** Payloads up to this many bytes are copied behind their header: cheaper than a list entry. */
 const copyBytesMax = 16 * KiB
 
+const nothing = Buffer.alloc(0)
+
 /** What `reserve` can be asked for. */
 export const reserveBytesMax = 16 * KiB
 
@@ -28,6 +30,10 @@ export class Outbox {
   private from = 0
   private at = 0
   private readonly views: Buffer[] = []
+  /** The last run of staged bytes, its block and where it starts: the next is often the same. */
+  private view: Buffer = nothing
+  private viewOf: Block | null = null
+  private viewFrom = 0
   /** Holds of what was handed to the socket and what is about to be, oldest first. */
   private readonly leases = new Ring<Lease>()
   private leasesPending = 0
@@ -175,11 +181,17 @@ export class Outbox {
 
   /** Ends the run of staged bytes: what follows is sent from elsewhere, or not yet. */
   private cut(): void {
-    if (this.staging === null || this.at === this.from) return
-    this.views.push(this.staging.bytes.subarray(this.from, this.at))
-    this.staging.retain()
-    this.hold(this.staging)
-    this.from = this.at
+    const { staging, from, at } = this
+    if (staging === null || at === from) return
+    if (this.viewOf !== staging || this.viewFrom !== from || this.view.length !== at - from) {
+      this.view = staging.bytes.subarray(from, at)
+      this.viewOf = staging
+      this.viewFrom = from
+    }
+    this.views.push(this.view)
+    staging.retain()
+    this.hold(staging)
+    this.from = at
   }
 
   private renew(): void {
