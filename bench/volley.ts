@@ -89,7 +89,7 @@ export class Volley {
     return operations
   }
 
-  /** Writes the whole volume once: reads are of what is there, and nothing is left to be written. */
+  /** Writes the whole volume once: reads are of what is there, and nothing waits to be written. */
   async fill(): Promise<void> {
     const { bytes, aim } = this.prepare(filling)
     for (let done = 0; done < this.size; done += filling.depth * filling.blockSize) {

@@ -16,6 +16,9 @@ export interface Ready {
   readonly generation: Generation
 }
 
+/** The longest pause before growing is tried again, in multiples of `legRetryMsMax`: an hour. */
+const pausesMax = 60
+
 /** Zeroes are written in pieces, each well within the time that a leg has for one request. */
 const zeroBytes = 64 * MiB
 
@@ -72,12 +75,24 @@ export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
   return done
 }
 
-/** Remembers of a leg that is not away that it could not: it is not tried before it changes. */
+/**
+ * Of a leg that is not away: it is tried again when its size changes, or after a while that doubles.
+ * An attempt may interrupt the volume, and a disk stays full for as long as nobody makes room.
+ */
 function cannotGrow(volume: Volume, leg: Leg, error: unknown): void {
   const { code, message } = systemError(error, 'growing', leg.device.path)
   if (away.has(code)) return
+  const { legRetryMsMax } = volume.settings
+  const again = leg.stuckAt === leg.endNow
   leg.stuckAt = leg.endNow
-  volume.remember('operator', leg.name, `the volume cannot grow, because of this leg: ${message}`)
+  leg.stuckMs = again ? Math.min(2 * leg.stuckMs, pausesMax * legRetryMsMax) : legRetryMsMax
+  leg.stuck = true
+  volume.clock.timer(leg.stuckMs, () => {
+    leg.stuck = false
+    volume.onGrown()
+  })
+  if (again) return
+  volume.remember('operator', leg.name, `the volume cannot grow because of this leg: ${message}`)
   volume.membership.request(false)
 }
 
@@ -85,7 +100,7 @@ function cannotGrow(volume: Volume, leg: Leg, error: unknown): void {
 function wantedGeometry(volume: Volume): Geometry | null {
   const { record } = volume
   if (!volume.running || volume.readable.length < volume.legs.length) return null
-  if (volume.legs.some((leg) => leg.stuckAt === leg.endNow)) return null
+  if (volume.legs.some((leg) => leg.stuck && leg.stuckAt === leg.endNow)) return null
   const { extentSize, slots } = record!
   const rooms = volume.legs.map((leg) => dataSizeFor(leg.endNow, extentSize, slots))
   const dataSize = Math.min(...rooms, volume.settings.size ?? Infinity)

@@ -52,8 +52,10 @@ export class Leg implements Completer {
   identity = ''
   /** Where its metadata end, bytes. */
   end = 0
-  /** `endNow` when it could not grow; 0: it was not tried, or could. */
+  /** Whether growing is not tried again for now, at which `endNow` it failed, and for how long. */
+  stuck = false
   stuckAt = 0
+  stuckMs = 0
   serial = 0
   /** Whether the newest slot may be in the device's cache alone: it was read, not written. */
   private serialIsUnflushed = false

@@ -111,6 +111,28 @@ describe('a volume', () => {
     await head.device.close()
   })
 
+  it('grows when there is room at last on a leg where there was none', async () => {
+    const legs = disks('a', 'b')
+    const retry = { legRetryMs: 1, legRetryMsMax: 20 }
+    const head = await new Head(legs, new MemoryStore(), retry).open()
+    const { size } = head.device.facts!
+    let refused = 0
+    legs['b']!.fault = ({ operation, offset }) => {
+      const grows = offset >= 4 * MiB && operation !== Operation.flush
+      if (!grows || operation === Operation.read) return null
+      refused++
+      return new StorageError('NO_SPACE', 'the disk is full')
+    }
+    for (const disk of Object.values(legs)) disk.grow(8 * MiB)
+    await head.until('it was tried twice', () => refused > 1)
+    legs['b']!.fault = () => null
+    await head.until('it has grown', () => head.device.facts?.size === size + 4 * MiB)
+    const complaints = head.history().filter(({ text }) => text.includes('cannot grow'))
+    expect(complaints.length).to.equal(1)
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+
   it('that has grown starts without a leg that cannot be made zero', async () => {
     const legs = disks('a', 'b')
     const head = await new Head(legs, new MemoryStore()).open()
