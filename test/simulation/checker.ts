@@ -212,9 +212,10 @@ export class Checker {
     return [...this.unstable].map((sector) => this.sectors.indexOf(sector))
   }
 
-  /** Whether what the sector shows now was acknowledged: to lose it is to be told. */
-  acknowledged(index: number): boolean {
-    return this.sectors[index]!.may.every((write) => write.certain)
+  /** Since when what the sector shows was acknowledged: to lose it is to be told. Null: it was not. */
+  acknowledgedSince(index: number): number | null {
+    const { may } = this.sectors[index]!
+    return may.every(({ certain }) => certain) ? Math.min(...may.map(({ end }) => end)) : null
   }
 
   describe(index: number): string {

@@ -52,8 +52,11 @@ export class World implements ClientHost {
   replaced = false
   operations = 0
   errors = 0
-  /** Acknowledged writes were lost: the next flush of each of these must say so. */
-  private readonly untold = new Set<Client>()
+  /**
+   * Acknowledged writes were lost, the first of them acknowledged then, by the checker's time: the
+   * next flush of each of these that began later must say so.
+   */
+  private readonly untold = new Map<Client, number>()
   /** Legs that were in sync when the head was last seen alive. */
   private lastInSync = new Set<string>()
   private incarnation = 0
@@ -189,7 +192,7 @@ export class World implements ClientHost {
       this.untold.delete(client)
       return
     }
-    if (this.untold.has(client))
+    if ((this.untold.get(client) ?? Infinity) <= start)
       this.violated(new Violation('a flush was acknowledged after acknowledged writes were lost'))
     this.checker.endFlush(start)
   }
@@ -257,13 +260,17 @@ export class World implements ClientHost {
     for (const sector of this.checker.unflushed()) {
       if (sector < base || sector >= base + sectors) continue
       if (this.heldElsewhere(leg, sector)) continue
-      const told = this.clients.every((client) => this.untold.has(client))
-      if (!told && !this.holds(leg, sector) && this.checker.acknowledged(sector)) {
-        this.trace.note(`acknowledged writes are lost, such as sector ${sector}`)
-        for (const client of this.clients) this.untold.add(client)
-      }
+      const since = this.checker.acknowledgedSince(sector)
+      if (since !== null && !this.holds(leg, sector)) this.untell(sector, since)
       this.checker.allowLoss(sector)
     }
+  }
+
+  private untell(sector: number, since: number): void {
+    if (!this.clients.every((client) => this.untold.has(client)))
+      this.trace.note(`acknowledged writes are lost, such as sector ${sector}`)
+    for (const client of this.clients)
+      this.untold.set(client, Math.min(since, this.untold.get(client) ?? Infinity))
   }
 
   /** A leg left: what the others lost with their power, before the head knew, went with it. */
