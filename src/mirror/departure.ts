@@ -90,7 +90,7 @@ export function endBackOff(leg: Leg): void {
 /** Whether the leg left, or had; false when it is the last one and the client must be told. */
 export function writeFailed(volume: Volume, leg: Leg, error: StorageError): boolean {
   if (fenced(volume, error) || !volume.writers.includes(leg)) return true
-  if (isLast(volume, leg)) {
+  if (standsAlone(volume, leg)) {
     if (!away.has(error.code)) return false
     volume.suspend(`${leg.name}: ${error.message}`)
     return true
@@ -102,7 +102,7 @@ export function writeFailed(volume: Volume, leg: Leg, error: StorageError): bool
 /** Like `writeFailed`. What the leg has not flushed must be taken for lost. */
 export function flushFailed(volume: Volume, leg: Leg, error: StorageError): boolean {
   if (fenced(volume, error) || !volume.writers.includes(leg)) return true
-  if (isLast(volume, leg)) {
+  if (standsAlone(volume, leg)) {
     if (!away.has(error.code) || error.code === 'STALE') {
       distrustOthers(volume, leg)
       return false
@@ -116,7 +116,7 @@ export function flushFailed(volume: Volume, leg: Leg, error: StorageError): bool
 
 export function metadataFailed(volume: Volume, leg: Leg, error: StorageError): void {
   if (fenced(volume, error) || !volume.keepers.includes(leg)) return
-  if (isLast(volume, leg)) volume.suspend(`metadata of ${leg.name}: ${error.message}`)
+  if (standsAlone(volume, leg)) volume.suspend(`metadata of ${leg.name}: ${error.message}`)
   else leave(volume, leg, wordFor(error), `metadata: ${error.message}`)
 }
 
@@ -124,9 +124,9 @@ export function metadataFailed(volume: Volume, leg: Leg, error: StorageError): v
 export function readFailed(volume: Volume, leg: Leg, error: StorageError): boolean {
   if (fenced(volume, error) || !volume.writers.includes(leg)) return false
   if (!away.has(error.code)) {
-    if (++leg.readErrors < readErrorsMax || isLast(volume, leg)) return true
+    if (++leg.readErrors < readErrorsMax || standsAlone(volume, leg)) return true
     leave(volume, leg, 'failed', `too many read errors: ${error.message}`)
-  } else if (isLast(volume, leg)) volume.suspend(`${leg.name}: ${error.message}`)
+  } else if (standsAlone(volume, leg)) volume.suspend(`${leg.name}: ${error.message}`)
   else leave(volume, leg, 'missing', error.message)
   return false
 }
@@ -143,11 +143,11 @@ export function legChanged(volume: Volume, leg: Leg): void {
   if (!device.usable) {
     const { word, reason: why } = device.state
     const reason = why === '' ? word : `${word}: ${why}`
-    if (isLast(volume, leg)) volume.suspend(`${leg.name} is ${reason}`)
+    if (standsAlone(volume, leg)) volume.suspend(`${leg.name} is ${reason}`)
     else leave(volume, leg, 'missing', reason)
   } else if (device.facts!.identity !== leg.identity || device.facts!.size < leg.end) {
     const reason = 'another device is in its place'
-    if (isLast(volume, leg)) volume.suspend(`${leg.name}: ${reason}`)
+    if (standsAlone(volume, leg)) volume.suspend(`${leg.name}: ${reason}`)
     else leave(volume, leg, 'missing', reason)
   } else if (device.facts!.bootId !== leg.bootId) rebooted(volume, leg)
   else {
@@ -160,7 +160,7 @@ export function legChanged(volume: Volume, leg: Leg): void {
 function rebooted(volume: Volume, leg: Leg): void {
   const unflushed = volume.intent.hasSince(leg.flushedMoment)
   const reason = 'its target restarted and lost what was not flushed'
-  if (unflushed && !isLast(volume, leg)) {
+  if (unflushed && !standsAlone(volume, leg)) {
     leave(volume, leg, 'missing', reason, true)
     return
   }
@@ -191,7 +191,7 @@ function distrustOthers(volume: Volume, last: Leg): void {
 export function legSlow(volume: Volume, leg: Leg): void {
   const reason = `no answer for ${volume.settings.legTimeoutMs} ms`
   if (!volume.active || !volume.writers.includes(leg)) leg.abandon()
-  else if (isLast(volume, leg)) volume.suspend(`${leg.name}: ${reason}`)
+  else if (standsAlone(volume, leg)) volume.suspend(`${leg.name}: ${reason}`)
   else leave(volume, leg, 'missing', reason)
 }
 
@@ -202,8 +202,21 @@ function fenced(volume: Volume, error: StorageError): boolean {
   return true
 }
 
+/** Whether of no other leg it is durable that it is in sync: after a crash this one alone would be. */
 export function isLast(volume: Volume, leg: Leg): boolean {
-  return volume.inSync.length === 1 && volume.inSync[0] === leg
+  const { inSync, announced } = volume
+  return inSync.includes(leg) && !inSync.some((one) => one !== leg && announced.has(one))
+}
+
+/**
+ * `isLast`, of a leg that cannot go on: then another that was about to be in sync has to come back
+ * once more, because writes that it alone had would be on no map after a crash.
+ */
+function standsAlone(volume: Volume, leg: Leg): boolean {
+  if (!isLast(volume, leg)) return false
+  const why = `${leg.name} failed before it was durable that this one is in sync`
+  for (const other of volume.inSync) if (other !== leg) leave(volume, other, 'missing', why)
+  return true
 }
 
 function wordFor(error: StorageError): LegState {

@@ -8,9 +8,9 @@ const key = 'target.claims'
 const claimsMax = 1024
 
 /**
- * The highest epoch that each device was claimed with, by the device's identity. A claim is durable
- * before it is answered: when the target restarts, an older head finds the device claimed, also if
- * it is the first to come back.
+ * The highest epoch that each device was claimed with, by the device's identity; negative once that
+ * claim was given up. A claim is durable before it is answered: when the target restarts, an older
+ * head finds the device claimed, also if it is the first to come back.
  */
 export class Claims {
   private readonly store: StateStore
@@ -41,17 +41,23 @@ export class Claims {
     )
   }
 
-  /** 0 when nobody has claimed the device. */
+  /** 0 when nobody claims the device. */
   of(device: Device): number {
-    return this.epochs.get(device.facts?.identity ?? '') ?? 0
+    return Math.max(0, this.kept(device))
   }
 
-  /** Resolves when it is durable. 0 takes the claim away. */
+  /** With what it was claimed last, given up or not: a head that claimed less is an older one. */
+  last(device: Device): number {
+    return Math.abs(this.kept(device))
+  }
+
+  /** Resolves when it is durable. 0 gives the claim up. */
   async set(device: Device, epoch: number): Promise<void> {
     const { identity } = device.facts!
-    if (epoch !== this.of(device)) {
+    const kept = epoch === 0 ? -this.last(device) : epoch
+    if (kept !== this.kept(device)) {
       this.epochs.delete(identity)
-      if (epoch > 0) this.epochs.set(identity, epoch)
+      this.epochs.set(identity, kept)
       for (const [oldest] of this.epochs)
         if (this.epochs.size > claimsMax) this.epochs.delete(oldest)
       this.version++
@@ -60,6 +66,10 @@ export class Claims {
     if (this.durable >= version) return
     await this.store.save(key, JSON.stringify(Object.fromEntries(this.epochs)))
     this.durable = Math.max(this.durable, version)
+  }
+
+  private kept(device: Device): number {
+    return this.epochs.get(device.facts?.identity ?? '') ?? 0
   }
 
   private async load(): Promise<void> {

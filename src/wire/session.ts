@@ -40,9 +40,11 @@ export class Session {
   /** Wall clock, milliseconds. */
   readonly since: number
   epoch = 0
-  /** The epoch that this session has claimed its device with, and the highest of anybody's. */
+  /** The epoch that this session has claimed its device with. */
   claim = 0
-  claimHighest = 0
+  /** The claim in force, 0 for none, and what the device was claimed with last, given up or not. */
+  private claimHighest = 0
+  private claimLast = 0
   readonly connections = new Set<SessionConnection>()
   /** Monotonic, milliseconds: when the last connection went. */
   idleSince: number
@@ -74,9 +76,16 @@ export class Session {
     this.target.device.unwatch(this.changed)
   }
 
-  /** Whether a newer head has taken over from this session. */
+  /** Whether a newer head has taken over from this session, also if it gave the claim up since. */
   get fenced(): boolean {
-    return this.claim < this.claimHighest
+    return this.claim < (this.claim === 0 ? this.claimHighest : this.claimLast)
+  }
+
+  /** Looks who has claimed the device by now. */
+  see(claims: Claims): void {
+    const { device } = this.target
+    this.claimHighest = claims.of(device)
+    this.claimLast = claims.last(device)
   }
 
   /** Whether the slot's last request has yet to be answered: then it cannot be used again. */
@@ -240,7 +249,7 @@ export class Sessions {
       session.epoch = hello.epoch
     }
     session.connections.add(connection)
-    session.claimHighest = this.claims.of(target.device)
+    session.see(this.claims)
     const drained = (): void => {
       if (hello.claim === 0) done(session)
       else
@@ -262,7 +271,8 @@ export class Sessions {
   /**
    * Makes the session's head the only writer. Resolves when that is durable and no change of an
    * older head is under way any more; rejects with FENCED when this is the older one, with
-   * READ_ONLY when it may not write at all. Epoch 0 gives the claim up: anybody may write.
+   * READ_ONLY when it may not write at all. Epoch 0 gives the claim up: anybody may write but who
+   * claimed it before.
    */
   async claim(session: Session, epoch: number): Promise<void> {
     const { device, readOnly } = session.target
@@ -287,7 +297,7 @@ export class Sessions {
     const waits = [this.claims.set(device, epoch)]
     for (const other of this.sessions.values()) {
       if (other.target.device.facts?.identity !== device.facts?.identity) continue
-      other.claimHighest = epoch
+      other.see(this.claims)
       if (other.fenced) waits.push(new Promise((resolve) => other.unchanging(resolve)))
     }
     await Promise.all(waits)
@@ -324,7 +334,8 @@ export class Sessions {
     const { device } = session.target
     if (device.facts === null)
       return new StorageError('UNAVAILABLE', `${device.path}: ${device.state.reason}`)
-    const claimed = this.claims.of(device)
+    // Also when the newer head has given it up since: this one does not know what it missed.
+    const claimed = this.claims.last(device)
     if (hello.claim > 0 && hello.claim < claimed) return tooLow(claimed, hello.claim)
     if (hello.epoch < session.epoch)
       return new StorageError('STALE', `this session is at epoch ${session.epoch} already`)

@@ -181,7 +181,7 @@ export const mutantTable: readonly Mutant[] = [
     name: 'fence-open',
     breaks: '4: what an older head left under way lands after a newer one took over',
     file: 'wire/session.js',
-    find: 'return this.claim < this.claimHighest;',
+    find: 'return this.claim < (this.claim === 0 ? this.claimHighest : this.claimLast);',
     replace: 'return false;',
     scenario: 'replaced and arrives after',
   },
