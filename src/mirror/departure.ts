@@ -202,7 +202,7 @@ function fenced(volume: Volume, error: StorageError): boolean {
   return true
 }
 
-/** Whether of no other leg it is durable that it is in sync: after a crash this one alone would be. */
+/** Whether of no other leg it is durable that it is in sync: a crash would leave this one alone. */
 export function isLast(volume: Volume, leg: Leg): boolean {
   const { inSync, announced } = volume
   return inSync.includes(leg) && !inSync.some((one) => one !== leg && announced.has(one))

@@ -76,7 +76,7 @@ export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
 }
 
 /**
- * Of a leg that is not away: it is tried again when its size changes, or after a while that doubles.
+ * Of a leg that is not away: it is tried again when it has another size, or after a doubling pause.
  * An attempt may interrupt the volume, and a disk stays full for as long as nobody makes room.
  */
 function cannotGrow(volume: Volume, leg: Leg, error: unknown): void {

@@ -4,6 +4,7 @@ import type { Lease } from '../../src/base/slab.ts'
 import { Operation } from '../../src/device/request.ts'
 import type { StateStore } from '../../src/base/store.ts'
 import { flush, read, submit, write } from '../support/io.ts'
+import type { Disk } from './disk.ts'
 import {
   disks,
   extentSize,
@@ -81,6 +82,29 @@ describe('a mirror does not fall for', () => {
     await head.inSync('a', 'b')
     await write(head.device, 0, pattern(3))
     expect(legs['b']!.cached[0]).to.equal(3)
+    await head.device.close()
+  })
+
+  it('writing to a leg alone before it is durable that it is in sync', async () => {
+    const legs = disks('a', 'b')
+    const { a, b } = legs as { a: Disk; b: Disk }
+    const store = new FailingStore()
+    const head = await new Head(legs, store, { legRetryMs: 1 }).open()
+    b.goAway()
+    await write(head.device, 0, pattern(1))
+    store.fails = true
+    b.comeBack()
+    await head.until('b was filled', () => b.cached[0] === 1)
+    await later(50)
+    a.goAway()
+    const writing = write(head.device, 0, pattern(2))
+    await later(50)
+    expect(b.cached[0]).to.equal(1)
+    store.fails = false
+    a.comeBack()
+    await writing
+    await head.inSync('a', 'b')
+    expect([a.cached[0], b.cached[0]]).to.deep.equal([2, 2])
     await head.device.close()
   })
 

@@ -212,7 +212,7 @@ export class Checker {
     return [...this.unstable].map((sector) => this.sectors.indexOf(sector))
   }
 
-  /** Since when what the sector shows was acknowledged: to lose it is to be told. Null: it was not. */
+  /** Since when what the sector shows is acknowledged: to lose it is to be told. Null: not yet. */
   acknowledgedSince(index: number): number | null {
     const { may } = this.sectors[index]!
     return may.every(({ certain }) => certain) ? Math.min(...may.map(({ end }) => end)) : null

@@ -136,6 +136,21 @@ describe('a device that heads fight over', () => {
     expect(gate.claimed).to.equal(0)
   })
 
+  it('stays shut to the older head when the newer one has given its claim up', async () => {
+    await older.driver.claim!(1)
+    proxy.freeze()
+    await newer.driver.claim!(2)
+    await newer.driver.claim!(0)
+    await write(newer, 0, fill(1))
+    proxy.cut()
+    proxy.thaw()
+    await reaches(older, ({ state }) => state.word === 'failed')
+    expect(older.state.reason).to.include('a newer head')
+    // Another volume may have it now, and count from one.
+    await newer.driver.claim!(1)
+    await write(newer, 0, fill(2))
+  })
+
   it('is neither claimed nor given up by who may only read it', async () => {
     const device = target.exports.find('leg')!.device
     target.exports.set('window', device, true)
