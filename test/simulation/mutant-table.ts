@@ -70,7 +70,7 @@ export const mutantTable: readonly Mutant[] = [
     name: 'cache-loss-ignored',
     breaks: '6: a target that restarted is taken to have what it had not flushed',
     file: 'mirror/departure.js',
-    find: 'if (unflushed && !isLast(volume, leg)) {',
+    find: 'if (unflushed && !standsAlone(volume, leg)) {',
     replace: 'if (false) {',
     scenario: 'a target that lost its cache catches up',
   },
