@@ -1,4 +1,5 @@
 import { KiB, MiB } from '../src/base/size.ts'
+import { onOneProcessor } from './affinity.ts'
 import { connected } from './pairs.ts'
 import type { Progress } from './progress.ts'
 import type { Row } from './run.ts'
@@ -11,12 +12,13 @@ import { nameOf, type Round, type Work } from './work.ts'
 /** The suite whose rows `--compare` and `--against` judge by. */
 export const regressionSuite = 'regression'
 
-const volumeBytes = 64 * MiB
+/** Small enough for the processor's cache: how far memory is, and for whom, is no news of ours. */
+const volumeBytes = 4 * MiB
 /** Milliseconds of each slice, and slices of each work in a round. */
 const sliceMilliseconds = 15
 const slices = 10
-/** Milliseconds for which each new process does each work before it is measured. */
-const warmUpMilliseconds = 120
+/** Milliseconds for which each new process does each work before it is measured: for compiling. */
+const warmUpMilliseconds = 300
 /** Fewer rounds than this say nothing: for them a run may take so many times as long. */
 export const roundsMin = 4
 const overtime = 4
@@ -64,13 +66,22 @@ interface Cell {
 
 /**
  * What our target costs for each operation, beside the pump, in short slices in turn, until
- * `seconds` are over: each round with new processes, driven by volleys.
+ * `seconds` are over: each round with new processes, driven by volleys, all on one processor.
  */
-export async function measureRegression(
+export function measureRegression(
   plan: Plan,
   seconds: number,
   progress: Progress,
   own: TargetOptions = {},
+): Promise<Row[]> {
+  return onOneProcessor(() => runRounds(plan, seconds, progress, own))
+}
+
+async function runRounds(
+  plan: Plan,
+  seconds: number,
+  progress: Progress,
+  own: TargetOptions,
 ): Promise<Row[]> {
   const rows = new Map<string, Row>()
   const began = performance.now()

@@ -1,0 +1,23 @@
+import { expect } from 'chai'
+import { lastOf, onOneProcessor, processors } from '../../bench/affinity.ts'
+import { findProgram } from '../../bench/process.ts'
+
+describe('working on one processor', () => {
+  it('moves this process there, and back also after a failure', async function () {
+    const program = findProgram('taskset')
+    if (program === null) this.skip()
+    const before = processors(program)
+    let meanwhile: string | null = null
+    const failed = await onOneProcessor(() => {
+      meanwhile = processors(program)
+      return Promise.reject(new Error('on purpose'))
+    }).catch((error: unknown) => (error as Error).message)
+    expect(failed).to.equal('on purpose')
+    expect(meanwhile).to.equal(lastOf(before!))
+    expect(processors(program)).to.equal(before)
+  })
+
+  it('takes the last of a list', () => {
+    expect(['0', '0,1', '0-3', '0-3,6'].map(lastOf)).to.deep.equal(['0', '1', '3', '6'])
+  })
+})
