@@ -71,6 +71,14 @@ export class Counters {
   lastError: StorageError | null = null
 }
 
+/** With what a device was claimed last, see `Driver.claim`. */
+export interface Claimed {
+  /** 0 when it never was. */
+  readonly epoch: number
+  /** Whether the claim is in force; otherwise it was given up. */
+  readonly held: boolean
+}
+
 /** What a driver tells the device that wraps it. */
 export interface DriverHost {
   readonly path: string
@@ -111,10 +119,12 @@ export interface Driver {
   /**
    * Makes this process the only writer: whoever claimed with a lower epoch is refused from now on
    * with FENCED, here and below, also after a restart of who refuses. Rejects with FENCED when a
-   * higher epoch has claimed. Epoch 0 gives the claim up: anybody may write. Absent where there is
-   * no one to tell.
+   * higher epoch has claimed, also if that claim was given up since. Epoch 0 gives the claim up:
+   * anybody may write. Absent where there is no one to tell.
    */
   claim?(epoch: number): Promise<void>
+  /** What `claim` must not be below. Rejects when nobody answers. Absent where `claim` is. */
+  claimed?(): Promise<Claimed>
 }
 
 /** Told whenever a device's state or facts changed. */

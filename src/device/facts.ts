@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Ability, Facts } from './device.ts'
+import type { Ability, Claimed, Facts } from './device.ts'
 
 /** What a device does by other means its parent need not do again: to the parent it is native. */
 export function seenFromAbove(facts: Facts): Facts {
@@ -20,6 +20,14 @@ function able(ability: Ability): Ability {
 /** What all of several abilities, each seen from above, come to. */
 export function weakest(abilities: readonly Ability[]): Ability {
   return abilities.includes('none') ? 'none' : 'native'
+}
+
+/** What somebody who claims all of several devices must not be below. */
+export function claimedOf(all: readonly Claimed[]): Claimed {
+  return {
+    epoch: Math.max(0, ...all.map(({ epoch }) => epoch)),
+    held: all.some(({ held }) => held),
+  }
 }
 
 /** 32 hex digits that stand for the text. */

@@ -1,7 +1,7 @@
 import { assert } from '../base/errors.ts'
 import { roundDown } from '../base/size.ts'
-import type { Device, Driver, DriverHost, Facts } from './device.ts'
-import { digest, weakest } from './facts.ts'
+import type { Claimed, Device, Driver, DriverHost, Facts } from './device.ts'
+import { claimedOf, digest, weakest } from './facts.ts'
 import { Operation, type Request } from './request.ts'
 import { beginSplit, endSplit, splitOff } from './split.ts'
 
@@ -11,6 +11,7 @@ export class LinearDriver implements Driver {
   readonly children: readonly Device[]
   readonly stamp?: () => Promise<string>
   readonly claim?: (epoch: number) => Promise<void>
+  readonly claimed?: () => Promise<Claimed>
   /** Where each part ends; empty until every part is known. */
   private ends: number[] = []
   private host: DriverHost | null = null
@@ -27,6 +28,10 @@ export class LinearDriver implements Driver {
       this.claim = async (epoch) => {
         await Promise.all(drivers.map((driver) => driver.claim?.(epoch) ?? Promise.resolve()))
       }
+    const asked = drivers.filter((driver) => driver.claimed !== undefined)
+    if (asked.length > 0)
+      this.claimed = async () =>
+        claimedOf(await Promise.all(asked.map((driver) => driver.claimed!())))
   }
 
   open(host: DriverHost): Promise<void> {

@@ -1,3 +1,5 @@
+import { within } from './deadline.ts'
+import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
 
 /** Claims between two generations: room for the numbers that tell heads apart. */
@@ -7,18 +9,55 @@ const numberMax = 2 ** 40
 const stepMax = 2 ** 32
 /** How much more is claimed by an operator's word: a few of them are enough, wherever it was. */
 const outbidFactor = 1024
+/** Beyond `stepMax`, for those who claim above what was given up there, each one step further. */
+const stepAboveMax = stepMax + 2 ** 30
 
 /**
  * What this head claims its legs with: above every generation seen, and never what another head
  * takes that saw the same, so that of two that start at once one is the older. A head keeps its
- * number over restarts: what it claimed before it died does not keep it out.
+ * number over restarts: what it claimed before it died does not keep it out. Also above `givenUp`.
  */
-export async function nextClaim(volume: Volume): Promise<number> {
+export async function nextClaim(volume: Volume, givenUp = 0): Promise<number> {
   volume.headNumber ??= await headNumber(volume)
-  const claim = (volume.counterFloor + 1) * claimsPerStep + volume.headNumber
+  const above = Math.floor(givenUp / claimsPerStep) + 1
+  let claim = claimAt(volume, volume.counterFloor + 1)
+  if (claim <= givenUp && above <= stepAboveMax) claim = claimAt(volume, above)
   // The generation to come is no lower than the claim: whoever sees it claims more.
   volume.counterFloor = Math.floor(claim / claimsPerStep) - 1
   return claim
+}
+
+function claimAt(volume: Volume, step: number): number {
+  return step * claimsPerStep + volume.headNumber!
+}
+
+/** With what the leg was claimed last by a head that gave it up; 0 when it is held, or nobody's. */
+export async function givenUp(volume: Volume, leg: Leg): Promise<number> {
+  const last = await within(volume, leg.device.driver.claimed?.())
+  return last === undefined || last.held ? 0 : last.epoch
+}
+
+/**
+ * Claims a leg for the running volume. Where another head gave it up that had claimed more, that is
+ * a newer one of this volume or one of another volume, and this one may be cut off from where it
+ * would hear of it. So that takes the operator's word, `outdo`; without it the leg is not claimed,
+ * and the answer is false.
+ */
+export async function claimLeg(volume: Volume, leg: Leg, outdo: boolean): Promise<boolean> {
+  const last = await givenUp(volume, leg)
+  if (last > Math.max(volume.claimed, leg.claimed)) {
+    if (!outdo) return false
+    const { epoch } = volume
+    const claim = await nextClaim(volume, last)
+    // Before it is claimed: the next head has to know that it must claim more.
+    volume.remember('membership', leg.name, 'is claimed above what another head gave up')
+    volume.membership.request(true)
+    await volume.membership.settled()
+    if (volume.epoch !== epoch) throw volume.unavailable()
+    leg.claimed = claim
+  }
+  await within(volume, leg.device.driver.claim?.(Math.max(volume.claimed, leg.claimed)))
+  return true
 }
 
 /**

@@ -71,7 +71,8 @@ function emptyRecord(volume: Volume, legs: readonly Leg[]): VolumeRecord {
     if (blockSize > pageBytes)
       throw new StorageError('CONFIG', `leg ${leg.name} has blocks of ${blockSize}`, volume.path)
   }
-  const generation = { counter: 1, id: volume.newId(16) }
+  // No lower than the claim of the legs: 1, unless that had to be above what was given up.
+  const generation = { counter: volume.counterFloor + 1, id: volume.newId(16) }
   return {
     volume: volume.newId(32),
     generation,

@@ -50,6 +50,8 @@ export class Leg implements Completer {
   crashed = false
   bootId = ''
   identity = ''
+  /** What it was claimed with, where that had to be more than `Volume.claimed`. */
+  claimed = 0
   /** Where its metadata end, bytes. */
   end = 0
   /** Whether growing is not tried again for now, at which `endNow` it failed, and for how long. */

@@ -3,7 +3,7 @@ import { StorageError, systemError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
 import { digest } from '../device/facts.ts'
 import type { Changed } from './compare.ts'
-import { outbid } from './claims.ts'
+import { claimLeg, outbid } from './claims.ts'
 import { within } from './deadline.ts'
 import { endBackOff, flushFailed, isLast, leave } from './departure.ts'
 import { DirtyMap, writeMap } from './dirty.ts'
@@ -11,7 +11,7 @@ import { pageOfBit } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { addMember, tryStart } from './opening.ts'
 import { labelMax } from './record.ts'
-import { bothSides, claim, inspect, join, judge, type Verdict } from './returning.ts'
+import { bothSides, inspect, join, judge, type Verdict } from './returning.ts'
 import type { LegOptions } from './settings.ts'
 import type { Found } from './superblock.ts'
 import type { Volume } from './volume.ts'
@@ -204,7 +204,7 @@ async function examineForAttach(
   if (volume.writers.includes(leg)) throw refuse(volume, `${name} is ${leg.member!.state} already`)
   if (!leg.device.usable) throw refuse(volume, `${name} is ${leg.device.state.word}`)
   if (leg.pending > 0) throw refuse(volume, `requests of ${name} are still under way`)
-  const found = await inspect(volume, leg)
+  const found = await inspect(volume, leg, true)
   return { leg, found, verdict: judge(volume, leg, found) }
 }
 
@@ -226,7 +226,7 @@ async function settle(
   const bytes = verdict.word === 'diverged' ? await bothSides(volume, leg, found) : ''
   if (!discard || verdict.word === 'impossible')
     throw refuse(volume, `${leg.name} is refused: ${verdict.cause}${bytes}`)
-  await claim(volume, leg)
+  await claimLeg(volume, leg, true)
   // A new identity: whatever it was, it is a blank leg now.
   leg.serial = 0
   return { word: 'full', cause: `discarded by the operator: ${verdict.cause}` }
@@ -260,7 +260,7 @@ export async function addLeg(
     leg.dirty = new DirtyMap(volume.extents)
     leg.dirty.setAll()
     volume.regroup()
-    const found = await inspect(volume, leg)
+    const found = await inspect(volume, leg, true)
     const verdict = await settle(volume, leg, found, judge(volume, leg, found), discard)
     volume.remember('operator', name, 'added')
     await mustJoin(volume, leg, { word: 'full', cause: verdict.cause })
@@ -349,12 +349,12 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
       if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'trusted by the operator')
       // The operator vouches for what is on the leg, not for what may still land on it.
       if (leg.pending > 0) throw refuse(volume, `requests of ${name} are still under way`)
-      const found = await inspect(volume, leg)
+      const found = await inspect(volume, leg, true)
       const verdict = judge(volume, leg, found)
       if (verdict.word === 'impossible')
         throw refuse(volume, `${name} cannot be trusted: ${verdict.cause}`)
       if (verdict.word !== 'partial') {
-        await claim(volume, leg)
+        await claimLeg(volume, leg, true)
         leg.serial = 0
       }
       mustRun(volume)

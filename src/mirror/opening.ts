@@ -3,7 +3,7 @@ import { StorageError, systemError } from '../base/errors.ts'
 import { Mutex } from '../base/mutex.ts'
 import { RangeLock } from '../base/range-lock.ts'
 import { announce } from './announce.ts'
-import { nextClaim, raiseNumber } from './claims.ts'
+import { claimLeg, givenUp, nextClaim, raiseNumber } from './claims.ts'
 import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
 import { legChanged, setState } from './departure.ts'
@@ -161,7 +161,7 @@ async function begin(
   for (const leg of start.split) leg.refusal = ''
   volume.counterFloor = Math.max(highestCounter(record, views), volume.outbid)
   try {
-    await claimAll(volume, present, claimable(record, views))
+    const outdone = await claimAll(volume, present, claimable(record, views))
     await mustBeAsSeen(views.filter(({ leg }) => present.includes(leg)))
     bind(volume, record, views)
     keepHistory(volume, record)
@@ -184,7 +184,7 @@ async function begin(
     choosePresent(volume, present, intents)
     // One generation is enough for any number of attempts to start with the same legs.
     const again = volume.unserved === record.generation.id && before === namesInSync(record)
-    await run(volume, start, intents, !again)
+    await run(volume, start, intents, !again || outdone)
   } catch (error) {
     if ((await replaced(volume, epoch, error)) || volume.epoch !== epoch) return
     volume.retreat(systemError(error, 'starting').message)
@@ -225,16 +225,21 @@ function claimable(record: VolumeRecord, views: readonly LegView[]): readonly Le
   )
 }
 
-/** From here on an older head is refused by every leg that can refuse. */
+/**
+ * From here on an older head is refused by every leg that can refuse. Whether one that is needed
+ * had been given up: then the claim may be above every generation, and a new one has to say so.
+ */
 async function claimAll(
   volume: Volume,
   needed: readonly Leg[],
   views: readonly LegView[],
-): Promise<void> {
-  volume.claimed = await nextClaim(volume)
+): Promise<boolean> {
+  const free = Math.max(0, ...(await Promise.all(needed.map((leg) => givenUp(volume, leg)))))
+  volume.claimed = await nextClaim(volume, free)
   const claim = async ({ leg, found }: LegView): Promise<void> => {
     try {
-      await within(volume, leg.device.driver.claim?.(volume.claimed))
+      if (needed.includes(leg)) await within(volume, leg.device.driver.claim?.(volume.claimed))
+      else await claimLeg(volume, leg, false)
     } catch (error) {
       // A leg that is not needed for the start may go away meanwhile.
       const failure = systemError(error, 'claiming')
@@ -245,6 +250,7 @@ async function claimAll(
     }
   }
   await Promise.all(views.map(claim))
+  return free > 0
 }
 
 /** Until it was claimed, an older head may have changed what a leg says. */

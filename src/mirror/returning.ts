@@ -2,7 +2,7 @@ import { Bitmap } from '../base/bitmap.ts'
 import { systemError, type StorageError } from '../base/errors.ts'
 import { announce } from './announce.ts'
 import { format } from './create.ts'
-import { within } from './deadline.ts'
+import { claimLeg } from './claims.ts'
 import { backOff, endBackOff, flushFailed, setState } from './departure.ts'
 import { checkpoint, DirtyMap, syncDirtyMaps, writeAllMaps } from './dirty.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './layout.ts'
@@ -63,14 +63,20 @@ function stayAway(volume: Volume, leg: Leg, reason: string): void {
   volume.regroup()
 }
 
-/** Reads what the leg is, and claims it for this head unless it seems to be another's. */
-export async function inspect(volume: Volume, leg: Leg): Promise<Found> {
+/**
+ * Reads what the leg is, and claims it for this head unless it seems to be another's. `outdo`: by
+ * an operator's word, also if another head gave it up that had claimed more.
+ */
+export async function inspect(volume: Volume, leg: Leg, outdo = false): Promise<Found> {
   const found = await examine(leg)
   const ours =
     found.kind === 'superblock' && found.superblock.record.volume === volume.record!.volume
   if (!ours && found.kind !== 'blank') return found
+  const { word } = judge(volume, leg, found)
+  const joins = word === 'partial' || word === 'full'
   try {
-    await claim(volume, leg)
+    if (!(await claimLeg(volume, leg, outdo && joins)))
+      return joins ? { kind: 'damaged', reason: givenUpByOthers } : found
   } catch (error) {
     // A blank leg may be another volume's: that is no sign of another head of this one.
     if (ours || (error as StorageError).code !== 'FENCED') throw error
@@ -83,9 +89,8 @@ export async function inspect(volume: Volume, leg: Leg): Promise<Found> {
 /** Why a blank leg is refused. */
 export const claimedByOthers = 'it is blank, and another head has claimed it'
 
-export async function claim(volume: Volume, leg: Leg): Promise<void> {
-  await within(volume, leg.device.driver.claim?.(volume.claimed))
-}
+/** Why a leg is not taken unasked that a newer head, or another volume's, has given up. */
+const givenUpByOthers = 'another head has had it that came further: `dst leg attach` takes it'
 
 async function examine(leg: Leg): Promise<Found> {
   leg.end = leg.endNow

@@ -1,6 +1,6 @@
 import { StorageError, systemError } from '../base/errors.ts'
 import type { StateStore } from '../base/store.ts'
-import type { Device } from '../device/device.ts'
+import type { Claimed, Device } from '../device/device.ts'
 
 /** Under which the store keeps them; no mirror's key has a dot. */
 const key = 'target.claims'
@@ -9,8 +9,9 @@ const claimsMax = 1024
 
 /**
  * The highest epoch that each device was claimed with, by the device's identity; negative once that
- * claim was given up. A claim is durable before it is answered: when the target restarts, an older
- * head finds the device claimed, also if it is the first to come back.
+ * claim was given up. It never sinks: an older head of whoever gave it up must not pass for a
+ * newer one of whoever claims next. A claim is durable before it is answered: when the target
+ * restarts, an older head finds the device claimed, also if it is the first to come back.
  */
 export class Claims {
   private readonly store: StateStore
@@ -51,7 +52,7 @@ export class Claims {
     return Math.abs(this.kept(device))
   }
 
-  /** Resolves when it is durable. 0 gives the claim up. */
+  /** Resolves when it is durable. `epoch` is no lower than the last; 0 gives the claim up. */
   async set(device: Device, epoch: number): Promise<void> {
     const { identity } = device.facts!
     const kept = epoch === 0 ? -this.last(device) : epoch
@@ -79,6 +80,18 @@ export class Claims {
     this.epochs = epochs
     this.loaded = true
   }
+}
+
+/** The answer to who asks for the claim of a device; `docs/protocol.md` describes it. */
+export function encodeClaimed({ epoch, held }: Claimed): string {
+  return `${held ? 'held' : 'free'} ${epoch}`
+}
+
+/** Null when no target can have said so. */
+export function decodeClaimed(text: string): Claimed | null {
+  const parts = /^(held|free) (\d{1,16})$/.exec(text)
+  const epoch = Number(parts?.[2])
+  return Number.isSafeInteger(epoch) ? { epoch, held: parts![1] === 'held' } : null
 }
 
 function parse(text: string): Map<string, number> | null {

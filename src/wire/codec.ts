@@ -20,6 +20,7 @@ export const Command = {
   status: 6,
   stamp: 16,
   claim: 17,
+  claimed: 18,
   ping: 32,
   pong: 33,
 } as const

@@ -2,10 +2,11 @@ import type { Timer } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import { Ring } from '../base/ring.ts'
 import { KiB } from '../base/size.ts'
-import type { Device, Driver, DriverHost, Facts } from '../device/device.ts'
+import type { Claimed, Device, Driver, DriverHost, Facts } from '../device/device.ts'
 import { isChange, Operation, type Request } from '../device/request.ts'
 import { formatAddress, formatUri } from '../net/address.ts'
 import { heldBytesMax, heldRequestsMax } from '../net/reconnect.ts'
+import { decodeClaimed } from './claims.ts'
 import type { ClientConnection } from './client-connection.ts'
 import { Command } from './codec.ts'
 import { Controls } from './controls.ts'
@@ -128,13 +129,36 @@ export class RemoteDriver implements Driver, DialerUser {
   }
 
   async claim(epoch: number): Promise<void> {
+    const before = this.claimEpoch
     // Every session to come claims this by its hello.
-    this.claimEpoch = epoch === 0 ? 0 : Math.max(this.claimEpoch, epoch)
+    const claim = epoch === 0 ? 0 : Math.max(before, epoch)
+    this.claimEpoch = claim
     if (this.fenced) {
       this.fenced = false
       this.dialer.dial()
     }
-    await this.controls.ask(Command.claim, epoch)
+    try {
+      await this.controls.ask(Command.claim, epoch)
+    } catch (error) {
+      // It was not granted, and is no reason to be turned away by the next hello.
+      if ((error as StorageError).code === 'FENCED' && this.claimEpoch === claim)
+        this.claimEpoch = before
+      throw error
+    }
+  }
+
+  async claimed(): Promise<Claimed> {
+    let text: string
+    try {
+      text = await this.controls.ask(Command.claimed, 0)
+    } catch (error) {
+      // A target that cannot tell refuses what is too low.
+      if ((error as StorageError).code === 'UNSUPPORTED') return { epoch: 0, held: false }
+      throw error
+    }
+    const claimed = decodeClaimed(text)
+    if (claimed === null) throw this.error('PROTOCOL', `${this.target} says nonsense of its claim`)
+    return claimed
   }
 
   // What the connections report.

@@ -5,6 +5,7 @@ import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
 import type { ServiceContext } from '../net/service.ts'
 import { Flag, isChange, Operation, Request, type Completer } from '../device/request.ts'
+import { encodeClaimed } from './claims.ts'
 import {
   checksumOf,
   Command,
@@ -25,7 +26,7 @@ const pingInterval = 10_000
 const pingTimeout = 30_000
 /** Bytes of replies, payload apart, that may wait for a client before it is not listened to. */
 const repliesBytesMax = 64 * 1024
-/** Stamps and claims under way on one connection. */
+/** Questions under way on one connection that are no requests. */
 const controlsMax = 16
 
 const flagsKnown = Flag.fua | Flag.fastZero | Flag.noHole
@@ -363,6 +364,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     if (command === Command.ping) this.replies.bare(Kind.pong, statusOk, slot, sequence)
     else if (command === Command.stamp) this.control(slot, sequence, this.stamp())
     else if (command === Command.claim) this.control(slot, sequence, this.claim(offset))
+    else if (command === Command.claimed) this.control(slot, sequence, this.claimed())
     else if (command !== Command.pong)
       this.replies.text(statusOf('UNSUPPORTED'), slot, sequence, 'unknown command')
     return skipped
@@ -378,6 +380,10 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     if (Number.isNaN(epoch)) throw new StorageError('INVALID', 'an epoch beyond 2^53')
     await this.sessions.claim(this.session!, epoch)
     return ''
+  }
+
+  private async claimed(): Promise<string> {
+    return encodeClaimed(await this.sessions.claimed(this.session!))
   }
 
   private control(slot: number, sequence: number, result: Promise<string>): void {

@@ -1,8 +1,9 @@
 import type { Clock } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
 import { roundDown } from '../base/size.ts'
-import type { Device, Facts } from '../device/device.ts'
+import type { Claimed, Device, Facts } from '../device/device.ts'
 import type { Export } from '../device/export.ts'
+import { claimedOf } from '../device/facts.ts'
 import type { Claims } from './claims.ts'
 import type { Hello, WireFacts } from './hello.ts'
 
@@ -270,17 +271,17 @@ export class Sessions {
 
   /**
    * Makes the session's head the only writer. Resolves when that is durable and no change of an
-   * older head is under way any more; rejects with FENCED when this is the older one, with
-   * READ_ONLY when it may not write at all. Epoch 0 gives the claim up: anybody may write but who
-   * claimed it before.
+   * older head is under way any more; rejects with FENCED when this is the older one, or claims
+   * less than was given up, with READ_ONLY when it may not write at all. Epoch 0 gives the claim
+   * up: anybody may write but who claimed it before.
    */
   async claim(session: Session, epoch: number): Promise<void> {
     const { device, readOnly } = session.target
     // Who may only read is not to keep others from writing, nor to let them in.
     if (readOnly || device.facts!.readOnly)
       throw new StorageError('READ_ONLY', 'it is read-only: only who may write can claim it')
-    const highest = this.claims.of(device)
-    if (epoch === 0 ? session.fenced : epoch < highest) throw tooLow(highest, epoch)
+    const last = this.claims.last(device)
+    if (epoch === 0 ? session.fenced : epoch < last) throw tooLow(last, epoch)
     const underWay = this.claiming.get(device) ?? 0
     if (underWay >= claimsMax) throw busy('too many claims wait for the device')
     this.claiming.set(device, underWay + 1)
@@ -289,6 +290,13 @@ export class Sessions {
     } finally {
       this.claiming.set(device, this.claiming.get(device)! - 1)
     }
+  }
+
+  /** What a claim of the session's device must not be below, here and further down. */
+  async claimed({ target: { device } }: Session): Promise<Claimed> {
+    const here = { epoch: this.claims.last(device), held: this.claims.of(device) > 0 }
+    const below = await device.driver.claimed?.()
+    return below === undefined ? here : claimedOf([here, below])
   }
 
   private async takeOver(session: Session, epoch: number): Promise<void> {
@@ -368,8 +376,8 @@ function idle(session: Session): boolean {
   return session.connections.size === 0 && session.inFlight === 0
 }
 
-function tooLow(highest: number, epoch: number): StorageError {
-  return new StorageError('FENCED', `claimed with epoch ${highest}, not ${epoch}`)
+function tooLow(last: number, epoch: number): StorageError {
+  return new StorageError('FENCED', `claimed with epoch ${last}, not ${epoch}`)
 }
 
 function busy(what: string): StorageError {

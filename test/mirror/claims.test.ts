@@ -1,6 +1,8 @@
 import { expect } from 'chai'
 import { write } from '../support/io.ts'
-import { disks, Head, MemoryStore } from './head.ts'
+import { MiB } from '../../src/base/size.ts'
+import { Disk } from './disk.ts'
+import { disks, Head, MemoryStore, outcome } from './head.ts'
 
 const block = Buffer.alloc(4096, 1)
 
@@ -22,6 +24,72 @@ describe('the claims of a mirror', () => {
     expect(b!.epoch).to.equal(a!.epoch)
     await second.inSync('a', 'b')
     await second.device.close()
+  })
+
+  it('are above what another volume gave up', async () => {
+    const legs = disks('a', 'b')
+    const { a, b } = legs
+    const given = (b!.last = 5000 * 2 ** 20 + 77)
+    const first = await new Head(legs, new MemoryStore()).open()
+    await first.inSync('a', 'b')
+    expect([a!.epoch > given, b!.epoch > given]).to.deep.equal([true, true])
+    await write(first.device, 0, block)
+    first.kill()
+    const second = await new Head(legs, null).open()
+    await second.inSync('a', 'b')
+    await write(second.device, 0, block)
+    await second.device.close()
+  })
+
+  it('are not raised above what another head gave up before an operator says so', async () => {
+    const { a, b } = disks('a', 'b')
+    const store = new MemoryStore()
+    await (await new Head({ a: a!, b: b! }, store).open()).device.close()
+    const replaced = new Disk(4 * MiB)
+    const given = (replaced.last = 5000 * 2 ** 20 + 77)
+    const legs = { a: a!, b: replaced }
+    const first = await new Head(legs, store).open()
+    await first.until('it is refused', () => first.leg('b').reason.includes('dst leg attach'))
+    expect([replaced.claims, replaced.bytesWritten(4 * MiB)]).to.deep.equal([[], 0])
+    await first.driver.attachLeg('b')
+    await first.inSync('a', 'b')
+    expect(replaced.epoch).to.be.greaterThan(given)
+    expect(a!.epoch, 'where it is not needed').to.be.lessThan(given)
+    replaced.goAway()
+    await first.until('it is missing', () => first.state('b') === 'missing')
+    replaced.comeBack()
+    await first.inSync('a', 'b')
+    await first.driver.detachLeg('b')
+    await first.driver.attachLeg('b')
+    await first.inSync('a', 'b')
+    await first.device.close()
+    const second = await new Head(legs, null).open()
+    await second.inSync('a', 'b')
+    await second.device.close()
+  })
+
+  it('leave a leg alone that is not to be taken, though an operator asks for it', async () => {
+    const legs = disks('a', 'b')
+    const { a, b } = legs
+    const stale = new MemoryStore()
+    const first = await new Head(legs, stale).open()
+    b!.goAway()
+    await first.until('it is missing', () => first.state('b') === 'missing')
+    // Another head goes on with the other leg, and gives it up.
+    const second = await new Head({ b: b! }, new MemoryStore(), {}).open()
+    await second.driver.startVolume({ force: true })
+    await second.device.close()
+    b!.last = b!.epoch * 5000
+    b!.epoch = 0
+    b!.claims.length = 0
+    b!.comeBack()
+    await first.until('it is refused', () => first.leg('b').reason.includes('split brain'))
+    expect(await outcome(first.driver.attachLeg('b'))).to.equal('CONFIG')
+    expect(b!.claims).to.deep.equal([])
+    await first.driver.attachLeg('b', { discard: true })
+    await first.inSync('a', 'b')
+    expect(a!.cached.subarray(0, MiB).equals(b!.cached.subarray(0, MiB))).to.equal(true)
+    await first.device.close()
   })
 
   it('rise above those of another volume or a dead head when an operator says so', async () => {

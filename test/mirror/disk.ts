@@ -1,5 +1,5 @@
 import { StorageError } from '../../src/base/errors.ts'
-import type { Driver, DriverHost } from '../../src/device/device.ts'
+import type { Claimed, Driver, DriverHost } from '../../src/device/device.ts'
 import { extentHole, extentZero } from '../../src/device/extents.ts'
 import { Flag, Operation, type Request } from '../../src/device/request.ts'
 
@@ -29,6 +29,8 @@ export class Disk {
   /** Whether its block status knows what reads as zeroes; otherwise all is data to it. */
   tellsZeroes = true
   epoch = 0
+  /** With what it was claimed last, given up or not. */
+  last = 0
   /** Every claim that was made, and what happens before one is. */
   readonly claims: number[] = []
   onClaim: () => Promise<void> = () => Promise.resolve()
@@ -172,9 +174,15 @@ export class DiskDriver implements Driver {
     const { disk } = this
     await disk.onClaim()
     disk.claims.push(epoch)
-    if (epoch !== 0 && epoch < disk.epoch)
+    if (epoch !== 0 && epoch < Math.max(disk.epoch, disk.last))
       throw new StorageError('FENCED', 'a higher epoch has claimed')
     disk.epoch = epoch
+    disk.last = Math.max(disk.last, epoch)
+  }
+
+  claimed(): Promise<Claimed> {
+    const { epoch, last } = this.disk
+    return Promise.resolve({ epoch: Math.max(epoch, last), held: epoch > 0 })
   }
 
   submit(request: Request): void {

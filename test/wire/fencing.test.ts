@@ -45,7 +45,7 @@ describe('a device that heads fight over', () => {
 
   it('obeys the one with the higher epoch alone', async () => {
     await older.driver.claim!(1)
-    expect(gate.claimed).to.equal(1)
+    expect(gate.epoch).to.equal(1)
     await write(older, 0, fill(1))
     await newer.driver.claim!(2)
     for (const operation of [
@@ -133,7 +133,7 @@ describe('a device that heads fight over', () => {
     await target.start()
     await write(older, 0, fill(2))
     await write(newer, 0, fill(3))
-    expect(gate.claimed).to.equal(0)
+    expect(gate.epoch).to.equal(0)
   })
 
   it('stays shut to the older head when the newer one has given its claim up', async () => {
@@ -146,9 +146,66 @@ describe('a device that heads fight over', () => {
     proxy.thaw()
     await reaches(older, ({ state }) => state.word === 'failed')
     expect(older.state.reason).to.include('a newer head')
-    // Another volume may have it now, and count from one.
-    await newer.driver.claim!(1)
-    await write(newer, 0, fill(2))
+  })
+
+  it('is claimed by another volume above what was given up, never below', async () => {
+    await older.driver.claim!(3)
+    proxy.freeze()
+    await newer.driver.claim!(5)
+    await newer.driver.claim!(0)
+    await newer.close()
+    const claim = (device: Device, epoch: number): Promise<string> =>
+      device.driver.claim!(epoch).then(
+        () => 'done',
+        (error: unknown) => (error as { code: string }).code,
+      )
+    const stranger = remote(target.tcp, 'leg')
+    await stranger.open()
+    expect(await claim(stranger, 1), 'the older head’s 3 would be above that').to.equal('FENCED')
+    for (const restarts of [false, true]) {
+      if (restarts) {
+        await target.kill()
+        await reaches(stranger, ({ state }) => state.word === 'degraded')
+        await target.start()
+        await reaches(stranger, ({ state }) => state.word === 'online')
+      }
+      expect(await stranger.driver.claimed!()).to.deep.equal({ epoch: 5, held: false })
+      expect(await claim(stranger, 4)).to.equal('FENCED')
+      await write(stranger, 0, fill(1))
+    }
+    expect(await claim(stranger, 6)).to.equal('done')
+    expect(await stranger.driver.claimed!()).to.deep.equal({ epoch: 6, held: true })
+    await write(stranger, 0, fill(2))
+    const { written } = gate
+    proxy.cut()
+    proxy.thaw()
+    await reaches(older, ({ state }) => state.word === 'failed')
+    expect(await codeOf(older, Operation.write)).to.equal('IO')
+    expect(written.length).to.equal(3)
+    expect((await read(stranger, 0, 4 * KiB)).equals(fill(2))).to.equal(true)
+    await stranger.close()
+  })
+
+  it('remembers of each device what was given up', async () => {
+    await target.addMemory('other', 4 * MiB)
+    const other = remote(target.tcp, 'other')
+    await other.open()
+    await newer.driver.claim!(5)
+    await newer.driver.claim!(0)
+    expect(await other.driver.claimed!()).to.deep.equal({ epoch: 0, held: false })
+    await other.driver.claim!(1)
+    await newer.driver.claim!(5)
+    await other.close()
+  })
+
+  it('turns nobody away for a claim that was refused', async () => {
+    await newer.driver.claim!(5)
+    await newer.driver.claim!(0)
+    await older.driver.claim!(4).catch(() => undefined)
+    proxy.cut()
+    await reaches(older, ({ state }) => state.word === 'degraded')
+    await reaches(older, ({ state }) => state.word === 'online')
+    await write(older, 0, fill(1))
   })
 
   it('is neither claimed nor given up by who may only read it', async () => {
@@ -164,9 +221,9 @@ describe('a device that heads fight over', () => {
     expect(await claim(7)).to.equal('READ_ONLY')
     await write(older, 0, fill(1))
     // The claim of whoever has it by other means than ours, such as a mirror in the same target.
-    gate.claimed = 5
+    gate.epoch = 5
     expect(await claim(0)).to.equal('READ_ONLY')
-    expect(gate.claimed).to.equal(5)
+    expect(gate.epoch).to.equal(5)
     await reader.close()
     // By its hello, too.
     const second = remote(target.tcp, 'window')

@@ -14,7 +14,7 @@ export class GateDriver implements Driver {
   readonly written: number[] = []
   /** What was given to the device, carried out or not. */
   arrived = 0
-  claimed = 0
+  epoch = 0
   private readonly memory: MemoryDriver
   private readonly waiting: Request[] = []
   private shut = false
@@ -52,7 +52,7 @@ export class GateDriver implements Driver {
   }
 
   claim(epoch: number): Promise<void> {
-    this.claimed = epoch
+    this.epoch = epoch
     return Promise.resolve()
   }
 

@@ -120,6 +120,7 @@ export const exampleRequests: Readonly<Record<string, HeaderExample<RequestHeade
   status: requestExample({ command: Command.status, ...at, ...range }),
   stamp: requestExample({ command: Command.stamp, ...control }),
   claim: requestExample({ command: Command.claim, ...control, offset: 5_000_000_000 }),
+  claimed: requestExample({ command: Command.claimed, ...control }),
   ping: requestExample({ command: Command.ping, slot: 0xffff, sequence: 1 }),
   pong: requestExample({ command: Command.pong, slot: 0xffff, sequence: 1 }),
 }
@@ -138,6 +139,7 @@ export const exampleReplies: Readonly<Record<string, HeaderExample<ReplyHeader>>
     Buffer.from('disk is full'),
   ),
   'reply-stamp': replyExample(control, Buffer.from('1764000000:42')),
+  'reply-claimed': replyExample(control, Buffer.from('free 5000000000')),
   'server-ping': replyExample({ kind: Kind.ping, sequence: 1 }),
   'server-pong': replyExample({ kind: Kind.pong, slot: 0xffff, sequence: 1 }),
   facts: replyExample({ kind: Kind.facts }, factsBlock),

@@ -1,4 +1,4 @@
-import type { Device, Driver, DriverHost } from '../device.ts'
+import type { Claimed, Device, Driver, DriverHost } from '../device.ts'
 import { seenFromAbove } from '../facts.ts'
 import { operationNames, type Operation, type Request } from '../request.ts'
 
@@ -10,6 +10,7 @@ export abstract class Layer implements Driver {
   readonly children: readonly [Device]
   readonly stamp?: () => Promise<string>
   readonly claim?: (epoch: number) => Promise<void>
+  readonly claimed?: () => Promise<Claimed>
   protected readonly below: Device
   private host: DriverHost | null = null
 
@@ -19,6 +20,7 @@ export abstract class Layer implements Driver {
     const { driver } = below
     if (driver.stamp !== undefined) this.stamp = () => driver.stamp!()
     if (driver.claim !== undefined) this.claim = (epoch) => driver.claim!(epoch)
+    if (driver.claimed !== undefined) this.claimed = () => driver.claimed!()
   }
 
   abstract submit(request: Request): void
