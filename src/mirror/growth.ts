@@ -2,7 +2,7 @@ import { StorageError, systemError } from '../base/errors.ts'
 import { MiB } from '../base/size.ts'
 import { formatMaps } from './create.ts'
 import { away, writeFailed } from './departure.ts'
-import { dataSizeFor, mapBytes, metadataBytes, type Geometry } from './layout.ts'
+import { dataSizeFor, metadataBytes, type Geometry } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { sameGeneration, type Generation } from './record.ts'
 import type { Volume } from './volume.ts'
@@ -106,13 +106,16 @@ function wantedGeometry(volume: Volume): Geometry | null {
   const dataSize = Math.min(...rooms, volume.settings.size ?? Infinity)
   if (dataSize <= record!.dataSize) return null
   const wanted = { dataSize, extentSize, slots }
-  return volume.legs.every((leg) => canMove(volume, leg, wanted)) ? wanted : null
+  return volume.legs.every((leg) => canMove(leg, wanted)) ? wanted : null
 }
 
-/** New metadata may not touch the old before they count. */
-function canMove(volume: Volume, leg: Leg, wanted: Geometry): boolean {
-  if (leg.endNow === leg.end) return mapBytes(wanted) === mapBytes(volume.geometry)
-  return leg.endNow - metadataBytes(wanted) >= leg.end
+/**
+ * New metadata may not touch the old before they count. Where a leg ends as before, it was larger
+ * than others, or its metadata were moved by an attempt that a crash cut off: there only the maps
+ * change, which are clean, and which a crash has read as all ones if it finds some of either kind.
+ */
+function canMove(leg: Leg, wanted: Geometry): boolean {
+  return leg.endNow === leg.end || leg.endNow - metadataBytes(wanted) >= leg.end
 }
 
 async function enlarge(volume: Volume, { wanted, zeroFrom }: Ready): Promise<void> {
@@ -122,7 +125,12 @@ async function enlarge(volume: Volume, { wanted, zeroFrom }: Ready): Promise<voi
   await onEach(volume, async (leg) => {
     if (leg.endNow > leg.end) await moveMetadata(leg, volume)
   })
-  await onEach(volume, (leg) => formatMaps(leg, wanted))
+  try {
+    await onEach(volume, (leg) => formatMaps(leg, wanted))
+  } catch (error) {
+    if (volume.epoch === epoch) await restoreMaps(volume)
+    throw error
+  }
   if (volume.epoch !== epoch) return
   record.dataSize = wanted.dataSize
   record.zeroing = { from, to: zeroFrom }
@@ -131,6 +139,11 @@ async function enlarge(volume: Volume, { wanted, zeroFrom }: Ready): Promise<voi
   volume.membership.request(true)
   await volume.membership.settled()
   if (volume.epoch === epoch) volume.suspend('the volume has grown')
+}
+
+/** What counts is the old size still: with maps of the new one everything would be copied. */
+async function restoreMaps({ legs, geometry }: Volume): Promise<void> {
+  await Promise.allSettled(legs.map((leg) => formatMaps(leg, geometry)))
 }
 
 async function onEach(volume: Volume, action: (leg: Leg) => Promise<void>): Promise<void> {
