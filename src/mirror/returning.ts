@@ -9,7 +9,7 @@ import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './la
 import type { Leg } from './leg.ts'
 import { remembers, sameGeneration, type ResyncSummary } from './record.ts'
 import { Resync } from './resync.ts'
-import { isPast, refusalOf, splitReason } from './start.ts'
+import { isPast, refusalOf, splitReason, tooOldToCompare } from './start.ts'
 import type { Found, Superblock } from './superblock.ts'
 import type { Volume } from './volume.ts'
 
@@ -158,7 +158,9 @@ function judgeSuperblock(volume: Volume, leg: Leg, superblock: Superblock): Verd
   if (!past) {
     if (remembers(theirs, record.generation))
       return refused(`it is ahead, at generation ${generation.counter}: this head is the stale one`)
-    return { word: 'diverged', cause: splitReason(superblock, record) }
+    // What each side has alone nobody knows then: not even whether it has anything.
+    const unknown = tooOldToCompare(theirs, record) || tooOldToCompare(record, theirs)
+    return { word: unknown ? 'refused' : 'diverged', cause: splitReason(superblock, record) }
   }
   if (owner === undefined) return { word: 'full', cause: 'it was a leg before, and forgotten' }
   // Of one that was detached the stamp tells whether it was changed.

@@ -1,5 +1,11 @@
 import type { Leg } from './leg.ts'
-import { remembers, sameGeneration, type Member, type VolumeRecord } from './record.ts'
+import {
+  historyGenerationsMax,
+  remembers,
+  sameGeneration,
+  type Member,
+  type VolumeRecord,
+} from './record.ts'
 import { formatVersion, type Found, type Superblock } from './superblock.ts'
 
 /** One leg, as seen when the volume wants to start. */
@@ -60,8 +66,8 @@ export function decide(
   const split = candidates.filter(({ superblock }) => diverged(superblock.record, newest.record))
   for (const { leg, superblock } of split) refusals.set(leg, splitReason(superblock, newest.record))
   if (split.length > 0 && !newest.own && !wish.force) {
-    const names = split.map(({ name }) => name).join(', ')
-    return { kind: 'wait', reason: `split brain: ${names} went another way`, refusals }
+    const why = split.map(({ leg, name }) => `${name}: ${refusals.get(leg)!}`)
+    return { kind: 'wait', reason: why.join('; '), refusals }
   }
   const decision = decideStart(newest, candidates, views, refusals, wish)
   return decision.kind === 'start' ? { ...decision, split: split.map(({ leg }) => leg) } : decision
@@ -163,7 +169,10 @@ function newestRecord(
   return newest!
 }
 
-/** Whether the leg's volume went another way than the record's: neither is the other's past. */
+/**
+ * Whether the leg's volume went another way than the record's, or may have: neither is known to be
+ * the other's past.
+ */
 function diverged(leg: VolumeRecord, record: VolumeRecord): boolean {
   return !sameGeneration(leg.generation, record.generation) && !isPast(leg, record)
 }
@@ -174,9 +183,28 @@ export function isPast(leg: VolumeRecord, record: VolumeRecord): boolean {
   return record.members.some(({ left }) => left !== null && sameGeneration(left, leg.generation))
 }
 
+/** Whether one is from before all that the other remembers: it may be its past, or not. */
+export function tooOldToCompare(older: VolumeRecord, { history }: VolumeRecord): boolean {
+  const first = history.at(historyGenerationsMax - 1)
+  return first !== undefined && older.generation.counter < first.counter
+}
+
+/** Of a leg that diverged, or may have: what is known of that. */
 export function splitReason(superblock: Superblock, record: VolumeRecord): string {
   const theirs = superblock.record.generation.counter
   const ours = record.generation.counter
+  if (tooOldToCompare(superblock.record, record)) {
+    const since = record.history.at(-1)!.counter
+    return (
+      `its history is too old to compare: it is at generation ${theirs}, the volume at ${ours} ` +
+      `remembers those since ${since}; \`dst leg attach --discard\` fills it, whatever it has`
+    )
+  }
+  if (tooOldToCompare(record, superblock.record))
+    return (
+      `this head's record is too old to compare: it is at generation ${ours}, the leg at ` +
+      `${theirs}; if the leg is right, start with \`dst volume start --force --leg\``
+    )
   return `split brain: it is at generation ${theirs} of its own, the volume at ${ours}`
 }
 

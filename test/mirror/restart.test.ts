@@ -1,8 +1,10 @@
 import { expect } from 'chai'
+import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
+import { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
 import { flush, read, write } from '../support/io.ts'
-import type { Disk } from './disk.ts'
+import { DiskDriver, type Disk } from './disk.ts'
 import { disks, extentSize, failing, Head, later, MemoryStore, pattern } from './head.ts'
 
 function reason(head: Head): string {
@@ -275,5 +277,59 @@ describe('a crash at every step', () => {
       while (!(await crashAfter(steps, store ? new MemoryStore() : null))) steps++
       expect(steps).to.be.above(20)
     }
+  })
+
+  it('calls a leg from before all that is remembered too old, not split', async () => {
+    const legs = disks('a', 'b', 'c')
+    const { a, b, c } = legs
+    const head = await new Head(legs, new MemoryStore()).open()
+    await (await head.driver.removeLeg('c')).close()
+    for (let times = 0; times < 35; times++) {
+      b!.goAway()
+      await write(head.device, 0, pattern(times))
+      b!.comeBack()
+      await head.inSync('a', 'b')
+    }
+    const device = new Device('m/c', new DiskDriver(c!), systemClock)
+    await device.open()
+    const refusal = await head.driver.addLeg({ name: 'c', device }).then(
+      () => '',
+      (error: unknown) => (error as StorageError).message,
+    )
+    expect(refusal).to.match(/its history is too old to compare: it is at generation \d+/)
+    expect(refusal).to.include('--discard').and.not.include('split brain')
+    await head.device.close()
+    // A head that remembers nothing cannot tell either, and starts when an operator says so.
+    const second = await new Head({ a: a!, b: b!, c: c! }, new MemoryStore()).open()
+    expect(second.device.state.reason).to.include('c: its history is too old to compare')
+    await second.driver.startVolume({ force: true })
+    await second.inSync('a', 'b')
+    await second.until('c is refused', () => second.leg('c').reason.includes('too old'))
+    await second.driver.attachLeg('c', { discard: true })
+    await second.inSync('c')
+    expect(c!.cached.subarray(0, 4096).equals(pattern(34))).to.equal(true)
+    await second.device.close()
+  })
+
+  it('that is from before all that its legs remember says so', async () => {
+    const legs = disks('a', 'b')
+    const { b } = legs
+    const stale = new MemoryStore()
+    await (await new Head(legs, stale).open()).device.close()
+    const newer = await new Head(legs, new MemoryStore()).open()
+    for (let times = 0; times < 35; times++) {
+      b!.goAway()
+      await write(newer.device, 0, pattern(times))
+      b!.comeBack()
+      await newer.inSync('a', 'b')
+    }
+    await newer.device.close()
+    const old = await new Head(legs, stale).open()
+    expect(old.device.usable).to.equal(false)
+    expect(old.leg('a').reason).to.match(/this head's record is too old to compare/)
+    await old.driver.startVolume({ force: true, leg: 'a' })
+    await old.inSync('a', 'b')
+    expect((await read(old.device, 0, 4096)).equals(pattern(34))).to.equal(true)
+    await old.device.close()
   })
 })
