@@ -82,6 +82,7 @@ export interface Claimed {
 /** What a driver tells the device that wraps it. */
 export interface DriverHost {
   readonly path: string
+  readonly clock: Clock
   /** The device takes requests and this is true of it; again whenever something changes. */
   online(facts: Facts, word?: 'online' | 'degraded', reason?: string): void
   /** The device does not answer. Facts once learnt stay. */
@@ -138,13 +139,13 @@ export class Device implements Completer, DriverHost {
   /** Place in the tree: `home/right/0`. */
   readonly path: string
   readonly driver: Driver
+  readonly clock: Clock
   readonly counters = new Counters()
   state: State
   /** Told of every request that failed; for a log, which must choose what to say. */
   onError: ((device: Device, error: StorageError) => void) | null = null
   private known: Facts | null = null
   private readonly unflushed = new Unflushed()
-  private readonly clock: Clock
   private readonly watchers = new Set<Watcher>()
   private idle: (() => void) | null = null
   private closing: Promise<void> | null = null
@@ -265,7 +266,7 @@ export class Device implements Completer, DriverHost {
     const { operation, flags } = request
     if ((flags & Flag.fua) !== 0 && facts.fua !== 'native') emulateFua(this, request, facts)
     else if (operation === Operation.writeZeroes && facts.writeZeroes !== 'native')
-      emulateWriteZeroes(this.driver, request, facts)
+      emulateWriteZeroes(this, request, facts)
     else if (operation <= Operation.write && request.length > facts.payloadMax)
       splitLarge(this, request, facts)
     else if (operation === Operation.status && facts.status !== 'native') {

@@ -1,4 +1,6 @@
+import type { Clock } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
+import { longLoops, type LongLoop } from '../base/long-loops.ts'
 import { roundDown } from '../base/size.ts'
 import { Slab } from '../base/slab.ts'
 import type { Device, Driver, Facts } from './device.ts'
@@ -38,55 +40,92 @@ const zeroBytes = new Slab().take(256 * 1024).bytes.fill(0)
 /** Zero writes under way for one writeZeroes: enough to keep a disk busy, too few to flood it. */
 const zeroWritesMax = 8
 
-type Submitter = Pick<Driver, 'submit'>
-
-/** Zeroes by writing them, a few writes at a time: the range may be 4 GiB long. */
-export function emulateWriteZeroes(driver: Submitter, request: Request, facts: Facts): void {
-  new ZeroWriter(driver, request, facts).fill()
+/** What zeroes are written to: a `Device`, or a driver by itself. */
+export interface ZeroTarget {
+  readonly path: string
+  readonly driver: Pick<Driver, 'submit'>
+  readonly facts: Facts | null
+  readonly clock: Clock
 }
 
-class ZeroWriter implements Completer {
-  private readonly driver: Submitter
+/**
+ * Zeroes by writing them, a few writes at a time: the range may be 4 GiB long. Where writes
+ * complete at once, everybody else has a turn in between.
+ */
+export function emulateWriteZeroes(target: ZeroTarget, request: Request, facts: Facts): void {
+  const writer = new ZeroWriter(target, request, facts)
+  if (request.length <= zeroWritesMax * writer.step) writer.goOn()
+  else writer.giveWay()
+}
+
+class ZeroWriter implements Completer, LongLoop {
+  /** Bytes of each write. */
+  readonly step: number
+  private readonly target: ZeroTarget
   private readonly request: Request
-  private readonly step: number
   private readonly flags: number
+  /** The life of the device's cache that took the first of them; '' before. */
+  private bootId = ''
   private from = 0
   private pending = 0
-  private filling = false
+  /** Whether it goes on by itself, now or with a later turn of the loop. */
+  private goesOn = false
 
-  constructor(driver: Submitter, request: Request, facts: Facts) {
-    this.driver = driver
+  constructor(target: ZeroTarget, request: Request, facts: Facts) {
+    this.target = target
     this.request = request
     // Only a driver that does it by itself sees the flag here: see `emulateFua`.
     this.flags = request.flags & Flag.fua
     this.step = roundDown(Math.min(zeroBytes.length, facts.payloadMax), facts.blockSize)
   }
 
-  fill(): void {
-    // A write that completes at once must not start the next one a level deeper.
-    if (this.filling) return
-    this.filling = true
+  giveWay(): void {
+    this.goesOn = true
+    longLoops(this.target.clock).add(this)
+  }
+
+  goOn(): void {
     const { request } = this
-    while (this.pending < zeroWritesMax && this.from < request.length && request.error === null) {
-      const length = Math.min(this.step, request.length - this.from)
-      const offset = request.offset + this.from
-      const write = Request.take(Operation.write, offset, length, this.flags, this)
-      write.append(length === zeroBytes.length ? zeroBytes : zeroBytes.subarray(0, length), null)
-      this.from += length
-      this.pending++
-      this.driver.submit(write)
-    }
-    this.filling = false
-    if (this.pending > 0) return
-    if (request.error === null) request.complete()
+    // A write that completes at once must not start the next one a level deeper.
+    this.goesOn = true
+    for (let count = 0; count < zeroWritesMax && this.wantsMore(); count++) this.writeNext()
+    this.goesOn = false
+    if (this.wantsMore()) this.giveWay()
+    else if (this.pending > 0) return
+    else if (request.error === null) request.complete()
     else request.fail(request.error)
   }
 
   completed(write: Request): void {
-    this.request.error ??= write.error
+    this.request.error ??= write.error ?? this.lost()
     write.release()
     this.pending--
-    this.fill()
+    if (!this.goesOn) this.goOn()
+  }
+
+  /** Nothing may have been under way that would have failed when what was written got lost. */
+  private lost(): StorageError | null {
+    const { facts, path } = this.target
+    const { bootId } = facts!
+    if (this.bootId === '') this.bootId = bootId
+    if (this.bootId === bootId) return null
+    return new StorageError('STALE', 'the device lost the first of the zeroes', path)
+  }
+
+  private wantsMore(): boolean {
+    const { error, length } = this.request
+    return error === null && this.from < length && this.pending < zeroWritesMax
+  }
+
+  private writeNext(): void {
+    const { request } = this
+    const length = Math.min(this.step, request.length - this.from)
+    const offset = request.offset + this.from
+    const write = Request.take(Operation.write, offset, length, this.flags, this)
+    write.append(length === zeroBytes.length ? zeroBytes : zeroBytes.subarray(0, length), null)
+    this.from += length
+    this.pending++
+    this.target.driver.submit(write)
   }
 }
 

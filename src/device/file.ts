@@ -99,14 +99,17 @@ export class FileDriver implements Driver {
     return `${bootId}:${counts[4]}:${counts[6]}`
   }
 
-  private async openHoles({ handle, regular, size, synced }: Medium): Promise<void> {
+  private async openHoles(medium: Medium): Promise<void> {
+    const { handle, regular, size, synced } = medium
     // What is read-only gets none, and a disk needs another call than a file.
     if (!regular || synced === null) return
     const why = await whyNoHoles(handle.fd, size)
     this.noHoles = why ?? ''
-    const facts = (): Facts => this.facts(this.medium!)
-    if (why === null)
-      this.holes = new Holes(this, handle.fd, this.host!.path, facts, this.noMoreHoles)
+    if (why !== null) return
+    const { clock } = this
+    // What writing zeroes has to know of a file stays true while it is open.
+    const file = { path: this.host!.path, driver: this, facts: this.facts(medium), clock }
+    this.holes = new Holes(file, handle.fd, this.noMoreHoles)
   }
 
   private facts(medium: Medium): Facts {

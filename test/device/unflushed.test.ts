@@ -23,6 +23,7 @@ class LossyDriver implements Driver {
     this.host = host
     return this.memory.open({
       path: host.path,
+      clock: host.clock,
       online: (facts) => host.online((this.facts = { ...facts, fua: 'emulated' })),
       offline: (word, reason) => host.offline(word, reason),
     })

@@ -30,6 +30,7 @@ export class GateDriver implements Driver {
     const host = this.host!
     return this.memory.open({
       path: host.path,
+      clock: host.clock,
       online: (facts) => host.online((this.facts = facts)),
       offline: (word, reason) => host.offline(word, reason),
     })

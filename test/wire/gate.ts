@@ -30,6 +30,7 @@ export class GateDriver implements Driver {
     this.host = host
     const capture: DriverHost = {
       path: host.path,
+      clock: host.clock,
       online: (facts) => {
         this.facts = facts
         host.online(facts)

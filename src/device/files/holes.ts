@@ -4,8 +4,7 @@ import type { Readable, Writable } from 'node:stream'
 import { StorageError } from '../../base/errors.ts'
 import { Ring } from '../../base/ring.ts'
 import { KiB, MiB, roundUp } from '../../base/size.ts'
-import type { Driver, Facts } from '../device.ts'
-import { emulateWriteZeroes } from '../emulation.ts'
+import { emulateWriteZeroes, type ZeroTarget } from '../emulation.ts'
 import { Flag, Operation, Request, type Completer } from '../request.ts'
 import { describeTransfer } from './task.ts'
 
@@ -74,10 +73,8 @@ export async function whyNoHoles(fd: number, size: number): Promise<string | nul
  * The line is bounded by whoever admits requests: nothing is held here but them.
  */
 export class Holes {
-  private readonly driver: Pick<Driver, 'submit'>
+  private readonly file: ZeroTarget
   private readonly fd: number
-  private readonly device: string
-  private readonly facts: () => Facts
   private readonly unable: () => void
   private child: ChildProcessByStdio<Writable, Readable, null> | null = null
   private closed: (() => void) | null = null
@@ -91,21 +88,10 @@ export class Holes {
   /** Ranges that were handed to the child, and requests that joined another's. */
   readonly counts = { holesPunched: 0, holesMerged: 0 }
 
-  /**
-   * `driver` takes the writes and flushes of its file, and `facts` tells of it. `unable` is called
-   * once `refusal` says why.
-   */
-  constructor(
-    driver: Pick<Driver, 'submit'>,
-    fd: number,
-    device: string,
-    facts: () => Facts,
-    unable: () => void,
-  ) {
-    this.driver = driver
+  /** `file` takes the writes and flushes. `unable` is called once `refusal` says why. */
+  constructor(file: ZeroTarget, fd: number, unable: () => void) {
+    this.file = file
     this.fd = fd
-    this.device = device
-    this.facts = facts
     this.unable = unable
   }
 
@@ -113,7 +99,7 @@ export class Holes {
   submit(request: Request): void {
     const { operation, length } = request
     const zeroes = operation === Operation.writeZeroes
-    if (zeroes && length < punchBytesMin) emulateWriteZeroes(this.driver, request, this.facts())
+    if (zeroes && length < punchBytesMin) emulateWriteZeroes(this.file, request, this.file.facts!)
     else if (this.refusal !== null || (this.noZeroRange && wayOf(request) === 'zero-range'))
       this.doWithout(request)
     else {
@@ -177,7 +163,7 @@ export class Holes {
       const code = /No space|quota/i.test(answer) ? 'NO_SPACE' : 'IO'
       this.finish((request) => {
         const what = describeTransfer(request)
-        request.fail(new StorageError(code, `${what}: ${answer}`, this.device))
+        request.fail(new StorageError(code, `${what}: ${answer}`, this.file.path))
       })
     } else if (wayOf(this.running[0]!) === 'zero-range') {
       this.noZeroRange = true
@@ -216,16 +202,16 @@ export class Holes {
     }
     const flush = Request.take(Operation.flush, 0, 0, 0, afterFlush)
     flush.context = request
-    this.driver.submit(flush)
+    this.file.driver.submit(flush)
   }
 
   private doWithout(request: Request): void {
     if (request.operation === Operation.writeZeroes && (request.flags & Flag.fastZero) === 0)
-      emulateWriteZeroes(this.driver, request, this.facts())
+      emulateWriteZeroes(this.file, request, this.file.facts!)
     else {
       const why = this.refusal ?? 'the file system cannot zero what stays allocated'
       const message = `${describeTransfer(request)}: ${why}`
-      request.fail(new StorageError('UNSUPPORTED', message, this.device))
+      request.fail(new StorageError('UNSUPPORTED', message, this.file.path))
     }
   }
 }
