@@ -134,8 +134,6 @@ export class Slab {
   /** Those of them whose owner has gone on to another block, for what others still hold of them. */
   bytesLeft = 0
   bytesHeldPeak = 0
-  /** Owners that keep a block each for as long as they live, for what is to land. */
-  stagings = 0
   /** Bytes in parts that have outlived their block. */
   bytesInParts = 0
 

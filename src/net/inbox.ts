@@ -13,6 +13,13 @@ const stagingBytesBusy = 256 * KiB
  */
 const stagingBytesShared = 16 * MiB
 
+/** How many connections have a staging from a slab. */
+const stagingsOf = new WeakMap<Slab, number>()
+
+function countStagings(slab: Slab, by: 1 | -1): void {
+  stagingsOf.set(slab, (stagingsOf.get(slab) ?? 0) + by)
+}
+
 /** What `need` can be asked for: headers, options, and payloads not worth landing by themselves. */
 export const needBytesMax = 12 * KiB
 
@@ -74,7 +81,7 @@ export class Inbox {
 
   constructor(slab: Slab) {
     this.slab = slab
-    slab.stagings++
+    countStagings(slab, 1)
     this.staging = slab.take(stagingBytesIdle)
   }
 
@@ -198,7 +205,7 @@ export class Inbox {
   /** Lets go of the staging; nothing lands any more. A request that was landing is its owner's. */
   close(): void {
     this.payload = null
-    this.slab.stagings--
+    countStagings(this.slab, -1)
     this.slab.leave(this.staging)
   }
 
@@ -254,7 +261,7 @@ export class Inbox {
 }
 
 /** Bytes of the next staging of a connection that fills its own: fewer, the more connections. */
-function busyBytes({ stagings }: Slab): number {
-  const share = 2 ** Math.floor(Math.log2(stagingBytesShared / stagings))
+function busyBytes(slab: Slab): number {
+  const share = 2 ** Math.floor(Math.log2(stagingBytesShared / stagingsOf.get(slab)!))
   return Math.min(stagingBytesBusy, Math.max(stagingBytesIdle, share))
 }
