@@ -1,7 +1,7 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import { announce } from './announce.ts'
-import { DirtyMap } from './dirty.ts'
+import { DirtyMap } from './dirty-map.ts'
 import type { Leg } from './leg.ts'
 import { loseWrites } from './losses.ts'
 import { reasonMax, type LegState } from './record.ts'

@@ -3,7 +3,7 @@ import type { Timer } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
 import { Flag, Operation, Request, type Completer } from '../device/request.ts'
-import type { DirtyMap } from './dirty.ts'
+import type { DirtyMap } from './dirty-map.ts'
 import {
   metadataBytes,
   metadataEnd,

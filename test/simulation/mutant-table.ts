@@ -276,7 +276,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'lost-copies-forgotten',
     breaks: '2: what of an extent was copied is lost with a cache, and not copied again',
-    file: 'mirror/dirty.js',
+    file: 'mirror/dirty-map.js',
     find: 'of this.copying.keys()',
     replace: 'of []',
     scenario: 'in the middle of an extent',
