@@ -2,6 +2,7 @@ import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
 import { digest } from '../device/facts.ts'
+import { announce } from './announce.ts'
 import type { Changed } from './compare.ts'
 import { claimLeg, outbid } from './claims.ts'
 import { within } from './deadline.ts'
@@ -70,20 +71,18 @@ export async function detachLeg(
   const label = options.as ?? name
   if (label.length > labelMax) throw refuse(volume, `a name has at most ${labelMax} characters`)
   const { epoch } = volume
-  await volume.quiet(async () => {
-    await flushLeg(volume, leg)
-    if (volume.epoch !== epoch || !volume.inSync.includes(leg)) return
-    // Others may have left meanwhile.
-    mustSpare(volume, leg)
-    leg.member!.label = label
-    leave(volume, leg, 'detached', `taken off as ${label}`)
-    leg.dirty = new DirtyMap(volume.extents)
-    leg.unflushed = null
-    volume.regroup()
-    await volume.membership.settled()
-  })
-  if (volume.epoch !== epoch || leg.member?.state !== 'detached')
+  volume.held.add(leg)
+  try {
+    await volume.quiet(() => drainAndLeave(volume, leg, label))
+  } finally {
+    volume.held.delete(leg)
+  }
+  if (volume.epoch !== epoch || leg.member?.state !== 'detached') {
+    // The next start knows nothing of it, or will say so.
+    if (leg.member?.state === 'detached') leg.member.state = 'missing'
     throw refuse(volume, `${name} left before it could be detached`)
+  }
+  announce(volume)
   const pages = Array.from({ length: pageOfBit(volume.extents - 1) + 1 }, (_, page) => page)
   await writeMap(volume, [leg], 0, new Bitmap(volume.extents), pages)
   await volume.membership.quiet()
@@ -94,6 +93,21 @@ export async function detachLeg(
   volume.membership.request(false)
   await volume.membership.settled()
   await giveUp(volume, leg)
+}
+
+/** Returns when it is durable that the leg left, or when it does not leave so after all. */
+async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<void> {
+  const { epoch } = volume
+  await flushLeg(volume, leg)
+  if (volume.epoch !== epoch || !volume.inSync.includes(leg)) return
+  // Others may have left meanwhile.
+  mustSpare(volume, leg)
+  leg.member!.label = label
+  leave(volume, leg, 'detached', `taken off as ${label}`)
+  leg.dirty = new DirtyMap(volume.extents)
+  leg.unflushed = null
+  volume.regroup()
+  await volume.membership.settled()
 }
 
 /** Whoever has the leg now may write to it. One that is away stays claimed. */
@@ -274,27 +288,42 @@ export async function addLeg(
 }
 
 function forget(volume: Volume, leg: Leg): void {
-  const record = volume.record!
-  record.members = record.members.filter((member) => member !== leg.member)
+  strike(volume, leg)
   leg.dirty = null
   endBackOff(leg)
   volume.dropLeg(leg)
   volume.regroup()
 }
 
+function strike({ record }: Volume, { member }: Leg): void {
+  record!.members = record!.members.filter((one) => one !== member)
+}
+
+/** Until it is durable that the leg is none, it is shown, and stays claimed. */
 export async function removeLeg(volume: Volume, name: string): Promise<Device> {
   mustRun(volume)
   const leg = legNamed(volume, name)
   if (volume.inSync.includes(leg)) mustSpare(volume, leg)
   volume.held.add(leg)
-  if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'removed by the operator')
-  volume.remember('operator', name, 'removed')
-  forget(volume, leg)
+  try {
+    if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'removed by the operator')
+    volume.remember('operator', name, 'removed')
+    strike(volume, leg)
+    await durably(volume)
+    forget(volume, leg)
+    await giveUp(volume, leg)
+  } finally {
+    volume.held.delete(leg)
+  }
+  return leg.device
+}
+
+/** Makes another membership durable; throws when the run ended first: nobody may be told of it. */
+async function durably(volume: Volume): Promise<void> {
+  const { epoch } = volume
   volume.membership.request(true)
   await volume.membership.settled()
-  await giveUp(volume, leg)
-  volume.held.delete(leg)
-  return leg.device
+  if (volume.epoch !== epoch) throw volume.unavailable()
 }
 
 /** An image without metadata: a detached leg, or one in sync that is detached first. */
@@ -329,11 +358,7 @@ export async function invalidateLeg(volume: Volume, name: string): Promise<void>
   leg.member!.left = null
   leg.dirty ??= new DirtyMap(volume.extents)
   leg.dirty.setAll()
-  const { epoch } = volume
-  volume.membership.request(true)
-  await volume.membership.settled()
-  // Nobody may be told so before the next start knows it.
-  if (volume.epoch !== epoch) throw volume.unavailable()
+  await durably(volume)
   endBackOff(leg)
   volume.look(leg)
 }

@@ -6,7 +6,7 @@ import { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
 import { read, write } from '../support/io.ts'
 import { Disk, DiskDriver } from './disk.ts'
-import { disks, extentSize, Head, later, MemoryStore, outcome, pattern } from './head.ts'
+import { disks, extentSize, Head, HeldStore, later, MemoryStore, outcome, pattern } from './head.ts'
 
 /** The error's message, 'done' without one. */
 async function answer(promise: Promise<unknown>): Promise<string> {
@@ -274,4 +274,59 @@ describe('a volume', () => {
     expect(await second).to.equal('done')
     await head.device.close()
   })
+})
+
+describe('before it is durable', () => {
+  /** A volume of two legs whose head cannot save its record until `open` is called. */
+  async function held() {
+    const legs = disks('a', 'b')
+    const store = new HeldStore()
+    const head = await new Head(legs, store).open()
+    await write(head.device, 0, pattern(1))
+    let open: () => void = () => undefined
+    store.gate = new Promise((resolve) => (open = resolve))
+    return { legs, store, head, open }
+  }
+
+  function shown({ driver }: Head): string | undefined {
+    const legs = driver.describe()['legs'] as Record<string, { state: string } | undefined>
+    return legs['b']?.state
+  }
+
+  for (const [verb, ask] of [
+    ['removed', (head: Head) => head.driver.removeLeg('b')],
+    ['exported', (head: Head) => head.driver.exportLeg('b')],
+    ['detached', (head: Head) => head.driver.detachLeg('b')],
+  ] as const) {
+    it(`no leg is shown or given up as ${verb}`, async () => {
+      const { legs, head, open } = await held()
+      const { epoch } = legs['b']!
+      const asked = outcome(ask(head))
+      await head.until('b left', () => shown(head) !== 'in-sync')
+      expect(shown(head)).to.equal('missing')
+      expect(legs['b']!.epoch).to.equal(epoch)
+      open()
+      expect(await asked).to.equal('done')
+      expect(shown(head)).to.equal(verb === 'detached' ? 'detached' : undefined)
+      expect(legs['b']!.epoch).to.equal(0)
+      await head.device.close()
+    })
+
+    it(`no leg is called ${verb} when the volume stops`, async () => {
+      const { legs, store, head } = await held()
+      const { epoch } = legs['b']!
+      const asked = outcome(ask(head))
+      await head.until('b left', () => shown(head) !== 'in-sync')
+      legs['a']!.goAway()
+      expect(await asked).to.not.equal('done')
+      expect(shown(head)).to.equal('missing')
+      expect(legs['b']!.epoch).to.equal(epoch)
+      head.kill()
+      // What the first one was about to save is never saved.
+      store.gate = Promise.resolve()
+      const second = await new Head(legs, store).open()
+      await second.inSync('a', 'b')
+      await second.device.close()
+    })
+  }
 })

@@ -400,4 +400,14 @@ export const mutantTable: readonly Mutant[] = [
     replace: 'const parked = [];',
     scenario: 'under way is carried out before',
   },
+  {
+    name: 'removed-before-durable',
+    breaks: '2: a leg is called removed before a restart would know it',
+    file: 'mirror/manage.js',
+    find: `    await volume.membership.settled();
+    if (volume.epoch !== epoch)
+        throw volume.unavailable();`,
+    replace: '',
+    scenario: 'called removed counts for nothing',
+  },
 ]

@@ -71,6 +71,32 @@ describe('scenarios: legs taken off and put back', () => {
     await stage.audit()
   })
 
+  it('a leg that is called removed counts for nothing after a crash', async () => {
+    const stage = await new Stage().start()
+    expect(await stage.write(0, 200)).to.equal(null)
+    stage.world.state.failing = true
+    const told = await refusal(stage.result(stage.mirror.removeLeg('right')))
+    // Its owner may write to it from here on, if it is removed: where nothing else is copied.
+    const { medium } = stage.leg('right')
+    const scribble = (): void => {
+      medium.write(256 * 1024, Buffer.alloc(64 * 1024, 7))
+      medium.flush(medium.order)
+    }
+    if (told === 'not refused') scribble()
+    stage.crashHead()
+    stage.world.state.failing = false
+    stage.startHead()
+    await stage.healthy()
+    await stage.audit()
+    await stage.result(stage.mirror.removeLeg('right'))
+    scribble()
+    stage.crashHead()
+    stage.startHead()
+    // It is still configured, and is filled.
+    await stage.healthy()
+    await stage.audit()
+  })
+
   it('invalidate: a leg is copied whole again', async () => {
     const stage = await new Stage().start()
     expect(await stage.write(0, 64)).to.equal(null)
