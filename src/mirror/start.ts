@@ -106,18 +106,64 @@ function readable(
       refusals.set(leg, `it belongs to another volume, ${found.superblock.record.volume}`)
     else candidates.push({ leg, name, superblock: found.superblock })
   }
-  return candidates.filter(({ leg, name, superblock }) => {
-    const twin = candidates.find(
-      (one) => one.leg !== leg && one.superblock.self === superblock.self,
-    )
-    if (twin !== undefined) refusals.set(leg, `it is a copy of ${twin.name}, byte for byte`)
-    else {
-      const member = superblock.record.members.find(({ id }) => id === superblock.self)!
-      if (member.name === name) return true
-      refusals.set(leg, `it is the volume's leg ${member.name}, configured as ${name}`)
-    }
-    return false
+  return candidates.filter((one) => {
+    const reason = misplaced(own, one, candidates)
+    if (reason !== '') refusals.set(one.leg, reason)
+    return reason === ''
   })
+}
+
+/** Why the leg is not used: it is not where it says it is, or not only there. '' if it is. */
+function misplaced(
+  own: VolumeRecord | null,
+  one: Candidate,
+  candidates: readonly Candidate[],
+): string {
+  const { self, record } = one.superblock
+  const { name } = record.members.find(({ id }) => id === self)!
+  const copies = candidates.filter(({ superblock }) => superblock.self === self)
+  if (copies.length === 1)
+    return name === one.name ? '' : `it is the volume's leg ${name}, configured as ${one.name}`
+  const original = copies.find((each) => isOriginal(own, each, copies))
+  if (original === one) return ''
+  if (original === undefined) {
+    const others = copies.filter((each) => each !== one).map((each) => each.name)
+    return `it is a copy of ${others.join(', ')}, and which is the original nobody knows`
+  }
+  return isAt(one, original.leg.device.facts?.identity)
+    ? `it is leg ${name}, which is configured twice`
+    : `it is a copy of leg ${name}, which is there itself`
+}
+
+/**
+ * Whether of all these copies it is the leg, for certain: under its name, on the device that every
+ * record has for it, and no other is newer, or on the device that it has for itself.
+ */
+function isOriginal(
+  own: VolumeRecord | null,
+  one: Candidate,
+  copies: readonly Candidate[],
+): boolean {
+  const { superblock, name } = one
+  const known = own === null ? [superblock.record] : [own, superblock.record]
+  const inPlace = known.every(({ members }) => {
+    const member = members.find(({ id }) => id === superblock.self)
+    return member?.name === name && isAt(one, member.identity)
+  })
+  const { identity } = one.leg.device.facts!
+  return (
+    inPlace &&
+    copies.every((other) => {
+      const { serial, self, record } = other.superblock
+      const member = record.members.find(({ id }) => id === self)!
+      const same = isAt(other, identity)
+      return serial <= superblock.serial && (same || !isAt(other, member.identity))
+    })
+  )
+}
+
+function isAt({ leg }: Candidate, identity: string | undefined): boolean {
+  return leg.device.facts?.identity === identity
 }
 
 export function refusalOf(found: Found): string {

@@ -76,19 +76,71 @@ describe('a leg', () => {
     await head.device.close()
   })
 
-  it('copied byte for byte is refused, and so is the one it is a copy of', async () => {
+  it('copied over another is kept, and the copy is refused', async () => {
     const store = new MemoryStore()
     const legs = await used(['a', 'b', 'c'], store)
     scribble(legs['c']!, (bytes) => legs['b']!.cached.copy(bytes))
     const head = await new Head(legs, store).open()
-    for (const name of ['b', 'c']) {
-      expect(head.leg(name).state).to.equal('failed')
-      expect(head.leg(name).reason).to.include('copy of')
-    }
+    expect([head.state('a'), head.state('b'), head.state('c')]).to.deep.equal([
+      'in-sync',
+      'in-sync',
+      'failed',
+    ])
+    expect(head.leg('c').reason).to.equal('it is a copy of leg b, which is there itself')
     await head.driver.attachLeg('c', { discard: true })
-    await head.inSync('a', 'c')
+    await head.inSync('a', 'b', 'c')
     await head.device.close()
   })
+
+  it('copied over the only other one is started from by the head that knows it', async () => {
+    const store = new MemoryStore()
+    const legs = await used(['a', 'b'], store)
+    scribble(legs['a']!, (bytes) => legs['b']!.cached.copy(bytes))
+    const stranger = await new Head(legs, new MemoryStore()).open()
+    expect(stranger.driver.describe()['reason']).to.include('a (it is a copy of leg b')
+    stranger.kill()
+    const head = await new Head(legs, store).open()
+    expect((await read(head.device, 0, 4096))[0]).to.equal(1)
+    await head.driver.attachLeg('a', { discard: true })
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+
+  it('configured twice is used under its own name', async () => {
+    const store = new MemoryStore()
+    const legs = await used(['a', 'b', 'c'], store)
+    const head = await new Head({ ...legs, c: legs['b']! }, store).open()
+    expect(head.state('b')).to.equal('in-sync')
+    expect(head.leg('c').reason).to.equal('it is leg b, which is configured twice')
+    await head.device.close()
+  })
+
+  for (const [what, change] of [
+    ['was moved as well', (b: Disk) => (b.identity = new Disk(b.size).identity)],
+    [
+      'was put back from an older copy',
+      (b: Disk, older: Buffer) => {
+        scribble(b, (bytes) => older.copy(bytes))
+      },
+    ],
+  ] as const)
+    it(`copied over another is refused like its copy when it ${what}`, async () => {
+      const store = new MemoryStore()
+      const legs = await used(['a', 'b', 'c'], store)
+      const older = Buffer.from(legs['b']!.stable)
+      const between = await new Head(legs, store).open()
+      await between.device.close()
+      scribble(legs['c']!, (bytes) => legs['b']!.cached.copy(bytes))
+      change(legs['b']!, older)
+      const head = await new Head(legs, store).open()
+      for (const name of ['b', 'c']) {
+        expect(head.leg(name).state).to.equal('failed')
+        expect(head.leg(name).reason).to.include('copy of')
+      }
+      await head.driver.attachLeg('c', { discard: true })
+      await head.inSync('a', 'c')
+      await head.device.close()
+    })
 
   it('under the name of another is refused', async () => {
     const store = new MemoryStore()
