@@ -39,7 +39,12 @@ class Growing implements Driver {
       this.facts = facts
       host.online({ ...facts, size: this.size })
     }
-    return this.memory.open({ path: host.path, online, offline: () => undefined })
+    return this.memory.open({
+      path: host.path,
+      clock: host.clock,
+      online,
+      offline: () => undefined,
+    })
   }
 
   close(): Promise<void> {

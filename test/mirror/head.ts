@@ -96,10 +96,10 @@ export class Head {
     }
   }
 
+  /** Waits until the legs are in sync and the volume takes requests. */
   inSync(...names: string[]): Promise<void> {
-    return this.until(`${names.join()} in sync`, () =>
-      names.every((name) => this.state(name) === 'in-sync'),
-    )
+    const so = (): boolean => names.every((name) => this.state(name) === 'in-sync')
+    return this.until(`${names.join()} in sync`, () => so() && this.device.usable)
   }
 }
 
