@@ -123,6 +123,8 @@ async function examine(
     throw config(`${path}: ${size} bytes are no multiple of its blocks of ${blockSize}`, device)
   const preferred = Number(stat.blksize)
   const sane = preferred >= 4096 && preferred <= 65_536 && Number.isInteger(Math.log2(preferred))
+  const bootId = digest(await readText('/proc/sys/kernel/random/boot_id'))
+  const own = regular ? `${stat.ino}:${stat.birthtimeNs}` : `disk:${number}`
   return {
     handle,
     synced: null,
@@ -131,8 +133,8 @@ async function examine(
     blockSize,
     preferredBlockSize: Math.max(blockSize, sane ? preferred : 4096),
     rotational: (await queueNumber(sysfs, 'rotational', 0)) === 1,
-    identity: await identify(regular ? `${stat.ino}:${stat.birthtimeNs}` : `disk:${number}`, sysfs),
-    bootId: digest(await readText('/proc/sys/kernel/random/boot_id')),
+    identity: await identify(own, sysfs, bootId),
+    bootId,
     sysfs,
   }
 }
@@ -175,9 +177,11 @@ async function directBlockSize(handle: FileHandle, sysfs: string, slab: Slab): P
 
 /**
  * A file is known by its inode and birth, on this machine: device numbers change with a restart. A
- * disk is known by the name its maker or its driver gave it, if it has one.
+ * disk is known by the name its maker or its driver gave it. One that has none nobody knows again
+ * after a restart of the machine, when another may have its number, nor once it was unplugged: the
+ * kernel counts the disks that it has seen.
  */
-async function identify(own: string, sysfs: string): Promise<string> {
+export async function identify(own: string, sysfs: string, bootId: string): Promise<string> {
   const machine = await readText('/etc/machine-id')
   if (!own.startsWith('disk:')) return digest(`${machine}:${own}`)
   const partition = await readText(`${sysfs}/partition`)
@@ -186,7 +190,7 @@ async function identify(own: string, sysfs: string): Promise<string> {
     const found = await readText(`${disk}/${name}`)
     if (found !== '') return digest(`${found}:${partition}`)
   }
-  return digest(`${machine}:${own}`)
+  return digest(`${machine}:${bootId}:${await readText(`${disk}/diskseq`)}:${own}`)
 }
 
 /** A partition's queue is that of its disk. */
