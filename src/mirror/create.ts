@@ -4,6 +4,7 @@ import { KiB, MiB } from '../base/size.ts'
 import { extentZero } from '../device/extents.ts'
 import { Operation } from '../device/request.ts'
 import { rangeBytesMax } from '../device/validate.ts'
+import { isStillSo } from './former.ts'
 import {
   dataSizeFor,
   encodePage,
@@ -97,12 +98,20 @@ async function chooseSources(volume: Volume, legs: Leg[], dataSize: number): Pro
     throw new StorageError('CONFIG', `the source ${source} is no leg that is there`, volume.path)
   }
   const filled: Leg[] = []
-  for (const leg of legs) if (!(await readsAsZeroes(leg, dataSize))) filled.push(leg)
+  for (const leg of legs) if (await hasData(volume, leg, dataSize)) filled.push(leg)
   if (filled.length === 0) return legs
   if (filled.length === 1) return filled
   const names = filled.map((leg) => leg.name).join(' and ')
   const reason = `${names} both have data: name the one that counts as source`
   throw new StorageError('CONFIG', reason, volume.path)
+}
+
+/** Reads the leg only where that was not done before, or may not be true any more. */
+async function hasData(volume: Volume, leg: Leg, size: number): Promise<boolean> {
+  const { filled } = leg
+  leg.filled = null
+  const known = filled !== null && filled.to <= size && (await isStillSo(volume, leg, filled))
+  return known ? filled.to > 0 : !(await readsAsZeroes(leg, size))
 }
 
 /** Asks where it can; what the answer does not call zero may be so all the same, and is read. */

@@ -1,22 +1,50 @@
 import { MiB } from '../base/size.ts'
 import { extentZero } from '../device/extents.ts'
 import { Operation } from '../device/request.ts'
+import { within } from './deadline.ts'
 import { pageBytes, superblockBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { decodeSlot, slotLength } from './superblock.ts'
+import type { Volume } from './volume.ts'
 
 /** Of what is asked about allocation at once. */
 const windowBytes = 1024 * MiB
 const zeroPage = Buffer.alloc(pageBytes)
 
+/** How far a leg has data, once somebody has looked for that. */
+export interface Filled {
+  /** Bytes: all beyond reads as zeroes. 0: all of it does. */
+  readonly to: number
+  /** Of the content when it was read; null where nobody can tell whether it was changed since. */
+  readonly stamp: string | null
+}
+
+/** Looks how far the leg has data; reads what it does not know to be zero, from its end. */
+export async function findFilled(volume: Volume, leg: Leg): Promise<Filled> {
+  const stamp = await stampOf(volume, leg)
+  return { to: (await lastPage(leg)) + pageBytes, stamp }
+}
+
+/**
+ * Whether that is so still, now that the leg is claimed. Where there is nobody to claim it from, it
+ * is as true as if it were looked for again.
+ */
+export async function isStillSo(volume: Volume, leg: Leg, { stamp }: Filled): Promise<boolean> {
+  if (leg.device.driver.claim === undefined) return true
+  return stamp !== null && stamp === (await stampOf(volume, leg))
+}
+
+async function stampOf(volume: Volume, leg: Leg): Promise<string | null> {
+  const stamp = await within(volume, leg.device.driver.stamp?.()).catch(() => undefined)
+  return stamp ?? null
+}
+
 /**
  * Where the metadata of a leg ended before it grew, when nobody remembers that: they are the last
  * thing on it, if what it grew by reads as zeroes. 0 when nothing of the kind is found.
  */
-export async function formerEnd(leg: Leg): Promise<number> {
-  const page = await lastPage(leg)
-  if (page < 0) return 0
-  const to = page + pageBytes
+export async function formerEnd(leg: Leg, { to }: Filled): Promise<number> {
+  if (to === 0) return 0
   const from = Math.max(0, to - superblockBytes)
   const bytes = await leg.read(from, to - from)
   for (let at = bytes.length - pageBytes; at >= 0; at -= pageBytes) {
@@ -29,7 +57,7 @@ export async function formerEnd(leg: Leg): Promise<number> {
   return 0
 }
 
-/** The last page that does not read as zeroes; -1 when all of them do. */
+/** The last page that does not read as zeroes; `-pageBytes` when all of them do. */
 async function lastPage(leg: Leg): Promise<number> {
   for (let end = leg.endNow; end > 0; end -= windowBytes) {
     const from = Math.max(0, end - windowBytes)
@@ -38,7 +66,7 @@ async function lastPage(leg: Leg): Promise<number> {
       if (page >= 0) return page
     }
   }
-  return -1
+  return -pageBytes
 }
 
 interface Run {

@@ -4,6 +4,7 @@ import { StorageError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
 import { Flag, Operation, Request, type Completer } from '../device/request.ts'
 import type { DirtyMap } from './dirty-map.ts'
+import type { Filled } from './former.ts'
 import {
   metadataBytes,
   metadataEnd,
@@ -54,6 +55,8 @@ export class Leg implements Completer {
   claimed = 0
   /** Where its metadata end, bytes. */
   end = 0
+  /** How far it has data, of a blank one that was looked at. */
+  filled: Filled | null = null
   /** Whether growing is not tried again for now, at which `endNow` it failed, and for how long. */
   stuck = false
   stuckAt = 0

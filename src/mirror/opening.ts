@@ -9,7 +9,7 @@ import { within } from './deadline.ts'
 import { legChanged, setState } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { syncDirtyMaps } from './dirty.ts'
-import { formerEnd } from './former.ts'
+import { findFilled, formerEnd } from './former.ts'
 import { finishGrowth } from './growth.ts'
 import { IntentLog } from './intent.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
@@ -118,7 +118,8 @@ async function lookForFormerEnds(volume: Volume, views: LegView[]): Promise<bool
   for (const [at, one] of views.entries()) {
     if (one.found?.kind !== 'blank') continue
     try {
-      const found = await lookAt(one.leg, await formerEnd(one.leg), one.found)
+      one.leg.filled = await findFilled(volume, one.leg)
+      const found = await lookAt(one.leg, await formerEnd(one.leg, one.leg.filled), one.found)
       views[at] = { ...one, found }
       any ||= found.kind === 'superblock'
     } catch (error) {

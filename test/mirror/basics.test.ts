@@ -21,6 +21,34 @@ describe('a mirror', () => {
     for (const disk of Object.values(legs)) disk.tellsZeroes = false
     const head = await new Head(legs, new MemoryStore()).open()
     expect([head.state('a'), head.state('b')]).to.deep.equal(['in-sync', 'in-sync'])
+    const { size } = head.device.facts!
+    for (const { log } of Object.values(legs)) {
+      const reads = log.filter(({ operation, offset }) => {
+        return operation === Operation.read && offset < size
+      })
+      const bytes = reads.reduce((sum, { offset, length }) => {
+        return sum + Math.min(length, size - offset)
+      }, 0)
+      expect(bytes, 'each is read once').to.equal(size)
+    }
+    await head.device.close()
+  })
+
+  it('is not created as blank on a leg that was written to before it was claimed', async () => {
+    const legs = disks('a', 'b')
+    const { a, b } = legs
+    for (const disk of Object.values(legs)) disk.tellsZeroes = false
+    b!.onClaim = () => {
+      if (b!.claims.length === 0) {
+        pattern(7).copy(b!.cached)
+        b!.stampCount++
+      }
+      return Promise.resolve()
+    }
+    const head = await new Head(legs, new MemoryStore()).open()
+    await head.inSync('a', 'b')
+    expect(head.lastResync('a')?.source).to.equal('b')
+    expect(a!.cached.subarray(0, 4096).equals(pattern(7))).to.equal(true)
     await head.device.close()
   })
 
