@@ -25,7 +25,7 @@ export interface LoadRow extends LoadResult {
 }
 export type LoadReport = readonly LoadRow[]
 
-/** Nobody waits longer for one row. */
+/** Nobody waits longer for one row, or for one answer. */
 const secondsMax = 86_400
 /** Operations in flight: more than any server takes at once. */
 const depthMax = 65_536
@@ -47,6 +47,11 @@ export function bench(yargs: Argv): Argv {
         .option('block-size', { string: true, default: '4K,128K,1M', describe: 'bytes' })
         .option('depth', { string: true, default: '1,32', describe: 'operations in flight' })
         .option('seconds', { number: true, default: 2, describe: 'for each kind of work' })
+        .option('timeout', {
+          number: true,
+          default: 30,
+          describe: 'seconds within which the export has to answer',
+        })
         .option('write', {
           boolean: true,
           default: false,
@@ -60,12 +65,13 @@ export function bench(yargs: Argv): Argv {
           'read and write; what is on the export is lost',
         )
         .epilogue('Exit codes: 0 measured, 1 the export failed, 2 wrong usage.'),
-    async ({ uri, pattern, blockSize, depth, seconds, write, fill, json }) => {
+    async ({ uri, pattern, blockSize, depth, seconds, timeout, write, fill, json }) => {
       const rows = await measure(uri, {
         patterns: fill ? [] : patternsOf(pattern ?? (write ? all : readOnly)),
         blockSizes: blockSize.split(',').map(bytesOf),
         depths: depth.split(',').map(depthOf),
         seconds,
+        timeout,
         write,
         fill,
         tell: json ? () => undefined : tell,
@@ -80,6 +86,8 @@ interface Plan {
   readonly blockSizes: readonly number[]
   readonly depths: readonly number[]
   readonly seconds: number
+  /** Seconds until a request has to be answered. */
+  readonly timeout: number
   /** Whether what is on the export may be destroyed. */
   readonly write: boolean
   /** Write the whole export once before. */
@@ -88,11 +96,12 @@ interface Plan {
 }
 
 async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
-  if (!(plan.seconds > 0 && plan.seconds <= secondsMax))
-    throw new UsageError(`--seconds is a number from above 0 to ${secondsMax}`)
+  for (const option of ['seconds', 'timeout'] as const)
+    if (!(plan[option] > 0 && plan[option] <= secondsMax))
+      throw new UsageError(`--${option} is a number from above 0 to ${secondsMax}`)
   if (!plan.write && (plan.fill || plan.patterns.some((name) => patterns[name].reads < 100)))
     throw new UsageError('writing destroys what is on the export: say --write if that is meant')
-  const device = await openExport(text)
+  const device = await openExport(text, plan.timeout * 1000)
   try {
     if (plan.fill) await fill(device, systemRandom)
     const rows: LoadRow[] = []

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import yargs, { type Argv } from 'yargs'
 import { hideBin } from 'yargs/helpers'
+import { timerMax } from '../base/clock.ts'
 import { attach, detach } from './attach.ts'
 import { bench } from './bench.ts'
 import { bridge } from './bridge.ts'
@@ -59,9 +60,14 @@ function endWithoutOutput(error: NodeJS.ErrnoException): void {
 process.stdout.on('error', endWithoutOutput)
 process.stderr.on('error', endWithoutOutput)
 const words = hideBin(process.argv)
+// A command may wait for no more than a timer, such as that of a server that went away, and those
+// keep no process alive: Node would end in the middle of it, without a word.
+const alive = setInterval(() => undefined, timerMax)
 try {
   await parser(words).parseAsync()
   process.exitCode ??= Exit.done
 } catch (error) {
   process.exitCode = report(error, words.includes('--verbose'))
+} finally {
+  clearInterval(alive)
 }

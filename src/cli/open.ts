@@ -24,9 +24,15 @@ export function uriOf(text: string): ExportUri {
   return uri
 }
 
-/** An export, open in this process; throws a StorageError when it cannot be used now. */
-export async function openExport(text: string): Promise<Device> {
-  const device = new Device(text, driverFor(uriOf(text)), systemClock)
+/** Milliseconds until a server that is connected has to answer: what it stands on may be slow. */
+const answerTimeout = 30_000
+
+/**
+ * An export, open in this process; throws a StorageError when it cannot be used now. A request that
+ * has no answer within `timeout` milliseconds fails.
+ */
+export async function openExport(text: string, timeout = answerTimeout): Promise<Device> {
+  const device = new Device(text, driverFor(uriOf(text), timeout), systemClock)
   await device.open()
   if (device.usable) return device
   const { reason } = device.state
@@ -34,7 +40,7 @@ export async function openExport(text: string): Promise<Device> {
   throw new StorageError('UNAVAILABLE', reason, text)
 }
 
-function driverFor({ protocol, address, name }: ExportUri): Driver {
+function driverFor({ protocol, address, name }: ExportUri, requestTimeout: number): Driver {
   const world = {
     network: new SocketNetwork(),
     slab: new Slab(),
@@ -42,7 +48,10 @@ function driverFor({ protocol, address, name }: ExportUri): Driver {
     random: systemRandom,
     log: silentLog,
   }
-  return protocol === 'dst'
-    ? new RemoteDriver({ ...defaultRemoteOptions, address, name, hold: 0, connectTimeout }, world)
-    : new NbdDriver({ address, name, hold: 0, connectTimeout }, world)
+  const common = { address, name, hold: 0, connectTimeout, requestTimeout }
+  if (protocol === 'nbd') return new NbdDriver(common, world)
+  // A target that says nothing at all is not waited for longer than one that does not answer.
+  const pingTimeout = Math.min(defaultRemoteOptions.pingTimeout, requestTimeout)
+  const pingInterval = Math.min(defaultRemoteOptions.pingInterval, pingTimeout / 2)
+  return new RemoteDriver({ ...defaultRemoteOptions, ...common, pingTimeout, pingInterval }, world)
 }

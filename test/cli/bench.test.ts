@@ -1,5 +1,6 @@
 import { expect } from 'chai'
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,6 +18,7 @@ import { defaultLimits } from '../../src/net/limits.ts'
 import type { Listener } from '../../src/net/network.ts'
 import { SocketNetwork } from '../../src/net/sockets.ts'
 import { NbdService } from '../../src/nbd/server.ts'
+import { Workshop } from '../support/process.ts'
 
 const main = join(import.meta.dirname, '../../src/cli/main.js')
 
@@ -105,4 +107,54 @@ describe('dst bench', () => {
     expect(code).to.equal(1)
     expect(stderr).to.contain('nobody')
   })
+})
+
+describe('dst bench, when the server', () => {
+  let workshop: Workshop
+  beforeEach(() => (workshop = new Workshop()))
+  afterEach(() => workshop.close())
+
+  /** Sends the server a signal in the middle of the work; what the command makes of it. */
+  async function interrupted(protocol: string, signal: NodeJS.Signals): Promise<Outcome> {
+    const socket = join(workshop.folder, 'socket')
+    const server = await workshop.serve('target', {
+      listeners: [{ protocol, address: `unix:${socket}` }],
+      devices: { scratch: { type: 'memory', size: 2 * MiB } },
+      exports: { scratch: { device: 'scratch' } },
+    })
+    const uri = `${protocol}+unix:///scratch?socket=${socket}`
+    // One read at a time: nothing but timers is left when its connection is.
+    const few = ['--depth', '1', '--pattern', 'randread', '--block-size', '4K,8K']
+    const child = spawn(
+      process.execPath,
+      [main, 'bench', ...few, '--seconds', '0.5', '--timeout', '1', uri],
+      { stdio: ['ignore', 'pipe', 'pipe'] },
+    )
+    workshop.later(() => child.kill('SIGKILL'))
+    const over = once(child, 'close')
+    let stdout = ''
+    let stderr = ''
+    child.stderr.on('data', (text: Buffer) => (stderr += text.toString()))
+    child.stdout.on('data', (text: Buffer) => {
+      // The first row is there: the second is being measured.
+      if (stdout === '') process.kill(server.pid!, signal)
+      stdout += text.toString()
+    })
+    const [code] = (await over) as [number]
+    return { code, stdout, stderr }
+  }
+
+  for (const protocol of ['nbd', 'dst'] as const) {
+    it(`goes away, says so and fails (${protocol})`, async () => {
+      const { code, stderr } = await interrupted(protocol, 'SIGKILL')
+      expect(stderr).to.match(/^dst: error: [^\n]*(closed the connection|ECONN|EPIPE)[^\n]*\n$/)
+      expect(code).to.equal(1)
+    })
+
+    it(`freezes, gives up in time, says so and fails (${protocol})`, async () => {
+      const { code, stderr } = await interrupted(protocol, 'SIGSTOP')
+      expect(stderr).to.match(/^dst: error: [^\n]*(no answer within 1000 ms|silent for)/)
+      expect(code).to.equal(1)
+    })
+  }
 })
