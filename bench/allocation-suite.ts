@@ -2,13 +2,12 @@ import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { KiB, MiB } from '../src/base/size.ts'
 import type { Client } from './fio.ts'
-import { ownClient, warmUpDst } from './own.ts'
+import { fillVolume, ownClient } from './own.ts'
 import { probeVariable, type Probed } from './probes.ts'
 import { Running, pump, type Media, type Server } from './servers.ts'
 import { goalWorks, messageOf, omit, type Plan } from './suites.ts'
 import type { Progress } from './progress.ts'
 import { bridgeTree, leafTree, target } from './trees.ts'
-import { Volley } from './volley.ts'
 import { nameOf, type Work } from './work.ts'
 
 /** What a server allocated and copied for each operation of one work, and where. */
@@ -101,7 +100,7 @@ async function countCase(
   const running = await Running.start(probed(server), volume, plan.folders)
   const rows: AllocationRow[] = []
   try {
-    await fill(running)
+    await fillVolume(running.uri)
     const driver = server.protocol === 'dst' ? ownClient : client
     for (const work of works.filter((one) => plan.wantsWork(nameOf(one)))) {
       await operate(driver, running, work, warmUpSeconds)
@@ -113,23 +112,14 @@ async function countCase(
   return rows
 }
 
-async function fill({ server, uri }: Running): Promise<void> {
-  if (server.protocol === 'dst') return warmUpDst(uri, [], 0)
-  const volley = await Volley.connect(uri)
-  try {
-    await volley.fill()
-  } finally {
-    volley.close()
-  }
-}
-
 async function operate(
   client: Client,
-  { uri }: Running,
+  running: Running,
   work: Work,
   seconds: number,
 ): Promise<number> {
-  const [seen] = await client.drive([uri], work, seconds)
+  const [seen] = await client.drive([running.uri], work, seconds)
+  if (running.failure !== null) throw new Error(running.failure)
   if (seen === undefined || seen instanceof Error) throw seen ?? new Error('nothing was seen')
   return seen.operations
 }

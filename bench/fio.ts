@@ -1,5 +1,4 @@
-import { execFile } from 'node:child_process'
-import { findProgram } from './process.ts'
+import { findProgram, runProgram } from './process.ts'
 import { mixedReads, type Work } from './work.ts'
 
 /** What a client saw of one round. Latencies in nanoseconds. */
@@ -27,22 +26,43 @@ interface FioReport {
 /** Whether fio is here and was built with its NBD client. */
 export async function fioSpeaksNbd(): Promise<boolean> {
   if (findProgram('fio') === null) return false
-  return (await run(['--enghelp'])).includes('nbd')
+  return (await runProgram('fio', ['--enghelp'], graceSeconds)).stdout.includes('nbd')
+}
+
+/** Seconds that fio may take beyond its work: for starting, connecting and its report. */
+const graceSeconds = 20
+
+/** Is told which of the servers is being measured: what they use meanwhile is what counts. */
+export interface Meter {
+  begin(at: number): void
+  end(at: number): void
 }
 
 /** Drives servers; runs in processes of its own. */
 export interface Client {
   /**
    * Does `work` for `seconds` with one server after the other, and tells what it saw of each, in
-   * order. What a server could not do is an error in its place.
+   * order. What a server could not do is an error in its place. Rejects when it cannot say whose
+   * fault it was; always comes to an end. A server's part of it is between `begin` and `end` of the
+   * meter, if it came that far.
    */
-  drive(uris: readonly string[], work: Work, seconds: number): Promise<(Seen | Error)[]>
+  drive(
+    uris: readonly string[],
+    work: Work,
+    seconds: number,
+    meter?: Meter,
+  ): Promise<(Seen | Error)[]>
 }
 
 /** One process for all servers: fio needs longer to start than a short measurement takes. */
 export const fio: Client = {
-  drive: async (uris, work, seconds) =>
-    readReport(await run([...shared(work, seconds), ...uris.flatMap(jobFor)]), uris.length),
+  drive: async (uris, work, seconds, meter) => {
+    for (const at of uris.keys()) meter?.begin(at)
+    const words = [...shared(work, seconds), ...uris.flatMap(jobFor)]
+    const output = await run(words, uris.length * seconds + graceSeconds)
+    for (const at of uris.keys()) meter?.end(at)
+    return readReport(output, uris.length)
+  },
 }
 
 /** What all jobs have in common. */
@@ -92,12 +112,9 @@ export function readReport(output: string, count: number): (Seen | Error)[] {
   })
 }
 
-function run(parameters: readonly string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    execFile('fio', parameters, { maxBuffer: 16 * 1024 * 1024 }, (error, stdout, stderr) => {
-      // A job that failed is told by the report, beside those that did not.
-      if (error === null || stdout.includes('"jobs"')) resolve(stdout)
-      else reject(new Error(`fio: ${error.message} ${stderr} ${stdout.slice(0, 2000)}`))
-    })
-  })
+async function run(parameters: readonly string[], seconds: number): Promise<string> {
+  const { stdout, failure } = await runProgram('fio', parameters, seconds)
+  // A job that failed is told by the report, beside those that did not.
+  if (failure === null || stdout.includes('"jobs"')) return stdout
+  throw new Error(`fio: ${failure} ${stdout.slice(0, 2000)}`)
 }

@@ -95,6 +95,7 @@ export async function measureIdle(plan: Plan): Promise<Idle[]> {
       const before = running.usage()
       await sleep(watchedSeconds * 1000)
       const used = running.cpuBetween(before, running.usage())
+      if (running.failure !== null) throw new Error(running.failure)
       results.push({ connections, cpu: used / 1e6 / watchedSeconds })
     }
     return results
@@ -107,6 +108,8 @@ export async function measureIdle(plan: Plan): Promise<Idle[]> {
 /** Bytes of NBD's greeting, and of the answer to EXPORT_NAME: size, flags and nothing more. */
 const greetingBytes = 18
 const answerBytes = 10
+/** Milliseconds within which a server has to say each of them. */
+const connectTimeout = 10_000
 
 /** Negotiates as an NBD client and falls silent. */
 function connectIdle(path: string): Promise<net.Socket> {
@@ -114,11 +117,15 @@ function connectIdle(path: string): Promise<net.Socket> {
     const socket = net.connect(path)
     let bytes = 0
     socket.on('error', reject)
+    socket.on('close', () => reject(new Error('the server has closed the connection')))
+    socket.setTimeout(connectTimeout, () => reject(new Error('the server does not answer')))
     socket.on('data', (chunk) => {
       const before = bytes
       bytes += chunk.length
       if (before < greetingBytes && bytes >= greetingBytes) socket.write(askForExport('bench'))
-      if (bytes >= greetingBytes + answerBytes) resolve(socket)
+      if (bytes < greetingBytes + answerBytes) return
+      socket.setTimeout(0)
+      resolve(socket)
     })
   })
 }

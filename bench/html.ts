@@ -38,6 +38,8 @@ ${['#1f77b4', '#e08214', '#2a8f4d', '#9467bd', '#d0402b']
 /** The report as one page that needs nothing else: charts first, then the tables. */
 export function formatPage(report: Report): string {
   const { machine, started, seconds, parameters, omitted } = report
+  // What failed is in the tables, and why is at their end.
+  const measured = report.rows.filter(({ rounds }) => rounds.length > 0)
   const facts = [
     `${machine.processor}, ${machine.cores} cores, Linux ${machine.kernel}, Node ${machine.node}`,
     `commit ${machine.commit}, ${started}, ${seconds.toFixed(0)} s,` +
@@ -55,9 +57,9 @@ export function formatPage(report: Report): string {
     `<p>${facts.map(escape).join('<br>')}</p>`,
     '<p>Processor time of the server alone: shorter is better. A bar is the median of the rounds,',
     'its line reaches from the lowest to the highest.</p>',
-    ...charts(report.rows),
+    ...charts(measured),
     ...tables(report.figures),
-    ...curves(report.rows),
+    ...curves(measured),
     ...pathCurves(report.paths),
     `<h2>Tables</h2><pre>${escape(formatTables(report))}</pre></html>`,
   ].join('\n')

@@ -1,6 +1,7 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { cleanUp, cleanUpAtEnd, trackFolder } from './cleanup.ts'
 import {
   compareWithin,
   decide,
@@ -20,6 +21,7 @@ import { messageOf } from './suites.ts'
 
 /** Exit codes; also `slower` when it could not be told. */
 const slower = 1
+const failed = 1
 const usageError = 2
 
 async function main(): Promise<void> {
@@ -38,18 +40,18 @@ async function main(): Promise<void> {
     process.stdout.write(usage)
     return
   }
+  cleanUpAtEnd()
   const folders = makeFolders()
-  const clean = (): void => {
-    rmSync(folders.disk, { recursive: true, force: true })
-    rmSync(folders.memory, { recursive: true, force: true })
-  }
   try {
     if (options.mode === 'goals') await measureGoals(options, folders)
     else if (options.mode === 'selfTest') {
       if (!(await selfTest(options, folders))) process.exitCode = slower
     } else if (!(await makeReport(options, folders, earlier))) process.exitCode = slower
+  } catch (error) {
+    process.stderr.write(`bench: error: ${messageOf(error)}\n`)
+    process.exitCode = failed
   } finally {
-    clean()
+    cleanUp()
   }
 }
 
@@ -90,11 +92,18 @@ function readReport(path: string): Report {
   return report
 }
 
+/** Where Linux has a tmpfs for everybody. */
+const memoryFolder = '/dev/shm'
+
 /** On the disk under test, and in memory where the system has such a folder. */
 function makeFolders(): Folders {
-  const disk = mkdtempSync(join(tmpdir(), 'dst-bench-'))
-  const memory = existsSync('/dev/shm') ? mkdtempSync('/dev/shm/dst-bench-') : disk
-  return { disk, memory }
+  const make = (parent: string): string => {
+    const path = mkdtempSync(join(parent, `dst-bench-${process.pid}-`))
+    trackFolder(path)
+    return path
+  }
+  const disk = make(tmpdir())
+  return { disk, memory: existsSync(memoryFolder) ? make(memoryFolder) : disk }
 }
 
 await main()

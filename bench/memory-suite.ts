@@ -1,11 +1,11 @@
 import { MiB } from '../src/base/size.ts'
 import { atMost, type Figure } from './figures.ts'
 import type { Client } from './fio.ts'
+import { fillVolume } from './own.ts'
 import type { Progress } from './progress.ts'
 import { Running, type Media } from './servers.ts'
 import { messageOf, omit, type Plan } from './suites.ts'
 import { leafTree, mirrorTree, target, type Tree } from './trees.ts'
-import { Volley } from './volley.ts'
 
 const suite = 'memory'
 /** All that clients may have in flight together, and more. */
@@ -55,11 +55,10 @@ async function measureCase(
   const what = `64 connections × 32 × 1 MiB, ${name}`
   const figures: Figure[] = []
   try {
-    const volley = await Volley.connect(running.uri)
-    await volley.fill()
-    volley.close()
+    await fillVolume(running.uri)
     for (const pattern of ['read', 'write'] as const) {
       const [seen] = await client.drive([running.uri], { ...load, pattern }, seconds)
+      if (running.failure !== null) throw new Error(running.failure)
       if (seen === undefined || seen instanceof Error) throw seen ?? new Error('nothing was seen')
       const speed = seen.bytes / seen.seconds / MiB
       figures.push({

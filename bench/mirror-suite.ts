@@ -1,9 +1,9 @@
-import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { GiB, KiB, MiB } from '../src/base/size.ts'
 import { atLeast, atMost, type Figure, type Goal } from './figures.ts'
 import { measurePairs } from './pairs.ts'
+import { runProgram } from './process.ts'
 import type { Progress } from './progress.ts'
 import { backingExtraBytes, Running } from './servers.ts'
 import { messageOf, omit, type Plan } from './suites.ts'
@@ -35,6 +35,8 @@ const suite = 'mirror'
 const volumeBytes = { memory: GiB, file: 512 * MiB, remote: 512 * MiB } as const
 /** Seconds of all parts together, roughly. */
 export const mirrorSeconds = 75
+/** Seconds after which a worker is given up: its server may have gone. */
+const workerSeconds = 180
 const pairRounds = 6
 const resyncRounds = 6
 
@@ -150,13 +152,9 @@ function figure(name: string, unit: string, values: readonly number[], goal: Goa
   return { suite, name, unit, values, goal }
 }
 
-function runWorker(parameters: readonly string[]): Promise<MirrorFound> {
-  const worker = join(import.meta.dirname, 'mirror-worker.js')
-  return new Promise((resolve, reject) => {
-    const words = ['--expose-gc', worker, ...parameters]
-    execFile(process.execPath, words, (error, stdout, stderr) => {
-      if (stdout !== '') resolve(JSON.parse(stdout) as MirrorFound)
-      else reject(new Error(`${error?.message ?? ''} ${stderr}`))
-    })
-  })
+async function runWorker(parameters: readonly string[]): Promise<MirrorFound> {
+  const words = ['--expose-gc', join(import.meta.dirname, 'mirror-worker.js'), ...parameters]
+  const { stdout, failure } = await runProgram(process.execPath, words, workerSeconds)
+  if (failure !== null) throw new Error(failure)
+  return JSON.parse(stdout) as MirrorFound
 }

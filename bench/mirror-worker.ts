@@ -7,8 +7,8 @@ import { Slab } from '../src/base/slab.ts'
 import { Device } from '../src/device/device.ts'
 import { FileDriver } from '../src/device/file.ts'
 import { MemoryDriver } from '../src/device/memory.ts'
-import { fill } from '../src/device/load.ts'
-import { Operation, Request } from '../src/device/request.ts'
+import { carryOut, fill } from '../src/device/load.ts'
+import { Operation } from '../src/device/request.ts'
 import { metadataBytes, slotsFor } from '../src/mirror/layout.ts'
 import { MirrorDriver } from '../src/mirror/mirror.ts'
 import type { ResyncSummary } from '../src/mirror/record.ts'
@@ -81,26 +81,6 @@ function mirrorOf(
 
 function write(device: Device, offset: number, payload: Buffer): Promise<void> {
   return carryOut(device, Operation.write, offset, payload)
-}
-
-function carryOut(
-  device: Device,
-  operation: Operation,
-  offset: number,
-  payload: Buffer | null,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const request = Request.take(operation, offset, payload?.length ?? 0, 0, {
-      completed(done) {
-        const { error } = done
-        done.release()
-        if (error === null) resolve()
-        else reject(error)
-      },
-    })
-    if (payload !== null) request.append(payload, null)
-    device.submit(request)
-  })
 }
 
 async function measured(task: () => Promise<unknown>): Promise<{ seconds: number; cpu: number }> {

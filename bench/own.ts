@@ -1,54 +1,72 @@
-import { execFile } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { join } from 'node:path'
-import type { LoadReport } from '../src/cli/bench.ts'
 import type { Client, Seen } from './fio.ts'
+import type { Order, Said } from './own-worker.ts'
+import { track } from './process.ts'
 import type { Work } from './work.ts'
 
-const main = join(import.meta.dirname, '../src/cli/main.js')
+const worker = join(import.meta.dirname, 'own-worker.js')
 
-/** `dst bench`, in a process of its own: for DST/1, and for NBD where fio is missing. */
+/** Seconds of the same work before each measurement: our client has a compiler to warm up. */
+const warmUpSeconds = 0.5
+/** Seconds that a client may take beyond its work; a volume of 256 MiB is filled in far less. */
+const graceSeconds = 40
+
+/** Our own client, in a process of its own: for DST/1, and for NBD where fio is missing. */
 export const ownClient: Client = {
-  drive: async (uris, work, seconds) => {
+  drive: async (uris, work, seconds, meter) => {
     const seen: (Seen | Error)[] = []
-    for (const uri of uris)
-      seen.push(await driveOne(uri, work, seconds).catch((error: unknown) => errorOf(error)))
+    for (const [at, uri] of uris.entries()) {
+      const order = { uri, work, seconds, warmUp: warmUpSeconds }
+      const one = await carryOut(order, () => meter?.begin(at)).catch(errorOf)
+      meter?.end(at)
+      seen.push(one)
+    }
     return seen
   },
 }
 
-/** Writes a volume once and does each work for `seconds`: for a server that no volley reaches. */
-export async function warmUpDst(
+/** Writes a volume once and flushes it, over either protocol. Rejects when the server fails it. */
+export async function fillVolume(uri: string): Promise<void> {
+  await carryOut({ uri, work: null, seconds: 0, warmUp: 0 }, () => undefined)
+}
+
+/** Does each work for so many seconds, with new clients. */
+export async function warmUpVolume(
   uri: string,
   works: readonly Work[],
   seconds: number,
 ): Promise<void> {
-  await run([uri, '--fill', '--write'])
-  for (const work of works) await driveOne(uri, work, seconds)
-}
-
-async function driveOne(uri: string, work: Work, seconds: number): Promise<Seen> {
-  const [row] = await run([
-    uri,
-    '--write',
-    ...['--pattern', work.pattern],
-    ...['--block-size', String(work.blockSize)],
-    ...['--depth', String(work.depth)],
-    ...['--seconds', String(seconds)],
-  ])
-  const { operations, bytes, seconds: spent, latency } = row!
-  return { operations, bytes, seconds: spent, ...latency }
+  for (const work of works) await carryOut({ uri, work, seconds, warmUp: 0 }, () => undefined)
 }
 
 function errorOf(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error))
 }
 
-function run(parameters: readonly string[]): Promise<LoadReport> {
+/** Has a new process do it; `begin` is called when it is warm. */
+function carryOut(order: Order, begin: () => void): Promise<Seen> {
   return new Promise((resolve, reject) => {
-    const words = [main, 'bench', '--json', ...parameters]
-    execFile(process.execPath, words, (error, stdout, stderr) => {
-      if (error === null) resolve(JSON.parse(stdout) as LoadReport)
-      else reject(new Error(`dst bench: ${error.message} ${stderr}`))
+    const child = fork(worker, [], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
+    track(child)
+    const patience = (order.seconds + order.warmUp + graceSeconds) * 1000
+    const fail = (why: string): void => {
+      clearTimeout(timer)
+      child.kill('SIGKILL')
+      reject(new Error(`our client: ${why}`))
+    }
+    const timer = setTimeout(fail, patience, 'not done in time')
+    child.on('message', ({ warm, seen, error }: Said) => {
+      if (warm === true) begin()
+      else if (seen === undefined) fail(error ?? 'it said nothing')
+      else {
+        clearTimeout(timer)
+        child.disconnect()
+        resolve(seen)
+      }
     })
+    child.once('error', (error) => fail(error.message))
+    child.once('exit', (code, signal) => fail(`ended with ${signal ?? `exit code ${code}`}`))
+    child.send(order)
   })
 }

@@ -1,8 +1,8 @@
-import { execFile } from 'node:child_process'
 import { existsSync, mkdtempSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import { formatSize, GiB } from '../src/base/size.ts'
+import { runProgram } from './process.ts'
 import type { Progress } from './progress.ts'
 import type { Folders } from './servers.ts'
 
@@ -81,16 +81,19 @@ export async function measurePaths(
   return results
 }
 
+/** Seconds after which a worker is given up that should be done. */
+const graceSeconds = 20
+
 /** This process is the other side. */
 async function measure(way: Way, size: number, seconds: number, path: string): Promise<PathResult> {
   const worker = join(import.meta.dirname, 'paths-worker.js')
   const parameters = [worker, way, String(size), String(seconds), path]
-  const result = new Promise<PathResult>((resolve, reject) => {
-    execFile(process.execPath, parameters, (error, stdout, stderr) => {
-      if (stdout !== '') resolve(JSON.parse(stdout) as PathResult)
-      else reject(new Error(`${way}, ${size} bytes: ${error?.message ?? ''} ${stderr}`))
-    })
-  })
+  const result = runProgram(process.execPath, parameters, seconds + graceSeconds).then(
+    ({ stdout, failure }) => {
+      if (failure !== null) throw new Error(`${way}, ${size} bytes: ${failure}`)
+      return JSON.parse(stdout) as PathResult
+    },
+  )
   // Its failure is told by `result`, also while nobody listens.
   result.catch(() => undefined)
   for (let n = 0; n < 200 && !existsSync(path); n++)

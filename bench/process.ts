@@ -1,14 +1,19 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { once } from 'node:events'
 import net from 'node:net'
 import { delimiter, join } from 'node:path'
+import { forgetProcess, trackProcess } from './cleanup.ts'
 
 /** Linux counts a process's time in ticks of this many nanoseconds (USER_HZ is 100 everywhere). */
 const tickNanoseconds = 10_000_000
 /** Milliseconds a process gets to listen, and to leave after SIGTERM. */
 const startTimeout = 20_000
 const stopTimeout = 5_000
+/** Milliseconds in which who was let in is greeted. */
+const greetTimeout = 2_000
+/** Milliseconds between two looks at what cannot be waited for. */
+const lookInterval = 20
 
 /** The full path of a program, or null when it is not installed. */
 export function findProgram(name: string): string | null {
@@ -17,6 +22,41 @@ export function findProgram(name: string): string | null {
     if (folder !== '' && existsSync(path)) return path
   }
   return null
+}
+
+/** What a program printed, and why it failed: null when it did not. */
+export interface Outcome {
+  readonly stdout: string
+  readonly failure: string | null
+}
+
+/** Runs a program to its end; one that takes longer than `seconds` is killed, and has failed. */
+export function runProgram(
+  program: string,
+  parameters: readonly string[],
+  seconds: number,
+): Promise<Outcome> {
+  return new Promise((resolve) => {
+    const options = {
+      maxBuffer: 16 * 1024 * 1024,
+      timeout: seconds * 1000,
+      killSignal: 'SIGKILL',
+    } as const
+    const child = execFile(program, parameters, options, (error, stdout, stderr) => {
+      forgetProcess(pid)
+      const why = error?.killed === true ? `not done within ${seconds} s` : error?.message
+      resolve({ stdout, failure: why === undefined ? null : `${why} ${stderr}`.trim() })
+    })
+    const pid = track(child)
+  })
+}
+
+/** Has a child ended with this process; its number, 0 if it was not started. */
+export function track(child: ChildProcess): number {
+  const { pid = 0 } = child
+  if (pid !== 0) trackProcess(pid)
+  child.once('exit', () => forgetProcess(pid))
+  return pid
 }
 
 /** A program that was started to be measured. Whatever it says goes into an error that names it. */
@@ -47,7 +87,9 @@ export class Process {
     this.child.stdout?.on('data', keep)
     this.child.stderr?.on('data', keep)
     this.child.on('error', (error) => (this.output += error.message))
-    this.ended = once(this.child, 'close').catch(() => undefined)
+    track(this.child)
+    // Not `close`: what it has started may hold its output open.
+    this.ended = once(this.child, 'exit').catch(() => undefined)
   }
 
   get pid(): number {
@@ -72,20 +114,59 @@ export class Process {
         throw new Error(`${this.name} ended: ${this.output}`)
       if (performance.now() > deadline)
         throw new Error(`${this.name} does not listen: ${this.output}`)
-      await new Promise((resolve) => setTimeout(resolve, 20))
+      await pause()
     }
-    if (this.pidFile !== null) this.daemon = Number(readIfThere(this.pidFile) ?? 0)
+    this.findDaemon()
+  }
+
+  /** Why it can no longer be measured; null while it runs. */
+  get failure(): string | null {
+    if (isAlive(this.pid)) return null
+    const { exitCode, signalCode } = this.child
+    const how = signalCode ?? (exitCode === null ? '' : `exit code ${exitCode}`)
+    const [line = ''] = this.output.trim().split('\n').slice(-1)
+    return ['the server has ended', how, line].filter((part) => part !== '').join(': ')
   }
 
   /** Ends it, with SIGKILL if it does not want to. */
   async stop(): Promise<void> {
-    if (this.daemon !== 0) process.kill(this.daemon, 'SIGTERM')
+    this.findDaemon()
+    if (this.daemon !== 0) await endDaemon(this.daemon)
     if (!this.running) return
     this.child.kill('SIGTERM')
     const timer = setTimeout(() => this.child.kill('SIGKILL'), stopTimeout)
     await this.ended
     clearTimeout(timer)
   }
+
+  private findDaemon(): void {
+    if (this.pidFile === null || this.daemon !== 0) return
+    this.daemon = Number(readIfThere(this.pidFile) ?? 0)
+    if (this.daemon !== 0) trackProcess(this.daemon)
+  }
+}
+
+async function endDaemon(pid: number): Promise<void> {
+  const deadline = performance.now() + stopTimeout
+  for (let signal: NodeJS.Signals | 0 = 'SIGTERM'; isAlive(pid); signal = 0) {
+    try {
+      process.kill(pid, performance.now() > deadline ? 'SIGKILL' : signal)
+    } catch {
+      break
+    }
+    await pause()
+  }
+  forgetProcess(pid)
+}
+
+/** Whether a process runs: not when it has ended and nobody has asked how. */
+export function isAlive(pid: number): boolean {
+  const state = pid === 0 ? undefined : statFields(pid)?.[0]
+  return state !== undefined && state !== 'Z' && state !== 'X'
+}
+
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, lookInterval))
 }
 
 /** Whether somebody is let in and greeted: a server that is still starting hangs up. */
@@ -96,6 +177,7 @@ function greets(at: { path: string } | { host: string; port: number }): Promise<
       probe.destroy()
       resolve(ready)
     }
+    probe.setTimeout(greetTimeout, () => end(false))
     probe.once('data', () => end(true))
     probe.once('close', () => end(false))
     probe.once('error', () => end(false))
@@ -147,7 +229,8 @@ function peakBytes(pid: number): number {
   return found === null ? 0 : Number(found[1]) * 1024
 }
 
-function descendants(pid: number): number[] {
+/** A process and all that it has started, and they. */
+export function descendants(pid: number): number[] {
   const all = [pid]
   for (const parent of all)
     for (const task of tasksOf(parent)) {

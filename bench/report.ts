@@ -182,6 +182,7 @@ function ratioCells(group: readonly Row[], row: Row): string[] {
 
 export function cells(row: Row): string[] {
   const { rounds } = row
+  if (rounds.length === 0) return [nameOf(row.work), row.server, 'failed']
   const of = (value: (round: Round) => number): number => median(rounds.map(value))
   const micro = (value: (round: Round) => number | null): string => {
     const known = rounds.map(value).filter((latency) => latency !== null)

@@ -1,6 +1,8 @@
 import { MiB } from '../src/base/size.ts'
-import type { Client, Seen } from './fio.ts'
-import { warmUpDst } from './own.ts'
+import type { Usage } from './process.ts'
+import { messageOf } from './suites.ts'
+import type { Client, Meter, Seen } from './fio.ts'
+import { fillVolume, warmUpVolume } from './own.ts'
 import type { Progress } from './progress.ts'
 import type { Running } from './servers.ts'
 import { Volley } from './volley.ts'
@@ -14,7 +16,10 @@ export interface Row {
   readonly setting: string
   readonly server: string
   readonly work: Work
+  /** None when it failed. */
   readonly rounds: Round[]
+  /** Why it could not be measured: a server that dies or fails has no figures, only this. */
+  failed?: string
 }
 
 /** Servers that take turns, and what each of them does. */
@@ -48,14 +53,14 @@ export interface Pace {
 const roundsMin = 2
 /** Seconds that a server needs to start and to be filled, and a client to start, roughly. */
 const startSeconds = 0.7
-const clientSeconds = 0.5
+const clientSeconds = { fio: 0.5, own: 1 } as const
 
 /** Seconds of one round, roughly. */
 function roundSeconds({ servers, works, client, pace }: Bout): number {
   const clients = client === 'fio' ? 1 : servers
   return (
     servers * (startSeconds + pace.warmUp) +
-    works.length * (clients * clientSeconds + servers * pace.seconds)
+    works.length * (clients * clientSeconds[client] + servers * pace.seconds)
   )
 }
 
@@ -69,7 +74,7 @@ export function secondsOf(bout: Bout): number {
  * every other round, so that none always meets what the same one has left behind.
  */
 export async function runBout(bout: Bout, progress: Progress, client: Client): Promise<Row[]> {
-  const rows = new Map<string, Row>()
+  const rows = new Rows(bout)
   if (bout.works.length === 0 || bout.servers === 0) return []
   const { rounds, budget } = bout.pace
   const planned = secondsOf(bout)
@@ -83,39 +88,117 @@ export async function runBout(bout: Bout, progress: Progress, client: Client): P
       progress.at(`${bout.suite}: ${what} (${bout.setting})`, share * planned)
     tell('starting servers')
     const servers = await bout.start()
+    const running = new Set(servers)
     try {
-      for (const running of servers) await warmUp(running, bout)
+      for (const server of servers) await prepare(server, bout, rows, running)
       for (const [turn, work] of bout.works.entries()) {
         tell(nameOf(work))
-        const order = servers.map((_, at) => servers[(at + round + turn) % servers.length]!)
+        const order = servers
+          .map((_, at) => servers[(at + round + turn) % servers.length]!)
+          .filter((one) => running.has(one) && !rows.hasFailed(one, work))
         if (round % 2 === 1) order.reverse()
-        await measure(bout, order, work, client, round, rows)
+        await measure(bout, order, work, client, round, rows, running)
       }
     } finally {
-      await Promise.all(servers.map((running) => running.stop()))
+      await Promise.all(servers.map((one) => one.stop()))
     }
   }
-  return [...rows.values()]
+  return rows.finished()
 }
 
-/** Fills the volume, so that reads are of memory that is there, then a while of everything. */
-async function warmUp({ server, uri }: Running, { works, omit, fill, pace }: Bout): Promise<void> {
+/** The rows of a bout. */
+class Rows {
+  private readonly bout: Bout
+  private readonly rows = new Map<string, Row>()
+  /** By server: what went wrong first. */
+  private readonly failures = new Map<string, string>()
+
+  constructor(bout: Bout) {
+    this.bout = bout
+  }
+
+  add({ server }: Running, work: Work, round: Round): void {
+    this.rowOf(server.name, work).rounds.push(round)
+  }
+
+  /** No figure of this work is believed any more, also of other rounds. */
+  fail({ server }: Running, work: Work, why: string): void {
+    this.rowOf(server.name, work).failed ??= why
+    this.note(server.name, why)
+    this.bout.omit(`${nameOf(work)}, ${server.name}`, `failed: ${why}`)
+  }
+
+  /** What keeps a server from being measured at all in this round. */
+  note(server: string, why: string): void {
+    if (!this.failures.has(server)) this.failures.set(server, why)
+  }
+
+  hasFailed({ server }: Running, work: Work): boolean {
+    return this.rowOf(server.name, work).failed !== undefined
+  }
+
+  /** What failed has no rounds; a server that never got as far as a work has failed it as well. */
+  finished(): Row[] {
+    for (const row of this.rows.values()) {
+      if (row.rounds.length === 0) row.failed ??= this.failures.get(row.server) ?? 'not measured'
+      if (row.failed !== undefined) row.rounds.length = 0
+    }
+    return [...this.rows.values()]
+  }
+
+  private rowOf(server: string, work: Work): Row {
+    const key = `${server} ${nameOf(work)}`
+    let row = this.rows.get(key)
+    if (row === undefined) {
+      const { suite, setting } = this.bout
+      row = { suite, setting, server, work, rounds: [] }
+      this.rows.set(key, row)
+    }
+    return row
+  }
+}
+
+/**
+ * Fills the volume, so that reads are of memory that is there, then a while of everything. Who
+ * cannot be filled has failed everything: nothing is measured on a volume that is not there.
+ */
+async function prepare(
+  server: Running,
+  bout: Bout,
+  rows: Rows,
+  running: Set<Running>,
+): Promise<void> {
+  const { name } = server.server
+  try {
+    if (bout.fill) await fillVolume(server.uri)
+  } catch (error) {
+    const why = `filling its volume: ${reasonOf(server, error)}`
+    for (const work of bout.works) rows.fail(server, work, why)
+    running.delete(server)
+    return
+  }
+  try {
+    await warmUp(server, bout)
+  } catch (error) {
+    const why = `warming up: ${reasonOf(server, error)}`
+    rows.note(name, why)
+    bout.omit(`${name}, in one round`, why)
+    running.delete(server)
+  }
+}
+
+async function warmUp({ server, uri }: Running, { works, pace }: Bout): Promise<void> {
   if (pace.warmUp === 0) return
   const each = pace.warmUp / works.length
+  if (server.protocol === 'dst') {
+    await warmUpVolume(uri, works, each)
+    return
+  }
+  const volley = await Volley.connect(uri)
   try {
-    if (server.protocol === 'dst') {
-      await warmUpDst(uri, works, each)
-      return
-    }
-    const volley = await Volley.connect(uri)
-    try {
-      if (fill) await volley.fill()
-      for (const work of works) await volley.run(calm(work), each * 1000)
-    } finally {
-      volley.close()
-    }
-  } catch (error) {
-    omit(`warming up ${server.name}`, error)
+    for (const work of works) await volley.run(calm(work), each * 1000)
+  } finally {
+    volley.close()
   }
 }
 
@@ -131,44 +214,56 @@ function calm(work: Work): Work {
 
 const volleyBytes = 4 * MiB
 
+/** Who fails is not measured any more in this round: it may be frozen, and others would wait. */
 async function measure(
   bout: Bout,
   servers: readonly Running[],
   work: Work,
   client: Client,
   round: number,
-  rows: Map<string, Row>,
+  rows: Rows,
+  running: Set<Running>,
 ): Promise<void> {
-  const before = servers.map((running) => running.usage())
+  if (servers.length === 0) return
+  const before: Usage[] = []
+  const after: Usage[] = []
+  const meter: Meter = {
+    begin: (at) => (before[at] = servers[at]!.usage()),
+    end: (at) => (after[at] = servers[at]!.usage()),
+  }
+  const uris = servers.map(({ uri }) => uri)
   let seen: (Seen | Error)[]
   try {
-    seen = await client.drive(
-      servers.map(({ uri }) => uri),
-      work,
-      bout.pace.seconds,
-    )
+    seen = await client.drive(uris, work, bout.pace.seconds, meter)
   } catch (error) {
-    seen = servers.map(() => (error instanceof Error ? error : new Error(String(error))))
-  }
-  for (const [at, running] of servers.entries()) {
-    const { name } = running.server
-    const one = seen[at]!
-    const after = running.usage()
-    if (one instanceof Error) bout.omit(`${nameOf(work)}, ${name}`, one)
-    else {
-      const { peakBytes } = after
-      const cpu = running.cpuBetween(before[at]!, after)
-      rowFor(rows, bout, name, work).rounds.push({ round, ...one, cpu, peakBytes })
+    // Whose fault it was shows when each is driven by itself.
+    if (servers.length > 1) {
+      for (const one of servers) await measure(bout, [one], work, client, round, rows, running)
+      return
     }
+    seen = [error instanceof Error ? error : new Error(String(error))]
+  }
+  for (const [at, one] of servers.entries()) {
+    const result = seen[at]!
+    const why = failureOf(one, result)
+    if (why !== null || result instanceof Error) {
+      rows.fail(one, work, why ?? 'failed')
+      running.delete(one)
+      continue
+    }
+    const { peakBytes } = after[at]!
+    const cpu = one.cpuBetween(before[at]!, after[at]!)
+    rows.add(one, work, { round, ...result, cpu, peakBytes })
   }
 }
 
-function rowFor(rows: Map<string, Row>, bout: Bout, server: string, work: Work): Row {
-  const key = `${server} ${nameOf(work)}`
-  let row = rows.get(key)
-  if (row === undefined) {
-    row = { suite: bout.suite, setting: bout.setting, server, work, rounds: [] }
-    rows.set(key, row)
-  }
-  return row
+/** Why nothing that was seen of a server counts; null when it does. */
+function failureOf(server: Running, seen: Seen | Error): string | null {
+  if (seen instanceof Error) return reasonOf(server, seen)
+  return server.failure ?? (seen.operations > 0 ? null : 'not one operation was done in time')
+}
+
+/** A server that has ended is a better reason than what its client says of it. */
+function reasonOf(server: Running, error: unknown): string {
+  return server.failure ?? messageOf(error)
 }

@@ -229,6 +229,14 @@ export class Running {
     return this.process.pid
   }
 
+  /** Why it, or what it stands on, can no longer be measured; null while all run. */
+  get failure(): string | null {
+    const { failure } = this.process
+    if (failure !== null) return failure
+    const below = this.backings.find((backing) => backing.failure !== null)
+    return below === undefined ? null : `${below.server.name} below it: ${below.failure}`
+  }
+
   usage(): Usage {
     return usageOf(this.process.pid)
   }

@@ -4,6 +4,8 @@ import type { Work } from './work.ts'
 
 const requestBytes = 28
 const replyBytes = 16
+/** Of a reply: its error is a small number of four bytes, of which this is the last. */
+const errorByte = 7
 const requestMagic = 0x25609513
 const commandFlush = 3
 /** Of an export's flags: NBD_FLAG_SEND_FLUSH. */
@@ -16,6 +18,8 @@ const optionGo = 7
 const replyAck = 1
 /** Milliseconds that a run may take longer: a server that says too little would hang it. */
 const runTimeout = 20_000
+/** Milliseconds for writing a whole volume. */
+const fillTimeout = 60_000
 
 const filling: Work = { pattern: 'write', blockSize: 1024 * 1024, depth: 4 }
 
@@ -29,8 +33,9 @@ export class Volley {
   /** What came and is not understood yet; while volleys fly, bytes are only counted. */
   private greeting = Buffer.alloc(0)
   private awaited = 0
-  /** Whether nothing of a volley's answers has come. */
-  private fresh = false
+  /** Bytes of a volley's answers that came; `headers` of them in a row are replies' headers. */
+  private taken = 0
+  private headers = 0
   private settle: ((error: Error | null) => void) | null = null
   private failure: Error | null = null
   private readonly random = new SeededRandom(1)
@@ -61,46 +66,51 @@ export class Volley {
     })
     volley = new Volley(socket)
     socket.setNoDelay()
-    await volley.negotiate(pathname.slice(1))
+    try {
+      await volley.within(runTimeout, () => volley.negotiate(pathname.slice(1)))
+    } catch (error) {
+      volley.close()
+      throw error
+    }
     return volley
   }
 
   /**
    * Does `work` for so many milliseconds, and returns how many operations that were. Rejects when
-   * the server fails the first request of a volley, goes away or does not answer.
+   * the server fails a request, goes away or does not answer.
    */
-  async run(work: Work, milliseconds: number): Promise<number> {
+  run(work: Work, milliseconds: number): Promise<number> {
     const { depth, blockSize } = work
     const volley = this.prepare(work)
     const deadline = performance.now() + milliseconds
-    const timer = setTimeout(() => {
-      this.fail(new Error('the server does not answer'))
-    }, milliseconds + runTimeout)
-    let operations = 0
-    try {
+    return this.within(milliseconds + runTimeout, async () => {
+      let operations = 0
       do {
         const reads = volley.aim()
-        await this.fire(volley.bytes, depth * replyBytes + reads * blockSize)
+        await this.fire(volley.bytes, depth, reads * blockSize)
         operations += depth
       } while (performance.now() < deadline)
-    } finally {
-      clearTimeout(timer)
-    }
-    return operations
+      return operations
+    })
   }
 
-  /** Writes the whole volume once: reads are of what is there, and nothing waits to be written. */
-  async fill(): Promise<void> {
+  /**
+   * Writes the whole volume once: reads are of what is there, and nothing waits to be written.
+   * Rejects as `run` does.
+   */
+  fill(): Promise<void> {
     const { bytes, aim } = this.prepare(filling)
-    for (let done = 0; done < this.size; done += filling.depth * filling.blockSize) {
-      aim()
-      await this.fire(bytes, filling.depth * replyBytes)
-    }
-    if (!this.flushes) return
-    const flush = Buffer.alloc(requestBytes)
-    flush.writeUInt32BE(requestMagic)
-    flush.writeUInt32BE(commandFlush, 4)
-    await this.fire(flush, replyBytes)
+    return this.within(fillTimeout, async () => {
+      for (let done = 0; done < this.size; done += filling.depth * filling.blockSize) {
+        aim()
+        await this.fire(bytes, filling.depth, 0)
+      }
+      if (!this.flushes) return
+      const flush = Buffer.alloc(requestBytes)
+      flush.writeUInt32BE(requestMagic)
+      flush.writeUInt32BE(commandFlush, 4)
+      await this.fire(flush, 1, 0)
+    })
   }
 
   close(): void {
@@ -134,14 +144,27 @@ export class Volley {
     return { bytes, aim }
   }
 
-  private fire(bytes: Buffer, awaited: number): Promise<void> {
+  /** What takes longer than so many milliseconds has failed. */
+  private async within<T>(milliseconds: number, task: () => Promise<T>): Promise<T> {
+    const timer = setTimeout(() => this.fail(new Error('the server does not answer')), milliseconds)
+    try {
+      return await task()
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** Sends requests; all are answered when it resolves, with `payload` bytes in all. */
+  private fire(bytes: Buffer, requests: number, payload: number): Promise<void> {
     return new Promise((resolve, reject) => {
       this.settle = (error) => {
         if (error === null) resolve()
         else reject(error)
       }
-      this.awaited = awaited
-      this.fresh = true
+      this.awaited = requests * replyBytes + payload
+      this.taken = 0
+      // Among payloads nobody looks for the others: a failed read has none, so bytes are missing.
+      this.headers = payload === 0 ? this.awaited : replyBytes
       if (this.failure === null) this.socket.write(bytes)
       else this.fail(this.failure)
     })
@@ -153,13 +176,21 @@ export class Volley {
       this.settle?.(null)
       return
     }
-    if (this.fresh && bytes.length >= 8 && bytes.readUInt32BE(4) !== 0)
-      this.fail(new Error(`the server answers with error ${bytes.readUInt32BE(4)}`))
-    this.fresh = false
+    const error = this.errorIn(bytes)
+    if (error !== 0) this.fail(new Error(`the server answers with error ${error}`))
     this.awaited -= bytes.length
+    this.taken += bytes.length
     if (this.awaited > 0) return
     if (this.awaited < 0) this.fail(new Error('the server sent more than was asked for'))
     else this.settle?.(null)
+  }
+
+  /** The last byte of a reply's error, which is never 0 where there is one; else 0. */
+  private errorIn(bytes: Buffer): number {
+    const first = (errorByte + replyBytes - (this.taken % replyBytes)) % replyBytes
+    const end = Math.min(bytes.length, this.headers - this.taken)
+    for (let at = first; at < end; at += replyBytes) if (bytes[at] !== 0) return bytes[at]!
+    return 0
   }
 
   private fail(error: Error): void {

@@ -2,7 +2,7 @@ import type { Argv } from 'yargs'
 import { systemClock } from '../base/clock.ts'
 import { systemRandom } from '../base/random.ts'
 import { describeSize, formatSize, parseSize } from '../base/size.ts'
-import { fill, Load, type LoadResult, type Work } from '../device/load.ts'
+import { Load, type LoadResult, type Work } from '../device/load.ts'
 import { UsageError } from './exit.ts'
 import { openExport } from './open.ts'
 import { printJson } from './print.ts'
@@ -57,7 +57,6 @@ export function bench(yargs: Argv): Argv {
           default: false,
           describe: 'write, too: DESTROYS what is on the export',
         })
-        .option('fill', { boolean: true, hidden: true, default: false })
         .option('json', { boolean: true, default: false })
         .example('dst bench nbd://127.0.0.1/home', 'read at several block sizes and depths')
         .example(
@@ -65,15 +64,14 @@ export function bench(yargs: Argv): Argv {
           'read and write; what is on the export is lost',
         )
         .epilogue('Exit codes: 0 measured, 1 the export failed, 2 wrong usage.'),
-    async ({ uri, pattern, blockSize, depth, seconds, timeout, write, fill, json }) => {
+    async ({ uri, pattern, blockSize, depth, seconds, timeout, write, json }) => {
       const rows = await measure(uri, {
-        patterns: fill ? [] : patternsOf(pattern ?? (write ? all : readOnly)),
+        patterns: patternsOf(pattern ?? (write ? all : readOnly)),
         blockSizes: blockSize.split(',').map(bytesOf),
         depths: depth.split(',').map(depthOf),
         seconds,
         timeout,
         write,
-        fill,
         tell: json ? () => undefined : tell,
       })
       if (json) printJson(rows, 0)
@@ -90,8 +88,6 @@ interface Plan {
   readonly timeout: number
   /** Whether what is on the export may be destroyed. */
   readonly write: boolean
-  /** Write the whole export once before. */
-  readonly fill: boolean
   readonly tell: (row: LoadRow) => void
 }
 
@@ -99,11 +95,10 @@ async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
   for (const option of ['seconds', 'timeout'] as const)
     if (!(plan[option] > 0 && plan[option] <= secondsMax))
       throw new UsageError(`--${option} is a number from above 0 to ${secondsMax}`)
-  if (!plan.write && (plan.fill || plan.patterns.some((name) => patterns[name].reads < 100)))
+  if (!plan.write && plan.patterns.some((name) => patterns[name].reads < 100))
     throw new UsageError('writing destroys what is on the export: say --write if that is meant')
   const device = await openExport(text, plan.timeout * 1000)
   try {
-    if (plan.fill) await fill(device, systemRandom)
     const rows: LoadRow[] = []
     for (const pattern of plan.patterns)
       for (const blockSize of plan.blockSizes)

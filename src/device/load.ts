@@ -133,28 +133,40 @@ export class Load implements Completer {
   }
 }
 
-/** Writes a whole device once. Rejects with the first error. */
+/** Writes a whole device once and flushes it. Rejects with the first error. */
 export async function fill(device: Device, random: Random): Promise<void> {
   const size = device.facts?.size ?? 0
   const blockSize = Math.min(fillBytes, roundDown(device.facts?.payloadMax ?? 0, 4096), size)
   const payload = random.bytes(blockSize)
   for (let offset = 0; offset < size; offset += blockSize)
-    await write(device, payload.subarray(0, Math.min(blockSize, size - offset)), offset)
+    await carryOut(
+      device,
+      Operation.write,
+      offset,
+      payload.subarray(0, Math.min(blockSize, size - offset)),
+    )
+  await carryOut(device, Operation.flush, 0, null)
 }
 
 /** Bytes of each write that fills a device. */
 const fillBytes = 1024 * 1024
 
-function write(device: Device, payload: Buffer, offset: number): Promise<void> {
+/** One request with its payload, which is lent until then; null for none. */
+export function carryOut(
+  device: Device,
+  operation: Operation,
+  offset: number,
+  payload: Buffer | null,
+): Promise<void> {
   return new Promise((resolve, reject) => {
-    const request = Request.take(Operation.write, offset, payload.length, 0, {
+    const request = Request.take(operation, offset, payload?.length ?? 0, 0, {
       completed({ error }) {
         request.release()
         if (error === null) resolve()
         else reject(error)
       },
     })
-    request.append(payload, null)
+    if (payload !== null) request.append(payload, null)
     device.submit(request)
   })
 }
