@@ -1,12 +1,11 @@
-import { regressionSuite, roundsMin } from './regression.ts'
+import { comparedKey, regressionSuite, roundsMin } from './regression.ts'
 import { costPerOperation, groupRows, ourServer, pairs, rowKey, type Report } from './report.ts'
 import type { Row } from './run.ts'
 import { chanceOf, difference, holm, trimmedMean, type Estimate } from './stats.ts'
 import { otherServer } from './suites.ts'
-import { nameOf } from './work.ts'
 
 /** What results of two runs are held against in each: it costs the same whatever we change. */
-const referenceServer = 'pump'
+export const referenceServer = 'pump'
 
 /**
  * Slower by less than this is not called slower: what the layout of a process and a compiler's
@@ -91,16 +90,18 @@ function relativeCosts(report: Report, than: string): Map<string, number[]> {
     const reference = group.find(({ server }) => server === than)
     if (reference === undefined) continue
     for (const row of group)
-      if (row.server === ourServer)
-        costs.set(`${row.setting}: ${nameOf(row.work)}`, logRatios(row, reference))
+      if (row.server === ourServer) costs.set(comparedKey(row), logRatios(row, reference))
   }
   return costs
 }
 
+/** Throws an Error where a cost is no number: nothing that is tested would be called slower. */
 function logRatios(row: Row, reference: Row): number[] {
-  return pairs(row, reference).map(([ours, its]) =>
-    Math.log(costPerOperation(ours) / costPerOperation(its)),
-  )
+  return pairs(row, reference).map(([ours, its]) => {
+    const ratio = costPerOperation(ours) / costPerOperation(its)
+    if (ratio > 0 && ratio < Infinity) return Math.log(ratio)
+    throw new Error(`nothing can be said: a cost is no number in ${comparedKey(row)}`)
+  })
 }
 
 /** The mean over the rows, round by round, without those at either end. */

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { KiB, MiB, TiB, GiB } from '../src/base/size.ts'
+import { isObject } from '../src/target/tree.ts'
 import { bridgeName, dstFileName, type AllocationRow } from './allocation-suite.ts'
 import {
   atLeast,
@@ -11,6 +12,7 @@ import {
   type Goal,
 } from './figures.ts'
 import type { Idle } from './growth.ts'
+import { formatPage } from './html.ts'
 import type { Machine } from './machine.ts'
 import {
   allocationPart,
@@ -54,18 +56,31 @@ export interface Occasion {
 }
 
 const usualFile = 'bench-report.goals.json'
+const usualPage = 'bench-report.goals.html'
 
 /** Measures everything that has a goal, adds it to the file, and prints it beside earlier runs. */
 export async function measureGoals(options: Options, folders: Folders): Promise<void> {
   const file = options.json ?? usualFile
-  const earlier = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Occasion[]) : []
+  const earlier = readOccasions(file)
   const plan = planOf(options, folders)
   const report = await run(await goalParts(plan), plan, options)
   const { started, seconds, machine, omitted } = report
   const occasion = { started, seconds, machine, omitted, figures: goalFigures(report) }
   const occasions = [...earlier, occasion]
   writeFileSync(file, JSON.stringify(occasions, null, 1))
-  process.stdout.write(`${formatOccasions(occasions)}\n`)
+  const text = formatOccasions(occasions)
+  writeFileSync(options.html ?? usualPage, formatPage(report, text))
+  process.stdout.write(`${text}\n`)
+}
+
+/** Earlier runs; throws an Error when the file holds something else, which is kept as it is. */
+export function readOccasions(file: string): Occasion[] {
+  if (!existsSync(file)) return []
+  const found: unknown = JSON.parse(readFileSync(file, 'utf8'))
+  const isOccasion = (one: unknown): boolean =>
+    isObject(one) && Array.isArray(one['figures']) && isObject(one['machine'])
+  if (Array.isArray(found) && found.every(isOccasion)) return found as Occasion[]
+  throw new Error(`${file} holds no runs of --goals: name another with --json`)
 }
 
 /** Warm enough for the compiler to have settled: a target runs for months. */

@@ -35,9 +35,12 @@ ${['#1f77b4', '#e08214', '#2a8f4d', '#9467bd', '#d0402b']
   body { background: #16191d; color: #dde; } line { stroke: #ccc; } rect.other { fill: #566; }
 }`
 
-/** The report as one page that needs nothing else: charts first, then the tables. */
-export function formatPage(report: Report): string {
-  const { machine, started, seconds, parameters, omitted } = report
+/**
+ * The report as one page that needs nothing else: charts first, then the tables. `summary` is text
+ * to stand above all of them.
+ */
+export function formatPage(report: Report, summary = ''): string {
+  const { machine, started, seconds, parameters, against, omitted } = report
   // What failed is in the tables, and why is at their end.
   const measured = report.rows.filter(({ rounds }) => rounds.length > 0)
   const facts = [
@@ -48,6 +51,7 @@ export function formatPage(report: Report): string {
       .map(([name, version]) => `${name} ${version}`)
       .join(', '),
     `npm run bench -- ${parameters.join(' ')}`,
+    ...(against === null ? [] : [`"other" is commit ${against}`]),
     ...(omitted.length === 0 ? [] : [`${omitted.length} things were left out: see the end`]),
   ]
   return [
@@ -55,6 +59,7 @@ export function formatPage(report: Report): string {
     `<title>dst benchmark ${escape(machine.commit)}</title><style>${style}</style>`,
     '<h1>How fast the target is</h1>',
     `<p>${facts.map(escape).join('<br>')}</p>`,
+    ...(summary === '' ? [] : [`<pre>${escape(summary)}</pre>`]),
     '<p>Processor time of the server alone: shorter is better. A bar is the median of the rounds,',
     'its line reaches from the lowest to the highest.</p>',
     ...charts(measured),

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import os from 'node:os'
 import { findProgram } from './process.ts'
+import { root } from './trees.ts'
 
 /** What a figure is worth nothing without. */
 export interface Machine {
@@ -31,17 +32,23 @@ export function describeMachine(): Machine {
     const path = findProgram(name)
     if (path !== null) programs[name] = /\d+\.[\d.]+/.exec(outputOf(path, [argument]))?.[0] ?? '?'
   }
-  const changed = outputOf('git', ['status', '--porcelain', '--untracked-files=no']) !== ''
   return {
     processor: os.cpus()[0]?.model.trim() ?? '?',
     cores: os.cpus().length,
     memoryBytes: os.totalmem(),
     kernel: os.release(),
     node: process.version,
-    commit: outputOf('git', ['rev-parse', '--short', 'HEAD']).trim() + (changed ? '+' : ''),
+    commit: commitOf(root),
     loadBefore: os.loadavg()[0] ?? 0,
     programs,
   }
+}
+
+/** The commit of a checkout, with a `+` when it has changes that are in none; '' without git. */
+export function commitOf(folder: string): string {
+  const git = (...words: string[]): string => outputOf('git', ['-C', folder, ...words])
+  const changed = git('status', '--porcelain', '--untracked-files=no') !== ''
+  return git('rev-parse', '--short', 'HEAD').trim() + (changed ? '+' : '')
 }
 
 /** What it prints, on either channel; '' when it cannot be run. */

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { cleanUp, cleanUpAtEnd, trackFolder } from './cleanup.ts'
@@ -10,11 +10,12 @@ import {
   isSlower,
   type Change,
 } from './compare.ts'
+import { readEarlier } from './earlier.ts'
 import { measureGoals } from './goals.ts'
 import { formatPage } from './html.ts'
 import { measureAll, planOf, regressionPart, run } from './measure.ts'
 import { readOptions, usage, type Options } from './options.ts'
-import { formatTables, reportVersion, type Report } from './report.ts'
+import { formatTables, type Report } from './report.ts'
 import { selfTest } from './self-test.ts'
 import type { Folders } from './servers.ts'
 import { messageOf } from './suites.ts'
@@ -30,7 +31,7 @@ async function main(): Promise<void> {
   try {
     options = readOptions(process.argv.slice(2))
     // Read before an hour of measuring, and before the new report, which may take its place.
-    earlier = options === 'help' || options.compare === null ? null : readReport(options.compare)
+    earlier = options === 'help' || options.compare === null ? null : readEarlier(options.compare)
   } catch (error) {
     process.stderr.write(`bench: error: ${messageOf(error)}\n`)
     process.exitCode = usageError
@@ -64,10 +65,10 @@ async function makeReport(
   const report = await measureAll(options, folders)
   process.stdout.write(`${formatTables(report)}\n`)
   writeFileSync(options.json ?? 'bench-report.json', JSON.stringify(report, null, 1))
-  writeFileSync(options.html, formatPage(report))
+  writeFileSync(options.html ?? 'bench-report.html', formatPage(report))
   let well = true
   if (options.against !== null)
-    well = tell(compareWithin(report), `${options.against}, measured in turn`)
+    well = tell(compareWithin(report), `${options.against} (${report.against}), measured in turn`)
   if (earlier !== null) {
     const again = (): Promise<Report> => {
       process.stdout.write('\nMeasuring again, to be sure.\n')
@@ -83,13 +84,6 @@ async function makeReport(
 function tell(changes: readonly Change[], than: string): boolean {
   process.stdout.write(`\n${formatChanges(changes, than)}\n`)
   return isDecided(changes) && !isSlower(changes)
-}
-
-function readReport(path: string): Report {
-  const report = JSON.parse(readFileSync(path, 'utf8')) as Report
-  if ((report.version as number) !== reportVersion)
-    throw new Error(`${path} was written by another version of the benchmark: measure it again`)
-  return report
 }
 
 /** Where Linux has a tmpfs for everybody. */

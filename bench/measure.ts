@@ -2,7 +2,7 @@ import { allocationSeconds, measureAllocations, type AllocationRow } from './all
 import type { Figure } from './figures.ts'
 import { fio, fioSpeaksNbd, type Client } from './fio.ts'
 import { growthBouts, idleSeconds, measureIdle, type Idle } from './growth.ts'
-import { describeMachine } from './machine.ts'
+import { commitOf, describeMachine } from './machine.ts'
 import { measureMemory, memorySeconds } from './memory-suite.ts'
 import { measureMirror, mirrorSeconds } from './mirror-suite.ts'
 import type { Options, SuiteName } from './options.ts'
@@ -10,7 +10,7 @@ import { ownClient } from './own.ts'
 import { measurePaths, pathSeconds, pathSizes, pathsSeconds, type PathResult } from './paths.ts'
 import { Progress } from './progress.ts'
 import { measureRegression } from './regression.ts'
-import type { Report } from './report.ts'
+import { reportVersion, type Report } from './report.ts'
 import { runBout, secondsOf, type Bout, type Row } from './run.ts'
 import type { Folders } from './servers.ts'
 import { matrixBouts, messageOf, omit, peersBouts, protocolBouts, type Plan } from './suites.ts'
@@ -198,5 +198,15 @@ export async function run(parts: readonly Part[], plan: Plan, options: Options):
   const seconds = (performance.now() - began) / 1000
   const { omitted } = plan
   const { parameters } = options
-  return { version: 2, started, seconds, machine, parameters, omitted, ...found }
+  const against = plan.against === null ? null : commitOf(plan.against)
+  return {
+    version: reportVersion,
+    started,
+    seconds,
+    machine,
+    parameters,
+    against,
+    omitted,
+    ...found,
+  }
 }

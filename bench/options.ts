@@ -1,6 +1,9 @@
+import { accessSync, constants, existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { formatSize, MiB, parseSize } from '../src/base/size.ts'
 import type { Pace } from './run.ts'
+import { program } from './trees.ts'
 
 /** A volume holds the largest block a few times. */
 const sizeMin = 4 * MiB
@@ -33,7 +36,7 @@ export interface Options {
   readonly size: number
   /** Where the report goes; null for its usual place. */
   readonly json: string | null
-  readonly html: string
+  readonly html: string | null
   /** A report of an earlier run, to be compared with. */
   readonly compare: string | null
   /** A built checkout of another version, measured in turn with this one. */
@@ -64,7 +67,8 @@ export const usage = `Measures the target side by side with other servers.
   --seconds N       of each measurement
   --warm-up N       seconds of unmeasured work for each new process
   --json, --html    where to write the report; default bench-report.json and bench-report.html
-                    --goals adds its run to bench-report.goals.json and shows all that are there
+                    --goals adds its run to bench-report.goals.json and shows all that are there,
+                    also in bench-report.goals.html
 `
 
 /** Throws a TypeError for what it does not know. */
@@ -79,23 +83,33 @@ export function readOptions(parameters: readonly string[]): Options | 'help' {
       suite: { type: 'string', multiple: true, default: [] },
       only: { type: 'string', multiple: true, default: [] },
       server: { type: 'string', multiple: true, default: [] },
-      size: { type: 'string', default: '256M' },
+      size: { type: 'string' },
       rounds: { type: 'string' },
       seconds: { type: 'string' },
       'warm-up': { type: 'string' },
       json: { type: 'string' },
-      html: { type: 'string', default: 'bench-report.html' },
+      html: { type: 'string' },
       compare: { type: 'string' },
       against: { type: 'string' },
     },
   })
   if (values.help === true) return 'help'
   if (values.goals && values['self-test']) throw new TypeError('--goals or --self-test, not both')
+  const mode = values.goals ? 'goals' : values['self-test'] ? 'selfTest' : 'report'
+  const given = Object.entries(values).filter(([, value]) => value !== false && !isEmpty(value))
+  for (const [name] of given) if (!known[mode].has(name)) throw new TypeError(useless(mode, name))
+  const suites = values.suite.map(suiteOf)
+  for (const name of ['compare', 'against'] as const)
+    if (values[name] !== undefined && suites.length > 0 && !suites.includes('regression'))
+      throw new TypeError(`--${name} judges by the suite regression: add --suite regression`)
+  if (values.against !== undefined && !existsSync(join(values.against, program)))
+    throw new TypeError(`--against needs a built checkout: there is no ${program} in it`)
+  for (const name of ['json', 'html'] as const) mustBeWritable(name, values[name])
   return {
     parameters,
-    mode: values.goals ? 'goals' : values['self-test'] ? 'selfTest' : 'report',
+    mode,
     quick: values.quick,
-    suites: values.suite.map(suiteOf),
+    suites,
     only: values.only,
     pace: {
       ...numberOf('rounds', values.rounds),
@@ -103,11 +117,40 @@ export function readOptions(parameters: readonly string[]): Options | 'help' {
       ...numberOf('warm-up', values['warm-up']),
     },
     servers: values.server,
-    size: sizeOf(values.size),
+    size: sizeOf(values.size ?? '256M'),
     json: values.json ?? null,
-    html: values.html,
+    html: values.html ?? null,
     compare: values.compare ?? null,
     against: values.against ?? null,
+  }
+}
+
+/** What each mode heeds; nothing else is taken in silence. */
+const paceNames = ['rounds', 'seconds', 'warm-up']
+const known = {
+  report: new Set([
+    ...['quick', 'suite', 'only', 'server', 'size', ...paceNames],
+    ...['json', 'html', 'compare', 'against'],
+  ]),
+  goals: new Set(['goals', 'only', 'server', 'size', ...paceNames, 'json', 'html']),
+  selfTest: new Set(['self-test']),
+} as const
+
+function useless(mode: Options['mode'], name: string): string {
+  return `${mode === 'goals' ? '--goals' : '--self-test'} does not go with --${name}`
+}
+
+function isEmpty(value: unknown): boolean {
+  return value === undefined || (Array.isArray(value) && value.length === 0)
+}
+
+/** Said before an hour of measuring. */
+function mustBeWritable(name: string, path: string | undefined): void {
+  if (path === undefined) return
+  try {
+    accessSync(existsSync(path) ? path : dirname(path), constants.W_OK)
+  } catch (error) {
+    throw new TypeError(`--${name} ${path} cannot be written`, { cause: error })
   }
 }
 
@@ -126,11 +169,21 @@ function suiteOf(text: string): SuiteName {
 
 const paceKeys = { rounds: 'rounds', seconds: 'seconds', 'warm-up': 'warmUp' } as const
 
+/** Shorter than this a client has hardly begun. */
+const leastOf = { rounds: 1, seconds: 0.01 } as const
+const wordsOf = {
+  rounds: 'a whole number above 0',
+  seconds: `a number of ${leastOf.seconds} or more`,
+  'warm-up': 'a number of 0 or more',
+} as const
+
 /** The part of a pace that an option sets; nothing when it was not given. */
 function numberOf(option: keyof typeof paceKeys, text: string | undefined): Partial<Pace> {
   if (text === undefined) return {}
   const value = Number(text)
-  const enough = option === 'warm-up' ? value >= 0 : value > 0
-  if (!enough) throw new TypeError(`--${option} needs a number above 0, not ${text}`)
+  const enough = option === 'warm-up' ? value >= 0 : value >= leastOf[option]
+  const whole = option !== 'rounds' || Number.isInteger(value)
+  if (!enough || !whole || value === Infinity)
+    throw new TypeError(`--${option} needs ${wordsOf[option]}, not ${text}`)
   return { [paceKeys[option]]: value }
 }

@@ -53,6 +53,22 @@ const cases: readonly Case[] = [
   },
 ]
 
+function settingOf({ tree, media }: Case): string {
+  return `${tree.name}, ${media}`
+}
+
+/** By what rows of two reports are known to be the same. */
+export function comparedKey({ setting, work }: Pick<Row, 'setting' | 'work'>): string {
+  return `${setting}: ${nameOf(work)}`
+}
+
+/** Those of all rows that a run measures. */
+export function regressionKeys(): string[] {
+  return cases.flatMap((one) =>
+    one.works.map((work) => comparedKey({ setting: settingOf(one), work })),
+  )
+}
+
 /** A server that runs, what it is asked to do, and what each slice of that cost. */
 interface Cell {
   readonly server: string
@@ -143,6 +159,7 @@ async function measureSlice({ client, running, work }: Cell, round: number): Pro
   const before = running.usage()
   const operations = await client.run(work, sliceMilliseconds)
   const after = running.usage()
+  if (running.failure !== null) throw new Error(`${running.server.name}: ${running.failure}`)
   return {
     round,
     operations,
@@ -162,8 +179,8 @@ function collect(cells: readonly Cell[], rows: Map<string, Row>): void {
     const sorted = [...slices].sort((a, b) => a.cpu / a.operations - b.cpu / b.operations)
     const round = sorted[sliceCounted]!
     const beside = of === null ? cases.filter(({ works }) => works.includes(work)) : [of]
-    for (const { tree, media } of beside) {
-      const setting = `${tree.name}, ${media}`
+    for (const one of beside) {
+      const setting = settingOf(one)
       const key = `${setting} ${server} ${nameOf(work)}`
       const row = rows.get(key) ?? { suite: regressionSuite, setting, server, work, rounds: [] }
       rows.set(key, row)

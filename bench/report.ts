@@ -20,6 +20,8 @@ export interface Report {
   readonly machine: Machine
   /** The words behind `npm run bench --`. */
   readonly parameters: readonly string[]
+  /** The commit of the other version that was measured in turn; null for none. */
+  readonly against: string | null
   /** What could not be measured, and why. */
   readonly omitted: readonly string[]
   readonly rows: readonly Row[]

@@ -91,11 +91,15 @@ export interface TargetOptions {
   readonly slowdown?: number
 }
 
-const ownRoot = join(import.meta.dirname, '../..')
+/** The folder of this project. */
+export const root = join(import.meta.dirname, '../..')
+
+/** Of a built checkout: what `dst` runs. */
+export const program = 'dist/src/cli/main.js'
 
 /** This project's target, serving a tree. */
 export function target(tree: Tree, options: TargetOptions = {}): Server {
-  const { name = 'dst', protocol = 'nbd', root = ownRoot } = options
+  const { name = 'dst', protocol = 'nbd' } = options
   const { moreExports = 0, slowdown = 0 } = options
   return {
     name,
@@ -120,7 +124,7 @@ export function target(tree: Tree, options: TargetOptions = {}): Server {
       }
       writeFileSync(path, JSON.stringify(config))
       const planted = slowdown === 0 ? [] : ['--import', join(import.meta.dirname, 'plant.js')]
-      return [process.execPath, ...planted, join(root, 'dist/src/cli/main.js'), 'serve', path]
+      return [process.execPath, ...planted, join(options.root ?? root, program), 'serve', path]
     },
     environment: () => (slowdown === 0 ? {} : { [plantVariable]: String(slowdown) }),
   }

@@ -58,7 +58,7 @@ describe('the benchmark', () => {
   it('says what is wrong with its options, and how they are meant', async () => {
     const { code, output } = await run(['--rounds', 'many'])
     expect(code).to.equal(2)
-    expect(output).to.contain('--rounds needs a number above 0, not many')
+    expect(output).to.contain('--rounds needs a whole number above 0, not many')
     expect((await run(['--help'])).output).to.contain('npm run bench')
   })
 

@@ -31,6 +31,7 @@ export const emptyReport: Report = {
     programs: {},
   },
   parameters: [],
+  against: null,
   omitted: [],
   rows: [],
   idle: [],

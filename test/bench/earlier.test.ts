@@ -1,0 +1,131 @@
+import { expect } from 'chai'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { compare } from '../../bench/compare.ts'
+import { readEarlier } from '../../bench/earlier.ts'
+import { readOccasions } from '../../bench/goals.ts'
+import { formatPage } from '../../bench/html.ts'
+import { readOptions } from '../../bench/options.ts'
+import { regressionKeys, regressionSuite } from '../../bench/regression.ts'
+import type { Report } from '../../bench/report.ts'
+import type { Round, Work } from '../../bench/work.ts'
+import { emptyReport, roundOf } from './support.ts'
+
+const work: Work = { pattern: 'randread', blockSize: 4096, depth: 32 }
+const setting = 'leaf, memory'
+
+describe('before anything is measured', () => {
+  let folder: string
+  let path: string
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'dst-test-'))
+    path = join(folder, 'old.json')
+  })
+  afterEach(() => {
+    rmSync(folder, { recursive: true })
+  })
+
+  /** A report with four rounds of ours and of the pump, ours with something changed. */
+  function reportWith(change: object = {}, rounds = 4): Report {
+    const all = Array.from({ length: rounds }, (_, at) => roundOf(at, 2))
+    const row = (server: string, rounds: Round[]) => ({
+      ...{ suite: regressionSuite, setting, server, work, rounds },
+    })
+    const ours = all.map((round, at) => (at === 1 ? { ...round, ...change } : round))
+    return { ...emptyReport, rows: [row('dst', ours), row('pump', all)] }
+  }
+
+  function refusal(content: unknown): string {
+    writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content))
+    try {
+      readEarlier(path)
+      return ''
+    } catch (error) {
+      return (error as Error).message
+    }
+  }
+
+  it('an earlier report is read', () => {
+    expect(regressionKeys()).to.include('leaf, memory: randread 4K ×32')
+    expect(refusal(reportWith())).to.equal('')
+    expect(readEarlier(path)).to.deep.equal(reportWith())
+  })
+
+  it('one with costs that are no numbers is refused, and says where they are', () => {
+    const wrong: readonly object[] = [
+      { cpu: NaN },
+      { cpu: null },
+      { cpu: undefined },
+      { cpu: '12' },
+      { cpu: 0 },
+      { cpu: -1 },
+      { operations: null },
+      { operations: 0 },
+      { round: null },
+    ]
+    for (const change of wrong)
+      expect(refusal(reportWith(change)), JSON.stringify(change)).to.match(
+        /cannot be compared with: \/rows\/0\/rounds\/1/,
+      )
+    const huge = JSON.stringify(reportWith({ cpu: 12345 })).replace('12345', '1e999')
+    expect(refusal(huge)).to.match(/cannot be compared with: \/rows\/0\/rounds\/1\/cpu/)
+  })
+
+  it('one that nothing can be told by is refused', () => {
+    expect(refusal(emptyReport)).to.match(/has no rows to compare with/)
+    expect(refusal(reportWith({}, 3))).to.match(/\/rows\/0\/rounds must NOT have fewer than 4/)
+    const alone = { ...emptyReport, rows: reportWith().rows.slice(0, 1) }
+    expect(refusal(alone)).to.match(/has no rows to compare with/)
+    const other = reportWith().rows.map((row) => ({ ...row, setting: 'another' }))
+    expect(refusal({ ...emptyReport, rows: other })).to.match(/has no rows to compare with/)
+    expect(refusal({ ...emptyReport, rows: 5 })).to.match(/\/rows must be array/)
+    for (const strange of ['null', '[]', '{}', '5'])
+      expect(refusal(strange)).to.match(/another version/)
+    expect(refusal('nothing like JSON')).to.match(/is no report/)
+  })
+
+  it('costs that are no numbers are never "not slower"', () => {
+    expect(() => compare(reportWith(), reportWith({ cpu: NaN }))).to.throw(/a cost is no number/)
+    expect(() => compare(reportWith({ cpu: 0 }), reportWith())).to.throw(/a cost is no number/)
+    expect(compare(reportWith(), reportWith())).to.have.length(2)
+  })
+
+  it('options that do nothing together are refused', () => {
+    const wrong: readonly (readonly string[])[] = [
+      ['--goals', '--compare', 'x'],
+      ['--goals', '--against', '.'],
+      ['--goals', '--suite', 'peers'],
+      ['--goals', '--quick'],
+      ['--self-test', '--compare', 'x'],
+      ['--self-test', '--rounds', '3'],
+      ['--suite', 'peers', '--compare', 'x'],
+      ['--suite', 'paths', '--against', '.'],
+      ['--against', folder],
+      ['--json', join(folder, 'absent', 'x.json')],
+      ['--rounds', '1.5'],
+      ['--rounds', 'Infinity'],
+      ['--seconds', '0.001'],
+      ['--warm-up', '-1'],
+    ]
+    for (const words of wrong) expect(() => readOptions(words), words.join(' ')).to.throw(TypeError)
+    const right: readonly (readonly string[])[] = [
+      ['--goals', '--only', 'randread', '--json', join(folder, 'x.json')],
+      ['--suite', 'regression', '--compare', 'x', '--against', '.'],
+      ['--quick', '--compare', 'x', '--warm-up', '0'],
+      ['--self-test'],
+    ]
+    for (const words of right) expect(readOptions(words), words.join(' ')).to.be.an('object')
+  })
+
+  it('runs of --goals are added to such, and to nothing else', () => {
+    expect(readOccasions(path)).to.deep.equal([])
+    writeFileSync(path, JSON.stringify(emptyReport))
+    expect(() => readOccasions(path)).to.throw(/holds no runs of --goals/)
+  })
+
+  it('the page names the other commit, and has room for a summary', () => {
+    const page = formatPage({ ...emptyReport, against: 'abc123' }, 'goals <met>')
+    expect(page).to.contain('commit abc123').and.to.contain('<pre>goals &lt;met></pre>')
+  })
+})
