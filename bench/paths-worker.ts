@@ -5,6 +5,7 @@ import { Inbox, stagedPayloadMax } from '../src/net/inbox.ts'
 import type { ConnectionHandler } from '../src/net/network.ts'
 import { SocketNetwork } from '../src/net/sockets.ts'
 import { AllocationCounter, nowAndThen } from './allocations.ts'
+import { CopyCounter } from './copies.ts'
 import { headerBytes, type PathResult, type Way } from './paths.ts'
 
 /**
@@ -18,7 +19,6 @@ const seconds = Number(secondsText)
 
 const slab = new Slab()
 let messages = 0
-let copied = 0
 
 const never = { completed: (): void => undefined }
 
@@ -71,10 +71,7 @@ function receiveEvents(socket: net.Socket): void {
       const taken = Math.min(wanted - have, chunk.length - at)
       if (!inHeader) {
         if (way === 'receive list') list.push(chunk.subarray(at, at + taken))
-        else {
-          chunk.copy(target, have, at, at + taken)
-          copied += taken
-        }
+        else chunk.copy(target, have, at, at + taken)
       }
       have += taken
       at += taken
@@ -103,7 +100,6 @@ function send(socket: net.Socket): void {
         at += headers.copy(staging, at, 0, headerBytes)
         at += payload.copy(staging, at)
       }
-      copied += batch * size
       socket.write(staging)
     } else
       for (let n = 0; n < batch; n++) {
@@ -121,53 +117,65 @@ function send(socket: net.Socket): void {
 const batchBytes = 128 * 1024
 
 const counter = new AllocationCounter()
+const copies = new CopyCounter()
 
-/** Objects are counted for a moment afterwards: counting them all slows everything down. */
-function measure(): void {
+/** How many messages were moved in so many milliseconds. Counters run only where they say so. */
+async function moved(milliseconds: number): Promise<number> {
+  const before = messages
+  await new Promise((resolve) => setTimeout(resolve, milliseconds))
+  if (messages > before) return messages - before
+  throw new Error('nothing was moved')
+}
+
+/** Objects and copies are counted for a moment afterwards: that slows everything down. */
+async function measure(): Promise<void> {
   // What is compiled and pooled first is not the cost of a message.
-  setTimeout(() => {
-    counter.start(nowAndThen)
-    const before = { messages, copied, cpu: process.cpuUsage(), at: performance.now() }
-    setTimeout(() => {
-      const cpu = process.cpuUsage(before.cpu)
-      const spent = (performance.now() - before.at) / 1000
-      const { bytes, collecting } = counter.stop()
-      const count = messages - before.messages
-      const copies = copied - before.copied
-      const atStart = messages
-      counter.start()
-      setTimeout(() => {
-        const { objects } = counter.stop()
-        const result: PathResult = {
-          way,
-          size,
-          bytesPerSecond: (count * size) / spent,
-          cpu: (cpu.user + cpu.system) * 1000,
-          messages: count,
-          copiedPerByte: count === 0 ? 0 : copies / (count * size),
-          objectsPerMessage: objects / Math.max(1, messages - atStart),
-          bytesPerMessage: bytes / Math.max(1, count),
-          collecting,
-        }
-        process.stdout.write(JSON.stringify(result), () => process.exit(0))
-      }, countMilliseconds)
-    }, seconds * 1000)
-  }, warmUpMilliseconds)
+  await moved(warmUpMilliseconds)
+  counter.start(nowAndThen)
+  const before = { cpu: process.cpuUsage(), at: performance.now() }
+  const count = await moved(seconds * 1000)
+  const cpu = process.cpuUsage(before.cpu)
+  const spent = (performance.now() - before.at) / 1000
+  const { bytes, collecting } = counter.stop()
+  counter.start()
+  const countedObjects = await moved(countMilliseconds)
+  const { objects } = counter.stop()
+  copies.start()
+  const countedCopies = await moved(countMilliseconds)
+  const copied = copies.stop()
+  const result: PathResult = {
+    way,
+    size,
+    bytesPerSecond: (count * size) / spent,
+    cpu: (cpu.user + cpu.system) * 1000,
+    messages: count,
+    copiedPerByte: copied / (countedCopies * size),
+    objectsPerMessage: objects / countedObjects,
+    bytesPerMessage: bytes / count,
+    collecting,
+  }
+  process.stdout.write(JSON.stringify(result), () => process.exit(0))
+}
+
+function begin(): void {
+  measure().catch((error: unknown) => {
+    process.stderr.write(`${String(error)}\n`, () => process.exit(1))
+  })
 }
 
 const warmUpMilliseconds = 300
-const countMilliseconds = 50
+const countMilliseconds = 100
 
 if (way === 'receive landing')
   await new SocketNetwork('landing').listen({ kind: 'unix', path: path! }, () => {
-    measure()
+    begin()
     return new LandingReceiver()
   })
 else
   net
     .createServer((socket) => {
       socket.on('error', () => process.exit(1))
-      measure()
+      begin()
       if (way === 'receive list' || way === 'receive copy') receiveEvents(socket)
       else send(socket)
     })

@@ -28,7 +28,7 @@ export interface PathResult {
   /** Nanoseconds of processor time for all messages, on this side alone. */
   readonly cpu: number
   readonly messages: number
-  /** Bytes of payload copied in user space for each byte moved. */
+  /** Bytes copied in user space for each byte of payload, headers included, as counted. */
   readonly copiedPerByte: number
   /** On the heap; buffers hold their bytes outside. */
   readonly objectsPerMessage: number
