@@ -28,10 +28,10 @@ import { measureMemory, memorySeconds } from './memory-suite.ts'
 import { measureMirror, mirrorSeconds } from './mirror-suite.ts'
 import type { Options } from './options.ts'
 import { measurePairs, smallVolume, type Side } from './pairs.ts'
-import { describeSeconds } from './progress.ts'
+import { describeSeconds, type Progress } from './progress.ts'
 import { align, groupRows, ourServer, ratiosOf, type Report } from './report.ts'
 import type { Row } from './run.ts'
-import { nbdkit, qemuNbd, type Folders } from './servers.ts'
+import { nbdkit, nbdkitFour, qemuNbd, type Folders, type Volume } from './servers.ts'
 import { median } from './stats.ts'
 import {
   boutOf,
@@ -90,7 +90,7 @@ const budgets = { memory: 130, file: 100, quorum: 100, protocols: 70 } as const
 
 async function goalParts(plan: Plan): Promise<Part[]> {
   const clients = await chooseClients(plan.omitted)
-  const peers = serversOf(plan, leafTree, [nbdkit, qemuNbd])
+  const peers = serversOf(plan, leafTree, [nbdkit, nbdkitFour, qemuNbd])
   const memory = { media: 'memory', transport: 'unix' } as const
   const file = { media: 'file', transport: 'unix' } as const
   const bouts = [
@@ -103,10 +103,7 @@ async function goalParts(plan: Plan): Promise<Part[]> {
     ...bouts.map((bout) => partOfBout(bout, clients)),
     allocationPart(plan, clients),
     figuresPart('memory', memorySeconds, (progress) => measureMemory(plan, clients.fio, progress)),
-    figuresPart('growth', growthSeconds, (progress) => {
-      progress.at('growth', 0)
-      return measureGrowth(plan)
-    }),
+    figuresPart('growth', growthSeconds, (progress) => measureGrowth(plan, progress)),
     idlePart(plan),
     figuresPart('mirror', mirrorSeconds, (progress) => measureMirror(plan, progress)),
   ]
@@ -149,9 +146,12 @@ function figuresOfPair(ours: Row, peer: Row): Figure[] {
   const { work, setting } = ours
   const media = setting.split(' ')[0]!
   const [goal, rate] = goalOf(ours, peer, media)
-  const suite = `${ours.suite === peersSuite ? media : ours.suite}, against ${peer.server}`
+  // Beside the one that a user gets, which the goals are about.
+  const four = peer.server === nbdkitFour.name
+  const against = four ? nbdkit.name : peer.server
+  const suite = `${ours.suite === peersSuite ? media : ours.suite}, against ${against}`
   const ratios = ratiosOf(ours, peer)
-  const name = nameOf(work)
+  const name = four ? `${nameOf(work)}, against ${peer.server}` : nameOf(work)
   return [
     { suite, name: `${name}, cpu`, unit: '×', values: ratios.cpu, goal },
     { suite, name: `${name}, op/s`, unit: '×', values: ratios.rate, goal: rate },
@@ -159,7 +159,8 @@ function figuresOfPair(ours: Row, peer: Row): Figure[] {
 }
 
 /** For processor time and for throughput. */
-function goalOf(ours: Row, { server }: Row, media: string): [Goal, Goal | null] {
+function goalOf(ours: Row, { server }: Row, media: string): [Goal | null, Goal | null] {
+  if (server === nbdkitFour.name) return [null, null]
   if (ours.suite === quorumSuite) return [atMost(quorumGoal), atLeast(1 / quorumGoal)]
   if (server === nbdServerName) return [atMost(protocolGoal), null]
   if (server === qemuNbd.name) return [atMost(qemuGoal), atLeast(1)]
@@ -201,37 +202,51 @@ function idleFigure({ connections, cpu }: Idle): Figure {
   return { suite: 'idle', name, unit: 'ms/s', values: [cpu], goal: atMost(idleGoal) }
 }
 
-const growthSeconds = 45
-const growthRounds = 4
+const growthSeconds = 80
+const growthRounds = 7
 /** What the layout of memory may do to a cost that should stay the same. */
 const growthGoal = 1.1
+/** Small enough for the processor's cache, which is no news of ours. */
+const growthBytes = 4 * MiB
+/** Of a leg, when there are as many: ten times as many legs are a tenth as large each. */
+const legs = [10, 100] as const
+const legBytes = [2560 * KiB, 256 * KiB] as const
 
 /** How an operation's cost differs between a little and a lot of something. */
-async function measureGrowth(plan: Plan): Promise<Figure[]> {
+export async function measureGrowth(plan: Plan, progress: Progress): Promise<Figure[]> {
   const reads: Work = { pattern: 'randread', blockSize: 4 * KiB, depth: 32 }
-  const writes: Work = { ...reads, pattern: 'randwrite' }
-  const pairs = async (sides: readonly [Side, Side], work: Work, fill = true): Promise<number[]> =>
-    (await measurePairs(plan, sides, work, growthRounds, fill)).map(([few, many]) => many / few)
-  const side = (server: Side['server'], size = smallVolume.size): Side => ({
-    server,
-    volume: { ...smallVolume, size },
+  // One after the other: no two of those under way are for the same block, however few there are.
+  const writes: Work = { ...reads, pattern: 'write' }
+  const volume = (size: number): Volume => ({ ...smallVolume, size })
+  const exports = (count: number): Side => ({
+    server: target(leafTree, { moreExports: count - 1 }),
+    volume: volume(growthBytes),
   })
-  const sizes = [side(target(leafTree), GiB), side(target(leafTree), 16 * TiB)] as const
-  const exports = (count: number): Side => side(target(leafTree, { moreExports: count - 1 }))
-  const legs = (count: number): Side => side(target(mirrorTree(count)), 8 * MiB)
-  const legRatio = 10
-  const linear = await pairs([legs(10), legs(10 * legRatio)], writes)
-  const figure = (name: string, values: readonly number[]): Figure => {
-    return { suite: 'growth', name, unit: '×', values, goal: atMost(growthGoal) }
+  const leaf = (size: number): Side => ({ server: target(leafTree), volume: volume(size) })
+  const mirror = (at: 0 | 1): Side => ({
+    server: target(mirrorTree(legs[at])),
+    volume: volume(legBytes[at]),
+  })
+  const figures: Figure[] = []
+  const compared = async (
+    name: string,
+    sides: readonly [Side, Side],
+    work: Work,
+    { fill = true, times = 1 },
+  ): Promise<void> => {
+    progress.at(`growth: ${name}`, (growthSeconds * figures.length) / 3)
+    const pairs = await measurePairs(plan, sides, work, growthRounds, fill)
+    const values = pairs.map(([few, many]) => many / few / times)
+    figures.push({ suite: 'growth', name, unit: '×', values, goal: atMost(growthGoal) })
   }
-  return [
-    figure('cpu with 16 TiB ÷ with 1 GiB', await pairs(sizes, reads, false)),
-    figure('cpu with 1,000 exports ÷ with one', await pairs([exports(1), exports(1000)], reads)),
-    figure(
-      'cpu for each leg with 100 legs ÷ with 10',
-      linear.map((ratio) => ratio / legRatio),
-    ),
-  ]
+  await compared('cpu with 16 TiB ÷ with 1 GiB', [leaf(GiB), leaf(16 * TiB)], reads, {
+    fill: false,
+  })
+  await compared('cpu with 1,000 exports ÷ with one', [exports(1), exports(1000)], reads, {})
+  await compared('cpu for each leg with 100 legs ÷ with 10', [mirror(0), mirror(1)], writes, {
+    times: legs[1] / legs[0],
+  })
+  return figures
 }
 
 /** The last run's figures, each with the medians of all runs and their range. */

@@ -1,4 +1,6 @@
 import { MiB } from '../src/base/size.ts'
+import { onOneProcessor } from './affinity.ts'
+import { fillVolume } from './own.ts'
 import { Running, type Server, type Volume } from './servers.ts'
 import { quantile } from './stats.ts'
 import type { Plan } from './suites.ts'
@@ -22,41 +24,62 @@ export const smallVolume: Volume = { media: 'memory', transport: 'unix', size: 6
 
 /**
  * What one operation costs two servers in turn, nanoseconds of processor time, with new processes
- * for each round. `fill` writes their volumes before.
+ * for each round, all on one processor. `fill` writes their volumes before.
  */
-export async function measurePairs(
+export function measurePairs(
   plan: Plan,
   sides: readonly [Server | Side, Server | Side],
   work: Work,
   rounds: number,
   fill = true,
 ): Promise<[number, number][]> {
-  const results: [number, number][] = []
-  for (let round = 0; round < rounds; round++) {
-    const started: { running: Running; client: Volley; costs: number[] }[] = []
-    try {
-      for (const side of sides) {
-        const { server, volume } = 'volume' in side ? side : { server: side, volume: smallVolume }
-        const running = await Running.start(server, volume, plan.folders)
-        const client = await connected(running)
-        started.push({ running, client, costs: [] })
-        if (fill) await client.fill()
-        await client.run(work, warmUpMilliseconds)
-      }
-      for (let slice = 0; slice < slices; slice++)
-        for (const { running, client, costs } of slice % 2 === 0 ? started : started.toReversed()) {
-          const before = running.usage()
-          const operations = await client.run(work, sliceMilliseconds)
-          costs.push(running.cpuBetween(before, running.usage()) / operations)
-        }
-      const [one, other] = started.map(({ costs }) => quantile(costs, cheap))
-      results.push([one!, other!])
-    } finally {
-      for (const { client } of started) client.close()
-      await Promise.all(started.map(({ running }) => running.stop()))
+  const both = sides.map((side) =>
+    'volume' in side ? side : { server: side, volume: smallVolume },
+  )
+  return onOneProcessor(async () => {
+    const results: [number, number][] = []
+    for (let round = 0; round < rounds; round++) {
+      // Now the one first, now the other: what is started later finds memory in another state.
+      const order = round % 2 === 0 ? [0, 1] : [1, 0]
+      const costs = await measureRound(
+        plan,
+        order.map((at) => both[at]!),
+        work,
+        fill,
+      )
+      results.push([costs[order[0]!]!, costs[order[1]!]!])
     }
+    return results
+  })
+}
+
+/** One round: a cost for each side, in order. */
+async function measureRound(
+  plan: Plan,
+  sides: readonly Side[],
+  work: Work,
+  fill: boolean,
+): Promise<number[]> {
+  const started: { running: Running; client: Volley; costs: number[] }[] = []
+  try {
+    for (const { server, volume } of sides) {
+      const running = await Running.start(server, volume, plan.folders)
+      const client = await connected(running)
+      started.push({ running, client, costs: [] })
+      if (fill) await fillVolume(running.uri)
+      await client.run(work, warmUpMilliseconds)
+    }
+    for (let slice = 0; slice < slices; slice++)
+      for (const { running, client, costs } of slice % 2 === 0 ? started : started.toReversed()) {
+        const before = running.usage()
+        const operations = await client.run(work, sliceMilliseconds)
+        costs.push(running.cpuBetween(before, running.usage()) / operations)
+      }
+    return started.map(({ costs }) => quantile(costs, cheap))
+  } finally {
+    for (const { client } of started) client.close()
+    await Promise.all(started.map(({ running }) => running.stop()))
   }
-  return results
 }
 
 /** A client of a server that was just started; the server ends when there is none. */

@@ -95,7 +95,7 @@ export async function runBout(bout: Bout, progress: Progress, client: Client): P
         tell(nameOf(work))
         const order = servers
           .map((_, at) => servers[(at + round + turn) % servers.length]!)
-          .filter((one) => running.has(one) && !rows.hasFailed(one, work))
+          .filter((one) => running.has(one) && does(one, work) && !rows.hasFailed(one, work))
         if (round % 2 === 1) order.reverse()
         await measure(bout, order, work, client, round, rows, running)
       }
@@ -173,7 +173,7 @@ async function prepare(
     if (bout.fill) await fillVolume(server.uri)
   } catch (error) {
     const why = `filling its volume: ${reasonOf(server, error)}`
-    for (const work of bout.works) rows.fail(server, work, why)
+    for (const work of bout.works) if (does(server, work)) rows.fail(server, work, why)
     running.delete(server)
     return
   }
@@ -187,9 +187,12 @@ async function prepare(
   }
 }
 
-async function warmUp({ server, uri }: Running, { works, pace }: Bout): Promise<void> {
-  if (pace.warmUp === 0) return
-  const each = pace.warmUp / works.length
+async function warmUp(running: Running, bout: Bout): Promise<void> {
+  const { server, uri } = running
+  const { warmUp: seconds } = bout.pace
+  if (seconds === 0) return
+  const each = seconds / bout.works.length
+  const works = bout.works.filter((work) => does(running, work))
   if (server.protocol === 'dst') {
     await warmUpVolume(uri, works, each)
     return
@@ -200,6 +203,10 @@ async function warmUp({ server, uri }: Running, { works, pace }: Bout): Promise<
   } finally {
     volley.close()
   }
+}
+
+function does({ server }: Running, work: Work): boolean {
+  return server.measures?.(work) ?? true
 }
 
 /** What a volley can do of it: no mixture, no more in flight than makes a short volley. */

@@ -1,8 +1,9 @@
 import { closeSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import net from 'node:net'
-import { MiB } from '../src/base/size.ts'
+import { KiB, MiB } from '../src/base/size.ts'
 import { findProgram, Process, usageOf, type Usage } from './process.ts'
+import type { Work } from './work.ts'
 
 export type Transport = 'unix' | 'tcp'
 /** Where a server's bytes are: its own memory, or a file in the page cache. */
@@ -24,6 +25,8 @@ export interface Server {
   readonly exportName?: string
   /** What it stands on: started before it, with memory of their own, and not measured. */
   readonly backings?: readonly Server[]
+  /** Whether it does such work; everything if it does not say. */
+  readonly measures?: (work: Work) => boolean
   command(place: Place): readonly string[]
   environment?(place: Place): Record<string, string>
 }
@@ -54,6 +57,20 @@ export const nbdkit: Server = {
     ...(socket === null ? ['-i', '127.0.0.1', '-p', String(port)] : ['-U', socket]),
     ...(media === 'file' ? ['file', file] : ['memory', `size=${size}`]),
   ],
+}
+
+/**
+ * nbdkit starts 16 threads; fewer need less processor time for large blocks. A user gets the
+ * default, so goals are about that, and this stands beside it.
+ */
+export const nbdkitFour: Server = {
+  ...nbdkit,
+  name: 'nbdkit -t 4',
+  measures: ({ blockSize }) => blockSize >= 128 * KiB,
+  command: (place) => {
+    const [program, ...parameters] = nbdkit.command(place)
+    return [program!, '--threads', '4', ...parameters]
+  },
 }
 
 /** The limit of nbdkit: writes go nowhere, reads are zeroes. */

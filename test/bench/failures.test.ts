@@ -170,6 +170,21 @@ describe('a benchmark', () => {
       expect(readdirSync(folder)).to.deep.equal([])
     })
 
+  it('has only the rows of what a server does', async function () {
+    this.timeout(60_000)
+    const reader = {
+      ...pump,
+      name: 'reader',
+      measures: ({ pattern }: Work) => /read/.test(pattern),
+    }
+    const rows = await runBout(boutWith(reader, pump), new Progress(1), ownClient)
+    expect(rows.map(({ server, work }) => `${server} ${work.pattern}`)).to.have.members([
+      'reader randread',
+      'pump randread',
+      'pump randwrite',
+    ])
+  })
+
   it('sees an error in any reply to a volley of writes', async () => {
     const running = await Running.start(target(halfTree), { ...unix, size: 4 * MiB }, plan.folders)
     try {

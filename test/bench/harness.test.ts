@@ -206,6 +206,17 @@ describe('figures and goals', () => {
     expect(rate?.goal).to.deep.equal(atLeast(2))
   })
 
+  it('show nbdkit with fewer threads beside the default, without a goal', () => {
+    const four = row('peers', 'memory over unix', 'nbdkit -t 4', 4)
+    const cpu = goalFigures({ ...measured, rows: [...measured.rows, four] }).filter(
+      ({ name, suite }) => suite === 'memory, against nbdkit' && name.endsWith('cpu'),
+    )
+    expect(cpu.map(({ name, values, goal }) => [name, values[0], goal?.value])).to.deep.equal([
+      ['randread 4K ×32, cpu', 0.5, 0.6],
+      ['randread 4K ×32, against nbdkit -t 4, cpu', 0.25, undefined],
+    ])
+  })
+
   it('show all occasions side by side', () => {
     const { started, seconds, machine, omitted } = emptyReport
     const figures = goalFigures(measured)
