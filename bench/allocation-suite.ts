@@ -2,7 +2,7 @@ import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { KiB, MiB } from '../src/base/size.ts'
 import type { Client } from './fio.ts'
-import { fillVolume, ownClient } from './own.ts'
+import { coldClient, fillVolume, ownClient } from './own.ts'
 import { probeVariable, type Probed } from './probes.ts'
 import { Running, pump, type Media, type Server } from './servers.ts'
 import { goalWorks, messageOf, omit, type Plan } from './suites.ts'
@@ -70,7 +70,7 @@ function cases(): Case[] {
 }
 
 /** Seconds that all of it takes, roughly. */
-export const allocationSeconds = 70
+export const allocationSeconds = 85
 
 /** Counts our target's allocations and copies, and the pump's: what Node does itself. */
 export async function measureAllocations(
@@ -101,7 +101,7 @@ async function countCase(
   const rows: AllocationRow[] = []
   try {
     await fillVolume(running.uri)
-    const driver = server.protocol === 'dst' ? ownClient : client
+    const driver = server.protocol === 'dst' || client === ownClient ? coldClient : client
     for (const work of works.filter((one) => plan.wantsWork(nameOf(one)))) {
       await operate(driver, running, work, warmUpSeconds)
       rows.push(await count(running, work, driver))

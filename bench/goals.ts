@@ -86,7 +86,7 @@ export function readOccasions(file: string): Occasion[] {
 /** Warm enough for the compiler to have settled: a target runs for months. */
 const pace = { rounds: 5, seconds: 0.4, warmUp: 2.4 } as const
 /** Seconds after which no further round of each kind is begun. */
-const budgets = { memory: 130, file: 100, quorum: 100, protocols: 70 } as const
+const budgets = { memory: 130, file: 100, quorum: 90, protocols: 70 } as const
 
 async function goalParts(plan: Plan): Promise<Part[]> {
   const clients = await chooseClients(plan.omitted)
@@ -202,8 +202,8 @@ function idleFigure({ connections, cpu }: Idle): Figure {
   return { suite: 'idle', name, unit: 'ms/s', values: [cpu], goal: atMost(idleGoal) }
 }
 
-const growthSeconds = 80
-const growthRounds = 7
+const growthSeconds = 70
+const growthRounds = 6
 /** What the layout of memory may do to a cost that should stay the same. */
 const growthGoal = 1.1
 /** Small enough for the processor's cache, which is no news of ours. */

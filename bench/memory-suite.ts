@@ -14,7 +14,7 @@ const seconds = 4
 const volumeBytes = 64 * MiB
 const boundBytes = 512 * MiB
 /** Seconds of all parts together, roughly. */
-export const memorySeconds = 45
+export const memorySeconds = 50
 
 const cases: readonly (readonly [name: string, tree: Tree, media: Media])[] = [
   ['file', leafTree, 'file'],

@@ -12,19 +12,25 @@ const warmUpSeconds = 0.5
 /** Seconds that a client may take beyond its work; a volume of 256 MiB is filled in far less. */
 const graceSeconds = 40
 
-/** Our own client, in a process of its own: for DST/1, and for NBD where fio is missing. */
-export const ownClient: Client = {
-  drive: async (uris, work, seconds, meter) => {
-    const seen: (Seen | Error)[] = []
-    for (const [at, uri] of uris.entries()) {
-      const order = { uri, work, seconds, warmUp: warmUpSeconds }
-      const one = await carryOut(order, () => meter?.begin(at)).catch(errorOf)
-      meter?.end(at)
-      seen.push(one)
-    }
-    return seen
-  },
+function clientOf(warmUp: number): Client {
+  return {
+    drive: async (uris, work, seconds, meter) => {
+      const seen: (Seen | Error)[] = []
+      for (const [at, uri] of uris.entries()) {
+        const order = { uri, work, seconds, warmUp }
+        seen.push(await carryOut(order, () => meter?.begin(at)).catch(errorOf))
+        meter?.end(at)
+      }
+      return seen
+    },
+  }
 }
+
+/** Our own client, in a process of its own: for DST/1, and for NBD where fio is missing. */
+export const ownClient = clientOf(warmUpSeconds)
+
+/** The same, which asks a server for nothing but the operations that it tells of: to count by. */
+export const coldClient = clientOf(0)
 
 /** Writes a volume once and flushes it, over either protocol. Rejects when the server fails it. */
 export async function fillVolume(uri: string): Promise<void> {
