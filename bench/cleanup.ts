@@ -1,4 +1,5 @@
 import { rmSync } from 'node:fs'
+import { killAll } from './proc.ts'
 
 /**
  * Processes and folders that shall not outlive this run: taken away when it ends, also by an error
@@ -26,12 +27,7 @@ export function trackFolder(path: string): void {
 
 /** Ends every process and removes every folder that is still there, at once. */
 export function cleanUp(): void {
-  for (const pid of pids)
-    try {
-      process.kill(pid, 'SIGKILL')
-    } catch {
-      // It was faster.
-    }
+  for (const pid of pids) killAll(pid)
   pids.clear()
   // What a process that is being killed still makes is removed by another try.
   for (const path of folders)

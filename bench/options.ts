@@ -50,7 +50,7 @@ export const usage = `Measures the target side by side with other servers.
 
   npm run bench                       everything: more than an hour
   npm run bench -- --quick            the most important rows, in less than two minutes
-  npm run bench -- --goals            what has to be reached, in about ten minutes
+  npm run bench -- --goals            what has to be reached, in about twelve minutes
   npm run bench -- --self-test        whether --compare can be trusted here, in 15 minutes
   npm run bench -- --suite peers --suite growth
   npm run bench -- --quick --json new.json --compare old.json

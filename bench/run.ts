@@ -1,5 +1,5 @@
 import { MiB } from '../src/base/size.ts'
-import type { Usage } from './process.ts'
+import type { Usage } from './proc.ts'
 import { messageOf } from './suites.ts'
 import type { Client, Meter, Seen } from './fio.ts'
 import { fillVolume, warmUpVolume } from './own.ts'

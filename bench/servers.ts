@@ -2,7 +2,8 @@ import { closeSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync }
 import { join } from 'node:path'
 import net from 'node:net'
 import { KiB, MiB } from '../src/base/size.ts'
-import { findProgram, Process, usageOf, type Usage } from './process.ts'
+import { usageOf, type Usage } from './proc.ts'
+import { findProgram, Process } from './process.ts'
 import type { Work } from './work.ts'
 
 export type Transport = 'unix' | 'tcp'
