@@ -111,12 +111,13 @@ async function measure(way: Way, size: number, seconds: number, path: string): P
   }
 }
 
-/** Writes messages without an end, several in one buffer when they are small. */
-function feed(socket: net.Socket, size: number): void {
+/** Writes messages until the other side goes away, several in one buffer when they are small. */
+export function feed(socket: net.Socket, size: number): void {
   const messages = Math.max(1, Math.floor((256 * 1024) / size))
   const bytes = Buffer.alloc(messages * (headerBytes + size), 1)
-  const more = (): void => {
-    if (!socket.destroyed) socket.write(bytes, more)
+  // After an error the stream ends all that waits, what is written meanwhile as well: without end.
+  const more = (error?: Error | null): void => {
+    if (error == null && !socket.destroyed) socket.write(bytes, more)
   }
   more()
   more()

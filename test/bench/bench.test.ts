@@ -1,10 +1,11 @@
 import { expect } from 'chai'
 import { execFile } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import type net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fioSpeaksNbd, readReport } from '../../bench/fio.ts'
-import { measurePaths } from '../../bench/paths.ts'
+import { feed, measurePaths } from '../../bench/paths.ts'
 import { Progress } from '../../bench/progress.ts'
 import type { Report } from '../../bench/report.ts'
 
@@ -95,6 +96,19 @@ describe('the benchmark', () => {
 })
 
 describe('the buffer paths', () => {
+  it('stop feeding a worker that is gone', () => {
+    // What a socket does whose writes fail at once: not destroyed yet when it says so.
+    let writes = 0
+    const gone = {
+      destroyed: false,
+      write: (_: Buffer, over: (error: Error) => void) => {
+        if (++writes < 100) over(new Error('EPIPE'))
+      },
+    }
+    feed(gone as unknown as net.Socket, 512)
+    expect(writes).to.equal(2)
+  })
+
   it('land with hardly a copy in user space, and count what is copied', async function () {
     this.timeout(120_000)
     const folder = mkdtempSync(join(tmpdir(), 'dst-test-'))
