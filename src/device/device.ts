@@ -71,12 +71,12 @@ export class Counters {
   lastError: StorageError | null = null
 }
 
-/** With what a device was claimed last, see `Driver.claim`. */
+/** Highest epochs that a device, or any part of it, was claimed with; 0 for none. */
 export interface Claimed {
-  /** 0 when it never was. */
-  readonly epoch: number
-  /** Whether the claim is in force; otherwise it was given up. */
-  readonly held: boolean
+  /** In force. */
+  readonly held: number
+  /** Given up. */
+  readonly givenUp: number
 }
 
 /** What a driver tells the device that wraps it. */

@@ -25,8 +25,8 @@ export function weakest(abilities: readonly Ability[]): Ability {
 /** What somebody who claims all of several devices must not be below. */
 export function claimedOf(all: readonly Claimed[]): Claimed {
   return {
-    epoch: Math.max(0, ...all.map(({ epoch }) => epoch)),
-    held: all.some(({ held }) => held),
+    held: Math.max(0, ...all.map(({ held }) => held)),
+    givenUp: Math.max(0, ...all.map(({ givenUp }) => givenUp)),
   }
 }
 

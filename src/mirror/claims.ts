@@ -1,3 +1,4 @@
+import type { Claimed } from '../device/device.ts'
 import { within } from './deadline.ts'
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
@@ -15,13 +16,15 @@ const stepAboveMax = stepMax + 2 ** 30
 /**
  * What this head claims its legs with: above every generation seen, and never what another head
  * takes that saw the same, so that of two that start at once one is the older. A head keeps its
- * number over restarts: what it claimed before it died does not keep it out. Also above `givenUp`.
+ * number over restarts: what it claimed before it died does not keep it out. Also above what was
+ * given up of the legs; what another head holds is not outdone, and refuses the claim.
  */
-export async function nextClaim(volume: Volume, givenUp = 0): Promise<number> {
+export async function nextClaim(volume: Volume, last: Claimed = nobodys): Promise<number> {
   volume.headNumber ??= await headNumber(volume)
-  const above = Math.floor(givenUp / claimsPerStep) + 1
   let claim = claimAt(volume, volume.counterFloor + 1)
-  if (claim <= givenUp && above <= stepAboveMax) claim = claimAt(volume, above)
+  const above = Math.floor(last.givenUp / claimsPerStep) + 1
+  if (last.givenUp >= claim && last.held <= claim && above <= stepAboveMax)
+    claim = claimAt(volume, above)
   // The generation to come is no lower than the claim: whoever sees it claims more.
   volume.counterFloor = Math.floor(claim / claimsPerStep) - 1
   return claim
@@ -31,10 +34,10 @@ function claimAt(volume: Volume, step: number): number {
   return step * claimsPerStep + volume.headNumber!
 }
 
-/** With what the leg was claimed last by a head that gave it up; 0 when it is held, or nobody's. */
-export async function givenUp(volume: Volume, leg: Leg): Promise<number> {
-  const last = await within(volume, leg.device.driver.claimed?.())
-  return last === undefined || last.held ? 0 : last.epoch
+const nobodys: Claimed = { held: 0, givenUp: 0 }
+
+export async function claimedBefore(volume: Volume, leg: Leg): Promise<Claimed> {
+  return (await within(volume, leg.device.driver.claimed?.())) ?? nobodys
 }
 
 /**
@@ -44,11 +47,12 @@ export async function givenUp(volume: Volume, leg: Leg): Promise<number> {
  * and the answer is false.
  */
 export async function claimLeg(volume: Volume, leg: Leg, outdo: boolean): Promise<boolean> {
-  const last = await givenUp(volume, leg)
-  if (last > Math.max(volume.claimed, leg.claimed)) {
+  const { held, givenUp } = await claimedBefore(volume, leg)
+  const mine = Math.max(volume.claimed, leg.claimed)
+  if (givenUp > mine && held <= mine) {
     if (!outdo) return false
     const { epoch } = volume
-    const claim = await nextClaim(volume, last)
+    const claim = await nextClaim(volume, { held: 0, givenUp })
     // Before it is claimed: the next head has to know that it must claim more.
     volume.remember('membership', leg.name, 'is claimed above what another head gave up')
     volume.membership.request(true)

@@ -2,8 +2,9 @@ import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import { Mutex } from '../base/mutex.ts'
 import { RangeLock } from '../base/range-lock.ts'
+import { claimedOf } from '../device/facts.ts'
 import { announce } from './announce.ts'
-import { claimLeg, givenUp, nextClaim, raiseNumber } from './claims.ts'
+import { claimedBefore, claimLeg, nextClaim, raiseNumber } from './claims.ts'
 import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
 import { legChanged, setState } from './departure.ts'
@@ -236,8 +237,8 @@ async function claimAll(
   needed: readonly Leg[],
   views: readonly LegView[],
 ): Promise<boolean> {
-  const free = Math.max(0, ...(await Promise.all(needed.map((leg) => givenUp(volume, leg)))))
-  volume.claimed = await nextClaim(volume, free)
+  const before = claimedOf(await Promise.all(needed.map((leg) => claimedBefore(volume, leg))))
+  volume.claimed = await nextClaim(volume, before)
   const claim = async ({ leg, found }: LegView): Promise<void> => {
     try {
       if (needed.includes(leg)) await within(volume, leg.device.driver.claim?.(volume.claimed))
@@ -252,7 +253,7 @@ async function claimAll(
     }
   }
   await Promise.all(views.map(claim))
-  return free > 0
+  return before.givenUp > 0
 }
 
 /** Until it was claimed, an older head may have changed what a leg says. */

@@ -52,6 +52,11 @@ export class Claims {
     return Math.abs(this.kept(device))
   }
 
+  describe(device: Device): Claimed {
+    const held = this.of(device)
+    return { held, givenUp: held > 0 ? 0 : this.last(device) }
+  }
+
   /** Resolves when it is durable. `epoch` is no lower than the last; 0 gives the claim up. */
   async set(device: Device, epoch: number): Promise<void> {
     const { identity } = device.facts!
@@ -83,15 +88,15 @@ export class Claims {
 }
 
 /** The answer to who asks for the claim of a device; `docs/protocol.md` describes it. */
-export function encodeClaimed({ epoch, held }: Claimed): string {
-  return `${held ? 'held' : 'free'} ${epoch}`
+export function encodeClaimed({ held, givenUp }: Claimed): string {
+  return `${held} ${givenUp}`
 }
 
 /** Null when no target can have said so. */
 export function decodeClaimed(text: string): Claimed | null {
-  const parts = /^(held|free) (\d{1,16})$/.exec(text)
-  const epoch = Number(parts?.[2])
-  return Number.isSafeInteger(epoch) ? { epoch, held: parts![1] === 'held' } : null
+  const parts = /^(\d{1,16}) (\d{1,16})$/.exec(text)
+  const [held, givenUp] = [Number(parts?.[1]), Number(parts?.[2])]
+  return Number.isSafeInteger(held) && Number.isSafeInteger(givenUp) ? { held, givenUp } : null
 }
 
 function parse(text: string): Map<string, number> | null {

@@ -153,7 +153,7 @@ export class RemoteDriver implements Driver, DialerUser {
       text = await this.controls.ask(Command.claimed, 0)
     } catch (error) {
       // A target that cannot tell refuses what is too low.
-      if ((error as StorageError).code === 'UNSUPPORTED') return { epoch: 0, held: false }
+      if ((error as StorageError).code === 'UNSUPPORTED') return { held: 0, givenUp: 0 }
       throw error
     }
     const claimed = decodeClaimed(text)

@@ -294,7 +294,7 @@ export class Sessions {
 
   /** What a claim of the session's device must not be below, here and further down. */
   async claimed({ target: { device } }: Session): Promise<Claimed> {
-    const here = { epoch: this.claims.last(device), held: this.claims.of(device) > 0 }
+    const here = this.claims.describe(device)
     const below = await device.driver.claimed?.()
     return below === undefined ? here : claimedOf([here, below])
   }

@@ -41,6 +41,17 @@ describe('the claims of a mirror', () => {
     await second.device.close()
   })
 
+  it('leave another head what it holds, whatever was given up beside it', async () => {
+    const legs = disks('a', 'b')
+    const { a, b } = legs
+    a!.epoch = a!.last = 100 * 2 ** 20 + 5
+    b!.last = 5000 * 2 ** 20 + 77
+    const head = await new Head(legs, new MemoryStore()).open()
+    await head.until('it is fenced', () => head.device.state.word === 'failed')
+    expect([a!.epoch, b!.epoch]).to.deep.equal([100 * 2 ** 20 + 5, 0])
+    await head.device.close()
+  })
+
   it('are not raised above what another head gave up before an operator says so', async () => {
     const { a, b } = disks('a', 'b')
     const store = new MemoryStore()

@@ -182,7 +182,7 @@ export class DiskDriver implements Driver {
 
   claimed(): Promise<Claimed> {
     const { epoch, last } = this.disk
-    return Promise.resolve({ epoch: Math.max(epoch, last), held: epoch > 0 })
+    return Promise.resolve({ held: epoch, givenUp: epoch > 0 ? 0 : last })
   }
 
   submit(request: Request): void {

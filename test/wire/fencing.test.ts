@@ -169,12 +169,12 @@ describe('a device that heads fight over', () => {
         await target.start()
         await reaches(stranger, ({ state }) => state.word === 'online')
       }
-      expect(await stranger.driver.claimed!()).to.deep.equal({ epoch: 5, held: false })
+      expect(await stranger.driver.claimed!()).to.deep.equal({ held: 0, givenUp: 5 })
       expect(await claim(stranger, 4)).to.equal('FENCED')
       await write(stranger, 0, fill(1))
     }
     expect(await claim(stranger, 6)).to.equal('done')
-    expect(await stranger.driver.claimed!()).to.deep.equal({ epoch: 6, held: true })
+    expect(await stranger.driver.claimed!()).to.deep.equal({ held: 6, givenUp: 0 })
     await write(stranger, 0, fill(2))
     const { written } = gate
     proxy.cut()
@@ -192,7 +192,7 @@ describe('a device that heads fight over', () => {
     await other.open()
     await newer.driver.claim!(5)
     await newer.driver.claim!(0)
-    expect(await other.driver.claimed!()).to.deep.equal({ epoch: 0, held: false })
+    expect(await other.driver.claimed!()).to.deep.equal({ held: 0, givenUp: 0 })
     await other.driver.claim!(1)
     await newer.driver.claim!(5)
     await other.close()

@@ -139,7 +139,7 @@ export const exampleReplies: Readonly<Record<string, HeaderExample<ReplyHeader>>
     Buffer.from('disk is full'),
   ),
   'reply-stamp': replyExample(control, Buffer.from('1764000000:42')),
-  'reply-claimed': replyExample(control, Buffer.from('free 5000000000')),
+  'reply-claimed': replyExample(control, Buffer.from('0 5000000000')),
   'server-ping': replyExample({ kind: Kind.ping, sequence: 1 }),
   'server-pong': replyExample({ kind: Kind.pong, slot: 0xffff, sequence: 1 }),
   facts: replyExample({ kind: Kind.facts }, factsBlock),
