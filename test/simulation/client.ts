@@ -67,6 +67,8 @@ export class Client implements Completer {
   blind = false
   /** Says nothing of what goes well. */
   silent = false
+  /** Asks for nothing new while set. */
+  paused = false
   operations = 0
   errors = 0
   lastError: StorageError | null = null
@@ -103,7 +105,7 @@ export class Client implements Completer {
     const { clock } = this.process.machine
     clock.after(this.dice.skewed(0, this.workload.pause * 4), this.process, () => {
       if (!this.running) return
-      if (this.jobs.size < this.workload.depth) this.next()
+      if (this.jobs.size < this.workload.depth && !this.paused) this.next()
       if (this.operations > operationsMax) return
       this.start()
     })

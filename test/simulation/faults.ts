@@ -91,9 +91,15 @@ export class Faults {
     })
   }
 
-  private inject(kind: FaultKind): void {
+  /** Has something go wrong in a while, unless faults have ended by then. */
+  strike(kind: FaultKind, leg: Leg, delay: number): void {
+    this.world.clock.after(delay, null, () => {
+      if (this.running) this.inject(kind, leg)
+    })
+  }
+
+  private inject(kind: FaultKind, leg = this.dice.pick(this.world.legs)): void {
     const { world, dice } = this
-    const leg = dice.pick(world.legs)
     this.happened++
     switch (kind) {
       case 'killHead':
@@ -134,6 +140,11 @@ export class Faults {
       case 'verify':
       case 'replace':
         manage(world, leg, kind, dice)
+        break
+      case 'remove':
+      case 'restore':
+      case 'trust':
+        world.operator.act(leg, kind)
         break
       case 'stateFails':
         this.last('state', 'the state directory fails', () => {
@@ -250,12 +261,7 @@ export class Faults {
       medium.ambush = (operation, offset) => {
         if (!matches(operation, offset)) return
         medium.ambush = null
-        world.clock.after(dice.skewed(0, 2 * medium.latency[1]), null, () => {
-          if (!this.running) return
-          if (blow === 'blackout') this.blackout()
-          else if (blow === 'killHead' || blow === 'crashHead') this.endHead(blow)
-          else this.endTarget(leg, blow)
-        })
+        this.strike(blow, leg, dice.skewed(0, 2 * medium.latency[1]))
       }
       return () => (medium.ambush = null)
     })

@@ -5,7 +5,7 @@ import type { Leg } from './trees.ts'
 import type { World } from './world.ts'
 
 /** How long an operator waits before trying again. */
-const attachRetryMs = 500
+export const attachRetryMs = 500
 
 /**
  * What an operator does to a leg while everything else goes on. Refusals are noted, not held
@@ -41,7 +41,7 @@ export function attachAll(world: World): void {
   for (const leg of world.legs) {
     const mirror = world.head?.mirrorOf(leg) ?? null
     if (mirror !== null && world.legStatus()[leg.name]?.state === 'detached')
-      note(world, `attach of ${leg.name}`, mirror.attachLeg(leg.name, { discard: world.replaced }))
+      void attempt(world, mirror, leg)
   }
   if (world.healthy()) return
   world.clock.after(attachRetryMs, null, () => {
@@ -50,35 +50,43 @@ export function attachAll(world: World): void {
 }
 
 /** Attaches the leg; again a little later if it is refused. */
-function attach(world: World, mirror: MirrorDriver, name: string): void {
-  const attempt = mirror.attachLeg(name, { discard: world.replaced })
-  note(world, `attach of ${name}`, attempt)
-  attempt.catch((error: unknown) => {
+export function attach(world: World, mirror: MirrorDriver, leg: Leg): void {
+  attempt(world, mirror, leg).catch((error: unknown) => {
     if (!(error instanceof StorageError)) return
     world.clock.after(attachRetryMs, world.head?.process ?? null, () => {
       if (
         world.head?.mirrors.includes(mirror) === true &&
-        world.legStatus()[name]?.state === 'detached'
+        world.legStatus()[leg.name]?.state === 'detached'
       )
-        attach(world, mirror, name)
+        attach(world, mirror, leg)
     })
   })
+}
+
+/** What an operator has changed on the leg alone is discarded, and what nobody can vouch for. */
+function attempt(world: World, mirror: MirrorDriver, leg: Leg): Promise<void> {
+  const discard = world.replaced || world.operator.discards(leg)
+  const attempt = mirror.attachLeg(leg.name, { discard })
+  note(world, `attach of ${leg.name}${discard ? ', discarding' : ''}`, attempt)
+  return attempt
 }
 
 /** Milliseconds after which the head knows what has happened to a leg. */
 const noticedMs = 5000
 
-/** Puts a blank disk into the place of one that others can do without, all being well; once. */
-function replace(world: World, leg: Leg): void {
+/**
+ * Puts a blank disk, or one with the `copy`, into the place of one that others can do without, all
+ * being well; once. Not while a command is under way: it may take one of the others out.
+ */
+export function replace(world: World, leg: Leg, copy: Buffer | null = null): void {
   const peers = world.peers(leg)
   const known = (peer: Leg): boolean => world.clock.time - peer.machine.crashedAt > noticedMs
   const spare = peers.length > 0 && peers.every(known) && world.healthy()
   if (world.replaced || !spare || leg.target?.process?.alive !== true) return
+  if (world.head!.commands > 0) return
   world.replaced = true
   world.trace.note(`the disk of ${leg.name} is replaced`)
-  leg.machine.kill(leg.target.process)
-  leg.medium.replace()
-  world.faults.bootTarget(leg)
+  exchange(world, leg, copy)
   // Nothing happens to the others meanwhile: until it is filled they have the only copy.
   let noticed = false
   world.faults.truce(() => {
@@ -88,11 +96,23 @@ function replace(world: World, leg: Leg): void {
   })
 }
 
+/** Another disk in a target that is started again for it. */
+export function exchange(world: World, leg: Leg, copy: Buffer | null): void {
+  const { machine, medium, target } = leg
+  if (target!.process?.alive === true) machine.kill(target!.process)
+  medium.replace()
+  if (copy !== null) {
+    medium.write(0, copy)
+    medium.flush(medium.order)
+  }
+  world.faults.bootTarget(leg)
+}
+
 async function detach(world: World, mirror: MirrorDriver, leg: Leg, dice: Dice): Promise<void> {
   await mirror.detachLeg(leg.name, { as: 'backup' })
   world.trace.note(`${leg.name} is detached`)
   world.clock.after(dice.skewed(1, 5000), world.head?.process ?? null, () => {
-    attach(world, mirror, leg.name)
+    attach(world, mirror, leg)
   })
 }
 
@@ -101,13 +121,18 @@ async function verify(world: World, mirror: MirrorDriver): Promise<void> {
   world.trace.note(`verified ${result.bytesChecked} bytes, ${result.bytesDifferent} differ`)
 }
 
-function note(world: World, what: string, work: Promise<unknown>): void {
+export function note(world: World, what: string, work: Promise<unknown>): void {
   world.trace.note(`${what} begins`)
+  const { head } = world
+  if (head !== null) head.commands++
+  const ended = (outcome: string): void => {
+    if (head !== null) head.commands--
+    world.trace.note(`${what} ${outcome}`)
+  }
   work.then(
-    () => world.trace.note(`${what} done`),
+    () => ended('done'),
     (error: unknown) => {
-      if (error instanceof StorageError)
-        world.trace.note(`${what} refused: ${error.code} ${error.message}`)
+      if (error instanceof StorageError) ended(`refused: ${error.code} ${error.message}`)
       else world.violated(error as Error)
     },
   )

@@ -48,7 +48,12 @@ export const faultKinds = [
   'grow',
   'takeover',
 ] as const
-export type FaultKind = (typeof faultKinds)[number]
+
+/** What an operator does in some seeds only: the others stay the worlds that they were. */
+const operatorKinds = ['remove', 'restore', 'trust'] as const
+export type FaultKind = (typeof faultKinds)[number] | (typeof operatorKinds)[number]
+/** Of so many seeds one has such an operator. */
+const operatorsEvery = 4
 
 /** What one seed is about: everything that is decided before the world begins. */
 export interface Plan {
@@ -88,6 +93,18 @@ export function spanOf(shape: Plan['shape'], at: number): number {
 function countOf(dice: Dice, shape: Plan['shape']): number {
   if (shape === 'remote') return dice.integer(1, 2)
   return shape === 'tree' ? 4 : dice.pick([1, 2, 2, 2, 2, 3, 3, 4])
+}
+
+/** The plan with an operator who does more, in every fourth seed: 3, 7, 11 and so on. */
+export function withOperator(plan: Plan, seed: number, dice: Dice): Plan {
+  const { shape, faults } = plan
+  if (seed % operatorsEvery !== operatorsEvery - 1 || shape === 'remote') return plan
+  // A head that was replaced and goes on could still carry out what it was told to.
+  const alone = !faults.includes('takeover')
+  const kinds = operatorKinds.filter((kind) => dice.chance(0.7) && (alone || kind === 'remove'))
+  // Often enough beside all the others.
+  const some = kinds.flatMap((kind) => [kind, kind, kind])
+  return { ...plan, faults: [...faults, ...some] }
 }
 
 /** A plan by chance. Whole kinds of faults are left out, so that the rest is seen undisturbed. */
@@ -139,7 +156,7 @@ export function planOf(dice: Dice): Plan {
  * finds no leg that grew while no head was there.
  */
 function faultsOf(dice: Dice, keep: number, reachable: boolean): FaultKind[] {
-  const faults = faultKinds.filter(() => dice.chance(keep))
+  const faults: FaultKind[] = faultKinds.filter(() => dice.chance(keep))
   if (!faults.includes('takeover')) return faults
   const apart = new Set<FaultKind>(['crashHead', 'crashTarget', 'blackout', 'ambush', 'grow'])
   if (reachable && dice.chance(0.5)) return faults.filter((kind) => !apart.has(kind))

@@ -87,7 +87,10 @@ export class Head {
   readonly device: Device
   /** Of each part of the volume; none without mirrors. */
   readonly mirrors: readonly MirrorDriver[]
+  private readonly plan: Plan
   private readonly leaves: readonly Device[]
+  /** Commands of operators that it has not answered yet. */
+  commands = 0
   /** Whether opening came to an end. */
   opened = false
   /** Whether it has clients. */
@@ -103,9 +106,8 @@ export class Head {
     this.number = number
     const process = machine.start('head')
     this.process = process
-    const leaves = legs.map(
-      (leg) => new Device(leg.name, leafOf(leg, plan, process), process.clock),
-    )
+    this.plan = plan
+    const leaves = legs.map((leg) => this.leaf(leg))
     this.leaves = leaves
     const spans = [...new Set(legs.map((leg) => leg.plan.span))]
     const mirror = (span: number): MirrorDriver =>
@@ -127,6 +129,12 @@ export class Head {
         : this.mirrors.map((driver, at) => new Device(`volume${at}`, driver, process.clock))
     this.device =
       parts.length === 1 ? parts[0]! : new Device('linear', new LinearDriver(parts), process.clock)
+  }
+
+  /** A device for the leg, not opened yet. */
+  leaf(leg: Leg): Device {
+    const { plan, process } = this
+    return new Device(leg.name, leafOf(leg, plan, process), process.clock)
   }
 
   /** The mirror that the leg belongs to, if any. */

@@ -8,7 +8,8 @@ import { Machine } from './machine.ts'
 import { Medium, sectorBytes } from './medium.ts'
 import { attachAll } from './manage.ts'
 import { SimNetwork } from './network.ts'
-import { planOf, type Plan } from './plan.ts'
+import { Operator } from './operator.ts'
+import { planOf, withOperator, type Plan } from './plan.ts'
 import { StateDirectory } from './store.ts'
 import { Trace } from './trace.ts'
 import { Head, Leg, Target } from './trees.ts'
@@ -42,6 +43,7 @@ export class World implements ClientHost {
   state = new StateDirectory()
   readonly legs: Leg[] = []
   readonly faults: Faults
+  readonly operator: Operator
   head: Head | null = null
   clients: Client[] = []
   /** Heads that were replaced and may not know it, and who uses them all the same. */
@@ -64,7 +66,9 @@ export class World implements ClientHost {
   constructor(seed: number, change: (plan: Plan) => Plan = (plan) => plan) {
     this.seed = seed
     this.dice = new Dice(seed)
-    this.plan = change(planOf(this.dice))
+    // Chance of its own, so that the rest of the world is the same without it.
+    const operatorDice = new Dice(~seed)
+    this.plan = change(withOperator(planOf(this.dice), seed, operatorDice))
     const { plan } = this
     this.trace = new Trace(this.clock)
     this.network = new SimNetwork(this.clock, this.dice.fork())
@@ -77,6 +81,7 @@ export class World implements ClientHost {
     this.spans = Math.max(...plan.legs.map(({ span }) => span)) + 1
     this.checker = new Checker((plan.dataBytes * this.spans) / sectorBytes)
     this.faults = new Faults(this, this.dice.fork())
+    this.operator = new Operator(this, operatorDice)
   }
 
   /** Runs from the beginning to the end; throws what was found. */
@@ -210,13 +215,18 @@ export class World implements ClientHost {
     return client
   }
 
+  get sectorsPerLeg(): number {
+    return this.checker.size / this.spans
+  }
+
+  /** Whether a head that was replaced may still be at work. */
+  get rivalled(): boolean {
+    return this.rivals.length > 0
+  }
+
   /** The other legs of the same part. */
   peers(leg: Leg): Leg[] {
     return this.legs.filter((other) => other !== leg && other.plan.span === leg.plan.span)
-  }
-
-  private get sectorsPerLeg(): number {
-    return this.checker.size / this.spans
   }
 
   private machine(name: string): Machine {
