@@ -173,15 +173,17 @@ export async function attachLeg(
   }
   leg.refusal = ''
   endBackOff(leg)
-  if (leg.member!.stamp !== null) {
-    // From here on this head writes to it, whether that comes to a good end or not.
-    leg.member!.stamp = null
-    volume.membership.request(false)
-    await volume.membership.settled()
-  }
+  await takeBack(volume, leg)
   if (discard)
     volume.remember('operator', name, 'attached, discarding what was changed on it alone')
   await mustJoin(volume, leg, settled)
+}
+
+/** From here on this head writes to the leg, whether that comes to a good end or not. */
+async function takeBack(volume: Volume, { member }: Leg): Promise<void> {
+  if (member!.stamp === null) return
+  member!.stamp = null
+  await durably(volume, false)
 }
 
 /** How much was changed on a detached leg alone, '' for nothing; notes which extents to copy. */
@@ -252,7 +254,12 @@ async function mustJoin(
   leg: Leg,
   verdict: Extract<Verdict, { word: 'partial' | 'full' }>,
 ): Promise<void> {
-  if (await join(volume, leg, verdict)) return
+  const { epoch } = volume
+  if (await join(volume, leg, verdict)) {
+    // Nobody may be told so before the next start knows it.
+    await volume.membership.settled()
+    if (volume.epoch === epoch) return
+  }
   const what = `${leg.name}, or the volume, went away meanwhile`
   throw new StorageError('UNAVAILABLE', what, volume.path)
 }
@@ -309,7 +316,7 @@ export async function removeLeg(volume: Volume, name: string): Promise<Device> {
     if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'removed by the operator')
     volume.remember('operator', name, 'removed')
     strike(volume, leg)
-    await durably(volume)
+    await durably(volume, true)
     forget(volume, leg)
     await giveUp(volume, leg)
   } finally {
@@ -318,10 +325,10 @@ export async function removeLeg(volume: Volume, name: string): Promise<Device> {
   return leg.device
 }
 
-/** Makes another membership durable; throws when the run ended first: nobody may be told of it. */
-async function durably(volume: Volume): Promise<void> {
+/** Makes a change of the record durable; throws when the run ended first: nobody may be told. */
+async function durably(volume: Volume, generation: boolean): Promise<void> {
   const { epoch } = volume
-  volume.membership.request(true)
+  volume.membership.request(generation)
   await volume.membership.settled()
   if (volume.epoch !== epoch) throw volume.unavailable()
 }
@@ -358,7 +365,7 @@ export async function invalidateLeg(volume: Volume, name: string): Promise<void>
   leg.member!.left = null
   leg.dirty ??= new DirtyMap(volume.extents)
   leg.dirty.setAll()
-  await durably(volume)
+  await durably(volume, true)
   endBackOff(leg)
   volume.look(leg)
 }
@@ -375,6 +382,7 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
       if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'trusted by the operator')
       // The operator vouches for what is on the leg, not for what may still land on it.
       if (leg.pending > 0) throw refuse(volume, `requests of ${name} are still under way`)
+      await takeBack(volume, leg)
       const found = await inspect(volume, leg, true)
       const verdict = judge(volume, leg, found)
       if (verdict.word === 'impossible')

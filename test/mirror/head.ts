@@ -134,8 +134,11 @@ export async function outcome(promise: Promise<unknown>): Promise<string> {
 /** Keeps what it is to save until the gate opens. */
 export class HeldStore extends MemoryStore implements StateStore {
   gate = Promise.resolve()
+  /** Saves that were asked for. */
+  asked = 0
 
   override async save(key: string, text: string): Promise<void> {
+    this.asked++
     await this.gate
     await super.save(key, text)
   }

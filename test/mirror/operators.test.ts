@@ -4,7 +4,7 @@ import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
-import { read, write } from '../support/io.ts'
+import { flush, read, write } from '../support/io.ts'
 import { Disk, DiskDriver } from './disk.ts'
 import { disks, extentSize, Head, HeldStore, later, MemoryStore, outcome, pattern } from './head.ts'
 
@@ -329,4 +329,32 @@ describe('before it is durable', () => {
       await second.device.close()
     })
   }
+  it('no leg is called trusted, and a detached one is known to be written to', async () => {
+    for (const detached of [true, false]) {
+      const { legs, store, head, open } = await held()
+      const b = legs['b']!
+      open()
+      if (detached) await head.driver.detachLeg('b')
+      else {
+        b.goAway()
+        await head.until('b left', () => head.state('b') === 'missing')
+        b.hold = () => true
+        b.comeBack()
+      }
+      await flush(head.device)
+      const { asked } = store
+      store.gate = new Promise(() => undefined)
+      const trusted = outcome(head.driver.trustLeg('b'))
+      b.letGo()
+      await head.until('that is to be saved', () => store.asked > asked)
+      legs['a']!.goAway()
+      expect(await trusted).to.equal('UNAVAILABLE')
+      head.kill()
+      store.gate = Promise.resolve()
+      const second = await new Head(legs, store).open()
+      if (detached) await second.driver.attachLeg('b')
+      await second.inSync('a', 'b')
+      await second.device.close()
+    }
+  })
 })

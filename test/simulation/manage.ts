@@ -36,12 +36,13 @@ export function manage(
   }
 }
 
-/** Attaches legs that are detached until all is well; for the end. */
+/** Attaches legs that are detached, or no more what they were, until all is well; for the end. */
 export function attachAll(world: World): void {
   for (const leg of world.legs) {
     const mirror = world.head?.mirrorOf(leg) ?? null
-    if (mirror !== null && world.legStatus()[leg.name]?.state === 'detached')
-      void attempt(world, mirror, leg)
+    const { state } = world.legStatus()[leg.name] ?? {}
+    const wanted = state === 'detached' || (state === 'failed' && world.operator.changed.has(leg))
+    if (mirror !== null && wanted) void attempt(world, mirror, leg)
   }
   if (world.healthy()) return
   world.clock.after(attachRetryMs, null, () => {

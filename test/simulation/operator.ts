@@ -30,7 +30,7 @@ export class Operator {
   /** Copies of disks as they once were. */
   private readonly copies = new Map<Leg, Buffer>()
   /** Detached legs that were changed since, and what is on them may be discarded. */
-  private readonly changed = new Set<Leg>()
+  readonly changed = new Set<Leg>()
 
   constructor(world: World, dice: Dice) {
     this.world = world

@@ -263,6 +263,8 @@ export class World implements ClientHost {
   private lost(leg: Leg): void {
     this.trace.note(`the disk of ${leg.name} lost power`)
     this.remember()
+    // Nobody relies on a leg that was taken off.
+    if (this.legStatus()[leg.name]?.state === 'detached') return
     const sectors = this.sectorsPerLeg
     const base = leg.plan.span * sectors
     const alone = !this.peers(leg).some(({ name }) => this.lastInSync.has(name))
