@@ -410,4 +410,21 @@ export const mutantTable: readonly Mutant[] = [
     replace: '',
     scenario: 'called removed counts for nothing',
   },
+  {
+    name: 'copy-for-original',
+    breaks: '2: a copy is taken for the leg because it is in its place',
+    file: 'mirror/start.js',
+    find: 'return member?.name === name && isAt(one, member.identity);',
+    replace: 'return member?.name === name;',
+    scenario: 'cannot be told from its copy',
+  },
+  {
+    name: 'trusted-unstamped',
+    breaks: '2: a detached leg that is trusted is written to before that is durable',
+    file: 'mirror/manage.js',
+    find: `            await takeBack(volume, leg);
+            const found`,
+    replace: '            const found',
+    scenario: 'trusted when the head crashes is returned',
+  },
 ]

@@ -130,6 +130,60 @@ describe('scenarios: a leg', () => {
       await stage.audit()
     }
   })
+
+  /** Another disk with these bytes, while neither the head nor the target is there. */
+  function put(stage: Stage, name: string, bytes: Buffer): void {
+    const { medium } = stage.leg(name)
+    stage.killTarget(name)
+    medium.replace()
+    medium.write(0, bytes)
+    medium.flush(medium.order)
+    stage.startTarget(name)
+  }
+
+  async function written(stage: Stage): Promise<void> {
+    expect(await stage.write(0, 64)).to.equal(null)
+    expect(await stage.flush()).to.equal(null)
+    await stage.pass(200)
+  }
+
+  it('whose copy is in the place of another goes on, and the copy is refused', async () => {
+    const stage = await new Stage({ hold: 50, settings: { intentIdleMs: 20 } }).start()
+    await written(stage)
+    stage.killHead()
+    put(stage, 'left', stage.leg('right').medium.content)
+    stage.startHead()
+    await stage.until('the volume is usable', () => stage.world.head!.device.usable)
+    expect(stage.legs).to.deep.equal({ left: 'failed', right: 'in-sync' })
+    expect(stage.world.legStatus()['left']!.reason).to.include('a copy of leg right')
+    await written(stage)
+    await stage.result(stage.mirror.attachLeg('left', { discard: true }))
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('that cannot be told from its copy is not used, and neither is the copy', async () => {
+    const stage = await new Stage({ hold: 50, settings: { intentIdleMs: 20 } }).start()
+    await written(stage)
+    const older = Buffer.from(stage.leg('right').medium.content)
+    await written(stage)
+    stage.killHead()
+    const newest = Buffer.from(stage.leg('right').medium.content)
+    put(stage, 'left', newest)
+    put(stage, 'right', older)
+    stage.startHead()
+    await stage.pass(2000)
+    expect(stage.world.head!.device.usable).to.equal(false)
+    for (const name of ['left', 'right'])
+      expect(stage.world.legStatus()[name]!.reason).to.include('which is the original nobody knows')
+    // The operator knows.
+    stage.killHead()
+    put(stage, 'left', Buffer.alloc(newest.length))
+    put(stage, 'right', newest)
+    stage.startHead()
+    await stage.healthy()
+    await stage.audit()
+  })
 })
 
 describe('scenarios: a new volume', () => {

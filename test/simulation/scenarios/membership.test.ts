@@ -97,6 +97,25 @@ describe('scenarios: legs taken off and put back', () => {
     await stage.audit()
   })
 
+  it('a detached leg that is trusted when the head crashes is returned unasked', async () => {
+    const stage = await new Stage().start()
+    expect(await stage.write(0, 200)).to.equal(null)
+    await stage.result(stage.mirror.detachLeg('right'))
+    // Not yet durable, and clients write to it already.
+    const trusted = stage.mirror.trustLeg('right')
+    await stage.until('it takes part', () => stage.legs['right'] === 'syncing')
+    stage.world.state.failing = true
+    expect(await refusal(stage.result(trusted))).to.not.equal('not refused')
+    stage.crashHead()
+    stage.world.state.failing = false
+    stage.startHead()
+    await stage.until('the volume is usable', () => stage.world.head!.device.usable)
+    expect(stage.legs['right']).to.equal('detached')
+    await stage.result(stage.mirror.attachLeg('right'))
+    await stage.healthy()
+    await stage.audit()
+  })
+
   it('invalidate: a leg is copied whole again', async () => {
     const stage = await new Stage().start()
     expect(await stage.write(0, 64)).to.equal(null)
