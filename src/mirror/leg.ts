@@ -134,6 +134,13 @@ export class Leg implements Completer {
     for (const caller of lost) caller.legLost(this)
   }
 
+  /** Resolves when nothing is under way, of a leg that nobody else wants any more. */
+  drained(): Promise<void> {
+    if (this.pending === 0) return Promise.resolve()
+    this.wanted = true
+    return new Promise((resolve) => (this.onQuiet = resolve))
+  }
+
   /** Takes the write's flags as far as this leg knows them. */
   flagsFor(flags: number): number {
     return this.device.facts!.fua === 'none' ? flags & ~Flag.fua : flags

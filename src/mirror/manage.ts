@@ -1,6 +1,5 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
-import type { Device } from '../device/device.ts'
 import { digest } from '../device/facts.ts'
 import { announce } from './announce.ts'
 import type { Changed } from './compare.ts'
@@ -9,7 +8,7 @@ import { within } from './deadline.ts'
 import { endBackOff, flushFailed, isLast, leave } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { writeMap } from './dirty.ts'
-import { pageOfBit } from './layout.ts'
+import { pageOfBit, type Geometry } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { addMember, tryStart } from './opening.ts'
 import { labelMax } from './record.ts'
@@ -111,7 +110,7 @@ async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<v
 }
 
 /** Whoever has the leg now may write to it. One that is away stays claimed. */
-async function giveUp(volume: Volume, leg: Leg): Promise<void> {
+export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
   try {
     await within(volume, leg.device.driver.claim?.(0))
   } catch (error) {
@@ -275,6 +274,8 @@ export async function addLeg(
   if (name === '' || name.length > labelMax)
     throw refuse(volume, `a name has 1 to ${labelMax} characters`)
   if (!device.usable) throw refuse(volume, `${device.path} is ${device.state.word}`)
+  if ([...volume.leaving].some((one) => one.device === device))
+    throw refuse(volume, `requests of ${device.path} are still under way`)
   const leg = volume.addLeg(name, device, readLast)
   volume.held.add(leg)
   try {
@@ -306,8 +307,8 @@ function strike({ record }: Volume, { member }: Leg): void {
   record!.members = record!.members.filter((one) => one !== member)
 }
 
-/** Until it is durable that the leg is none, it is shown, and stays claimed. */
-export async function removeLeg(volume: Volume, name: string): Promise<Device> {
+/** Until it is durable that the leg is none, it is shown. It stays claimed, see `giveUp`. */
+export async function removeLeg(volume: Volume, name: string): Promise<Leg> {
   mustRun(volume)
   const leg = legNamed(volume, name)
   if (volume.inSync.includes(leg)) mustSpare(volume, leg)
@@ -318,11 +319,11 @@ export async function removeLeg(volume: Volume, name: string): Promise<Device> {
     strike(volume, leg)
     await durably(volume, true)
     forget(volume, leg)
-    await giveUp(volume, leg)
+    volume.leaving.add(leg)
   } finally {
     volume.held.delete(leg)
   }
-  return leg.device
+  return leg
 }
 
 /** Makes a change of the record durable; throws when the run ended first: nobody may be told. */
@@ -333,19 +334,21 @@ async function durably(volume: Volume, generation: boolean): Promise<void> {
   if (volume.epoch !== epoch) throw volume.unavailable()
 }
 
-/** An image without metadata: a detached leg, or one in sync that is detached first. */
-export async function exportLeg(volume: Volume, name: string): Promise<Device> {
+/** Removes a leg that is to be an image: a detached one, or one in sync that is detached first. */
+export async function exportLeg(volume: Volume, name: string): Promise<Leg> {
   mustRun(volume)
   const leg = legNamed(volume, name)
   if (leg.member?.state !== 'detached') await detachLeg(volume, name, {})
   else await mustBe(volume, leg)
   const { dataSize } = volume.record!
   volume.remember('operator', name, `exported as an image of ${dataSize} bytes`)
-  await removeLeg(volume, name)
-  // Nobody watches over a leg that is none any more.
-  await within(volume, leg.erase(volume.geometry))
+  return removeLeg(volume, name)
+}
+
+/** Nothing is left of the volume on it; nobody watches over a leg that is none any more. */
+export async function eraseLeg(volume: Volume, leg: Leg, geometry: Geometry): Promise<void> {
+  await within(volume, leg.erase(geometry))
   await within(volume, leg.flush())
-  return leg.device
 }
 
 /** What was detached may have been replaced since, and nobody watched. */

@@ -9,13 +9,16 @@ import {
   addLeg,
   attachLeg,
   detachLeg,
+  eraseLeg,
   exportLeg,
+  giveUp,
   invalidateLeg,
   legToCompare,
   removeLeg,
   startVolume,
   trustLeg,
 } from './manage.ts'
+import type { Leg } from './leg.ts'
 import { grow, makeReady } from './growth.ts'
 import { tryStart } from './opening.ts'
 import { bringBack } from './returning.ts'
@@ -120,9 +123,11 @@ export class MirrorDriver implements Driver {
     return this.alone((volume) => addLeg(volume, leg, options))
   }
 
-  /** Forgets a leg. The device is the caller's to close. */
-  removeLeg(name: string): Promise<Device> {
-    return this.alone((volume) => removeLeg(volume, name))
+  /** Forgets a leg; resolves when nothing lands on it any more. The caller closes the device. */
+  async removeLeg(name: string): Promise<Device> {
+    const leg = await this.alone((volume) => removeLeg(volume, name))
+    await this.letGo(leg)
+    return leg.device
   }
 
   /** Has a leg copied whole again. */
@@ -136,8 +141,15 @@ export class MirrorDriver implements Driver {
   }
 
   /** Takes a leg off for good: an image without metadata. The device is the caller's to close. */
-  exportLeg(name: string): Promise<Device> {
-    return this.alone((volume) => exportLeg(volume, name))
+  async exportLeg(name: string): Promise<Device> {
+    const { leg, geometry } = await this.alone(async (volume) => {
+      const leg = await exportLeg(volume, name)
+      // As it is now: the volume may grow before the metadata are erased.
+      return { leg, geometry: { ...volume.geometry } }
+    })
+    await this.letGo(leg)
+    await eraseLeg(this.volume, leg, geometry)
+    return leg.device
   }
 
   /** Compares all legs in sync; its progress is in `describe`. */
@@ -164,6 +176,12 @@ export class MirrorDriver implements Driver {
   /** Oldest first; bounded by `historyMax`. */
   history(): readonly HistoryEntry[] {
     return this.volume.record?.entries ?? []
+  }
+
+  private async letGo(leg: Leg): Promise<void> {
+    await leg.drained()
+    await this.alone((volume) => giveUp(volume, leg))
+    this.volume.leaving.delete(leg)
   }
 
   private alone<T>(task: (volume: Volume) => Promise<T>): Promise<T> {

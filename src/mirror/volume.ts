@@ -96,6 +96,8 @@ export class Volume {
   readonly announced = new Set<Leg>()
   /** Legs that an operation keeps from coming back by themselves. */
   readonly held = new Set<Leg>()
+  /** Legs that were removed, and are claimed until nothing is under way on them. */
+  readonly leaving = new Set<Leg>()
   host: DriverHost | null = null
   told: Told | null = null
   /** Whether clients were ever served, and since when they are. */

@@ -148,6 +148,30 @@ describe('a volume', () => {
     await head.device.close()
   })
 
+  it('calls no leg removed while writes may still land on it', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    const b = legs['b']!
+    const { epoch } = b
+    b.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
+    const written = write(head.device, 0, pattern(1))
+    await head.until('it is under way', () => head.leg('b')['pending'] === 1)
+    let done = false
+    const gone = head.driver.removeLeg('b').finally(() => (done = true))
+    await written
+    // Commands are carried out one after the other.
+    expect(await outcome(head.driver.invalidateLeg('b'))).to.equal('CONFIG')
+    const again = { name: 'b', device: head.legs.get('b')! }
+    expect(await answer(head.driver.addLeg(again))).to.include('still under way')
+    expect([done, b.epoch]).to.deep.equal([false, epoch])
+    b.letGo()
+    await gone
+    expect(b.epoch).to.equal(0)
+    await head.driver.addLeg(again)
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+
   it('does not claim a leg that is found to belong to another', async () => {
     const store = new MemoryStore()
     const legs = disks('a', 'b')
