@@ -61,6 +61,8 @@ export class World implements ClientHost {
   private readonly untold = new Map<Client, number>()
   /** Legs that were in sync when the head was last seen alive. */
   private lastInSync = new Set<string>()
+  /** Legs that were taken off when they were last seen: nobody relies on them. */
+  private readonly detached = new Set<string>()
   private incarnation = 0
 
   constructor(seed: number, change: (plan: Plan) => Plan = (plan) => plan) {
@@ -263,8 +265,7 @@ export class World implements ClientHost {
   private lost(leg: Leg): void {
     this.trace.note(`the disk of ${leg.name} lost power`)
     this.remember()
-    // Nobody relies on a leg that was taken off.
-    if (this.legStatus()[leg.name]?.state === 'detached') return
+    if (this.detached.has(leg.name)) return
     const sectors = this.sectorsPerLeg
     const base = leg.plan.span * sectors
     const alone = !this.peers(leg).some(({ name }) => this.lastInSync.has(name))
@@ -317,6 +318,9 @@ export class World implements ClientHost {
     if (this.head?.process.alive !== true || this.head.mirrors.length === 0) return
     const status = Object.entries(this.legStatus())
     if (status.length === 0) return
+    for (const [name, { state }] of status)
+      if (state === 'detached') this.detached.add(name)
+      else if (state === 'in-sync' || state === 'syncing') this.detached.delete(name)
     const before = this.lastInSync
     this.lastInSync = new Set(
       status.filter(([, leg]) => leg.state === 'in-sync').map(([name]) => name),
