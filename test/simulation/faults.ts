@@ -42,6 +42,11 @@ export class Faults {
     if (this.world.plan.faults.length > 0) this.schedule()
   }
 
+  /** Whether things may go wrong now: neither before, nor after, nor in a truce. */
+  get active(): boolean {
+    return this.running
+  }
+
   /** Ends everything that lasts: from now on the world is well. */
   stop(): void {
     this.running = false

@@ -123,7 +123,7 @@ export class Operator {
       await this.until(head, () => world.clock.time >= time + aging, Infinity)
     }
     const copy = this.copies.get(leg)!
-    if (world.head !== head || copy.length !== medium.size) return
+    if (world.head !== head || !world.faults.active || copy.length !== medium.size) return
     const is = (state: string): boolean => world.legStatus()[name]?.state === state
     if (is('in-sync')) {
       if (dice.chance(0.3)) {
@@ -172,8 +172,9 @@ export class Operator {
     const clients = [...world.clients]
     for (const client of clients) client.paused = true
     const idle = (): boolean => clients.every((client: Client) => client.inFlight === 0)
-    if ((await this.until(head, idle, quietMsMax)) && head.commands === 0)
-      await this.vouch(mirror, leg)
+    const still = await this.until(head, idle, quietMsMax)
+    // Since then a disk may have been taken away, and the leg be the only one left.
+    if (still && head.commands === 0 && world.faults.active) await this.vouch(mirror, leg)
     for (const client of clients) client.paused = false
   }
 
