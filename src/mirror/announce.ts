@@ -83,7 +83,7 @@ export function legWord(volume: Volume, leg: Leg): string {
   if (leg.refusal !== '') return 'failed'
   if (!volume.active && !leg.device.usable) return 'missing'
   const state = leg.member?.state ?? 'missing'
-  // Neither before it is durable.
+  // Neither of these words before it is durable.
   if (state === 'detached' && volume.held.has(leg)) return 'missing'
   return state === 'in-sync' && volume.running && !volume.announced.has(leg) ? 'syncing' : state
 }
