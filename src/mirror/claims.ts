@@ -21,10 +21,15 @@ const stepAboveMax = stepMax + 2 ** 30
  */
 export async function nextClaim(volume: Volume, last: Claimed = nobodys): Promise<number> {
   volume.headNumber ??= await headNumber(volume)
+  volume.counterFloor = Math.max(volume.counterFloor, volume.outbid)
   let claim = claimAt(volume, volume.counterFloor + 1)
   const above = Math.floor(last.givenUp / claimsPerStep) + 1
-  if (last.givenUp >= claim && last.held <= claim && above <= stepAboveMax)
+  if (last.givenUp >= claim && last.held <= claim && above <= stepAboveMax) {
+    // Until a generation says so, nothing else tells this head after a crash that it claimed that.
+    volume.outbid = above - 1
+    await keep(volume)
     claim = claimAt(volume, above)
+  }
   // The generation to come is no lower than the claim: whoever sees it claims more.
   volume.counterFloor = Math.floor(claim / claimsPerStep) - 1
   return claim
@@ -81,7 +86,7 @@ export async function raiseNumber(volume: Volume): Promise<void> {
  */
 export async function outbid(volume: Volume): Promise<void> {
   const step = Math.floor(volume.claimed / claimsPerStep)
-  volume.outbid = volume.counterFloor = Math.min(step * outbidFactor, stepMax)
+  volume.outbid = Math.max(volume.outbid, Math.min(step * outbidFactor, stepMax))
   const claim = await nextClaim(volume)
   for (const { device } of volume.legs)
     if (device.state.word === 'failed') device.driver.claim?.(claim).catch(() => undefined)
@@ -91,8 +96,11 @@ async function headNumber(volume: Volume): Promise<number> {
   const { store, random } = volume
   if (store === null) return 0
   const saved = await store.load(keyOf(volume)).catch(() => null)
-  const number = saved === null ? NaN : Number(saved)
-  if (Number.isInteger(number) && number >= 0 && number <= numberMax) return number
+  const [, number = NaN, floor = 0] = /^(\d+)(?: (\d+))?$/.exec(saved ?? '')?.map(Number) ?? []
+  if (number <= numberMax && floor < stepAboveMax) {
+    volume.outbid = Math.max(volume.outbid, floor)
+    return number
+  }
   volume.headNumber = Math.floor(random.fraction() * claimsPerStep)
   await keep(volume)
   return volume.headNumber
@@ -100,7 +108,7 @@ async function headNumber(volume: Volume): Promise<number> {
 
 async function keep(volume: Volume): Promise<void> {
   try {
-    await volume.store?.save(keyOf(volume), String(volume.headNumber))
+    await volume.store?.save(keyOf(volume), `${volume.headNumber} ${volume.outbid}`)
   } catch (error) {
     volume.log.warn({ error, volume: volume.path }, "the head's number cannot be kept")
   }

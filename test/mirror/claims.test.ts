@@ -1,5 +1,6 @@
 import { expect } from 'chai'
 import { write } from '../support/io.ts'
+import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Disk } from './disk.ts'
 import { disks, Head, MemoryStore, outcome } from './head.ts'
@@ -50,6 +51,32 @@ describe('the claims of a mirror', () => {
     await head.until('it is fenced', () => head.device.state.word === 'failed')
     expect([a!.epoch, b!.epoch]).to.deep.equal([100 * 2 ** 20 + 5, 0])
     await head.device.close()
+  })
+
+  it('are above it again when the volume could not be created at once', async () => {
+    const { a, b } = disks('a', 'b')
+    a!.last = 5000 * 2 ** 20 + 77
+    let away = true
+    b!.onClaim = () =>
+      away ? Promise.reject(new StorageError('UNAVAILABLE', 'the link is down')) : Promise.resolve()
+    const head = await new Head({ a: a!, b: b! }, null).open()
+    await head.until('it is tried', () => a!.claims.length > 0)
+    away = false
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+
+  it('are above it again when the head died before the volume was created', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    legs['a']!.last = 5000 * 2 ** 20 + 77
+    for (const disk of [legs['a']!, legs['b']!]) disk.cached.fill(1, 0, 4096)
+    const first = await new Head(legs, store).open()
+    expect(first.driver.describe()['reason']).to.include('name the one that counts as source')
+    first.kill()
+    const second = await new Head(legs, store, { source: 'a' }).open()
+    await second.inSync('a', 'b')
+    await second.device.close()
   })
 
   it('are not raised above what another head gave up before an operator says so', async () => {
