@@ -140,7 +140,7 @@ async function create(volume: Volume, views: readonly LegView[]): Promise<void> 
     volume.counterFloor = volume.outbid
     const here = views.filter(({ found }) => found !== null)
     const needed = here.map(({ leg }) => leg)
-    await claimAll(volume, needed, here)
+    await claimAll(volume, needed, here, true)
     const start = await createRecord(volume, views)
     if (volume.epoch === epoch) await begin(volume, start, views, true)
   } catch (error) {
@@ -164,7 +164,7 @@ async function begin(
   for (const leg of start.split) leg.refusal = ''
   volume.counterFloor = Math.max(highestCounter(record, views), volume.outbid)
   try {
-    const outdone = await claimAll(volume, present, claimable(record, views))
+    const outdone = await claimAll(volume, present, claimable(record, views), force)
     await mustBeAsSeen(views.filter(({ leg }) => present.includes(leg)))
     bind(volume, record, views)
     keepHistory(volume, record)
@@ -229,15 +229,19 @@ function claimable(record: VolumeRecord, views: readonly LegView[]): readonly Le
 }
 
 /**
- * From here on an older head is refused by every leg that can refuse. Whether one that is needed
- * had been given up: then the claim may be above every generation, and a new one has to say so.
+ * From here on an older head is refused by every leg that can refuse. `outdo`: also where another
+ * head gave one up that is needed, and had claimed more; without it this head is fenced by that,
+ * because the other may be a newer one of this volume. Whether it was so: then the claim may be
+ * above every generation, and a new one has to say so.
  */
 async function claimAll(
   volume: Volume,
   needed: readonly Leg[],
   views: readonly LegView[],
+  outdo: boolean,
 ): Promise<boolean> {
-  const before = claimedOf(await Promise.all(needed.map((leg) => claimedBefore(volume, leg))))
+  const asked = outdo ? needed.map((leg) => claimedBefore(volume, leg)) : []
+  const before = claimedOf(await Promise.all(asked))
   volume.claimed = await nextClaim(volume, before)
   const claim = async ({ leg, found }: LegView): Promise<void> => {
     try {

@@ -106,6 +106,30 @@ describe('the claims of a mirror', () => {
     await second.device.close()
   })
 
+  it('of an older head stay below what the newer one gave up, also when it starts again', async () => {
+    const { a, b } = disks('a', 'b')
+    const stale = new MemoryStore()
+    const older = await new Head({ a: a!, b: b! }, stale).open()
+    a!.goAway()
+    await write(older.device, 0, block)
+    older.kill()
+    const newer = await new Head({ a: a!, b: b! }, null, {}, ['b']).open()
+    await newer.driver.startVolume({ force: true })
+    b!.last = b!.epoch = 0
+    b!.comeBack()
+    await newer.until('it is refused', () => newer.leg('b').reason.includes('split brain'))
+    await newer.driver.removeLeg('b')
+    // However many starts there were before.
+    b!.last *= 5000
+    const again = await new Head({ a: a!, b: b! }, stale, {}, ['a']).open()
+    await again.until('it is fenced', () => again.device.state.word === 'failed')
+    expect(again.device.state.reason).to.equal('a newer head has taken over')
+    await again.driver.startVolume({ force: true })
+    expect(b!.epoch).to.be.greaterThan(0)
+    await again.device.close()
+    await newer.device.close()
+  })
+
   it('leave a leg alone that is not to be taken, though an operator asks for it', async () => {
     const legs = disks('a', 'b')
     const { a, b } = legs
