@@ -26,10 +26,22 @@ describe('a disk', () => {
     expect(await disk('one boot'), 'what came in its place').to.not.equal(first)
   })
 
-  it('with a name is known again, and a file always', async () => {
-    await tell('diskseq', '9')
-    await tell('serial', 'S4EVNF0M')
-    expect(await disk('another')).to.equal(await disk('one boot'))
+  for (const name of ['wwid', 'dm/uuid', 'md/uuid', 'serial'])
+    it(`with a ${name} is known again`, async () => {
+      await tell('diskseq', '9')
+      await fs.mkdir(path.join(sysfs, path.dirname(name)), { recursive: true })
+      await tell(name, 'S4EVNF0M')
+      const first = await disk('one boot')
+      await tell('diskseq', '10')
+      expect(await disk('another')).to.equal(first)
+    })
+
+  it('is not known by a name of zeroes', async () => {
+    await tell('serial', '00000000-0000-0000-0000-000000000000')
+    expect(await disk('another')).to.not.equal(await disk('one boot'))
+  })
+
+  it('that is a file is known always', async () => {
     const file = await identify('7:1764000000', sysfs, 'one boot')
     expect(await identify('7:1764000000', sysfs, 'another')).to.equal(file)
   })

@@ -186,9 +186,10 @@ export async function identify(own: string, sysfs: string, bootId: string): Prom
   if (!own.startsWith('disk:')) return digest(`${machine}:${own}`)
   const partition = await readText(`${sysfs}/partition`)
   const disk = partition === '' ? sysfs : `${sysfs}/..`
-  for (const name of ['wwid', 'device/wwid', 'dm/uuid', 'serial', 'device/serial']) {
+  for (const name of ['wwid', 'device/wwid', 'dm/uuid', 'md/uuid', 'serial', 'device/serial']) {
     const found = await readText(`${disk}/${name}`)
-    if (found !== '') return digest(`${found}:${partition}`)
+    // An array without metadata of its own has zeroes there.
+    if (/[^0-]/.test(found)) return digest(`${found}:${partition}`)
   }
   return digest(`${machine}:${bootId}:${await readText(`${disk}/diskseq`)}:${own}`)
 }
