@@ -106,7 +106,7 @@ describe('the claims of a mirror', () => {
     await second.device.close()
   })
 
-  it('of an older head stay below what the newer one gave up, also when it starts again', async () => {
+  it('of an older head that starts again stay below what the newer one gave up', async () => {
     const { a, b } = disks('a', 'b')
     const stale = new MemoryStore()
     const older = await new Head({ a: a!, b: b! }, stale).open()
