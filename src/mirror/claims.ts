@@ -81,13 +81,16 @@ export async function raiseNumber(volume: Volume): Promise<void> {
 
 /**
  * The operator makes this head, which was fenced, the newer one: its next claim is far above its
- * last, because the leg may have served in another volume, or one that had come further. Made at
- * once, because a leg that was refused is not reached before it is claimed with more.
+ * last, because the leg may have served in another volume, or one that had come further; and above
+ * what was given up, where that is known. Made at once, because a leg that was refused is not
+ * reached before it is claimed with more.
  */
 export async function outbid(volume: Volume): Promise<void> {
   const step = Math.floor(volume.claimed / claimsPerStep)
   volume.outbid = Math.max(volume.outbid, Math.min(step * outbidFactor, stepMax))
-  const claim = await nextClaim(volume)
+  const legs = volume.legs.filter(({ device }) => device.usable)
+  const free = await Promise.all(legs.map((leg) => givenUp(volume, leg).catch(() => 0)))
+  const claim = await nextClaim(volume, Math.max(0, ...free))
   for (const { device } of volume.legs)
     if (device.state.word === 'failed') device.driver.claim?.(claim).catch(() => undefined)
 }
