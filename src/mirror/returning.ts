@@ -149,10 +149,12 @@ function judgeSuperblock(volume: Volume, leg: Leg, superblock: Superblock): Verd
     return refused(`it belongs to another volume, ${theirs.volume}`)
   const owner = record.members.find(({ id }) => id === self)
   if (owner !== undefined && owner !== member) {
-    const copy = volume.legs.some((one) => one.member === owner && one.device.usable)
-    return refused(
-      copy ? `it is a copy of ${owner.name}, byte for byte` : `it is leg ${owner.name}`,
-    )
+    const original = volume.legs.find((one) => one.member === owner && one.device.usable)
+    if (original === undefined) return refused(`it is leg ${owner.name}`)
+    // What is written to one of the two would be on the other.
+    if (original.device.facts!.identity === leg.device.facts!.identity)
+      return { word: 'impossible', cause: `it is leg ${owner.name}, which is configured twice` }
+    return refused(`it is a copy of ${owner.name}, byte for byte`)
   }
   const { generation } = theirs
   const past = sameGeneration(generation, record.generation) || isPast(theirs, record)

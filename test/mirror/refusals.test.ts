@@ -5,7 +5,7 @@ import { Operation } from '../../src/device/request.ts'
 import { superblockBytes, superblockOffset } from '../../src/mirror/layout.ts'
 import { read, write } from '../support/io.ts'
 import { Disk } from './disk.ts'
-import { disks, extentSize, Head, MemoryStore, pattern } from './head.ts'
+import { disks, extentSize, Head, MemoryStore, outcome, pattern } from './head.ts'
 
 function reason(head: Head): string {
   return head.driver.describe()['reason'] as string
@@ -112,7 +112,12 @@ describe('a leg', () => {
     const head = await new Head({ ...legs, c: legs['b']! }, store).open()
     expect(head.state('b')).to.equal('in-sync')
     expect(head.leg('c').reason).to.equal('it is leg b, which is configured twice')
+    expect(await outcome(head.driver.attachLeg('c', { discard: true }))).to.equal('CONFIG')
     await head.device.close()
+    const again = await new Head(legs, store).open()
+    await again.inSync('a', 'b')
+    expect(again.lastResync('b'), 'it keeps its metadata').to.equal(undefined)
+    await again.device.close()
   })
 
   for (const [what, change] of [
