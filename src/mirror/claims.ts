@@ -1,4 +1,5 @@
 import type { Claimed } from '../device/device.ts'
+import { claimedOf } from '../device/facts.ts'
 import { within } from './deadline.ts'
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
@@ -89,8 +90,9 @@ export async function outbid(volume: Volume): Promise<void> {
   const step = Math.floor(volume.claimed / claimsPerStep)
   volume.outbid = Math.max(volume.outbid, Math.min(step * outbidFactor, stepMax))
   const legs = volume.legs.filter(({ device }) => device.usable)
-  const free = await Promise.all(legs.map((leg) => givenUp(volume, leg).catch(() => 0)))
-  const claim = await nextClaim(volume, Math.max(0, ...free))
+  const asked = legs.map((leg) => claimedBefore(volume, leg).catch(() => nobodys))
+  const { givenUp } = claimedOf(await Promise.all(asked))
+  const claim = await nextClaim(volume, { held: 0, givenUp })
   for (const { device } of volume.legs)
     if (device.state.word === 'failed') device.driver.claim?.(claim).catch(() => undefined)
 }
