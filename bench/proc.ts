@@ -7,8 +7,11 @@ const tickNanoseconds = 10_000_000
 export interface Usage {
   /** Processor time in user and system mode, all threads, those that ended included. */
   readonly cpuNanoseconds: number
-  /** The same of the threads that live, exactly. */
-  readonly livingNanoseconds: number
+  /**
+   * The same, exactly for threads that live and in ticks for children that have ended. A thread
+   * that has ended before its process is missing.
+   */
+  readonly threadNanoseconds: number
   /** Largest resident memory of the process itself. */
   readonly peakBytes: number
 }
@@ -20,19 +23,21 @@ export interface Usage {
  */
 export function usageOf(pid: number): Usage {
   let ticks = 0
+  let waitedFor = 0
   let living = 0
   for (const one of descendants(pid)) {
     const fields = statFields(one)
     if (fields === null) continue
-    for (let at = 11; at <= 14; at++) ticks += Number(fields[at])
+    for (let at = 11; at <= 12; at++) ticks += Number(fields[at])
+    for (let at = 13; at <= 14; at++) waitedFor += Number(fields[at])
     for (const thread of tasksOf(one)) {
       const time = readIfThere(`/proc/${one}/task/${thread}/schedstat`)
       if (time !== null) living += Number(time.split(' ')[0])
     }
   }
   return {
-    cpuNanoseconds: ticks * tickNanoseconds,
-    livingNanoseconds: living,
+    cpuNanoseconds: (ticks + waitedFor) * tickNanoseconds,
+    threadNanoseconds: living + waitedFor * tickNanoseconds,
     peakBytes: peakBytes(pid),
   }
 }

@@ -66,15 +66,21 @@ export class Process {
   private output = ''
   private readonly ended: Promise<unknown>
   private readonly pidFile: string | null
+  private readonly patience: number
   private daemon = 0
 
-  /** `pidFile` is for a program that goes to the background and leaves its id there. */
+  /**
+   * `pidFile` is for a program that goes to the background and leaves its id there. After
+   * `patience` milliseconds SIGTERM becomes SIGKILL.
+   */
   constructor(
     command: readonly string[],
     pidFile: string | null = null,
     environment: NodeJS.ProcessEnv = {},
+    patience = stopTimeout,
   ) {
     this.pidFile = pidFile
+    this.patience = patience
     const [program, ...parameters] = command
     this.name = command.join(' ')
     this.child = spawn(program!, parameters, {
@@ -134,7 +140,7 @@ export class Process {
     if (this.daemon !== 0) await endDaemon(this.daemon)
     if (!this.running) return
     this.child.kill('SIGTERM')
-    const timer = setTimeout(() => this.child.kill('SIGKILL'), stopTimeout)
+    const timer = setTimeout(() => killAll(this.pid), this.patience)
     await this.ended
     clearTimeout(timer)
   }
@@ -149,11 +155,13 @@ export class Process {
 async function endDaemon(pid: number): Promise<void> {
   const deadline = performance.now() + stopTimeout
   for (let signal: NodeJS.Signals | 0 = 'SIGTERM'; isAlive(pid); signal = 0) {
-    try {
-      process.kill(pid, performance.now() > deadline ? 'SIGKILL' : signal)
-    } catch {
-      break
-    }
+    if (performance.now() > deadline) killAll(pid)
+    else
+      try {
+        process.kill(pid, signal)
+      } catch {
+        break
+      }
     await pause()
   }
   forgetProcess(pid)

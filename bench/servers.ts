@@ -265,7 +265,7 @@ export class Running {
    */
   cpuBetween(before: Usage, after: Usage): number {
     return this.server.program === null
-      ? after.livingNanoseconds - before.livingNanoseconds
+      ? after.threadNanoseconds - before.threadNanoseconds
       : after.cpuNanoseconds - before.cpuNanoseconds
   }
 
