@@ -5,12 +5,15 @@ import { findProgram } from './process.ts'
  * Does `work` with this process, and with all that it starts meanwhile, on one processor: neither
  * side then wakes the other across processors, which costs as much as the work itself, now more
  * and now less, by how the scheduler places the two. Where `taskset` is not installed, or refuses,
- * everything stays where it is.
+ * everything stays where it is, and `stayed` is called: such figures cannot be held against others.
  */
-export async function onOneProcessor<T>(work: () => Promise<T>): Promise<T> {
+export async function onOneProcessor<T>(work: () => Promise<T>, stayed: () => void): Promise<T> {
   const program = findProgram('taskset')
   const before = program === null ? null : processors(program)
-  if (program === null || before === null || !move(program, lastOf(before))) return work()
+  if (program === null || before === null || !move(program, lastOf(before))) {
+    stayed()
+    return work()
+  }
   try {
     return await work()
   } finally {

@@ -3,7 +3,7 @@ import { onOneProcessor } from './affinity.ts'
 import { fillVolume } from './own.ts'
 import { Running, type Server, type Volume } from './servers.ts'
 import { quantile } from './stats.ts'
-import type { Plan } from './suites.ts'
+import { omitPlacement, type Plan } from './suites.ts'
 import { Volley } from './volley.ts'
 import type { Work } from './work.ts'
 
@@ -36,21 +36,24 @@ export function measurePairs(
   const both = sides.map((side) =>
     'volume' in side ? side : { server: side, volume: smallVolume },
   )
-  return onOneProcessor(async () => {
-    const results: [number, number][] = []
-    for (let round = 0; round < rounds; round++) {
-      // Now the one first, now the other: what is started later finds memory in another state.
-      const order = round % 2 === 0 ? [0, 1] : [1, 0]
-      const costs = await measureRound(
-        plan,
-        order.map((at) => both[at]!),
-        work,
-        fill,
-      )
-      results.push([costs[order[0]!]!, costs[order[1]!]!])
-    }
-    return results
-  })
+  return onOneProcessor(
+    async () => {
+      const results: [number, number][] = []
+      for (let round = 0; round < rounds; round++) {
+        // Now the one first, now the other: what is started later finds memory in another state.
+        const order = round % 2 === 0 ? [0, 1] : [1, 0]
+        const costs = await measureRound(
+          plan,
+          order.map((at) => both[at]!),
+          work,
+          fill,
+        )
+        results.push([costs[order[0]!]!, costs[order[1]!]!])
+      }
+      return results
+    },
+    () => omitPlacement(plan, 'pairs in turn'),
+  )
 }
 
 /** One round: a cost for each side, in order. */

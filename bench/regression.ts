@@ -4,7 +4,7 @@ import { connected } from './pairs.ts'
 import type { Progress } from './progress.ts'
 import type { Row } from './run.ts'
 import { pump, Running, type Media } from './servers.ts'
-import { messageOf, omit, otherServer, type Plan } from './suites.ts'
+import { messageOf, omit, omitPlacement, otherServer, type Plan } from './suites.ts'
 import { bridgeTree, leafTree, mirrorTree, target, type TargetOptions, type Tree } from './trees.ts'
 import type { Volley } from './volley.ts'
 import { nameOf, type Round, type Work } from './work.ts'
@@ -90,7 +90,10 @@ export function measureRegression(
   progress: Progress,
   own: TargetOptions = {},
 ): Promise<Row[]> {
-  return onOneProcessor(() => runRounds(plan, seconds, progress, own))
+  return onOneProcessor(
+    () => runRounds(plan, seconds, progress, own),
+    () => omitPlacement(plan, regressionSuite),
+  )
 }
 
 async function runRounds(
@@ -120,7 +123,7 @@ async function runRound(
 ): Promise<void> {
   const cells: Cell[] = []
   try {
-    await startAll(plan, own, cells)
+    await startAll(plan, own, round, cells)
     for (const { client, work } of cells) await client.run(work, warmUpMilliseconds)
     for (let slice = 0; slice < slices; slice++) {
       // Forwards and backwards: what comes before a cell is not always the same.
@@ -136,7 +139,12 @@ async function runRound(
   }
 }
 
-async function startAll(plan: Plan, own: TargetOptions, cells: Cell[]): Promise<void> {
+async function startAll(
+  plan: Plan,
+  own: TargetOptions,
+  round: number,
+  cells: Cell[],
+): Promise<void> {
   const start = async (of: Case | null, server: ReturnType<typeof target>): Promise<void> => {
     const volume = { media: of?.media ?? 'memory', transport: 'unix', size: volumeBytes } as const
     const running = await Running.start(server, volume, plan.folders)
@@ -147,11 +155,22 @@ async function startAll(plan: Plan, own: TargetOptions, cells: Cell[]): Promise<
     await client.fill()
   }
   await start(null, pump)
-  for (const one of cases) {
-    await start(one, target(one.tree, own))
-    if (plan.against !== null)
-      await start(one, target(one.tree, { name: otherServer, root: plan.against }))
-  }
+  for (const one of cases)
+    for (const options of versionsOf(plan, own, round)) await start(one, target(one.tree, options))
+}
+
+/**
+ * Ours, and the other version if there is one. Each is the first to start in every other round: what
+ * is started later finds the machine in another state.
+ */
+export function versionsOf(
+  { against }: Pick<Plan, 'against'>,
+  own: TargetOptions,
+  round: number,
+): TargetOptions[] {
+  if (against === null) return [own]
+  const both = [own, { name: otherServer, root: against }]
+  return round % 2 === 0 ? both : both.reverse()
 }
 
 async function measureSlice({ client, running, work }: Cell, round: number): Promise<Round> {

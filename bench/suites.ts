@@ -157,11 +157,15 @@ export function boutOf(
   pace: Pace,
 ): Bout {
   const volume: Volume = { ...where, size: plan.size }
+  const setting = `${where.media} over ${where.transport}`
+  const wanted = works.filter((work) => plan.wantsWork(nameOf(work)))
+  if (wanted.length === 0) omit(plan, `${suite}, ${setting}: none of its work was asked for`)
+  if (servers.length === 0) omit(plan, `${suite}, ${setting}: none of its servers was asked for`)
   let rounds = 0
   return {
     suite,
-    setting: `${where.media} over ${where.transport}`,
-    works: works.filter((work) => plan.wantsWork(nameOf(work))),
+    setting,
+    works: wanted,
     fill: true,
     client: 'fio',
     servers: servers.length,
@@ -184,6 +188,11 @@ export function boutOf(
 
 export function omit(plan: Plan, what: string): void {
   if (!plan.omitted.includes(what)) plan.omitted.push(what)
+}
+
+/** Says that `onOneProcessor` could not do what it is for. */
+export function omitPlacement(plan: Plan, suite: string): void {
+  omit(plan, `${suite}: not on one processor, for want of taskset: these figures are noisier`)
 }
 
 export function messageOf(error: unknown): string {

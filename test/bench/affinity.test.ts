@@ -11,10 +11,27 @@ describe('working on one processor', () => {
     const failed = await onOneProcessor(() => {
       meanwhile = processors(program)
       return Promise.reject(new Error('on purpose'))
-    }).catch((error: unknown) => (error as Error).message)
+    }, expect.fail).catch((error: unknown) => (error as Error).message)
     expect(failed).to.equal('on purpose')
     expect(meanwhile).to.equal(lastOf(before!))
     expect(processors(program)).to.equal(before)
+  })
+
+  it('says when it cannot', async () => {
+    const { PATH = '' } = process.env
+    let stayed = 0
+    process.env['PATH'] = ''
+    try {
+      expect(
+        await onOneProcessor(
+          () => Promise.resolve(7),
+          () => stayed++,
+        ),
+      ).to.equal(7)
+    } finally {
+      process.env['PATH'] = PATH
+    }
+    expect(stayed).to.equal(1)
   })
 
   it('takes the last of a list', () => {

@@ -9,7 +9,7 @@ import {
   isSlower,
   pool,
 } from '../../bench/compare.ts'
-import { regressionSuite } from '../../bench/regression.ts'
+import { regressionSuite, versionsOf } from '../../bench/regression.ts'
 import type { Report } from '../../bench/report.ts'
 import type { Row } from '../../bench/run.ts'
 import type { Work } from '../../bench/work.ts'
@@ -154,6 +154,15 @@ describe('comparing two reports', () => {
     const found = compareWithin(report(random, same, { servers }))
     expect(found[0]).to.include({ what: 'all rows', slower: true })
     expect(compareWithin(report(random, () => 1 / 1.5, { servers }))[0]!.slower).to.equal(false)
+  })
+
+  it('starts now the one version first, now the other', () => {
+    const own = { slowdown: 0 }
+    const other = { name: 'other', root: '../other' }
+    const against = other.root
+    expect(versionsOf({ against }, own, 0)).to.deep.equal([own, other])
+    expect(versionsOf({ against }, own, 1)).to.deep.equal([other, own])
+    expect(versionsOf({ against: null }, own, 1)).to.deep.equal([own])
   })
 
   it('pairs rounds by their number, also where one is missing', () => {
