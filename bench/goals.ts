@@ -36,7 +36,9 @@ import { median } from './stats.ts'
 import {
   boutOf,
   goalWorks,
+  messageOf,
   nbdServerName,
+  omit,
   protocolBouts,
   quorumBout,
   quorumSuite,
@@ -235,8 +237,13 @@ export async function measureGrowth(plan: Plan, progress: Progress): Promise<Fig
     { fill = true, times = 1 },
   ): Promise<void> => {
     progress.at(`growth: ${name}`, (growthSeconds * figures.length) / 3)
-    const pairs = await measurePairs(plan, sides, work, growthRounds, fill)
-    const values = pairs.map(([few, many]) => many / few / times)
+    const values: number[] = []
+    try {
+      const pairs = await measurePairs(plan, sides, work, growthRounds, fill)
+      values.push(...pairs.map(([few, many]) => many / few / times))
+    } catch (error) {
+      omit(plan, `growth, ${name}: ${messageOf(error)}`)
+    }
     figures.push({ suite: 'growth', name, unit: '×', values, goal: atMost(growthGoal) })
   }
   await compared('cpu with 16 TiB ÷ with 1 GiB', [leaf(GiB), leaf(16 * TiB)], reads, {
@@ -267,6 +274,7 @@ export function formatOccasions(occasions: readonly Occasion[]): string {
   })
   const met = last.figures.map(isMet)
   const count = (what: boolean): number => met.filter((one) => one === what).length
+  const unknown = last.figures.filter((one) => one.goal !== null && isMet(one) === null).length
   const runs = occasions.map(({ started, machine, seconds }) =>
     ['', started, machine.commit, describeSeconds(seconds), `load ${machine.loadBefore}`].join(
       '  ',
@@ -274,7 +282,7 @@ export function formatOccasions(occasions: readonly Occasion[]): string {
   )
   return [
     ...parts,
-    `\n${count(true)} goals met, ${count(false)} missed`,
+    `\n${count(true)} goals met, ${count(false)} missed, ${unknown} not measured`,
     ...(last.omitted.length > 0 ? [`\nLeft out:\n  ${last.omitted.join('\n  ')}`] : []),
     `\nRuns:\n${runs.join('\n')}`,
   ].join('\n')

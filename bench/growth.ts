@@ -96,6 +96,7 @@ export async function measureIdle(plan: Plan): Promise<Idle[]> {
       await sleep(watchedSeconds * 1000)
       const used = running.cpuBetween(before, running.usage())
       if (running.failure !== null) throw new Error(running.failure)
+      if (sockets.some(({ closed }) => closed)) throw new Error('idle connections were closed')
       results.push({ connections, cpu: used / 1e6 / watchedSeconds })
     }
     return results

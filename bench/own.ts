@@ -71,7 +71,7 @@ function carryOut(order: Order, begin: () => void): Promise<Seen> {
         resolve(seen)
       }
     })
-    child.once('error', (error) => fail(error.message))
+    child.on('error', (error) => fail(error.message))
     child.once('exit', (code, signal) => fail(`ended with ${signal ?? `exit code ${code}`}`))
     child.send(order)
   })

@@ -260,7 +260,9 @@ async function measure(
     }
     const { peakBytes } = after[at]!
     const cpu = one.cpuBetween(before[at]!, after[at]!)
-    rows.add(one, work, { round, ...result, cpu, peakBytes })
+    // Ticks of 10 ms may not see a short while, and nothing can be divided by nothing.
+    if (cpu > 0) rows.add(one, work, { round, ...result, cpu, peakBytes })
+    else rows.fail(one, work, 'no processor time was seen: measure for longer')
   }
 }
 

@@ -133,7 +133,7 @@ export const nbdServer: Server = {
   },
 }
 
-/** QEMU's mirror: a quorum of two over NBD servers; two of two must agree to a write. */
+/** QEMU's mirror: a quorum over NBD servers. It writes to all of them and reads from the first. */
 export function quorum(backings: readonly Server[]): Server {
   return {
     name: 'qemu quorum',

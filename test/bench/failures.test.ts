@@ -6,7 +6,7 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import type { Client, Seen } from '../../bench/fio.ts'
+import type { Client } from '../../bench/fio.ts'
 import { ownClient } from '../../bench/own.ts'
 import { descendants, isAlive } from '../../bench/proc.ts'
 import { runProgram } from '../../bench/process.ts'
@@ -134,7 +134,6 @@ describe('a benchmark', () => {
   it('finds out who it was when a client cannot tell, and goes on', async function () {
     this.timeout(60_000)
     const frozen = { ...pump, name: 'frozen' }
-    const one: Seen = { operations: 1, bytes: 4096, seconds: 1, p50: 1, p99: 1, p999: 1 }
     const bout = boutWith(frozen, pump)
     const at: string[] = []
     const start = async (): Promise<readonly Running[]> => {
@@ -144,16 +143,12 @@ describe('a benchmark', () => {
     }
     let asked = 0
     const client: Client = {
-      drive: (uris, _, __, meter) => {
+      drive: (uris, work, seconds, meter) => {
         if (uris.includes(at.at(-1)!)) {
           asked++
           return Promise.reject(new Error('not done within 20 s'))
         }
-        for (const index of uris.keys()) {
-          meter?.begin(index)
-          meter?.end(index)
-        }
-        return Promise.resolve(uris.map(() => one))
+        return ownClient.drive(uris, work, seconds, meter)
       },
     }
     const rows = await runBout({ ...bout, start }, new Progress(1), client)
@@ -188,6 +183,35 @@ describe('a benchmark', () => {
       'pump randread',
       'pump randwrite',
     ])
+  })
+
+  it('says which suites had nothing to do', async () => {
+    const rows = await runBout(
+      boutOf({ ...plan, wantsWork: () => false }, 'peers', works, [pump], unix, pace),
+      new Progress(1),
+      ownClient,
+    )
+    expect(rows).to.deep.equal([])
+    boutOf(plan, 'matrix', works, [], unix, pace)
+    expect(plan.omitted).to.deep.equal([
+      'peers, memory over unix: none of its work was asked for',
+      'matrix, memory over unix: none of its servers was asked for',
+    ])
+  })
+
+  it('has no figures of processor time that nobody saw', async function () {
+    this.timeout(60_000)
+    const bout = boutWith(pump)
+    const start = async (): Promise<readonly Running[]> => {
+      const servers = await bout.start()
+      for (const server of servers) {
+        const usage = server.usage()
+        server.usage = () => usage
+      }
+      return servers
+    }
+    const rows = await runBout({ ...bout, start }, new Progress(1), ownClient)
+    for (const { failed } of rows) expect(failed).to.match(/no processor time was seen/)
   })
 
   it('sees an error in any reply to a volley of writes', async () => {

@@ -226,6 +226,11 @@ describe('figures and goals', () => {
       /randread 4K ×32, cpu +× +≤ 0\.60 +0\.50 \(0\.50–0\.50\) +met +0\.50 0\.50/,
     )
     expect(text).to.match(/≤ 1\.00 +1\.25 \(1\.25–1\.25\) +MISSED +1\.25\* 1\.25\*/)
+    const none = { ...occasion, figures: figures.map((one) => ({ ...one, values: [] })) }
+    const goals = figures.filter(({ goal }) => goal !== null).length
+    expect(formatOccasions([occasion, none])).to.contain(
+      `0 goals met, 0 missed, ${goals} not measured`,
+    )
   })
 
   it('are in the page and in the tables', () => {
