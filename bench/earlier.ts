@@ -37,8 +37,10 @@ const rowSchema = {
 
 const schema = {
   type: 'object',
-  required: ['rows'],
+  required: ['rows', 'machine', 'started'],
   properties: {
+    machine: { type: 'object', required: ['commit'] },
+    started: { type: 'string' },
     rows: {
       type: 'array',
       items: {
@@ -66,16 +68,35 @@ export function readEarlier(path: string): Report {
     const { instancePath, message } = check.errors!.at(0)!
     throw new Error(`${path} cannot be compared with: ${instancePath || 'it'} ${message ?? ''}`)
   }
-  const rows = report.rows.filter(({ suite }) => suite === regressionSuite)
-  const keysOf = (server: string): Set<string> =>
-    new Set(rows.filter((row) => row.server === server).map(comparedKey))
-  const [ours, beside] = [keysOf(ourServer), keysOf(referenceServer)]
-  if (!regressionKeys().some((key) => ours.has(key) && beside.has(key)))
+  if (!regressionKeys().some((key) => comparableKeys(report).has(key)))
     throw new Error(
       `${path} has no rows to compare with: ` +
         `it needs the suite ${regressionSuite}, with ${ourServer} and ${referenceServer}`,
     )
   return report
+}
+
+/** Rows by which a report can be compared with another. */
+function comparableKeys({ rows }: Report): Set<string> {
+  const compared = rows.filter(({ suite }) => suite === regressionSuite)
+  const keysOf = (server: string): string[] =>
+    compared.filter((row) => row.server === server).map(comparedKey)
+  const beside = new Set(keysOf(referenceServer))
+  return new Set(keysOf(ourServer).filter((key) => beside.has(key)))
+}
+
+const machineFacts = ['processor', 'cores', 'memoryBytes', 'kernel', 'node'] as const
+
+/** What makes a comparison worth less, or leaves something out of it: a line for each. */
+export function caveats(before: Report, after: Report): string[] {
+  const [old, now] = [comparableKeys(before), comparableKeys(after)]
+  return [
+    ...machineFacts
+      .filter((fact) => before.machine[fact] !== after.machine[fact])
+      .map((fact) => `${fact}: ${before.machine[fact]} then, ${after.machine[fact]} now`),
+    ...[...old].filter((key) => !now.has(key)).map((key) => `only then: ${key}`),
+    ...[...now].filter((key) => !old.has(key)).map((key) => `only now: ${key}`),
+  ]
 }
 
 function parse(path: string): { readonly version?: unknown } | null {

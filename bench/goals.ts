@@ -29,7 +29,7 @@ import { measureMirror, mirrorSeconds } from './mirror-suite.ts'
 import type { Options } from './options.ts'
 import { measurePairs, smallVolume, type Side } from './pairs.ts'
 import { describeSeconds, type Progress } from './progress.ts'
-import { align, groupRows, ourServer, ratiosOf, type Report } from './report.ts'
+import { align, formatOmitted, groupRows, ourServer, ratiosOf, type Report } from './report.ts'
 import type { Row } from './run.ts'
 import { nbdkit, nbdkitFour, qemuNbd, type Folders, type Volume } from './servers.ts'
 import { median } from './stats.ts'
@@ -57,12 +57,9 @@ export interface Occasion {
   readonly figures: readonly Figure[]
 }
 
-const usualFile = 'bench-report.goals.json'
-const usualPage = 'bench-report.goals.html'
-
 /** Measures everything that has a goal, adds it to the file, and prints it beside earlier runs. */
 export async function measureGoals(options: Options, folders: Folders): Promise<void> {
-  const file = options.json ?? usualFile
+  const file = options.json
   const earlier = readOccasions(file)
   const plan = planOf(options, folders)
   const report = await run(await goalParts(plan), plan, options)
@@ -71,7 +68,7 @@ export async function measureGoals(options: Options, folders: Folders): Promise<
   const occasions = [...earlier, occasion]
   writeFileSync(file, JSON.stringify(occasions, null, 1))
   const text = formatOccasions(occasions)
-  writeFileSync(options.html ?? usualPage, formatPage(report, text))
+  writeFileSync(options.html, formatPage(report, text))
   process.stdout.write(`${text}\n`)
 }
 
@@ -283,7 +280,7 @@ export function formatOccasions(occasions: readonly Occasion[]): string {
   return [
     ...parts,
     `\n${count(true)} goals met, ${count(false)} missed, ${unknown} not measured`,
-    ...(last.omitted.length > 0 ? [`\nLeft out:\n  ${last.omitted.join('\n  ')}`] : []),
+    formatOmitted(last.omitted),
     `\nRuns:\n${runs.join('\n')}`,
   ].join('\n')
 }

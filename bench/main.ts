@@ -10,12 +10,12 @@ import {
   isSlower,
   type Change,
 } from './compare.ts'
-import { readEarlier } from './earlier.ts'
+import { caveats, readEarlier } from './earlier.ts'
 import { measureGoals } from './goals.ts'
 import { formatPage } from './html.ts'
 import { measureAll, planOf, regressionPart, run } from './measure.ts'
 import { readOptions, usage, type Options } from './options.ts'
-import { formatTables, type Report } from './report.ts'
+import { formatOmitted, formatTables, type Report } from './report.ts'
 import { selfTest } from './self-test.ts'
 import type { Folders } from './servers.ts'
 import { messageOf } from './suites.ts'
@@ -64,18 +64,23 @@ async function makeReport(
 ): Promise<boolean> {
   const report = await measureAll(options, folders)
   process.stdout.write(`${formatTables(report)}\n`)
-  writeFileSync(options.json ?? 'bench-report.json', JSON.stringify(report, null, 1))
-  writeFileSync(options.html ?? 'bench-report.html', formatPage(report))
+  writeFileSync(options.json, JSON.stringify(report, null, 1))
+  writeFileSync(options.html, formatPage(report))
   let well = true
   if (options.against !== null)
     well = tell(compareWithin(report), `${options.against} (${report.against}), measured in turn`)
   if (earlier !== null) {
-    const again = (): Promise<Report> => {
+    const again = async (): Promise<Report> => {
       process.stdout.write('\nMeasuring again, to be sure.\n')
       const plan = planOf(options, folders)
-      return run([regressionPart(plan)], plan, options)
+      const more = await run([regressionPart(plan)], plan, options)
+      process.stdout.write(formatOmitted(more.omitted))
+      return more
     }
-    well = tell(await decide(earlier, report, again), 'the earlier report') && well
+    const { machine, started } = earlier
+    for (const line of caveats(earlier, report)) process.stdout.write(`\nNot the same: ${line}`)
+    const than = `the earlier report (commit ${machine.commit}, ${started})`
+    well = tell(await decide(earlier, report, again), than) && well
   }
   return well
 }

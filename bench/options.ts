@@ -1,5 +1,5 @@
-import { accessSync, constants, existsSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { accessSync, constants, existsSync, statSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { formatSize, MiB, parseSize } from '../src/base/size.ts'
 import type { Pace } from './run.ts'
@@ -34,9 +34,9 @@ export interface Options {
   readonly suites: readonly SuiteName[]
   /** Bytes of each volume. */
   readonly size: number
-  /** Where the report goes; null for its usual place. */
-  readonly json: string | null
-  readonly html: string | null
+  /** Where the report goes. */
+  readonly json: string
+  readonly html: string
   /** A report of an earlier run, to be compared with. */
   readonly compare: string | null
   /** A built checkout of another version, measured in turn with this one. */
@@ -104,7 +104,9 @@ export function readOptions(parameters: readonly string[]): Options | 'help' {
       throw new TypeError(`--${name} judges by the suite regression: add --suite regression`)
   if (values.against !== undefined && !existsSync(join(values.against, program)))
     throw new TypeError(`--against needs a built checkout: there is no ${program} in it`)
-  for (const name of ['json', 'html'] as const) mustBeWritable(name, values[name])
+  const usual = mode === 'goals' ? usualGoals : usualReport
+  const places = { json: values.json ?? usual.json, html: values.html ?? usual.html }
+  if (mode !== 'selfTest') mustBeWritable(places)
   return {
     parameters,
     mode,
@@ -118,12 +120,14 @@ export function readOptions(parameters: readonly string[]): Options | 'help' {
     },
     servers: values.server,
     size: sizeOf(values.size ?? '256M'),
-    json: values.json ?? null,
-    html: values.html ?? null,
+    ...places,
     compare: values.compare ?? null,
     against: values.against ?? null,
   }
 }
+
+const usualReport = { json: 'bench-report.json', html: 'bench-report.html' } as const
+const usualGoals = { json: 'bench-report.goals.json', html: 'bench-report.goals.html' } as const
 
 /** What each mode heeds; nothing else is taken in silence. */
 const paceNames = ['rounds', 'seconds', 'warm-up']
@@ -145,12 +149,17 @@ function isEmpty(value: unknown): boolean {
 }
 
 /** Said before an hour of measuring. */
-function mustBeWritable(name: string, path: string | undefined): void {
-  if (path === undefined) return
-  try {
-    accessSync(existsSync(path) ? path : dirname(path), constants.W_OK)
-  } catch (error) {
-    throw new TypeError(`--${name} ${path} cannot be written`, { cause: error })
+function mustBeWritable(places: { readonly json: string; readonly html: string }): void {
+  if (resolve(places.json) === resolve(places.html))
+    throw new TypeError('--json and --html need a file each')
+  for (const [name, path] of Object.entries(places)) {
+    const file = statSync(path, { throwIfNoEntry: false })
+    if (file?.isDirectory() === true) throw new TypeError(`--${name} ${path} is a folder`)
+    try {
+      accessSync(file === undefined ? dirname(path) : path, constants.W_OK)
+    } catch (error) {
+      throw new TypeError(`--${name} ${path} cannot be written`, { cause: error })
+    }
   }
 }
 

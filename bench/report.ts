@@ -101,8 +101,12 @@ export function formatTables(report: Report): string {
   if (report.allocations.length > 0) parts.push(formatAllocations(report.allocations))
   if (report.paths.length > 0) parts.push(formatPaths(report.paths))
   if (report.idle.length > 0) parts.push(formatIdle(report.idle))
-  if (report.omitted.length > 0) parts.push(`\nLeft out:\n  ${report.omitted.join('\n  ')}`)
-  return parts.join('\n')
+  return parts.join('\n') + formatOmitted(report.omitted)
+}
+
+/** '' when nothing was left out. */
+export function formatOmitted(omitted: readonly string[]): string {
+  return omitted.length === 0 ? '' : `\n\nLeft out:\n  ${omitted.join('\n  ')}\n`
 }
 
 /** A table for each suite. */

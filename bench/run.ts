@@ -188,12 +188,13 @@ async function prepare(
 }
 
 async function warmUp(running: Running, bout: Bout): Promise<void> {
-  const { server, uri } = running
+  const { uri } = running
   const { warmUp: seconds } = bout.pace
   if (seconds === 0) return
   const each = seconds / bout.works.length
   const works = bout.works.filter((work) => does(running, work))
-  if (server.protocol === 'dst') {
+  // The same for all sides: those who speak DST/1 have no volleys.
+  if (bout.client === 'own') {
     await warmUpVolume(uri, works, each)
     return
   }

@@ -2,7 +2,7 @@ import { decide, formatChanges, isDecided, isSlower, type Change } from './compa
 import { planOf, regressionPart, run } from './measure.ts'
 import type { Options } from './options.ts'
 import { describeSeconds } from './progress.ts'
-import type { Report } from './report.ts'
+import { formatOmitted, type Report } from './report.ts'
 import type { Folders } from './servers.ts'
 
 /** What is planted: a target that needs so much more for everything. */
@@ -20,9 +20,11 @@ const budget = 14 * 60
  */
 export async function selfTest(options: Options, folders: Folders): Promise<boolean> {
   const began = performance.now()
-  const measure = (share: number): Promise<Report> => {
+  const measure = async (share: number): Promise<Report> => {
     const plan = planOf(options, folders)
-    return run([regressionPart(plan, share)], plan, options)
+    const report = await run([regressionPart(plan, share)], plan, options)
+    process.stdout.write(formatOmitted(report.omitted))
+    return report
   }
   const tally = { unchanged: 0, cried: 0, planted: 0, found: 0 }
   let before = await measure(0)

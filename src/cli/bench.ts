@@ -2,6 +2,7 @@ import type { Argv } from 'yargs'
 import { systemClock } from '../base/clock.ts'
 import { systemRandom } from '../base/random.ts'
 import { describeSize, formatSize, parseSize } from '../base/size.ts'
+import type { Facts } from '../device/device.ts'
 import { Load, type LoadResult, type Work } from '../device/load.ts'
 import { UsageError } from './exit.ts'
 import { openExport } from './open.ts'
@@ -99,6 +100,7 @@ async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
     throw new UsageError('writing destroys what is on the export: say --write if that is meant')
   const device = await openExport(text, plan.timeout * 1000)
   try {
+    for (const bytes of plan.blockSizes) mustFit(bytes, device.facts!)
     const rows: LoadRow[] = []
     for (const pattern of plan.patterns)
       for (const blockSize of plan.blockSizes)
@@ -113,6 +115,16 @@ async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
   } finally {
     await device.close()
   }
+}
+
+/** Said before anything is measured, not when it is that block's turn. */
+function mustFit(bytes: number, { size, blockSize, payloadMax }: Facts): void {
+  const most = Math.min(size, payloadMax)
+  if (bytes <= most && bytes % blockSize === 0) return
+  throw new UsageError(
+    `--block-size ${formatSize(bytes)}: the export takes multiples of ${formatSize(blockSize)}` +
+      ` up to ${formatSize(most)}`,
+  )
 }
 
 function tell({ pattern, blockSize, depth, operations, bytes, seconds, latency }: LoadRow): void {

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { compare } from '../../bench/compare.ts'
-import { readEarlier } from '../../bench/earlier.ts'
+import { caveats, readEarlier } from '../../bench/earlier.ts'
 import { readOccasions } from '../../bench/goals.ts'
 import { formatPage } from '../../bench/html.ts'
 import { readOptions } from '../../bench/options.ts'
@@ -50,6 +50,19 @@ describe('before anything is measured', () => {
     expect(regressionKeys()).to.include('leaf, memory: randread 4K ×32')
     expect(refusal(reportWith())).to.equal('')
     expect(readEarlier(path)).to.deep.equal(reportWith())
+  })
+
+  it('what is not the same as in an earlier report is said', () => {
+    const before = reportWith()
+    expect(caveats(before, before)).to.deep.equal([])
+    const machine = { ...before.machine, cores: 64, node: 'v99' }
+    const rows = before.rows.map((row) => ({ ...row, setting: 'leaf, elsewhere' }))
+    expect(caveats(before, { ...before, machine, rows })).to.deep.equal([
+      'cores: 2 then, 64 now',
+      'node:  then, v99 now',
+      'only then: leaf, memory: randread 4K ×32',
+      'only now: leaf, elsewhere: randread 4K ×32',
+    ])
   })
 
   it('one with costs that are no numbers is refused, and says where they are', () => {
@@ -103,6 +116,8 @@ describe('before anything is measured', () => {
       ['--suite', 'paths', '--against', '.'],
       ['--against', folder],
       ['--json', join(folder, 'absent', 'x.json')],
+      ['--json', folder],
+      ['--html', 'x', '--json', './x'],
       ['--rounds', '1.5'],
       ['--rounds', 'Infinity'],
       ['--seconds', '0.001'],

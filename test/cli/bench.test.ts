@@ -101,6 +101,9 @@ describe('dst bench', () => {
       ['--block-size', '4Q', uri],
       ['--pattern', 'backwards', uri],
       ['http://127.0.0.1/'],
+      // Said before anything is measured: the first of them would do.
+      ['--block-size', '4K,4M', uri],
+      ['--block-size', '4K,1G', '--pattern', 'read', uri],
     ])
       expect((await bench(wrong)).code, wrong.join(' ')).to.equal(2)
     const { code, stderr } = await bench([`nbd+unix:///?socket=${join(folder, 'nobody')}`])
