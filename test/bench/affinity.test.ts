@@ -8,10 +8,13 @@ describe('working on one processor', () => {
     if (program === null) this.skip()
     const before = processors(program)
     let meanwhile: string | null = null
-    const failed = await onOneProcessor(() => {
-      meanwhile = processors(program)
-      return Promise.reject(new Error('on purpose'))
-    }, expect.fail).catch((error: unknown) => (error as Error).message)
+    const failed = await onOneProcessor(
+      () => {
+        meanwhile = processors(program)
+        return Promise.reject(new Error('on purpose'))
+      },
+      () => expect.fail('it stayed'),
+    ).catch((error: unknown) => (error as Error).message)
     expect(failed).to.equal('on purpose')
     expect(meanwhile).to.equal(lastOf(before!))
     expect(processors(program)).to.equal(before)
