@@ -160,8 +160,8 @@ async function startAll(
 }
 
 /**
- * Ours, and the other version if there is one. Each is the first to start in every other round: what
- * is started later finds the machine in another state.
+ * Ours, and the other version if there is one. Each is the first to start in every other round:
+ * what is started later finds the machine in another state.
  */
 export function versionsOf(
   { against }: Pick<Plan, 'against'>,

@@ -40,7 +40,11 @@ describe('a server that does not want to end', () => {
 
   it('is killed with all that it has started', async () => {
     const pidFile = join(folder, 'child')
-    const script = `trap '' TERM; sleep 1000 & echo $! > ${pidFile}; echo ready; while :; do wait; done`
+    const script = `
+      trap '' TERM
+      sleep 1000 & echo $! > ${pidFile}
+      echo ready
+      while :; do wait; done`
     const server = new Process(['sh', '-c', script], null, {}, 50)
     await server.listening({ path: '' }, 'ready')
     const child = Number(readFileSync(pidFile, 'utf8'))
