@@ -13,6 +13,7 @@ import {
   exportLeg,
   giveUp,
   invalidateLeg,
+  leaveDetached,
   legToCompare,
   removeLeg,
   startVolume,
@@ -109,13 +110,18 @@ export class MirrorDriver implements Driver {
 
   /** Returns a leg; resolves when it is syncing. `discard` drops what was changed on it alone. */
   async attachLeg(name: string, options: { discard?: boolean } = {}): Promise<void> {
-    // Comparing takes long; the volume must be able to change meanwhile.
-    const asked = await this.alone((volume) => legToCompare(volume, name))
-    const compared =
-      asked === null
-        ? null
-        : { ...(await changedAlone(this.volume, asked.leg)), stamp: asked.stamp }
-    await this.alone((volume) => attachLeg(volume, name, options, compared))
+    try {
+      // Comparing takes long; the volume must be able to change meanwhile.
+      const asked = await this.alone((volume) => legToCompare(volume, name))
+      const compared =
+        asked === null
+          ? null
+          : { ...(await changedAlone(this.volume, asked.leg)), stamp: asked.stamp }
+      await this.alone((volume) => attachLeg(volume, name, options, compared))
+    } catch (error) {
+      await this.alone((volume) => leaveDetached(volume, name))
+      throw error
+    }
   }
 
   /** Adds an opened device as a new leg, which is filled; from then on the volume closes it. */

@@ -42,6 +42,7 @@ describe('legs of a mirror', () => {
     legs['b']!.stampCount++
     const error = await refusal(head.driver.attachLeg('b'))
     expect(error.message).to.include('1024 bytes would be discarded')
+    expect(legs['b']!.epoch, 'its owner may go on writing').to.equal(0)
     expect(head.state('b')).to.equal('detached')
     await head.driver.attachLeg('b', { discard: true })
     await head.inSync('a', 'b')
