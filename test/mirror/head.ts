@@ -134,6 +134,13 @@ export async function outcome(promise: Promise<unknown>): Promise<string> {
 /** Keeps what it is to save until the gate opens. */
 export class HeldStore extends MemoryStore implements StateStore {
   gate = Promise.resolve()
+
+  /** Shuts the gate; returns what opens it. */
+  shut(): () => void {
+    let open: () => void = () => undefined
+    this.gate = new Promise((resolve) => (open = resolve))
+    return open
+  }
   /** Saves that were asked for. */
   asked = 0
 

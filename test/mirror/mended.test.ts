@@ -225,8 +225,7 @@ describe('a leg', () => {
     const store = new HeldStore()
     const head = await new Head(legs, store).open()
     await write(head.device, 0, pattern(1))
-    let open: () => void = () => undefined
-    store.gate = new Promise((resolve) => (open = resolve))
+    const open = store.shut()
     const asked = outcome(head.driver.invalidateLeg('b'))
     await head.until('b left', () => head.state('b') === 'missing')
     legs['a']!.goAway()
@@ -311,8 +310,7 @@ describe('a leg', () => {
     const saved = superblocks(legs['a']!)
     legs['b']!.goAway()
     await head.until('it is durable that b left', () => superblocks(legs['a']!) > saved)
-    let open: () => void = () => undefined
-    store.gate = new Promise((resolve) => (open = resolve))
+    const open = store.shut()
     legs['b']!.comeBack()
     await head.until('b is as good as in sync', () => filled(head, 'b'))
     await new Promise((resolve) => setImmediate(resolve))

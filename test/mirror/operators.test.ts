@@ -307,8 +307,7 @@ describe('before it is durable', () => {
     const store = new HeldStore()
     const head = await new Head(legs, store).open()
     await write(head.device, 0, pattern(1))
-    let open: () => void = () => undefined
-    store.gate = new Promise((resolve) => (open = resolve))
+    const open = store.shut()
     return { legs, store, head, open }
   }
 

@@ -53,8 +53,7 @@ describe('a mirror does not fall for', () => {
     const store = new HeldStore()
     const head = await new Head(legs, store).open()
     await write(head.device, 0, pattern(1))
-    let open: () => void = () => undefined
-    store.gate = new Promise((resolve) => (open = resolve))
+    const open = store.shut()
     failing(legs['b']!, (operation, offset) => operation === Operation.write && offset === 0)
     let acknowledged = false
     const writing = write(head.device, 0, pattern(2)).then(() => (acknowledged = true))
