@@ -78,6 +78,8 @@ export class Transmission implements Phase, Completer, Waiter {
   /** Bytes of the negotiation that the socket still holds: nobody reserved them. */
   private unreserved: number
   private stalledBy: 'nothing' | 'limits' | 'admission' = 'nothing'
+  /** Whether the device answered the last read before it returned from it. */
+  private prompt = false
   private running = false
   private ending = false
   private readonly losses: LossReport
@@ -199,7 +201,9 @@ export class Transmission implements Phase, Completer, Waiter {
       this.watchLanding()
       return false
     }
+    const { inFlight } = this
     this.exported.device.submit(request)
+    if (operation === Operation.read) this.prompt = this.inFlight < inFlight
     return true
   }
 
@@ -320,6 +324,7 @@ export class Transmission implements Phase, Completer, Waiter {
     const { limits, admission } = this.host.context
     const full =
       this.inFlight >= limits.requestsPerConnection ||
+      (this.prompt && this.host.outbox.full) ||
       (this.reserved > 0 && this.reserved + bytes > limits.bytesPerConnection)
     if (full) this.stalledBy = 'limits'
     else if (!admission.reserve(bytes, this)) this.stalledBy = 'admission'

@@ -8,11 +8,14 @@ import type { Address } from './address.ts'
 export interface Connection {
   /** The peer's address, for logs and status. */
   readonly peer: string
+  /** With so many bytes to send it is better to send them than to wait for more. */
+  readonly batchBytes: number
   /**
    * Sends the buffers, in order. They must not change until `sent` was called for this call, or
-   * `closed`. The array itself may be reused at once.
+   * `closed`. The array itself may be reused at once. False: the system has not taken all of it
+   * yet, and what is sent next waits behind it.
    */
-  send(buffers: readonly Buffer[]): void
+  send(buffers: readonly Buffer[]): boolean
   /** No bytes land until `resume`, but for a delivery that is under way. Idempotent. */
   pause(): void
   resume(): void

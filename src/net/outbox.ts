@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts'
 import { empty } from '../base/empty.ts'
 import { assert } from '../base/errors.ts'
 import { Ring } from '../base/ring.ts'
-import { KiB } from '../base/size.ts'
+import { KiB, MiB } from '../base/size.ts'
 import type { Block, Lease, Slab } from '../base/slab.ts'
 import type { Request } from '../device/request.ts'
 import type { Connection } from './network.ts'
@@ -11,6 +11,12 @@ const stagingBytes = 64 * KiB
 
 /** Payloads up to this many bytes are copied behind their header: cheaper than a list entry. */
 const copyBytesMax = 16 * KiB
+
+/**
+ * Bytes that may wait for a full socket before it is better to make no more of them: by the time
+ * their turn comes, what waits has left the processor's caches, and has to be fetched again.
+ */
+const backlogBytesMax = 2 * MiB
 
 const nothing = Buffer.alloc(0)
 
@@ -45,6 +51,9 @@ export class Outbox {
   bytesQueued = 0
   /** Those of them that `payload` was given. */
   payloadQueued = 0
+  /** Bytes of the batches that the socket did not take whole when it was given them. */
+  private backlog = 0
+  private readonly batchBacklog = new Ring<number>()
   private readonly batchBytes = new Ring<number>()
   private bytesPending = 0
   private readonly batchPayload = new Ring<number>()
@@ -62,6 +71,11 @@ export class Outbox {
   /** Where to write: `bytes` from the index that `reserve` returned. */
   get bytes(): Buffer {
     return this.staging!.bytes
+  }
+
+  /** Whether more waits for the socket than is good: what can as well be made later should be. */
+  get full(): boolean {
+    return this.backlog > backlogBytesMax
   }
 
   /** Room for `length` bytes in one piece, which the caller fills at once. Returns their index. */
@@ -94,6 +108,7 @@ export class Outbox {
       this.hold(lease)
     }
     this.count(length)
+    if (this.bytesPending >= this.connection.batchBytes) this.handOver()
   }
 
   /** Sends bytes that never change, from where they are. */
@@ -125,27 +140,14 @@ export class Outbox {
   readonly flush = (): void => {
     this.scheduled = false
     this.gathering = false
-    if (this.closed) {
-      this.drop()
-      return
-    }
-    this.cut()
-    if (this.views.length === 0) return
-    this.batches.push(this.leasesPending)
-    this.batchBytes.push(this.bytesPending)
-    this.batchPayload.push(this.payloadPending)
-    this.leasesPending = 0
-    this.bytesPending = 0
-    this.payloadPending = 0
-    this.batchesFlushed++
-    this.connection.send(this.views)
-    empty(this.views)
+    this.handOver()
   }
 
   /** For `ConnectionHandler.sent`. Returns the bytes that `payload` was given and now are gone. */
   sent(): number {
     this.batchesSent++
     this.bytesQueued -= this.batchBytes.shift()!
+    this.backlog -= this.batchBacklog.shift()!
     for (let left = this.batches.shift()!; left > 0; left--) this.leases.shift()!.release()
     if (this.bytesQueued === 0) {
       this.staging?.release()
@@ -160,6 +162,27 @@ export class Outbox {
   close(): void {
     this.closed = true
     this.drop()
+  }
+
+  private handOver(): void {
+    if (this.closed) {
+      this.drop()
+      return
+    }
+    this.cut()
+    if (this.views.length === 0) return
+    const bytes = this.bytesPending
+    this.batches.push(this.leasesPending)
+    this.batchBytes.push(bytes)
+    this.batchPayload.push(this.payloadPending)
+    this.leasesPending = 0
+    this.bytesPending = 0
+    this.payloadPending = 0
+    this.batchesFlushed++
+    const waiting = this.connection.send(this.views) ? 0 : bytes
+    this.batchBacklog.push(waiting)
+    this.backlog += waiting
+    empty(this.views)
   }
 
   private drop(): void {

@@ -2,6 +2,7 @@ import net from 'node:net'
 import { lstatSync, rmSync } from 'node:fs'
 import { timerMax } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
+import { KiB, MiB } from '../base/size.ts'
 import { formatAddress, type Address } from './address.ts'
 import type { Accept, Connection, ConnectionHandler, Listener, Network } from './network.ts'
 import { writerOf, type Writer } from './writer.ts'
@@ -14,7 +15,13 @@ import { writerOf, type Writer } from './writer.ts'
 export type Receive = 'landing' | 'events'
 
 /** Bytes the kernel is handed before a stream reports that it is full. We count by ourselves. */
-const highWaterMark = 1024 * 1024
+const highWaterMark = 1 * MiB
+
+/**
+ * Bytes of a batch. A unix socket holds 208 KiB: with more it is never empty while the next batch
+ * is made. One of TCP holds megabytes, and smaller batches keep it from growing that far.
+ */
+const batchBytes = { unix: 256 * KiB, tcp: 2 * MiB } as const
 
 /** Milliseconds that an ended connection waits for its peer to read the last bytes and close. */
 const lingerTimeout = 2000
@@ -33,7 +40,7 @@ export class SocketNetwork implements Network {
     attach: (connection: Connection) => ConnectionHandler,
     failed: (error: StorageError) => void,
   ): () => void {
-    const connection = new SocketConnection(formatAddress(address))
+    const connection = new SocketConnection(formatAddress(address), address.kind)
     let settled = false
     const settle = (): boolean => {
       if (settled) return false
@@ -76,7 +83,7 @@ export class SocketNetwork implements Network {
     const server = net.createServer(
       { pauseOnConnect: landing, noDelay: true, keepAlive: true, highWaterMark },
       (accepted) => {
-        const connection = new SocketConnection(peerOf(accepted))
+        const connection = new SocketConnection(peerOf(accepted), address.kind)
         connection.socket = landing ? rewrap(accepted, connection) : accepted
         const handler = accept(connection)
         if (handler === null) connection.destroy()
@@ -117,10 +124,11 @@ export class SocketNetwork implements Network {
  */
 const threshold = Buffer.alloc(1)
 /** Where bytes land that nobody wants any more. */
-const discard = Buffer.alloc(64 * 1024)
+const discard = Buffer.alloc(64 * KiB)
 
 class SocketConnection implements Connection {
   readonly peer: string
+  readonly batchBytes: number
   /** Set once, right after construction; `onread` has to exist before the socket. */
   socket!: net.Socket
   /** For the socket's constructor: lands bytes where the handler wants them. */
@@ -137,8 +145,9 @@ class SocketConnection implements Connection {
   private lingering: NodeJS.Timeout | undefined
   private problem: StorageError | null = null
 
-  constructor(peer: string) {
+  constructor(peer: string, kind: Address['kind']) {
     this.peer = peer
+    this.batchBytes = batchBytes[kind]
     this.onread = {
       buffer: () => {
         if (this.handler === null) return threshold
@@ -177,19 +186,20 @@ class SocketConnection implements Connection {
     else socket.resume()
   }
 
-  send(buffers: readonly Buffer[]): void {
+  send(buffers: readonly Buffer[]): boolean {
     const { socket } = this
-    if (socket.destroyed || this.ended) return
+    if (socket.destroyed || this.ended) return true
     if (this.writer !== null) {
-      if (this.writer.write(buffers) && this.taken++ === 0 && !this.delivering)
-        process.nextTick(this.tell)
-      return
+      if (!this.writer.write(buffers)) return false
+      if (this.taken++ === 0 && !this.delivering) process.nextTick(this.tell)
+      return true
     }
     const last = buffers.length - 1
     if (last > 0) socket.cork()
     for (let at = 0; at < last; at++) socket.write(buffers[at]!)
     socket.write(buffers[last]!, this.wrote)
     if (last > 0) socket.uncork()
+    return socket.writableLength === 0
   }
 
   pause(): void {

@@ -180,13 +180,13 @@ export class ClientConnection implements ConnectionHandler {
     header.length = length
     header.payload = carries ? length : 0
     header.payloadChecksum = carries && this.checksums ? checksumOf(request.segments) : 0
+    slots.batches[slot] = outbox.batchesFlushed + 1
     const at = outbox.reserve(requestBytes)
     encodeRequest(outbox.bytes, at, header, this.checksums)
     if (carries) outbox.payload(request)
     if (operation <= Operation.write) this.bytesInFlight += length
     slots.states[slot] = SlotState.sent
     slots.connections[slot] = this
-    slots.batches[slot] = outbox.batchesFlushed + 1
     this.inFlight++
     if (!this.running) this.sending.schedule(this.inFlight === 1)
   }

@@ -55,6 +55,8 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   private arrivingSince = 0
   private bytesReserved = 0
   private controls = 0
+  /** Whether the device answered the last read before it returned from it. */
+  private prompt = false
   private pumping = false
   private stalled = false
   private awaitingRoom = false
@@ -246,6 +248,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     return (
       this.draining ||
       this.awaitingRoom ||
+      (this.prompt && this.outbox.full) ||
       this.greeter.waiting ||
       (this.session !== null && this.inFlight >= this.depth) ||
       this.bytesReserved >= this.context.limits.bytesPerConnection ||
@@ -345,8 +348,9 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
       return
     }
     session.begin(slot, sequence, isChange(operation))
-    this.inFlight++
+    const inFlight = ++this.inFlight
     session.target.device.submit(request)
+    if (operation === Operation.read) this.prompt = this.inFlight < inFlight
   }
 
   /** Lets go of a request that nobody was given. */

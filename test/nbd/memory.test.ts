@@ -1,5 +1,7 @@
 import { expect } from 'chai'
 import { KiB, MiB } from '../../src/base/size.ts'
+import type { Device } from '../../src/device/device.ts'
+import { Operation } from '../../src/device/request.ts'
 import { Command } from '../../src/nbd/codec.ts'
 import type { Receive } from '../../src/net/sockets.ts'
 import { GateDriver } from './gate.ts'
@@ -105,5 +107,58 @@ describe('connections that say nothing any more', () => {
     talker!.say(talker!.request(Command.read, 0, 1).subarray(14))
     expect((await talker!.answer(1)).error).to.equal(0)
     for (const each of talkers) each.close()
+  })
+})
+
+describe('replies that nobody reads', () => {
+  const requests = 24
+  let rig: Rig
+  let gate: GateDriver
+  let device: Device
+  let talker: Talker
+  let other: Talker
+  beforeEach(async () => {
+    rig = new Rig()
+    gate = new GateDriver(requests * MiB)
+    device = await rig.add('disk', gate)
+    await rig.listen()
+    talker = await Talker.using(rig.unix, 'disk', false)
+    other = await Talker.using(rig.unix, 'disk', false)
+    for (let at = 0; at < requests; at++)
+      await other.ask(Command.write, at * MiB, MiB, 0, Buffer.alloc(MiB, at + 1))
+    talker.socket.pause()
+  })
+  afterEach(() => rig.close())
+
+  const ask = (from: number, to: number): void => {
+    for (let at = from; at < to; at++) talker.say(talker.request(Command.read, at * MiB, MiB, at))
+  }
+  const readAll = async (): Promise<void> => {
+    talker.socket.resume()
+    for (let left = requests; left > 0; left--) {
+      const { cookie, data } = await talker.answer(MiB)
+      expect(data.equals(Buffer.alloc(MiB, cookie + 1)), `read ${cookie}`).to.equal(true)
+    }
+  }
+
+  it('are not made long before, where the device answers at once', async () => {
+    ask(0, requests)
+    // Turns enough to carry out all of them.
+    for (let turn = 0; turn < 100; turn++) await other.ask(Command.flush, 0, 0)
+    expect(device.counters.operations[Operation.read]).to.be.within(2, 6)
+    await readAll()
+    expect((await talker.ask(Command.read, 0, 4096)).error).to.equal(0)
+  })
+
+  it('do not keep a slow device from what it can begin', async () => {
+    gate.shut = true
+    ask(0, requests / 2)
+    await gate.waits(requests / 2)
+    gate.letThrough()
+    gate.shut = true
+    ask(requests / 2, requests)
+    await gate.waits(requests / 2)
+    gate.letThrough()
+    await readAll()
   })
 })

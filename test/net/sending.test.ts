@@ -1,35 +1,9 @@
 import { expect } from 'chai'
 import { Slab } from '../../src/base/slab.ts'
-import type { Connection } from '../../src/net/network.ts'
 import { Outbox } from '../../src/net/outbox.ts'
 import { Sending } from '../../src/net/sending.ts'
 import { ManualClock } from '../support/clock.ts'
-
-/** What was sent, in characters. */
-class Sink implements Connection {
-  readonly peer = 'nobody'
-  readonly sent: string[] = []
-
-  send(buffers: readonly Buffer[]): void {
-    this.sent.push(Buffer.concat(buffers).toString('latin1'))
-  }
-
-  pause(): void {
-    // Nothing is received.
-  }
-
-  resume(): void {
-    // Nothing is received.
-  }
-
-  end(): void {
-    // Nothing is kept open.
-  }
-
-  destroy(): void {
-    // Nothing is kept open.
-  }
-}
+import { Sink } from '../support/sink.ts'
 
 describe('the sending of requests', () => {
   for (const [first, what] of [

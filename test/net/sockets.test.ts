@@ -171,8 +171,10 @@ for (const receive of ['landing', 'events'] satisfies Receive[])
         const small = random.bytes(10)
         const large = random.bytes(8_000_000)
         // The second does not fit what the kernel takes, so what follows has to wait behind it.
-        for (const buffers of [[small], [small, large, small], [small, small], [large]])
-          sender.send(buffers)
+        const taken = [[small], [small, large, small], [small, small], [large]].map((buffers) =>
+          sender.send(buffers),
+        )
+        expect(taken).to.eql([true, false, false, false])
         const all = Buffer.concat([small, small, large, small, small, small, large])
         const got = collect(peer, all.length)
         peer.resume()
@@ -217,12 +219,13 @@ class Sender implements ConnectionHandler {
     this.over = new Promise((resolve) => (this.end = resolve))
   }
 
-  send(buffers: Buffer[]): void {
+  send(buffers: Buffer[]): boolean {
     this.sending = true
-    this.connection.send(buffers)
+    const taken = this.connection.send(buffers)
     this.sending = false
     // The array may be used again at once.
     buffers.length = 0
+    return taken
   }
 
   landing(): Buffer {

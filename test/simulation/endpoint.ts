@@ -16,6 +16,7 @@ const windowBytes = 128 * 1024
  */
 export class Endpoint implements Connection {
   readonly peer: string
+  readonly batchBytes = windowBytes / 2
   readonly machine: Machine
   readonly process: Process
   other!: Endpoint
@@ -74,11 +75,12 @@ export class Endpoint implements Connection {
     this.wake()
   }
 
-  send(buffers: readonly Buffer[]): void {
-    if (!this.open || this.ending) return
+  send(buffers: readonly Buffer[]): boolean {
+    if (!this.open || this.ending) return true
     for (const [at, bytes] of buffers.entries())
       this.outgoing.push({ bytes, last: at === buffers.length - 1 })
     this.pump()
+    return false
   }
 
   pause(): void {

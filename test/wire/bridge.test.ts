@@ -25,9 +25,10 @@ class TappedNetwork implements Network {
     const { sent } = this
     return {
       peer: connection.peer,
+      batchBytes: connection.batchBytes,
       send: (buffers) => {
         for (const buffer of buffers) sent.add(buffer)
-        connection.send(buffers)
+        return connection.send(buffers)
       },
       pause: () => connection.pause(),
       resume: () => connection.resume(),

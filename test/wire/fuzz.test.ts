@@ -115,7 +115,7 @@ describe(`conversations fuzzed from seed ${firstSeed}`, function () {
       const random = new SeededRandom(seed)
       const clients: RawClient[] = []
       for (let count = 0; count < 8; count++) {
-        const client = await RawClient.connect(target.port)
+        const client = await RawClient.connect(target.tcp)
         client.send(mutate(conversation(random), random))
         clients.push(client)
       }

@@ -1,5 +1,6 @@
 import { expect } from 'chai'
 import { KiB, MiB } from '../../src/base/size.ts'
+import { Operation } from '../../src/device/request.ts'
 import { read, write } from '../support/io.ts'
 import { ManualClock, StuckClock } from '../support/clock.ts'
 import { Command, Kind } from '../../src/wire/codec.ts'
@@ -21,7 +22,7 @@ async function started(options: TargetOptions = {}): Promise<{ target: Target; g
 }
 
 async function greeted(target: Target, changes = {}): Promise<RawClient> {
-  const client = await RawClient.connect(target.port)
+  const client = await RawClient.connect(target.tcp)
   client.send(hello(changes))
   expect((await client.welcome()).status).to.equal(statusOk)
   return client
@@ -43,7 +44,7 @@ describe('a server and a client of its own making', () => {
       [{ name: 'none' }, 'CONFIG'],
       [{ purpose: 9 }, 'UNSUPPORTED'],
     ] as const) {
-      const client = await RawClient.connect(target.port)
+      const client = await RawClient.connect(target.tcp)
       client.send(hello(changes))
       const welcome = await client.welcome()
       expect(welcome.status).to.equal(statusOf(code))
@@ -53,7 +54,7 @@ describe('a server and a client of its own making', () => {
   })
 
   it('says which version it speaks', async () => {
-    const client = await RawClient.connect(target.port)
+    const client = await RawClient.connect(target.tcp)
     const newer = hello()
     newer.writeUInt16LE(2, 8)
     newer.writeUInt16LE(3, 10)
@@ -68,7 +69,7 @@ describe('a server and a client of its own making', () => {
     const long = hello()
     long.writeUInt32LE(100_000, 12)
     for (const bytes of [Buffer.from('GET / HTTP/1.1\r\n\r\n'), wrong, long]) {
-      const client = await RawClient.connect(target.port)
+      const client = await RawClient.connect(target.tcp)
       client.send(bytes)
       await client.closed
     }
@@ -164,7 +165,7 @@ describe('sessions', () => {
     gate.shutGate()
     older.send(change(0, 1))
     await gate.arrivals(1)
-    const newer = await RawClient.connect(target.port)
+    const newer = await RawClient.connect(target.tcp)
     newer.send(hello({ epoch: 2 }), change(1, 2))
     await older.closed
     let welcomed = false
@@ -189,10 +190,10 @@ describe('sessions', () => {
     const older = await greeted(target, { epoch: 4 })
     const newer = await greeted(target, { epoch: 5 })
     await older.closed
-    const late = await RawClient.connect(target.port)
+    const late = await RawClient.connect(target.tcp)
     late.send(hello({ epoch: 4, index: 1 }))
     expect((await late.welcome()).status).to.equal(statusOf('STALE'))
-    const double = await RawClient.connect(target.port)
+    const double = await RawClient.connect(target.tcp)
     double.send(hello({ epoch: 5 }))
     expect((await double.welcome()).status).to.equal(statusOf('PROTOCOL'))
     newer.send(change(0, 1))
@@ -224,7 +225,7 @@ describe('a server with limits', () => {
   it('closes what does not say hello, is silent, or does not read', async () => {
     const clock = new ManualClock()
     const { target } = await started({ clock, limits: { bytesPerConnection: 8 * MiB } })
-    const mute = await RawClient.connect(target.port)
+    const mute = await RawClient.connect(target.tcp)
     mute.send(hello().subarray(0, 20))
     const silent = await greetedBy(clock, target, '22')
     const deaf = await greetedBy(clock, target, '33')
@@ -263,14 +264,39 @@ describe('a server with limits', () => {
     expect(target.slab.bytesHeld).to.equal(0)
   })
 
+  it('does not read long before what is not taken, where the device answers at once', async () => {
+    const { target } = await started()
+    const client = await RawClient.connect(target.unix)
+    client.send(hello({ depth: 32 }))
+    await client.welcome()
+    client.socket.pause()
+    for (let slot = 0; slot < 24; slot++) client.send(request({ slot, length: MiB }))
+    const { device } = target.exports.find('disk')!
+    const other = remote(target.unix, 'disk')
+    await other.open()
+    // Turns enough to carry out all of them.
+    for (let turn = 0; turn < 100; turn++) await write(other, 0, block)
+    expect(device.counters.operations[Operation.read]).to.be.within(2, 6)
+    client.socket.resume()
+    const slots = new Set<number>()
+    while (slots.size < 24) {
+      const { header, payload } = await client.reply()
+      expect(payload.length).to.equal(MiB)
+      slots.add(header.slot)
+    }
+    client.destroy()
+    await other.close()
+    await target.stop()
+  })
+
   it('takes a thousand connections, and no more than it may', async () => {
     const { target } = await started({ limits: { connections: 1000 } })
     const clients: RawClient[] = []
-    for (let at = 0; at < 999; at++) clients.push(await RawClient.connect(target.port))
+    for (let at = 0; at < 999; at++) clients.push(await RawClient.connect(target.tcp))
     const device = remote(target.tcp, 'disk', { connections: 1 })
     await device.open()
     await write(device, 0, block)
-    const beyond = await RawClient.connect(target.port)
+    const beyond = await RawClient.connect(target.tcp)
     await beyond.closed
     for (const [at, client] of clients.entries())
       client.send(hello({ client: (at + 1).toString(16).padStart(32, '0') }))
@@ -342,7 +368,7 @@ async function passes(clock: ManualClock, ms: number): Promise<void> {
 }
 
 async function greetedBy(clock: ManualClock, target: Target, id: string): Promise<RawClient> {
-  const client = await RawClient.connect(target.port)
+  const client = await RawClient.connect(target.tcp)
   client.send(hello({ client: id.repeat(16) }))
   const welcome = client.welcome()
   for (let welcomed = false; !welcomed;) {

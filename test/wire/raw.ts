@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import net from 'node:net'
+import type { Address } from '../../src/net/address.ts'
 import {
   Command,
   decodeReply,
@@ -67,8 +68,8 @@ export class RawClient {
     })
   }
 
-  static async connect(port: number): Promise<RawClient> {
-    const socket = net.connect(port, '127.0.0.1')
+  static async connect(address: Address): Promise<RawClient> {
+    const socket = net.connect(address.kind === 'unix' ? { path: address.path } : { ...address })
     await once(socket, 'connect')
     return new RawClient(socket)
   }

@@ -1,0 +1,35 @@
+import type { Connection } from '../../src/net/network.ts'
+
+/** What was sent, in characters. */
+export class Sink implements Connection {
+  readonly peer = 'nobody'
+  readonly batchBytes: number
+  readonly sent: string[] = []
+  /** Whether the system takes everything at once. */
+  takes = true
+
+  constructor(batchBytes = Infinity) {
+    this.batchBytes = batchBytes
+  }
+
+  send(buffers: readonly Buffer[]): boolean {
+    this.sent.push(Buffer.concat(buffers).toString('latin1'))
+    return this.takes
+  }
+
+  pause(): void {
+    // Nothing is received.
+  }
+
+  resume(): void {
+    // Nothing is received.
+  }
+
+  end(): void {
+    // Nothing is kept open.
+  }
+
+  destroy(): void {
+    // Nothing is kept open.
+  }
+}
