@@ -137,7 +137,8 @@ export class ServerConnection implements ConnectionHandler {
 
   /**
    * One timer looks at the sending from time to time, so that a reply costs a comparison: a client
-   * that lets nothing through between two looks is dropped.
+   * that lets nothing through between two looks is dropped; while others wait for room, so is one
+   * that has not taken all that waited for it at the look before.
    */
   private watchSending(): void {
     if (this.sendTimer === null && this.outbox.bytesQueued > 0 && !this.isClosed) this.watch()
@@ -145,11 +146,13 @@ export class ServerConnection implements ConnectionHandler {
 
   /** By itself, because a function that holds a closure allocates for it whenever it is called. */
   private watch(): void {
-    const { sends } = this
-    const { limits, clock } = this.context
+    const { sends, outbox } = this
+    const due = outbox.batchesFlushed
+    const { limits, clock, admission } = this.context
     this.sendTimer = clock.timer(limits.sendTimeout, () => {
       this.sendTimer = null
-      if (this.sends === sends && this.outbox.bytesQueued > 0)
+      const stuck = this.sends === sends && outbox.bytesQueued > 0
+      if (stuck || (admission.contended && outbox.batchesSent < due))
         this.fail(new StorageError('TIMEOUT', `read no reply for ${limits.sendTimeout} ms`))
       else this.watchSending()
     })

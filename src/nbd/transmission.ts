@@ -178,7 +178,7 @@ export class Transmission implements Phase, Completer, Waiter {
     const taken = type === Command.cache ? Math.min(length, this.payloadMax) : length
     const staged = type === Command.write && refusal === null && length <= stagedPayloadMax
     if (staged && !inbox.need(codec.requestBytes + length)) return false
-    if (!this.reserve(roomOf(operation, taken))) return false
+    if (!this.reserve(operation, taken)) return false
     inbox.consume(codec.requestBytes)
     if (refusal !== null) return this.answerRefused(refusal)
     return this.take(operation, taken)
@@ -319,12 +319,14 @@ export class Transmission implements Phase, Completer, Waiter {
     bytes.write(text, at + codec.chunkHeaderBytes + codec.errorPayloadBytes(0), 'utf8')
   }
 
-  /** Room for `bytes`, or the connection is stalled until there may be some. */
-  private reserve(bytes: number): boolean {
+  /** Room for the request, or the connection is stalled until there may be some. */
+  private reserve(operation: Operation, length: number): boolean {
     const { limits, admission } = this.host.context
+    const bytes = roomOf(operation, length)
+    const early = operation === Operation.read && this.prompt && this.host.outbox.full
     const full =
+      early ||
       this.inFlight >= limits.requestsPerConnection ||
-      (this.prompt && this.host.outbox.full) ||
       (this.reserved > 0 && this.reserved + bytes > limits.bytesPerConnection)
     if (full) this.stalledBy = 'limits'
     else if (!admission.reserve(bytes, this)) this.stalledBy = 'admission'

@@ -27,6 +27,11 @@ export class Admission {
     return this.bytes
   }
 
+  /** Whether anybody waits for room. */
+  get contended(): boolean {
+    return this.waiting.size > 0
+  }
+
   /**
    * Room for `bytes`, or false: then `waiter` is told when to try again. First come, first served:
    * a large request is not overtaken by small ones for ever.

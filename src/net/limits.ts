@@ -9,7 +9,10 @@ export interface Limits {
   readonly connections: number
   /** Milliseconds from accepting a connection to the end of its negotiation. */
   readonly handshakeTimeout: number
-  /** Milliseconds without progress in sending to a client that has replies to read. */
+  /**
+   * Milliseconds without progress in sending to a client that has replies to read; while others
+   * wait for room, for it to take all of them.
+   */
   readonly sendTimeout: number
   /** Requests in flight of one connection; the rest wait in the socket. */
   readonly requestsPerConnection: number

@@ -12,10 +12,9 @@ export interface Connection {
   readonly batchBytes: number
   /**
    * Sends the buffers, in order. They must not change until `sent` was called for this call, or
-   * `closed`. The array itself may be reused at once. False: the system has not taken all of it
-   * yet, and what is sent next waits behind it.
+   * `closed`. The array itself may be reused at once.
    */
-  send(buffers: readonly Buffer[]): boolean
+  send(buffers: readonly Buffer[]): void
   /** No bytes land until `resume`, but for a delivery that is under way. Idempotent. */
   pause(): void
   resume(): void

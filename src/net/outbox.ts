@@ -13,10 +13,10 @@ const stagingBytes = 64 * KiB
 const copyBytesMax = 16 * KiB
 
 /**
- * Bytes that may wait for a full socket before it is better to make no more of them: by the time
- * their turn comes, what waits has left the processor's caches, and has to be fetched again.
+ * Bytes of payload that may wait before it is better to make no more: by the time their turn comes
+ * they have left the processor's caches, and have to be fetched again.
  */
-const backlogBytesMax = 2 * MiB
+const payloadBytesMax = 4 * MiB
 
 const nothing = Buffer.alloc(0)
 
@@ -51,9 +51,6 @@ export class Outbox {
   bytesQueued = 0
   /** Those of them that `payload` was given. */
   payloadQueued = 0
-  /** Bytes of the batches that the socket did not take whole when it was given them. */
-  private backlog = 0
-  private readonly batchBacklog = new Ring<number>()
   private readonly batchBytes = new Ring<number>()
   private bytesPending = 0
   private readonly batchPayload = new Ring<number>()
@@ -73,9 +70,9 @@ export class Outbox {
     return this.staging!.bytes
   }
 
-  /** Whether more waits for the socket than is good: what can as well be made later should be. */
+  /** Whether more waits than is good: what can as well be made later should be. */
   get full(): boolean {
-    return this.backlog > backlogBytesMax
+    return this.payloadQueued > payloadBytesMax
   }
 
   /** Room for `length` bytes in one piece, which the caller fills at once. Returns their index. */
@@ -147,7 +144,6 @@ export class Outbox {
   sent(): number {
     this.batchesSent++
     this.bytesQueued -= this.batchBytes.shift()!
-    this.backlog -= this.batchBacklog.shift()!
     for (let left = this.batches.shift()!; left > 0; left--) this.leases.shift()!.release()
     if (this.bytesQueued === 0) {
       this.staging?.release()
@@ -171,17 +167,14 @@ export class Outbox {
     }
     this.cut()
     if (this.views.length === 0) return
-    const bytes = this.bytesPending
     this.batches.push(this.leasesPending)
-    this.batchBytes.push(bytes)
+    this.batchBytes.push(this.bytesPending)
     this.batchPayload.push(this.payloadPending)
     this.leasesPending = 0
     this.bytesPending = 0
     this.payloadPending = 0
     this.batchesFlushed++
-    const waiting = this.connection.send(this.views) ? 0 : bytes
-    this.batchBacklog.push(waiting)
-    this.backlog += waiting
+    this.connection.send(this.views)
     empty(this.views)
   }
 

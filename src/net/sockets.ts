@@ -139,6 +139,7 @@ class SocketConnection implements Connection {
   /** Sends that the kernel has taken whole and the handler was not told of. */
   private taken = 0
   private delivering = false
+  private telling = false
   private handler: ConnectionHandler | null = null
   private paused = false
   private ended = false
@@ -186,20 +187,19 @@ class SocketConnection implements Connection {
     else socket.resume()
   }
 
-  send(buffers: readonly Buffer[]): boolean {
+  send(buffers: readonly Buffer[]): void {
     const { socket } = this
-    if (socket.destroyed || this.ended) return true
+    if (socket.destroyed || this.ended) return
     if (this.writer !== null) {
-      if (!this.writer.write(buffers)) return false
-      if (this.taken++ === 0 && !this.delivering) process.nextTick(this.tell)
-      return true
+      if (this.writer.write(buffers) && this.taken++ === 0 && !this.delivering && !this.telling)
+        process.nextTick(this.tell)
+      return
     }
     const last = buffers.length - 1
     if (last > 0) socket.cork()
     for (let at = 0; at < last; at++) socket.write(buffers[at]!)
-    socket.write(buffers[last]!, this.wrote)
+    socket.write(buffers[last]!, this.flowed)
     if (last > 0) socket.uncork()
-    return socket.writableLength === 0
   }
 
   pause(): void {
@@ -234,17 +234,28 @@ class SocketConnection implements Connection {
     else socket.destroy()
   }
 
-  /** Not from within `send`: whoever sends is in the middle of something. */
+  /**
+   * Not from within `send`: whoever sends is in the middle of something. What is sent meanwhile is
+   * told when the loop has turned, or a peer that takes all at once would have the loop for itself.
+   */
   private readonly tell = (): void => {
-    while (this.taken > 0) {
+    this.telling = true
+    for (let left = this.taken; left > 0 && this.taken > 0; left--) {
       this.taken--
       this.handler!.sent()
     }
+    this.telling = false
+    if (this.taken > 0) setImmediate(this.tell)
   }
 
-  private readonly wrote = (error?: Error | null): void => {
+  /** A write that had to wait is done. */
+  private readonly wrote = (): void => this.handler!.sent()
+
+  /** The stream is done with a write, which may have been a moment ago. */
+  private readonly flowed = (error?: Error | null): void => {
     // A failed write is followed by `closed`, which lets go of everything at once.
-    if (error === undefined || error === null) this.handler!.sent()
+    if (error !== undefined && error !== null) return
+    if (this.taken++ === 0 && !this.delivering && !this.telling) setImmediate(this.tell)
   }
 
   private copyIn(chunk: Buffer): void {

@@ -68,6 +68,8 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   private heard = false
   private pingedAt = 0
   private sentAt: number
+  /** Batches that have to have left in time, counted from the first. */
+  private due = 0
   private progress = false
 
   constructor(
@@ -154,7 +156,12 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     const { limits } = this.context
     // While we do not listen, silence says nothing.
     if (this.heard || this.stalled) this.heardAt = now
-    if (this.progress || this.outbox.bytesQueued === 0) this.sentAt = now
+    const { outbox, due } = this
+    const { contended } = this.context.admission
+    if (outbox.batchesSent >= due || (this.progress && !contended)) {
+      this.sentAt = now
+      this.due = outbox.batchesFlushed
+    }
     this.heard = false
     this.progress = false
     if (this.session === null && now - this.startedAt > limits.handshakeTimeout)
@@ -248,7 +255,6 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     return (
       this.draining ||
       this.awaitingRoom ||
-      (this.prompt && this.outbox.full) ||
       this.greeter.waiting ||
       (this.session !== null && this.inFlight >= this.depth) ||
       this.bytesReserved >= this.context.limits.bytesPerConnection ||
@@ -287,6 +293,10 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     }
     const staged = operation === Operation.write && length <= stagedPayloadMax
     if (staged && !inbox.need(requestBytes + length)) return false
+    if (operation === Operation.read && this.prompt && this.outbox.full) {
+      this.stall()
+      return false
+    }
     if (operation <= Operation.write && !this.reserve(length)) return false
     inbox.consume(requestBytes)
     const flush = operation === Operation.flush

@@ -50,40 +50,15 @@ describe('an outbox', () => {
     while (outbox.bytesQueued > 0) outbox.sent()
   })
 
-  it('is full while more than 2 MiB wait for the socket', () => {
-    reply('a', 2 * MiB)
-    expect(outbox.full, 'the socket took it').to.equal(false)
-    sink.takes = false
-    reply('b', MiB)
-    expect(outbox.full).to.equal(false)
-    reply('c', MiB)
-    expect(outbox.full).to.equal(true)
-    outbox.sent()
-    expect(outbox.full, 'only the first one left').to.equal(true)
-    outbox.sent()
-    expect(outbox.full).to.equal(false)
-    outbox.sent()
-  })
-
-  it('knows what waits, though something was taken before it was told of what waited', () => {
-    for (let round = 0; round < 10; round++) {
-      sink.takes = false
-      reply('a', MiB)
-      reply('b', 2 * MiB)
-      outbox.sent()
-      // All has left meanwhile, and only the first was told.
-      sink.takes = true
-      reply('c', 512 * KiB)
-      outbox.sent()
-      outbox.sent()
-      expect(outbox.bytesQueued).to.equal(0)
+  it('is full while more than 4 MiB wait, small or large, handed over or not', () => {
+    for (const length of [4 * KiB, 16 * KiB, MiB]) {
+      for (let bytes = 0; bytes < 4 * MiB; bytes += length) reply('a', length)
+      expect(outbox.full).to.equal(false)
+      reply('b', length)
+      expect(outbox.full).to.equal(true)
+      outbox.flush()
+      while (outbox.bytesQueued > 0) outbox.sent()
+      expect(outbox.full).to.equal(false)
     }
-    sink.takes = false
-    reply('d', MiB)
-    expect(outbox.full, 'nothing was left over').to.equal(false)
-    reply('e', MiB)
-    expect(outbox.full).to.equal(true)
-    outbox.sent()
-    outbox.sent()
   })
 })

@@ -75,12 +75,11 @@ export class Endpoint implements Connection {
     this.wake()
   }
 
-  send(buffers: readonly Buffer[]): boolean {
-    if (!this.open || this.ending) return true
+  send(buffers: readonly Buffer[]): void {
+    if (!this.open || this.ending) return
     for (const [at, bytes] of buffers.entries())
       this.outgoing.push({ bytes, last: at === buffers.length - 1 })
     this.pump()
-    return false
   }
 
   pause(): void {

@@ -5,16 +5,13 @@ export class Sink implements Connection {
   readonly peer = 'nobody'
   readonly batchBytes: number
   readonly sent: string[] = []
-  /** Whether the system takes everything at once. */
-  takes = true
 
   constructor(batchBytes = Infinity) {
     this.batchBytes = batchBytes
   }
 
-  send(buffers: readonly Buffer[]): boolean {
+  send(buffers: readonly Buffer[]): void {
     this.sent.push(Buffer.concat(buffers).toString('latin1'))
-    return this.takes
   }
 
   pause(): void {

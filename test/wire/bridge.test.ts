@@ -28,7 +28,7 @@ class TappedNetwork implements Network {
       batchBytes: connection.batchBytes,
       send: (buffers) => {
         for (const buffer of buffers) sent.add(buffer)
-        return connection.send(buffers)
+        connection.send(buffers)
       },
       pause: () => connection.pause(),
       resume: () => connection.resume(),
