@@ -448,7 +448,8 @@ export interface Limits {
    */
   handshakeTimeout: number | string
   /**
-   * Without progress in sending to a client that has replies to read.
+   * Without progress in sending to a client that has replies to read; while others wait for
+   * room, for it to take all of them.
    */
   sendTimeout: number | string
   /**
