@@ -32,7 +32,6 @@ export class ServerConnection implements ConnectionHandler {
   private isClosed = false
   /** Runs while there may be something to send; see `watchSending`. */
   private sendTimer: Timer | null = null
-  private sends = 0
 
   /** `left` is told when the connection is gone. */
   constructor(
@@ -122,7 +121,6 @@ export class ServerConnection implements ConnectionHandler {
   sent(): void {
     const queued = this.outbox.bytesQueued
     this.outbox.sent()
-    this.sends++
     this.phase!.sent(queued - this.outbox.bytesQueued)
   }
 
@@ -146,12 +144,12 @@ export class ServerConnection implements ConnectionHandler {
 
   /** By itself, because a function that holds a closure allocates for it whenever it is called. */
   private watch(): void {
-    const { sends, outbox } = this
-    const due = outbox.batchesFlushed
+    const { outbox } = this
+    const { batchesSent: sent, batchesFlushed: due } = outbox
     const { limits, clock, admission } = this.context
     this.sendTimer = clock.timer(limits.sendTimeout, () => {
       this.sendTimer = null
-      const stuck = this.sends === sends && outbox.bytesQueued > 0
+      const stuck = outbox.batchesSent === sent && outbox.bytesQueued > 0
       if (stuck || (admission.contended && outbox.batchesSent < due))
         this.fail(new StorageError('TIMEOUT', `read no reply for ${limits.sendTimeout} ms`))
       else this.watchSending()

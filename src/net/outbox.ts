@@ -25,8 +25,8 @@ export const reserveBytesMax = 16 * KiB
 
 /**
  * What one connection is about to send. Headers and small payloads are written into a staging
- * block, large payloads are referred to; `flush` hands everything to the socket in one call. The
- * bytes of a payload are held until the socket has let go of them.
+ * block, large payloads are referred to; `flush` hands everything to the socket in one call, and so
+ * does a payload that makes a batch. Its bytes are held until the socket has let go of them.
  */
 export class Outbox {
   private readonly connection: Connection
