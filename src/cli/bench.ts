@@ -2,7 +2,7 @@ import type { Argv } from 'yargs'
 import { systemClock } from '../base/clock.ts'
 import { systemRandom } from '../base/random.ts'
 import { describeSize, formatSize, parseSize } from '../base/size.ts'
-import type { Facts } from '../device/device.ts'
+import type { Device, Facts } from '../device/device.ts'
 import { Load, type LoadResult, type Work } from '../device/load.ts'
 import { UsageError } from './exit.ts'
 import { openExport } from './open.ts'
@@ -30,6 +30,9 @@ export type LoadReport = readonly LoadRow[]
 const secondsMax = 86_400
 /** Operations in flight: more than any server takes at once. */
 const depthMax = 65_536
+
+/** Milliseconds of work before the first row: it would be about our own compiler. */
+const warmUpMilliseconds = 500
 
 const readOnly = 'randread,read'
 const all = Object.keys(patterns).join(',')
@@ -101,6 +104,7 @@ async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
   const device = await openExport(text, plan.timeout * 1000)
   try {
     for (const bytes of plan.blockSizes) mustFit(bytes, device.facts!)
+    await warmUp(device, plan)
     const rows: LoadRow[] = []
     for (const pattern of plan.patterns)
       for (const blockSize of plan.blockSizes)
@@ -115,6 +119,16 @@ async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
   } finally {
     await device.close()
   }
+}
+
+/** The first row's work, which does not count. */
+async function warmUp(device: Device, plan: Plan): Promise<void> {
+  const [pattern] = plan.patterns
+  const [blockSize] = plan.blockSizes
+  const [depth] = plan.depths
+  const work: Work = { ...patterns[pattern!], blockSize: blockSize!, depth: depth! }
+  const milliseconds = Math.min(plan.seconds * 1000, warmUpMilliseconds)
+  await new Load(device, work, systemClock, systemRandom).run(milliseconds)
 }
 
 /** Said before anything is measured, not when it is that block's turn. */
