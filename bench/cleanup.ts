@@ -1,5 +1,5 @@
 import { rmSync } from 'node:fs'
-import { killAll } from './proc.ts'
+import { killAll, processesNaming } from './proc.ts'
 
 /**
  * Processes and folders that shall not outlive this run: taken away when it ends, also by an error
@@ -29,6 +29,8 @@ export function trackFolder(path: string): void {
 export function cleanUp(): void {
   for (const pid of pids) killAll(pid)
   pids.clear()
+  // Who has just gone to the background is nobody's child any more, and has not said its number.
+  for (const path of folders) for (const pid of processesNaming(path)) killAll(pid)
   // What a process that is being killed still makes is removed by another try.
   for (const path of folders)
     rmSync(path, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 })

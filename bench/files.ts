@@ -15,6 +15,7 @@ import { Slab } from '../src/base/slab.ts'
 import { Device } from '../src/device/device.ts'
 import { FileDriver } from '../src/device/file.ts'
 import { Operation, Request, type Completer } from '../src/device/request.ts'
+import { cleanUp, cleanUpAtEnd, trackFolder } from './cleanup.ts'
 
 const fileBytes = 256 * MiB
 const seconds = 1.5
@@ -248,7 +249,9 @@ function dropCaches(): boolean {
 }
 
 async function main(): Promise<void> {
+  cleanUpAtEnd()
   const folder = fs.mkdtempSync(path.join(process.argv[2] ?? os.tmpdir(), 'dst-files-'))
+  trackFolder(folder)
   const file = path.join(folder, 'image')
   const fd = fs.openSync(file, 'w')
   const fill = new SeededRandom(1).bytes(MiB)
@@ -283,7 +286,7 @@ async function main(): Promise<void> {
         }
       }
   } finally {
-    fs.rmSync(folder, { recursive: true })
+    cleanUp()
   }
 }
 

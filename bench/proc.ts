@@ -87,6 +87,14 @@ export function isAlive(pid: number): boolean {
   return state !== undefined && state !== 'Z' && state !== 'X'
 }
 
+/** Other processes whose command line holds a text. */
+export function processesNaming(text: string): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 0 && pid !== process.pid)
+    .filter((pid) => readIfThere(`/proc/${pid}/cmdline`)?.includes(text) === true)
+}
+
 /** Kills a process and all that it has started. */
 export function killAll(pid: number): void {
   if (pid === 0) return

@@ -22,6 +22,7 @@ import { KiB, MiB } from '../../src/base/size.ts'
 import { emptyReport } from './support.ts'
 
 const main = join(import.meta.dirname, '../../bench/main.js')
+const files = join(import.meta.dirname, '../../bench/files.js')
 const works: readonly Work[] = [
   { pattern: 'randread', blockSize: 4 * KiB, depth: 8 },
   { pattern: 'randwrite', blockSize: 4 * KiB, depth: 8 },
@@ -96,6 +97,19 @@ describe('a benchmark', () => {
       // Killed is killed: the last of them may be a moment away from its end.
       while (started.some(isAlive)) await new Promise((resolve) => setImmediate(resolve))
     })
+
+  it('leaves no folder of the ways to read files behind', async function () {
+    this.timeout(60_000)
+    const child = spawn(process.execPath, [files, folder, 'random read of 4 KiB, depth 32'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    const over = once(child, 'close')
+    await once(child.stdout, 'data')
+    expect(readdirSync(folder)).to.have.length(1)
+    child.kill('SIGINT')
+    expect((await over)[0]).to.equal(130)
+    expect(readdirSync(folder)).to.deep.equal([])
+  })
 
   it('has no figures of a server that dies, but says why', async function () {
     this.timeout(60_000)

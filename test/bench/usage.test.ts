@@ -1,9 +1,10 @@
 import { expect } from 'chai'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { cleanUp, trackFolder } from '../../bench/cleanup.ts'
 import { isAlive, usageOf } from '../../bench/proc.ts'
 import { Process } from '../../bench/process.ts'
 
@@ -50,5 +51,17 @@ describe('a server that does not want to end', () => {
     const child = Number(readFileSync(pidFile, 'utf8'))
     await server.stop()
     while (isAlive(child)) await new Promise((resolve) => setImmediate(resolve))
+  })
+
+  it('is killed at the end of a run also when it has gone to the background', async () => {
+    const own = join(folder, 'own')
+    mkdirSync(own)
+    trackFolder(own)
+    const words = ['-c', `sh -c 'sleep 1000; :' ${own} >/dev/null 2>&1 & echo $!`]
+    const pid = Number(execFileSync('sh', words, { encoding: 'utf8' }))
+    expect(isAlive(pid)).to.equal(true)
+    cleanUp()
+    expect(existsSync(own)).to.equal(false)
+    while (isAlive(pid)) await new Promise((resolve) => setImmediate(resolve))
   })
 })
