@@ -34,8 +34,8 @@ export function growthBouts(plan: Plan): Bout[] {
       // What is written stays in memory, and what is read costs the same.
       fill: false,
     })),
-    ...[1, 10, 100, 1000].map((connections) =>
-      boutOf(
+    ...[1, 10, 100, 1000].map((connections) => ({
+      ...boutOf(
         small,
         `${growthPrefix}connections`,
         [{ ...reads, depth: 1, connections }],
@@ -43,7 +43,9 @@ export function growthBouts(plan: Plan): Bout[] {
         { media: 'memory', transport: 'tcp' },
         pace,
       ),
-    ),
+      // Each of fio's threads measures from when it is connected, seconds after the first of many.
+      client: 'own' as const,
+    })),
     ...[1, 4, 16, 64, 256, 1024, 4096].map((depth) =>
       curve(small, 'requests in flight', [depth], [{ ...reads, depth }], () =>
         target(leafTree, { name: String(depth) }),

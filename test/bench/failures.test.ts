@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Client } from '../../bench/fio.ts'
+import { growthBouts } from '../../bench/growth.ts'
 import { ownClient } from '../../bench/own.ts'
 import { descendants, isAlive } from '../../bench/proc.ts'
 import { runProgram } from '../../bench/process.ts'
@@ -211,6 +212,11 @@ describe('a benchmark', () => {
       'peers, memory over unix: none of its work was asked for',
       'matrix, memory over unix: none of its servers was asked for',
     ])
+  })
+
+  it('drives connections that are many by one clock', () => {
+    for (const { suite, client } of growthBouts(plan))
+      expect(client, suite).to.equal(suite.endsWith('connections') ? 'own' : 'fio')
   })
 
   it('has no figures of processor time that nobody saw', async function () {
