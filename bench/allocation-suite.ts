@@ -79,7 +79,10 @@ export async function measureAllocations(
   progress: Progress,
 ): Promise<AllocationRow[]> {
   const rows: AllocationRow[] = []
-  const all = cases().filter(({ server }) => plan.wantsServer(server.name))
+  const all = cases()
+    .map((one) => ({ ...one, works: one.works.filter((work) => plan.wantsWork(nameOf(work))) }))
+    .filter(({ server, works }) => works.length > 0 && plan.wantsServer(server.name))
+  if (all.length === 0) omit(plan, 'allocation: none of its work or servers was asked for')
   for (const [at, one] of all.entries()) {
     progress.at(`allocation: ${one.server.name}`, (allocationSeconds * at) / all.length)
     try {
@@ -102,7 +105,7 @@ async function countCase(
   try {
     await fillVolume(running.uri)
     const driver = server.protocol === 'dst' || client === ownClient ? coldClient : client
-    for (const work of works.filter((one) => plan.wantsWork(nameOf(one)))) {
+    for (const work of works) {
       await operate(driver, running, work, warmUpSeconds)
       rows.push(await count(running, work, driver))
     }

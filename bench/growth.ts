@@ -1,6 +1,7 @@
 import net from 'node:net'
 import { GiB, KiB, MiB, TiB } from '../src/base/size.ts'
 import type { Bout, Pace } from './run.ts'
+import { ourServer } from './report.ts'
 import { Running, type Server } from './servers.ts'
 import { boutOf, type Plan } from './suites.ts'
 import { leafTree, mirrorTree, target, type DeviceConfig, type Tree } from './trees.ts'
@@ -39,7 +40,7 @@ export function growthBouts(plan: Plan): Bout[] {
         small,
         `${growthPrefix}connections`,
         [{ ...reads, depth: 1, connections }],
-        [target(leafTree, { name: String(connections) })],
+        wanted(plan, [target(leafTree, { name: String(connections) })]),
         { media: 'memory', transport: 'tcp' },
         pace,
       ),
@@ -61,7 +62,12 @@ function curve(
   works: readonly Work[],
   server: (point: number) => Server,
 ): Bout {
-  return boutOf(plan, growthPrefix + what, works, points.map(server), unix, pace)
+  return boutOf(plan, growthPrefix + what, works, wanted(plan, points.map(server)), unix, pace)
+}
+
+/** A point's server has the point's name, but all of them are ours. */
+function wanted(plan: Plan, servers: readonly Server[]): readonly Server[] {
+  return plan.wantsServer(ourServer) ? servers : []
 }
 
 /** A memory under linears of one part each. */

@@ -10,7 +10,7 @@ import { ownClient } from './own.ts'
 import { measurePaths, pathSeconds, pathSizes, pathsSeconds, type PathResult } from './paths.ts'
 import { Progress } from './progress.ts'
 import { measureRegression } from './regression.ts'
-import { reportVersion, type Report } from './report.ts'
+import { ourServer, reportVersion, type Report } from './report.ts'
 import { runBout, secondsOf, type Bout, type Row } from './run.ts'
 import type { Folders } from './servers.ts'
 import { matrixBouts, messageOf, omit, peersBouts, protocolBouts, type Plan } from './suites.ts'
@@ -117,7 +117,7 @@ function partsOf(suite: SuiteName, plan: Plan, clients: Clients): Part[] {
     case 'matrix':
       return bouts(matrixBouts(plan))
     case 'growth':
-      return [...bouts(growthBouts(plan)), idlePart(plan)]
+      return [...bouts(growthBouts(plan)), ...(plan.wantsServer(ourServer) ? [idlePart(plan)] : [])]
     case 'paths':
       return [pathsPart(plan)]
     case 'allocation':

@@ -186,13 +186,27 @@ export function boutOf(
   }
 }
 
-export function omit(plan: Plan, what: string): void {
-  if (!plan.omitted.includes(what)) plan.omitted.push(what)
+export function omit(plan: Pick<Plan, 'omitted'>, what: string): void {
+  if (!plan.omitted.some((one) => samePlace(one) === samePlace(what))) plan.omitted.push(what)
+}
+
+/** Each round has new folders: a server that never starts is to be named once. */
+function samePlace(what: string): string {
+  return what.replaceAll(/server-\w{6}/g, 'server')
 }
 
 /** Says that `onOneProcessor` could not do what it is for. */
-export function omitPlacement(plan: Plan, suite: string): void {
-  omit(plan, `${suite}: not on one processor, for want of taskset: these figures are noisier`)
+export function omitPlacement(plan: Pick<Plan, 'omitted'>, suite: string): void {
+  omit(plan, notPlaced(suite))
+}
+
+/** Whether a suite of a report was kept on one processor, by what was left out. */
+export function wasPlaced(omitted: readonly string[], suite: string): boolean {
+  return !omitted.includes(notPlaced(suite))
+}
+
+function notPlaced(suite: string): string {
+  return `${suite}: not on one processor, for want of taskset: these figures are noisier`
 }
 
 export function messageOf(error: unknown): string {

@@ -6,6 +6,7 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { measureAllocations } from '../../bench/allocation-suite.ts'
 import type { Client } from '../../bench/fio.ts'
 import { growthBouts } from '../../bench/growth.ts'
 import { ownClient } from '../../bench/own.ts'
@@ -14,7 +15,7 @@ import { runProgram } from '../../bench/process.ts'
 import { Progress } from '../../bench/progress.ts'
 import { formatTables } from '../../bench/report.ts'
 import { runBout, type Bout } from '../../bench/run.ts'
-import { pump, Running, type Server } from '../../bench/servers.ts'
+import { pump, Running, type Place, type Server } from '../../bench/servers.ts'
 import { boutOf, type Plan } from '../../bench/suites.ts'
 import { target, type Tree } from '../../bench/trees.ts'
 import { Volley } from '../../bench/volley.ts'
@@ -212,6 +213,20 @@ describe('a benchmark', () => {
       'peers, memory over unix: none of its work was asked for',
       'matrix, memory over unix: none of its servers was asked for',
     ])
+    const others = { ...plan, omitted: [], wantsServer: (name: string) => name === 'nbdkit' }
+    for (const bout of growthBouts(others)) expect(bout.servers, bout.suite).to.equal(0)
+    expect(others.omitted).to.include(
+      'growth with legs, memory over unix: none of its servers was asked for',
+    )
+    expect(await measureAllocations(others, ownClient, new Progress(1))).to.deep.equal([])
+    expect(others.omitted).to.include('allocation: none of its work or servers was asked for')
+  })
+
+  it('names what does not start once, whatever folder it had', async () => {
+    const absent = { ...pump, name: 'absent', command: ({ folder: at }: Place) => ['absent', at] }
+    await runBout(boutWith(absent), new Progress(1), ownClient)
+    expect(plan.omitted, plan.omitted.join('\n')).to.have.length(1)
+    expect(plan.omitted[0]).to.match(/^peers, absent: absent .* ended: spawn absent ENOENT$/)
   })
 
   it('drives connections that are many by one clock', () => {
