@@ -3,21 +3,28 @@ import { readFileSync } from 'node:fs'
 import { referenceServer } from './compare.ts'
 import { comparedKey, regressionKeys, regressionSuite, roundsMin } from './regression.ts'
 import { ourServer, reportVersion, type Report } from './report.ts'
+import { wasPlaced } from './suites.ts'
 import { patterns } from './work.ts'
 
 const positive = { type: 'number', exclusiveMinimum: 0 } as const
+const text = { type: 'string' } as const
 
 /** What a row that is compared has to have; JSON writes what is no number as null. */
 const rowSchema = {
   type: 'object',
   required: ['setting', 'server', 'work', 'rounds'],
   properties: {
-    setting: { type: 'string' },
-    server: { type: 'string' },
+    setting: text,
+    server: text,
     work: {
       type: 'object',
       required: ['pattern', 'blockSize', 'depth'],
-      properties: { pattern: { enum: patterns }, blockSize: positive, depth: positive },
+      properties: {
+        pattern: { enum: patterns },
+        blockSize: positive,
+        depth: positive,
+        connections: positive,
+      },
     },
     rounds: {
       type: 'array',
@@ -37,16 +44,28 @@ const rowSchema = {
 
 const schema = {
   type: 'object',
-  required: ['rows', 'machine', 'started'],
+  required: ['rows', 'machine', 'started', 'omitted'],
   properties: {
-    machine: { type: 'object', required: ['commit'] },
-    started: { type: 'string' },
+    machine: {
+      type: 'object',
+      required: ['commit', 'processor', 'cores', 'memoryBytes', 'kernel', 'node'],
+      properties: {
+        commit: text,
+        processor: text,
+        cores: { type: 'number' },
+        memoryBytes: { type: 'number' },
+        kernel: text,
+        node: text,
+      },
+    },
+    started: text,
+    omitted: { type: 'array', items: text },
     rows: {
       type: 'array',
       items: {
         type: 'object',
         required: ['suite'],
-        properties: { suite: { type: 'string' } },
+        properties: { suite: text },
         if: { properties: { suite: { const: regressionSuite } } },
         then: rowSchema,
       },
@@ -90,7 +109,12 @@ const machineFacts = ['processor', 'cores', 'memoryBytes', 'kernel', 'node'] as 
 /** What makes a comparison worth less, or leaves something out of it: a line for each. */
 export function caveats(before: Report, after: Report): string[] {
   const [old, now] = [comparableKeys(before), comparableKeys(after)]
+  const placed = [before, after].map(({ omitted }) => wasPlaced(omitted, regressionSuite))
+  const wordFor = (yes: boolean | undefined): string => (yes === true ? 'yes' : 'no')
   return [
+    ...(placed[0] === placed[1]
+      ? []
+      : [`on one processor: ${wordFor(placed[0])} then, ${wordFor(placed[1])} now`]),
     ...machineFacts
       .filter((fact) => before.machine[fact] !== after.machine[fact])
       .map((fact) => `${fact}: ${before.machine[fact]} then, ${after.machine[fact]} now`),

@@ -1,4 +1,14 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  accessSync,
+  constants,
+  existsSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname } from 'node:path'
 import { KiB, MiB, TiB, GiB } from '../src/base/size.ts'
 import { isObject } from '../src/target/tree.ts'
 import { bridgeName, dstFileName, type AllocationRow } from './allocation-suite.ts'
@@ -53,20 +63,24 @@ export interface Occasion {
   readonly started: string
   readonly seconds: number
   readonly machine: Machine
+  /** The words behind `npm run bench --`; runs of older versions have not kept them. */
+  readonly parameters?: readonly string[]
   readonly omitted: readonly string[]
   readonly figures: readonly Figure[]
 }
 
 /** Measures everything that has a goal, adds it to the file, and prints it beside earlier runs. */
 export async function measureGoals(options: Options, folders: Folders): Promise<void> {
-  const file = options.json
+  const file = placeOf(options.json)
   const earlier = readOccasions(file)
+  accessSync(dirname(file), constants.W_OK)
   const plan = planOf(options, folders)
   const report = await run(await goalParts(plan), plan, options)
-  const { started, seconds, machine, omitted } = report
-  const occasion = { started, seconds, machine, omitted, figures: goalFigures(report) }
+  const { started, seconds, machine, parameters, omitted } = report
+  const figures = goalFigures(report)
+  const occasion = { started, seconds, machine, parameters, omitted, figures }
   const occasions = [...earlier, occasion]
-  writeFileSync(file, JSON.stringify(occasions, null, 1))
+  writeOccasions(file, occasions)
   const text = formatOccasions(occasions)
   writeFileSync(options.html, formatPage(report, text))
   process.stdout.write(`${text}\n`)
@@ -76,10 +90,31 @@ export async function measureGoals(options: Options, folders: Folders): Promise<
 export function readOccasions(file: string): Occasion[] {
   if (!existsSync(file)) return []
   const found: unknown = JSON.parse(readFileSync(file, 'utf8'))
+  const isFigure = (one: unknown): boolean => isObject(one) && Array.isArray(one['values'])
   const isOccasion = (one: unknown): boolean =>
-    isObject(one) && Array.isArray(one['figures']) && isObject(one['machine'])
+    isObject(one) &&
+    isObject(one['machine']) &&
+    Array.isArray(one['figures']) &&
+    one['figures'].every(isFigure)
   if (Array.isArray(found) && found.every(isOccasion)) return found as Occasion[]
   throw new Error(`${file} holds no runs of --goals: name another with --json`)
+}
+
+/** What a symbolic link stands for: a file that takes its place would not be found any more. */
+function placeOf(file: string): string {
+  return existsSync(file) ? realpathSync(file) : file
+}
+
+/** All of it or, on a disk that is full, nothing: the runs of other days cannot be had again. */
+export function writeOccasions(file: string, occasions: readonly Occasion[]): void {
+  const next = `${file}.new`
+  try {
+    writeFileSync(next, JSON.stringify(occasions, null, 1))
+    renameSync(next, file)
+  } catch (error) {
+    rmSync(next, { force: true })
+    throw error
+  }
 }
 
 /** Warm enough for the compiler to have settled: a target runs for months. */
@@ -272,10 +307,12 @@ export function formatOccasions(occasions: readonly Occasion[]): string {
   const met = last.figures.map(isMet)
   const count = (what: boolean): number => met.filter((one) => one === what).length
   const unknown = last.figures.filter((one) => one.goal !== null && isMet(one) === null).length
-  const runs = occasions.map(({ started, machine, seconds }) =>
-    ['', started, machine.commit, describeSeconds(seconds), `load ${machine.loadBefore}`].join(
-      '  ',
-    ),
+  const runs = occasions.map(({ started, machine, seconds, parameters = [] }) =>
+    [
+      ...['', started, machine.commit, describeSeconds(seconds), `load ${machine.loadBefore}`],
+      // Fewer rounds, or smaller volumes, are not to be taken for a run like the others.
+      ...parameters.filter((word) => word !== '--goals'),
+    ].join('  '),
   )
   return [
     ...parts,

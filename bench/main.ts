@@ -1,6 +1,7 @@
 import { existsSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { printable } from '../src/cli/print.ts'
 import { cleanUp, cleanUpAtEnd, trackFolder } from './cleanup.ts'
 import {
   compareWithin,
@@ -33,7 +34,7 @@ async function main(): Promise<void> {
     // Read before an hour of measuring, and before the new report, which may take its place.
     earlier = options === 'help' || options.compare === null ? null : readEarlier(options.compare)
   } catch (error) {
-    process.stderr.write(`bench: error: ${messageOf(error)}\n`)
+    process.stderr.write(`bench: error: ${printable(messageOf(error))}\n`)
     process.exitCode = usageError
     return
   }
@@ -78,8 +79,9 @@ async function makeReport(
       return more
     }
     const { machine, started } = earlier
-    for (const line of caveats(earlier, report)) process.stdout.write(`\nNot the same: ${line}`)
-    const than = `the earlier report (commit ${machine.commit}, ${started})`
+    for (const line of caveats(earlier, report))
+      process.stdout.write(`\nNot the same: ${printable(line)}`)
+    const than = printable(`the earlier report (commit ${machine.commit}, ${started})`)
     well = tell(await decide(earlier, report, again), than) && well
   }
   return well

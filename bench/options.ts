@@ -1,5 +1,5 @@
-import { accessSync, constants, existsSync, statSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import { accessSync, closeSync, constants, existsSync, openSync, rmSync, statSync } from 'node:fs'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { formatSize, MiB, parseSize } from '../src/base/size.ts'
 import type { Pace } from './run.ts'
@@ -98,7 +98,7 @@ export function readOptions(parameters: readonly string[]): Options | 'help' {
   const mode = values.goals ? 'goals' : values['self-test'] ? 'selfTest' : 'report'
   const given = Object.entries(values).filter(([, value]) => value !== false && !isEmpty(value))
   for (const [name] of given) if (!known[mode].has(name)) throw new TypeError(useless(mode, name))
-  const suites = values.suite.map(suiteOf)
+  const suites = [...new Set(values.suite.map(suiteOf))]
   for (const name of ['compare', 'against'] as const)
     if (values[name] !== undefined && suites.length > 0 && !suites.includes('regression'))
       throw new TypeError(`--${name} judges by the suite regression: add --suite regression`)
@@ -156,11 +156,18 @@ function mustBeWritable(places: { readonly json: string; readonly html: string }
     const file = statSync(path, { throwIfNoEntry: false })
     if (file?.isDirectory() === true) throw new TypeError(`--${name} ${path} is a folder`)
     try {
-      accessSync(file === undefined ? dirname(path) : path, constants.W_OK)
+      if (file === undefined) tryToMake(path)
+      else accessSync(path, constants.W_OK)
     } catch (error) {
       throw new TypeError(`--${name} ${path} cannot be written`, { cause: error })
     }
   }
+}
+
+/** Whether there is a folder for it is the least that can be wrong with a name. */
+function tryToMake(path: string): void {
+  closeSync(openSync(path, 'wx'))
+  rmSync(path)
 }
 
 function sizeOf(text: string): number {

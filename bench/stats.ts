@@ -83,8 +83,12 @@ function variance(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1)
 }
 
+const freedomMax = 1e6
+
 /** The chance that Student's t with so many degrees of freedom exceeds `t`. */
-export function studentTail(t: number, freedom: number): number {
+export function studentTail(t: number, degrees: number): number {
+  // More of them make no difference, and values that are all alike have no end of them.
+  const freedom = Math.min(degrees, freedomMax)
   const half = 0.5 * incompleteBeta(freedom / (freedom + t * t), freedom / 2, 0.5)
   return t > 0 ? half : 1 - half
 }

@@ -1,14 +1,15 @@
 import { expect } from 'chai'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { compare } from '../../bench/compare.ts'
+import { compare, isSlower } from '../../bench/compare.ts'
 import { caveats, readEarlier } from '../../bench/earlier.ts'
-import { readOccasions } from '../../bench/goals.ts'
+import { readOccasions, writeOccasions } from '../../bench/goals.ts'
 import { formatPage } from '../../bench/html.ts'
 import { readOptions } from '../../bench/options.ts'
 import { regressionKeys, regressionSuite } from '../../bench/regression.ts'
 import type { Report } from '../../bench/report.ts'
+import { omitPlacement } from '../../bench/suites.ts'
 import type { Round, Work } from '../../bench/work.ts'
 import { emptyReport, roundOf } from './support.ts'
 
@@ -63,6 +64,11 @@ describe('before anything is measured', () => {
       'only then: leaf, memory: randread 4K ×32',
       'only now: leaf, elsewhere: randread 4K ×32',
     ])
+    const plan = { omitted: [] as string[] }
+    omitPlacement(plan, regressionSuite)
+    expect(caveats({ ...before, ...plan }, before)).to.deep.equal([
+      'on one processor: no then, yes now',
+    ])
   })
 
   it('one with costs that are no numbers is refused, and says where they are', () => {
@@ -93,6 +99,9 @@ describe('before anything is measured', () => {
     const other = reportWith().rows.map((row) => ({ ...row, setting: 'another' }))
     expect(refusal({ ...emptyReport, rows: other })).to.match(/has no rows to compare with/)
     expect(refusal({ ...emptyReport, rows: 5 })).to.match(/\/rows must be array/)
+    const { machine } = emptyReport
+    for (const commit of [undefined, null, 5, { toString: 1 }])
+      expect(refusal({ ...reportWith(), machine: { ...machine, commit } })).to.match(/\/machine/)
     for (const strange of ['null', '[]', '{}', '5'])
       expect(refusal(strange)).to.match(/another version/)
     expect(refusal('nothing like JSON')).to.match(/is no report/)
@@ -102,6 +111,20 @@ describe('before anything is measured', () => {
     expect(() => compare(reportWith(), reportWith({ cpu: NaN }))).to.throw(/a cost is no number/)
     expect(() => compare(reportWith({ cpu: 0 }), reportWith())).to.throw(/a cost is no number/)
     expect(compare(reportWith(), reportWith())).to.have.length(2)
+    // Where no round differs from another, a chance is a number all the same.
+    const dear = reportWith().rows.map((row) => ({
+      ...row,
+      rounds: row.rounds.map((round) => ({
+        ...round,
+        cpu: round.cpu * (row.server === 'dst' ? 2 : 1),
+      })),
+    }))
+    expect(isSlower(compare(reportWith(), { ...emptyReport, rows: dear }))).to.equal(true)
+  })
+
+  it('a suite that is named twice is measured once', () => {
+    const options = readOptions(['--suite', 'regression', '--suite', 'regression'])
+    expect(options).to.deep.include({ suites: ['regression'] })
   })
 
   it('options that do nothing together are refused', () => {
@@ -117,6 +140,8 @@ describe('before anything is measured', () => {
       ['--against', folder],
       ['--json', join(folder, 'absent', 'x.json')],
       ['--json', folder],
+      ['--json', ''],
+      ['--json', join(folder, 'new/')],
       ['--html', 'x', '--json', './x'],
       ['--rounds', '1.5'],
       ['--rounds', 'Infinity'],
@@ -135,8 +160,25 @@ describe('before anything is measured', () => {
 
   it('runs of --goals are added to such, and to nothing else', () => {
     expect(readOccasions(path)).to.deep.equal([])
-    writeFileSync(path, JSON.stringify(emptyReport))
-    expect(() => readOccasions(path)).to.throw(/holds no runs of --goals/)
+    for (const strange of [emptyReport, [{ machine: {}, figures: [null] }]]) {
+      writeFileSync(path, JSON.stringify(strange))
+      expect(() => readOccasions(path)).to.throw(/holds no runs of --goals/)
+    }
+  })
+
+  it('runs of --goals that are there are kept until all of the next ones are written', () => {
+    const occasion = { ...emptyReport, figures: [] }
+    writeOccasions(path, [occasion])
+    const kept = join(folder, 'kept')
+    linkSync(path, kept)
+    const before = readFileSync(kept, 'utf8')
+    writeOccasions(path, [occasion, occasion])
+    expect(readOccasions(path)).to.have.length(2)
+    expect(readFileSync(kept, 'utf8')).to.equal(before)
+    // As a disk that is full would have it.
+    mkdirSync(`${path}.new`)
+    expect(() => writeOccasions(path, [])).to.throw()
+    expect(readOccasions(path)).to.have.length(2)
   })
 
   it('the page names the other commit, and has room for a summary', () => {

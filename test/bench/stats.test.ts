@@ -32,6 +32,7 @@ describe('statistics of the benchmark', () => {
     expect(studentTail(-2.015, 5)).to.be.closeTo(0.95, 0.0002)
     expect(studentTail(3.143, 6)).to.be.closeTo(0.01, 0.0001)
     expect(studentTail(1.96, 1e6)).to.be.closeTo(0.025, 0.0001)
+    expect(studentTail(1.96, Infinity)).to.be.closeTo(0.025, 0.0001)
   })
 
   it('leaves out a fifth of the values at either end', () => {
