@@ -98,10 +98,8 @@ function barOf(row: Row, ours: Row): Bar {
   const speed = large
     ? `${(median(row.rounds.map(bandwidth)) / MiB).toFixed(0)} MiB/s`
     : `${median(row.rounds.map(rate)).toFixed(0)} op/s`
-  const ratio =
-    row === ours || ours.server !== ourServer
-      ? ''
-      : ` · ours ÷ this: ${median(ratiosOf(ours, row).cpu).toFixed(2)}`
+  const ratios = row === ours || ours.server !== ourServer ? [] : ratiosOf(ours, row).cpu
+  const ratio = ratios.length === 0 ? '' : ` · ours ÷ this: ${median(ratios).toFixed(2)}`
   return {
     name: row.server,
     value,

@@ -32,13 +32,19 @@ export class Progress {
     if (process.stderr.isTTY) {
       const full = this.total === 0 ? 0 : Math.round((place / this.total) * barColumns)
       const bar = '█'.repeat(full) + '░'.repeat(barColumns - full)
-      process.stderr.write(`\r\u001b[K${bar} ${time}  ${what}`)
+      const line = cut(`${bar} ${time}  ${what}`, process.stderr.columns)
+      process.stderr.write(`\r\u001b[K${line}`)
     } else process.stderr.write(`${describeSeconds(spent)}, ${time}: ${what}\n`)
   }
 
   end(): void {
     if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
   }
+}
+
+/** What fits on one line: of one that goes on below, only the end would be overwritten. */
+export function cut(line: string, columns: number): string {
+  return columns > 0 ? line.slice(0, columns - 1) : line
 }
 
 /** What is left of a plan of `total` seconds that took `spent` for its first `place`. */

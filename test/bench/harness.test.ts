@@ -11,7 +11,7 @@ import { formatOccasions, goalFigures, memoryGoal } from '../../bench/goals.ts'
 import { formatPage } from '../../bench/html.ts'
 import { measurePairs } from '../../bench/pairs.ts'
 import { copyIsCheaper, type PathResult } from '../../bench/paths.ts'
-import { secondsLeft } from '../../bench/progress.ts'
+import { cut, secondsLeft } from '../../bench/progress.ts'
 import { formatTables, type Report } from '../../bench/report.ts'
 import type { Row } from '../../bench/run.ts'
 import type { Plan } from '../../bench/suites.ts'
@@ -226,6 +226,8 @@ describe('figures and goals', () => {
       /randread 4K ×32, cpu +× +≤ 0\.60 +0\.50 \(0\.50–0\.50\) +met +0\.50 0\.50/,
     )
     expect(text).to.match(/≤ 1\.00 +1\.25 \(1\.25–1\.25\) +MISSED +1\.25\* 1\.25\*/)
+    const parameters = ['--goals', '--size', '4M']
+    expect(formatOccasions([{ ...occasion, parameters }])).to.match(/load 0 {2}--size {2}4M$/)
     const none = { ...occasion, figures: figures.map((one) => ({ ...one, values: [] })) }
     const goals = figures.filter(({ goal }) => goal !== null).length
     expect(formatOccasions([occasion, none])).to.contain(
@@ -245,6 +247,13 @@ describe('what is shown of a run', () => {
   it('has time left by the plan at first, and by its own pace later', () => {
     expect(secondsLeft(100, 1, 30)).to.equal(99)
     expect(secondsLeft(100, 50, 100)).to.equal(100)
+  })
+
+  it('has a line of progress that fits the terminal', () => {
+    expect(cut('twelve long words', 10)).to.equal('twelve lo')
+    expect(cut('twelve long words', 80)).to.equal('twelve long words')
+    // Where nobody knows how wide it is.
+    expect(cut('twelve long words', 0)).to.equal('twelve long words')
   })
 
   it('has axes from one round number to another', () => {
