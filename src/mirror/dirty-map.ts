@@ -14,6 +14,8 @@ export class DirtyMap {
   readonly copying = new Map<number, boolean>()
   /** Pages with bits that are set and not durable. */
   private readonly behind = new Set<number>()
+  /** Of every flush of the leg under way: the extents that it may not cover. */
+  private readonly uncovered = new Set<Bitmap>()
 
   constructor(extents: number) {
     this.bits = new Bitmap(extents)
@@ -41,6 +43,27 @@ export class DirtyMap {
     for (let bit = other.next(0); bit !== -1; bit = other.next(bit + 1)) this.set(bit)
   }
 
+  /** The leg has all of the extent, as far as it does not lose its cache. */
+  copied(extent: number): void {
+    this.bits.clear(extent)
+    for (const extents of this.uncovered) extents.set(extent)
+    // It may have been missed since the map was written last.
+    if (!this.durable.set(extent)) return
+    this.behind.add(pageOfBit(extent))
+  }
+
+  /** The leg is about to be flushed: what that will not cover, until `endFlush`. */
+  beginFlush(): Bitmap {
+    const extents = new Bitmap(this.bits.length)
+    extents.copy(this.bits)
+    this.uncovered.add(extents)
+    return extents
+  }
+
+  endFlush(extents: Bitmap): void {
+    this.uncovered.delete(extents)
+  }
+
   /** The leg may have lost what was copied to it and not flushed: copy it again. */
   forgetCopies(): void {
     // Of an extent that is being copied the beginning may be gone.
@@ -62,7 +85,7 @@ export class DirtyMap {
   /** The pages to write so that no more than `wanted`, and what was set since, stays durable. */
   replaceDurable(wanted: Bitmap): number[] {
     wanted.merge(this.bits)
-    const pages = new Set<number>()
+    const pages = new Set(this.behind)
     for (let at = 0; at < wanted.bytes.length; at++)
       if (wanted.bytes[at] !== this.durable.bytes[at]) pages.add(pageOfBit(at * 8))
     this.durable.copy(wanted)

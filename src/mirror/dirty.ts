@@ -21,14 +21,17 @@ export async function syncDirtyMaps(volume: Volume): Promise<void> {
 export async function checkpoint(volume: Volume, leg: Leg): Promise<void> {
   const { dirty } = leg
   if (dirty === null) return
-  const copied = new Bitmap(dirty.bits.length)
-  copied.copy(dirty.bits)
-  await leg.flush()
-  await volume.maps.run(async () => {
-    if (leg.dirty !== dirty) return
-    const pages = dirty.replaceDurable(copied)
-    if (!(await writePages(volume, leg, pages))) await volume.membership.settled()
-  })
+  const uncovered = dirty.beginFlush()
+  try {
+    await leg.flush()
+    await volume.maps.run(async () => {
+      if (leg.dirty !== dirty) return
+      const pages = dirty.replaceDurable(uncovered)
+      if (!(await writePages(volume, leg, pages))) await volume.membership.settled()
+    })
+  } finally {
+    dirty.endFlush(uncovered)
+  }
 }
 
 function writePages(volume: Volume, leg: Leg, pages: readonly number[]): Promise<boolean> {

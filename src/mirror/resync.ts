@@ -189,7 +189,7 @@ export class Resync {
     if (dirty === null || (latest !== undefined && latest !== this)) return
     const missed = dirty.copying.get(extent) === true
     dirty.copying.delete(extent)
-    if (this.alive() && !missed && !this.unreadable.has(extent)) dirty.bits.clear(extent)
+    if (this.alive() && !missed && !this.unreadable.has(extent)) dirty.copied(extent)
   }
 
   private async save(): Promise<void> {
