@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts'
-import { StorageError, systemError } from '../base/errors.ts'
+import { StorageError, systemError, type Code } from '../base/errors.ts'
 import { emulateFua, emulateWriteZeroes, splitLarge } from './emulation.ts'
 import { Flag, isChange, Operation, operationNames } from './request.ts'
 import type { Completer, Request } from './request.ts'
@@ -60,6 +60,8 @@ export interface State {
   readonly reason: string
   /** Wall clock, milliseconds: when the word became true. */
   readonly since: number
+  /** Of a device that takes no requests: what they fail with, if that says more than the word. */
+  readonly code?: Code
 }
 
 /** Per operation, since the device was opened; indexed by `Operation`. */
@@ -85,8 +87,8 @@ export interface DriverHost {
   readonly clock: Clock
   /** The device takes requests and this is true of it; again whenever something changes. */
   online(facts: Facts, word?: 'online' | 'degraded', reason?: string): void
-  /** The device does not answer. Facts once learnt stay. */
-  offline(word: 'offline' | 'failed', reason: string): void
+  /** The device does not answer, see `State`. Facts once learnt stay. */
+  offline(word: 'offline' | 'failed', reason: string, code?: Code): void
 }
 
 /**
@@ -230,10 +232,10 @@ export class Device implements Completer, DriverHost {
     this.enter(word, reason)
   }
 
-  offline(word: 'offline' | 'failed', reason: string): void {
+  offline(word: 'offline' | 'failed', reason: string, code?: Code): void {
     if (this.state.word === 'closed') return
     // A device that was never reached is still opening, whatever keeps it from it.
-    this.enter(this.known === null && word === 'offline' ? 'opening' : word, reason)
+    this.enter(this.known === null && word === 'offline' ? 'opening' : word, reason, code)
   }
 
   /**
@@ -248,7 +250,7 @@ export class Device implements Completer, DriverHost {
     if (request.operation === Operation.flush) this.unflushed.watch(request)
     const facts = this.known
     if (facts === null || !this.usable) {
-      const code = this.state.word === 'failed' ? 'IO' : 'UNAVAILABLE'
+      const code = this.state.code ?? (this.state.word === 'failed' ? 'IO' : 'UNAVAILABLE')
       request.fail(new StorageError(code, this.unavailableReason(), this.path))
       return
     }
@@ -291,9 +293,9 @@ export class Device implements Completer, DriverHost {
     request.complete()
   }
 
-  private enter(word: StateWord, reason: string): void {
+  private enter(word: StateWord, reason: string, code?: Code): void {
     const since = word === this.state.word ? this.state.since : this.clock.wall()
-    this.state = { word, reason, since }
+    this.state = code === undefined ? { word, reason, since } : { word, reason, since, code }
     for (const watcher of [...this.watchers]) watcher(this)
   }
 

@@ -140,7 +140,8 @@ export function legChanged(volume: Volume, leg: Leg): void {
     volume.look(leg)
     return
   }
-  if (!device.usable) {
+  if (isFenced(leg)) fenced(volume, fencing(leg))
+  else if (!device.usable) {
     const { word, reason: why } = device.state
     const reason = why === '' ? word : `${word}: ${why}`
     if (standsAlone(volume, leg)) volume.suspend(`${leg.name} is ${reason}`)
@@ -200,6 +201,15 @@ function fenced(volume: Volume, error: StorageError): boolean {
   if (error.code !== 'FENCED') return false
   volume.halt('failed', 'a newer head has taken over', error)
   return true
+}
+
+/** Whether its target turned this head away when it came back: no request says so then. */
+export function isFenced({ device }: Leg): boolean {
+  return device.state.code === 'FENCED'
+}
+
+export function fencing({ device }: Leg): StorageError {
+  return new StorageError('FENCED', device.state.reason, device.path)
 }
 
 /** Whether of no other leg it is durable that it is in sync: a crash would leave this one alone. */

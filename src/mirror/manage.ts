@@ -5,7 +5,7 @@ import { announce } from './announce.ts'
 import type { Changed } from './compare.ts'
 import { claimLeg, outbid } from './claims.ts'
 import { within } from './deadline.ts'
-import { endBackOff, flushFailed, isLast, leave } from './departure.ts'
+import { endBackOff, flushFailed, isFenced, isLast, leave } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { writeMap } from './dirty.ts'
 import { pageOfBit, type Geometry } from './layout.ts'
@@ -48,10 +48,10 @@ export async function startVolume(
 ): Promise<void> {
   if (volume.running) return
   if (options.leg !== undefined) legNamed(volume, options.leg)
-  if (volume.word === 'failed') {
-    volume.word = 'waiting'
-    await outbid(volume)
-  }
+  const outdone = volume.word === 'failed'
+  if (outdone) volume.word = 'waiting'
+  // A leg that turned this head away is not reached before it is claimed with more.
+  if (outdone || volume.legs.some(isFenced)) await outbid(volume)
   await tryStart(volume, { force: options.force ?? false, leg: options.leg ?? null })
   // Where `running` was false before, the compiler believes it still is.
   if ((volume.word as string) !== 'running') throw refuse(volume, `it waits: ${volume.reason}`)

@@ -7,7 +7,7 @@ import { announce } from './announce.ts'
 import { claimedBefore, claimLeg, nextClaim, raiseNumber } from './claims.ts'
 import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
-import { legChanged, setState } from './departure.ts'
+import { fencing, isFenced, legChanged, setState } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { syncDirtyMaps } from './dirty.ts'
 import { findFilled, formerEnd } from './former.ts'
@@ -36,6 +36,11 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   if (decision.kind === 'create' && (await lookForFormerEnds(volume, views)))
     decision = decide(own, views, wish)
   if (volume.epoch !== epoch) return
+  const taken = volume.legs.find((leg) => isFenced(leg) && servedLast(leg))
+  if (taken !== undefined) {
+    await replaced(volume, epoch, fencing(taken))
+    return
+  }
   for (const { leg, found } of views) if (found !== null) leg.note(found)
   if (decision.kind === 'create') await create(volume, views)
   else if (decision.kind === 'start') await begin(volume, decision, views, wish.force)
@@ -46,6 +51,11 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   // Nothing will tell when a leg can be read that could not.
   const unread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
   if (!volume.running && views.some(unread)) volume.retryLater()
+}
+
+/** Whether it took part when the volume ran last: then it was a newer head of this volume. */
+function servedLast({ member }: Leg): boolean {
+  return member?.state === 'in-sync' || member?.state === 'syncing'
 }
 
 function wait(volume: Volume, reason: string): void {

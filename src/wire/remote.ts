@@ -135,6 +135,7 @@ export class RemoteDriver implements Driver, DialerUser {
     this.claimEpoch = claim
     if (this.fenced) {
       this.fenced = false
+      this.host.offline('offline', `connecting to ${this.target}`)
       this.dialer.dial()
     }
     try {
@@ -270,7 +271,7 @@ export class RemoteDriver implements Driver, DialerUser {
       this.holding = false
       this.holdTimer?.cancel()
       this.dialer.rest()
-      this.host.offline('failed', `a newer head has taken over: ${reason.message}`)
+      this.host.offline('failed', `a newer head has taken over: ${reason.message}`, 'FENCED')
     } else if (!this.holding) this.host.offline('offline', reason.message)
     if (!this.holding)
       this.failAll(this.error(this.fenced ? 'FENCED' : 'UNAVAILABLE', reason.message))

@@ -93,7 +93,7 @@ describe('a device that heads fight over', () => {
     proxy.thaw()
     await reaches(older, ({ state }) => state.word === 'failed')
     expect(older.state.reason).to.include('a newer head')
-    expect(await codeOf(older, Operation.write)).to.equal('IO')
+    expect(await codeOf(older, Operation.write)).to.equal('FENCED')
     // Its operator makes it the head again.
     await older.driver.claim!(3).catch(() => undefined)
     await reaches(older, ({ state }) => state.word === 'online')
@@ -180,7 +180,7 @@ describe('a device that heads fight over', () => {
     proxy.cut()
     proxy.thaw()
     await reaches(older, ({ state }) => state.word === 'failed')
-    expect(await codeOf(older, Operation.write)).to.equal('IO')
+    expect(await codeOf(older, Operation.write)).to.equal('FENCED')
     expect(written.length).to.equal(3)
     expect((await read(stranger, 0, 4 * KiB)).equals(fill(2))).to.equal(true)
     await stranger.close()

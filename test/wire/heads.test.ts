@@ -75,7 +75,7 @@ describe('a head that was cut off all the while', () => {
     proxy.cut()
     proxy.thaw()
     await reaches(older.legs[1]!, ({ state }) => state.word === 'failed')
-    expect(await ghost).to.equal('UNAVAILABLE')
+    expect(await ghost).to.equal('FENCED')
     expect((await read(other.device, 0, 4 * KiB)).equals(fill(2))).to.equal(true)
     await write(other.device, 0, fill(3))
     for (const head of [older, newer, other]) await head.close()

@@ -46,7 +46,10 @@ export abstract class Layer implements Driver {
     const { facts, state, usable } = this.below
     if (facts !== null && usable)
       this.host!.online(seenFromAbove(facts), state.word as 'online' | 'degraded', state.reason)
-    else this.host!.offline(state.word === 'failed' ? 'failed' : 'offline', state.reason)
+    else {
+      const word = state.word === 'failed' ? 'failed' : 'offline'
+      this.host!.offline(word, state.reason, state.code)
+    }
   }
 }
 

@@ -137,6 +137,41 @@ describe('scenarios: two heads on the same legs', () => {
     await stage.audit()
   })
 
+  it('the older head finds out without a request, and an operator brings it back', async () => {
+    for (const hold of [500, 0])
+      for (const names of [['left'], ['left', 'right']]) {
+        const stage = await new Stage({ hold }).start()
+        expect(await stage.write(0, 8)).to.equal(null)
+        const older = stage.world.head!
+        stage.takeOver()
+        await stage.healthy()
+        const newer = stage.world.head!
+        const { network } = stage.world
+        for (const end of names.flatMap((name) => network.between('head', name))) {
+          end.reset()
+          end.other.reset()
+        }
+        await stage.pass(10_000)
+        const what = `${names.join()} away, held for ${hold} ms`
+        expect(older.device.state, what).to.include({
+          word: 'failed',
+          reason: 'a newer head has taken over',
+        })
+        const said = older.mirrors[0]!.history().map(({ text }) => text)
+        const left = said.filter((text) => text.startsWith('left'))
+        expect(hold === 0 || left.length === 0, `${what}: nothing is changed`).to.equal(true)
+        // It may have to wait until it reaches the legs, and goes on by itself then.
+        await stage.result(older.mirrors[0]!.startVolume()).catch(() => undefined)
+        await stage.until(`${what}: it serves`, () => older.device.state.word === 'online')
+        expect(newer.device.usable, what).to.equal(true)
+        const hand = stage.world.addClient('late', newer)
+        hand.blind = true
+        hand.write(0, 8)
+        await stage.until(`${what}: it is answered`, () => hand.inFlight === 0)
+        expect(newer.device.state.word, what).to.equal('failed')
+      }
+  })
+
   it('a leg that the older head loses while it is replaced is not taken for whole', async () => {
     for (let step = 0; step < 50; step++) {
       const stage = await new Stage({ hold: 500, seed: step + 1 }).start()
