@@ -10,6 +10,7 @@ import { DirtyMap } from './dirty-map.ts'
 import { writeMap } from './dirty.ts'
 import { pageOfBit, type Geometry } from './layout.ts'
 import type { Leg } from './leg.ts'
+import { LockedRange } from './locked.ts'
 import { addMember, tryStart } from './opening.ts'
 import { labelMax } from './record.ts'
 import { bothSides, inspect, join, judge, type Verdict } from './returning.ts'
@@ -72,7 +73,7 @@ export async function detachLeg(
   const { epoch } = volume
   volume.held.add(leg)
   try {
-    await volume.quiet(() => drainAndLeave(volume, leg, label))
+    await volume.quiet(() => alone(volume, () => drainAndLeave(volume, leg, label)))
   } finally {
     volume.held.delete(leg)
   }
@@ -107,6 +108,19 @@ async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<v
   leg.unflushed = null
   volume.regroup()
   await volume.membership.settled()
+}
+
+/** While no repair or copy is under way either: those are no requests of clients. */
+async function alone(volume: Volume, action: () => Promise<void>): Promise<void> {
+  const { epoch } = volume
+  const everything = new LockedRange(0, volume.record!.dataSize)
+  await everything.acquire(volume)
+  if (volume.epoch !== epoch) return
+  try {
+    await action()
+  } finally {
+    if (volume.epoch === epoch) volume.locks.release(everything)
+  }
 }
 
 /** Whoever has the leg now may write to it. One that is away stays claimed. */

@@ -1,8 +1,8 @@
 import { expect } from 'chai'
 import { Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
-import { write } from '../support/io.ts'
-import { disks, extentSize, Head, MemoryStore, pattern } from './head.ts'
+import { read, write } from '../support/io.ts'
+import { disks, extentSize, failing, Head, later, MemoryStore, pattern } from './head.ts'
 
 describe('what was copied', () => {
   it('is copied again after a loss, though it was missed while its leg came back', async () => {
@@ -35,6 +35,32 @@ describe('what was copied', () => {
     b!.comeBack()
     await head.inSync('a', 'b')
     expect(b!.cached[9 * extentSize]).to.equal(2)
+    await head.device.close()
+  })
+})
+
+describe('a repair', () => {
+  it('does not land on a leg that is detached meanwhile', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore(), {}, [], ['a']).open()
+    await write(head.device, 0, pattern(1))
+    const { b } = legs
+    failing(b!, (operation, offset) => operation === Operation.read && offset === 0)
+    b!.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
+    expect((await read(head.device, 0, 4096))[0]).to.equal(1)
+    await head.until('it is rewritten', () => head.leg('b')['pending'] === 1)
+    let detached = false
+    const detaching = head.driver.detachLeg('b').then(() => {
+      detached = true
+      // Whoever has it now writes to it.
+      b!.cached.fill(7, 0, 4096)
+    })
+    await later(30)
+    expect(detached).to.equal(false)
+    b!.letGo()
+    await detaching
+    await later(10)
+    expect(b!.cached[0]).to.equal(7)
     await head.device.close()
   })
 })
