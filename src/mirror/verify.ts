@@ -151,29 +151,31 @@ export class Verify {
     const wrong = readings.filter(({ bytes }) => right === null || bytes?.equals(right) !== true)
     const different = largestDifference(readings)
     this.bytesDifferent += different
-    const repairs = right !== null && this.options.repair !== false
-    if (repairs) {
+    let repaired = right !== null && this.options.repair !== false
+    if (right !== null && repaired) {
       await this.noteElsewhere(offset, length)
       // One that is being filled, and is about to be in sync, gets it as well.
       const well = readings.filter((one) => !wrong.includes(one)).map(({ leg }) => leg)
-      for (const leg of this.volume.writers)
-        if (!well.includes(leg)) await this.rewrite(leg, offset, right)
-      this.bytesRepaired += different
+      for (const leg of new Set([...legs, ...this.volume.writers]))
+        if (!well.includes(leg)) repaired = (await this.rewrite(leg, offset, right)) && repaired
+      if (repaired) this.bytesRepaired += different
     }
     if (this.differences.length < differencesMax) {
       const names = wrong.map(({ leg }) => leg.name)
-      this.differences.push({ offset, length, legs: names, repaired: repairs })
+      this.differences.push({ offset, length, legs: names, repaired })
     }
   }
 
   /** Legs that are not compared may have copied what is wrong: they lack what is right. */
   private async noteElsewhere(offset: number, length: number): Promise<void> {
-    const { volume } = this
-    const { extentSize } = volume
-    for (const { dirty } of volume.legs)
-      for (let at = Math.floor(offset / extentSize); at * extentSize < offset + length; at++)
-        dirty?.set(at)
-    await syncDirtyMaps(volume)
+    for (const leg of this.volume.legs) this.note(leg, offset, length)
+    await syncDirtyMaps(this.volume)
+  }
+
+  private note({ dirty }: Leg, offset: number, length: number): void {
+    const { extentSize } = this.volume
+    for (let at = Math.floor(offset / extentSize); at * extentSize < offset + length; at++)
+      dirty?.set(at)
   }
 
   private readAll(legs: readonly Leg[], offset: number, length: number): Promise<Reading[]> {
@@ -202,13 +204,22 @@ export class Verify {
     return null
   }
 
-  private async rewrite(leg: Leg, offset: number, bytes: Buffer): Promise<void> {
-    if (!this.alive() || !this.volume.writers.includes(leg)) return
+  /** Whether it has the bytes now; one that leaves, or has left, gets them when it is back. */
+  private async rewrite(leg: Leg, offset: number, bytes: Buffer): Promise<boolean> {
+    const { volume } = this
+    if (!this.alive()) return false
     try {
-      await leg.write(offset, bytes)
+      if (volume.writers.includes(leg)) {
+        await leg.write(offset, bytes)
+        return true
+      }
     } catch (error) {
-      if (this.alive()) writeFailed(this.volume, leg, systemError(error, 'verify'))
+      if (this.alive()) writeFailed(volume, leg, systemError(error, 'verify'))
     }
+    if (!this.alive()) return false
+    this.note(leg, offset, bytes.length)
+    await syncDirtyMaps(volume)
+    return false
   }
 }
 

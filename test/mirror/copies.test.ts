@@ -40,6 +40,36 @@ describe('what was copied', () => {
 })
 
 describe('a repair', () => {
+  it('that a leg did not take is made up for when it is back', async () => {
+    for (const fails of [true, false]) {
+      const legs = disks('a', 'b', 'c')
+      const head = await new Head(legs, new MemoryStore()).open()
+      const { c } = legs
+      c!.cached.fill(7, 0, 4096)
+      const repairs = (operation: Operation, offset: number): boolean =>
+        operation === Operation.write && offset === 0
+      let repairing = false
+      if (fails) failing(c!, repairs)
+      else
+        c!.hold = ({ operation, offset }) => {
+          repairing ||= repairs(operation, offset)
+          return repairs(operation, offset)
+        }
+      const verifying = head.driver.verify()
+      if (!fails) {
+        await head.until('it is repaired', () => repairing)
+        c!.goAway()
+        c!.hold = () => false
+      }
+      expect((await verifying).bytesRepaired, 'not repaired yet').to.equal(0)
+      c!.fault = () => null
+      c!.comeBack()
+      await head.inSync('a', 'b', 'c')
+      expect(c!.cached[0], fails ? 'failed' : 'went away').to.equal(0)
+      await head.device.close()
+    }
+  })
+
   it('does not land on a leg that is detached meanwhile', async () => {
     const legs = disks('a', 'b')
     const head = await new Head(legs, new MemoryStore(), {}, [], ['a']).open()
