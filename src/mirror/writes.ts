@@ -126,7 +126,7 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller, Memb
     }
     // The last leg stays: the client is told, and whoever has the write lacks what the leg has.
     // At once, or one that is being filled could be in sync before the write has settled.
-    for (const writer of volume.writers) this.markDirty(writer)
+    for (const other of volume.legs) this.markDirty(other)
     this.error ??= error
   }
 

@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
 import { read, write } from '../support/io.ts'
-import { disks, extentSize, failing, Head, later, MemoryStore, pattern } from './head.ts'
+import { disks, extentSize, failing, Head, later, MemoryStore, outcome, pattern } from './head.ts'
 
 describe('what was copied', () => {
   it('is copied again after a loss, though it was missed while its leg came back', async () => {
@@ -92,5 +92,29 @@ describe('a repair', () => {
     await later(10)
     expect(b!.cached[0]).to.equal(7)
     await head.device.close()
+  })
+})
+
+describe('a write that the last leg fails', () => {
+  it('is taken back from one that had it and left, also without an intent log', async () => {
+    for (const intentLog of [true, false]) {
+      const legs = disks('a', 'b')
+      const head = await new Head(legs, new MemoryStore(), { intentLog }).open()
+      await write(head.device, 0, pattern(1))
+      legs['a']!.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
+      const writing = outcome(write(head.device, 0, pattern(2)))
+      await head.until('b has it', () => legs['b']!.cached[0] === 2)
+      legs['b']!.goAway()
+      await head.until('b left', () => head.state('b') === 'missing')
+      failing(legs['a']!, (operation, offset) => operation === Operation.write && offset === 0)
+      legs['a']!.letGo()
+      expect(await writing).to.equal('IO')
+      legs['a']!.fault = () => null
+      legs['b']!.comeBack()
+      await head.inSync('a', 'b')
+      expect((await read(head.device, 0, 4096))[0]).to.equal(1)
+      expect([legs['a']!.cached[0], legs['b']!.cached[0]]).to.deep.equal([1, 1])
+      await head.device.close()
+    }
   })
 })
