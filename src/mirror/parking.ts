@@ -38,10 +38,11 @@ export class Parking {
     return this.entries.length
   }
 
-  /** Keeps the request, or fails it when there is no room. */
-  add(request: Request, deadline = this.clock.now() + this.limits.waitMs): void {
+  /** Keeps the request, or fails it when there is no room and it is `limited`. */
+  add(request: Request, deadline = this.clock.now() + this.limits.waitMs, limited = true): void {
     const bytes = this.bytes + request.payloadBytes
-    if (this.entries.length >= this.limits.requestsMax || bytes > this.limits.bytesMax) {
+    const full = this.entries.length >= this.limits.requestsMax || bytes > this.limits.bytesMax
+    if (limited && full) {
       request.fail(
         new StorageError('UNAVAILABLE', `too many requests wait: ${this.reason}`, this.path),
       )

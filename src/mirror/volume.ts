@@ -314,7 +314,8 @@ export class Volume {
   park(request: Request, deadline = this.deadline): void {
     if (!this.gated)
       this.parking.reason = `${this.inSync.length} legs in sync, ${this.minInSync} are needed`
-    this.parking.add(request, deadline)
+    // Nothing is wrong with the legs: a command is no reason to fail what clients ask for.
+    this.parking.add(request, deadline, !this.gated)
   }
 
   unpark(): void {

@@ -300,6 +300,25 @@ describe('a volume', () => {
   })
 })
 
+describe('a command', () => {
+  it('fails no writes of clients, however many wait for it', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore(), { suspendRequestsMax: 2 }).open()
+    let flushes = false
+    legs['b']!.hold = ({ operation }) => {
+      flushes ||= operation === Operation.flush
+      return operation === Operation.flush
+    }
+    const detaching = head.driver.detachLeg('b')
+    await head.until('it is flushed', () => flushes)
+    const writes = [1, 2, 3, 4].map((at) => outcome(write(head.device, at * 4096, pattern(at))))
+    legs['b']!.letGo()
+    await detaching
+    expect(await Promise.all(writes)).to.deep.equal(['done', 'done', 'done', 'done'])
+    await head.device.close()
+  })
+})
+
 describe('before it is durable', () => {
   /** A volume of two legs whose head cannot save its record until `open` is called. */
   async function held() {
