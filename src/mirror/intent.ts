@@ -279,7 +279,8 @@ export class IntentLog {
       this.volume.log.debug({ error }, 'the intent log was not cleaned')
     }
     this.cleaning = false
-    this.admit()
+    // Where nothing can be flushed there will be no room, and who waits for it would wait for ever.
+    this.admit(failed ? Infinity : 2 * this.volume.settings.hotExtentsMax)
     // With nothing under way any more, who waits would wait until the extents have been idle.
     const current = this.volume.epoch === this.epoch
     if (this.crowd.length > 0 && current && !failed) void this.clean(false)
@@ -312,8 +313,7 @@ export class IntentLog {
     await this.pump()
   }
 
-  private admit(): void {
-    const bound = 2 * this.volume.settings.hotExtentsMax
+  private admit(bound: number): void {
     while (this.crowd.length > 0 && this.hot.size <= bound && this.volume.epoch === this.epoch) {
       const holder = this.crowd.shift()!
       if (this.enterEach(holder)) holder.logged()

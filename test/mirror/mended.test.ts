@@ -158,6 +158,20 @@ describe('a repair', () => {
 })
 
 describe('the intent log', () => {
+  it('that cannot be cleaned does not keep writes for ever', async () => {
+    const legs = disks('a')
+    const settings = { hotExtentsMax: 2, intentIdleMs: 20 }
+    const head = await new Head(legs, new MemoryStore(), settings).open()
+    failing(legs['a']!, (operation) => operation === Operation.flush)
+    const writes: Promise<string>[] = []
+    for (let at = 0; at < 8; at++)
+      writes.push(outcome(write(head.device, at * extentSize, pattern(at))))
+    const outcomes = await Promise.race([Promise.all(writes), later(1000).then(() => 'never')])
+    expect(outcomes).to.not.equal('never')
+    legs['a']!.fault = () => null
+    await head.device.close()
+  })
+
   // Before, the event loop never turned again: it is the whole run that stops.
   it('is left empty by a close while it is being cleaned', async () => {
     const legs = disks('a', 'b')
