@@ -79,7 +79,10 @@ export async function detachLeg(
   }
   if (volume.epoch !== epoch || leg.member?.state !== 'detached') {
     // The next start knows nothing of it, or will say so.
-    if (leg.member?.state === 'detached') leg.member.state = 'missing'
+    if (leg.member?.state === 'detached') {
+      leg.member.state = 'missing'
+      volume.remember('operator', name, 'not detached for certain: the volume stopped before')
+    }
     throw refuse(volume, `${name} left before it could be detached`)
   }
   announce(volume)
@@ -340,6 +343,9 @@ export async function removeLeg(volume: Volume, name: string): Promise<Leg> {
     await durably(volume, true)
     forget(volume, leg)
     volume.leaving.add(leg)
+  } catch (error) {
+    volume.remember('operator', name, 'not removed for certain: the volume stopped before')
+    throw error
   } finally {
     volume.held.delete(leg)
   }

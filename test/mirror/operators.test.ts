@@ -358,11 +358,14 @@ describe('before it is durable', () => {
       const { legs, store, head } = await held()
       const { epoch } = legs['b']!
       const asked = outcome(ask(head))
+      const known = verb === 'removed' ? 'removed' : 'detached'
+      const why = 'the volume stopped before'
       await head.until('b left', () => shown(head) !== 'in-sync')
       legs['a']!.goAway()
       expect(await asked).to.not.equal('done')
       expect(shown(head)).to.equal('missing')
       expect(legs['b']!.epoch).to.equal(epoch)
+      expect(head.history().map(({ text }) => text)).to.include(`not ${known} for certain: ${why}`)
       head.kill()
       // What the first one was about to save is never saved.
       store.gate = Promise.resolve()
