@@ -232,12 +232,12 @@ export class Transmission implements Phase, Completer, Waiter {
       case Command.read:
         return length > this.payloadMax ? 'TOO_LARGE' : null
       case Command.write:
-        if (this.readOnly) return 'READ_ONLY'
+        if (!this.mayChange) return 'READ_ONLY'
         if (length === 0) return 'INVALID'
         return length > this.payloadMax ? 'TOO_LARGE' : null
       case Command.trim:
       case Command.writeZeroes:
-        return this.readOnly ? 'READ_ONLY' : null
+        return this.mayChange ? null : 'READ_ONLY'
       case Command.cache:
         return offset + length > this.exported.device.facts!.size ? 'RANGE' : null
       case Command.blockStatus:
@@ -245,6 +245,11 @@ export class Transmission implements Phase, Completer, Waiter {
       default:
         return offset !== 0 || length !== 0 ? 'INVALID' : null
     }
+  }
+
+  private get mayChange(): boolean {
+    const { isFree } = this.host.context
+    return !this.readOnly && isFree?.(this.exported.device) !== false
   }
 
   private answerRefused(code: Code): boolean {

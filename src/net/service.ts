@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
+import type { Device } from '../device/device.ts'
 import type { Exports } from '../device/export.ts'
 import type { Admission } from './admission.ts'
 import type { Limits } from './limits.ts'
@@ -16,6 +17,8 @@ export interface ServiceContext {
   readonly random: Random
   readonly log: Log
   readonly limits: Limits
+  /** Whether who has not claimed the device may change it now. For protocols without claims. */
+  readonly isFree?: (device: Device) => boolean
 }
 
 /** One client, as `status` shows it. */

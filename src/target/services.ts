@@ -1,19 +1,19 @@
-import type { StateStore } from '../base/store.ts'
 import type { Protocol } from '../net/address.ts'
 import type { Service, ServiceContext } from '../net/service.ts'
 import { NbdService } from '../nbd/server.ts'
+import type { Claims } from '../wire/claims.ts'
 import { DstService } from '../wire/server.ts'
 
-/** The server of a protocol. `store` is where it keeps what must survive a restart. */
+/** The server of a protocol. */
 export function createService(
   protocol: Protocol,
   context: ServiceContext,
-  store: StateStore,
+  claims: Claims,
 ): Service {
   switch (protocol) {
     case 'nbd':
-      return new NbdService(context)
+      return new NbdService({ ...context, isFree: (device) => claims.isFree(device) })
     case 'dst':
-      return new DstService(context, store)
+      return new DstService(context, claims)
   }
 }

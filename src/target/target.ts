@@ -9,6 +9,7 @@ import { defaultPorts, formatUri, parseAddress, type Address } from '../net/addr
 import { Admission } from '../net/admission.ts'
 import type { Listener } from '../net/network.ts'
 import type { ClientStatus, Service } from '../net/service.ts'
+import { Claims } from '../wire/claims.ts'
 import { Tree, type World } from './build.ts'
 import { TargetManager } from './commands.ts'
 import type * as config from './config.types.ts'
@@ -50,6 +51,8 @@ export class Target {
   private stopped: Promise<boolean> | null = null
   private readonly management: ManagementServer
   private managed: Address | null = null
+  /** Of all protocols: who has claimed a device over one may not lose it to a client of another. */
+  private readonly claims: Claims
   private readonly journal: Journal
 
   /**
@@ -61,6 +64,7 @@ export class Target {
     this.world = world
     this.startedAt = world.clock.wall()
     this.tree = new Tree(config, world)
+    this.claims = new Claims(this.tree.store)
     this.full = new QuietLog(world.log, world.clock, 1, quietTime)
     this.journal = new Journal(world.log, world.clock)
     this.management = new ManagementServer(new TargetManager(this, program))
@@ -103,6 +107,9 @@ export class Target {
       await Promise.allSettled(this.tree.roots.map((device) => device.close()))
       throw error
     }
+    await new Promise<unknown>((resolve) => {
+      this.claims.ready(resolve)
+    })
     this.open = true
   }
 
@@ -236,7 +243,7 @@ export class Target {
     const { exports, admission } = this
     const quiet = new QuietLog(log, clock, linesMax, quietTime)
     const context = { exports, admission, slab, clock, random, log: quiet, limits }
-    const service = createService(protocol, context, this.tree.store)
+    const service = createService(protocol, context, this.claims)
     this.services.set(protocol, service)
     return service
   }

@@ -42,6 +42,13 @@ export class Claims {
     )
   }
 
+  /** Whether who claims nothing may change the device; nobody may before it is known. */
+  isFree(device: Device): boolean {
+    // Tried again with every question, if it failed.
+    if (!this.loaded) this.ready(() => undefined)
+    return this.loaded && this.of(device) === 0
+  }
+
   /** 0 when nobody claims the device. */
   of(device: Device): number {
     return Math.max(0, this.kept(device))

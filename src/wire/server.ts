@@ -1,9 +1,8 @@
 import type { Timer } from '../base/clock.ts'
 import { blockBytesMax } from '../base/slab.ts'
-import type { StateStore } from '../base/store.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import type { ClientStatus, Service, ServiceContext } from '../net/service.ts'
-import { Claims } from './claims.ts'
+import type { Claims } from './claims.ts'
 import { ServerConnection } from './server-connection.ts'
 import { Sessions } from './session.ts'
 
@@ -21,12 +20,11 @@ export class DstService implements Service {
   private draining = false
   private drained: (() => void)[] = []
 
-  /** `store` keeps who has claimed devices. */
-  constructor(context: ServiceContext, store: StateStore) {
+  constructor(context: ServiceContext, claims: Claims) {
     const { limits } = context
     const payload = Math.min(limits.payload, limits.bytesInFlight, blockBytesMax)
     this.context = { ...context, limits: { ...limits, payload } }
-    this.sessions = new Sessions(context.clock, payload, new Claims(store))
+    this.sessions = new Sessions(context.clock, payload, claims)
     this.instance = context.random.bytes(16).toString('hex')
   }
 

@@ -11,6 +11,7 @@ import type { ServiceContext } from '../../src/net/service.ts'
 import type { Address } from '../../src/net/address.ts'
 import { defaultRemoteOptions } from '../../src/wire/remote-options.ts'
 import { RemoteDriver } from '../../src/wire/remote.ts'
+import { Claims } from '../../src/wire/claims.ts'
 import { DstService } from '../../src/wire/server.ts'
 import { DiskDriver } from './disk.ts'
 import type { Machine, Process } from './machine.ts'
@@ -74,7 +75,8 @@ export class Target {
     this.process = process
     const device = new Device('disk', new DiskDriver(this.medium, process), process.clock)
     await device.open()
-    const service = new DstService(serviceContext(process, only(device)), this.store)
+    const claims = new Claims(this.store)
+    const service = new DstService(serviceContext(process, only(device)), claims)
     await process.network.listen(addressOf(this.machine), service.accept)
   }
 }

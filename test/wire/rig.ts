@@ -17,6 +17,7 @@ import { SocketNetwork, type Receive } from '../../src/net/sockets.ts'
 import type { ClientContext } from '../../src/wire/dialer.ts'
 import { defaultRemoteOptions, type RemoteOptions } from '../../src/wire/remote-options.ts'
 import { RemoteDriver } from '../../src/wire/remote.ts'
+import { Claims } from '../../src/wire/claims.ts'
 import { DstService } from '../../src/wire/server.ts'
 
 export class ExportTable implements Exports {
@@ -77,7 +78,7 @@ export class Target {
       log: silentLog,
       limits,
     }
-    this.service = new DstService(context, this.store)
+    this.service = new DstService(context, new Claims(this.store))
     const tcp = await this.network.listen(this.tcpAt, this.service.accept)
     this.tcpAt = tcp.address
     this.listeners.push(tcp, await this.network.listen(this.unix, this.service.accept))

@@ -1,0 +1,76 @@
+import { expect } from 'chai'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { systemClock } from '../../src/base/clock.ts'
+import { StorageError } from '../../src/base/errors.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { systemRandom } from '../../src/base/random.ts'
+import { Slab } from '../../src/base/slab.ts'
+import { SocketNetwork } from '../../src/net/sockets.ts'
+import { checkConfig } from '../../src/target/config.ts'
+import { Target } from '../../src/target/target.ts'
+import { nbdLeaf } from '../nbd/leaf.ts'
+import { flush, read, write } from '../support/io.ts'
+import { remote } from '../wire/rig.ts'
+
+const bytes = Buffer.alloc(4096, 1)
+
+describe('the claim of a device', () => {
+  let folder: string
+  let target: Target
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'dst-claims-'))
+  })
+  afterEach(() => {
+    rmSync(folder, { recursive: true })
+  })
+
+  function listening(...protocols: readonly string[]): Promise<void> {
+    const listeners = protocols.map((protocol) => ({ protocol, address: `unix:${protocol}` }))
+    const path = join(folder, 'disk.img')
+    const disk = { type: 'file', path, size: '1M', create: true }
+    const exports = { disk: { device: 'disk' } }
+    const state = { directory: join(folder, 'state') }
+    const { config } = checkConfig({ devices: { disk }, exports, listeners, state }, folder)
+    const network = new SocketNetwork()
+    const parts = { clock: systemClock, random: systemRandom, slab: new Slab(), log: silentLog }
+    target = new Target(config, { ...parts, network }, 'test')
+    return target.start()
+  }
+
+  function socket(protocol: string) {
+    return { kind: 'unix', path: join(folder, protocol) } as const
+  }
+
+  it('keeps NBD clients from changing it, also after a restart, until it is given up', async () => {
+    await listening('nbd', 'dst')
+    const head = remote(socket('dst'), 'disk')
+    const guest = nbdLeaf(socket('nbd'), 'disk')
+    await Promise.all([head.open(), guest.open()])
+    await write(guest, 0, bytes)
+    await head.driver.claim!(5)
+    await write(head, 0, bytes)
+    const refusal = async (): Promise<string> =>
+      write(guest, 0, bytes).then(
+        () => 'none',
+        (error: unknown) => (error as StorageError).code,
+      )
+    expect(await refusal()).to.equal('READ_ONLY')
+    expect((await read(guest, 0, 4096)).equals(bytes)).to.equal(true)
+    await flush(guest)
+    await head.close()
+    await target.stop()
+    await listening('nbd')
+    expect(await refusal(), 'after a restart').to.equal('READ_ONLY')
+    await target.stop()
+    await listening('nbd', 'dst')
+    const again = remote(socket('dst'), 'disk')
+    await again.open()
+    await again.driver.claim!(5)
+    await again.driver.claim!(0)
+    await write(guest, 0, bytes)
+    for (const device of [again, guest]) await device.close()
+    await target.stop()
+  })
+})
