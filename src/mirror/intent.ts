@@ -228,8 +228,9 @@ export class IntentLog {
     this.pages.clear()
     this.waiting = []
     this.fresh = []
-    const whole = await writeMap(volume, volume.keepers, 0, this.bits, pages)
-    if (!whole) await volume.membership.settled()
+    await writeMap(volume, volume.keepers, 0, this.bits, pages)
+    // A restart may begin from a leg alone whose leaving is not durable: its log would lack this.
+    await volume.membership.settled()
     if (volume.epoch !== this.epoch) return
     for (const extent of fresh) extent.durable = true
     for (const holder of waiting) holder.logged()

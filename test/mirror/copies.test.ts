@@ -2,7 +2,17 @@ import { expect } from 'chai'
 import { Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
 import { read, write } from '../support/io.ts'
-import { disks, extentSize, failing, Head, later, MemoryStore, outcome, pattern } from './head.ts'
+import {
+  disks,
+  extentSize,
+  failing,
+  Head,
+  HeldStore,
+  later,
+  MemoryStore,
+  outcome,
+  pattern,
+} from './head.ts'
 
 describe('what was copied', () => {
   it('is copied again after a loss, though it was missed while its leg came back', async () => {
@@ -116,5 +126,27 @@ describe('a write that the last leg fails', () => {
       expect([legs['a']!.cached[0], legs['b']!.cached[0]]).to.deep.equal([1, 1])
       await head.device.close()
     }
+  })
+})
+
+describe('a write that one leg alone has', () => {
+  it('is not begun before the leaving of the others is durable, or their logs say where', async () => {
+    const legs = disks('a', 'b')
+    const store = new HeldStore()
+    const first = await new Head(legs, store).open()
+    const { a, b } = legs
+    store.shut()
+    b!.goAway()
+    await first.until('b left', () => first.state('b') === 'missing')
+    void outcome(write(first.device, 9 * extentSize, pattern(2)))
+    await later(30)
+    first.kill()
+    store.gate = Promise.resolve()
+    const second = await new Head(legs, store, {}, ['a']).open()
+    await second.until('it starts from b', () => second.device.usable)
+    a!.comeBack()
+    await second.inSync('a', 'b')
+    expect(a!.cached[9 * extentSize]).to.equal(b!.cached[9 * extentSize])
+    await second.device.close()
   })
 })

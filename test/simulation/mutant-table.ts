@@ -334,8 +334,7 @@ export const mutantTable: readonly Mutant[] = [
     name: 'log-failure-ignored',
     breaks: '3: data are written although a leg could not take the log',
     file: 'mirror/intent.js',
-    find: `        if (!whole)
-            await volume.membership.settled();
+    find: `        await volume.membership.settled();
         if (volume.epoch !== this.epoch)
             return;
         for (const extent of fresh)`,
