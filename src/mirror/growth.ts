@@ -138,7 +138,7 @@ async function enlarge(volume: Volume, { wanted, zeroFrom }: Ready): Promise<voi
   volume.remember('operator', '', `grew from ${from} to ${wanted.dataSize} bytes`)
   volume.membership.request(true)
   await volume.membership.settled()
-  if (volume.epoch === epoch) volume.suspend('the volume has grown')
+  if (volume.epoch === epoch) volume.suspend('the volume has grown', true)
 }
 
 /** What counts is the old size still: with maps of the new one everything would be copied. */

@@ -260,6 +260,11 @@ export class Leg implements Completer {
     return identity !== undefined && this.device.facts?.identity !== identity
   }
 
+  /** Who is read from rather than whom: the lowest. */
+  get tier(): number {
+    return (this.readLast ? 2 : 0) + (this.device.state.word === 'online' ? 0 : 1)
+  }
+
   /** Where metadata would end, as large as the leg is now. */
   get endNow(): number {
     return metadataEnd(this.device.facts?.size ?? 0)

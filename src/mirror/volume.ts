@@ -114,6 +114,8 @@ export class Volume {
   /** Writes and flushes under way. */
   private mutations = 0
   private gated = false
+  /** Whether it is suspended only to start anew, larger. */
+  private growing = false
   private drained: (() => void) | null = null
   private shortAcks: { job: WriteJob | FlushJob }[] = []
   private retry: Timer | null = null
@@ -196,7 +198,7 @@ export class Volume {
 
   submit(request: Request): void {
     if (this.word !== 'running') {
-      if (this.told !== null && this.holding) this.parking.add(request)
+      if (this.told !== null && this.holding) this.keep(request)
       else request.fail(this.unavailable())
       return
     }
@@ -290,9 +292,8 @@ export class Volume {
     this.absent = running.filter((leg) => leg.dirty !== null && !this.writers.includes(leg))
     this.keepers = running.filter((leg) => this.inSync.includes(leg) || this.finishing.has(leg))
     const announced = this.inSync.filter((leg) => this.announced.has(leg))
-    this.readable = announced.toSorted((one, other) => tier(one) - tier(other))
-    const best = this.readable[0]
-    this.readers = this.readable.filter((leg) => tier(leg) === tier(best!))
+    this.readable = announced.toSorted((one, other) => one.tier - other.tier)
+    this.readers = this.readable.filter((leg) => leg.tier === this.readable[0]!.tier)
     if (this.inSync.length >= this.minInSync) this.enough()
     if (this.word === 'running' && this.readers.length > 0 && this.parking.length > 0)
       this.clock.defer(() => {
@@ -314,8 +315,12 @@ export class Volume {
   park(request: Request, deadline = this.deadline): void {
     if (!this.gated)
       this.parking.reason = `${this.inSync.length} legs in sync, ${this.minInSync} are needed`
-    // Nothing is wrong with the legs: a command is no reason to fail what clients ask for.
-    this.parking.add(request, deadline, !this.gated)
+    this.keep(request, deadline)
+  }
+
+  /** Within limits, unless nothing is wrong: a command is no reason to fail what clients ask. */
+  private keep(request: Request, deadline?: number): void {
+    this.parking.add(request, deadline, !this.gated && (!this.growing || this.running))
   }
 
   unpark(): void {
@@ -328,13 +333,13 @@ export class Volume {
   }
 
   /** Every leg in sync is lost: requests wait until one may be started from again. */
-  suspend(reason: string): void {
+  suspend(reason: string, growing = false): void {
     if (!this.active) return
     this.remember('start', '', `suspended: ${reason}`)
     // It may be there and yet take nothing: to start from it again at once helps nobody.
     const young = this.clock.now() - this.runningSince < this.settings.legRetryMs
     const starting = this.word === 'starting'
-    this.retreat(reason)
+    this.retreat(reason, growing)
     if (starting || young) this.retryLater()
     else
       this.clock.defer(() => {
@@ -351,13 +356,14 @@ export class Volume {
   }
 
   /** Ends the run, or the attempt at one; requests are kept if they were taken before. */
-  retreat(reason: string): void {
+  retreat(reason: string, growing = false): void {
+    this.growing = growing
     const ended = this.endRun(this.told === null ? 'waiting' : 'suspended', reason)
     this.parking.reason = reason
     // What was under way came before what waits already.
     const parked = this.parking.takeAll()
-    for (const { request, deadline } of ended) this.parking.add(request!, deadline)
-    for (const { request, deadline } of parked) this.parking.add(request, deadline)
+    for (const { request, deadline } of ended) this.keep(request!, deadline)
+    for (const { request, deadline } of parked) this.keep(request, deadline)
     announce(this)
     const { epoch } = this
     this.clock.timer(this.settings.suspendMs, () => {
@@ -441,9 +447,4 @@ export class Volume {
     const what = resync === undefined ? { kind, leg, text } : { kind, leg, text, resync }
     addEntry(this.record, this.settings.historyMax, at, what)
   }
-}
-
-/** Who is read from rather than whom. */
-function tier(leg: Leg): number {
-  return (leg.readLast ? 2 : 0) + (leg.device.state.word === 'online' ? 0 : 1)
 }

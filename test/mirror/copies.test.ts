@@ -130,7 +130,7 @@ describe('a write that the last leg fails', () => {
 })
 
 describe('a write that one leg alone has', () => {
-  it('is not begun before the leaving of the others is durable, or their logs say where', async () => {
+  it('is not begun before it is durable that the others left', async () => {
     const legs = disks('a', 'b')
     const store = new HeldStore()
     const first = await new Head(legs, store).open()

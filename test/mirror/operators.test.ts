@@ -4,6 +4,7 @@ import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
+import { superblockOffset } from '../../src/mirror/layout.ts'
 import { flush, read, write } from '../support/io.ts'
 import { Disk, DiskDriver } from './disk.ts'
 import { disks, extentSize, Head, HeldStore, later, MemoryStore, outcome, pattern } from './head.ts'
@@ -315,6 +316,29 @@ describe('a command', () => {
     legs['b']!.letGo()
     await detaching
     expect(await Promise.all(writes)).to.deep.equal(['done', 'done', 'done', 'done'])
+    await head.device.close()
+  })
+})
+
+describe('a volume that grows', () => {
+  it('fails no writes of clients, however many wait for it', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore(), { suspendRequestsMax: 2 }).open()
+    const { size } = head.device.facts!
+    const moved = superblockOffset(8 * MiB, 0)
+    let moving = false
+    for (const disk of Object.values(legs))
+      disk.hold = ({ operation, offset }) => {
+        const moves = operation === Operation.write && offset >= moved
+        moving ||= moves
+        return moves
+      }
+    for (const disk of Object.values(legs)) disk.grow(8 * MiB)
+    await head.until('metadata are moved', () => moving)
+    const writes = [1, 2, 3, 4].map((at) => outcome(write(head.device, at * 4096, pattern(at))))
+    for (const disk of Object.values(legs)) disk.letGo()
+    expect(await Promise.all(writes)).to.deep.equal(['done', 'done', 'done', 'done'])
+    await head.until('it has grown', () => head.device.facts!.size > size)
     await head.device.close()
   })
 })

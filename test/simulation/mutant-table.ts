@@ -362,9 +362,9 @@ export const mutantTable: readonly Mutant[] = [
     breaks: '1: what waits for a lost leg is never carried out',
     file: 'mirror/volume.js',
     find: `for (const { request, deadline } of ended)
-            this.parking.add`,
+            this.keep`,
     replace: `for (const { request, deadline } of [])
-            this.parking.add`,
+            this.keep`,
     scenario: 'requests wait, and lose nothing',
   },
   {
