@@ -1,7 +1,7 @@
 import type { Timer } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import type { Waiter } from '../net/admission.ts'
-import { Flag, Operation, Request, type Completer } from '../device/request.ts'
+import { Flag, isChange, Operation, Request, type Completer } from '../device/request.ts'
 import type { Export } from '../device/export.ts'
 import { extentRunsMax } from '../device/extents.ts'
 import { LossReport } from '../device/loss-report.ts'
@@ -108,7 +108,7 @@ export class Transmission implements Phase, Completer, Waiter {
     if (this.landing !== null && !this.host.inbox.payloadLanding) {
       const request = this.landing
       this.landing = null
-      this.exported.device.submit(request)
+      this.submit(request)
     }
     while (this.step());
     this.running = false
@@ -202,9 +202,27 @@ export class Transmission implements Phase, Completer, Waiter {
       return false
     }
     const { inFlight } = this
-    this.exported.device.submit(request)
+    this.submit(request)
     if (operation === Operation.read) this.prompt = this.inFlight < inFlight
     return true
+  }
+
+  /** A head may have claimed the device since the request was let in. */
+  private submit(request: Request): void {
+    const { device } = this.exported
+    if (!isChange(request.operation)) device.submit(request)
+    else if (this.mayChange) {
+      this.host.context.guests?.began(device)
+      request.push(this.changed)
+      device.submit(request)
+    } else request.fail(new StorageError('READ_ONLY', 'the device is claimed', device.path))
+  }
+
+  private readonly changed: Completer = {
+    completed: (request) => {
+      this.host.context.guests?.ended(this.exported.device)
+      request.complete()
+    },
   }
 
   /** Half a payload holds room that others wait for: it has one to two time-outs to land. */
@@ -248,8 +266,8 @@ export class Transmission implements Phase, Completer, Waiter {
   }
 
   private get mayChange(): boolean {
-    const { isFree } = this.host.context
-    return !this.readOnly && isFree?.(this.exported.device) !== false
+    const { guests } = this.host.context
+    return !this.readOnly && guests?.isFree(this.exported.device) !== false
   }
 
   private answerRefused(code: Code): boolean {

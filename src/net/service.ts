@@ -17,8 +17,17 @@ export interface ServiceContext {
   readonly random: Random
   readonly log: Log
   readonly limits: Limits
-  /** Whether who has not claimed the device may change it now. For protocols without claims. */
-  readonly isFree?: (device: Device) => boolean
+  /** For protocols without claims; absent where nobody makes any. */
+  readonly guests?: Guests
+}
+
+/** Clients that cannot claim a device, beside those that can. */
+export interface Guests {
+  /** Whether they may change the device now. */
+  isFree(device: Device): boolean
+  /** A change of theirs begins, for which a claim has to wait; each ends once. */
+  began(device: Device): void
+  ended(device: Device): void
 }
 
 /** One client, as `status` shows it. */

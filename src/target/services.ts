@@ -12,7 +12,7 @@ export function createService(
 ): Service {
   switch (protocol) {
     case 'nbd':
-      return new NbdService({ ...context, isFree: (device) => claims.isFree(device) })
+      return new NbdService({ ...context, guests: claims })
     case 'dst':
       return new DstService(context, claims)
   }

@@ -1,6 +1,7 @@
 import { StorageError, systemError } from '../base/errors.ts'
 import type { StateStore } from '../base/store.ts'
 import type { Claimed, Device } from '../device/device.ts'
+import type { Guests } from '../net/service.ts'
 
 /** Under which the store keeps them; no mirror's key has a dot. */
 const key = 'target.claims'
@@ -13,12 +14,15 @@ const claimsMax = 1024
  * newer one of whoever claims next. A claim is durable before it is answered: when the target
  * restarts, an older head finds the device claimed, also if it is the first to come back.
  */
-export class Claims {
+export class Claims implements Guests {
   private readonly store: StateStore
   /** Those claimed last come last. */
   private epochs = new Map<string, number>()
   private loading: Promise<void> | null = null
   private loaded = false
+  /** Changes under way of those who cannot claim, and who waits until a device has none. */
+  private readonly changes = new Map<Device, number>()
+  private waiting: (() => void)[] = []
   private version = 0
   private durable = 0
 
@@ -47,6 +51,29 @@ export class Claims {
     // Tried again with every question, if it failed.
     if (!this.loaded) this.ready(() => undefined)
     return this.loaded && this.of(device) === 0
+  }
+
+  began(device: Device): void {
+    this.changes.set(device, (this.changes.get(device) ?? 0) + 1)
+  }
+
+  ended(device: Device): void {
+    const left = this.changes.get(device)! - 1
+    if (left > 0) {
+      this.changes.set(device, left)
+      return
+    }
+    this.changes.delete(device)
+    const told = this.waiting
+    this.waiting = []
+    for (const look of told) look()
+  }
+
+  /** Resolves when nothing is under way that began before the device was claimed. */
+  async unchanging({ facts }: Device): Promise<void> {
+    const busy = (): boolean =>
+      [...this.changes.keys()].some((device) => device.facts?.identity === facts?.identity)
+    while (busy()) await new Promise<void>((resolve) => this.waiting.push(resolve))
   }
 
   /** 0 when nobody claims the device. */

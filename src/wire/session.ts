@@ -303,6 +303,7 @@ export class Sessions {
     const { device } = session.target
     session.claim = epoch
     const waits = [this.claims.set(device, epoch)]
+    if (epoch > 0) waits.push(this.claims.unchanging(device))
     for (const other of this.sessions.values()) {
       if (other.target.device.facts?.identity !== device.facts?.identity) continue
       other.see(this.claims)

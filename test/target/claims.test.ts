@@ -6,11 +6,16 @@ import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { systemRandom } from '../../src/base/random.ts'
+import { MemoryStore } from '../../src/base/store.ts'
 import { Slab } from '../../src/base/slab.ts'
 import { SocketNetwork } from '../../src/net/sockets.ts'
 import { checkConfig } from '../../src/target/config.ts'
 import { Target } from '../../src/target/target.ts'
+import { Command, Errno } from '../../src/nbd/codec.ts'
+import { Claims } from '../../src/wire/claims.ts'
+import { later } from '../mirror/head.ts'
 import { nbdLeaf } from '../nbd/leaf.ts'
+import { Talker } from '../nbd/talker.ts'
 import { flush, read, write } from '../support/io.ts'
 import { remote } from '../wire/rig.ts'
 
@@ -71,6 +76,34 @@ describe('the claim of a device', () => {
     await again.driver.claim!(0)
     await write(guest, 0, bytes)
     for (const device of [again, guest]) await device.close()
+    await target.stop()
+  })
+
+  it('refuses what an NBD client had begun to send, and waits for what it has sent', async () => {
+    await listening('nbd', 'dst')
+    const head = remote(socket('dst'), 'disk')
+    await head.open()
+    const guest = await Talker.using(socket('nbd'), 'disk', false)
+    const length = 64 * 1024
+    guest.say(guest.request(Command.write, 0, length))
+    guest.say(Buffer.alloc(length / 2, 7))
+    await later(50)
+    await head.driver.claim!(5)
+    await write(head, 0, bytes)
+    guest.say(Buffer.alloc(length / 2, 7))
+    expect((await guest.answer()).error).to.equal(Errno.EPERM)
+    expect((await read(head, 0, 4096)).equals(bytes)).to.equal(true)
+    guest.close()
+    await head.close()
+    const claims = new Claims(new MemoryStore())
+    const device = target.tree.find('disk')!
+    claims.began(device)
+    let told = false
+    const waiting = claims.unchanging(device).then(() => (told = true))
+    await later(10)
+    expect(told).to.equal(false)
+    claims.ended(device)
+    await waiting
     await target.stop()
   })
 })
