@@ -207,12 +207,13 @@ export class Transmission implements Phase, Completer, Waiter {
     return true
   }
 
-  /** A head may have claimed the device since the request was let in. */
+  /** Asked here, not before: a head may claim the device while a payload lands. */
   private submit(request: Request): void {
     const { device } = this.exported
-    if (!isChange(request.operation)) device.submit(request)
-    else if (this.mayChange) {
-      this.host.context.guests?.began(device)
+    const { guests } = this.host.context
+    if (guests === undefined || !isChange(request.operation)) device.submit(request)
+    else if (guests.isFree(device)) {
+      guests.began(device)
       request.push(this.changed)
       device.submit(request)
     } else request.fail(new StorageError('READ_ONLY', 'the device is claimed', device.path))
@@ -220,7 +221,7 @@ export class Transmission implements Phase, Completer, Waiter {
 
   private readonly changed: Completer = {
     completed: (request) => {
-      this.host.context.guests?.ended(this.exported.device)
+      this.host.context.guests!.ended(this.exported.device)
       request.complete()
     },
   }
@@ -250,12 +251,12 @@ export class Transmission implements Phase, Completer, Waiter {
       case Command.read:
         return length > this.payloadMax ? 'TOO_LARGE' : null
       case Command.write:
-        if (!this.mayChange) return 'READ_ONLY'
+        if (this.readOnly) return 'READ_ONLY'
         if (length === 0) return 'INVALID'
         return length > this.payloadMax ? 'TOO_LARGE' : null
       case Command.trim:
       case Command.writeZeroes:
-        return this.mayChange ? null : 'READ_ONLY'
+        return this.readOnly ? 'READ_ONLY' : null
       case Command.cache:
         return offset + length > this.exported.device.facts!.size ? 'RANGE' : null
       case Command.blockStatus:
@@ -263,11 +264,6 @@ export class Transmission implements Phase, Completer, Waiter {
       default:
         return offset !== 0 || length !== 0 ? 'INVALID' : null
     }
-  }
-
-  private get mayChange(): boolean {
-    const { guests } = this.host.context
-    return !this.readOnly && guests?.isFree(this.exported.device) !== false
   }
 
   private answerRefused(code: Code): boolean {

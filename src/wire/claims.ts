@@ -20,7 +20,7 @@ export class Claims implements Guests {
   private epochs = new Map<string, number>()
   private loading: Promise<void> | null = null
   private loaded = false
-  /** Changes under way of those who cannot claim, and who waits until a device has none. */
+  /** Changes under way of those who cannot claim, also when none is, and who waits for that. */
   private readonly changes = new Map<Device, number>()
   private waiting: (() => void)[] = []
   private version = 0
@@ -59,11 +59,8 @@ export class Claims implements Guests {
 
   ended(device: Device): void {
     const left = this.changes.get(device)! - 1
-    if (left > 0) {
-      this.changes.set(device, left)
-      return
-    }
-    this.changes.delete(device)
+    this.changes.set(device, left)
+    if (left > 0 || this.waiting.length === 0) return
     const told = this.waiting
     this.waiting = []
     for (const look of told) look()
@@ -72,7 +69,9 @@ export class Claims implements Guests {
   /** Resolves when nothing is under way that began before the device was claimed. */
   async unchanging({ facts }: Device): Promise<void> {
     const busy = (): boolean =>
-      [...this.changes.keys()].some((device) => device.facts?.identity === facts?.identity)
+      [...this.changes].some(
+        ([device, left]) => left > 0 && device.facts?.identity === facts?.identity,
+      )
     while (busy()) await new Promise<void>((resolve) => this.waiting.push(resolve))
   }
 
