@@ -3,7 +3,7 @@ import { Ring } from './ring.ts'
 
 /** A loop that may be too long for one turn of the event loop. */
 export interface LongLoop {
-  /** Goes on for a millisecond at most, and is added again if that was not all. */
+  /** Goes on for a millisecond or two, and is added again if that was not all. */
   goOn(): void
 }
 

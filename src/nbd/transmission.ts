@@ -6,6 +6,7 @@ import type { Export } from '../device/export.ts'
 import { extentRunsMax } from '../device/extents.ts'
 import { LossReport } from '../device/loss-report.ts'
 import { stagedPayloadMax } from '../net/inbox.ts'
+import { Stint } from '../net/stint.ts'
 import * as codec from './codec.ts'
 import { ChunkType, Command, CommandFlag, Errno } from './codec.ts'
 import type { Phase, ServerConnection } from './connection.ts'
@@ -77,7 +78,8 @@ export class Transmission implements Phase, Completer, Waiter {
   private reserved = 0
   /** Bytes of the negotiation that the socket still holds: nobody reserved them. */
   private unreserved: number
-  private stalledBy: 'nothing' | 'limits' | 'admission' = 'nothing'
+  private stalledBy: 'nothing' | 'limits' | 'admission' | 'turn' = 'nothing'
+  private readonly stint: Stint
   /** Whether the device answered the last read before it returned from it. */
   private prompt = false
   private running = false
@@ -89,6 +91,9 @@ export class Transmission implements Phase, Completer, Waiter {
     this.exported = exported
     this.exportName = exported.name
     this.losses = new LossReport(exported.device)
+    this.stint = new Stint(host.context.clock, () => {
+      if (this.stalledBy === 'turn') this.proceed()
+    })
     this.structured = agreement.structured
     this.allocation = agreement.allocation
     this.payloadMax = agreement.payloadMax
@@ -105,6 +110,7 @@ export class Transmission implements Phase, Completer, Waiter {
     // Requests that complete while they are submitted lead back here.
     if (this.running) return
     this.running = true
+    this.stint.begin()
     if (this.landing !== null && !this.host.inbox.payloadLanding) {
       const request = this.landing
       this.landing = null
@@ -173,6 +179,7 @@ export class Transmission implements Phase, Completer, Waiter {
       this.stop()
       return false
     }
+    if (this.stint.over(length)) return this.stall('turn')
     const refusal = this.refuse()
     const operation = refusal === null ? operationOf[type]! : Operation.flush
     const taken = type === Command.cache ? Math.min(length, this.payloadMax) : length
@@ -347,12 +354,14 @@ export class Transmission implements Phase, Completer, Waiter {
       early ||
       this.inFlight >= limits.requestsPerConnection ||
       (this.reserved > 0 && this.reserved + bytes > limits.bytesPerConnection)
-    if (full) this.stalledBy = 'limits'
-    else if (!admission.reserve(bytes, this)) this.stalledBy = 'admission'
-    else {
-      this.reserved += bytes
-      return true
-    }
+    if (full) return this.stall('limits')
+    if (!admission.reserve(bytes, this)) return this.stall('admission')
+    this.reserved += bytes
+    return true
+  }
+
+  private stall(by: 'limits' | 'admission' | 'turn'): false {
+    this.stalledBy = by
     this.host.stall()
     return false
   }

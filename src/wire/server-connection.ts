@@ -4,6 +4,7 @@ import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
 import type { ServiceContext } from '../net/service.ts'
+import { Stint } from '../net/stint.ts'
 import { Flag, isChange, Operation, Request, type Completer } from '../device/request.ts'
 import { encodeClaimed } from './claims.ts'
 import {
@@ -58,6 +59,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   /** Whether the device answered the last read before it returned from it. */
   private prompt = false
   private pumping = false
+  private readonly stint: Stint
   private stalled = false
   private awaitingRoom = false
   private draining = false
@@ -88,6 +90,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     this.outbox = new Outbox(connection, context.slab, context.clock)
     this.replies = new Replies(this.outbox, context.slab)
     this.greeter = new Greeter(this, context, sessions, instance)
+    this.stint = new Stint(context.clock, () => this.wake())
     this.startedAt = this.heardAt = this.sentAt = context.clock.now()
   }
 
@@ -224,6 +227,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   private pump(): void {
     if (this.pumping) return
     this.pumping = true
+    this.stint.begin()
     while (!this.over && this.step());
     this.pumping = false
   }
@@ -232,10 +236,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   private step(): boolean {
     if (this.arriving !== null) this.submitArrived(this.arriving)
     if (this.over) return false
-    if (this.held()) {
-      this.stall()
-      return false
-    }
+    if (this.held()) return this.stall()
     if (this.session === null) {
       this.greeter.greet()
       if (this.greeter.waiting) this.stall()
@@ -247,6 +248,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
       this.kick('a header is damaged')
       return false
     }
+    if (this.stint.over(header.length)) return this.stall()
     const known = header.command >= Command.read && header.command <= Command.status
     return known ? this.takeRequest(this.session) : this.takeControl()
   }
@@ -255,6 +257,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     return (
       this.draining ||
       this.awaitingRoom ||
+      this.stint.resting ||
       this.greeter.waiting ||
       (this.session !== null && this.inFlight >= this.depth) ||
       this.bytesReserved >= this.context.limits.bytesPerConnection ||
@@ -267,11 +270,12 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     return this.outbox.bytesQueued - this.outbox.payloadQueued
   }
 
-  private stall(): void {
-    if (this.stalled) return
+  private stall(): false {
+    if (this.stalled) return false
     this.stalled = true
     this.inbox.stall()
     this.connection.pause()
+    return false
   }
 
   private takeRequest(session: Session): boolean {
@@ -293,10 +297,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     }
     const staged = operation === Operation.write && length <= stagedPayloadMax
     if (staged && !inbox.need(requestBytes + length)) return false
-    if (operation === Operation.read && this.prompt && this.outbox.full) {
-      this.stall()
-      return false
-    }
+    if (operation === Operation.read && this.prompt && this.outbox.full) return this.stall()
     if (operation <= Operation.write && !this.reserve(length)) return false
     inbox.consume(requestBytes)
     const flush = operation === Operation.flush
@@ -328,8 +329,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   private reserve(bytes: number): boolean {
     if (!this.context.admission.reserve(bytes, this)) {
       this.awaitingRoom = true
-      this.stall()
-      return false
+      return this.stall()
     }
     this.bytesReserved += bytes
     return true

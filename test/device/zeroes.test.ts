@@ -1,21 +1,15 @@
 import { expect } from 'chai'
-import { systemClock, type Clock } from '../../src/base/clock.ts'
 import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { Device } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/device/memory.ts'
 import { Flag, Operation } from '../../src/device/request.ts'
+import { tickingClock } from '../support/clock.ts'
 import { read, submit, write, type Outcome } from '../support/io.ts'
 import { PoorMemory } from '../support/poor-memory.ts'
 
 const random = new SeededRandom(1)
 const { writeZeroes } = Operation
-
-/** Every look at it is a millisecond later: what a turn may take does not depend on the machine. */
-function tickingClock(): Clock {
-  let now = 0
-  return { ...systemClock, now: () => now++ }
-}
 
 async function open<D extends MemoryDriver>(driver: D): Promise<[Device, D]> {
   const device = new Device('m', driver, tickingClock())

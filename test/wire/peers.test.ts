@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
 import { read, write } from '../support/io.ts'
-import { ManualClock, StuckClock } from '../support/clock.ts'
+import { ManualClock, StuckClock, tickingClock } from '../support/clock.ts'
 import { Command, Kind } from '../../src/wire/codec.ts'
 import { listExports } from '../../src/wire/list.ts'
 import { statusOf, statusOk } from '../../src/wire/status.ts'
@@ -287,6 +287,31 @@ describe('a server with limits', () => {
     }
     client.destroy()
     await other.close()
+    await target.stop()
+  })
+
+  it('leaves every turn to others, whatever is asked that is answered at once', async () => {
+    const { target } = await started({ clock: tickingClock() })
+    const client = await greeted(target, { depth: 1024 })
+    const { counters } = target.exports.find('disk')!.device
+    const asked = 2000
+    const status = { command: Command.status, length: size }
+    client.send(
+      ...Array.from({ length: asked }, (_, at) =>
+        request({ ...status, slot: at % 1024, sequence: at }),
+      ),
+    )
+    let most = 0
+    for (let before = 0; before < asked;) {
+      const now = counters.operations[Operation.status]!
+      most = Math.max(most, now - before)
+      before = now
+      await new Promise(setImmediate)
+    }
+    // Fewer than one landing brings.
+    expect(most).to.be.at.most(100)
+    for (let at = 0; at < asked; at++) expect((await client.reply()).header.sequence).to.equal(at)
+    client.destroy()
     await target.stop()
   })
 
