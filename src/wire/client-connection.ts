@@ -6,6 +6,7 @@ import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
 import { Sending } from '../net/sending.ts'
+import { Stint } from '../net/stint.ts'
 import {
   checksumOf,
   Command,
@@ -79,6 +80,7 @@ export class ClientConnection implements ConnectionHandler {
   private readonly inbox: Inbox
   private greeted = false
   private running = false
+  private readonly stint: Stint
   private checksums = false
   private readonly request = newRequestHeader()
   private readonly reply = newReplyHeader()
@@ -109,6 +111,7 @@ export class ClientConnection implements ConnectionHandler {
     this.inbox = new Inbox(slab)
     this.outbox = new Outbox(connection, slab, clock)
     this.sending = new Sending(this.outbox, clock)
+    this.stint = new Stint(clock, () => this.goOn())
     this.heardAt = this.pingedAt = clock.now()
     this.helloTimer = clock.timer(helloTimeout, () => this.fail('TIMEOUT', 'no answer to hello'))
     this.outbox.lend(encodeHello(hello))
@@ -121,7 +124,11 @@ export class ClientConnection implements ConnectionHandler {
 
   landed(bytes: number): void {
     this.heard = true
-    if (!this.inbox.landed(bytes)) return
+    if (this.inbox.landed(bytes)) this.run()
+  }
+
+  private run(): void {
+    this.stint.begin()
     // What answers bring about leaves together; at once, unless more of them are there already.
     this.running = true
     this.outbox.gather()
@@ -379,11 +386,24 @@ export class ClientConnection implements ConnectionHandler {
       return false
     }
     if (!inbox.need(replyBytes + factsBytes)) return false
+    // They may come without end, and nobody knows what they bring about above.
+    if (this.stint.over(Infinity)) {
+      inbox.stall()
+      this.connection.pause()
+      return false
+    }
     const facts = decodeFacts(inbox.bytes, inbox.at + replyBytes)
     inbox.consume(replyBytes + factsBytes)
     if (facts === null) this.fail('PROTOCOL', 'facts that no device can have')
     else this.user.factsChanged(facts)
     return true
+  }
+
+  private goOn(): void {
+    if (this.over) return
+    this.inbox.unstall()
+    this.connection.resume()
+    this.run()
   }
 
   private settle(slot: number, error: StorageError | null): void {

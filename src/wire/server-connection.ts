@@ -63,6 +63,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   private stalled = false
   private awaitingRoom = false
   private draining = false
+  private factsWaiting: WireFacts | null = null
   /** Nothing is read and nothing answered any more. */
   private over = false
   private readonly startedAt: number
@@ -110,6 +111,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   sent(): void {
     this.progress = true
     this.giveBack(this.outbox.sent())
+    if (this.factsWaiting !== null) this.tellFacts(this.factsWaiting)
     this.wake()
   }
 
@@ -143,9 +145,9 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
 
   tellFacts(facts: WireFacts): void {
     if (this.over || this.session === null) return
-    // Nobody asked for them, so nothing else holds them up.
-    if (this.repliesWaiting > 2 * repliesBytesMax) this.kick('it does not read its replies')
-    else this.replies.facts(facts)
+    // Nobody asked for them, so nothing else holds them up: of too many the last are told, later.
+    this.factsWaiting = this.repliesWaiting > 2 * repliesBytesMax ? facts : null
+    if (this.factsWaiting === null) this.replies.facts(facts)
   }
 
   /** Takes no more requests, answers those in flight, then closes. */

@@ -17,11 +17,18 @@ import {
   type ReplyHeader,
   type RequestHeader,
 } from '../../src/wire/codec.ts'
-import { decodePreface, encodeWelcome, factsBytes, prefaceBytes } from '../../src/wire/hello.ts'
+import {
+  decodePreface,
+  encodeFacts,
+  encodeWelcome,
+  factsBytes,
+  prefaceBytes,
+} from '../../src/wire/hello.ts'
 import { statusOf } from '../../src/wire/status.ts'
+import { tickingClock } from '../support/clock.ts'
 import { submit, type Outcome } from '../support/io.ts'
 import { exampleWelcome } from './messages.ts'
-import { reaches, remote } from './rig.ts'
+import { clientContext, reaches, remote } from './rig.ts'
 
 const size = MiB
 const welcome = encodeWelcome({
@@ -261,6 +268,34 @@ describe('a client and a server that', () => {
       expect((await ask(Operation.write)).error).to.equal(null)
     }
     expect(device.state.word).to.equal('online')
+  })
+
+  it('tells of changes without end: leaves every turn of the loop to others', async () => {
+    const { facts } = exampleWelcome.facts!
+    const changes = 1000
+    const changed = Array.from({ length: changes }, (_, at) => {
+      const bytes = Buffer.concat([
+        reply(newRequestHeader(), { kind: Kind.facts, payload: factsBytes }),
+        Buffer.alloc(factsBytes),
+      ])
+      const larger = { ...facts, size: size + at + 1, blockSize: 1 }
+      encodeFacts(bytes, replyBytes, { facts: larger, word: 'online' })
+      return bytes
+    })
+    server.manners = { ...honest, greet: (say) => say(welcome, ...changed) }
+    const patient = { connections: 1, pingInterval: 100_000, pingTimeout: 1_000_000 }
+    const other = remote(address, 'x', patient, clientContext('landing', tickingClock()))
+    let inTurn = 0
+    let most = 0
+    other.watch(() => (most = Math.max(most, ++inTurn)))
+    await other.open()
+    while (other.facts!.size < size + changes) {
+      inTurn = 0
+      await new Promise(setImmediate)
+    }
+    expect(most).to.be.at.most(20)
+    expect((await submit(other, Operation.read, 0, 4 * KiB)).error).to.equal(null)
+    await other.close()
   })
 
   it('has a status that does not fit the range', async () => {
