@@ -14,7 +14,10 @@ import { writerOf, type Writer } from './writer.ts'
  */
 export type Receive = 'landing' | 'events'
 
-/** Bytes the kernel is handed before a stream reports that it is full. We count by ourselves. */
+/**
+ * Bytes the kernel is handed before a stream reports that it is full. We count by ourselves. Not
+ * for streams that are read from: paused, each would hold as many that no limit counts.
+ */
 const highWaterMark = 1 * MiB
 
 /**
@@ -81,7 +84,7 @@ export class SocketNetwork implements Network {
   async listen(address: Address, accept: Accept): Promise<Listener> {
     const landing = this.receive === 'landing'
     const server = net.createServer(
-      { pauseOnConnect: landing, noDelay: true, keepAlive: true, highWaterMark },
+      { pauseOnConnect: landing, noDelay: true, keepAlive: true },
       (accepted) => {
         const connection = new SocketConnection(peerOf(accepted), address.kind)
         connection.socket = landing ? rewrap(accepted, connection) : accepted

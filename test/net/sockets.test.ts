@@ -6,6 +6,7 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { SeededRandom } from '../../src/base/random.ts'
+import { KiB } from '../../src/base/size.ts'
 import { Slab } from '../../src/base/slab.ts'
 import type { StorageError } from '../../src/base/errors.ts'
 import type { Address } from '../../src/net/address.ts'
@@ -194,6 +195,33 @@ for (const receive of ['landing', 'events'] satisfies Receive[])
         expect(sender.told).to.be.below(208)
         server.close()
       })
+
+      // Nobody but the kernel says how much that of TCP holds.
+      if (kind === 'unix')
+        it('takes next to nothing in while it is paused', async () => {
+          const where: Address = { kind, path: path.join(folder, 'paused.sock') }
+          const server = await network.listen(where, (connection) => {
+            connection.pause()
+            return new Sender(connection)
+          })
+          const socket = await dial(where)
+          let taken = 0
+          const pour = (): void => {
+            socket.write(Buffer.alloc(16 * KiB), (error) => {
+              if (error !== undefined && error !== null) return
+              taken += 16 * KiB
+              pour()
+            })
+          }
+          pour()
+          for (let before = -1; before < taken;) {
+            before = taken
+            await new Promise((next) => setTimeout(next, 50))
+          }
+          expect(taken).to.be.below(512 * KiB)
+          socket.destroy()
+          await server.close()
+        })
 
       it('connects to what it listens on', async () => {
         const done = new Promise<Buffer>((resolve, reject) => {
