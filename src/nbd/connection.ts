@@ -150,7 +150,7 @@ export class ServerConnection implements ConnectionHandler {
     this.sendTimer = clock.timer(limits.sendTimeout, () => {
       this.sendTimer = null
       const stuck = outbox.batchesSent === sent && outbox.bytesQueued > 0
-      if (stuck || (admission.contended && outbox.batchesSent < due))
+      if (stuck || (outbox.batchesSent < due && admission.othersWait(this.phase)))
         this.fail(new StorageError('TIMEOUT', `read no reply for ${limits.sendTimeout} ms`))
       else this.watchSending()
     })

@@ -27,9 +27,9 @@ export class Admission {
     return this.bytes
   }
 
-  /** Whether anybody waits for room. */
-  get contended(): boolean {
-    return this.waiting.size > 0
+  /** Whether anybody waits for room but `one`, who may wait as well. */
+  othersWait(one: unknown): boolean {
+    return this.waiting.size > (this.waiting.has(one as Waiter) ? 1 : 0)
   }
 
   /**

@@ -162,7 +162,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     // While we do not listen, silence says nothing.
     if (this.heard || this.stalled) this.heardAt = now
     const { outbox, due } = this
-    const { contended } = this.context.admission
+    const contended = this.context.admission.othersWait(this)
     if (outbox.batchesSent >= due || (this.progress && !contended)) {
       this.sentAt = now
       this.due = outbox.batchesFlushed

@@ -2,8 +2,16 @@ import { expect } from 'chai'
 import { KiB, MiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
-import { Command } from '../../src/nbd/codec.ts'
+import { Command, RequestHeader, requestBytes } from '../../src/nbd/codec.ts'
+import {
+  encodeClientFlags,
+  encodeInfoRequest,
+  encodeOption,
+  Option,
+} from '../../src/nbd/options.ts'
 import type { Receive } from '../../src/net/sockets.ts'
+import { ManualClock } from '../support/clock.ts'
+import { Sink } from '../support/sink.ts'
 import { GateDriver } from './gate.ts'
 import { Rig } from './rig.ts'
 import { Talker } from './talker.ts'
@@ -129,6 +137,42 @@ it('who takes replies one by one is dropped while others wait for their room', a
   clearInterval(drops)
   expect((await waits).error).to.equal(0)
   other.close()
+  await rig.close()
+})
+
+it('who takes replies one by one and waits for room of its own is left alone', async () => {
+  const clock = new ManualClock()
+  const sendTimeout = 400
+  const rig = new Rig({ bytesInFlight: 8 * MiB, payload: MiB, sendTimeout }, 'landing', clock)
+  const gate = new GateDriver(8 * MiB)
+  await rig.add('disk', gate)
+  const sink = new Sink(256 * KiB)
+  const handler = rig.service.accept(sink)!
+  const say = (bytes: Buffer): void => {
+    for (let at = 0; at < bytes.length;) {
+      const landed = bytes.copy(handler.landing(), 0, at)
+      handler.landed(landed)
+      at += landed
+    }
+  }
+  say(encodeClientFlags(3))
+  say(encodeOption(Option.go, encodeInfoRequest({ name: 'disk', infos: [] })))
+  gate.shut = true
+  const header = Object.assign(new RequestHeader(), { length: 128 * KiB - 512 })
+  const request = Buffer.alloc(requestBytes)
+  header.encode(request, 0)
+  for (let at = 0; at < 120; at++) say(request)
+  expect(gate.waiting).to.have.length(64)
+  gate.letThrough()
+  gate.shut = true
+  for (let look = 0; look < 4; look++) {
+    handler.sent()
+    clock.advance(sendTimeout)
+  }
+  expect(rig.admission.othersWait(null)).to.equal(true)
+  expect(sink.destroyed).to.equal(false)
+  gate.letThrough()
+  handler.closed(null)
   await rig.close()
 })
 

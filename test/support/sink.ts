@@ -5,6 +5,7 @@ export class Sink implements Connection {
   readonly peer = 'nobody'
   readonly batchBytes: number
   readonly sent: string[] = []
+  destroyed = false
 
   constructor(batchBytes = Infinity) {
     this.batchBytes = batchBytes
@@ -27,6 +28,6 @@ export class Sink implements Connection {
   }
 
   destroy(): void {
-    // Nothing is kept open.
+    this.destroyed = true
   }
 }
