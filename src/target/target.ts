@@ -100,7 +100,10 @@ export class Target {
       // First, and with nobody let in: whoever finds its address in use has touched no device.
       await this.listen()
       this.makeDirectories()
-      await Promise.all(this.tree.roots.map((device) => device.open()))
+      // All, also when one cannot be opened: what is closed while it is being opened stays open.
+      const opened = await Promise.allSettled(this.tree.roots.map((device) => device.open()))
+      const failed = opened.find((result) => result.status === 'rejected')
+      if (failed !== undefined) throw failed.reason
     } catch (error) {
       await this.closeListeners()
       this.management.close()

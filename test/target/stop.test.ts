@@ -1,5 +1,12 @@
 import { expect } from 'chai'
-import { mkdtempSync, rmSync } from 'node:fs'
+import {
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.ts'
@@ -50,4 +57,39 @@ describe('a target one of whose devices cannot be closed', () => {
     expect(said).to.deep.equal(['first was not flushed and closed in time'])
     expect(closed()).to.include('last')
   })
+})
+
+/** Files in the folder that this process has open. */
+function openIn(folder: string): string[] {
+  const targetOf = (number: string): string => {
+    try {
+      return readlinkSync(`/proc/self/fd/${number}`)
+    } catch {
+      return ''
+    }
+  }
+  return readdirSync('/proc/self/fd')
+    .map(targetOf)
+    .filter((path) => path.startsWith(folder))
+}
+
+it('a target one of whose devices cannot be opened leaves none of the others open', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'dst-start-'))
+  const bad = join(folder, 'bad.img')
+  writeFileSync(bad, 'so far well')
+  const devices = {
+    good: { type: 'file', path: 'good.img', size: '1M', create: true },
+    bad: { type: 'file', path: bad, readOnly: true },
+  }
+  const { config } = checkConfig({ devices }, folder)
+  const world = { clock: systemClock, random: systemRandom, slab: new Slab(), log: silentLog }
+  const target = new Target(config, { ...world, network: new SocketNetwork() }, 'test')
+  truncateSync(bad)
+  let reason: unknown = null
+  await target.start().catch((error: unknown) => (reason = error))
+  expect((reason as Error | null)?.message).to.include('is empty')
+  // Long enough for what is still under way.
+  await new Promise((resolve) => setTimeout(resolve, 500))
+  expect(openIn(folder)).to.deep.equal([])
+  rmSync(folder, { recursive: true })
 })
