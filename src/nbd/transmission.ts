@@ -6,6 +6,7 @@ import type { Export } from '../device/export.ts'
 import { extentRunsMax } from '../device/extents.ts'
 import { LossReport } from '../device/loss-report.ts'
 import { stagedPayloadMax } from '../net/inbox.ts'
+import type { Guests } from '../net/service.ts'
 import { Stint } from '../net/stint.ts'
 import * as codec from './codec.ts'
 import { ChunkType, Command, CommandFlag, Errno } from './codec.ts'
@@ -85,12 +86,14 @@ export class Transmission implements Phase, Completer, Waiter {
   private running = false
   private ending = false
   private readonly losses: LossReport
+  private readonly guests: Guests | null
 
   constructor(host: ServerConnection, exported: Export, agreement: Agreement) {
     this.host = host
     this.exported = exported
     this.exportName = exported.name
     this.losses = new LossReport(exported.device)
+    this.guests = host.context.guestsOf?.(exported.device) ?? null
     this.stint = new Stint(host.context.clock, () => {
       if (this.stalledBy === 'turn') this.proceed()
     })
@@ -217,10 +220,10 @@ export class Transmission implements Phase, Completer, Waiter {
   /** Asked here, not before: a head may claim the device while a payload lands. */
   private submit(request: Request): void {
     const { device } = this.exported
-    const { guests } = this.host.context
-    if (guests === undefined || !isChange(request.operation)) device.submit(request)
-    else if (guests.isFree(device)) {
-      guests.began(device)
+    const { guests } = this
+    if (guests === null || !isChange(request.operation)) device.submit(request)
+    else if (guests.mayChange()) {
+      guests.began()
       request.push(this.changed)
       device.submit(request)
     } else request.fail(new StorageError('READ_ONLY', 'the device is claimed', device.path))
@@ -228,7 +231,7 @@ export class Transmission implements Phase, Completer, Waiter {
 
   private readonly changed: Completer = {
     completed: (request) => {
-      this.host.context.guests!.ended(this.exported.device)
+      this.guests!.ended()
       request.complete()
     },
   }

@@ -18,16 +18,16 @@ export interface ServiceContext {
   readonly log: Log
   readonly limits: Limits
   /** For protocols without claims; absent where nobody makes any. */
-  readonly guests?: Guests
+  readonly guestsOf?: (device: Device) => Guests
 }
 
-/** Clients that cannot claim a device, beside those that can. */
+/** The clients of one device that cannot claim it, beside those that can. */
 export interface Guests {
   /** Whether they may change the device now. */
-  isFree(device: Device): boolean
+  mayChange(): boolean
   /** A change of theirs begins, for which a claim has to wait; each ends once. */
-  began(device: Device): void
-  ended(device: Device): void
+  began(): void
+  ended(): void
 }
 
 /** One client, as `status` shows it. */

@@ -12,7 +12,7 @@ export function createService(
 ): Service {
   switch (protocol) {
     case 'nbd':
-      return new NbdService({ ...context, guests: claims })
+      return new NbdService({ ...context, guestsOf: (device) => claims.guestsOf(device) })
     case 'dst':
       return new DstService(context, claims)
   }

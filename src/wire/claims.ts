@@ -1,6 +1,6 @@
 import { StorageError, systemError } from '../base/errors.ts'
 import type { StateStore } from '../base/store.ts'
-import type { Claimed, Device } from '../device/device.ts'
+import type { Claimed, Device, Facts } from '../device/device.ts'
 import type { Guests } from '../net/service.ts'
 
 /** Under which the store keeps them; no mirror's key has a dot. */
@@ -14,16 +14,16 @@ const claimsMax = 1024
  * newer one of whoever claims next. A claim is durable before it is answered: when the target
  * restarts, an older head finds the device claimed, also if it is the first to come back.
  */
-export class Claims implements Guests {
+export class Claims {
   private readonly store: StateStore
   /** Those claimed last come last. */
   private epochs = new Map<string, number>()
   private loading: Promise<void> | null = null
   private loaded = false
-  /** Changes under way of those who cannot claim, also when none is, and who waits for that. */
-  private readonly changes = new Map<Device, number>()
+  /** Those who cannot claim, and who waits until nothing of theirs is under way. */
+  private readonly guests = new Map<Device, DeviceGuests>()
   private waiting: (() => void)[] = []
-  private version = 0
+  /** @internal */ version = 0
   private durable = 0
 
   constructor(store: StateStore) {
@@ -46,31 +46,30 @@ export class Claims implements Guests {
     )
   }
 
-  /** Whether who claims nothing may change the device; nobody may before it is known. */
-  isFree(device: Device): boolean {
-    // Tried again with every question, if it failed.
+  /** @internal Tried again with every question, if it failed. */
+  get known(): boolean {
     if (!this.loaded) this.ready(() => undefined)
-    return this.loaded && this.of(device) === 0
+    return this.loaded
   }
 
-  began(device: Device): void {
-    this.changes.set(device, (this.changes.get(device) ?? 0) + 1)
+  guestsOf(device: Device): Guests {
+    const guests = this.guests.get(device) ?? new DeviceGuests(this, device)
+    this.guests.set(device, guests)
+    return guests
   }
 
-  ended(device: Device): void {
-    const left = this.changes.get(device)! - 1
-    this.changes.set(device, left)
-    if (left > 0 || this.waiting.length === 0) return
+  /** @internal Nothing of a device's guests is under way. */
+  idle(): void {
     const told = this.waiting
     this.waiting = []
     for (const look of told) look()
   }
 
-  /** Resolves when nothing is under way that began before the device was claimed. */
+  /** Resolves when nothing is under way that guests began before the device was claimed. */
   async unchanging({ facts }: Device): Promise<void> {
     const busy = (): boolean =>
-      [...this.changes].some(
-        ([device, left]) => left > 0 && device.facts?.identity === facts?.identity,
+      [...this.guests.values()].some(
+        ({ device, changes }) => changes > 0 && device.facts?.identity === facts?.identity,
       )
     while (busy()) await new Promise<void>((resolve) => this.waiting.push(resolve))
   }
@@ -117,6 +116,42 @@ export class Claims implements Guests {
     if (epochs === null) throw new StorageError('IO', `the record "${key}" is damaged`)
     this.epochs = epochs
     this.loaded = true
+  }
+}
+
+class DeviceGuests implements Guests {
+  readonly device: Device
+  /** Under way. */
+  changes = 0
+  private readonly claims: Claims
+  /** Whether nobody claimed the device when it was looked up last, and what that was true of. */
+  private free = false
+  private facts: Facts | null = null
+  private version = -1
+
+  constructor(claims: Claims, device: Device) {
+    this.claims = claims
+    this.device = device
+  }
+
+  mayChange(): boolean {
+    const { claims, device } = this
+    // Nobody may before it is known.
+    if (!claims.known) return false
+    if (this.version !== claims.version || this.facts !== device.facts) {
+      this.free = claims.of(device) === 0
+      this.version = claims.version
+      this.facts = device.facts
+    }
+    return this.free
+  }
+
+  began(): void {
+    this.changes++
+  }
+
+  ended(): void {
+    if (--this.changes === 0) this.claims.idle()
   }
 }
 

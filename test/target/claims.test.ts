@@ -97,12 +97,13 @@ describe('the claim of a device', () => {
     await head.close()
     const claims = new Claims(new MemoryStore())
     const device = target.tree.find('disk')!
-    claims.began(device)
+    const guests = claims.guestsOf(device)
+    guests.began()
     let told = false
     const waiting = claims.unchanging(device).then(() => (told = true))
     await later(10)
     expect(told).to.equal(false)
-    claims.ended(device)
+    guests.ended()
     await waiting
     await target.stop()
   })
