@@ -141,7 +141,11 @@ export class Transmission implements Phase, Completer, Waiter {
     this.landingTimer?.cancel()
     const { landing } = this
     this.landing = null
-    landing?.fail(new StorageError('UNAVAILABLE', 'the client left'))
+    if (landing !== null) {
+      // It ends like one that was submitted.
+      this.guests?.began()
+      landing.fail(new StorageError('UNAVAILABLE', 'the client left'))
+    }
     this.giveBack(this.host.outbox.bytesQueued - this.unreserved)
     this.host.context.admission.forget(this)
   }
@@ -154,6 +158,7 @@ export class Transmission implements Phase, Completer, Waiter {
 
   completed(request: Request): void {
     this.inFlight--
+    if (this.guests !== null && isChange(request.operation)) this.guests.ended()
     const { host } = this
     const room = roomOf(request.operation, request.length)
     if (!host.open) {
@@ -219,21 +224,16 @@ export class Transmission implements Phase, Completer, Waiter {
 
   /** Asked here, not before: a head may claim the device while a payload lands. */
   private submit(request: Request): void {
-    const { device } = this.exported
     const { guests } = this
-    if (guests === null || !isChange(request.operation)) device.submit(request)
-    else if (guests.mayChange()) {
+    const { device } = this.exported
+    if (guests !== null && isChange(request.operation)) {
       guests.began()
-      request.push(this.changed)
-      device.submit(request)
-    } else request.fail(new StorageError('READ_ONLY', 'the device is claimed', device.path))
-  }
-
-  private readonly changed: Completer = {
-    completed: (request) => {
-      this.guests!.ended()
-      request.complete()
-    },
+      if (!guests.mayChange()) {
+        request.fail(new StorageError('READ_ONLY', 'the device is claimed', device.path))
+        return
+      }
+    }
+    device.submit(request)
   }
 
   /** Half a payload holds room that others wait for: it has one to two time-outs to land. */
