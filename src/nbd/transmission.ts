@@ -213,7 +213,8 @@ export class Transmission implements Phase, Completer, Waiter {
     if (type === Command.write && !this.host.inbox.takePayload(request, length)) {
       this.landing = request
       this.landings++
-      this.watchLanding()
+      // It holds a closure, and would allocate for that whenever it is called.
+      if (this.landingTimer === null) this.watchLanding()
       return false
     }
     const { inFlight } = this
@@ -238,7 +239,6 @@ export class Transmission implements Phase, Completer, Waiter {
 
   /** Half a payload holds room that others wait for: it has one to two time-outs to land. */
   private watchLanding(): void {
-    if (this.landingTimer !== null) return
     const { landings } = this
     const { clock, limits } = this.host.context
     this.landingTimer = clock.timer(limits.sendTimeout, () => {

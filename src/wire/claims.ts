@@ -60,6 +60,7 @@ export class Claims {
 
   /** @internal Nothing of a device's guests is under way. */
   idle(): void {
+    if (this.waiting.length === 0) return
     const told = this.waiting
     this.waiting = []
     for (const look of told) look()
