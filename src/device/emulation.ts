@@ -28,7 +28,7 @@ export function emulateFua(device: Device, request: Request, facts: Facts): void
 
 /** A read or write longer than the driver takes: several, side by side. */
 export function splitLarge(device: Device, request: Request, facts: Facts): void {
-  beginSplit(request)
+  beginSplit(request, device)
   for (let from = 0; from < request.length; from += facts.payloadMax) {
     const length = Math.min(facts.payloadMax, request.length - from)
     device.driver.submit(splitOff(request, from, length, request.offset + from))

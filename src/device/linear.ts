@@ -12,6 +12,8 @@ export class LinearDriver implements Driver {
   readonly stamp?: () => Promise<string>
   readonly claim?: (epoch: number) => Promise<void>
   readonly claimed?: () => Promise<Claimed>
+  /** Null until every part is known. */
+  facts: Facts | null = null
   /** Where each part ends; empty until every part is known. */
   private ends: number[] = []
   private host: DriverHost | null = null
@@ -52,7 +54,7 @@ export class LinearDriver implements Driver {
 
   submit(request: Request): void {
     if (request.operation === Operation.flush) {
-      beginSplit(request)
+      beginSplit(request, this)
       for (const part of this.children)
         if (part.facts!.flush !== 'none') part.submit(splitOff(request, 0, 0, 0))
       endSplit(request)
@@ -67,7 +69,7 @@ export class LinearDriver implements Driver {
   }
 
   private submitSplit(request: Request, index: number): void {
-    beginSplit(request)
+    beginSplit(request, this)
     for (let from = 0; from < request.length; index++) {
       const offset = request.offset + from
       const length = Math.min(request.length - from, this.ends[index]! - offset)
@@ -115,8 +117,8 @@ export class LinearDriver implements Driver {
     }
     const unwell = this.children.filter((part) => part.state.word !== 'online')
     const reason = unwell.map((part) => `${part.path} is ${part.state.word}`).join(', ')
-    const size = this.ends.at(-1)!
-    this.host!.online(combine(facts, size), unwell.length > 0 ? 'degraded' : 'online', reason)
+    this.facts = combine(facts, this.ends.at(-1)!)
+    this.host!.online(this.facts, unwell.length > 0 ? 'degraded' : 'online', reason)
   }
 
   /**

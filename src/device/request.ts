@@ -2,6 +2,7 @@ import { empty } from '../base/empty.ts'
 import { assert, type StorageError } from '../base/errors.ts'
 import type { Lease } from '../base/slab.ts'
 import { Extents } from './extents.ts'
+import type { PartsTarget } from './split.ts'
 
 /** What a request asks for. Numbers, so that a switch over them is a jump. */
 export const Operation = {
@@ -80,6 +81,10 @@ export class Request {
   readonly parts: Request[] = []
   /** @internal */
   partsPending = 0
+  /** @internal What they make up, and the life of its cache that took the first of them. */
+  partsTarget: PartsTarget | null = null
+  /** @internal */
+  partsBootId = ''
 
   private readonly owners: Completer[] = []
   private readonly offsets: number[] = []

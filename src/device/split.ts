@@ -1,14 +1,26 @@
 import { empty } from '../base/empty.ts'
+import { StorageError } from '../base/errors.ts'
+import type { Facts } from './device.ts'
 import type { Extents } from './extents.ts'
-import { Operation, Request, type Completer } from './request.ts'
+import { Flag, isChange, Operation, Request, type Completer } from './request.ts'
+
+/** What the parts make up: its boot id changes when any of them may have been lost. */
+export interface PartsTarget {
+  readonly facts: Facts | null
+}
 
 /**
  * Splits one request into parts for several places and joins their answers: between `beginSplit`
  * and `endSplit` take parts in order of their offset and submit each. The whole completes after
  * the last part, with the first part's error that has one, and with all bytes or runs in order.
+ *
+ * A change fails if its first parts may have been lost before the last one was carried out: nobody
+ * had acknowledged it by then, so the loss of it counts nowhere.
  */
-export function beginSplit(whole: Request): void {
+export function beginSplit(whole: Request, target: PartsTarget): void {
   whole.partsPending = 1
+  whole.partsTarget = target
+  whole.partsBootId = ''
 }
 
 /**
@@ -30,8 +42,20 @@ export function endSplit(whole: Request): void {
 
 const joiner: Completer = {
   completed(part) {
-    endSplit(part.context as Request)
+    const whole = part.context as Request
+    if (isLate(whole, part))
+      part.error ??= new StorageError('STALE', 'the device lost the first parts of it')
+    endSplit(whole)
   },
+}
+
+/** Whether the part changed something after the device may have lost what the first one changed. */
+function isLate(whole: Request, { operation, flags }: Request): boolean {
+  // What is on stable storage is not lost.
+  if (!isChange(operation) || (flags & Flag.fua) !== 0) return false
+  const { bootId } = whole.partsTarget!.facts!
+  if (whole.partsBootId === '') whole.partsBootId = bootId
+  return whole.partsBootId !== bootId
 }
 
 function join(whole: Request): void {
@@ -46,6 +70,7 @@ function join(whole: Request): void {
   const error = failed?.error ?? null
   for (const part of whole.parts) part.release()
   empty(whole.parts)
+  whole.partsTarget = null
   if (error === null) whole.complete()
   else whole.fail(error)
 }

@@ -9,22 +9,29 @@ import { flush, submit, write } from '../support/io.ts'
 
 const block = Buffer.alloc(4096, 1)
 
-/** A memory whose cache a test loses, with flushes that wait for the test. */
+/** A memory whose cache a test loses, with flushes and writes that wait for the test. */
 class LossyDriver implements Driver {
   readonly type = 'lossy'
   readonly children = []
   readonly flushes: Request[] = []
   holdFlushes = false
+  readonly writes: Request[] = []
+  holdWrites = false
   private readonly memory = new MemoryDriver(65_536, new SeededRandom(1))
+  private readonly limits: Partial<Facts>
   private host!: DriverHost
   private facts!: Facts
+
+  constructor(limits: Partial<Facts> = {}) {
+    this.limits = { fua: 'emulated', ...limits }
+  }
 
   open(host: DriverHost): Promise<void> {
     this.host = host
     return this.memory.open({
       path: host.path,
       clock: host.clock,
-      online: (facts) => host.online((this.facts = { ...facts, fua: 'emulated' })),
+      online: (facts) => host.online((this.facts = { ...facts, ...this.limits })),
       offline: (word, reason) => host.offline(word, reason),
     })
   }
@@ -43,6 +50,7 @@ class LossyDriver implements Driver {
 
   submit(request: Request): void {
     if (this.holdFlushes && request.operation === Operation.flush) this.flushes.push(request)
+    else if (this.holdWrites && request.operation === Operation.write) this.writes.push(request)
     else this.memory.submit(request)
   }
 }
@@ -91,5 +99,41 @@ describe('what a device that loses its cache had not flushed', () => {
     driver.loseCache(1)
     driver.flushes[0]!.complete()
     expect((await writing).error?.code).to.equal('STALE')
+  })
+})
+
+describe('a write in parts, of which some are gone before the last is answered,', () => {
+  const long = Buffer.alloc(8192, 1)
+
+  it('fails where one part of a linear lost its cache and another is slow', async () => {
+    const [lossy, slow] = [new LossyDriver(), new LossyDriver()]
+    const parts = [lossy, slow].map((driver, at) => new Device(`l/${at}`, driver, systemClock))
+    const device = new Device('l', new LinearDriver(parts), systemClock)
+    await device.open()
+    slow.holdWrites = true
+    const across = submit(device, Operation.write, 65_536 - 4096, 8192, 0, [long])
+    lossy.loseCache(1)
+    slow.writes[0]!.complete()
+    expect((await across).error?.code, 'or a flush would vouch for it').to.equal('STALE')
+    expect(device.losses, 'nothing was acknowledged').to.equal(0)
+    await device.close()
+  })
+
+  it('fails where it was too long for one request', async () => {
+    const driver = new LossyDriver({ payloadMax: 4096 })
+    const device = new Device('d', driver, systemClock)
+    await device.open()
+    driver.holdWrites = true
+    const written = submit(device, Operation.write, 0, 8192, 0, [long])
+    driver.writes[1]!.complete()
+    // This one was not sent yet, and is of no boot.
+    driver.loseCache(1)
+    driver.writes[0]!.complete()
+    expect((await written).error?.code).to.equal('STALE')
+    const later = submit(device, Operation.write, 0, 8192, 0, [long])
+    driver.loseCache(2)
+    for (const part of driver.writes.slice(2)) part.complete()
+    expect((await later).error, 'nothing of it was there to be lost').to.equal(null)
+    await device.close()
   })
 })
