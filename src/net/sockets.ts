@@ -2,6 +2,7 @@ import net from 'node:net'
 import { lstatSync, rmSync } from 'node:fs'
 import { timerMax } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
+import { Ring } from '../base/ring.ts'
 import { KiB, MiB } from '../base/size.ts'
 import { formatAddress, type Address } from './address.ts'
 import type { Accept, Connection, ConnectionHandler, Listener, Network } from './network.ts'
@@ -139,6 +140,12 @@ class SocketConnection implements Connection {
   /** Whether it was us who connected. */
   dialed = false
   private writer: Writer | null = null
+  /**
+   * Sends that the stream is not given yet, and whether it has one: what waits in it leaves all at
+   * once, and none of it is told of before the last.
+   */
+  private readonly waiting = new Ring<readonly Buffer[]>()
+  private flowing = false
   /** Sends that the kernel has taken whole and the handler was not told of. */
   private taken = 0
   private delivering = false
@@ -198,11 +205,24 @@ class SocketConnection implements Connection {
         process.nextTick(this.tell)
       return
     }
+    if (this.flowing) this.waiting.push([...buffers])
+    else this.give(buffers)
+  }
+
+  /** Hands one send to the stream. */
+  private give(buffers: readonly Buffer[]): void {
+    const { socket } = this
+    this.flowing = true
     const last = buffers.length - 1
     if (last > 0) socket.cork()
     for (let at = 0; at < last; at++) socket.write(buffers[at]!)
     socket.write(buffers[last]!, this.flowed)
     if (last > 0) socket.uncork()
+  }
+
+  private giveNext(): void {
+    const next = this.waiting.shift()
+    if (next !== undefined) this.give(next)
   }
 
   pause(): void {
@@ -219,6 +239,7 @@ class SocketConnection implements Connection {
     const { socket } = this
     if (this.ended || socket.destroyed) return
     this.ended = true
+    while (this.waiting.length > 0) this.giveNext()
     // Closing while bytes of the peer are unread would reset the connection, and the peer might
     // never see our last words. So what it still sends is dropped until it closes too.
     socket.end(() => {
@@ -258,6 +279,8 @@ class SocketConnection implements Connection {
   private readonly flowed = (error?: Error | null): void => {
     // A failed write is followed by `closed`, which lets go of everything at once.
     if (error !== undefined && error !== null) return
+    this.flowing = false
+    this.giveNext()
     if (this.taken++ === 0 && !this.delivering && !this.telling) setImmediate(this.tell)
   }
 

@@ -6,7 +6,7 @@ import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { SeededRandom } from '../../src/base/random.ts'
-import { KiB } from '../../src/base/size.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
 import { Slab } from '../../src/base/slab.ts'
 import type { StorageError } from '../../src/base/errors.ts'
 import type { Address } from '../../src/net/address.ts'
@@ -196,6 +196,35 @@ for (const receive of ['landing', 'events'] satisfies Receive[])
         server.close()
       })
 
+      it('tells of sends that wait as each has left, and ends behind the last', async () => {
+        const where: Address =
+          kind === 'tcp' ? { kind, host: '127.0.0.1', port: 0 } : { kind, path: `${folder}/slow` }
+        let accepted: (sender: Sender) => void
+        const accepting = new Promise<Sender>((resolve) => (accepted = resolve))
+        const server = await network.listen(where, (connection) => {
+          const made = new Sender(connection)
+          accepted(made)
+          return made
+        })
+        const socket = await dial(server.address)
+        const sender = await accepting
+        const [small, large] = [random.bytes(10), random.bytes(4 * MiB)]
+        const one = Buffer.concat([small, large])
+        for (let n = 0; n < 16; n++) sender.send([small, large])
+        const first = await collect(socket, 8 * one.length)
+        socket.pause()
+        while (sender.told < 6) await new Promise((next) => setTimeout(next, 10))
+        sender.finish()
+        const ended = once(socket, 'end')
+        const rest = collect(socket, 16 * one.length - first.length)
+        socket.resume()
+        const all = Buffer.concat([first, await rest])
+        for (let n = 0; n < 16; n++)
+          expect(all.compare(one, 0, one.length, n * one.length, (n + 1) * one.length)).to.equal(0)
+        await ended
+        await server.close()
+      })
+
       // Nobody but the kernel says how much that of TCP holds.
       if (kind === 'unix')
         it('takes next to nothing in while it is paused', async () => {
@@ -259,6 +288,10 @@ class Sender implements ConnectionHandler {
     this.sending = false
     // The array may be used again at once.
     buffers.length = 0
+  }
+
+  finish(): void {
+    this.connection.end()
   }
 
   landing(): Buffer {
