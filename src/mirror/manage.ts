@@ -115,6 +115,8 @@ async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<v
 
 /** While no repair or copy is under way either: those are no requests of clients. */
 async function alone(volume: Volume, action: () => Promise<void>): Promise<void> {
+  // If the run ended while writes drained, nobody releases what is locked.
+  if (!volume.running) return
   const { epoch } = volume
   const everything = new LockedRange(0, volume.record!.dataSize)
   await everything.acquire(volume)

@@ -41,6 +41,29 @@ describe('a leg', () => {
   })
 })
 
+describe('a volume', () => {
+  it('starts again when every leg is lost while writes drain for a detaching', async () => {
+    const legs = disks('a', 'b')
+    const both = Object.values(legs)
+    const head = await new Head(legs, new MemoryStore()).open()
+    for (const disk of both)
+      disk.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
+    const writing = outcome(write(head.device, 0, pattern(1)))
+    await head.until('both are written to', () => head.leg('b')['pending'] === 1)
+    const detaching = answer(head.driver.detachLeg('b'))
+    await later(5)
+    for (const disk of both) disk.goAway()
+    for (const disk of both) {
+      disk.hold = () => false
+      disk.comeBack()
+    }
+    expect(await detaching).to.include('left before it could be detached')
+    await head.inSync('a', 'b')
+    expect(await writing).to.equal('done')
+    await head.device.close()
+  })
+})
+
 describe('a leg that was detached', () => {
   it('is not returned when it is changed while it is compared', async () => {
     const legs = disks('a', 'b')
