@@ -2,10 +2,26 @@ import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
+import type { VolumeRecord } from '../../src/mirror/record.ts'
 import { flush, read, write } from '../support/io.ts'
 import { disks, Head, later, MemoryStore, pattern } from './head.ts'
 
 describe('a volume', () => {
+  it('grows, however long its history is', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore(), { historyMax: 4096 }).open()
+    const { size } = head.device.facts!
+    const { record } = (head.driver as unknown as { volume: { record: VolumeRecord } }).volume
+    const entry = { at: 1, kind: 'operator' as const, leg: '', text: 'x'.repeat(200) }
+    for (let number = 100; number < 2100; number++)
+      record.entries.push({ ...entry, number, generation: 1 })
+    for (const disk of Object.values(legs)) disk.grow(8 * MiB)
+    await head.until('it has grown', () => head.device.facts!.size === size + 4 * MiB)
+    const texts = head.history().map(({ text }) => text)
+    expect(texts.filter((text) => text.includes('cannot grow'))).to.deep.equal([])
+    await head.device.close()
+  })
+
   it('grows while it runs when every leg has grown', async () => {
     const legs = disks('a', 'b')
     const store = new MemoryStore()
