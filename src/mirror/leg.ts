@@ -77,6 +77,8 @@ export class Leg implements Completer {
   /** Told when the first request goes under way, and, if it is wanted, when the last one ended. */
   onBusy: () => void = () => undefined
   onQuiet: () => void = () => undefined
+  /** Told when nothing that changes it is under way, or when it is abandoned. */
+  private whenUnchanging: (() => void)[] = []
   /** Requests under way, in no order; a request's `tag` is its place. */
   private readonly underWay: Request[] = []
   /** Counted up by the volume's watchdog; a request's `tagHigh` is when it was submitted. */
@@ -90,6 +92,19 @@ export class Leg implements Completer {
 
   get pending(): number {
     return this.underWay.length
+  }
+
+  /** Whether anything under way is more than a question. */
+  get changing(): boolean {
+    const asks = ({ operation }: Request): boolean =>
+      operation === Operation.read || operation === Operation.status
+    return !this.underWay.every(asks)
+  }
+
+  /** Resolves when it is not `changing`, or was abandoned: whoever waits must look. */
+  unchanging(): Promise<void> {
+    if (!this.changing) return Promise.resolve()
+    return new Promise((resolve) => this.whenUnchanging.push(resolve))
   }
 
   /** Ticks that the request longest under way has waited; 0 when there is none. */
@@ -118,6 +133,7 @@ export class Leg implements Completer {
     const caller = child.context as LegCaller | null
     if (caller === null) child.release()
     else caller.legDone(this, child)
+    if (this.whenUnchanging.length > 0 && !this.changing) this.tellUnchanging()
     if (this.underWay.length > 0 || !this.wanted) return
     this.wanted = false
     this.onQuiet()
@@ -132,6 +148,13 @@ export class Leg implements Completer {
       child.context = null
     }
     for (const caller of lost) caller.legLost(this)
+    this.tellUnchanging()
+  }
+
+  private tellUnchanging(): void {
+    const told = this.whenUnchanging
+    this.whenUnchanging = []
+    for (const look of told) look()
   }
 
   /** Resolves when nothing is under way, of a leg that nobody else wants any more. */

@@ -86,23 +86,36 @@ export async function detachLeg(
     throw refuse(volume, `${name} left before it could be detached`)
   }
   announce(volume)
+  try {
+    await stampDetached(volume, leg)
+  } finally {
+    // Its leaving is durable: it is nobody's, however well it says so itself.
+    await giveUp(volume, leg)
+  }
+}
+
+/** Has the leg say in itself what it is, and remembers its content's stamp. */
+async function stampDetached(volume: Volume, leg: Leg): Promise<void> {
+  const { epoch } = volume
   const pages = Array.from({ length: pageOfBit(volume.extents - 1) + 1 }, (_, page) => page)
   await writeMap(volume, [leg], 0, new Bitmap(volume.extents), pages)
   await volume.membership.quiet()
   if (volume.epoch !== epoch) throw volume.unavailable()
   await leg.writeSuperblock({ ...volume.record!, entries: [] })
   await leg.flush()
-  leg.member.stamp = await stampOf(volume, leg)
+  leg.member!.stamp = await stampOf(volume, leg)
   volume.membership.request(false)
   await volume.membership.settled()
-  await giveUp(volume, leg)
 }
 
 /** Returns when it is durable that the leg left, or when it does not leave so after all. */
 async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<void> {
   const { epoch } = volume
+  const over = (): boolean => volume.epoch !== epoch || !volume.inSync.includes(leg)
   await flushLeg(volume, leg)
-  if (volume.epoch !== epoch || !volume.inSync.includes(leg)) return
+  // Metadata are no requests of clients either, and would land on what is somebody else's.
+  while (!over() && leg.changing) await leg.unchanging()
+  if (over()) return
   // Others may have left meanwhile.
   mustSpare(volume, leg)
   leg.member!.label = label

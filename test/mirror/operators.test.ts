@@ -64,6 +64,66 @@ describe('a volume', () => {
   })
 })
 
+describe('a leg that is detached', () => {
+  it("is nobody else's before the metadata under way have landed on it", async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore(), { intentIdleMs: 5 }).open()
+    const { b } = legs
+    const mapsFrom = head.device.facts!.size
+    let cleaning = false
+    await write(head.device, 0, pattern(1))
+    b!.hold = ({ operation, offset }) => {
+      const page = operation === Operation.write && offset >= mapsFrom && !cleaning
+      cleaning ||= page
+      return page
+    }
+    await head.until('the log is cleaned', () => cleaning)
+    let detached = false
+    const detaching = head.driver.detachLeg('b').then(() => (detached = true))
+    await later(30)
+    expect(detached).to.equal(false)
+    expect(head.state('b')).to.equal('in-sync')
+    b!.letGo()
+    await detaching
+    expect(head.leg('b')['pending']).to.equal(0)
+    await head.device.close()
+  })
+
+  it('does not wait for what its disk never answers', async () => {
+    const legs = disks('a', 'b')
+    const settings = { intentIdleMs: 5, legTimeoutMs: 100 }
+    const head = await new Head(legs, new MemoryStore(), settings).open()
+    const mapsFrom = head.device.facts!.size
+    await write(head.device, 0, pattern(1))
+    legs['b']!.hold = ({ operation, offset }) => operation === Operation.write && offset >= mapsFrom
+    await head.until('the log is cleaned', () => head.leg('b')['pending'] === 1)
+    expect(await answer(head.driver.detachLeg('b'))).to.include('left before')
+    expect(head.state('b')).to.equal('missing')
+    await write(head.device, 0, pattern(2))
+    legs['b']!.letGo()
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+
+  it('is given up although it cannot say in itself what it is', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    let leaving = false
+    legs['b']!.fault = ({ operation, offset }) => {
+      leaving ||= operation === Operation.flush
+      const maps = operation === Operation.write && offset >= head.device.facts!.size
+      return leaving && maps ? new StorageError('IO', 'bad disk') : null
+    }
+    expect(await outcome(head.driver.detachLeg('b'))).to.equal('IO')
+    expect(head.state('b')).to.equal('detached')
+    expect(legs['b']!.epoch).to.equal(0)
+    legs['b']!.fault = () => null
+    await head.driver.attachLeg('b')
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+})
+
 describe('a leg that was detached', () => {
   it('is not returned when it is changed while it is compared', async () => {
     const legs = disks('a', 'b')
