@@ -17,8 +17,9 @@ const stepAboveMax = stepMax + 2 ** 30
 /**
  * What this head claims its legs with: above every generation seen, and never what another head
  * takes that saw the same, so that of two that start at once one is the older. A head keeps its
- * number over restarts: what it claimed before it died does not keep it out. Also above what was
- * given up of the legs; what another head holds is not outdone, and refuses the claim.
+ * number over restarts, one higher each time: what it claimed before it died does not keep it out,
+ * and what that left under way is waited for, though no generation may tell the two apart. Also
+ * above what was given up of the legs; what another head holds is not outdone, and refuses the claim.
  */
 export async function nextClaim(volume: Volume, last: Claimed = nobodys): Promise<number> {
   volume.headNumber ??= await headNumber(volume)
@@ -104,9 +105,8 @@ async function headNumber(volume: Volume): Promise<number> {
   const [, number = NaN, floor = 0] = /^(\d+)(?: (\d+))?$/.exec(saved ?? '')?.map(Number) ?? []
   if (number <= numberMax && floor < stepAboveMax) {
     volume.outbid = Math.max(volume.outbid, floor)
-    return number
-  }
-  volume.headNumber = Math.floor(random.fraction() * claimsPerStep)
+    volume.headNumber = Math.min(number + 1, numberMax)
+  } else volume.headNumber = Math.floor(random.fraction() * claimsPerStep)
   await keep(volume)
   return volume.headNumber
 }

@@ -2,8 +2,9 @@ import { expect } from 'chai'
 import { write } from '../support/io.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
+import { Operation } from '../../src/device/request.ts'
 import { Disk } from './disk.ts'
-import { disks, Head, MemoryStore, outcome } from './head.ts'
+import { disks, failing, Head, MemoryStore, outcome } from './head.ts'
 
 const block = Buffer.alloc(4096, 1)
 
@@ -25,6 +26,37 @@ describe('the claims of a mirror', () => {
     expect(b!.epoch).to.equal(a!.epoch)
     await second.inSync('a', 'b')
     await second.device.close()
+  })
+
+  it('are above those of a head that died before or after it had a generation', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const { a, b } = legs
+    await (await new Head(legs, store).open()).device.close()
+    // It dies while it starts.
+    for (const disk of [a!, b!]) disk.hold = ({ operation }) => operation === Operation.flush
+    const first = new Head(legs, store)
+    void first.open()
+    await first.until('it starts', () => first.driver.describe()['volume'] === 'starting')
+    first.kill()
+    // It starts with the generation of an attempt that came to nothing.
+    for (const disk of [a!, b!]) disk.hold = () => false
+    let down = true
+    failing(a!, (operation) => down && operation === Operation.write)
+    failing(b!, (operation) => down && operation === Operation.write)
+    const second = await new Head(legs, store).open()
+    await second.until('it waits', () => second.driver.describe()['volume'] === 'waiting')
+    down = false
+    await second.inSync('a', 'b')
+    second.kill()
+    const third = await new Head(legs, store).open()
+    await third.inSync('a', 'b')
+    const claims = [...a!.claims]
+    expect(claims, JSON.stringify(claims)).to.deep.equal(claims.toSorted((one, two) => one - two))
+    const mine = claims.length - 1
+    expect(claims[mine]! > claims[mine - 1]!, JSON.stringify(claims)).to.equal(true)
+    expect(new Set(claims).size, JSON.stringify(claims)).to.equal(claims.length)
+    await third.device.close()
   })
 
   it('are above what another volume gave up', async () => {
