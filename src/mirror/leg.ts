@@ -64,6 +64,8 @@ export class Leg implements Completer {
   serial = 0
   /** Whether the newest slot may be in the device's cache alone: it was read, not written. */
   private serialIsUnflushed = false
+  /** Which device that was looked at. */
+  private seen = ''
   /** The id in the superblock that was read last, '' if there was none. */
   self = ''
   /** Reads under way, and where the last one ended: for balancing. */
@@ -216,6 +218,7 @@ export class Leg implements Completer {
 
   /** What the leg's superblocks say, when its metadata end at `end`. */
   async examine(end: number): Promise<Found> {
+    this.seen = this.device.facts?.identity ?? ''
     if (end < 2 * superblockBytes) return { kind: 'blank' }
     const first = await this.readSlot(superblockOffset(end, 0))
     const second = await this.readSlot(superblockOffset(end, 1))
@@ -281,6 +284,11 @@ export class Leg implements Completer {
    */
   isAnotherThan({ identity }: Member): boolean {
     return identity !== undefined && this.device.facts?.identity !== identity
+  }
+
+  /** Whether the device that `examine` looked at is there still. */
+  get isAsSeen(): boolean {
+    return this.device.facts?.identity === this.seen
   }
 
   /** Who is read from rather than whom: the lowest. */

@@ -13,7 +13,7 @@ import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
 import { addMember, tryStart } from './opening.ts'
 import { labelMax } from './record.ts'
-import { bothSides, inspect, join, judge, type Verdict } from './returning.ts'
+import { anotherDevice, bothSides, inspect, join, judge, type Verdict } from './returning.ts'
 import type { LegOptions } from './settings.ts'
 import type { Found } from './superblock.ts'
 import type { Volume } from './volume.ts'
@@ -388,6 +388,7 @@ export async function exportLeg(volume: Volume, name: string): Promise<Leg> {
 
 /** Nothing is left of the volume on it; nobody watches over a leg that is none any more. */
 export async function eraseLeg(volume: Volume, leg: Leg, geometry: Geometry): Promise<void> {
+  if (!leg.isAsSeen) throw anotherDevice(leg)
   await within(volume, leg.erase(geometry))
   await within(volume, leg.flush())
 }

@@ -15,7 +15,7 @@ import { finishGrowth } from './growth.ts'
 import { IntentLog } from './intent.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
 import type { Leg } from './leg.ts'
-import { claimedByOthers } from './returning.ts'
+import { anotherDevice, claimedByOthers } from './returning.ts'
 import { failParkedChanges, renewBoot } from './losses.ts'
 import { Membership } from './membership.ts'
 import { parseRecordText, type VolumeRecord } from './record.ts'
@@ -193,6 +193,8 @@ async function begin(
       wait(volume, `waiting for ${holders.join(', ')}, with what was lost where power was lost`)
       return
     }
+    const exchanged = present.find((leg) => !leg.isAsSeen)
+    if (exchanged !== undefined) throw anotherDevice(exchanged)
     const before = namesInSync(record)
     choosePresent(volume, present, intents)
     // One generation is enough for any number of attempts to start with the same legs.

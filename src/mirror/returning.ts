@@ -1,5 +1,5 @@
 import { Bitmap } from '../base/bitmap.ts'
-import { systemError, type StorageError } from '../base/errors.ts'
+import { StorageError, systemError } from '../base/errors.ts'
 import { announce } from './announce.ts'
 import { format } from './create.ts'
 import { claimLeg } from './claims.ts'
@@ -93,6 +93,11 @@ export const claimedByOthers = 'it is blank, and another head has claimed it'
 /** Why a leg is not taken unasked that a newer head, or another volume's, has given up. */
 const givenUpByOthers = 'another head has had it that came further: `dst leg attach` takes it'
 
+/** What was read of the leg says nothing of what is there now. */
+export function anotherDevice(leg: Leg): StorageError {
+  return new StorageError('UNAVAILABLE', 'another device is in its place', leg.device.path)
+}
+
 async function examine(leg: Leg): Promise<Found> {
   leg.end = leg.endNow
   let found = await leg.examine(leg.end)
@@ -185,6 +190,8 @@ export async function join(
   verdict: { readonly word: 'partial' | 'full'; readonly cause: string },
 ): Promise<boolean> {
   if (!volume.running) return false
+  // An operator's command may have waited since the leg was looked at.
+  if (!leg.isAsSeen) throw anotherDevice(leg)
   const { epoch } = volume
   const member = leg.member!
   const facts = leg.device.facts!

@@ -1,0 +1,74 @@
+import { expect } from 'chai'
+import { MiB } from '../../src/base/size.ts'
+import { Operation } from '../../src/device/request.ts'
+import { write } from '../support/io.ts'
+import { Disk } from './disk.ts'
+import { disks, Head, HeldStore, later, MemoryStore, outcome, pattern } from './head.ts'
+
+/** Another disk is where this one was. */
+function exchange(disk: Disk): void {
+  disk.cached.fill(9)
+  disk.stable.fill(9)
+  disk.identity = new Disk(MiB).identity
+  disk.comeBack()
+}
+
+describe('a leg that is exchanged for another device', () => {
+  it('while the volume starts is not taken for what it was', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const first = await new Head(legs, store).open()
+    await write(first.device, 0, pattern(1))
+    const { size } = first.device.facts!
+    await first.device.close()
+    const { a, b } = legs
+    a!.hold = ({ operation, offset }) => operation === Operation.read && offset === size
+    const second = new Head(legs, store)
+    const opening = second.open()
+    await second.until('the log of a is read', () => second.leg('a')['pending'] === 1)
+    await second.until('b has been read', () => second.leg('b')['pending'] === 0)
+    await later(5)
+    exchange(b!)
+    a!.letGo()
+    await opening
+    await second.until('it runs', () => second.device.usable)
+    expect(second.state('b')).not.to.equal('in-sync')
+    expect(b!.cached[size - 4096]).to.equal(9)
+    await second.device.close()
+  })
+
+  it('while it is attached is not taken for what it was', async () => {
+    const legs = disks('a', 'b')
+    const store = new HeldStore()
+    const head = await new Head(legs, store).open()
+    await write(head.device, 0, pattern(1))
+    await head.driver.detachLeg('b')
+    const open = store.shut()
+    const { asked } = store
+    const attaching = outcome(head.driver.attachLeg('b'))
+    await head.until('it is made durable', () => store.asked > asked)
+    exchange(legs['b']!)
+    open()
+    expect(await attaching).to.equal('UNAVAILABLE')
+    await later(50)
+    expect(head.state('b')).to.equal('detached')
+    expect(legs['b']!.cached.every((byte) => byte === 9)).to.equal(true)
+    await head.device.close()
+  })
+
+  it('while it is exported is not written to', async () => {
+    const legs = disks('a', 'b')
+    const store = new HeldStore()
+    const head = await new Head(legs, store).open()
+    await head.driver.detachLeg('b')
+    const open = store.shut()
+    const { asked } = store
+    const exporting = outcome(head.driver.exportLeg('b'))
+    await head.until('it is made durable', () => store.asked > asked)
+    exchange(legs['b']!)
+    open()
+    expect(await exporting).to.equal('UNAVAILABLE')
+    expect(legs['b']!.cached.every((byte) => byte === 9)).to.equal(true)
+    await head.device.close()
+  })
+})
