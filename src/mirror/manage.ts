@@ -150,7 +150,7 @@ export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
   }
 }
 
-/** A detached leg that is not attached after all is its owner's, who may be writing to it. */
+/** A detached leg that is not taken after all is its owner's, who may be writing to it. */
 export async function leaveDetached(volume: Volume, name: string): Promise<void> {
   const leg = volume.legs.find((one) => one.name === name)
   if (leg?.member?.state === 'detached') await giveUp(volume, leg)

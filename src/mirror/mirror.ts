@@ -109,8 +109,8 @@ export class MirrorDriver implements Driver {
   }
 
   /** Returns a leg; resolves when it is syncing. `discard` drops what was changed on it alone. */
-  async attachLeg(name: string, options: { discard?: boolean } = {}): Promise<void> {
-    try {
+  attachLeg(name: string, options: { discard?: boolean } = {}): Promise<void> {
+    return this.orLeave(name, async () => {
       // Comparing takes long; the volume must be able to change meanwhile.
       const asked = await this.alone((volume) => legToCompare(volume, name))
       const compared =
@@ -118,10 +118,7 @@ export class MirrorDriver implements Driver {
           ? null
           : { ...(await changedAlone(this.volume, asked.leg)), stamp: asked.stamp }
       await this.alone((volume) => attachLeg(volume, name, options, compared))
-    } catch (error) {
-      await this.alone((volume) => leaveDetached(volume, name))
-      throw error
-    }
+    })
   }
 
   /** Adds an opened device as a new leg, which is filled; from then on the volume closes it. */
@@ -143,16 +140,18 @@ export class MirrorDriver implements Driver {
 
   /** Takes a leg as in sync without copying. */
   trustLeg(name: string): Promise<void> {
-    return this.alone((volume) => trustLeg(volume, name))
+    return this.orLeave(name, () => this.alone((volume) => trustLeg(volume, name)))
   }
 
   /** Takes a leg off for good: an image without metadata. The device is the caller's to close. */
   async exportLeg(name: string): Promise<Device> {
-    const { leg, geometry } = await this.alone(async (volume) => {
-      const leg = await exportLeg(volume, name)
-      // As it is now: the volume may grow before the metadata are erased.
-      return { leg, geometry: { ...volume.geometry } }
-    })
+    const { leg, geometry } = await this.orLeave(name, () =>
+      this.alone(async (volume) => {
+        const leg = await exportLeg(volume, name)
+        // As it is now: the volume may grow before the metadata are erased.
+        return { leg, geometry: { ...volume.geometry } }
+      }),
+    )
     await this.letGo(leg)
     await eraseLeg(this.volume, leg, geometry)
     return leg.device
@@ -182,6 +181,16 @@ export class MirrorDriver implements Driver {
   /** Oldest first; bounded by `historyMax`. */
   history(): readonly HistoryEntry[] {
     return this.volume.record?.entries ?? []
+  }
+
+  /** What claims a detached leg and comes to nothing gives it up again. */
+  private async orLeave<T>(name: string, command: () => Promise<T>): Promise<T> {
+    try {
+      return await command()
+    } catch (error) {
+      await this.alone((volume) => leaveDetached(volume, name))
+      throw error
+    }
   }
 
   private async letGo(leg: Leg): Promise<void> {

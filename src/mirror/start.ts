@@ -340,7 +340,9 @@ function forced(stale: Candidate, refusals: ReadonlyMap<Leg, string>): Decision 
   const record = structuredClone(stale.superblock.record)
   const counter = record.generation.counter
   for (const member of record.members) {
-    if (member.id === stale.superblock.self) member.state = 'in-sync'
+    // It may have been detached: of a leg in sync nothing is left of when it was not.
+    if (member.id === stale.superblock.self)
+      Object.assign(member, { state: 'in-sync', left: null, label: null, stamp: null })
     else if (member.state === 'in-sync') member.state = 'missing'
   }
   const reason = `forced, from ${stale.name} at generation ${counter}`

@@ -125,6 +125,48 @@ describe('a leg that is detached', () => {
 })
 
 describe('a leg that was detached', () => {
+  it('is given up again when it is not trusted or exported after all', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    const { b } = legs
+    await head.driver.detachLeg('b')
+    b!.cached.fill(0)
+    expect(await outcome(head.driver.exportLeg('b'))).to.equal('CONFIG')
+    expect([head.state('b'), b!.epoch]).to.deep.equal(['detached', 0])
+    b!.fault = ({ operation, offset }) =>
+      operation === Operation.write && offset > 0 ? new StorageError('IO', 'bad disk') : null
+    expect(await outcome(head.driver.trustLeg('b'))).to.equal('IO')
+    expect([head.state('b'), b!.epoch]).to.deep.equal(['detached', 0])
+    await head.device.close()
+  })
+
+  it('and that a volume was started from is one in sync like any other', async () => {
+    const legs = disks('a', 'b')
+    const { b } = legs
+    const first = await new Head(legs, new MemoryStore()).open()
+    await first.driver.detachLeg('b', { as: 'monday' })
+    await first.device.close()
+    const replaced = disks('a')['a']!
+    const second = await new Head({ a: replaced, b: b! }, new MemoryStore()).open()
+    await second.driver.startVolume({ force: true, leg: 'b' })
+    expect(second.leg('b')['label']).to.equal(undefined)
+    await second.inSync('a', 'b')
+    // A copy of the disk, put back into its place when more was written.
+    const image = Buffer.from(b!.cached)
+    await write(second.device, 0, pattern(5))
+    await flush(second.device)
+    await second.driver.invalidateLeg('a')
+    await second.inSync('a', 'b')
+    b!.goAway()
+    await write(second.device, 9 * extentSize, pattern(6))
+    b!.cached = Buffer.from(image)
+    b!.stable = Buffer.from(image)
+    b!.comeBack()
+    await second.inSync('a', 'b')
+    expect([b!.cached[0], b!.cached[9 * extentSize]]).to.deep.equal([5, 6])
+    await second.device.close()
+  })
+
   it('is not returned when it is changed while it is compared', async () => {
     const legs = disks('a', 'b')
     const head = await new Head(legs, new MemoryStore()).open()
