@@ -97,9 +97,14 @@ export class LinearDriver implements Driver {
 
   /**
    * Once every part is known the linear is online and stays so: a part that goes away makes only
-   * its own span wait or fail.
+   * its own span wait or fail. But where a newer head has a part, this one may use none of them.
    */
   private readonly update = (): void => {
+    const fenced = this.children.find(({ state }) => state.code === 'FENCED')
+    if (fenced !== undefined) {
+      this.host!.offline('failed', `${fenced.path}: ${fenced.state.reason}`, 'FENCED')
+      return
+    }
     const facts: Facts[] = []
     const absent: string[] = []
     for (const part of this.children) {
