@@ -60,9 +60,7 @@ function servedLast({ member }: Leg): boolean {
 
 function wait(volume: Volume, reason: string): void {
   if (volume.reason !== reason) volume.log.warn({ volume: volume.path, reason }, 'the volume waits')
-  volume.reason = reason
-  volume.parking.reason = reason
-  announce(volume)
+  volume.stall(reason)
 }
 
 async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {

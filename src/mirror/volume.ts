@@ -374,6 +374,14 @@ export class Volume {
     })
   }
 
+  /** It does not start for now: what waits is bounded, whatever it stopped for. */
+  stall(reason: string): void {
+    this.growing = false
+    this.reason = reason
+    this.parking.reason = reason
+    announce(this)
+  }
+
   /** Stops for good, until an operator says otherwise. */
   halt(word: 'failed' | 'closed', reason: string, error?: StorageError): void {
     const failure = error ?? new StorageError('UNAVAILABLE', reason, this.path)

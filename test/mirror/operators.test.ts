@@ -445,7 +445,38 @@ describe('a command', () => {
   })
 })
 
+/** Tells when it is asked what was saved. */
+class ToldStore extends MemoryStore {
+  onLoad = (): void => undefined
+
+  override load(key: string): Promise<string | null> {
+    this.onLoad()
+    return super.load(key)
+  }
+}
+
 describe('a volume that grows', () => {
+  it('keeps no more than it may when its legs are lost before it starts anew', async () => {
+    const legs = disks('a', 'b')
+    const store = new ToldStore()
+    const head = await new Head(legs, store, { suspendRequestsMax: 2 }).open()
+    store.onLoad = () => {
+      store.onLoad = () => undefined
+      for (const disk of Object.values(legs)) disk.goAway()
+    }
+    for (const disk of Object.values(legs)) disk.grow(8 * MiB)
+    const waits = (): boolean => String(head.driver.describe()['reason']).includes('waiting for')
+    await head.until('it waits for its legs', waits)
+    const writes = Array.from({ length: 9 }, (_, at) => write(head.device, at * 4096, pattern(1)))
+    const outcomes = writes.map(outcome)
+    const first = await Promise.race([...outcomes, later(100).then(() => 'all are kept')])
+    expect(first).to.equal('UNAVAILABLE')
+    for (const disk of Object.values(legs)) disk.comeBack()
+    const kept = (await Promise.all(outcomes)).filter((one) => one === 'done')
+    expect(kept.length).to.equal(2)
+    await head.device.close()
+  })
+
   it('fails no writes of clients, however many wait for it', async () => {
     const legs = disks('a', 'b')
     const head = await new Head(legs, new MemoryStore(), { suspendRequestsMax: 2 }).open()
