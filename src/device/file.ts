@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts'
 import { roundDown } from '../base/size.ts'
 import { blockBytesMax, type Slab } from '../base/slab.ts'
 import type { Driver, DriverHost, Facts } from './device.ts'
+import { digest } from './facts.ts'
 import { Holes, whyNoHoles } from './files/holes.ts'
 import { openMedium, readText, type FileOptions, type Medium } from './files/medium.ts'
 import { Syncs } from './files/syncs.ts'
@@ -137,8 +138,14 @@ export class FileDriver implements Driver {
   private readonly worsen = (word: 'degraded' | 'failed', error: StorageError): void => {
     if (this.broken) return
     this.broken = word === 'failed'
-    if (this.broken) this.host!.offline('failed', error.message)
-    else this.host!.online(this.facts(this.medium!), 'degraded', error.message)
+    if (this.broken) {
+      this.host!.offline('failed', error.message)
+      return
+    }
+    // What is lost stays lost when the file is opened anew, and whoever has written is to know.
+    const medium = this.medium!
+    this.medium = { ...medium, bootId: digest(`${medium.bootId}: lost ${this.clock.wall()}`) }
+    this.host!.online(this.facts(this.medium), 'degraded', error.message)
   }
 
   private readonly noMoreHoles = (): void => {

@@ -160,7 +160,8 @@ export function legChanged(volume: Volume, leg: Leg): void {
 /** The leg is there, and has lost what it had not flushed. */
 function rebooted(volume: Volume, leg: Leg): void {
   const unflushed = volume.intent.hasSince(leg.flushedMoment)
-  const reason = 'its target restarted and lost what was not flushed'
+  const { reason: why } = leg.device.state
+  const reason = `it lost what was not flushed: ${why === '' ? 'its target restarted' : why}`
   if (unflushed && !standsAlone(volume, leg)) {
     leave(volume, leg, 'missing', reason, true)
     return

@@ -1,0 +1,68 @@
+import { expect } from 'chai'
+import nodeFs, { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { systemClock } from '../../src/base/clock.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { systemRandom } from '../../src/base/random.ts'
+import { Slab } from '../../src/base/slab.ts'
+import { LossReport } from '../../src/device/loss-report.ts'
+import { Operation, Request } from '../../src/device/request.ts'
+import { SocketNetwork } from '../../src/net/sockets.ts'
+import { checkConfig } from '../../src/target/config.ts'
+import { Target } from '../../src/target/target.ts'
+import { submit, write } from '../support/io.ts'
+import { reaches, remote } from '../wire/rig.ts'
+
+describe('a flush that failed', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'dst-flush-'))
+  after(() => {
+    rmSync(folder, { recursive: true })
+  })
+
+  async function started(): Promise<Target> {
+    const disk = { type: 'file', path: join(folder, 'disk.img'), size: '1M', create: true }
+    const tree = {
+      devices: { disk },
+      exports: { disk: { device: 'disk' } },
+      listeners: [{ protocol: 'dst', address: 'unix:dst' }],
+      state: { directory: join(folder, 'state') },
+    }
+    const { config } = checkConfig(tree, folder)
+    const parts = { clock: systemClock, random: systemRandom, slab: new Slab(), log: silentLog }
+    const target = new Target(config, { ...parts, network: new SocketNetwork() }, 'test')
+    await target.start()
+    return target
+  }
+
+  it('is told to all who had written, also when the target was restarted since', async () => {
+    let target = await started()
+    const device = remote({ kind: 'unix', path: join(folder, 'dst') }, 'disk')
+    await device.open()
+    const clients = [new LossReport(device), new LossReport(device)]
+    await write(device, 0, Buffer.alloc(4096, 1))
+    const { fdatasync } = nodeFs
+    const failure = Object.assign(new Error('EIO: on purpose'), { code: 'EIO' })
+    nodeFs.fdatasync = ((_: number, done: nodeFs.NoParamCallback) => {
+      setImmediate(done, failure)
+    }) as typeof fdatasync
+    const first = await flushOf(clients[0]!)
+    nodeFs.fdatasync = fdatasync
+    expect(first).not.to.equal('none')
+    await target.stop()
+    target = await started()
+    await reaches(device, ({ state }) => state.word === 'online')
+    expect(await flushOf(clients[1]!)).to.equal('STALE')
+    expect(await flushOf(clients[1]!)).to.equal('none')
+    await device.close()
+    await target.stop()
+
+    async function flushOf(client: LossReport): Promise<string> {
+      const { error } = await submit(device, Operation.flush, 0, 0)
+      const flush = Request.take(Operation.flush, 0, 0, 0, { completed: () => undefined })
+      flush.error = error
+      client.tell(flush)
+      return flush.error?.code ?? 'none'
+    }
+  })
+})
