@@ -19,7 +19,8 @@ const stepAboveMax = stepMax + 2 ** 30
  * takes that saw the same, so that of two that start at once one is the older. A head keeps its
  * number over restarts, one higher each time: what it claimed before it died does not keep it out,
  * and what that left under way is waited for, though no generation may tell the two apart. Also
- * above what was given up of the legs; what another head holds is not outdone, and refuses the claim.
+ * above what was given up of the legs; what another head holds is not outdone, and refuses the
+ * claim.
  */
 export async function nextClaim(volume: Volume, last: Claimed = nobodys): Promise<number> {
   volume.headNumber ??= await headNumber(volume)

@@ -60,7 +60,11 @@ function servedLast({ member }: Leg): boolean {
 
 function wait(volume: Volume, reason: string): void {
   if (volume.reason !== reason) volume.log.warn({ volume: volume.path, reason }, 'the volume waits')
-  volume.stall(reason)
+  // What waits is bounded, whatever it stopped for.
+  volume.growing = false
+  volume.reason = reason
+  volume.parking.reason = reason
+  announce(volume)
 }
 
 async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {

@@ -115,7 +115,7 @@ export class Volume {
   private mutations = 0
   private gated = false
   /** Whether it is suspended only to start anew, larger. */
-  private growing = false
+  growing = false
   private drained: (() => void) | null = null
   private shortAcks: { job: WriteJob | FlushJob }[] = []
   private retry: Timer | null = null
@@ -372,14 +372,6 @@ export class Volume {
         announce(this)
       }
     })
-  }
-
-  /** It does not start for now: what waits is bounded, whatever it stopped for. */
-  stall(reason: string): void {
-    this.growing = false
-    this.reason = reason
-    this.parking.reason = reason
-    announce(this)
   }
 
   /** Stops for good, until an operator says otherwise. */

@@ -152,3 +152,11 @@ export class HeldStore extends MemoryStore implements StateStore {
 }
 
 export { MemoryStore }
+
+/** The error's message, 'done' without one. */
+export async function answer(promise: Promise<unknown>): Promise<string> {
+  return promise.then(
+    () => 'done',
+    (error: unknown) => (error as StorageError).message,
+  )
+}
