@@ -7,6 +7,10 @@ import type { Process } from './machine.ts'
 import type { Medium, Underway } from './medium.ts'
 import { PoisonLease } from './slab.ts'
 
+/** What a disk tells the allocation of. */
+const blockBytes = 4 * KiB
+const zeroes = Buffer.alloc(blockBytes)
+
 /** A medium as a leaf of one process's tree: what a file is, in simulated time. */
 export class DiskDriver implements Driver {
   readonly type = 'disk'
@@ -46,7 +50,7 @@ export class DiskDriver implements Driver {
     return {
       size: medium.size,
       blockSize: 1,
-      preferredBlockSize: 4 * KiB,
+      preferredBlockSize: blockBytes,
       payloadMax: 1 * MiB,
       readOnly: false,
       flush: 'native',
@@ -98,8 +102,8 @@ export class DiskDriver implements Driver {
   private tellExtents(request: Request): void {
     const end = request.offset + request.length
     for (let at = request.offset; at < end;) {
-      const next = Math.min(end, roundUp(at + 1, 4 * KiB))
-      const zero = this.medium.content.subarray(at, next).every((byte) => byte === 0)
+      const next = Math.min(end, roundUp(at + 1, blockBytes))
+      const zero = zeroes.compare(this.medium.content, at, next, 0, next - at) === 0
       if (!request.extents.add(next - at, zero ? extentZero : 0)) return
       at = next
     }
@@ -108,10 +112,7 @@ export class DiskDriver implements Driver {
   private underway(request: Request): Underway | null {
     if (request.operation !== Operation.write && request.operation !== Operation.writeZeroes)
       return null
-    const { offset, length, operation } = request
-    const payload = Buffer.alloc(length)
-    if (operation === Operation.write) request.copyTo(payload)
-    const write = { process: this.process, offset, payload }
+    const write = { process: this.process, request }
     this.medium.underway.add(write)
     return write
   }
@@ -132,10 +133,10 @@ export class DiskDriver implements Driver {
       case Operation.trim: {
         const error = medium.fault(offset, length, 'writes')
         if (error !== null) return error
-        const payload = Buffer.alloc(length)
+        const forced = medium.forces && (request.flags & Flag.fua) !== 0
         // Read now, not when submitted: lent bytes must not have changed until here.
-        if (operation === Operation.write) request.copyTo(payload)
-        medium.write(offset, payload, medium.forces && (request.flags & Flag.fua) !== 0)
+        if (operation === Operation.write) medium.writeFrom(request, forced)
+        else medium.zero(offset, length, forced)
         return null
       }
       case Operation.flush:

@@ -1,5 +1,5 @@
 import { StorageError } from '../../src/base/errors.ts'
-import type { Operation } from '../../src/device/request.ts'
+import { Operation, type Request } from '../../src/device/request.ts'
 import type { Machine, Process } from './machine.ts'
 
 /** What a disk writes as a whole or not at all. */
@@ -8,9 +8,20 @@ export const sectorBytes = 512
 /** How a machine's crash treats what a disk's cache held. */
 export type Loss = 'keep' | 'lose' | 'prefix' | 'sectors'
 
-interface Version {
-  readonly order: number
+/** Bytes of one sector, which begin at `at`. */
+interface Copy {
   readonly bytes: Buffer
+  readonly at: number
+}
+
+/** A sector whose newest bytes are not stable. */
+interface Unstable {
+  /** What is stable. */
+  base: Copy
+  /** The orders of the writes since, oldest first. */
+  readonly orders: number[]
+  /** What each of them left behind, but for the newest: that is what is read. */
+  readonly copies: Copy[]
 }
 
 /** Milliseconds from when an operation is given to the disk. */
@@ -24,8 +35,7 @@ export interface Duration {
 /** A write that the disk was given and has not finished. */
 export interface Underway {
   readonly process: Process
-  readonly offset: number
-  readonly payload: Buffer
+  readonly request: Request
 }
 
 /** A range that fails. */
@@ -47,8 +57,8 @@ export class Medium {
   identity: string
   /** What is read now. */
   content: Buffer
-  /** Sectors whose newest bytes are not stable: their versions since, oldest first. */
-  readonly volatile = new Map<number, Version[]>()
+  /** Sectors whose newest bytes are not stable. */
+  readonly volatile = new Map<number, Unstable>()
   readonly underway = new Set<Underway>()
   readonly defects: Defect[] = []
   /** Flushes fail while set. */
@@ -78,7 +88,6 @@ export class Medium {
   readonly grown = new Set<() => void>()
   /** Told of a power loss. */
   lost: () => void = () => undefined
-  private stable: Buffer
   private orders = 0
 
   constructor(name: string, machine: Machine, size: number) {
@@ -87,7 +96,6 @@ export class Medium {
     this.size = size
     this.identity = machine.dice.bytes(16).toString('hex')
     this.content = Buffer.alloc(size)
-    this.stable = Buffer.alloc(size)
     machine.media.push(this)
   }
 
@@ -104,7 +112,6 @@ export class Medium {
   grow(bytes: number): void {
     const rubbish = Buffer.alloc(bytes, 'rubbish!')
     this.content = Buffer.concat([this.content, rubbish])
-    this.stable = Buffer.concat([this.stable, rubbish])
     this.size += bytes
     for (const told of this.grown) told()
   }
@@ -113,7 +120,6 @@ export class Medium {
   replace(bytes = this.size): void {
     this.size = bytes
     this.content = Buffer.alloc(bytes, 'rubbish!')
-    this.stable = Buffer.from(this.content)
     this.volatile.clear()
     this.identity = this.machine.dice.bytes(16).toString('hex')
     this.epoch = 0
@@ -122,13 +128,31 @@ export class Medium {
 
   /** `forced`: to stable storage, past the cache. */
   write(offset: number, payload: Buffer, forced = false): void {
-    this.changes++
+    this.begin(offset, payload.length, forced)
     payload.copy(this.content, offset)
+  }
+
+  /** Takes a write's bytes from the request itself. */
+  writeFrom(request: Request, forced: boolean): void {
+    const { offset, length } = request
+    this.begin(offset, length, forced)
+    request.copyTo(this.content.subarray(offset, offset + length))
+  }
+
+  zero(offset: number, length: number, forced: boolean): void {
+    this.begin(offset, length, forced)
+    this.content.fill(0, offset, offset + length)
+  }
+
+  /** Notes what a write is about to replace. */
+  private begin(offset: number, length: number, forced: boolean): void {
+    this.changes++
     const order = ++this.orders
-    const last = Math.ceil((offset + payload.length) / sectorBytes)
-    for (let sector = Math.floor(offset / sectorBytes); sector < last; sector++) {
-      if (forced) this.keep(sector)
-      else this.remember(sector, order)
+    const first = Math.floor(offset / sectorBytes)
+    const last = Math.ceil((offset + length) / sectorBytes)
+    if (!forced) this.remember(first, last, order)
+    for (let sector = first; sector < last; sector++) {
+      if (forced) this.volatile.delete(sector)
       this.writtenSince?.add(sector)
     }
   }
@@ -145,13 +169,17 @@ export class Medium {
 
   /** All writes up to `order` become stable. */
   flush(order: number): void {
-    for (const [sector, versions] of this.volatile) {
+    for (const [sector, { orders, copies }] of this.volatile) {
       let stable = -1
-      while (stable + 1 < versions.length && versions[stable + 1]!.order <= order) stable++
+      while (stable + 1 < orders.length && orders[stable + 1]! <= order) stable++
       if (stable === -1) continue
-      versions[stable]!.bytes.copy(this.stable, sector * sectorBytes)
-      if (stable === versions.length - 1) this.volatile.delete(sector)
-      else versions.splice(0, stable + 1)
+      if (stable === orders.length - 1) {
+        this.volatile.delete(sector)
+        continue
+      }
+      this.volatile.get(sector)!.base = copies[stable]!
+      orders.splice(0, stable + 1)
+      copies.splice(0, stable + 1)
     }
   }
 
@@ -173,15 +201,15 @@ export class Medium {
     for (const write of this.underway) this.settle(write)
     const loss = dice.pick<Loss>(['keep', 'lose', 'prefix', 'sectors'])
     const upTo = dice.integer(0, this.orders)
-    for (const [sector, versions] of this.volatile) {
-      let kept = versions.length - 1
+    for (const [sector, { base, orders, copies }] of this.volatile) {
+      const newest = orders.length - 1
+      let kept = newest
       if (loss === 'lose') kept = -1
-      else if (loss === 'prefix') while (kept >= 0 && versions[kept]!.order > upTo) kept--
-      else if (loss === 'sectors') kept = dice.integer(-1, versions.length - 1)
-      if (kept >= 0) versions[kept]!.bytes.copy(this.stable, sector * sectorBytes)
+      else if (loss === 'prefix') while (kept >= 0 && orders[kept]! > upTo) kept--
+      else if (loss === 'sectors') kept = dice.integer(-1, newest)
+      if (kept < newest) this.restore(sector, kept < 0 ? base : copies[kept]!)
     }
     this.volatile.clear()
-    this.stable.copy(this.content)
     this.hanging.length = 0
     this.writtenSince = new Set()
     this.lost()
@@ -196,8 +224,10 @@ export class Medium {
   private settle(write: Underway): void {
     this.underway.delete(write)
     const { dice } = this.machine
-    const { offset, payload } = write
+    const { operation, offset, length } = write.request
     if (dice.chance(0.4)) return
+    const payload = Buffer.alloc(length)
+    if (operation === Operation.write) write.request.copyTo(payload)
     if (dice.chance(0.5)) {
       this.write(offset, payload)
       return
@@ -206,17 +236,21 @@ export class Medium {
       if (dice.chance(0.5)) this.write(offset + at, payload.subarray(at, at + sectorBytes))
   }
 
-  private keep(sector: number): void {
-    const from = sector * sectorBytes
-    this.content.copy(this.stable, from, from, from + sectorBytes)
-    this.volatile.delete(sector)
+  private restore(sector: number, { bytes, at }: Copy): void {
+    bytes.copy(this.content, sector * sectorBytes, at, at + sectorBytes)
   }
 
-  private remember(sector: number, order: number): void {
-    const from = sector * sectorBytes
-    const bytes = Buffer.from(this.content.subarray(from, from + sectorBytes))
-    const versions = this.volatile.get(sector)
-    if (versions === undefined) this.volatile.set(sector, [{ order, bytes }])
-    else versions.push({ order, bytes })
+  private remember(first: number, last: number, order: number): void {
+    const bytes = Buffer.from(this.content.subarray(first * sectorBytes, last * sectorBytes))
+    for (let sector = first; sector < last; sector++) {
+      const before = { bytes, at: (sector - first) * sectorBytes }
+      const unstable = this.volatile.get(sector)
+      if (unstable === undefined) {
+        this.volatile.set(sector, { base: before, orders: [order], copies: [] })
+        continue
+      }
+      unstable.orders.push(order)
+      unstable.copies.push(before)
+    }
   }
 }
