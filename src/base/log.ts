@@ -1,9 +1,19 @@
+/**
+ * Fields of a log line. An error goes under `err`, the key whose text, code and device are written
+ * out; `error` may hold a text only, so that the compiler refuses an error under that key.
+ */
+export interface LogFields {
+  readonly err?: unknown
+  readonly error?: string
+  readonly [name: string]: unknown
+}
+
 /** The part of a bunyan logger that rooms below `target` use. Never called per request. */
 export interface Log {
-  debug(fields: object, message: string): void
-  info(fields: object, message: string): void
-  warn(fields: object, message: string): void
-  error(fields: object, message: string): void
+  debug(fields: LogFields, message: string): void
+  info(fields: LogFields, message: string): void
+  warn(fields: LogFields, message: string): void
+  error(fields: LogFields, message: string): void
 }
 
 const nothing = (): void => undefined

@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
-import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { StorageError } from '../base/errors.ts'
+import { makeFolder } from '../base/folders.ts'
 import { isObject } from '../target/tree.ts'
 
 /** Where bridges of attached devices leave what `detach` needs, and nothing once it is done. */
@@ -37,7 +38,7 @@ export async function startBridge(
   flags: readonly string[],
 ): Promise<string> {
   const { socket, log, record } = placesOf(device)
-  mkdirSync(runDirectory, { recursive: true, mode: 0o700 })
+  await makeFolder(runDirectory, 0o700)
   const output = openSync(log, 'w', 0o600)
   const words = [process.argv[1]!, 'bridge', uri, '--listen', `unix:${socket}`, ...flags]
   const child = spawn(process.execPath, [...process.execArgv, ...words], {

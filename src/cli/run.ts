@@ -49,10 +49,15 @@ export async function runTarget(config: config.Config): Promise<void> {
   log.info({ devices: target.tree.devices.length }, 'serving')
 }
 
-/** What reads the log for people prints the texts as they are. */
+/**
+ * What reads the log for people prints the texts as they are. An error under whatever key has its
+ * text: JSON alone would leave it out.
+ */
 function writeRecord(record: object): void {
-  const harmless = (_: string, value: unknown): unknown =>
-    typeof value === 'string' ? printableLines(value) : value
+  const harmless = (_: string, value: unknown): unknown => {
+    if (value instanceof Error) return serializeError(value)
+    return typeof value === 'string' ? printableLines(value) : value
+  }
   process.stderr.write(`${JSON.stringify(record, harmless)}\n`)
 }
 

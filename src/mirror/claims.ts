@@ -116,7 +116,7 @@ async function keep(volume: Volume): Promise<void> {
   try {
     await volume.store?.save(keyOf(volume), `${volume.headNumber} ${volume.outbid}`)
   } catch (error) {
-    volume.log.warn({ error, volume: volume.path }, "the head's number cannot be kept")
+    volume.log.warn({ err: error, volume: volume.path }, "the head's number cannot be kept")
   }
 }
 

@@ -277,7 +277,7 @@ export class IntentLog {
       await this.cleanStep(moment)
     } catch (error) {
       failed = true
-      this.volume.log.debug({ error }, 'the intent log was not cleaned')
+      this.volume.log.debug({ err: error }, 'the intent log was not cleaned')
     }
     this.cleaning = false
     // Where nothing can be flushed there will be no room, and who waits for it would wait for ever.

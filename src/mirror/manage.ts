@@ -146,7 +146,7 @@ export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
   try {
     await within(volume, leg.device.driver.claim?.(0))
   } catch (error) {
-    volume.log.warn({ volume: volume.path, leg: leg.name, error }, 'the leg stays claimed')
+    volume.log.warn({ volume: volume.path, leg: leg.name, err: error }, 'the leg stays claimed')
   }
 }
 

@@ -122,7 +122,7 @@ export class Membership {
         await volume.store?.save(volume.key, text)
         return this.current()
       } catch (error) {
-        volume.log.error({ error, volume: volume.path }, 'the head cannot save its record')
+        volume.log.error({ err: error, volume: volume.path }, 'the head cannot save its record')
         if (volume.clock.now() >= deadline) {
           // Nothing was acknowledged since; whoever mends it need not tell.
           volume.retreat('the state directory cannot be written')

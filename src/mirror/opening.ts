@@ -76,7 +76,7 @@ async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
       volume.log.error({ volume: volume.path }, "the head's record is damaged and not used")
     return record
   } catch (error) {
-    volume.log.error({ volume: volume.path, error }, "the head's record cannot be read")
+    volume.log.error({ volume: volume.path, err: error }, "the head's record cannot be read")
     return null
   }
 }

@@ -24,6 +24,8 @@ export interface World {
   readonly network: Network
   readonly slab: Slab
   readonly log: Log
+  /** For layers that log each request: nothing of theirs is a repeat. Absent: `log`. */
+  readonly requestLog?: Log
 }
 
 /** Where a device is in the tree. */

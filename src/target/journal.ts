@@ -2,12 +2,14 @@ import type { Clock } from '../base/clock.ts'
 import type { Code, StorageError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { Device, State } from '../device/device.ts'
+import { FoldingLog } from './folding.ts'
 import { QuietLog } from './quiet.ts'
 
-/** Milliseconds between two lines about errors of one device with one code. */
+/** Milliseconds in which so many changes of one device's state are told. */
 const quietTime = 10_000
-/** Changes of one device's state that are told in that time: a remote may say what it likes. */
 const changesMax = 20
+/** The same for a device that goes on changing: a remote may say what it likes. */
+const quietTimeMax = 60_000
 
 /** Errors that are a client's own: the device is well. */
 const clientCodes: ReadonlySet<Code> = new Set([
@@ -19,27 +21,23 @@ const clientCodes: ReadonlySet<Code> = new Set([
   'SHUTDOWN',
 ])
 
-interface Silence {
-  readonly until: number
-  unsaid: number
-}
-
 /** Writes what becomes of devices to the log: changes of state, and errors, a few of many. */
 export class Journal {
   private readonly log: Log
+  private readonly errors: FoldingLog
   private readonly clock: Clock
   private readonly states = new WeakMap<Device, State>()
   private readonly logs = new WeakMap<Device, Log>()
-  private readonly silences = new Map<string, Silence>()
 
   constructor(log: Log, clock: Clock) {
     this.log = log
+    this.errors = new FoldingLog(log, clock)
     this.clock = clock
   }
 
   follow(device: Device): void {
     this.states.set(device, device.state)
-    this.logs.set(device, new QuietLog(this.log, this.clock, changesMax, quietTime))
+    this.logs.set(device, this.quiet())
     device.watch(this.changed)
     device.onError = this.failed
   }
@@ -64,18 +62,16 @@ export class Journal {
     const below =
       error.device === '' ? device.driver.children.length > 0 : error.device !== device.path
     if (below) return
-    const key = `${device.path} ${error.code}`
-    const silence = this.silences.get(key)
-    const now = this.clock.now()
-    if (silence !== undefined && now < silence.until) {
-      silence.unsaid++
-      return
-    }
-    const unsaid = silence?.unsaid ?? 0
-    this.silences.set(key, { until: now + quietTime, unsaid: 0 })
-    this.log.error(
-      { device: device.path, code: error.code, unsaid },
-      `${device.path}: ${error.message}`,
-    )
+    const { code, message } = error
+    this.errors.error({ device: device.path, code }, `${device.path}: ${message}`)
+  }
+
+  private quiet(): Log {
+    return new QuietLog(this.log, this.clock, changesMax, quietTime, quietTimeMax)
+  }
+
+  /** Writes the errors that were held back, before the process ends. */
+  tellAll(): void {
+    this.errors.tellAll()
   }
 }

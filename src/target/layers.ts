@@ -10,7 +10,7 @@ import { bytes, milliseconds } from './quantities.ts'
 export function layer(
   layer: config.Error | config.Delay | config.LogLayer,
   below: Device,
-  { clock, random, log }: World,
+  { clock, random, log, requestLog = log }: World,
 ): Driver {
   const { operations } = layer
   const chosen = operations === undefined ? {} : { operations }
@@ -23,7 +23,7 @@ export function layer(
       return new DelayDriver(below, { ...chosen, min, max }, clock, random)
     }
     case 'log':
-      return new LogDriver(below, { ...chosen, level: layer.level }, log, clock)
+      return new LogDriver(below, { ...chosen, level: layer.level }, requestLog, clock)
   }
 }
 

@@ -1,6 +1,7 @@
 import fs from 'node:fs/promises'
 import { join } from 'node:path'
-import { systemError } from '../base/errors.ts'
+import { StorageError, systemError } from '../base/errors.ts'
+import { makeFolder } from '../base/folders.ts'
 import type { StateStore } from '../base/store.ts'
 
 /** Records in a directory, one file per key, replaced as a whole. */
@@ -32,7 +33,7 @@ export class FileStore implements StateStore {
 
   private async replace(path: string, text: string): Promise<void> {
     try {
-      await fs.mkdir(this.directory, { recursive: true, mode: 0o700 })
+      await makeFolder(this.directory, 0o700)
       const temporary = `${path}.new`
       const file = await fs.open(temporary, 'w', 0o600)
       try {
@@ -44,7 +45,9 @@ export class FileStore implements StateStore {
       await fs.rename(temporary, path)
       await syncDirectory(this.directory)
     } catch (error) {
-      throw systemError(error, `saving ${path}`)
+      const doing = `saving ${path}`
+      if (!(error instanceof StorageError)) throw systemError(error, doing)
+      throw new StorageError(error.code, `${doing}: ${error.message}`, '', error)
     }
   }
 

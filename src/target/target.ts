@@ -1,7 +1,7 @@
-import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Timer } from '../base/clock.ts'
 import { StorageError, systemError } from '../base/errors.ts'
+import { makeFolder } from '../base/folders.ts'
 import type { Device } from '../device/device.ts'
 import type { Export } from '../device/export.ts'
 import { Operation, Request } from '../device/request.ts'
@@ -14,6 +14,7 @@ import { Tree, type World } from './build.ts'
 import { TargetManager } from './commands.ts'
 import type * as config from './config.types.ts'
 import { ExportTable } from './exports.ts'
+import { FoldingLog } from './folding.ts'
 import { Journal } from './journal.ts'
 import { ManagementServer } from './management.ts'
 import { limitsOf, milliseconds } from './quantities.ts'
@@ -54,6 +55,8 @@ export class Target {
   /** Of all protocols: who has claimed a device over one may not lose it to a client of another. */
   private readonly claims: Claims
   private readonly journal: Journal
+  /** What the target and its devices log: whatever is tried again says the same again. */
+  private readonly folding: FoldingLog
 
   /**
    * `config` was checked: what is wrong with it now is a mistake of ours. `program` is the name and
@@ -61,11 +64,12 @@ export class Target {
    */
   constructor(config: config.Config, world: World, program: string) {
     this.config = config
-    this.world = world
+    this.folding = new FoldingLog(world.log, world.clock)
+    this.world = { ...world, log: this.folding, requestLog: world.log }
     this.startedAt = world.clock.wall()
-    this.tree = new Tree(config, world)
+    this.tree = new Tree(config, this.world)
     this.claims = new Claims(this.tree.store)
-    this.full = new QuietLog(world.log, world.clock, 1, quietTime)
+    this.full = new QuietLog(this.folding, world.clock, 1, quietTime)
     this.journal = new Journal(world.log, world.clock)
     this.management = new ManagementServer(new TargetManager(this, program))
     this.exports = new ExportTable(
@@ -99,7 +103,7 @@ export class Target {
     try {
       // First, and with nobody let in: whoever finds its address in use has touched no device.
       await this.listen()
-      this.makeDirectories()
+      await this.makeFolders()
       // All, also when one cannot be opened: what is closed while it is being opened stays open.
       const opened = await Promise.allSettled(this.tree.roots.map((device) => device.open()))
       const failed = opened.find((result) => result.status === 'rejected')
@@ -154,6 +158,8 @@ export class Target {
     for (const device of closed ? [] : open)
       log.error({ device: device.path }, `${device.path} was not flushed and closed in time`)
     this.management.close()
+    this.journal.tellAll()
+    this.folding.tellAll()
     return drained && closed && finished
   }
 
@@ -205,7 +211,7 @@ export class Target {
       await attempt(text, async () => {
         const address = parseAddress(text, defaultPorts[protocol])!
         const service = this.service(protocol)
-        makeDirectoryOf(address)
+        await makeFolderOf(address)
         const listener = await this.world.network.listen(address, (connection) =>
           this.open && this.hasRoom() ? service.accept(connection) : null,
         )
@@ -215,7 +221,7 @@ export class Target {
     if (text !== undefined)
       await attempt(text, async () => {
         const address = parseAddress(text)!
-        makeDirectoryOf(address)
+        await makeFolderOf(address)
         this.managed = await this.management.listen(address)
       })
     if (problems.length > 0) throw new StorageError('CONFIG', problems.join('\n'))
@@ -254,8 +260,8 @@ export class Target {
   /** One for all protocols: the limit is that of the process. */
   private admission: Admission | null = null
 
-  private makeDirectories(): void {
-    for (const file of this.tree.created) makeDirectory(dirname(file))
+  private async makeFolders(): Promise<void> {
+    for (const file of this.tree.created) await makeFolder(dirname(file))
   }
 
   private async closeListeners(): Promise<void> {
@@ -263,16 +269,8 @@ export class Target {
   }
 }
 
-function makeDirectoryOf(address: Address): void {
-  if (address.kind === 'unix') makeDirectory(dirname(address.path))
-}
-
-function makeDirectory(path: string): void {
-  try {
-    mkdirSync(path, { recursive: true })
-  } catch (error) {
-    throw systemError(error, `making ${path}`)
-  }
+async function makeFolderOf(address: Address): Promise<void> {
+  if (address.kind === 'unix') await makeFolder(dirname(address.path))
 }
 
 function flush(device: Device): Promise<StorageError | null> {

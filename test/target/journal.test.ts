@@ -1,8 +1,10 @@
 import { expect } from 'chai'
+import { StorageError } from '../../src/base/errors.ts'
 import type { Log } from '../../src/base/log.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Device } from '../../src/device/device.ts'
 import { Journal } from '../../src/target/journal.ts'
+import { FoldingLog } from '../../src/target/folding.ts'
 import { QuietLog } from '../../src/target/quiet.ts'
 import { ManualClock } from '../support/clock.ts'
 import { GateDriver } from '../nbd/gate.ts'
@@ -53,6 +55,90 @@ describe('the log', () => {
     await gate.goOnline()
     clock.advance(60_000)
     expect(all.lines.at(-1)!.message).to.equal('far is online')
+    await device.close()
+  })
+
+  it('has a line or two a minute of a device that comes and goes for hours', async () => {
+    const all = new Lines()
+    const clock = new ManualClock()
+    const gate = new GateDriver(MiB)
+    const device = new Device('far', gate, clock)
+    new Journal(all, clock).follow(device)
+    await device.open()
+    for (let second = 0; second < 3600; second++) {
+      gate.goOffline()
+      await gate.goOnline()
+      clock.advance(1000)
+    }
+    expect(all.lines.length).to.be.within(60, 160)
+    clock.advance(300_000)
+    expect(all.lines.at(-1)!.message).to.equal('far is online')
+    const before = all.lines.length
+    gate.goOffline()
+    await gate.goOnline()
+    expect(all.lines).to.have.length(before + 2)
+    await device.close()
+  })
+
+  it('counts what is tried again and again, more and more seldom', () => {
+    const all = new Lines()
+    const clock = new ManualClock()
+    const log = new FoldingLog(all, clock)
+    for (let second = 0; second < 3600; second++) {
+      log.error({ volume: 'home', err: new Error(`attempt ${second}`) }, 'cannot be saved')
+      clock.advance(1000)
+    }
+    expect(all.lines.length).to.be.within(5, 12)
+    const told = all.lines.map(({ fields }) => (fields as { repeated?: number }).repeated ?? 1)
+    log.tellAll()
+    const last = all.lines.at(-1)!.fields as { repeated: number; err: Error }
+    const rest = told.reduce((sum, each) => sum + each, 0)
+    expect(rest + last.repeated).to.equal(3600)
+    expect(last.err.message).to.equal('attempt 3599')
+  })
+
+  it('tells at once what is new: another volume, another reason, or after a rest', () => {
+    const all = new Lines()
+    const clock = new ManualClock()
+    const log = new FoldingLog(all, clock)
+    const failing = (volume: string, why: string): void =>
+      log.error({ volume, err: new Error(why) }, 'cannot be saved')
+    failing('vol1', 'disk full')
+    failing('vol2', 'disk full')
+    failing('vol1', 'no permission')
+    expect(all.lines).to.have.length(3)
+    failing('vol1', 'disk full')
+    expect(all.lines).to.have.length(3)
+    clock.advance(3_600_000)
+    expect(all.lines.at(-1)!.message).to.equal('cannot be saved')
+    failing('vol1', 'disk full')
+    expect(all.lines).to.have.length(5)
+  })
+
+  it('remembers so many kinds of lines, and loses none of those it forgets', () => {
+    const all = new Lines()
+    const log = new FoldingLog(all, new ManualClock())
+    for (let round = 0; round < 2; round++)
+      for (let kind = 0; kind < 1500; kind++) log.warn({ device: `d${kind}` }, 'is gone')
+    log.tellAll()
+    const times = all.lines.map(({ fields }) => (fields as { repeated?: number }).repeated ?? 1)
+    expect(times.reduce((sum, each) => sum + each, 0)).to.equal(3000)
+  })
+
+  it('has few lines of a device that fails at ever other places', async () => {
+    const all = new Lines()
+    const clock = new ManualClock()
+    const gate = new GateDriver(MiB)
+    const device = new Device('far', gate, clock)
+    new Journal(all, clock).follow(device)
+    await device.open()
+    const before = all.lines.length
+    for (let at = 0; at < 600; at++) {
+      const message = `read of 4096 bytes at ${4096 * at}: EIO`
+      device.onError!(device, new StorageError('IO', message, 'far'))
+      clock.advance(1000)
+    }
+    expect(all.lines.length - before).to.be.within(2, 10)
     await device.close()
   })
 })

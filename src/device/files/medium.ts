@@ -2,6 +2,7 @@ import { constants } from 'node:fs'
 import fs, { type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { StorageError, systemError } from '../../base/errors.ts'
+import { makeFolder } from '../../base/folders.ts'
 import { describeSize } from '../../base/size.ts'
 import type { Slab } from '../../base/slab.ts'
 import { digest } from '../facts.ts'
@@ -78,7 +79,7 @@ async function openOrCreate(options: FileOptions, device: string): Promise<FileH
     if (options.create !== true || options.size === undefined || options.readOnly === true)
       throw config(`${options.path} is not there; "create" and "size" make it`, device, cause)
   }
-  await fs.mkdir(dirname(options.path), { recursive: true })
+  await makeFolder(dirname(options.path))
   const handle = await fs.open(options.path, flags | constants.O_CREAT | constants.O_EXCL, 0o600)
   try {
     await handle.truncate(options.size)

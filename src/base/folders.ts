@@ -1,0 +1,54 @@
+import fs from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { StorageError, systemError } from './errors.ts'
+
+/**
+ * Makes a folder and the folders above it, as far as they are not there. `mode` is that of folders
+ * that are made. Rejects with a StorageError that names the folder.
+ *
+ * Not by Node's own `recursive`: where the system says ENOENT although the parent is there (/proc,
+ * automounts, a working directory that was removed) it tries again for ever, and nothing stops it.
+ */
+export async function makeFolder(path: string, mode = 0o777): Promise<void> {
+  try {
+    await makeEach(path, mode)
+  } catch (cause) {
+    throw systemError(cause, `making the folder ${path}`)
+  }
+}
+
+async function makeEach(path: string, mode: number): Promise<void> {
+  const failure = await attempt(path, mode)
+  if (failure === null) return
+  const parent = dirname(path)
+  if (failure.code === 'EEXIST')
+    throw new StorageError('IO', `making the folder ${path}: a file is in its place`, '', failure)
+  if (failure.code !== 'ENOENT') throw failure
+  // Once each: where the parent is there, another attempt would end the same way.
+  if (parent === path || (await isFolder(parent))) {
+    const what = `making the folder ${path}: ${parent} takes no folders (ENOENT)`
+    throw new StorageError('IO', what, '', failure)
+  }
+  await makeEach(parent, mode)
+  const again = await attempt(path, mode)
+  if (again !== null) throw again
+}
+
+/** Null when the folder is there afterwards. */
+async function attempt(path: string, mode: number): Promise<NodeJS.ErrnoException | null> {
+  try {
+    await fs.mkdir(path, { mode })
+    return null
+  } catch (cause) {
+    // Some file systems refuse before they look whether it is there already.
+    return (await isFolder(path)) ? null : (cause as NodeJS.ErrnoException)
+  }
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await fs.stat(path)).isDirectory()
+  } catch {
+    return false
+  }
+}

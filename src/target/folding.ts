@@ -1,0 +1,122 @@
+import type { Clock, Timer } from '../base/clock.ts'
+import type { Log, LogFields } from '../base/log.ts'
+
+type Level = keyof Log
+
+/** Milliseconds after a line in which its repeats are counted, at first. */
+const windowMsMin = 10_000
+/** The longest that a repeat waits to be told. */
+const windowMsMax = 600_000
+/** Kinds of lines that are remembered; of more, the oldest is forgotten. */
+const kindsMax = 1000
+
+/** One kind of line. */
+interface Kind {
+  readonly key: string
+  readonly level: Level
+  /** The last repeat, and how many there were in this window. */
+  fields: LogFields
+  message: string
+  repeats: number
+  /** Milliseconds of the window, and when it ends on the clock's scale. */
+  windowMs: number
+  until: number
+  timer: Timer | null
+}
+
+/**
+ * Writes the first of lines that repeat at once. The others are counted, and the last of them is
+ * written with their number (`repeated`) when the window ends: after 10 s at first, after twice the
+ * time whenever the line repeats, up to ten minutes. So what is tried again all night does not fill
+ * a disk. Lines are repeats of each other if they differ in nothing but numbers and errors' causes.
+ */
+export class FoldingLog implements Log {
+  readonly debug = (fields: LogFields, message: string): void => this.pass('debug', fields, message)
+  readonly info = (fields: LogFields, message: string): void => this.pass('info', fields, message)
+  readonly warn = (fields: LogFields, message: string): void => this.pass('warn', fields, message)
+  readonly error = (fields: LogFields, message: string): void => this.pass('error', fields, message)
+  private readonly log: Log
+  private readonly clock: Clock
+  private readonly kinds = new Map<string, Kind>()
+
+  constructor(log: Log, clock: Clock) {
+    this.log = log
+    this.clock = clock
+  }
+
+  /** Writes what was counted so far, before the process ends. */
+  tellAll(): void {
+    for (const kind of this.kinds.values()) this.forget(kind)
+  }
+
+  private pass(level: Level, fields: LogFields, message: string): void {
+    const now = this.clock.now()
+    const key = keyOf(level, fields, message)
+    const known = this.kinds.get(key)
+    if (known !== undefined && now < known.until) {
+      known.repeats++
+      known.fields = fields
+      known.message = message
+      known.timer ??= this.clock.timer(known.until - now, () => this.endWindow(known))
+      return
+    }
+    this.log[level](fields, message)
+    if (known === undefined) {
+      const kind = { key, level, fields, message, repeats: 0, windowMs: windowMsMin }
+      this.remember({ ...kind, until: now + windowMsMin, timer: null })
+      return
+    }
+    // A line that comes again soon after its window is still the same trouble.
+    const soon = now - known.until < windowMsMax
+    this.openWindow(known, soon ? 2 * known.windowMs : windowMsMin)
+  }
+
+  private readonly endWindow = (kind: Kind): void => {
+    kind.timer = null
+    this.tell(kind)
+    this.openWindow(kind, 2 * kind.windowMs)
+  }
+
+  private openWindow(kind: Kind, windowMs: number): void {
+    kind.windowMs = Math.min(windowMs, windowMsMax)
+    kind.until = this.clock.now() + kind.windowMs
+  }
+
+  private tell(kind: Kind): void {
+    const { level, fields, message, repeats, windowMs } = kind
+    if (repeats === 0) return
+    kind.repeats = 0
+    const note = repeats === 1 ? '' : ` (${repeats} times within ${windowMs / 1000} s)`
+    this.log[level]({ ...fields, repeated: repeats }, `${message}${note}`)
+  }
+
+  private remember(kind: Kind): void {
+    for (const oldest of this.kinds.values())
+      if (this.kinds.size >= kindsMax) this.forget(oldest)
+      else break
+    this.kinds.set(kind.key, kind)
+  }
+
+  private forget(kind: Kind): void {
+    kind.timer?.cancel()
+    this.tell(kind)
+    this.kinds.delete(kind.key)
+  }
+}
+
+/** The same for lines that are repeats of each other. */
+function keyOf(level: Level, fields: LogFields, message: string): string {
+  const words: string[] = [level, withoutNumbers(message)]
+  for (const [name, value] of Object.entries(fields)) {
+    // Names, which may differ in a number alone; a peer has another port each time.
+    if (name === 'peer') words.push(String(value).replace(/:\d+$/, ''))
+    else if (name === 'reason' && typeof value === 'string') words.push(withoutNumbers(value))
+    else if (typeof value === 'string') words.push(value)
+    else if (value instanceof Error) words.push(withoutNumbers(value.message))
+  }
+  return words.join('\n')
+}
+
+function withoutNumbers(text: string): string {
+  return text.replace(/\d+/g, '#')
+}
