@@ -1,18 +1,12 @@
 import type { Claimed } from '../device/device.ts'
 import { claimedOf } from '../device/facts.ts'
 import { within } from './deadline.ts'
+import { claimsPerStep, numberMax, stepAboveMax, stepMax } from './head-memory.ts'
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
 
-/** Claims between two generations: room for the numbers that tell heads apart. */
-const claimsPerStep = 2 ** 20
-/** Of a head's number and of steps: a claim stays a number that the wire can say exactly. */
-const numberMax = 2 ** 40
-const stepMax = 2 ** 32
 /** How much more is claimed by an operator's word: a few of them are enough, wherever it was. */
 const outbidFactor = 1024
-/** Beyond `stepMax`, for those who claim above what was given up there, each one step further. */
-const stepAboveMax = stepMax + 2 ** 30
 
 /**
  * What this head claims its legs with: above every generation seen, and never what another head
@@ -20,29 +14,40 @@ const stepAboveMax = stepMax + 2 ** 30
  * number over restarts, one higher each time: what it claimed before it died does not keep it out,
  * and what that left under way is waited for, though no generation may tell the two apart. Also
  * above what was given up of the legs; what another head holds is not outdone, and refuses the
- * claim.
+ * claim. It is kept before it is made, so that the next start knows it for its own.
  */
 export async function nextClaim(volume: Volume, last: Claimed = nobodys): Promise<number> {
-  volume.headNumber ??= await headNumber(volume)
-  volume.counterFloor = Math.max(volume.counterFloor, volume.outbid)
+  const { head } = volume
+  await head.load(volume)
+  volume.counterFloor = Math.max(volume.counterFloor, head.outbid)
   let claim = claimAt(volume, volume.counterFloor + 1)
   const above = Math.floor(last.givenUp / claimsPerStep) + 1
   if (last.givenUp >= claim && last.held <= claim && above <= stepAboveMax) {
     // Until a generation says so, nothing else tells this head after a crash that it claimed that.
-    volume.outbid = above - 1
-    await keep(volume)
+    head.outbid = above - 1
     claim = claimAt(volume, above)
   }
   // The generation to come is no lower than the claim: whoever sees it claims more.
   volume.counterFloor = Math.floor(claim / claimsPerStep) - 1
+  await head.remember(volume, claim)
   return claim
 }
 
 function claimAt(volume: Volume, step: number): number {
-  return step * claimsPerStep + volume.headNumber!
+  return step * claimsPerStep + volume.head.number!
 }
 
 const nobodys: Claimed = { held: 0, givenUp: 0 }
+
+/**
+ * Whether another head has claimed the leg after this one did, or knows nothing of this one: held
+ * or given up since. Then this head's own record does not say who is in sync now. False of legs
+ * that cannot be claimed. Rejects when nobody answers.
+ */
+export async function hadAnotherHead(volume: Volume, leg: Leg): Promise<boolean> {
+  const { held, givenUp } = await claimedBefore(volume, leg)
+  return !volume.head.made(held) || !volume.head.made(givenUp)
+}
 
 export async function claimedBefore(volume: Volume, leg: Leg): Promise<Claimed> {
   return (await within(volume, leg.device.driver.claimed?.())) ?? nobodys
@@ -78,8 +83,11 @@ export async function claimLeg(volume: Volume, leg: Leg, outdo: boolean): Promis
  */
 export async function raiseNumber(volume: Volume): Promise<void> {
   const more = 1 + Math.floor(volume.random.fraction() * claimsPerStep)
-  volume.headNumber = Math.min((volume.headNumber ?? 0) + more, numberMax)
-  await keep(volume)
+  const { head } = volume
+  head.number = Math.min((head.number ?? 0) + more, numberMax)
+  await head.save(volume).catch((error: unknown) => {
+    volume.log.warn({ err: error, volume: volume.path }, "the head's number cannot be kept")
+  })
 }
 
 /**
@@ -90,36 +98,13 @@ export async function raiseNumber(volume: Volume): Promise<void> {
  */
 export async function outbid(volume: Volume): Promise<void> {
   const step = Math.floor(volume.claimed / claimsPerStep)
-  volume.outbid = Math.max(volume.outbid, Math.min(step * outbidFactor, stepMax))
+  const { head } = volume
+  await head.load(volume)
+  head.outbid = Math.max(head.outbid, Math.min(step * outbidFactor, stepMax))
   const legs = volume.legs.filter(({ device }) => device.usable)
   const asked = legs.map((leg) => claimedBefore(volume, leg).catch(() => nobodys))
   const { givenUp } = claimedOf(await Promise.all(asked))
   const claim = await nextClaim(volume, { held: 0, givenUp })
   for (const { device } of volume.legs)
     if (device.state.word === 'failed') device.driver.claim?.(claim).catch(() => undefined)
-}
-
-async function headNumber(volume: Volume): Promise<number> {
-  const { store, random } = volume
-  if (store === null) return 0
-  const saved = await store.load(keyOf(volume)).catch(() => null)
-  const [, number = NaN, floor = 0] = /^(\d+)(?: (\d+))?$/.exec(saved ?? '')?.map(Number) ?? []
-  if (number <= numberMax && floor < stepAboveMax) {
-    volume.outbid = Math.max(volume.outbid, floor)
-    volume.headNumber = Math.min(number + 1, numberMax)
-  } else volume.headNumber = Math.floor(random.fraction() * claimsPerStep)
-  await keep(volume)
-  return volume.headNumber
-}
-
-async function keep(volume: Volume): Promise<void> {
-  try {
-    await volume.store?.save(keyOf(volume), `${volume.headNumber} ${volume.outbid}`)
-  } catch (error) {
-    volume.log.warn({ err: error, volume: volume.path }, "the head's number cannot be kept")
-  }
-}
-
-function keyOf(volume: Volume): string {
-  return `${volume.key}_head`
 }

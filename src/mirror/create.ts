@@ -47,6 +47,7 @@ export async function createRecord(
     kind: 'start',
     record,
     present: sources,
+    byOwnRecord: false,
     refusals: new Map(),
     split: [],
     reason: `as a new volume, with the content of ${names}`,

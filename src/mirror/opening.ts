@@ -4,13 +4,12 @@ import { Mutex } from '../base/mutex.ts'
 import { RangeLock } from '../base/range-lock.ts'
 import { claimedOf } from '../device/facts.ts'
 import { announce } from './announce.ts'
-import { claimedBefore, claimLeg, nextClaim, raiseNumber } from './claims.ts'
+import { claimedBefore, claimLeg, hadAnotherHead, nextClaim, raiseNumber } from './claims.ts'
 import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
 import { fencing, isFenced, legChanged, setState } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { syncDirtyMaps } from './dirty.ts'
-import { findFilled, formerEnd } from './former.ts'
 import { finishGrowth } from './growth.ts'
 import { IntentLog } from './intent.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
@@ -18,8 +17,9 @@ import type { Leg } from './leg.ts'
 import { anotherDevice, claimedByOthers } from './returning.ts'
 import { failParkedChanges, renewBoot } from './losses.ts'
 import { Membership } from './membership.ts'
-import { parseRecordText, type VolumeRecord } from './record.ts'
+import type { VolumeRecord } from './record.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
+import { lookForFormerEnds, survey } from './survey.ts'
 import type { Volume } from './volume.ts'
 import { flushLegs } from './writes.ts'
 
@@ -29,9 +29,7 @@ type Start = Extract<Decision, { kind: 'start' }>
 export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   if (volume.word !== 'waiting' && volume.word !== 'suspended') return
   const { epoch } = volume
-  const own = await loadOwn(volume)
-  const views = await Promise.all(volume.legs.map((leg) => view(leg, own)))
-  await lookAtOldEnds(views, own)
+  const { own, views } = await survey(volume)
   let decision = decide(own, views, wish)
   if (decision.kind === 'create' && (await lookForFormerEnds(volume, views)))
     decision = decide(own, views, wish)
@@ -67,89 +65,11 @@ function wait(volume: Volume, reason: string): void {
   announce(volume)
 }
 
-async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
-  if (volume.store === null) return null
-  try {
-    const text = await volume.store.load(volume.key)
-    const record = text === null ? null : parseRecordText(text)
-    if (text !== null && record === null)
-      volume.log.error({ volume: volume.path }, "the head's record is damaged and not used")
-    return record
-  } catch (error) {
-    volume.log.error({ volume: volume.path, err: error }, "the head's record cannot be read")
-    return null
-  }
-}
-
-async function view(leg: Leg, own: VolumeRecord | null): Promise<LegView> {
-  const { name, device } = leg
-  const absent = (reason: string): LegView => ({ leg, name, found: null, reason })
-  if (!device.usable) return absent(`${device.state.word}: ${device.state.reason}`)
-  leg.wanted = leg.pending > 0
-  if (leg.wanted) return absent('its old requests are still under way')
-  try {
-    leg.end = leg.endNow
-    let found = await leg.examine(leg.end)
-    const known = own?.members.find((member) => member.name === name)
-    if (found.kind === 'blank' && known !== undefined) found = await lookAt(leg, known.size, found)
-    return { leg, name, found, reason: '' }
-  } catch (error) {
-    return absent(systemError(error, 'cannot be examined').message)
-  }
-}
-
-/** A leg that grew while nobody looked has its metadata where it ended before. */
-async function lookAt(leg: Leg, end: number, otherwise: LegView['found'] & {}) {
-  if (end >= leg.endNow) return otherwise
-  const found = await leg.examine(end)
-  if (found.kind !== 'superblock') return otherwise
-  leg.end = end
-  return found
-}
-
-/** The same by what other legs remember, where the head does not. */
-async function lookAtOldEnds(views: LegView[], own: VolumeRecord | null): Promise<void> {
-  if (own !== null) return
-  for (const [at, one] of views.entries()) {
-    if (one.found?.kind !== 'blank') continue
-    for (const { found } of views) {
-      if (found?.kind !== 'superblock') continue
-      const known = found.superblock.record.members.find(({ name }) => name === one.name)
-      if (known === undefined) continue
-      const again = await lookAt(one.leg, known.size, one.found).catch(() => one.found!)
-      views[at] = { ...one, found: again }
-      break
-    }
-  }
-}
-
-/** The same where nobody remembers anything: whether a leg is not as blank as it seemed. */
-async function lookForFormerEnds(volume: Volume, views: LegView[]): Promise<boolean> {
-  volume.reason = 'looking whether the blank legs were legs before they grew'
-  announce(volume)
-  let any = false
-  for (const [at, one] of views.entries()) {
-    if (one.found?.kind !== 'blank') continue
-    try {
-      one.leg.filled = await findFilled(volume, one.leg)
-      const found = await lookAt(one.leg, await formerEnd(one.leg, one.leg.filled), one.found)
-      views[at] = { ...one, found }
-      any ||= found.kind === 'superblock'
-    } catch (error) {
-      // What it has is not known: nothing may be created that would overwrite it.
-      const { message } = systemError(error, 'cannot be examined')
-      views[at] = { ...one, found: null, reason: message }
-      any = true
-    }
-  }
-  return any
-}
-
 async function create(volume: Volume, views: readonly LegView[]): Promise<void> {
   const { epoch } = volume
   try {
     // Before anything is written, which a leg that is claimed by another head refuses.
-    volume.counterFloor = volume.outbid
+    volume.counterFloor = volume.head.outbid
     const here = views.filter(({ found }) => found !== null)
     const needed = here.map(({ leg }) => leg)
     await claimAll(volume, needed, here, true)
@@ -174,9 +94,15 @@ async function begin(
   for (const { leg } of views) leg.refusal = refusals.get(leg) ?? ''
   // Judged again when the volume runs, and can tell what each side would lose.
   for (const leg of start.split) leg.refusal = ''
-  volume.counterFloor = Math.max(highestCounter(record, views), volume.outbid)
+  volume.counterFloor = Math.max(highestCounter(record, views), volume.head.outbid)
   try {
-    const outdone = await claimAll(volume, present, claimable(record, views), force)
+    const { outdone, hadAnotherHead } = await claimAll(
+      volume,
+      present,
+      claimable(record, views),
+      force,
+    )
+    if (hadAnotherHead && start.byOwnRecord) await doubtOwnRecord(volume, record)
     await mustBeAsSeen(views.filter(({ leg }) => present.includes(leg)))
     bind(volume, record, views)
     keepHistory(volume, record)
@@ -242,22 +168,31 @@ function claimable(record: VolumeRecord, views: readonly LegView[]): readonly Le
   )
 }
 
+/** What is known once the legs are claimed. */
+interface Claiming {
+  /** The claim may be above every generation, and a new one has to say so. */
+  readonly outdone: boolean
+  /** Another head had claimed a leg after this one did. */
+  readonly hadAnotherHead: boolean
+}
+
 /**
  * From here on an older head is refused by every leg that can refuse. `outdo`: also where another
  * head gave one up that is needed, and had claimed more; without it this head is fenced by that,
- * because the other may be a newer one of this volume. Whether it was so: then the claim may be
- * above every generation, and a new one has to say so.
+ * because the other may be a newer one of this volume.
  */
 async function claimAll(
   volume: Volume,
   needed: readonly Leg[],
   views: readonly LegView[],
   outdo: boolean,
-): Promise<boolean> {
+): Promise<Claiming> {
   const asked = outdo ? needed.map((leg) => claimedBefore(volume, leg)) : []
   const before = claimedOf(await Promise.all(asked))
   volume.claimed = await nextClaim(volume, before)
-  const claim = async ({ leg, found }: LegView): Promise<void> => {
+  const claim = async ({ leg, found }: LegView): Promise<boolean> => {
+    // Asked ahead of the claim on the same way, so that nobody comes in between.
+    const another = hadAnotherHead(volume, leg).catch(() => false)
     try {
       if (needed.includes(leg)) await within(volume, leg.device.driver.claim?.(volume.claimed))
       else await claimLeg(volume, leg, false)
@@ -265,13 +200,21 @@ async function claimAll(
       // A leg that is not needed for the start may go away meanwhile.
       const failure = systemError(error, 'claiming')
       if (needed.includes(leg)) throw failure
-      if (failure.code !== 'FENCED') return
+      if (failure.code !== 'FENCED') return false
       if (found?.kind !== 'blank') throw failure
       leg.refusal = claimedByOthers
     }
+    return found?.kind === 'superblock' && (await another)
   }
-  await Promise.all(views.map(claim))
-  return before.givenUp > 0
+  const another = await Promise.all(views.map(claim))
+  return { outdone: before.givenUp > 0, hadAnotherHead: another.includes(true) }
+}
+
+/** It came between the decision and the claim, which replaced what told of it. */
+async function doubtOwnRecord(volume: Volume, record: VolumeRecord): Promise<never> {
+  volume.head.doubt(record)
+  await volume.head.save(volume)
+  throw new StorageError('UNAVAILABLE', 'another head has claimed the legs', volume.path)
 }
 
 /** Until it was claimed, an older head may have changed what a leg says. */

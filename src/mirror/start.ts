@@ -15,6 +15,18 @@ export interface LegView {
   /** Null when it could not be examined: `reason` says why. */
   readonly found: Found | null
   readonly reason: string
+  /** Whether another head has claimed it after this one did. */
+  readonly hadAnotherHead: boolean
+}
+
+/** The record in the head's own store. */
+export interface OwnRecord {
+  readonly record: VolumeRecord
+  /**
+   * Whether it says who is in sync. Not where another head has claimed legs since: that one may
+   * have gone on without any of them.
+   */
+  readonly vouches: boolean
 }
 
 /** The operator's word, if any. */
@@ -33,6 +45,8 @@ export type Decision =
       readonly record: VolumeRecord
       /** Whole, and here. */
       readonly present: readonly Leg[]
+      /** Whether only the head's own record says that no absent leg is newer. */
+      readonly byOwnRecord: boolean
       readonly refusals: ReadonlyMap<Leg, string>
       /** Of those refused: the ones that went another way. */
       readonly split: readonly Leg[]
@@ -44,15 +58,16 @@ type Candidate = { leg: Leg; name: string; superblock: Superblock }
 
 /**
  * Whether the volume may start, from which record and with which legs. The newest record counts.
- * If it is the head's own, no leg can be newer, because the head saves first: one whole leg will
- * do. Otherwise an absent leg that is in sync by the record could have gone on without the
- * others: all must be here, or the operator says so.
+ * If it is the head's own and no other head has been here, no leg can be newer, because the head
+ * saves first: one whole leg will do. Otherwise an absent leg that is in sync by the record could
+ * have gone on without the others: all must be here, or the operator says so.
  */
 export function decide(
-  own: VolumeRecord | null,
+  known: OwnRecord | null,
   views: readonly LegView[],
   wish: StartWish,
 ): Decision {
+  const own = known?.record ?? null
   const refusals = new Map<Leg, string>()
   const candidates = readable(own, views, refusals)
   if (own !== null && neverServed(own, candidates)) return decide(null, views, wish)
@@ -62,10 +77,10 @@ export function decide(
     const which = candidates.map(({ name, superblock }) => `${name}: ${superblock.record.volume}`)
     return { kind: 'wait', reason: `legs of different volumes (${which.join(', ')})`, refusals }
   }
-  const newest = newestRecord(own, candidates, wish)
+  const newest = newestRecord(known, candidates, wish)
   const split = candidates.filter(({ superblock }) => diverged(superblock.record, newest.record))
   for (const { leg, superblock } of split) refusals.set(leg, splitReason(superblock, newest.record))
-  if (split.length > 0 && !newest.own && !wish.force) {
+  if (split.length > 0 && !newest.vouches && !wish.force) {
     const why = split.map(({ leg, name }) => `${name}: ${refusals.get(leg)!}`)
     return { kind: 'wait', reason: why.join('; '), refusals }
   }
@@ -192,27 +207,32 @@ interface Newest {
   readonly record: VolumeRecord
   /** Whether it is the head's own. */
   readonly own: boolean
+  readonly vouches: boolean
 }
 
 function newestRecord(
-  own: VolumeRecord | null,
+  own: OwnRecord | null,
   candidates: readonly Candidate[],
   wish: StartWish,
 ): Newest {
   if (wish.leg !== null) {
     const named = candidates.find(({ name }) => name === wish.leg)
-    if (named !== undefined && wish.force) return { record: named.superblock.record, own: false }
+    if (named !== undefined && wish.force) return ofLeg(named)
   }
-  let newest: Newest | null = own === null ? null : { record: own, own: true }
-  for (const { superblock } of candidates) {
-    const { record } = superblock
+  let newest: Newest | null = own === null ? null : { ...own, own: true }
+  for (const candidate of candidates) {
+    const { record } = candidate.superblock
     const newer =
       newest === null ||
       (record.generation.counter > newest.record.generation.counter &&
-        (own === null || remembers(record, own.generation)))
-    if (newer) newest = { record, own: false }
+        (own === null || isPast(own.record, record)))
+    if (newer) newest = ofLeg(candidate)
   }
   return newest!
+}
+
+function ofLeg({ superblock }: Candidate): Newest {
+  return { record: superblock.record, own: false, vouches: false }
 }
 
 /**
@@ -275,20 +295,23 @@ function decideStart(
   }
   // Copies of legs that are gone may be older; of those that are there, the original counts.
   if (present.length === 0 && (awaited.length === 0 || wish.force)) present = moved
-  const enough = newest.own || awaited.length === 0 || wish.force
+  const enough = newest.vouches || awaited.length === 0 || wish.force
   if (present.length > 0 && enough) {
-    const reason = newest.own
+    const reason = newest.vouches
       ? "by the head's own record"
       : awaited.length === 0
         ? 'no absent leg could be newer'
         : `forced, without ${awaited.join(', ')}`
-    return { kind: 'start', record: structuredClone(record), present, refusals, split: [], reason }
+    const byOwnRecord = newest.vouches && !wish.force
+    const start = { record: structuredClone(record), present, byOwnRecord, refusals }
+    return { kind: 'start', ...start, split: [], reason }
   }
   if (wish.force) {
     const stale = bestStale(candidates, wish)
     if (stale !== null) return forced(stale, refusals)
   }
-  const what = present.length > 0 ? 'could be newer' : 'has the data'
+  const since = newest.own && !newest.vouches ? ', because another head has had the legs since' : ''
+  const what = present.length > 0 ? `could be newer${since}` : 'has the data'
   const others = moved.length === 0 ? '' : `; another device is in the place of ${namesOf(moved)}`
   const waits = awaited.length > 0 ? awaited.join(', ') : 'a leg in sync, but none is left'
   return { kind: 'wait', reason: `waiting for ${waits}, which ${what}${others}`, refusals }
@@ -346,5 +369,6 @@ function forced(stale: Candidate, refusals: ReadonlyMap<Leg, string>): Decision 
     else if (member.state === 'in-sync') member.state = 'missing'
   }
   const reason = `forced, from ${stale.name} at generation ${counter}`
-  return { kind: 'start', record, present: [stale.leg], refusals, split: [], reason }
+  const start = { record, present: [stale.leg], byOwnRecord: false, refusals }
+  return { kind: 'start', ...start, split: [], reason }
 }

@@ -8,6 +8,7 @@ import type { Device, DriverHost } from '../device/device.ts'
 import { Operation, type Request } from '../device/request.ts'
 import { announce, type Told } from './announce.ts'
 import { legChanged } from './departure.ts'
+import { HeadMemory } from './head-memory.ts'
 import { IntentLog } from './intent.ts'
 import { extentCount, type Geometry } from './layout.ts'
 import { addEntry } from './ledger.ts'
@@ -58,9 +59,7 @@ export class Volume {
   unserved = ''
   /** What the legs were claimed with. */
   claimed = 0
-  /** See `claims.ts`. */
-  headNumber: number | null = null
-  outbid = 0
+  readonly head = new HeadMemory()
   /** See `loseWrites`. */
   forgot = false
 

@@ -189,7 +189,7 @@ export const mutantTable: readonly Mutant[] = [
     name: 'claims-alike',
     breaks: '4: two heads that start at once claim with the same number, and both serve',
     file: 'mirror/claims.js',
-    find: ' + volume.headNumber',
+    find: ' + volume.head.number',
     replace: '',
     scenario: 'concurrent-promote: of heads',
   },

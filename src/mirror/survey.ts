@@ -1,0 +1,115 @@
+import { systemError } from '../base/errors.ts'
+import { announce } from './announce.ts'
+import { hadAnotherHead } from './claims.ts'
+import { findFilled, formerEnd } from './former.ts'
+import type { Leg } from './leg.ts'
+import { parseRecordText, type VolumeRecord } from './record.ts'
+import type { LegView, OwnRecord } from './start.ts'
+import type { Volume } from './volume.ts'
+
+/** What a start is decided by. */
+export interface Survey {
+  readonly own: OwnRecord | null
+  readonly views: LegView[]
+}
+
+/** Reads the head's own record, and looks at every leg that is there. */
+export async function survey(volume: Volume): Promise<Survey> {
+  await volume.head.load(volume)
+  const record = await loadOwn(volume)
+  const views = await Promise.all(volume.legs.map((leg) => view(volume, leg, record)))
+  if (record === null) {
+    await lookAtOldEnds(views)
+    return { own: null, views }
+  }
+  const { head } = volume
+  if (views.some((one) => tellsOfAnotherHead(record, one))) head.doubt(record)
+  return { own: { record, vouches: !head.doubts(record) }, views }
+}
+
+/** Whether it is a leg of this volume, and not one that was given away. */
+function tellsOfAnotherHead(record: VolumeRecord, { name, found, ...view }: LegView): boolean {
+  if (!view.hadAnotherHead || found === null || found.kind === 'blank') return false
+  if (found.kind === 'superblock' && found.superblock.record.volume !== record.volume) return false
+  return record.members.find((member) => member.name === name)?.state !== 'detached'
+}
+
+async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
+  if (volume.store === null) return null
+  try {
+    const text = await volume.store.load(volume.key)
+    const record = text === null ? null : parseRecordText(text)
+    if (text !== null && record === null)
+      volume.log.error({ volume: volume.path }, "the head's record is damaged and not used")
+    return record
+  } catch (error) {
+    volume.log.error({ volume: volume.path, err: error }, "the head's record cannot be read")
+    return null
+  }
+}
+
+async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise<LegView> {
+  const { name, device } = leg
+  const absent = (reason: string): LegView => {
+    return { leg, name, found: null, reason, hadAnotherHead: false }
+  }
+  if (!device.usable) return absent(`${device.state.word}: ${device.state.reason}`)
+  leg.wanted = leg.pending > 0
+  if (leg.wanted) return absent('its old requests are still under way')
+  try {
+    leg.end = leg.endNow
+    let found = await leg.examine(leg.end)
+    const known = own?.members.find((member) => member.name === name)
+    if (found.kind === 'blank' && known !== undefined) found = await lookAt(leg, known.size, found)
+    const another = own !== null && (await hadAnotherHead(volume, leg))
+    return { leg, name, found, reason: '', hadAnotherHead: another }
+  } catch (error) {
+    return absent(systemError(error, 'cannot be examined').message)
+  }
+}
+
+/** A leg that grew while nobody looked has its metadata where it ended before. */
+async function lookAt(leg: Leg, end: number, otherwise: LegView['found'] & {}) {
+  if (end >= leg.endNow) return otherwise
+  const found = await leg.examine(end)
+  if (found.kind !== 'superblock') return otherwise
+  leg.end = end
+  return found
+}
+
+/** The same by what other legs remember, where the head does not. */
+async function lookAtOldEnds(views: LegView[]): Promise<void> {
+  for (const [at, one] of views.entries()) {
+    if (one.found?.kind !== 'blank') continue
+    for (const { found } of views) {
+      if (found?.kind !== 'superblock') continue
+      const known = found.superblock.record.members.find(({ name }) => name === one.name)
+      if (known === undefined) continue
+      const again = await lookAt(one.leg, known.size, one.found).catch(() => one.found!)
+      views[at] = { ...one, found: again }
+      break
+    }
+  }
+}
+
+/** The same where nobody remembers anything: whether a leg is not as blank as it seemed. */
+export async function lookForFormerEnds(volume: Volume, views: LegView[]): Promise<boolean> {
+  volume.reason = 'looking whether the blank legs were legs before they grew'
+  announce(volume)
+  let any = false
+  for (const [at, one] of views.entries()) {
+    if (one.found?.kind !== 'blank') continue
+    try {
+      one.leg.filled = await findFilled(volume, one.leg)
+      const found = await lookAt(one.leg, await formerEnd(one.leg, one.leg.filled), one.found)
+      views[at] = { ...one, found }
+      any ||= found.kind === 'superblock'
+    } catch (error) {
+      // What it has is not known: nothing may be created that would overwrite it.
+      const { message } = systemError(error, 'cannot be examined')
+      views[at] = { ...one, found: null, reason: message }
+      any = true
+    }
+  }
+  return any
+}
