@@ -15,6 +15,6 @@ export function serve(yargs: Argv): Argv {
           'Exit codes: 0 after a clean stop, 1 for a failure while running, 2 for wrong usage or ' +
             'configuration, also for an address in use.',
         ),
-    ({ file }) => runTarget(loadConfig(file).config),
+    ({ file }) => runTarget(loadConfig(file, 'awaited').config),
   )
 }

@@ -1,5 +1,5 @@
 import { assert, systemError, type StorageError } from '../base/errors.ts'
-import type { Clock } from '../base/clock.ts'
+import type { Clock, Timer } from '../base/clock.ts'
 import { roundDown } from '../base/size.ts'
 import { blockBytesMax, type Slab } from '../base/slab.ts'
 import type { Driver, DriverHost, Facts } from './device.ts'
@@ -11,6 +11,9 @@ import { Transfers } from './files/transfers.ts'
 import { Operation, type Request } from './request.ts'
 
 export type { FileOptions } from './files/medium.ts'
+
+/** The longest pause between two tries to open a file, in multiples of the first. */
+const retryFactorMax = 10
 
 /** A regular file or a disk. See docs/devices/file.md for what it promises. */
 export class FileDriver implements Driver {
@@ -27,6 +30,12 @@ export class FileDriver implements Driver {
   private holes: Holes | null = null
   private noHoles = ''
   private broken = false
+  private closed = false
+  /** Of a file that could not be opened: what waits for the next try, and how long. */
+  private retry: Timer | null = null
+  private retryFactor = 1
+  /** The try that is under way. */
+  private attempt: Promise<void> | null = null
 
   constructor(options: FileOptions, slab: Slab, clock: Clock) {
     this.options = options
@@ -36,6 +45,28 @@ export class FileDriver implements Driver {
 
   async open(host: DriverHost): Promise<void> {
     this.host = host
+    if (this.options.retryMs === undefined) await this.openOnce(host)
+    else await this.tryToOpen(host, this.options.retryMs)
+  }
+
+  /** Opens the file, or says why it cannot be had and comes back to it later. */
+  private async tryToOpen(host: DriverHost, retryMs: number): Promise<void> {
+    this.attempt = this.openOnce(host)
+    try {
+      await this.attempt
+    } catch (error) {
+      if (this.closed) return
+      host.offline('offline', systemError(error, 'opening', host.path).message)
+      this.retry = this.clock.timer(retryMs * this.retryFactor, () => {
+        void this.tryToOpen(host, retryMs)
+      })
+      this.retryFactor = Math.min(2 * this.retryFactor, retryFactorMax)
+    } finally {
+      this.attempt = null
+    }
+  }
+
+  private async openOnce(host: DriverHost): Promise<void> {
     const medium = await openMedium(this.options, this.slab, host.path)
     this.medium = medium
     const { fd } = medium.handle
@@ -54,6 +85,10 @@ export class FileDriver implements Driver {
   }
 
   async close(): Promise<void> {
+    this.closed = true
+    this.retry?.cancel()
+    // What it opens must not stay open, nor locked.
+    await this.attempt?.catch(() => undefined)
     const { medium } = this
     this.medium = null
     await this.holes?.close()

@@ -17,6 +17,12 @@ import { mirrorSettings } from './settings.ts'
 import { FileStore, keyOf } from './state.ts'
 import { childrenOf, isObject } from './tree.ts'
 
+/**
+ * Milliseconds before a file that cannot be opened is tried again, and up to ten times that later:
+ * it may be mounted, unlocked or plugged in at any time, and looking costs next to nothing.
+ */
+const fileRetryMs = 1000
+
 /** The world, as devices are given it. */
 export interface World {
   readonly clock: Clock
@@ -40,8 +46,6 @@ export interface Spot {
  * are the roots, and opening and closing them opens and closes all.
  */
 export class Tree {
-  /** Paths of files that are made when they are not there. */
-  readonly created: string[] = []
   /** What this target remembers between runs. */
   readonly store: FileStore
   private readonly world: World
@@ -131,7 +135,6 @@ export class Tree {
     const { random, slab, clock } = this.world
     switch (device.type) {
       case 'file':
-        if (device.create) this.created.push(device.path)
         return new FileDriver(fileOptions(device), slab, clock)
       case 'memory':
         return new MemoryDriver(bytes(device.size), random)
@@ -186,6 +189,6 @@ function namesUsed(device: unknown): readonly string[] {
 
 function fileOptions(file: config.File): FileOptions {
   const { path, create, grow, direct, readOnly, size } = file
-  const options = { path, create, grow, direct, readOnly }
+  const options = { path, create, grow, direct, readOnly, retryMs: fileRetryMs }
   return size === undefined ? options : { ...options, size: bytes(size) }
 }

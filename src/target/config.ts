@@ -4,7 +4,7 @@ import { StorageError, systemError } from '../base/errors.ts'
 import { formatUri, parseUri } from '../net/address.ts'
 import type { Config } from './config.types.ts'
 import { checkAgainstSchema } from './schema.ts'
-import { checkMeaning } from './semantics.ts'
+import { checkMeaning, type FilesAre } from './semantics.ts'
 import { isTooDeep, parseSource, tooDeep, type Problem, type Source } from './source.ts'
 import { childrenOf, entries, isObject, type Loose } from './tree.ts'
 
@@ -30,8 +30,11 @@ export interface Checked {
   readonly shown: unknown
 }
 
-/** Reads and checks a file. Throws a ConfigError; opens and creates nothing. */
-export function loadConfig(file: string): Checked {
+/**
+ * Reads and checks a file. Throws a ConfigError; opens and creates nothing. To serve it, `files`
+ * are `awaited`: one that is not there takes no other device down.
+ */
+export function loadConfig(file: string, files: FilesAre = 'needed'): Checked {
   let text: string
   try {
     text = readFileSync(file, 'utf8')
@@ -45,7 +48,7 @@ export function loadConfig(file: string): Checked {
   } catch (error) {
     throw new ConfigError(file, [{ what: (error as Error).message, pointer: '' }], null)
   }
-  return checkConfig(source.value, dirname(resolve(file)), file, source)
+  return checkIn({ file, directory: dirname(resolve(file)), source }, source.value, files)
 }
 
 /**
@@ -58,12 +61,23 @@ export function checkConfig(
   file = 'configuration',
   source: Source | null = null,
 ): Checked {
+  return checkIn({ file, directory, source }, value, 'needed')
+}
+
+/** Where a configuration comes from. */
+interface Origin {
+  readonly file: string
+  readonly directory: string
+  readonly source: Source | null
+}
+
+function checkIn({ file, directory, source }: Origin, value: unknown, files: FilesAre): Checked {
   if (isTooDeep(value)) throw new ConfigError(file, [{ what: tooDeep, pointer: '' }], source)
   const problems = [...(source?.duplicates ?? []), ...checkAgainstSchema(value)]
   const resolved: unknown = structuredClone(value)
   if (isObject(resolved)) {
     resolvePaths(resolved, directory)
-    problems.push(...checkMeaning(resolved))
+    problems.push(...checkMeaning(resolved, files))
   }
   if (problems.length > 0) throw new ConfigError(file, problems, source)
   return { config: resolved as Config, shown: value }

@@ -4,8 +4,18 @@ import { describeSize, parseSize } from '../base/size.ts'
 import type { Node } from './semantics.ts'
 import { step, type Problem } from './source.ts'
 
+/** What is wrong with the files of a configuration. */
+export interface FileProblems {
+  /** No state of the disks makes it right: one file is two devices. */
+  readonly mistakes: readonly Problem[]
+  /** How it is now, and may pass: a file is not there, or not usable. */
+  readonly conditions: readonly Problem[]
+}
+
 /** Looks at the files of a configuration, without opening any: there, usable, each used once. */
-export function checkFiles(nodes: readonly Node[], problems: Problem[]): void {
+export function checkFiles(nodes: readonly Node[]): FileProblems {
+  const mistakes: Problem[] = []
+  const problems: Problem[] = []
   const seen = new Map<string, { path: string; readOnly: boolean }>()
   for (const { device, pointer, path } of nodes) {
     if (device['type'] !== 'file' || typeof device['path'] !== 'string') continue
@@ -19,9 +29,10 @@ export function checkFiles(nodes: readonly Node[], problems: Problem[]): void {
     const key = identity(file, stats)
     const other = seen.get(key)
     if (other !== undefined && !(readOnly && other.readOnly))
-      problems.push({ what: `${file} is already the device ${other.path}`, pointer: place })
+      mistakes.push({ what: `${file} is already the device ${other.path}`, pointer: place })
     else seen.set(key, { path, readOnly })
   }
+  return { mistakes, conditions: problems }
 }
 
 /** Undefined when the file is not there; null when nobody can tell, which is reported. */

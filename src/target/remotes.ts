@@ -36,6 +36,7 @@ export function remoteOptions(
     requestTimeout: milliseconds(device.requestTimeout),
     checksums: device.checksums,
     size: device.size === undefined ? null : bytes(device.size),
+    awaitSize: true,
     follow,
   }
 }

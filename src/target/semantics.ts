@@ -13,17 +13,21 @@ export interface Node {
   readonly path: string
 }
 
+/** Whether every file has to be there and usable now, or a device may wait for its own. */
+export type FilesAre = 'needed' | 'awaited'
+
 /**
  * What no schema can say: names that lead somewhere, devices that belong to one parent, files that
  * are there. `config` may be wrong in ways the schema has already reported; what cannot be
  * understood is passed over. Paths have been made absolute.
  */
-export function checkMeaning(config: Loose): readonly Problem[] {
+export function checkMeaning(config: Loose, look: FilesAre): readonly Problem[] {
   const problems: Problem[] = []
   const tree = new Tree(config, problems)
   tree.checkNesting()
   tree.checkExports(config['exports'])
-  checkFiles(tree.nodes, problems)
+  const { mistakes, conditions } = checkFiles(tree.nodes)
+  problems.push(...mistakes, ...(look === 'needed' ? conditions : []))
   checkUris(tree.nodes, problems)
   checkDevices(tree.nodes, problems)
   checkAddresses(config, problems)

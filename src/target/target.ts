@@ -10,6 +10,7 @@ import { Admission } from '../net/admission.ts'
 import type { Listener } from '../net/network.ts'
 import type { ClientStatus, Service } from '../net/service.ts'
 import { Claims } from '../wire/claims.ts'
+import { passesByItself } from './addresses.ts'
 import { Tree, type World } from './build.ts'
 import { TargetManager } from './commands.ts'
 import type * as config from './config.types.ts'
@@ -95,15 +96,16 @@ export class Target {
 
   /**
    * Listens, opens the devices, then lets clients in. Rejects with a StorageError, with everything
-   * closed again: with code CONFIG before a device was opened, such as for an address in use. A
-   * remote that is away does not stop the start.
+   * closed again, before a device was opened: with code CONFIG for what an operator must mend, such
+   * as an address in use, with UNAVAILABLE for an address that this machine does not have yet.
+   * What cannot be opened, a remote that is away or a file that is not there, does not stop the
+   * start: it is tried again while the others are served.
    */
   async start(): Promise<void> {
     for (const device of this.tree.devices) this.journal.follow(device)
     try {
       // First, and with nobody let in: whoever finds its address in use has touched no device.
       await this.listen()
-      await this.makeFolders()
       // All, also when one cannot be opened: what is closed while it is being opened stays open.
       const opened = await Promise.allSettled(this.tree.roots.map((device) => device.open()))
       const failed = opened.find((result) => result.status === 'rejected')
@@ -198,12 +200,12 @@ export class Target {
   /** Tries every address, to report all that cannot be had. */
   private async listen(): Promise<void> {
     const served: Served[] = []
-    const problems: string[] = []
+    const problems: StorageError[] = []
     const attempt = async (text: string, work: () => Promise<void>): Promise<void> => {
       try {
         await work()
       } catch (error) {
-        problems.push(systemError(error, `listening on ${text}`).message)
+        problems.push(systemError(error, `listening on ${text}`))
       }
     }
     this.served = served
@@ -224,7 +226,10 @@ export class Target {
         await makeFolderOf(address)
         this.managed = await this.management.listen(address)
       })
-    if (problems.length > 0) throw new StorageError('CONFIG', problems.join('\n'))
+    if (problems.length === 0) return
+    // What an operator must mend is no less so beside an address that may be there in a moment.
+    const code = problems.every(passesByItself) ? 'UNAVAILABLE' : 'CONFIG'
+    throw new StorageError(code, problems.map(({ message }) => message).join('\n'))
   }
 
   /** Each service knows its own connections; the limit is that of the process. */
@@ -259,10 +264,6 @@ export class Target {
 
   /** One for all protocols: the limit is that of the process. */
   private admission: Admission | null = null
-
-  private async makeFolders(): Promise<void> {
-    for (const file of this.tree.created) await makeFolder(dirname(file))
-  }
 
   private async closeListeners(): Promise<void> {
     await Promise.all(this.served.map(({ listener }) => listener.close()))

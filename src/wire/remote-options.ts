@@ -20,6 +20,11 @@ export interface RemoteOptions {
   /** Bytes the export must have; null for whatever it has. */
   readonly size: number | null
   /**
+   * Whether an export of another size is waited for like one that is away, so that it takes nothing
+   * else down; otherwise `open` rejects.
+   */
+  readonly awaitSize?: boolean
+  /**
    * Whether another device may answer in place of the first one. For those who look at what is on
    * it themselves, as mirrors do; for all others it would be silent corruption.
    */

@@ -79,7 +79,7 @@ export class RemoteDriver implements Driver, DialerUser {
     this.dialer.dial()
     const problem = await attempt
     // A size that differs is a mistake in the configuration; everything else may come right.
-    if (problem !== null && this.sizeDiffers) throw problem
+    if (problem !== null && this.sizeDiffers && this.options.awaitSize !== true) throw problem
   }
 
   async close(): Promise<void> {

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { once } from 'node:events'
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -227,14 +227,47 @@ describe('dst serve', () => {
     expect(await first.stop()).to.equal(0)
   })
 
-  it('exits 1 for a file that another target has open', async () => {
-    const config = { devices: { a: { type: 'file', path: 'a.img', size: '1M', create: true } } }
-    await workshop.serve('first', config)
-    writeFileSync(path('second.json'), JSON.stringify(config))
-    const { code, stderr } = await dst(['serve', 'second.json'], workshop.folder)
-    expect(code).to.equal(1)
-    expect(stderr).to.match(/^dst: error: .*a\.img is open for writing in another.*\(a\)$/m)
+  it('exits 1 for an address that may be there in a moment', async () => {
+    const addresses = ['192.0.2.1:10809', 'no.such.host.invalid:10809']
+    for (const address of addresses) {
+      workshop.write('early', { listeners: [{ protocol: 'nbd', address }], devices: { a: memory } })
+      const { code, stderr } = await dst(['serve', 'early.json'], workshop.folder)
+      expect(code, stderr).to.equal(1)
+      expect(stderr).to.include(`dst: error: listening on ${address}`)
+    }
+    const taken = net.createServer().listen(0, '127.0.0.1')
+    await once(taken, 'listening')
+    const { port } = taken.address() as net.AddressInfo
+    const both = [addresses[0], `127.0.0.1:${port}`]
+    workshop.write('both', { listeners: both.map((address) => ({ protocol: 'nbd', address })) })
+    const { code, stderr } = await dst(['serve', 'both.json'], workshop.folder)
+    taken.close()
+    expect(code, stderr).to.equal(2)
   })
+
+  it('serves the rest while a file cannot be opened, and that one when it can', async () => {
+    const path = 'usb/a.img'
+    const target = await workshop.serve('t', {
+      listeners: [listeners[1]],
+      management: { address: 'unix:dst.sock' },
+      devices: { away: { type: 'file', path }, good: memory },
+      exports: { away: { device: 'away' }, good: { device: 'good' } },
+    })
+    const good = await attach(urisOf(target, 'good')[0]!)
+    expect((await run(good, Operation.write, 0, 4096)).error).to.equal(null)
+    await good.close()
+    const status = () => dst(['status', '--management', 'unix:dst.sock'], workshop.folder)
+    const { code, stdout } = await status()
+    expect(code).to.equal(2)
+    expect(stdout).to.match(/^away +opening +file .*usb\/a\.img is not there/m)
+    mkdirSync(join(workshop.folder, 'usb'))
+    writeFileSync(join(workshop.folder, path), Buffer.alloc(MiB))
+    while ((await status()).code !== 0) await sleep(200)
+    const away = await attach(urisOf(target, 'away')[0]!)
+    expect((await run(away, Operation.write, 0, 4096)).error).to.equal(null)
+    await away.close()
+    expect(await target.stop(), target.stderr).to.equal(0)
+  }).timeout(60_000)
 
   it('leaves a unix socket of a dead target behind, and takes it over', async () => {
     const target = await workshop.serve('t', { listeners: [listeners[1]], devices: {} })

@@ -14,11 +14,18 @@ export interface FileOptions {
   readonly size?: number
   /** Creates the file, sparse, and the folders above it, if it is not there. Needs `size`. */
   readonly create?: boolean
+  /** Why a file that is not there may not be created all the same; null when it may. */
+  readonly mayNotCreate?: () => Promise<string | null>
   /** Enlarges a file that is smaller than `size`. */
   readonly grow?: boolean
   /** Bypasses the page cache. */
   readonly direct?: boolean
   readonly readOnly?: boolean
+  /**
+   * Milliseconds before a file that could not be opened is tried again, doubled up to ten times
+   * that; `open` resolves meanwhile. Absent: `open` rejects.
+   */
+  readonly retryMs?: number
 }
 
 /** An open file or disk and what is known of it. */
@@ -75,9 +82,12 @@ async function openOrCreate(options: FileOptions, device: string): Promise<FileH
     const { code } = cause as NodeJS.ErrnoException
     if (code === 'EINVAL' && options.direct === true)
       throw config(`${options.path}: its file system has no direct access`, device, cause)
+    if (code === 'EISDIR') throw config(`${options.path} is a directory`, device, cause)
     if (code !== 'ENOENT') throw cause
     if (options.create !== true || options.size === undefined || options.readOnly === true)
-      throw config(`${options.path} is not there; "create" and "size" make it`, device, cause)
+      throw config(`${options.path} is not there`, device, cause)
+    const why = (await options.mayNotCreate?.()) ?? null
+    if (why !== null) throw config(`${options.path} is not there, and not made: ${why}`, device)
   }
   await makeFolder(dirname(options.path))
   const handle = await fs.open(options.path, flags | constants.O_CREAT | constants.O_EXCL, 0o600)
