@@ -207,6 +207,12 @@ export class Checker {
       for (const write of inFlight) write.doubtful = true
   }
 
+  /** The loss was announced: what is acknowledged from now on came after it. */
+  trustInFlight(first: number, sectors: number): void {
+    for (const { inFlight } of this.sectors.slice(first, first + sectors))
+      for (const write of inFlight) write.doubtful = false
+  }
+
   /** Sectors with something that was not flushed: what a power loss may change. */
   unflushed(): number[] {
     return [...this.unstable].map((sector) => this.sectors.indexOf(sector))

@@ -87,12 +87,16 @@ export class DiskDriver implements Driver {
     const order = medium.order
     const write = this.underway(request)
     medium.ambush?.(request.operation, request.offset, request.length)
+    medium.busy++
+    process.owed++
     // The disk acts on its own, also for a frozen process; only the answer needs the process.
     clock.after(effect, null, () => {
+      if (medium.busy > 0) medium.busy--
       if (!process.alive) return
       if (write !== null) medium.underway.delete(write)
       const error = this.act(request, order)
       clock.after(total - effect, process, () => {
+        process.owed--
         if (error === null) request.complete()
         else request.fail(error)
       })
@@ -134,13 +138,18 @@ export class DiskDriver implements Driver {
         const error = medium.fault(offset, length, 'writes')
         if (error !== null) return error
         const forced = medium.forces && (request.flags & Flag.fua) !== 0
+        if (forced && medium.flushFails && medium.dropsUnwritten)
+          return new StorageError('IO', `a forced write of ${medium.name} fails`)
         // Read now, not when submitted: lent bytes must not have changed until here.
         if (operation === Operation.write) medium.writeFrom(request, forced)
         else medium.zero(offset, length, forced)
         return null
       }
       case Operation.flush:
-        if (medium.flushFails) return new StorageError('IO', `flush of ${medium.name} fails`)
+        if (medium.flushFails) {
+          medium.failFlush(order)
+          return new StorageError('IO', `flush of ${medium.name} fails`)
+        }
         medium.flush(order)
         return null
       case Operation.status:

@@ -55,6 +55,11 @@ export class Endpoint implements Connection {
     network.endpoints.add(this)
   }
 
+  /** Whether it has something that is not at the other program. */
+  get busy(): boolean {
+    return this.outgoing.length + this.flight.length + this.incoming.length > 0
+  }
+
   join(other: Endpoint): void {
     this.other = other
     other.other = this

@@ -4,7 +4,7 @@ import { superblockBytes } from '../../src/mirror/layout.ts'
 import type { Dice } from './dice.ts'
 import type { FaultKind } from './plan.ts'
 import { sectorBytes } from './medium.ts'
-import { manage } from './manage.ts'
+import { manage, rollBack } from './manage.ts'
 import type { Leg } from './trees.ts'
 import type { World } from './world.ts'
 
@@ -45,6 +45,11 @@ export class Faults {
   /** Whether things may go wrong now: neither before, nor after, nor in a truce. */
   get active(): boolean {
     return this.running
+  }
+
+  /** Whether nothing goes wrong ever again. */
+  get over(): boolean {
+    return this.stopped
   }
 
   /** Ends everything that lasts: from now on the world is well. */
@@ -157,6 +162,16 @@ export class Faults {
           return () => (world.state.failing = false)
         })
         break
+      case 'saveHangs':
+        this.disturbSaves()
+        break
+      case 'rollBack':
+        rollBack(world, leg, dice)
+        break
+      case 'olderHead':
+        if (dice.chance(0.5)) world.killHead('killed')
+        world.returnOlder(dice)
+        break
       case 'readErrors':
       case 'writeErrors':
       case 'slowDisk':
@@ -166,6 +181,23 @@ export class Faults {
       case 'flushFails':
         this.disturbDisk(leg, kind)
     }
+  }
+
+  /** The state directory is slow, or hangs: until that ends, or for ever. */
+  private disturbSaves(): void {
+    const { world, dice } = this
+    const { state } = world
+    this.last('state', 'saves take long', () => {
+      if (dice.chance(0.4)) {
+        state.slowness = dice.pick([10, 100, 1000])
+        return () => (state.slowness = 1)
+      }
+      const forgotten = dice.chance(0.5)
+      state.hung = true
+      return () => {
+        state.unhang(forgotten)
+      }
+    })
   }
 
   private endHead(kind: 'killHead' | 'crashHead' | 'stopHead'): void {
@@ -357,6 +389,7 @@ export class Faults {
           return () => (medium.full = false)
         case 'flushFails':
           medium.flushFails = true
+          medium.flushFailsOnce = medium.dropsUnwritten && this.dice.chance(0.5)
           return () => (medium.flushFails = false)
       }
     })

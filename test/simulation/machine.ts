@@ -17,6 +17,8 @@ export class Process implements Owner {
   alive = true
   frozen = false
   readonly held: SimEvent[] = []
+  /** Operations of disks that it was not told the end of. */
+  owed = 0
   readonly clock: Clock
   readonly dice: Dice
   readonly slab = new PoisonSlab()

@@ -63,10 +63,16 @@ export class Medium {
   readonly defects: Defect[] = []
   /** Flushes fail while set. */
   flushFails = false
+  /** Only the next flush fails, then they work again. */
+  flushFailsOnce = false
+  /** A flush that fails drops what it was to write, as kernels do: no later one writes it. */
+  dropsUnwritten = false
   full = false
   /** While true nothing that is submitted completes. */
   hung = false
   readonly hanging: (() => void)[] = []
+  /** Operations that were submitted and have not taken effect. */
+  busy = 0
   /** Milliseconds of one operation: from, and seldom up to. */
   latency: readonly [number, number] = [0.02, 0.5]
   /** How many operations take far longer than those around them, and milliseconds at most. */
@@ -86,8 +92,8 @@ export class Medium {
   private writtenSince: Set<number> | null = null
   /** Told when it is larger than it was. */
   readonly grown = new Set<() => void>()
-  /** Told of a power loss. */
-  lost: () => void = () => undefined
+  /** Told of a loss, and how it came about. */
+  lost: (how: string) => void = () => undefined
   private orders = 0
 
   constructor(name: string, machine: Machine, size: number) {
@@ -123,7 +129,7 @@ export class Medium {
     this.volatile.clear()
     this.identity = this.machine.dice.bytes(16).toString('hex')
     this.epoch = 0
-    this.lost()
+    this.lost('is another one')
   }
 
   /** `forced`: to stable storage, past the cache. */
@@ -183,6 +189,28 @@ export class Medium {
     }
   }
 
+  /** A flush of all writes up to `order` fails: some of them are stable, the others are gone. */
+  failFlush(order: number): void {
+    this.flushFails &&= !this.flushFailsOnce
+    if (!this.dropsUnwritten || this.volatile.size === 0) return
+    for (const [sector, { base, orders }] of this.volatile) {
+      // What was written meanwhile is of the next flush.
+      if (orders.at(-1)! > order) continue
+      if (this.machine.dice.chance(0.7)) this.restore(sector, base)
+      this.volatile.delete(sector)
+    }
+    this.writtenSince = new Set()
+    this.lost('drops what it could not flush')
+  }
+
+  /** An older copy of all of it is in its place, and nobody is told. */
+  rollBack(copy: Buffer): void {
+    this.content = Buffer.from(copy)
+    this.volatile.clear()
+    this.writtenSince = new Set()
+    this.lost('is what it once was')
+  }
+
   fault(from: number, length: number, kind: 'reads' | 'writes'): StorageError | null {
     const to = from + length
     const found = this.defects.some((each) => each[kind] && each.from < to && from < each.to)
@@ -211,8 +239,9 @@ export class Medium {
     }
     this.volatile.clear()
     this.hanging.length = 0
+    this.busy = 0
     this.writtenSince = new Set()
-    this.lost()
+    this.lost('lost power')
   }
 
   /** What waited while the disk was hung goes on. */

@@ -99,6 +99,12 @@ export class SimNetwork {
     return Math.min(bytes, left)
   }
 
+  /** Whether nothing is under way between machines. */
+  get idle(): boolean {
+    for (const end of this.endpoints) if (end.busy) return false
+    return true
+  }
+
   /** Connections between two machines, each once. */
   between(a: string, b: string): Endpoint[] {
     return [...this.endpoints].filter(

@@ -4,6 +4,7 @@ import type { MirrorSettings } from '../../src/mirror/settings.ts'
 import type { RemoteOptions } from '../../src/wire/remote-options.ts'
 import type { Workload } from './client.ts'
 import type { Dice } from './dice.ts'
+import type { Eye } from './eyes.ts'
 
 export interface LegPlan {
   readonly name: string
@@ -51,7 +52,10 @@ export const faultKinds = [
 
 /** What an operator does in some seeds only: the others stay the worlds that they were. */
 const operatorKinds = ['remove', 'restore', 'trust'] as const
-export type FaultKind = (typeof faultKinds)[number] | (typeof operatorKinds)[number]
+/** What happens in some seeds only, for the same reason. */
+export const laterKinds = ['saveHangs', 'rollBack', 'olderHead'] as const
+export type FaultKind =
+  (typeof faultKinds)[number] | (typeof operatorKinds)[number] | (typeof laterKinds)[number]
 /** Of so many seeds one has such an operator. */
 const operatorsEvery = 4
 
@@ -77,6 +81,7 @@ export interface Plan {
   readonly crumbs: number
   readonly latency: number
   readonly bytesPerMs: number
+  readonly eyes: ReadonlySet<Eye>
   /** Ends with a power loss of everything: what was flushed must be there. */
   readonly finalCrash: boolean
 }
@@ -147,6 +152,7 @@ export function planOf(dice: Dice): Plan {
     crumbs: dice.pick([0, 0.1, 0.5]),
     latency: dice.pick([0.02, 0.2, 2]),
     bytesPerMs: dice.pick([10_000, 100_000, 1_000_000]),
+    eyes: new Set(),
     finalCrash: dice.chance(0.7),
   }
 }

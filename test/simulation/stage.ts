@@ -74,6 +74,7 @@ export class Stage {
       latency: 0.1,
       bytesPerMs: 100_000,
       faults: [],
+      eyes: new Set(),
       clients: 0,
     }))
   }

@@ -89,8 +89,11 @@ export class Head {
   readonly device: Device
   /** Of each part of the volume; none without mirrors. */
   readonly mirrors: readonly MirrorDriver[]
+  /** The parts of the volume, in order; the volume itself if it has one only. */
+  readonly parts: readonly Device[]
   private readonly plan: Plan
   private readonly leaves: readonly Device[]
+  private readonly legs: readonly Leg[]
   /** Commands of operators that it has not answered yet. */
   commands = 0
   /** Whether opening came to an end. */
@@ -111,6 +114,7 @@ export class Head {
     this.plan = plan
     const leaves = legs.map((leg) => this.leaf(leg))
     this.leaves = leaves
+    this.legs = legs
     const spans = [...new Set(legs.map((leg) => leg.plan.span))]
     const mirror = (span: number): MirrorDriver =>
       new MirrorDriver({
@@ -125,18 +129,25 @@ export class Head {
         settings: plan.settings,
       })
     this.mirrors = plan.shape === 'remote' ? [] : spans.map(mirror)
-    const parts =
+    this.parts =
       plan.shape === 'remote'
         ? leaves
         : this.mirrors.map((driver, at) => new Device(`volume${at}`, driver, process.clock))
     this.device =
-      parts.length === 1 ? parts[0]! : new Device('linear', new LinearDriver(parts), process.clock)
+      this.parts.length === 1
+        ? this.parts[0]!
+        : new Device('linear', new LinearDriver(this.parts), process.clock)
   }
 
   /** A device for the leg, not opened yet. */
   leaf(leg: Leg): Device {
     const { plan, process } = this
     return new Device(leg.name, leafOf(leg, plan, process), process.clock)
+  }
+
+  /** The device of a leg that was there from the beginning. */
+  deviceOf(leg: Leg): Device {
+    return this.leaves[this.legs.indexOf(leg)]!
   }
 
   /** The mirror that the leg belongs to, if any. */

@@ -1,9 +1,12 @@
+import type { Device } from '../../src/device/device.ts'
 import { dataSizeFor, slotsFor } from '../../src/mirror/layout.ts'
+import { audit } from './audit.ts'
 import { Violation, Checker } from './checker.ts'
 import { Client, type ClientHost } from './client.ts'
 import { SimClock } from './clock.ts'
 import { Dice } from './dice.ts'
 import { Faults } from './faults.ts'
+import { Losses } from './losses.ts'
 import { Machine } from './machine.ts'
 import { Medium, sectorBytes } from './medium.ts'
 import { attachAll } from './manage.ts'
@@ -11,20 +14,31 @@ import { SimNetwork } from './network.ts'
 import { Operator } from './operator.ts'
 import { planOf, withOperator, type Plan } from './plan.ts'
 import { StateDirectory } from './store.ts'
+import { Stillness } from './stillness.ts'
 import { Trace } from './trace.ts'
 import { Head, Leg, Target } from './trees.ts'
+import { widen } from './widen.ts'
 
 /** Milliseconds a request may take while nothing is wrong with the world. */
-const requestMsMax = 100_000
+export const requestMsMax = 100_000
 /** Milliseconds from the end of all faults until everything must be well. */
 const recoveryMsMax = 400_000
 
 /** Milliseconds between two looks of the operator. */
 const restartMs = 3000
 
+/** Makes of a seed another one: for chance of its own. */
+const wideningSeed = 0x3c6ef372
+
 interface LegStatus {
   readonly state: string
   readonly reason?: string
+}
+
+/** A machine that is the head, or was, and what it remembers. */
+interface Seat {
+  readonly machine: Machine
+  readonly state: StateDirectory
 }
 
 /** One run of one seed: machines, the volume on them, its clients, and what goes wrong. */
@@ -44,25 +58,19 @@ export class World implements ClientHost {
   readonly legs: Leg[] = []
   readonly faults: Faults
   readonly operator: Operator
+  readonly losses = new Losses(this)
   head: Head | null = null
   clients: Client[] = []
   /** Heads that were replaced and may not know it, and who uses them all the same. */
   private rivals: Head[] = []
   private rivalClients: Client[] = []
+  /** Where heads were that were replaced. */
+  private readonly formerSeats: Seat[] = []
   problem: Error | null = null
   /** A disk was replaced: another might be the one with the data. */
   replaced = false
   operations = 0
   errors = 0
-  /**
-   * Acknowledged writes were lost, the first of them acknowledged then, by the checker's time: the
-   * next flush of each of these that began later must say so.
-   */
-  private readonly untold = new Map<Client, number>()
-  /** Legs that were in sync when the head was last seen alive. */
-  private lastInSync = new Set<string>()
-  /** Legs that were taken off when they were last seen: nobody relies on them. */
-  private readonly detached = new Set<string>()
   private incarnation = 0
 
   constructor(seed: number, change: (plan: Plan) => Plan = (plan) => plan) {
@@ -70,7 +78,9 @@ export class World implements ClientHost {
     this.dice = new Dice(seed)
     // Chance of its own, so that the rest of the world is the same without it.
     const operatorDice = new Dice(~seed)
-    this.plan = change(withOperator(planOf(this.dice), seed, operatorDice))
+    this.plan = change(
+      widen(withOperator(planOf(this.dice), seed, operatorDice), new Dice(seed ^ wideningSeed)),
+    )
     const { plan } = this
     this.trace = new Trace(this.clock)
     this.network = new SimNetwork(this.clock, this.dice.fork())
@@ -93,6 +103,7 @@ export class World implements ClientHost {
     this.startHead()
     await this.until(() => this.healthy(), recoveryMsMax, 'the volume starts')
     this.faults.start()
+    if (plan.eyes.has('still')) new Stillness(this, new Dice(~this.seed ^ wideningSeed)).start()
     await clock.run(clock.time + plan.trouble, () => this.problem !== null)
     this.check()
     this.faults.stop()
@@ -118,8 +129,9 @@ export class World implements ClientHost {
       this.trace.note(`volume is ${device.state.word} ${device.state.reason}`)
       const sectors = (device.facts?.size ?? 0) / sectorBytes
       if (this.plan.shape !== 'remote' && sectors > this.checker.size) this.checker.grow(sectors)
-      this.remember()
+      this.losses.remember()
     })
+    for (const [span, part] of head.parts.entries()) this.hear(head, span, part)
     const started = (): void => {
       if (head.device.usable && !head.used) this.startClients(head)
     }
@@ -132,7 +144,7 @@ export class World implements ClientHost {
     const { head } = this
     if (head === null) return
     this.trace.note(`head ${how}`)
-    this.remember()
+    this.losses.remember()
     this.head = null
     if (how === 'killed') this.headMachine.kill(head.process)
     else this.headMachine.crash()
@@ -141,22 +153,42 @@ export class World implements ClientHost {
       this.count(client)
     }
     this.clients = []
-    // Whoever used the volume knows that something happened.
-    this.untold.clear()
+    this.losses.forget()
   }
 
   /** Another machine, which knows nothing, becomes the head; the one before may go on. */
   takeOver(): void {
+    const seat = {
+      machine: this.machine(`head${this.incarnation + 1}`),
+      state: new StateDirectory(),
+    }
+    this.sit(seat)
+  }
+
+  /** A machine that was the head before becomes it again, with what it remembers. */
+  returnOlder(dice: Dice): void {
+    if (this.formerSeats.length === 0) return
+    const seat = dice.pick(this.formerSeats)
+    this.trace.note(`${seat.machine.name} is the head again`)
+    this.formerSeats.splice(this.formerSeats.indexOf(seat), 1)
+    for (const rival of this.rivals)
+      if (rival.process.machine === seat.machine) seat.machine.kill(rival.process)
+    if (!seat.machine.up) seat.machine.boot()
+    this.sit(seat)
+  }
+
+  private sit({ machine, state }: Seat): void {
     if (this.head !== null) {
-      this.remember()
+      this.losses.remember()
       this.rivals.push(this.head)
       for (const client of this.clients) client.blind = true
       this.rivalClients.push(...this.clients)
       this.clients = []
       this.head = null
     }
-    this.headMachine = this.machine(`head${this.incarnation + 1}`)
-    this.state = new StateDirectory()
+    this.formerSeats.push({ machine: this.headMachine, state: this.state })
+    this.headMachine = machine
+    this.state = state
     this.startHead()
   }
 
@@ -195,17 +227,18 @@ export class World implements ClientHost {
   }
 
   flushed(client: Client, start: number, error: Error | null): void {
-    if (error !== null) {
-      this.untold.delete(client)
-      return
-    }
-    if ((this.untold.get(client) ?? Infinity) <= start)
-      this.violated(new Violation('a flush was acknowledged after acknowledged writes were lost'))
-    this.checker.endFlush(start)
+    this.losses.flushed(client, start, error)
   }
 
-  legStatus(): Record<string, LegStatus> {
-    const described = this.head?.mirrors.map((mirror) => mirror.describe()['legs']) ?? []
+  /** The head that serves: the newest that does, of those that may not know of each other. */
+  get server(): Head | null {
+    const serves = ({ process, device }: Head): boolean => process.alive && device.usable
+    if (this.head !== null && (serves(this.head) || this.rivals.length === 0)) return this.head
+    return this.rivals.findLast(serves) ?? this.head
+  }
+
+  legStatus(head = this.head): Record<string, LegStatus> {
+    const described = head?.mirrors.map((mirror) => mirror.describe()['legs']) ?? []
     return Object.assign({}, ...described) as Record<string, LegStatus>
   }
 
@@ -231,6 +264,18 @@ export class World implements ClientHost {
     return this.legs.filter((other) => other !== leg && other.plan.span === leg.plan.span)
   }
 
+  /** Notes when a head announces that a part has lost its cache. */
+  private hear(head: Head, span: number, part: Device): void {
+    let bootId: string | null = null
+    part.watch(({ facts }) => {
+      const now = facts?.bootId ?? null
+      const other = bootId !== null && now !== bootId
+      bootId = now
+      if (other && this.head === head && this.plan.eyes.has('announced'))
+        this.losses.announced(span)
+    })
+  }
+
   private machine(name: string): Machine {
     return new Machine(name, this.clock, this.network, this.dice.fork())
   }
@@ -241,9 +286,10 @@ export class World implements ClientHost {
     const bytes = this.plan.shape === 'remote' ? this.plan.dataBytes : this.plan.legBytes
     const medium = new Medium(plan.name, machine, bytes)
     medium.forces = plan.forces
+    medium.dropsUnwritten = this.plan.eyes.has('drops')
     const target = local ? null : new Target(machine, medium)
     const leg = new Leg(plan, machine, medium, target)
-    medium.lost = () => this.lost(leg)
+    medium.lost = (how) => this.losses.lost(leg, how)
     return leg
   }
 
@@ -259,74 +305,6 @@ export class World implements ClientHost {
       client.blind = true
       this.rivalClients.push(this.clients.pop()!)
     }
-  }
-
-  /** A leg lost power. What no other leg can vouch for and was not flushed may be gone. */
-  private lost(leg: Leg): void {
-    this.trace.note(`the disk of ${leg.name} lost power`)
-    this.remember()
-    if (this.detached.has(leg.name)) return
-    const sectors = this.sectorsPerLeg
-    const base = leg.plan.span * sectors
-    const alone = !this.peers(leg).some(({ name }) => this.lastInSync.has(name))
-    if (alone) this.checker.doubtInFlight(base, sectors)
-    for (const sector of this.checker.unflushed()) {
-      if (sector < base || sector >= base + sectors) continue
-      if (this.heldElsewhere(leg, sector)) continue
-      const since = this.checker.acknowledgedSince(sector)
-      if (since !== null && !this.holds(leg, sector)) this.untell(sector, since)
-      this.checker.allowLoss(sector)
-    }
-  }
-
-  private untell(sector: number, since: number): void {
-    if (!this.clients.every((client) => this.untold.has(client)))
-      this.trace.note(`acknowledged writes are lost, such as sector ${sector}`)
-    for (const client of this.clients)
-      this.untold.set(client, Math.min(since, this.untold.get(client) ?? Infinity))
-  }
-
-  /** A leg left: what the others lost with their power, before the head knew, went with it. */
-  private departed(leg: Leg): void {
-    const others = this.peers(leg).filter(({ name }) => this.lastInSync.has(name))
-    const base = leg.plan.span * this.sectorsPerLeg
-    for (const sector of this.checker.unflushed()) {
-      if (sector < base || sector >= base + this.sectorsPerLeg) continue
-      const lost = others.every((other) => other.medium.doubtful(sector))
-      if (others.length > 0 && lost) this.checker.allowLoss(sector)
-    }
-  }
-
-  private heldElsewhere(lost: Leg, sector: number): boolean {
-    return this.peers(lost).some(
-      (leg) =>
-        this.lastInSync.has(leg.name) &&
-        // Whoever lost power since cannot know whether it was lucky.
-        !leg.medium.doubtful(sector) &&
-        this.holds(leg, sector),
-    )
-  }
-
-  private holds(leg: Leg, sector: number): boolean {
-    const base = leg.plan.span
-    const at = (sector - base * this.sectorsPerLeg) * sectorBytes
-    return this.checker.mayHold(sector, leg.medium.content, at)
-  }
-
-  /** Notes which legs the head takes to be in sync, while it can be asked. */
-  private remember(): void {
-    if (this.head?.process.alive !== true || this.head.mirrors.length === 0) return
-    const status = Object.entries(this.legStatus())
-    if (status.length === 0) return
-    for (const [name, { state }] of status)
-      if (state === 'detached') this.detached.add(name)
-      else if (state === 'in-sync' || state === 'syncing') this.detached.delete(name)
-    const before = this.lastInSync
-    this.lastInSync = new Set(
-      status.filter(([, leg]) => leg.state === 'in-sync').map(([name]) => name),
-    )
-    for (const leg of this.legs)
-      if (before.has(leg.name) && !this.lastInSync.has(leg.name)) this.departed(leg)
   }
 
   private count(client: Client): void {
@@ -369,7 +347,7 @@ export class World implements ClientHost {
     await this.until(() => this.healthy(), recoveryMsMax, what)
   }
 
-  private async until(done: () => boolean, ms: number, what: string): Promise<void> {
+  async until(done: () => boolean, ms: number, what: string): Promise<void> {
     const { clock } = this
     const reached = await clock.run(clock.time + ms, () => this.problem !== null || done())
     this.check()
@@ -384,38 +362,8 @@ export class World implements ClientHost {
   }
 
   /** Reads everything twice through the volume, then every leg by itself. */
-  async audit(when: string): Promise<void> {
-    const { head, checker } = this
-    this.trace.note(`audit ${when}`)
-    const reader = new Client('audit', this, head!.process, head!.device, this.plan.workload)
-    reader.silent = true
-    for (let pass = 0; pass < 2; pass++)
-      for (let at = 0; at < checker.size; at += 64) {
-        reader.read(at, Math.min(64, checker.size - at))
-        await this.until(() => reader.inFlight === 0, requestMsMax, 'a read completes')
-      }
-    // The first flush may have to say that something was lost.
-    const reads = reader.errors
-    for (let pass = 0; pass < 2; pass++) {
-      reader.errors = reads
-      reader.flush()
-      await this.until(() => reader.inFlight === 0, requestMsMax, 'a flush completes')
-    }
-    if (reader.errors > 0) throw this.found(`requests fail although all is well ${when}`)
-    for (const leg of this.legs) this.auditLeg(leg, when)
-  }
-
-  private auditLeg(leg: Leg, when: string): void {
-    const base = leg.plan.span
-    const sectors = this.sectorsPerLeg
-    for (let at = base * sectors; at < (base + 1) * sectors; at++) {
-      if (this.holds(leg, at)) continue
-      this.checker.suspect = at
-      throw this.found(
-        `${leg.name} is in sync and holds other bytes than the volume at sector ${at} ${when}: ` +
-          this.checker.describe(at),
-      )
-    }
+  audit(when: string): Promise<void> {
+    return audit(this, when)
   }
 
   private async powerLossOfAll(): Promise<void> {
@@ -434,7 +382,7 @@ export class World implements ClientHost {
     if (this.problem !== null) throw this.problem
   }
 
-  private found(message: string): Error {
+  found(message: string): Error {
     const problem = new Violation(message)
     this.violated(problem)
     return problem

@@ -1,0 +1,123 @@
+import { Violation } from './checker.ts'
+import type { Client } from './client.ts'
+import { sectorBytes } from './medium.ts'
+import type { Leg } from './trees.ts'
+import type { World } from './world.ts'
+
+/**
+ * What disks have lost, and what of it a volume may lose with them: what was not flushed, where no
+ * other leg in sync has it. And who is to be told.
+ */
+export class Losses {
+  private readonly world: World
+  /**
+   * Acknowledged writes were lost, the first of them acknowledged then, by the checker's time: the
+   * next flush of each of these that began later must say so.
+   */
+  private readonly untold = new Map<Client, number>()
+  /** Legs that were in sync when the head was last seen alive. */
+  private lastInSync = new Set<string>()
+  /** Legs that were taken off when they were last seen: nobody relies on them. */
+  private readonly detached = new Set<string>()
+
+  constructor(world: World) {
+    this.world = world
+  }
+
+  /** A leg lost power. What no other leg can vouch for and was not flushed may be gone. */
+  lost(leg: Leg, how: string): void {
+    const { world } = this
+    const { checker } = world
+    world.trace.note(`the disk of ${leg.name} ${how}`)
+    this.remember()
+    if (this.detached.has(leg.name)) return
+    const sectors = world.sectorsPerLeg
+    const base = leg.plan.span * sectors
+    const alone = !world.peers(leg).some(({ name }) => this.lastInSync.has(name))
+    if (alone) checker.doubtInFlight(base, sectors)
+    for (const sector of checker.unflushed()) {
+      if (sector < base || sector >= base + sectors) continue
+      if (this.heldElsewhere(leg, sector)) continue
+      const since = checker.acknowledgedSince(sector)
+      if (since !== null && !this.holds(leg, sector)) this.untell(sector, since)
+      checker.allowLoss(sector)
+    }
+  }
+
+  /** The head says that a part of the volume has lost its cache: what it acknowledges now is there. */
+  announced(span: number): void {
+    const { checker, sectorsPerLeg } = this.world
+    checker.trustInFlight(span * sectorsPerLeg, sectorsPerLeg)
+  }
+
+  /** A flush was acknowledged, or failed. */
+  flushed(client: Client, start: number, error: Error | null): void {
+    if (error !== null) {
+      this.untold.delete(client)
+      return
+    }
+    if ((this.untold.get(client) ?? Infinity) <= start)
+      this.world.violated(
+        new Violation('a flush was acknowledged after acknowledged writes were lost'),
+      )
+    this.world.checker.endFlush(start)
+  }
+
+  /** Whoever used the volume knows that something happened. */
+  forget(): void {
+    this.untold.clear()
+  }
+
+  /** Whether the leg has what the volume may show. */
+  holds(leg: Leg, sector: number): boolean {
+    const at = (sector - leg.plan.span * this.world.sectorsPerLeg) * sectorBytes
+    return this.world.checker.mayHold(sector, leg.medium.content, at)
+  }
+
+  /** Notes which legs the head takes to be in sync, while it can be asked. */
+  remember(): void {
+    const { server, legs } = this.world
+    if (server?.process.alive !== true || server.mirrors.length === 0) return
+    const status = Object.entries(this.world.legStatus(server))
+    if (status.length === 0) return
+    for (const [name, { state }] of status)
+      if (state === 'detached') this.detached.add(name)
+      else if (state === 'in-sync' || state === 'syncing') this.detached.delete(name)
+    const before = this.lastInSync
+    this.lastInSync = new Set(
+      status.filter(([, leg]) => leg.state === 'in-sync').map(([name]) => name),
+    )
+    for (const leg of legs)
+      if (before.has(leg.name) && !this.lastInSync.has(leg.name)) this.departed(leg)
+  }
+
+  private untell(sector: number, since: number): void {
+    const { clients, trace } = this.world
+    if (!clients.every((client) => this.untold.has(client)))
+      trace.note(`acknowledged writes are lost, such as sector ${sector}`)
+    for (const client of clients)
+      this.untold.set(client, Math.min(since, this.untold.get(client) ?? Infinity))
+  }
+
+  /** A leg left: what the others lost with their power, before the head knew, went with it. */
+  private departed(leg: Leg): void {
+    const { checker, sectorsPerLeg } = this.world
+    const others = this.world.peers(leg).filter(({ name }) => this.lastInSync.has(name))
+    const base = leg.plan.span * sectorsPerLeg
+    for (const sector of checker.unflushed()) {
+      if (sector < base || sector >= base + sectorsPerLeg) continue
+      const lost = others.every((other) => other.medium.doubtful(sector))
+      if (others.length > 0 && lost) checker.allowLoss(sector)
+    }
+  }
+
+  private heldElsewhere(lost: Leg, sector: number): boolean {
+    return this.world.peers(lost).some(
+      (leg) =>
+        this.lastInSync.has(leg.name) &&
+        // Whoever lost power since cannot know whether it was lucky.
+        !leg.medium.doubtful(sector) &&
+        this.holds(leg, sector),
+    )
+  }
+}
