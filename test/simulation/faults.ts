@@ -8,10 +8,23 @@ import { manage, rollBack } from './manage.ts'
 import type { Leg } from './trees.ts'
 import type { World } from './world.ts'
 
-type DiskFault = Extract<
-  FaultKind,
-  'readErrors' | 'writeErrors' | 'slowDisk' | 'stragglers' | 'hangDisk' | 'fullDisk' | 'flushFails'
->
+const diskFaults = [
+  'readErrors',
+  'writeErrors',
+  'slowDisk',
+  'stragglers',
+  'hangDisk',
+  'fullDisk',
+  'flushFails',
+] as const
+type DiskFault = (typeof diskFaults)[number]
+const networkFaults = ['partition', 'oneWay', 'reset', 'halfOpen', 'slowLink', 'stall'] as const
+type NetworkFault = (typeof networkFaults)[number]
+
+/** The kind, if it is one of these. */
+function among<K extends FaultKind>(kinds: readonly K[], kind: FaultKind): K | undefined {
+  return kinds.find((one) => one === kind)
+}
 
 /** Of one world: reading all of it takes longer each time. */
 const growthsMax = 2
@@ -109,8 +122,16 @@ export class Faults {
   }
 
   private inject(kind: FaultKind, leg = this.dice.pick(this.world.legs)): void {
-    const { world, dice } = this
     this.happened++
+    const ofDisk = among(diskFaults, kind)
+    const ofNetwork = among(networkFaults, kind)
+    if (ofDisk !== undefined) this.disturbDisk(leg, ofDisk)
+    else if (ofNetwork !== undefined) this.disturbNetwork(leg, ofNetwork)
+    else this.strikeAt(kind as Exclude<FaultKind, DiskFault | NetworkFault>, leg)
+  }
+
+  private strikeAt(kind: Exclude<FaultKind, DiskFault | NetworkFault>, leg: Leg): void {
+    const { world, dice } = this
     switch (kind) {
       case 'killHead':
       case 'crashHead':
@@ -132,14 +153,6 @@ export class Faults {
         break
       case 'takeover':
         this.takeover()
-        break
-      case 'partition':
-      case 'oneWay':
-      case 'reset':
-      case 'halfOpen':
-      case 'stall':
-      case 'slowLink':
-        this.disturbNetwork(leg, kind)
         break
       case 'freezeHead':
       case 'freezeTarget':
@@ -171,15 +184,6 @@ export class Faults {
       case 'olderHead':
         if (dice.chance(0.5)) world.killHead('killed')
         world.returnOlder(dice)
-        break
-      case 'readErrors':
-      case 'writeErrors':
-      case 'slowDisk':
-      case 'stragglers':
-      case 'hangDisk':
-      case 'fullDisk':
-      case 'flushFails':
-        this.disturbDisk(leg, kind)
     }
   }
 
@@ -304,10 +308,7 @@ export class Faults {
     })
   }
 
-  private disturbNetwork(
-    leg: Leg,
-    kind: 'partition' | 'oneWay' | 'reset' | 'halfOpen' | 'stall' | 'slowLink',
-  ): void {
+  private disturbNetwork(leg: Leg, kind: NetworkFault): void {
     if (leg.target === null) return
     const { network } = this.world
     const head = this.world.headMachine.name

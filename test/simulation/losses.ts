@@ -44,7 +44,7 @@ export class Losses {
     }
   }
 
-  /** The head says that a part of the volume has lost its cache: what it acknowledges now is there. */
+  /** The head says that a part has lost its cache: what it acknowledges now is there. */
   announced(span: number): void {
     const { checker, sectorsPerLeg } = this.world
     checker.trustInFlight(span * sectorsPerLeg, sectorsPerLeg)
