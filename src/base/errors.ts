@@ -72,6 +72,7 @@ const fromErrno: Readonly<Record<string, Code>> = {
   EINVAL: 'INVALID',
   EOPNOTSUPP: 'UNSUPPORTED',
   ENOTSUP: 'UNSUPPORTED',
+  EAGAIN: 'BUSY',
   ENOMEM: 'BUSY',
   EMFILE: 'BUSY',
   ENFILE: 'BUSY',

@@ -1,8 +1,9 @@
-import { spawn } from 'node:child_process'
+import type { SpawnOptions } from 'node:child_process'
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { StorageError } from '../base/errors.ts'
+import { startProgram } from '../base/program.ts'
 import { makeFolder } from '../base/folders.ts'
 import { isObject } from '../target/tree.ts'
 
@@ -41,35 +42,37 @@ export async function startBridge(
   await makeFolder(runDirectory, 0o700)
   const output = openSync(log, 'w', 0o600)
   const words = [process.argv[1]!, 'bridge', uri, '--listen', `unix:${socket}`, ...flags]
-  const child = spawn(process.execPath, [...process.execArgv, ...words], {
-    // Whatever folder it stayed in could not be unmounted.
-    cwd: '/',
-    detached: true,
-    stdio: ['ignore', 'pipe', output],
-  })
-  closeSync(output)
-  // Before it is of use to anybody, so that it is found whenever this command ends.
-  writeFileSync(record, JSON.stringify({ pid: child.pid ?? 0 }), { mode: 0o600 })
-  const stdout = child.stdout!
+  // Whatever folder it stayed in could not be unmounted.
+  const options: SpawnOptions = { cwd: '/', detached: true, stdio: ['ignore', 'pipe', output] }
   await new Promise<void>((resolve, reject) => {
     const fail = (why: string): void => {
       clearTimeout(timer)
       reject(new StorageError('UNAVAILABLE', `the bridge ${why}${lastWords(log)}`))
     }
+    const child = startProgram(
+      process.execPath,
+      [...process.execArgv, ...words],
+      options,
+      (error) => fail(`could not be started: ${error.message}`),
+    )
+    closeSync(output)
+    // Before it is of use to anybody, so that it is found whenever this command ends.
+    writeFileSync(record, JSON.stringify({ pid: child?.pid ?? 0 }), { mode: 0o600 })
     const timer = setTimeout(fail, startTimeout, `was not ready in ${startTimeout} ms`)
+    if (child === null) return
+    const stdout = child.stdout!
     let said = ''
     stdout.on('data', (text: Buffer) => {
       said += text.toString()
       if (!/^ready$/m.test(said)) return
       clearTimeout(timer)
+      child.removeAllListeners('exit')
+      stdout.destroy()
+      child.unref()
       resolve()
     })
-    child.once('error', (cause) => fail(`could not be started: ${cause.message}`))
     child.once('exit', (code) => fail(`ended with exit code ${code ?? 'none'}`))
   })
-  child.removeAllListeners('exit')
-  stdout.destroy()
-  child.unref()
   return socket
 }
 

@@ -27,8 +27,21 @@ export function renderStatus(status: Status, now: number): string {
       const first = `${'  '.repeat(depth)}${name}`.padEnd(nameWidth)
       return printable([first, state.padEnd(stateWidth), ...rest].join('  ').trimEnd())
     })
-    .concat('')
+    .concat(refusedLines(status), '')
     .join('\n')
+}
+
+/** A line for each limit at which clients were not let in; none while there was no need. */
+function refusedLines({ refused }: Status): string[] {
+  return Object.entries(refused ?? {})
+    .filter(([, count]) => count > 0)
+    .map(([limit, count]) => `refused ${count} connections: ${refusalWords[limit] ?? limit}`)
+}
+
+const refusalWords: Readonly<Record<string, string>> = {
+  connections: 'limits.connections is reached',
+  connectionsPerPeer: 'limits.connectionsPerPeer is reached',
+  descriptors: 'too few open files are allowed to the process',
 }
 
 function addDevice(

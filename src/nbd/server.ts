@@ -1,4 +1,5 @@
 import type { Accept } from '../net/network.ts'
+import { Places } from '../net/places.ts'
 import type { ClientStatus, Service, ServiceContext } from '../net/service.ts'
 import { ServerConnection } from './connection.ts'
 import { Negotiation } from './negotiation.ts'
@@ -9,12 +10,14 @@ export class NbdService implements Service {
   private readonly context: ServiceContext
   /** Bytes of the longest payload: what is allowed, and what fits into the limits of memory. */
   private readonly payloadMax: number
+  private readonly places: Places
   private readonly connections = new Set<ServerConnection>()
   private drained: (() => void) | null = null
   private draining: Promise<void> | null = null
 
   constructor(context: ServiceContext) {
     this.context = context
+    this.places = context.places ?? new Places(context.limits)
     const { payload, bytesPerConnection, bytesInFlight } = context.limits
     this.payloadMax = Math.min(
       payload,
@@ -24,16 +27,11 @@ export class NbdService implements Service {
   }
 
   readonly accept: Accept = (connection) => {
-    const { limits } = this.context
-    if (this.draining !== null || this.connections.size >= limits.connections) return null
+    if (this.draining !== null || !this.places.enter(connection)) return null
     const client = new ServerConnection(this.context, connection, this.left)
     this.connections.add(client)
     client.begin(new Negotiation(client, this.payloadMax))
     return client
-  }
-
-  get connectionCount(): number {
-    return this.connections.size
   }
 
   clients(): readonly ClientStatus[] {
@@ -55,6 +53,7 @@ export class NbdService implements Service {
 
   private readonly left = (connection: ServerConnection): void => {
     this.connections.delete(connection)
+    this.places.leave(connection.connection)
     if (this.connections.size === 0) this.drained?.()
   }
 }

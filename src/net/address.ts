@@ -24,6 +24,22 @@ export function formatAddress(address: Address): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
 }
 
+/**
+ * What counts as one peer among those that connect from different addresses: an address of IPv4;
+ * of IPv6 the network of 64 bits, because whoever has one address of it has all of them.
+ */
+export function originOf(host: string): string {
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(host)
+  if (mapped !== null) return mapped[1]!
+  // On a link of its own everybody has the same network.
+  if (!host.includes(':') || /^fe80:/i.test(host)) return host
+  const [head = '', tail] = host.split('::')
+  const groups = head === '' ? [] : head.split(':')
+  const after = tail === undefined || tail === '' ? [] : tail.split(':')
+  while (tail !== undefined && groups.length + after.length < 8) groups.push('0')
+  return `${[...groups, ...after].slice(0, 4).join(':')}::/64`
+}
+
 export type Protocol = 'dst' | 'nbd'
 
 export const defaultPorts: Readonly<Record<Protocol, number>> = { dst: 4470, nbd: 10809 }

@@ -5,8 +5,13 @@ import { KiB, MiB } from '../base/size.ts'
  * names there are the same.
  */
 export interface Limits {
-  /** Connections of all listeners together; more are closed at once. */
+  /**
+   * Connections of all listeners together, and as many again over unix sockets; more are closed at
+   * once.
+   */
   readonly connections: number
+  /** Those of one address, or of one network of 64 bits in IPv6; more are closed at once. */
+  readonly connectionsPerPeer: number
   /** Milliseconds from accepting a connection to the end of its negotiation. */
   readonly handshakeTimeout: number
   /**
@@ -25,7 +30,10 @@ export interface Limits {
 }
 
 export const defaultLimits: Limits = {
-  connections: 4096,
+  // One that says nothing costs 12 KiB.
+  connections: 16_384,
+  // A quarter: no single peer shuts out the others.
+  connectionsPerPeer: 4096,
   handshakeTimeout: 10_000,
   sendTimeout: 30_000,
   requestsPerConnection: 128,

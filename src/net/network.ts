@@ -8,6 +8,10 @@ import type { Address } from './address.ts'
 export interface Connection {
   /** The peer's address, for logs and status. */
   readonly peer: string
+  /** What is counted as one peer: see `originOf`. Undefined over a unix socket. */
+  readonly origin?: string | undefined
+  /** The number of its file descriptor; undefined where that is not known. */
+  readonly descriptor?: number | undefined
   /** With so many bytes to send it is better to send them than to wait for more. */
   readonly batchBytes: number
   /**

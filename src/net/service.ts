@@ -7,6 +7,7 @@ import type { Exports } from '../device/export.ts'
 import type { Admission } from './admission.ts'
 import type { Limits } from './limits.ts'
 import type { Accept } from './network.ts'
+import type { Places } from './places.ts'
 
 /** What a target hands to the server of each protocol. */
 export interface ServiceContext {
@@ -17,6 +18,8 @@ export interface ServiceContext {
   readonly random: Random
   readonly log: Log
   readonly limits: Limits
+  /** Shared by the servers of all protocols; absent where there is but one. */
+  readonly places?: Places
   /** For protocols without claims; absent where nobody makes any. */
   readonly guestsOf?: (device: Device) => Guests
 }
@@ -47,8 +50,6 @@ export interface ClientStatus {
 export interface Service {
   /** For `Network.listen`. Never throws; null when a limit is reached. */
   readonly accept: Accept
-  /** Those that are open. */
-  readonly connectionCount: number
   clients(): readonly ClientStatus[]
   /**
    * Takes no new requests, answers those in flight, then closes every connection. Resolves when

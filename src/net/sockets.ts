@@ -4,7 +4,7 @@ import { timerMax } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import { Ring } from '../base/ring.ts'
 import { KiB, MiB } from '../base/size.ts'
-import { formatAddress, type Address } from './address.ts'
+import { formatAddress, originOf, type Address } from './address.ts'
 import type { Accept, Connection, ConnectionHandler, Listener, Network } from './network.ts'
 import { writerOf, type Writer } from './writer.ts'
 
@@ -88,6 +88,9 @@ export class SocketNetwork implements Network {
       { pauseOnConnect: landing, noDelay: true, keepAlive: true },
       (accepted) => {
         const connection = new SocketConnection(peerOf(accepted), address.kind)
+        const { remoteAddress: host } = accepted
+        if (address.kind === 'tcp') connection.origin = originOf(host ?? '')
+        connection.descriptor = descriptorOf(accepted)
         connection.socket = landing ? rewrap(accepted, connection) : accepted
         const handler = accept(connection)
         if (handler === null) connection.destroy()
@@ -132,6 +135,8 @@ const discard = Buffer.alloc(64 * KiB)
 
 class SocketConnection implements Connection {
   readonly peer: string
+  origin: string | undefined
+  descriptor: number | undefined
   readonly batchBytes: number
   /** Set once, right after construction; `onread` has to exist before the socket. */
   socket!: net.Socket
@@ -307,6 +312,12 @@ function rewrap(accepted: net.Socket, connection: SocketConnection): net.Socket 
     highWaterMark,
     onread: connection.onread,
   } as unknown as net.SocketConstructorOpts)
+}
+
+function descriptorOf(socket: net.Socket): number | undefined {
+  const { _handle: handle } = socket as unknown as { _handle?: { fd?: unknown } | null }
+  const descriptor = handle?.fd
+  return typeof descriptor === 'number' && descriptor >= 0 ? descriptor : undefined
 }
 
 function problemOf(code: Code, doing: string, error: Error): StorageError {

@@ -440,9 +440,15 @@ export interface Export {
  */
 export interface Limits {
   /**
-   * Connections of all listeners together; more are closed at once.
+   * Connections of all listeners together, and as many again over unix sockets; more are
+   * closed at once.
    */
   connections: number
+  /**
+   * Connections of one address, or of one network of 64 bits in IPv6; more are closed at once.
+   * Unix sockets have no addresses: there only connections counts.
+   */
+  connectionsPerPeer: number
   /**
    * From accepting a connection to the end of its negotiation.
    */

@@ -8,6 +8,7 @@ import type * as config from './config.types.ts'
 export function limitsOf(limits: config.Limits): Limits {
   return {
     connections: limits.connections,
+    connectionsPerPeer: limits.connectionsPerPeer,
     handshakeTimeout: milliseconds(limits.handshakeTimeout),
     sendTimeout: milliseconds(limits.sendTimeout),
     requestsPerConnection: limits.requestsPerConnection,

@@ -22,6 +22,7 @@ export function statusOf(target: Target, program: string): status.Status {
       protocol,
       address: formatAddress(address),
     })),
+    refused: { ...target.refused },
     exports: Object.fromEntries(
       target.exports.list().map(({ name, device, readOnly, description }) => [
         name,

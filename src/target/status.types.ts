@@ -31,6 +31,7 @@ export interface Status {
    * Where the target listens.
    */
   listeners: Listener[]
+  refused?: Refused
   /**
    * The exports, by name.
    */
@@ -53,6 +54,23 @@ export interface Listener {
    * HOST:PORT or unix:PATH, with the port that was chosen for 0.
    */
   address: string
+}
+/**
+ * Connections that were closed at once since the start, by the limit that was reached.
+ */
+export interface Refused {
+  /**
+   * limits.connections.
+   */
+  connections: number
+  /**
+   * limits.connectionsPerPeer.
+   */
+  connectionsPerPeer: number
+  /**
+   * Open files of the process: some of those that it may have are kept back.
+   */
+  descriptors: number
 }
 /**
  * A device under a name that clients ask for.

@@ -7,7 +7,9 @@ import type { Export } from '../device/export.ts'
 import { Operation, Request } from '../device/request.ts'
 import { defaultPorts, formatUri, parseAddress, type Address } from '../net/address.ts'
 import { Admission } from '../net/admission.ts'
+import { openDescriptors } from '../net/descriptors.ts'
 import type { Listener } from '../net/network.ts'
+import { Places, type Refused } from '../net/places.ts'
 import type { ClientStatus, Service } from '../net/service.ts'
 import { Claims } from '../wire/claims.ts'
 import { passesByItself } from './addresses.ts'
@@ -37,6 +39,8 @@ const drainShare = 0.75
 /** Milliseconds in which so many lines are logged of what clients do, of one protocol. */
 const quietTime = 10_000
 const linesMax = 100
+/** Those of clients that were not let in: the count that goes with them tells the rest. */
+const refusalLinesMax = 3
 
 /** One configuration, carried out: devices, exports, listeners; from start to stop. */
 export class Target {
@@ -49,7 +53,7 @@ export class Target {
   private readonly services = new Map<config.Listener['protocol'], Service>()
   private served: readonly Served[] = []
   private open = false
-  private readonly full: QuietLog
+  private readonly places: Places
   private stopped: Promise<boolean> | null = null
   private readonly management: ManagementServer
   private managed: Address | null = null
@@ -70,7 +74,8 @@ export class Target {
     this.startedAt = world.clock.wall()
     this.tree = new Tree(config, this.world)
     this.claims = new Claims(this.tree.store)
-    this.full = new QuietLog(this.folding, world.clock, 1, quietTime)
+    const quiet = new QuietLog(this.folding, world.clock, refusalLinesMax, quietTime)
+    this.places = new Places(limitsOf(config.limits), quiet, openDescriptors())
     this.journal = new Journal(world.log, world.clock)
     this.management = new ManagementServer(new TargetManager(this, program))
     this.exports = new ExportTable(
@@ -88,6 +93,11 @@ export class Target {
   /** Where commands reach the target; null when nobody wants any. */
   get managementAddress(): Address | null {
     return this.managed
+  }
+
+  /** Connections that were not let in, by reason. */
+  get refused(): Readonly<Refused> {
+    return this.places.refused
   }
 
   clients(): readonly ClientStatus[] {
@@ -215,7 +225,7 @@ export class Target {
         const service = this.service(protocol)
         await makeFolderOf(address)
         const listener = await this.world.network.listen(address, (connection) =>
-          this.open && this.hasRoom() ? service.accept(connection) : null,
+          this.open ? service.accept(connection) : null,
         )
         served.push({ protocol, address: listener.address, service, listener })
       })
@@ -232,16 +242,6 @@ export class Target {
     throw new StorageError(code, problems.map(({ message }) => message).join('\n'))
   }
 
-  /** Each service knows its own connections; the limit is that of the process. */
-  private hasRoom(): boolean {
-    let open = 0
-    for (const { connectionCount } of this.services.values()) open += connectionCount
-    const { connections } = this.config.limits
-    if (open < connections) return true
-    this.full.warn({ limit: connections }, 'too many connections: one was closed at once')
-    return false
-  }
-
   /** Opens a device that joins the tree while the target runs. */
   async join(device: Device): Promise<void> {
     this.journal.follow(device)
@@ -254,9 +254,9 @@ export class Target {
     const limits = limitsOf(this.config.limits)
     this.admission ??= new Admission(limits.bytesInFlight)
     const { clock, random, slab, log } = this.world
-    const { exports, admission } = this
+    const { exports, admission, places } = this
     const quiet = new QuietLog(log, clock, linesMax, quietTime)
-    const context = { exports, admission, slab, clock, random, log: quiet, limits }
+    const context = { exports, admission, slab, clock, random, log: quiet, limits, places }
     const service = createService(protocol, context, this.claims)
     this.services.set(protocol, service)
     return service

@@ -1,6 +1,7 @@
 import type { Timer } from '../base/clock.ts'
 import { blockBytesMax } from '../base/slab.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
+import { Places } from '../net/places.ts'
 import type { ClientStatus, Service, ServiceContext } from '../net/service.ts'
 import type { Claims } from './claims.ts'
 import { ServerConnection } from './server-connection.ts'
@@ -12,6 +13,7 @@ const tickInterval = 1000
 /** The server of DST/1, on any number of listeners. `docs/protocol.md` has the protocol. */
 export class DstService implements Service {
   private readonly context: ServiceContext
+  private readonly places: Places
   private readonly sessions: Sessions
   /** Tells this run of the server from any other. */
   private readonly instance: string
@@ -24,23 +26,18 @@ export class DstService implements Service {
     const { limits } = context
     const payload = Math.min(limits.payload, limits.bytesInFlight, blockBytesMax)
     this.context = { ...context, limits: { ...limits, payload } }
+    this.places = context.places ?? new Places(limits)
     this.sessions = new Sessions(context.clock, payload, claims)
     this.instance = context.random.bytes(16).toString('hex')
   }
 
   readonly accept = (connection: Connection): ConnectionHandler | null => {
-    const { limits } = this.context
-    if (this.draining) return null
-    if (this.connections.size >= limits.connections) return null
+    if (this.draining || !this.places.enter(connection)) return null
     const { context, sessions, instance } = this
     const accepted = new ServerConnection(connection, context, sessions, instance, this.closed)
     this.connections.add(accepted)
     this.schedule()
     return accepted
-  }
-
-  get connectionCount(): number {
-    return this.connections.size
   }
 
   clients(): readonly ClientStatus[] {
@@ -77,6 +74,7 @@ export class DstService implements Service {
 
   private readonly closed = (connection: ServerConnection): void => {
     this.connections.delete(connection)
+    this.places.leave(connection.connection)
     this.finish()
   }
 

@@ -16,14 +16,17 @@ const reportMax = 4_000
 export class DstProcess {
   readonly args: readonly string[]
   private readonly cwd: string
+  private readonly openFiles: number | undefined
   private child: ChildProcessByStdio<null, Readable, Readable> | null = null
   /** What it printed so far, in all its lives. */
   stdout = ''
   stderr = ''
 
-  constructor(args: readonly string[], cwd: string) {
+  /** `openFiles` is how many files the process may have open; absent: as many as this one. */
+  constructor(args: readonly string[], cwd: string, openFiles?: number) {
     this.args = args
     this.cwd = cwd
+    this.openFiles = openFiles
   }
 
   get running(): boolean {
@@ -36,7 +39,11 @@ export class DstProcess {
 
   /** Starts it, or starts it again; resolves when it says that it is ready. */
   async start(): Promise<void> {
-    const child = spawn(process.execPath, [program, ...this.args], {
+    const { openFiles } = this
+    const words = [process.execPath, program, ...this.args]
+    const limited = ['sh', '-c', `ulimit -n ${openFiles}; exec "$@"`, 'sh', ...words]
+    const [name, ...rest] = openFiles === undefined ? words : limited
+    const child = spawn(name!, rest, {
       cwd: this.cwd,
       stdio: ['ignore', 'pipe', 'pipe'],
     })
@@ -104,9 +111,9 @@ export class Workshop {
   private readonly others: (() => unknown)[] = []
 
   /** Writes a configuration and starts a target with it. */
-  async serve(name: string, config: object): Promise<DstProcess> {
+  async serve(name: string, config: object, openFiles?: number): Promise<DstProcess> {
     this.write(name, config)
-    return this.run(['serve', `${name}.json`])
+    return this.run(['serve', `${name}.json`], openFiles)
   }
 
   write(name: string, config: object): void {
@@ -114,8 +121,8 @@ export class Workshop {
   }
 
   /** Starts a command that stays. */
-  async run(args: readonly string[]): Promise<DstProcess> {
-    const process = new DstProcess(args, this.folder)
+  async run(args: readonly string[], openFiles?: number): Promise<DstProcess> {
+    const process = new DstProcess(args, this.folder, openFiles)
     this.processes.push(process)
     await process.start()
     return process

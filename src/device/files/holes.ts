@@ -1,7 +1,6 @@
-import { spawn, type ChildProcessByStdio } from 'node:child_process'
-import { once } from 'node:events'
-import type { Readable, Writable } from 'node:stream'
+import type { ChildProcess } from 'node:child_process'
 import { StorageError } from '../../base/errors.ts'
+import { startProgram } from '../../base/program.ts'
 import { Ring } from '../../base/ring.ts'
 import { KiB, MiB, roundUp } from '../../base/size.ts'
 import { emulateWriteZeroes, type ZeroTarget } from '../emulation.ts'
@@ -42,23 +41,25 @@ function environment(): NodeJS.ProcessEnv {
 
 /**
  * Why holes cannot be punched in a file; null when they can. Tried where there is nothing to lose,
- * beyond the end.
+ * beyond the end. Rejects with BUSY when nobody can know, because programs cannot be started now.
  */
-export async function whyNoHoles(fd: number, size: number): Promise<string | null> {
+export function whyNoHoles(fd: number, size: number): Promise<string | null> {
   const beyond = roundUp(size, MiB) + MiB
   const words = ['--keep-size', '--punch-hole', '--offset', `${beyond}`, '--length', '4096']
-  const program = spawn('fallocate', [...words, '/proc/self/fd/3'], {
-    stdio: ['ignore', 'ignore', 'pipe', fd],
-    env: environment(),
+  return new Promise((resolve, reject) => {
+    const program = startProgram(
+      'fallocate',
+      [...words, '/proc/self/fd/3'],
+      { stdio: ['ignore', 'ignore', 'pipe', fd], env: environment() },
+      (error) => {
+        if (error.code === 'BUSY') reject(error)
+        else resolve('the program fallocate (of util-linux) does not start')
+      },
+    )
+    let said = ''
+    program?.stderr!.on('data', (text: Buffer) => (said += text.toString()))
+    program?.on('close', (code) => resolve(code === 0 ? null : said.trim().split('\n')[0]!))
   })
-  let said = ''
-  program.stderr!.on('data', (text: Buffer) => (said += text.toString()))
-  try {
-    const [code] = (await once(program, 'close')) as [number | null]
-    return code === 0 ? null : said.trim().split('\n')[0]!
-  } catch {
-    return 'the program fallocate (of util-linux) does not start'
-  }
 }
 
 /**
@@ -76,7 +77,7 @@ export class Holes {
   private readonly file: ZeroTarget
   private readonly fd: number
   private readonly unable: () => void
-  private child: ChildProcessByStdio<Writable, Readable, null> | null = null
+  private child: ChildProcess | null = null
   private closed: (() => void) | null = null
   private said = ''
   private readonly line = new Ring<Request>()
@@ -135,21 +136,34 @@ export class Holes {
     }
     this.counts.holesPunched++
     this.child ??= this.start()
-    this.child.stdin.write(`${way} ${first.offset} ${length}\n`)
+    this.child?.stdin!.write(`${way} ${first.offset} ${length}\n`)
   }
 
-  private start(): ChildProcessByStdio<Writable, Readable, null> {
-    const child = spawn('sh', ['-c', script], {
-      stdio: ['pipe', 'pipe', 'ignore', this.fd],
-      env: environment(),
-    }) as ChildProcessByStdio<Writable, Readable, null>
-    child.stdout.on('data', this.heard)
+  /** Null when it does not start: then what is running fails. */
+  private start(): ChildProcess | null {
+    const child = startProgram(
+      'sh',
+      ['-c', script],
+      { stdio: ['pipe', 'pipe', 'ignore', this.fd], env: environment() },
+      this.failed,
+    )
+    if (child === null) return null
+    child.stdout!.on('data', this.heard)
     // That it ended is told below; a pipe to nobody adds nothing.
-    child.stdin.on('error', () => undefined)
-    child.on('error', () => undefined)
+    child.stdin!.on('error', () => undefined)
     // Not when the child has ended, but when what it started has as well.
-    child.on('close', this.ended)
+    child.on('close', () => {
+      if (this.child === child) this.ended()
+    })
     return child
+  }
+
+  /** The child did not start. What comes later tries again, if that may help. */
+  private readonly failed = (error: StorageError): void => {
+    this.child = null
+    if (this.closed !== null) this.closed()
+    else if (error.code !== 'BUSY') this.retire(error.message)
+    else this.finish((request) => this.doWithout(request, error))
   }
 
   private readonly heard = (text: Buffer): void => {
@@ -205,13 +219,15 @@ export class Holes {
     this.file.driver.submit(flush)
   }
 
-  private doWithout(request: Request): void {
+  /** `problem` is what keeps the child from starting now; null when there is none to be had. */
+  private doWithout(request: Request, problem: StorageError | null = null): void {
     if (request.operation === Operation.writeZeroes && (request.flags & Flag.fastZero) === 0)
       emulateWriteZeroes(this.file, request, this.file.facts!)
     else {
-      const why = this.refusal ?? 'the file system cannot zero what stays allocated'
+      const why = problem?.message ?? this.refusal ?? noZeroRange
       const message = `${describeTransfer(request)}: ${why}`
-      request.fail(new StorageError('UNSUPPORTED', message, this.file.path))
+      const code = problem?.code ?? 'UNSUPPORTED'
+      request.fail(new StorageError(code, message, this.file.path, problem ?? undefined))
     }
   }
 }
@@ -225,6 +241,8 @@ const afterFlush: Completer = {
     else request.fail(error)
   },
 }
+
+const noZeroRange = 'the file system cannot zero what stays allocated'
 
 function wayOf({ operation, flags }: Request): Way {
   const keep = operation === Operation.writeZeroes && (flags & Flag.noHole) !== 0

@@ -1,5 +1,5 @@
-import { spawn } from 'node:child_process'
 import { StorageError } from '../../base/errors.ts'
+import { startProgram } from '../../base/program.ts'
 
 /** Seconds to wait for a lock: a killed target's last child may still have it, for a moment. */
 const waitSeconds = 2
@@ -30,12 +30,14 @@ function tryLock(
   return new Promise((resolve, reject) => {
     // In the child the descriptor has number 3.
     const stdio = ['ignore', 'ignore', 'ignore', fd] as const
-    const program = spawn('flock', ['-x', ...words, '3'], { stdio: [...stdio] })
-    program.on('error', (cause) => {
-      const message = `cannot lock ${path}: the program flock (of util-linux) does not start`
-      reject(new StorageError('CONFIG', message, device, cause))
+    const program = startProgram('flock', ['-x', ...words, '3'], { stdio: [...stdio] }, (cause) => {
+      const { code, message } = cause
+      const busy = code === 'BUSY'
+      const what = busy ? message : 'the program flock (of util-linux) does not start'
+      const said = `cannot lock ${path}: ${what}`
+      reject(new StorageError(busy ? 'BUSY' : 'CONFIG', said, device, cause))
     })
-    program.on('exit', (status) => {
+    program?.on('exit', (status) => {
       if (status === 0 || status === 1) resolve(status === 0)
       else reject(new StorageError('IO', `cannot lock ${path}: flock exited ${status}`, device))
     })

@@ -1,0 +1,72 @@
+import yargs, { type Argv } from 'yargs'
+import { hideBin } from 'yargs/helpers'
+import { timerMax } from '../base/clock.ts'
+import { attach, detach } from './attach.ts'
+import { bench } from './bench.ts'
+import { bridge } from './bridge.ts'
+import { check } from './check.ts'
+import { Exit, report, UsageError } from './exit.ts'
+import { leg } from './leg.ts'
+import { list } from './list.ts'
+import { serve } from './serve.ts'
+import { status } from './status.ts'
+import { verify } from './verify.ts'
+import { volume } from './volume.ts'
+
+/** Each command is a file of its own that adds itself. */
+const commands = [serve, check, list, status, bridge, attach, detach, leg, volume, verify, bench]
+
+const columnsMax = 100
+
+function parser(words: readonly string[]): Argv {
+  const base = yargs([...words])
+    .scriptName('dst')
+    .usage('dst COMMAND: block storage from a tree of files, memory, remotes, linears and mirrors')
+    .option('verbose', { type: 'boolean', default: false, describe: 'show the stack of an error' })
+    .demandCommand(1, 'a command is missing; dst --help lists them')
+    .strict()
+    .recommendCommands()
+    .help()
+    .wrap(Math.min(columnsMax, process.stdout.columns || columnsMax))
+    .example('dst serve config.json', 'serve what the file describes')
+    .example('dst status', 'show how it is')
+    .epilogue('Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.')
+    .check(givenOnce, true)
+    .exitProcess(false)
+    .fail((message: string | null, error: Error | undefined) => {
+      throw (
+        error ?? new UsageError(message?.replace(/^Did/, 'unknown command: did') ?? 'wrong usage')
+      )
+    })
+  return commands.reduce<Argv>((all, add) => add(all), base)
+}
+
+/** Options that may be given several times. */
+const severalTimes = new Set(['_', 'listen'])
+
+function givenOnce(options: Readonly<Record<string, unknown>>): true {
+  for (const [name, value] of Object.entries(options))
+    if (Array.isArray(value) && !severalTimes.has(name))
+      throw new UsageError(`--${name} is given more than once`)
+  return true
+}
+
+/** Who read our output has seen enough, or it cannot be written: nothing more is to be done. */
+function endWithoutOutput(error: NodeJS.ErrnoException): void {
+  process.exit(error.code === 'EPIPE' ? process.exitCode : Exit.failed)
+}
+
+process.stdout.on('error', endWithoutOutput)
+process.stderr.on('error', endWithoutOutput)
+const words = hideBin(process.argv)
+// A command may wait for no more than a timer, such as that of a server that went away, and those
+// keep no process alive: Node would end in the middle of it, without a word.
+const alive = setInterval(() => undefined, timerMax)
+try {
+  await parser(words).parseAsync()
+  process.exitCode ??= Exit.done
+} catch (error) {
+  process.exitCode = report(error, words.includes('--verbose'))
+} finally {
+  clearInterval(alive)
+}
