@@ -1,6 +1,6 @@
 import type { Argv } from 'yargs'
 import { loadConfig } from '../target/config.ts'
-import { printJson, printLine } from './print.ts'
+import { printJson, printLine, printWarning } from './print.ts'
 
 export function check(yargs: Argv): Argv {
   return yargs.command(
@@ -18,7 +18,8 @@ export function check(yargs: Argv): Argv {
         .example('dst check --print config.json', 'show what is in force')
         .epilogue('Exit codes: 0 it can be served, 2 it cannot.'),
     ({ file, print }) => {
-      const { shown } = loadConfig(file)
+      const { shown, warnings } = loadConfig(file)
+      for (const warning of warnings) printWarning(warning)
       if (print) printJson(shown)
       else printLine(`${file} is right`)
     },

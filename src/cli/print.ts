@@ -31,3 +31,7 @@ export function printJson(value: unknown, space = 2): void {
 export function printError(text: string): void {
   process.stderr.write(`dst: error: ${printable(text)}\n`)
 }
+
+export function printWarning(text: string): void {
+  process.stderr.write(`dst: warning: ${printable(text)}\n`)
+}

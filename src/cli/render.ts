@@ -91,14 +91,21 @@ function describe(device: Device, status: Status, now: number): string[] {
   for (const [name, each] of Object.entries(status.exports))
     if (each.device === device.path) words.push(exported(name, each))
   if (inFlight > 0) words.push(`${inFlight} in flight`)
-  const { waiting } = details
-  if (typeof waiting === 'number' && waiting > 0) words.push(`${waiting} waiting`)
+  words.push(...waits(details))
   if (state !== 'online') words.push(...why(reason, device.since, now))
   if (device.lastError !== null) {
     const { code, message } = device.lastError
     words.push(`last error ${code}: ${message}`)
   }
   return words
+}
+
+/** How many requests wait, for how long the oldest has, and for what. */
+function waits({ waiting, waitingSeconds, waitingFor }: Device['details']): string[] {
+  if (typeof waiting !== 'number' || waiting === 0) return []
+  const oldest = typeof waitingSeconds === 'number' ? `, the oldest for ${waitingSeconds} s` : ''
+  const reason = typeof waitingFor === 'string' && waitingFor !== '' ? `: ${waitingFor}` : ''
+  return [`${waiting} waiting${oldest}${reason}`]
 }
 
 function exported(name: string, { uris, clients, readOnly }: Export): string {
@@ -114,9 +121,11 @@ function why(reason: string, since: string, now: number): string[] {
 
 /** What a leg that is not in sync has to say. */
 function progress(leg: Leg, now: number): string[] {
-  if (leg.state === 'in-sync') return []
+  const { silentSeconds } = leg
+  const silent = typeof silentSeconds === 'number' && silentSeconds > 0
+  const words = silent ? [`no answer for ${silentSeconds} s`] : []
+  if (leg.state === 'in-sync') return words
   const { reason, since, bytesOutOfSync, label, generation, resync } = leg
-  const words: string[] = []
   if (isObject(resync)) words.push(progressLine(resync))
   if (typeof bytesOutOfSync === 'number' && bytesOutOfSync > 0)
     words.push(`${describeSize(bytesOutOfSync)} out of sync`)

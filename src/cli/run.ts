@@ -16,14 +16,19 @@ const program = `dst ${version()}`
 
 /**
  * Starts to serve; a signal will stop that and end the process. Rejects with a StorageError when
- * the start fails. Standard output tells where the exports are; standard error is the log.
+ * the start fails. Standard output tells where the exports are; standard error is the log, which
+ * begins with the `warnings` about the configuration.
  */
-export async function runTarget(config: config.Config): Promise<void> {
+export async function runTarget(
+  config: config.Config,
+  warnings: readonly string[] = [],
+): Promise<void> {
   const log = bunyan.createLogger({
     name: 'dst',
     streams: [{ type: 'raw', stream: { write: writeRecord }, level: config.log.level }],
     serializers: { err: serializeError },
   })
+  for (const warning of warnings) log.warn({}, warning)
   dieLoudly(log)
   goOnUnheard()
   const world = {

@@ -15,6 +15,9 @@ export function serve(yargs: Argv): Argv {
           'Exit codes: 0 after a clean stop, 1 for a failure while running, 2 for wrong usage or ' +
             'configuration, also for an address in use.',
         ),
-    ({ file }) => runTarget(loadConfig(file, 'awaited').config),
+    ({ file }) => {
+      const { config, warnings } = loadConfig(file, 'awaited')
+      return runTarget(config, warnings)
+    },
   )
 }

@@ -2,6 +2,7 @@ import { KiB } from '../base/size.ts'
 import type { Facts } from '../device/device.ts'
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
+import { silentMs, waiting, waitMsMin } from './waits.ts'
 
 /** Tells whoever uses the mirror what is true of it now, if that changed. */
 export function announce(volume: Volume): void {
@@ -92,6 +93,7 @@ export function legWord(volume: Volume, leg: Leg): string {
 export function describe(volume: Volume): Record<string, unknown> {
   const legs: Record<string, unknown> = {}
   for (const leg of volume.legs) legs[leg.name] = describeLeg(volume, leg)
+  const { requests, oldestMs, reason } = waiting(volume)
   return {
     volume: volumeWord(volume),
     reason: volume.running ? '' : volume.reason,
@@ -99,7 +101,9 @@ export function describe(volume: Volume): Record<string, unknown> {
     identity: volume.record?.volume ?? '',
     minInSync: volume.minInSync,
     hotExtents: volume.running ? volume.intent.hotCount : 0,
-    waiting: volume.parking.length,
+    waiting: requests,
+    waitingSeconds: Math.round(oldestMs / 100) / 10,
+    waitingFor: reason,
     verify: volume.verifying?.describe() ?? null,
     legs,
   }
@@ -107,7 +111,8 @@ export function describe(volume: Volume): Record<string, unknown> {
 
 function volumeWord(volume: Volume): string {
   if (!volume.running) return volume.word
-  if (volume.legs.every((leg) => legWord(volume, leg) === 'in-sync')) return 'healthy'
+  const well = waiting(volume).oldestMs < waitMsMin
+  if (well && volume.legs.every((leg) => legWord(volume, leg) === 'in-sync')) return 'healthy'
   return volume.resyncs.size > 0 ? 'syncing' : 'degraded'
 }
 
@@ -129,6 +134,7 @@ function describeLeg(volume: Volume, leg: Leg): Record<string, unknown> {
     readLast: leg.readLast,
     bytesOutOfSync: Math.min(bytes, volume.record?.dataSize ?? 0),
     pending: leg.pending,
+    silentSeconds: Math.round(silentMs(volume, leg) / 100) / 10,
     ...(member?.label === null || member === null ? {} : { label: member.label }),
     ...(member?.state === 'detached' ? { generation: member.left?.counter ?? 0 } : {}),
     ...(resync === undefined ? {} : { resync: resync.describe() }),

@@ -189,9 +189,9 @@ function distrustOthers(volume: Volume, last: Leg): void {
       })
 }
 
-/** A request has been under way for too long. */
-export function legSlow(volume: Volume, leg: Leg): void {
-  const reason = `no answer for ${volume.settings.legTimeoutMs} ms`
+/** A request has been under way for too long: `times` what a leg has. */
+export function legSlow(volume: Volume, leg: Leg, times: number): void {
+  const reason = `no answer for ${(volume.settings.legTimeoutMs * times) / 1000} s`
   if (!volume.active || !volume.writers.includes(leg)) leg.abandon()
   else if (standsAlone(volume, leg)) volume.suspend(`${leg.name}: ${reason}`)
   else leave(volume, leg, 'missing', reason)

@@ -85,6 +85,8 @@ export class Leg implements Completer {
   private readonly underWay: Request[] = []
   /** Counted up by the volume's watchdog; a request's `tagHigh` is when it was submitted. */
   tick = 0
+  /** When it answered anything last. */
+  private answeredTick = 0
 
   constructor(name: string, device: Device, readLast: boolean) {
     this.name = name
@@ -116,6 +118,14 @@ export class Leg implements Completer {
     return this.tick - oldest
   }
 
+  /** Whether it has answered nothing for so many ticks, though it was asked for what is quick. */
+  isSilent(ticks: number): boolean {
+    if (this.tick - this.answeredTick <= ticks) return false
+    return this.underWay.some(
+      ({ operation, tagHigh }) => operation <= Operation.write && this.tick - tagHigh > ticks,
+    )
+  }
+
   /** Submits a request that was taken with this leg as its owner. */
   submit(child: Request, caller: LegCaller): void {
     child.context = caller
@@ -127,6 +137,7 @@ export class Leg implements Completer {
   }
 
   completed(child: Request): void {
+    this.answeredTick = this.tick
     const last = this.underWay.pop()!
     if (last !== child) {
       this.underWay[child.tag] = last

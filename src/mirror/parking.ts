@@ -38,6 +38,12 @@ export class Parking {
     return this.entries.length
   }
 
+  /** Milliseconds that the oldest has waited, since it waited first. */
+  get oldestMs(): number {
+    const first = this.entries.reduce((due, { deadline }) => Math.min(due, deadline), Infinity)
+    return Math.max(0, this.clock.now() - (first - this.limits.waitMs))
+  }
+
   /** Keeps the request, or fails it when there is no room and it is `limited`. */
   add(request: Request, deadline = this.clock.now() + this.limits.waitMs, limited = true): void {
     const bytes = this.bytes + request.payloadBytes

@@ -42,7 +42,7 @@ export interface MirrorSettings {
   readonly hotExtentsMax: number
   /** Milliseconds an extent is not written to before it is taken out of the intent log. */
   readonly intentIdleMs: number
-  /** Milliseconds a leg may take for one request before it leaves. */
+  /** Milliseconds that a leg may answer nothing before it leaves; see `Watchdog`. */
   readonly legTimeoutMs: number
   /** Milliseconds before a leg that failed is tried again; doubled up to `legRetryMsMax`. */
   readonly legRetryMs: number
@@ -65,6 +65,13 @@ export interface MirrorSettings {
   readonly historyMax: number
 }
 
+/**
+ * How many times `legTimeoutMs` a leg may take that is slow rather than silent: for one request
+ * while it answers others, for what may mean writing a whole cache to a disk (a flush, zeroes), and
+ * where no other leg could go on without it. A disk that finds a bad sector takes up to 30 s.
+ */
+export const legPatience = 4
+
 export const mirrorDefaults: MirrorSettings = {
   extentSize: MiB,
   size: null,
@@ -73,7 +80,8 @@ export const mirrorDefaults: MirrorSettings = {
   intentLog: true,
   hotExtentsMax: 4096,
   intentIdleMs: 10_000,
-  legTimeoutMs: 30_000,
+  // Together with a tick of the watchdog well below the 10 s after which people look for a fault.
+  legTimeoutMs: 7000,
   legRetryMs: 1000,
   legRetryMsMax: 60_000,
   suspendMs: 60_000,

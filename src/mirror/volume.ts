@@ -116,7 +116,7 @@ export class Volume {
   /** Whether it is suspended only to start anew, larger. */
   growing = false
   private drained: (() => void) | null = null
-  private shortAcks: { job: WriteJob | FlushJob }[] = []
+  shortAcks: { job: WriteJob | FlushJob; since: number }[] = []
   private retry: Timer | null = null
   /** Of a request that is submitted again after it waited. */
   private deadline: number | undefined = undefined
@@ -270,7 +270,7 @@ export class Volume {
 
   /** A write or flush has settled, but fewer legs have it than must. */
   awaitLegs(job: WriteJob | FlushJob): void {
-    const entry = { job }
+    const entry = { job, since: this.clock.now() }
     this.shortAcks.push(entry)
     this.maybeDrained()
     const { epoch } = this

@@ -11,6 +11,7 @@ import type { Network } from '../net/network.ts'
 import { MirrorDriver } from '../mirror/mirror.ts'
 import type * as config from './config.types.ts'
 import { layer } from './layers.ts'
+import { legTimeoutOf } from './patience.ts'
 import { remote } from './remotes.ts'
 import { bytes } from './quantities.ts'
 import { mirrorSettings } from './settings.ts'
@@ -160,7 +161,8 @@ export class Tree {
     })
     const { clock, random, log } = this.world
     const { store } = this
-    const settings = mirrorSettings(mirror)
+    const { milliseconds } = legTimeoutOf({ ...mirror }, (name) => this.named[name])
+    const settings = mirrorSettings(mirror, milliseconds)
     return new MirrorDriver({ legs, clock, random, log, store, key: keyOf(path), settings })
   }
 

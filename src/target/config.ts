@@ -15,7 +15,7 @@ export class ConfigError extends StorageError {
   readonly lines: readonly string[]
 
   constructor(file: string, problems: readonly Problem[], source: Source | null) {
-    const lines = problems.map(({ what, pointer }) => `${what} (${where(file, pointer, source)})`)
+    const lines = linesOf(file, problems, source)
     super('CONFIG', lines.join('\n'))
     this.problems = problems
     this.lines = lines
@@ -28,6 +28,8 @@ export interface Checked {
   readonly config: Config
   /** As it was written, with defaults filled in. */
   readonly shown: unknown
+  /** What is not as it was written, one line each. */
+  readonly warnings: readonly string[]
 }
 
 /**
@@ -74,13 +76,21 @@ interface Origin {
 function checkIn({ file, directory, source }: Origin, value: unknown, files: FilesAre): Checked {
   if (isTooDeep(value)) throw new ConfigError(file, [{ what: tooDeep, pointer: '' }], source)
   const problems = [...(source?.duplicates ?? []), ...checkAgainstSchema(value)]
+  const warnings: string[] = []
   const resolved: unknown = structuredClone(value)
   if (isObject(resolved)) {
     resolvePaths(resolved, directory)
-    problems.push(...checkMeaning(resolved, files))
+    const meaning = checkMeaning(resolved, files)
+    problems.push(...meaning.problems)
+    warnings.push(...linesOf(file, meaning.warnings, source))
   }
   if (problems.length > 0) throw new ConfigError(file, problems, source)
-  return { config: resolved as Config, shown: value }
+  return { config: resolved as Config, shown: value, warnings }
+}
+
+/** A line for each: `what (where)`. */
+function linesOf(file: string, problems: readonly Problem[], source: Source | null): string[] {
+  return problems.map(({ what, pointer }) => `${what} (${where(file, pointer, source)})`)
 }
 
 /** Makes every path absolute, in place. */

@@ -148,21 +148,23 @@ export interface Remote {
   connections: number
   /**
    * How long requests are held while the remote is away; after that they fail until it is
-   * back.
+   * back. Left out: 30s, but 1s below a mirror, whose other legs go on without it.
    */
-  hold: number | string
+  hold?: number | string
   /**
    * For connecting, and again for the answer to the hello.
    */
   connectTimeout: number | string
   /**
-   * Between two pings of a connection.
+   * Between two pings of a connection. Left out: 5s, but 2s below a mirror; at most a third of
+   * pingTimeout.
    */
-  pingInterval: number | string
+  pingInterval?: number | string
   /**
-   * Silence after which a connection is given up.
+   * Silence after which a connection is given up. Left out: 15s, but 5s below a mirror; at
+   * least three times pingInterval.
    */
-  pingTimeout: number | string
+  pingTimeout?: number | string
   /**
    * After which a request without answer has the session begun anew. 0: never.
    */
@@ -193,9 +195,9 @@ export interface Nbd {
   connections: number
   /**
    * How long requests are held while the server is away; after that they fail until it is
-   * back.
+   * back. Left out: 30s, but 1s below a mirror, whose other legs go on without it.
    */
-  hold: number | string
+  hold?: number | string
   /**
    * For connecting, and again for the negotiation.
    */
@@ -273,7 +275,9 @@ export interface Mirror {
    */
   intentIdle: number | string
   /**
-   * How long a leg may take for one request before it leaves.
+   * How long a leg may answer nothing at all before it leaves. For one request while it
+   * answers others, for a flush or zeroes, and where no other leg is in sync, it may take four
+   * times that. Never less than the hold of a remote below it and a second.
    */
   legTimeout: number | string
   /**

@@ -1,5 +1,5 @@
-import { parseDuration } from '../base/duration.ts'
 import { formatSize, KiB, MiB, parseSize, TiB } from '../base/size.ts'
+import { durationOf, legTimeoutOf } from './patience.ts'
 import type { Node } from './semantics.ts'
 import { step, type Problem } from './source.ts'
 import { suggestion } from './suggest.ts'
@@ -84,10 +84,23 @@ function sizeOf(value: unknown): number | null {
   return typeof value === 'string' || typeof value === 'number' ? parseSize(value) : null
 }
 
-function durationOf(value: unknown): number | null {
-  return typeof value === 'string' || typeof value === 'number' ? parseDuration(value) : null
-}
-
 function isPowerOfTwo(value: number): boolean {
   return Number.isInteger(Math.log2(value))
+}
+
+/** What is not as it was written, and is served all the same. */
+export function warnOfDevices(
+  nodes: readonly Node[],
+  find: (name: string) => unknown,
+): readonly Problem[] {
+  const warnings: Problem[] = []
+  for (const { device, pointer } of nodes) {
+    if (device['type'] !== 'mirror') continue
+    const { milliseconds, because } = legTimeoutOf(device, find)
+    if (because === '') continue
+    const used = `${milliseconds / 1000} s count instead of ${String(device['legTimeout'])}`
+    const what = `${used}, because ${because} holds requests for longer`
+    warnings.push({ what, pointer: step(pointer, 'legTimeout') })
+  }
+  return warnings
 }

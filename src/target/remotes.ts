@@ -6,14 +6,18 @@ import { RemoteDriver } from '../wire/remote.ts'
 import type { RemoteOptions } from '../wire/remote-options.ts'
 import type { Spot, World } from './build.ts'
 import type * as config from './config.types.ts'
+import { patienceOf } from './patience.ts'
 import { bytes, milliseconds } from './quantities.ts'
 
 /** The driver of a device on another machine. */
 export function remote(spot: Spot, device: config.Remote | config.Nbd, world: World): Driver {
   const { address, name } = exportAt(device.uri)
   return device.type === 'remote'
-    ? new RemoteDriver({ address, name, ...remoteOptions(device, spot.belowMirror) }, world)
-    : new NbdDriver({ address, name, ...nbdOptions(device) }, world)
+    ? new RemoteDriver(
+        { address, name, awaitSize: true, ...remoteOptions(device, spot.belowMirror) },
+        world,
+      )
+    : new NbdDriver({ address, name, ...nbdOptions(device, spot.belowMirror) }, world)
 }
 
 function exportAt(text: string) {
@@ -29,22 +33,19 @@ export function remoteOptions(
 ): Omit<RemoteOptions, 'address' | 'name'> {
   return {
     connections: device.connections,
-    hold: milliseconds(device.hold),
+    ...patienceOf({ ...device }, follow),
     connectTimeout: milliseconds(device.connectTimeout),
-    pingInterval: milliseconds(device.pingInterval),
-    pingTimeout: milliseconds(device.pingTimeout),
     requestTimeout: milliseconds(device.requestTimeout),
     checksums: device.checksums,
     size: device.size === undefined ? null : bytes(device.size),
-    awaitSize: true,
     follow,
   }
 }
 
-export function nbdOptions(device: config.Nbd) {
+export function nbdOptions(device: config.Nbd, belowMirror = false) {
   return {
     connections: device.connections,
-    hold: milliseconds(device.hold),
+    hold: patienceOf({ ...device }, belowMirror).hold,
     connectTimeout: milliseconds(device.connectTimeout),
     requestTimeout: milliseconds(device.requestTimeout),
     quiesce: milliseconds(device.quiesce),

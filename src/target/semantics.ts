@@ -1,6 +1,6 @@
 import { checkAddresses, checkLimits, checkUri } from './values.ts'
 import { checkQuantities } from './quantity-check.ts'
-import { checkDevices } from './devices.ts'
+import { checkDevices, warnOfDevices } from './devices.ts'
 import { checkFiles } from './files.ts'
 import { step, type Problem } from './source.ts'
 import { nearest, suggestion } from './suggest.ts'
@@ -16,12 +16,18 @@ export interface Node {
 /** Whether every file has to be there and usable now, or a device may wait for its own. */
 export type FilesAre = 'needed' | 'awaited'
 
+/** What is wrong, and what is served but not as it was written. */
+export interface Meaning {
+  readonly problems: readonly Problem[]
+  readonly warnings: readonly Problem[]
+}
+
 /**
  * What no schema can say: names that lead somewhere, devices that belong to one parent, files that
  * are there. `config` may be wrong in ways the schema has already reported; what cannot be
  * understood is passed over. Paths have been made absolute.
  */
-export function checkMeaning(config: Loose, look: FilesAre): readonly Problem[] {
+export function checkMeaning(config: Loose, look: FilesAre): Meaning {
   const problems: Problem[] = []
   const tree = new Tree(config, problems)
   tree.checkNesting()
@@ -33,7 +39,9 @@ export function checkMeaning(config: Loose, look: FilesAre): readonly Problem[] 
   checkAddresses(config, problems)
   checkQuantities(config, '', problems)
   checkLimits(config['limits'], problems)
-  return problems
+  // Of a tree that is none nobody can say more, and it could be looked through for ever.
+  const right = problems.length === 0
+  return { problems, warnings: right ? warnOfDevices(tree.nodes, (name) => tree.find(name)) : [] }
 }
 
 class Tree {
@@ -55,6 +63,10 @@ class Tree {
             what: `"${name}" is already part of another device (${places[0]!}): it can be of one`,
             pointer,
           })
+  }
+
+  find(name: string): unknown {
+    return this.named.get(name)?.value
   }
 
   private visit(value: unknown, pointer: string, path: string): void {

@@ -2,8 +2,14 @@ import type { MirrorSettings } from '../mirror/settings.ts'
 import type * as config from './config.types.ts'
 import { bytes, milliseconds } from './quantities.ts'
 
-/** A mirror's settings in plain numbers. The defaults are the schema's, and the mirror's own. */
-export function mirrorSettings(mirror: config.Mirror): MirrorSettings {
+/**
+ * A mirror's settings in plain numbers, `legTimeoutMs` as it is in force. The defaults are the
+ * schema's, and the mirror's own.
+ */
+export function mirrorSettings(
+  mirror: config.Mirror,
+  legTimeoutMs = milliseconds(mirror.legTimeout),
+): MirrorSettings {
   const { suspend, resync } = mirror
   return {
     extentSize: bytes(mirror.extentSize),
@@ -13,7 +19,7 @@ export function mirrorSettings(mirror: config.Mirror): MirrorSettings {
     intentLog: mirror.intentLog,
     hotExtentsMax: mirror.hotExtents,
     intentIdleMs: milliseconds(mirror.intentIdle),
-    legTimeoutMs: milliseconds(mirror.legTimeout),
+    legTimeoutMs,
     legRetryMs: milliseconds(mirror.legRetry),
     legRetryMsMax: milliseconds(mirror.legRetryMax),
     suspendMs: milliseconds(suspend.time),

@@ -124,9 +124,21 @@ export function health(device: status.Device): status.Status['state'] {
   if (device.state !== 'online' && device.state !== 'degraded') return 'failed'
   const below = [...Object.values(device.children).map(health)].map(softened)
   const legs = Object.values(device.legs ?? {}).map(legHealth)
+  // Nothing is answered until a leg is back, whatever the clients are spared for now.
+  if (device.details['volume'] === 'suspended') return 'failed'
+  if (secondsWaited(device) >= waitSecondsMin) legs.push('degraded')
   // A mirror whose only trouble is a leg that catches up says so itself: that is no worse.
   const own = device.state === 'online' || legs.includes('syncing') ? 'healthy' : 'degraded'
   return worst([own, ...below, ...legs])
+}
+
+/** Requests that wait for as long are a trouble of their own, whatever each leg says of itself. */
+const waitSecondsMin = 1
+
+/** How long the oldest request of a mirror has waited for a leg. */
+function secondsWaited({ details }: status.Device): number {
+  const { waitingSeconds } = details
+  return typeof waitingSeconds === 'number' ? waitingSeconds : 0
 }
 
 function legHealth({ state, device }: status.Leg): status.Status['state'] {

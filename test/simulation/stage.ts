@@ -17,6 +17,8 @@ export interface StageOptions {
   readonly legs?: readonly LegPlan['kind'][]
   readonly settings?: Partial<MirrorSettings>
   readonly hold?: number
+  /** What else is known of the remotes. */
+  readonly remote?: Partial<Plan['remote']>
   /** The leg that is read only when no other can answer. */
   readonly readLast?: string
   /** Whether forced writes leave the rest of a disk's cache alone. */
@@ -44,6 +46,7 @@ export class Stage {
       legs = ['remote', 'remote'],
       settings = {},
       hold = 500,
+      remote = {},
       seed = 1,
       readLast = '',
       forces = false,
@@ -70,7 +73,7 @@ export class Stage {
         suspendMs: 5000,
         ...settings,
       },
-      remote: { hold, pingInterval: 200, pingTimeout: 600, connectTimeout: 500 },
+      remote: { hold, pingInterval: 200, pingTimeout: 600, connectTimeout: 500, ...remote },
       latency: 0.1,
       bytesPerMs: 100_000,
       faults: [],

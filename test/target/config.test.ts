@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { patienceOf } from '../../src/target/patience.ts'
 import { checkConfig, ConfigError, loadConfig } from '../../src/target/config.ts'
 
 const memory = { type: 'memory', size: '64M' }
@@ -178,6 +179,34 @@ describe('a configuration', () => {
     expectProblem(mirror({ extentSize: '100K' }), 'a power of two')
     expectProblem(mirror({ legs: {} }), '/devices/m/legs')
     expectProblem(mirror({ legs: { a: { readLast: true } } }), '"type" is missing')
+  })
+
+  it('gives a leg the time that a remote below it holds requests for, and says so', () => {
+    const far = { type: 'remote', uri: 'dst://h/x' }
+    const warningsOf = (legs: object, more: object = {}): readonly string[] =>
+      checkConfig(devices({ far, m: { type: 'mirror', legs, ...more } }), folder).warnings
+    expect(warningsOf({ left: memory, right: 'far' })).to.deep.equal([])
+    expect(
+      warningsOf({ left: memory, right: { ...far, uri: 'dst://h/z', hold: '6s' } }),
+    ).to.deep.equal([])
+    const parts = [memory, { ...far, uri: 'dst://h/y', hold: '30s' }]
+    const legs = { left: memory, right: { device: { type: 'linear', parts } } }
+    expect(warningsOf(legs)).to.deep.equal([
+      '31 s count instead of 7s, because right/1 holds requests for longer ' +
+        '(/devices/m/legTimeout in configuration)',
+    ])
+    expect(warningsOf(legs, { legTimeout: '1m' })).to.deep.equal([])
+  })
+
+  it('knows what to expect of a remote by what is written and where it is', () => {
+    expect(patienceOf({}, false)).to.deep.equal({
+      hold: 30_000,
+      pingInterval: 5000,
+      pingTimeout: 15_000,
+    })
+    const { hold, pingInterval, pingTimeout } = patienceOf({ pingInterval: '4s', hold: 0 }, true)
+    expect([hold, pingInterval, pingTimeout]).to.deep.equal([0, 4000, 12_000])
+    expect(patienceOf({ pingTimeout: '3s' }, true)).to.include({ pingInterval: 1000, hold: 1000 })
   })
 
   it('refuses files that are not there, or not usable', () => {

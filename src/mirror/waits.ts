@@ -1,0 +1,49 @@
+import type { Leg } from './leg.ts'
+import type { Volume } from './volume.ts'
+import { Watchdog } from './watchdog.ts'
+
+/** Milliseconds after which a request counts as waiting rather than as being carried out. */
+export const waitMsMin = 1000
+
+/** Requests of clients that are held up, and by what. */
+export interface Waiting {
+  readonly requests: number
+  /** Milliseconds that the oldest has waited; 0 when none waits. */
+  readonly oldestMs: number
+  /** A sentence; '' when none waits. */
+  readonly reason: string
+}
+
+/** Milliseconds that the leg has owed an answer; 0 while that is not worth a word. */
+export function silentMs(volume: Volume, leg: Leg): number {
+  const waited = Watchdog.waitedMs(volume, leg.oldestTicks)
+  return waited >= waitMsMin ? waited : 0
+}
+
+/** What of the clients' requests is kept for better times, or waits for a leg. */
+export function waiting(volume: Volume): Waiting {
+  const { parking, shortAcks, clock, writers, inSync, minInSync } = volume
+  const waits: Waiting[] = []
+  if (parking.length > 0)
+    waits.push({
+      requests: parking.length,
+      oldestMs: parking.oldestMs,
+      reason: parking.reason,
+    })
+  if (shortAcks.length > 0)
+    waits.push({
+      requests: shortAcks.length,
+      oldestMs: clock.now() - shortAcks[0]!.since,
+      reason: `${inSync.length} legs in sync, ${minInSync} are needed`,
+    })
+  for (const leg of writers) {
+    const oldestMs = silentMs(volume, leg)
+    if (oldestMs > 0) waits.push({ requests: leg.pending, oldestMs, reason: `${leg.name} is slow` })
+  }
+  waits.sort((one, other) => other.oldestMs - one.oldestMs)
+  return {
+    requests: waits.reduce((sum, { requests }) => sum + requests, 0),
+    oldestMs: waits[0]?.oldestMs ?? 0,
+    reason: waits[0]?.reason ?? '',
+  }
+}
