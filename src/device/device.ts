@@ -81,6 +81,12 @@ export interface Claimed {
   readonly givenUp: number
 }
 
+/**
+ * How a head learns that a newer one has claimed a device. told: at once, and it may not read any
+ * more. refused: by its next change, and it may go on reading. none: never.
+ */
+export type Fencing = 'told' | 'refused' | 'none'
+
 /** What a driver tells the device that wraps it. */
 export interface DriverHost {
   readonly path: string
@@ -126,6 +132,8 @@ export interface Driver {
    * anybody may write. Absent where there is no one to tell.
    */
   claim?(epoch: number): Promise<void>
+  /** What comes of it for who claimed less; absent where nobody is refused. */
+  fencing?(): Fencing
   /** What `claim` must not be below. Rejects when nobody answers. Absent where `claim` is. */
   claimed?(): Promise<Claimed>
 }

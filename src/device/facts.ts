@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Ability, Claimed, Facts } from './device.ts'
+import type { Ability, Claimed, Driver, Facts, Fencing } from './device.ts'
 
 /** What a device does by other means its parent need not do again: to the parent it is native. */
 export function seenFromAbove(facts: Facts): Facts {
@@ -28,6 +28,12 @@ export function claimedOf(all: readonly Claimed[]): Claimed {
     held: Math.max(0, ...all.map(({ held }) => held)),
     givenUp: Math.max(0, ...all.map(({ givenUp }) => givenUp)),
   }
+}
+
+/** The same of a device that is made of several: one that cannot tell is read from unnoticed. */
+export function fencingOf(all: readonly Driver[]): Fencing {
+  const each = all.map((driver) => driver.fencing?.() ?? 'none')
+  return each.find((one) => one === 'none') ?? each.find((one) => one === 'refused') ?? 'told'
 }
 
 /** 32 hex digits that stand for the text. */

@@ -1,7 +1,7 @@
 import { assert } from '../base/errors.ts'
 import { roundDown } from '../base/size.ts'
-import type { Claimed, Device, Driver, DriverHost, Facts } from './device.ts'
-import { claimedOf, digest, weakest } from './facts.ts'
+import type { Claimed, Device, Driver, DriverHost, Facts, Fencing } from './device.ts'
+import { claimedOf, digest, fencingOf, weakest } from './facts.ts'
 import { Operation, type Request } from './request.ts'
 import { beginSplit, endSplit, splitOff } from './split.ts'
 
@@ -50,6 +50,10 @@ export class LinearDriver implements Driver {
 
   describe(): Record<string, unknown> {
     return {}
+  }
+
+  fencing(): Fencing {
+    return fencingOf(this.children.map(({ driver }) => driver))
   }
 
   submit(request: Request): void {

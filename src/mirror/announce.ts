@@ -1,5 +1,6 @@
 import { KiB } from '../base/size.ts'
 import type { Facts } from '../device/device.ts'
+import { fencingOf } from '../device/facts.ts'
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
 import { silentMs, waiting, waitMsMin } from './waits.ts'
@@ -18,7 +19,8 @@ export function announce(volume: Volume): void {
     if (volume.told !== null) tell(volume, volume.told.facts, 'degraded', held)
   } else {
     volume.told = null
-    host.offline(word === 'failed' ? 'failed' : 'offline', reason)
+    if (word === 'failed') host.offline('failed', reason, 'FENCED')
+    else host.offline('offline', reason)
   }
 }
 
@@ -132,6 +134,7 @@ function describeLeg(volume: Volume, leg: Leg): Record<string, unknown> {
     reason: legReason(volume, leg),
     since: member?.since ?? leg.device.state.since,
     readLast: leg.readLast,
+    fencing: fencingOf([leg.device.driver]),
     bytesOutOfSync: Math.min(bytes, volume.record?.dataSize ?? 0),
     pending: leg.pending,
     silentSeconds: Math.round(silentMs(volume, leg) / 100) / 10,

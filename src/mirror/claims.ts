@@ -3,6 +3,7 @@ import { claimedOf } from '../device/facts.ts'
 import { within } from './deadline.ts'
 import { claimsPerStep, numberMax, stepAboveMax, stepMax } from './head-memory.ts'
 import type { Leg } from './leg.ts'
+import { loadOwn } from './own-record.ts'
 import type { Volume } from './volume.ts'
 
 /** How much more is claimed by an operator's word: a few of them are enough, wherever it was. */
@@ -77,6 +78,15 @@ export async function claimLeg(volume: Volume, leg: Leg, outdo: boolean): Promis
   return true
 }
 
+/** Whoever has the leg now may write to it. One that is away stays claimed. */
+export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
+  try {
+    await within(volume, leg.device.driver.claim?.(0))
+  } catch (error) {
+    volume.log.warn({ volume: volume.path, leg: leg.name, err: error }, 'the leg stays claimed')
+  }
+}
+
 /**
  * Another head has claimed more, and may have died before it could serve, in a generation that no
  * leg has: each time somebody starts this one again, it claims more.
@@ -90,6 +100,11 @@ export async function raiseNumber(volume: Volume): Promise<void> {
   })
 }
 
+/** To an operator who starts a head that a newer one has replaced. */
+export const whatForceDoes =
+  '`--force` takes the legs back: they refuse the newer head from then on, and it stops; what it ' +
+  'wrote stays where its legs are there now'
+
 /**
  * The operator makes this head, which was fenced, the newer one: its next claim is far above its
  * last, because the leg may have served in another volume, or one that had come further; and above
@@ -100,6 +115,9 @@ export async function outbid(volume: Volume): Promise<void> {
   const step = Math.floor(volume.claimed / claimsPerStep)
   const { head } = volume
   await head.load(volume)
+  // What the newer head went on with, the legs say; their claims will not, once they are ours.
+  const own = await loadOwn(volume)
+  if (own !== null) head.doubt(own)
   head.outbid = Math.max(head.outbid, Math.min(step * outbidFactor, stepMax))
   const legs = volume.legs.filter(({ device }) => device.usable)
   const asked = legs.map((leg) => claimedBefore(volume, leg).catch(() => nobodys))

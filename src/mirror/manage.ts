@@ -3,7 +3,7 @@ import { StorageError, systemError } from '../base/errors.ts'
 import { digest } from '../device/facts.ts'
 import { announce } from './announce.ts'
 import type { Changed } from './compare.ts'
-import { claimLeg, outbid } from './claims.ts'
+import { claimLeg, giveUp, outbid, whatForceDoes } from './claims.ts'
 import { within } from './deadline.ts'
 import { endBackOff, flushFailed, isFenced, isLast, leave } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
@@ -49,11 +49,13 @@ export async function startVolume(
 ): Promise<void> {
   if (volume.running) return
   if (options.leg !== undefined) legNamed(volume, options.leg)
+  const force = options.force ?? false
   const outdone = volume.word === 'failed'
+  if (outdone && !force) throw refuse(volume, `${volume.reason}; ${whatForceDoes}`)
   if (outdone) volume.word = 'waiting'
   // A leg that turned this head away is not reached before it is claimed with more.
-  if (outdone || volume.legs.some(isFenced)) await outbid(volume)
-  await tryStart(volume, { force: options.force ?? false, leg: options.leg ?? null })
+  if (force && (outdone || volume.legs.some(isFenced))) await outbid(volume)
+  await tryStart(volume, { force, leg: options.leg ?? null })
   // Where `running` was false before, the compiler believes it still is.
   if ((volume.word as string) !== 'running') throw refuse(volume, `it waits: ${volume.reason}`)
 }
@@ -138,15 +140,6 @@ async function alone(volume: Volume, action: () => Promise<void>): Promise<void>
     await action()
   } finally {
     if (volume.epoch === epoch) volume.locks.release(everything)
-  }
-}
-
-/** Whoever has the leg now may write to it. One that is away stays claimed. */
-export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
-  try {
-    await within(volume, leg.device.driver.claim?.(0))
-  } catch (error) {
-    volume.log.warn({ volume: volume.path, leg: leg.name, err: error }, 'the leg stays claimed')
   }
 }
 

@@ -1,8 +1,10 @@
 import { assert, StorageError } from '../base/errors.ts'
-import type { Device, Driver, DriverHost } from '../device/device.ts'
+import type { Device, Driver, DriverHost, Fencing } from '../device/device.ts'
+import { fencingOf } from '../device/facts.ts'
 import type { Request } from '../device/request.ts'
 import type { HistoryEntry } from './record.ts'
 import { describe } from './announce.ts'
+import { giveUp } from './claims.ts'
 import { changedAlone } from './compare.ts'
 import { close } from './closing.ts'
 import {
@@ -11,7 +13,6 @@ import {
   detachLeg,
   eraseLeg,
   exportLeg,
-  giveUp,
   invalidateLeg,
   leaveDetached,
   legToCompare,
@@ -74,6 +75,12 @@ export class MirrorDriver implements Driver {
 
   describe(): Record<string, unknown> {
     return describe(this.volume)
+  }
+
+  /** One leg that tells is enough: the volume stops. */
+  fencing(): Fencing {
+    const each = this.volume.legs.map((leg) => fencingOf([leg.device.driver]))
+    return each.find((one) => one === 'told') ?? each.find((one) => one === 'refused') ?? 'none'
   }
 
   /** Tries to start; what asks for it while it is tried asks for one more attempt. */

@@ -3,7 +3,8 @@ import { announce } from './announce.ts'
 import { hadAnotherHead } from './claims.ts'
 import { findFilled, formerEnd } from './former.ts'
 import type { Leg } from './leg.ts'
-import { parseRecordText, type VolumeRecord } from './record.ts'
+import { loadOwn } from './own-record.ts'
+import type { VolumeRecord } from './record.ts'
 import type { LegView, OwnRecord } from './start.ts'
 import type { Volume } from './volume.ts'
 
@@ -32,20 +33,6 @@ function tellsOfAnotherHead(record: VolumeRecord, { name, found, ...view }: LegV
   if (!view.hadAnotherHead || found === null || found.kind === 'blank') return false
   if (found.kind === 'superblock' && found.superblock.record.volume !== record.volume) return false
   return record.members.find((member) => member.name === name)?.state !== 'detached'
-}
-
-async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
-  if (volume.store === null) return null
-  try {
-    const text = await volume.store.load(volume.key)
-    const record = text === null ? null : parseRecordText(text)
-    if (text !== null && record === null)
-      volume.log.error({ volume: volume.path }, "the head's record is damaged and not used")
-    return record
-  } catch (error) {
-    volume.log.error({ volume: volume.path, err: error }, "the head's record cannot be read")
-    return null
-  }
 }
 
 async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise<LegView> {

@@ -26,7 +26,7 @@ import { FlushJob, WriteJob, type Job } from './writes.ts'
 
 /**
  * waiting: not started, the reason says for what. starting: about to run. running. suspended: no
- * leg in sync answers, requests wait. failed: it will not go on without an operator. closed.
+ * leg in sync answers, requests wait. failed: a newer head has its legs. closed.
  */
 export type VolumeWord = 'waiting' | 'starting' | 'running' | 'suspended' | 'failed' | 'closed'
 

@@ -17,8 +17,6 @@ import {
   newRequestHeader,
   replyBytes,
   requestBytes,
-  runBytes,
-  runsMax,
 } from './codec.ts'
 import {
   decodeFacts,
@@ -35,8 +33,9 @@ import {
   type Welcome,
   type WireFacts,
 } from './hello.ts'
+import { areRuns, decodeRuns } from './runs.ts'
 import { controlSlot, SlotState, type Slots } from './slots.ts'
-import { codeOf, statusChecksum, statusOk } from './status.ts'
+import { errorOf, statusChecksum, statusOk } from './status.ts'
 
 /** Bytes of answers to pings that may wait: who asks and never reads gets no more. */
 const pongsBytesMax = 4096
@@ -58,6 +57,8 @@ export interface ConnectionUser {
   damaged(connection: ClientConnection, slot: number): void
   controlAnswered(sequence: number, error: StorageError | null, text: string): void
   factsChanged(facts: WireFacts): void
+  /** Another session has claimed the device with this epoch, which is higher than ours. */
+  outbid(epoch: number): void
 }
 
 /** One connection of a session, as the client sees it: requests out, replies in. */
@@ -82,6 +83,7 @@ export class ClientConnection implements ConnectionHandler {
   private running = false
   private readonly stint: Stint
   private checksums = false
+  fencing = false
   private readonly request = newRequestHeader()
   private readonly reply = newReplyHeader()
   /** The slot of the read whose payload is landing, -1 if none is. */
@@ -240,6 +242,7 @@ export class ClientConnection implements ConnectionHandler {
     if (reply.kind === Kind.reply)
       return reply.slot === controlSlot ? this.takeControl() : this.takeReply()
     if (reply.kind === Kind.facts) return this.takeFacts()
+    if (reply.kind === Kind.fenced) return this.takeFenced()
     inbox.consume(replyBytes)
     // Whoever reads nothing is not answered either: what waits to be sent says that we live.
     const waiting = this.outbox.bytesQueued - this.outbox.payloadQueued
@@ -272,6 +275,7 @@ export class ClientConnection implements ConnectionHandler {
     this.helloTimer.cancel()
     this.depth = welcome.depth
     this.checksums = (welcome.features & Feature.checksums) !== 0
+    this.fencing = (welcome.features & Feature.fencing) !== 0
     this.keeper.welcomed(this, welcome)
     return true
   }
@@ -324,22 +328,15 @@ export class ClientConnection implements ConnectionHandler {
   private takeRuns(slot: number, request: Request): boolean {
     const { inbox, reply } = this
     const { payload } = reply
-    if (payload === 0 || payload % runBytes !== 0 || payload > runsMax * runBytes) {
+    if (!areRuns(payload)) {
       this.fail('PROTOCOL', `a status of ${payload} bytes`)
       return false
     }
     if (!inbox.need(replyBytes + payload)) return false
-    const { bytes } = inbox
-    const from = inbox.at + replyBytes
-    let left = request.length
-    for (let at = from; at < from + payload; at += runBytes) {
-      const length = bytes.readUInt32LE(at)
-      left -= length
-      if (length === 0 || left < 0) {
-        this.fail('PROTOCOL', 'a status of other bytes than asked for')
-        return false
-      }
-      request.extents.add(length, bytes.readUInt32LE(at + 4) & 3)
+    const at = inbox.at + replyBytes
+    if (!decodeRuns(inbox.bytes, { at, end: at + payload }, request.extents, request.length)) {
+      this.fail('PROTOCOL', 'a status of other bytes than asked for')
+      return false
     }
     inbox.consume(replyBytes + payload)
     this.settle(slot, null)
@@ -362,6 +359,15 @@ export class ClientConnection implements ConnectionHandler {
     const error = status === statusOk ? null : errorOf(status, text)
     this.user.controlAnswered(sequence, error, text)
     return true
+  }
+
+  private takeFenced(): boolean {
+    const text = this.takeText()
+    if (text === null) return false
+    const epoch = /^\d{1,16}$/.test(text) ? Number(text) : NaN
+    if (Number.isSafeInteger(epoch)) this.user.outbid(epoch)
+    else this.fail('PROTOCOL', 'a claim that is no number')
+    return !this.over
   }
 
   /** Consumes a reply whose payload is text; null when it is not all there, or too long. */
@@ -441,8 +447,4 @@ export class ClientConnection implements ConnectionHandler {
         this.user.answered(this, slot, slots.answers[slot]!)
       } else this.early.push(slot)
   }
-}
-
-function errorOf(status: number, text: string): StorageError {
-  return new StorageError(codeOf(status), text === '' ? `refused with status ${status}` : text)
 }

@@ -31,6 +31,7 @@ export const Kind = {
   ping: 65,
   pong: 66,
   facts: 67,
+  fenced: 68,
 } as const
 
 /** Why a header cannot be believed; the stream is lost then. Everything else can be skipped. */
@@ -182,8 +183,3 @@ function faultOf(
   if (withChecksum) return found === checksum(bytes, at, length - 4) ? null : 'checksum'
   return found === 0 && payloadChecksum === 0 ? null : 'reserved'
 }
-
-/** One run of a status reply: bytes (u32), flags (u32). */
-export const runBytes = 8
-/** Runs in one status reply: what a connection stages in one piece. */
-export const runsMax = 1500

@@ -31,9 +31,9 @@ export const listingBytesMax = 16 * MiB
 /** Bytes of the largest block, as NBD has it too: zeroes are written by as much as fits a step. */
 const blockSizeMax = 64 * KiB
 
-/** Bits of `features`. */
-export const Feature = { checksums: 1 } as const
-export const featuresKnown = Feature.checksums
+/** Bits of `features`. `fencing`: a session that was outbid may not read, and is told at once. */
+export const Feature = { checksums: 1, fencing: 2 } as const
+export const featuresKnown = Feature.checksums | Feature.fencing
 
 /** What a connection is for. */
 export const Purpose = { attach: 1, list: 2 } as const

@@ -2,7 +2,7 @@ import type { Timer } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import { Ring } from '../base/ring.ts'
 import { KiB } from '../base/size.ts'
-import type { Claimed, Device, Driver, DriverHost, Facts } from '../device/device.ts'
+import type { Claimed, Device, Driver, DriverHost, Facts, Fencing } from '../device/device.ts'
 import { isChange, Operation, type Request } from '../device/request.ts'
 import { formatAddress, formatUri } from '../net/address.ts'
 import { heldBytesMax, heldRequestsMax } from '../net/reconnect.ts'
@@ -52,6 +52,8 @@ export class RemoteDriver implements Driver, DialerUser {
   /** No socket refers to the buffers of a request. */
   private released = true
   private fenced = false
+  /** What the target says is claimed above us, over the connection that we have; 0: nothing. */
+  private outbidBy = 0
   private holdTimer: Timer | null = null
   private ticking: Timer | null = null
   private firstAttempt: ((problem: StorageError | null) => void) | null = null
@@ -62,7 +64,7 @@ export class RemoteDriver implements Driver, DialerUser {
     this.context = context
     const { address, name, connections, connectTimeout, checksums } = options
     this.target = `${name} at ${formatAddress(address)}`
-    const features = checksums ? Feature.checksums : 0
+    const features = Feature.fencing | (checksums ? Feature.checksums : 0)
     this.dialer = new Dialer(
       { address, name, connections, connectTimeout, features, depth: depthWanted },
       this,
@@ -137,15 +139,29 @@ export class RemoteDriver implements Driver, DialerUser {
       this.fenced = false
       this.host.offline('offline', `connecting to ${this.target}`)
       this.dialer.dial()
-    }
+    } else if (this.outbidBy > 0) this.host.offline('offline', `claiming ${this.target}`)
     try {
       await this.controls.ask(Command.claim, epoch)
+      if (epoch >= this.outbidBy) this.outdone()
     } catch (error) {
+      const { code, message } = error as StorageError
       // It was not granted, and is no reason to be turned away by the next hello.
-      if ((error as StorageError).code === 'FENCED' && this.claimEpoch === claim)
-        this.claimEpoch = before
+      if (code === 'FENCED' && this.claimEpoch === claim) this.claimEpoch = before
+      if (this.up && this.outbidBy > 0) this.fail(message)
       throw error
     }
+  }
+
+  /** The claim that was above ours is not any more. */
+  private outdone(): void {
+    if (!this.up || this.outbidBy === 0) return
+    this.outbidBy = 0
+    this.announce()
+  }
+
+  fencing(): Fencing {
+    const [connection] = this.dialer.connections
+    return connection?.fencing === false ? 'refused' : 'told'
   }
 
   async claimed(): Promise<Claimed> {
@@ -190,6 +206,18 @@ export class RemoteDriver implements Driver, DialerUser {
     this.controls.answered(sequence, error, text)
   }
 
+  outbid(epoch: number): void {
+    // A claim of ours may have been under way that is higher still.
+    const { claimEpoch, waiting } = this
+    if (!this.up || claimEpoch === 0 || epoch <= claimEpoch) return
+    this.outbidBy = epoch
+    const reason = `claimed with epoch ${epoch}, not ${claimEpoch}`
+    this.fail(reason)
+    // What the target has is answered by it.
+    for (let left = waiting.length; left > 0 && waiting.length > 0; left--)
+      this.drop(waiting.shift()!, this.error('FENCED', reason))
+  }
+
   factsChanged(offered: WireFacts): void {
     if (!this.up) return
     const { facts } = this.known!
@@ -198,7 +226,7 @@ export class RemoteDriver implements Driver, DialerUser {
       return
     }
     this.known = { facts: { ...offered.facts, payloadMax: facts.payloadMax }, word: offered.word }
-    this.announce()
+    if (this.outbidBy === 0) this.announce()
   }
 
   // What the dialer reports.
@@ -233,6 +261,7 @@ export class RemoteDriver implements Driver, DialerUser {
     this.holding = false
     this.released = false
     this.lastProblem = ''
+    this.outbidBy = 0
     this.context.log.info({ device: this.path, target: this.target }, 'connected')
     this.announce()
     this.firstAttempt?.(null)
@@ -253,7 +282,7 @@ export class RemoteDriver implements Driver, DialerUser {
     this.controls.failAll(this.error('UNAVAILABLE', reason.message))
     const { hold } = this.options
     this.context.log.warn({ device: this.path, target: this.target, err: reason }, 'lost')
-    this.holding = hold > 0
+    this.holding = hold > 0 && this.outbidBy === 0
     if (!this.holding) return
     this.host.online(
       this.known!.facts,
@@ -266,17 +295,23 @@ export class RemoteDriver implements Driver, DialerUser {
   down(reason: StorageError): void {
     this.released = true
     this.lastProblem = reason.message
+    const outbid = this.outbidBy > 0
     if (reason.code === 'FENCED' && this.claimEpoch > 0) {
       this.fenced = true
       this.holding = false
       this.holdTimer?.cancel()
       this.dialer.rest()
-      this.host.offline('failed', `a newer head has taken over: ${reason.message}`, 'FENCED')
-    } else if (!this.holding) this.host.offline('offline', reason.message)
+      this.fail(reason.message)
+    } else if (!this.holding && !outbid) this.host.offline('offline', reason.message)
     if (!this.holding)
-      this.failAll(this.error(this.fenced ? 'FENCED' : 'UNAVAILABLE', reason.message))
+      this.failAll(this.error(this.fenced || outbid ? 'FENCED' : 'UNAVAILABLE', reason.message))
     this.firstAttempt?.(reason)
     this.firstAttempt = null
+  }
+
+  /** Until a higher claim is made. */
+  private fail(reason: string): void {
+    this.host.offline('failed', `a newer head has taken over: ${reason}`, 'FENCED')
   }
 
   private readonly holdExpired = (): void => {

@@ -1,16 +1,9 @@
 import type { Slab } from '../base/slab.ts'
 import { Operation, type Request } from '../device/request.ts'
 import type { Outbox } from '../net/outbox.ts'
-import {
-  checksumOf,
-  encodeReply,
-  Kind,
-  newReplyHeader,
-  replyBytes,
-  runBytes,
-  runsMax,
-} from './codec.ts'
+import { checksumOf, encodeReply, Kind, newReplyHeader, replyBytes } from './codec.ts'
 import { encodeFacts, encodeText, factsBytes, type WireFacts } from './hello.ts'
+import { encodeRuns, runBytes, runsMax } from './runs.ts'
 import { statusOk } from './status.ts'
 
 const noSegments: readonly Buffer[] = []
@@ -49,6 +42,14 @@ export class Replies {
     this.encode(at, Kind.reply, status, slot, sequence, text.length, [text])
   }
 
+  /** The session was outbid, with this epoch. */
+  fenced(epoch: number): void {
+    const text = Buffer.from(`${epoch}`)
+    const at = this.outbox.reserve(replyBytes + text.length)
+    text.copy(this.outbox.bytes, at + replyBytes)
+    this.encode(at, Kind.fenced, statusOk, 0, 0, text.length, [text])
+  }
+
   facts(facts: WireFacts): void {
     const at = this.outbox.reserve(replyBytes + factsBytes)
     const { bytes } = this.outbox
@@ -69,15 +70,12 @@ export class Replies {
   }
 
   private runs(request: Request): void {
-    const { lengths, flags } = request.extents
-    const runs = Math.min(lengths.length, runsMax)
+    const { extents } = request
+    const runs = Math.min(extents.lengths.length, runsMax)
     const at = this.outbox.reserve(replyBytes + runs * runBytes)
     const { bytes } = this.outbox
     const from = at + replyBytes
-    for (let run = 0; run < runs; run++) {
-      bytes.writeUInt32LE(lengths[run]!, from + run * runBytes)
-      bytes.writeUInt32LE(flags[run]!, from + run * runBytes + 4)
-    }
+    encodeRuns(bytes, from, extents, runs)
     const body = [bytes.subarray(from, from + runs * runBytes)]
     const { tag: slot, tagHigh: sequence } = request
     this.encode(at, Kind.reply, statusOk, slot, sequence, runs * runBytes, body)

@@ -19,7 +19,7 @@ import { Greeter } from './greeter.ts'
 import { Feature, type WireFacts } from './hello.ts'
 import { Replies } from './replies.ts'
 import { slotsMax, type Session, type SessionConnection, type Sessions } from './session.ts'
-import { statusChecksum, statusOf, statusOk } from './status.ts'
+import { sentenceOf, statusChecksum, statusOf, statusOk } from './status.ts'
 
 /** Milliseconds without a byte from a client after which it is asked whether it is there. */
 const pingInterval = 10_000
@@ -47,6 +47,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   private readonly replies: Replies
   private readonly onClosed: (connection: ServerConnection) => void
   private checksums = false
+  private fencing = false
   private depth = 0
   private readonly header = newRequestHeader()
   /** The write whose payload is landing. */
@@ -135,6 +136,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     this.index = index
     this.depth = depth
     this.checksums = (features & Feature.checksums) !== 0
+    this.fencing = (features & Feature.fencing) !== 0
     this.replies.checksums = this.checksums
   }
 
@@ -148,6 +150,14 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     // Nobody asked for them, so nothing else holds them up: of too many the last are told, later.
     this.factsWaiting = this.repliesWaiting > 2 * repliesBytesMax ? facts : null
     if (this.factsWaiting === null) this.replies.facts(facts)
+  }
+
+  tellFenced(epoch: number): void {
+    this.context.log.warn(
+      { peer: this.peer, export: this.session?.target.name, epoch },
+      'a client was fenced: another one has claimed the device with a higher epoch',
+    )
+    if (!this.over && this.fencing) this.replies.fenced(epoch)
   }
 
   /** Takes no more requests, answers those in flight, then closes. */
@@ -294,7 +304,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
       inbox.consume(requestBytes)
       const skipped = inbox.skip(payload)
       if (refusal === null) this.replies.bare(Kind.reply, answered, slot, sequence)
-      else this.replies.text(statusOf(refusal), slot, sequence, sentences[refusal] ?? '')
+      else this.replies.text(statusOf(refusal), slot, sequence, sentenceOf(refusal))
       return skipped
     }
     const staged = operation === Operation.write && length <= stagedPayloadMax
@@ -323,6 +333,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   }
 
   private forbidden(session: Session, operation: Operation): Refusal | null {
+    if (session.replaced) return 'FENCED'
     if (operation === Operation.read || operation === Operation.status) return null
     if (session.fenced) return 'FENCED'
     return session.target.readOnly && operation !== Operation.flush ? 'READ_ONLY' : null
@@ -434,8 +445,3 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
 }
 
 type Refusal = 'FENCED' | 'READ_ONLY'
-
-/** For people, where the code alone would puzzle them. */
-const sentences: Readonly<Record<string, string>> = {
-  FENCED: 'the device is claimed: it is a leg of a mirror, which has another head or none now',
-}

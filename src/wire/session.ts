@@ -26,6 +26,8 @@ export interface SessionConnection {
   /** Closes it at once: nothing that it still brings is carried out. */
   kick(reason: string): void
   tellFacts(facts: WireFacts): void
+  /** Another session has claimed the device with this epoch, which is higher than this one's. */
+  tellFenced?(epoch: number): void
 }
 
 /** What a server remembers of what came with a slot. */
@@ -46,6 +48,7 @@ export class Session {
   /** The claim in force, 0 for none, and what the device was claimed with last, given up or not. */
   private claimHighest = 0
   private claimLast = 0
+  private toldReplaced = false
   readonly connections = new Set<SessionConnection>()
   /** Monotonic, milliseconds: when the last connection went. */
   idleSince: number
@@ -82,11 +85,20 @@ export class Session {
     return this.claim < (this.claim === 0 ? this.claimHighest : this.claimLast)
   }
 
-  /** Looks who has claimed the device by now. */
+  /** Whether it may not even read: it was the head, and does not know what it has missed. */
+  get replaced(): boolean {
+    return this.claim > 0 && this.fenced
+  }
+
+  /** Looks who has claimed the device by now, and tells the session if it was outbid. */
   see(claims: Claims): void {
     const { device } = this.target
     this.claimHighest = claims.of(device)
     this.claimLast = claims.last(device)
+    const told = this.toldReplaced
+    this.toldReplaced = this.replaced
+    if (told || !this.replaced) return
+    for (const connection of this.connections) connection.tellFenced?.(this.claimLast)
   }
 
   /** Whether the slot's last request has yet to be answered: then it cannot be used again. */

@@ -1,4 +1,4 @@
-import type { Code } from '../base/errors.ts'
+import { StorageError, type Code } from '../base/errors.ts'
 
 /** What a reply says, on the wire. Numbers are never reused. */
 export const statusOk = 0
@@ -39,4 +39,15 @@ export function statusOf(code: Code): number {
 /** What a status other than `statusOk` means here. A number we do not know is an I/O error. */
 export function codeOf(status: number): Code {
   return codesByNumber[status] ?? 'IO'
+}
+
+/** The error of a status other than `statusOk`. */
+export function errorOf(status: number, text: string): StorageError {
+  return new StorageError(codeOf(status), text === '' ? `refused with status ${status}` : text)
+}
+
+/** What a refusal says to people where the code alone would puzzle them. */
+export function sentenceOf(code: Code): string {
+  if (code !== 'FENCED') return ''
+  return 'the device is claimed: it is a leg of a mirror, which has another head or none now'
 }

@@ -58,7 +58,13 @@ describe('a leg with parts', () => {
     for (const part of [parts[1]!, parts[3]!]) part.fence()
     await later(5)
     expect(mirror.state).to.include({ word: 'failed', reason: 'a newer head has taken over' })
-    await driver.startVolume({}).catch(() => undefined)
+    const { code, message } = await driver.startVolume({}).then(
+      () => ({ code: 'done', message: '' }),
+      (error: unknown) => error as { code: string; message: string },
+    )
+    expect([code, mirror.usable]).to.deep.equal(['CONFIG', false])
+    expect(message).to.include('--force')
+    await driver.startVolume({ force: true }).catch(() => undefined)
     for (let tries = 0; !mirror.usable && tries < 500; tries++) await later(2)
     expect(mirror.usable).to.equal(true)
     await write(mirror, 0, pattern(2))

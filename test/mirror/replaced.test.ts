@@ -132,7 +132,7 @@ describe('a new volume', () => {
     const head = await new Head(legs, new MemoryStore()).open()
     expect(head.device.state.word).to.equal('failed')
     for (let turn = 0; turn < 9 && !head.device.usable; turn++)
-      await head.driver.startVolume().catch(() => undefined)
+      await head.driver.startVolume({ force: true }).catch(() => undefined)
     await head.inSync('a', 'b')
     await head.device.close()
   })

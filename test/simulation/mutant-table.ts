@@ -243,7 +243,7 @@ export const mutantTable: readonly Mutant[] = [
   },
   {
     name: 'half-open-kept',
-    breaks: '7: a connection on which nothing comes is kept',
+    breaks: '8: a connection on which nothing comes is kept',
     file: 'wire/remote.js',
     find: 'connection.tick(now, pingInterval, pingTimeout);',
     replace: ';',
@@ -369,7 +369,7 @@ export const mutantTable: readonly Mutant[] = [
   },
   {
     name: 'slow-leg-kept',
-    breaks: '7: a leg that never answers is waited for',
+    breaks: '8: a leg that never answers is waited for',
     file: 'mirror/watchdog.js',
     find: 'legSlow(volume, leg);',
     replace: ';',

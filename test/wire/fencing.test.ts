@@ -1,11 +1,20 @@
 import { expect } from 'chai'
+import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
+import { silentLog } from '../../src/base/log.ts'
+import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
-import type { Device } from '../../src/device/device.ts'
+import { Device } from '../../src/device/device.ts'
+import { LogDriver } from '../../src/device/faults/log.ts'
+import { LinearDriver } from '../../src/device/linear.ts'
+import { MemoryDriver } from '../../src/device/memory.ts'
 import { Operation } from '../../src/device/request.ts'
+import { Command, Kind } from '../../src/wire/codec.ts'
+import { statusOf } from '../../src/wire/status.ts'
 import { flush, read, submit, write } from '../support/io.ts'
 import { Proxy } from '../support/proxy.ts'
 import { GateDriver } from './gate.ts'
+import { hello, RawClient, request } from './raw.ts'
 import { reaches, remote, Target } from './rig.ts'
 
 const fill = (byte: number): Buffer => Buffer.alloc(4 * KiB, byte)
@@ -37,6 +46,15 @@ describe('a device that heads fight over', () => {
     await target.stop()
   })
 
+  const operations = [
+    Operation.read,
+    Operation.status,
+    Operation.write,
+    Operation.trim,
+    Operation.writeZeroes,
+    Operation.flush,
+  ]
+
   const codeOf = async (device: Device, operation: Operation): Promise<string | undefined> => {
     const segments = operation === Operation.write ? [fill(9)] : []
     const length = operation === Operation.flush ? 0 : 4 * KiB
@@ -48,16 +66,84 @@ describe('a device that heads fight over', () => {
     expect(gate.epoch).to.equal(1)
     await write(older, 0, fill(1))
     await newer.driver.claim!(2)
-    for (const operation of [
-      Operation.write,
-      Operation.trim,
-      Operation.writeZeroes,
-      Operation.flush,
-    ])
-      expect(await codeOf(older, operation)).to.equal('FENCED')
-    expect((await read(older, 0, 4 * KiB)).equals(fill(1))).to.equal(true)
+    for (const operation of operations) expect(await codeOf(older, operation)).to.equal('FENCED')
     await write(newer, 0, fill(2))
     await flush(newer)
+  })
+
+  it('tells the older head at once, which asks for nothing more', async () => {
+    await older.driver.claim!(1)
+    await newer.driver.claim!(2)
+    await reaches(older, ({ state }) => state.word === 'failed')
+    expect(older.state).to.include({ code: 'FENCED' })
+    expect(older.state.reason).to.include('a newer head has taken over')
+    // Over the connection that it has.
+    await older.driver.claim!(3)
+    expect(older.usable).to.equal(true)
+    await write(older, 0, fill(3))
+    await reaches(newer, ({ state }) => state.word === 'failed')
+  })
+
+  it('refuses reads to the older head also where it cannot be told', async () => {
+    const old = await RawClient.connect(target.tcp)
+    old.send(hello({ name: 'leg', claim: 1 }))
+    expect((await old.welcome()).features).to.equal(0)
+    await newer.driver.claim!(2)
+    for (const command of [Command.read, Command.status, Command.flush, Command.trim]) {
+      old.send(request({ command, length: 4096, sequence: command }))
+      expect((await old.reply()).header).to.include({
+        kind: Kind.reply,
+        status: statusOf('FENCED'),
+      })
+    }
+    old.destroy()
+  })
+
+  it('lets those read who never claimed it, and those who gave it up', async () => {
+    await write(older, 0, fill(1))
+    await newer.driver.claim!(1)
+    expect((await read(older, 0, 4 * KiB)).equals(fill(1))).to.equal(true)
+    await newer.driver.claim!(0)
+    await older.driver.claim!(2)
+    expect((await read(newer, 0, 4 * KiB)).equals(fill(1))).to.equal(true)
+    expect(await codeOf(newer, Operation.write)).to.equal('FENCED')
+    expect(newer.usable).to.equal(true)
+  })
+
+  it('has every connection of the older head refuse, and the other exports of it', async () => {
+    const device = target.exports.find('leg')!.device
+    target.exports.set('again', device)
+    const wide = remote(target.tcp, 'again', { connections: 4 })
+    await wide.open()
+    await wide.driver.claim!(1)
+    await newer.driver.claim!(2)
+    await reaches(wide, ({ state }) => state.word === 'failed')
+    for (const operation of operations) expect(await codeOf(wide, operation)).to.equal('FENCED')
+    await wide.close()
+  })
+
+  it('is passed on by a linear and by layers above it', async () => {
+    const below = [remote(target.tcp, 'leg'), remote(target.tcp, 'leg')]
+    const clock = systemClock
+    const memory = new Device('m', new MemoryDriver(MiB, new SeededRandom(1)), clock)
+    const linear = new Device('linear', new LinearDriver([memory, below[0]!]), clock)
+    const layer = new Device(
+      'layer',
+      new LogDriver(below[1]!, { level: 'debug' }, silentLog, clock),
+      clock,
+    )
+    for (const device of [linear, layer]) {
+      await device.open()
+      await device.driver.claim!(device === linear ? 1 : 2)
+    }
+    await newer.driver.claim!(3)
+    for (const device of [linear, layer]) {
+      await reaches(device, ({ state }) => state.word === 'failed')
+      for (const operation of operations) expect(await codeOf(device, operation)).to.equal('FENCED')
+    }
+    expect([linear, layer].map(({ driver }) => driver.fencing!())).to.deep.equal(['none', 'told'])
+    await linear.close()
+    await layer.close()
   })
 
   it('refuses a claim that is too low', async () => {

@@ -17,6 +17,8 @@ class Head {
   readonly driver: MirrorDriver
   readonly device: Device
   readonly legs: readonly Device[]
+  /** The mirror that is its leg. */
+  below: Head | null = null
   private readonly store = new MemoryStore()
   private readonly number: number
 
@@ -37,17 +39,99 @@ class Head {
   }
 
   async open(): Promise<this> {
-    await this.store.save('m_head', `${this.number}`)
-    for (const leg of this.legs) await leg.open()
+    for (const head of this.below === null ? [this] : [this, this.below])
+      await head.store.save('m_head', `${head.number}`)
     await this.device.open()
     return this
   }
 
   async close(): Promise<void> {
     await this.device.close()
-    for (const leg of this.legs) await leg.close()
   }
 }
+
+describe('two heads that run from one configuration', () => {
+  let target: Target
+  let older: Head
+  let newer: Head
+
+  /** Reads again and again, also what fails; the bytes of each read that began, and when. */
+  async function readAlways(device: Device, over: () => boolean) {
+    const reads: { began: number; byte: number | string }[] = []
+    while (!over()) {
+      const began = performance.now()
+      const byte = await read(device, 0, 4 * KiB).then(
+        (bytes) => bytes[0]!,
+        (error: unknown) => (error as { code: string }).code,
+      )
+      reads.push({ began, byte })
+      await new Promise(setImmediate)
+    }
+    return reads
+  }
+
+  beforeEach(async () => {
+    target = new Target()
+    await target.addMemory('a', 4 * MiB)
+    await target.addMemory('b', 4 * MiB)
+    await target.start()
+  })
+
+  afterEach(async () => {
+    await older.close()
+    await newer.close()
+    await target.stop()
+  })
+
+  const both = () => ({ a: remote(target.tcp, 'a'), b: remote(target.tcp, 'b') })
+
+  it('never read old data from the older one once the newer one serves', async () => {
+    older = await new Head(1, both()).open()
+    await write(older.device, 0, fill(1))
+    let over = false
+    const reading = readAlways(older.device, () => over)
+    newer = await new Head(2, both()).open()
+    await reaches(newer.device, ({ state }) => state.word === 'online')
+    await write(newer.device, 0, fill(2))
+    const written = performance.now()
+    await reaches(older.device, ({ state }) => state.word === 'failed')
+    expect(performance.now() - written).to.be.lessThan(1000)
+    expect(older.device.state).to.include({ code: 'FENCED', reason: 'a newer head has taken over' })
+    over = true
+    const reads = await reading
+    expect(reads.some(({ byte }) => byte === 1)).to.equal(true)
+    expect(reads.filter(({ began, byte }) => began > written && byte === 1)).to.deep.equal([])
+    expect(reads.at(-1)!.byte).to.equal('FENCED')
+  })
+
+  it('stop the older one also where it has nothing to do', async () => {
+    older = await new Head(1, both()).open()
+    newer = await new Head(2, both()).open()
+    await reaches(older.device, ({ state }) => state.word === 'failed')
+    const problem = await older.driver.startVolume().catch((error: unknown) => error)
+    expect((problem as Error).message).to.include('--force')
+    expect(newer.device.usable).to.equal(true)
+    await older.driver.startVolume({ force: true }).catch(() => undefined)
+    await reaches(older.device, ({ state }) => state.word === 'online')
+    await reaches(newer.device, ({ state }) => state.word === 'failed')
+  })
+
+  it('stop the older one where the mirror is a leg of another mirror', async () => {
+    const nested = async (number: number) => {
+      const inner = new Head(number, both())
+      const outer = new Head(number, { inner: inner.device })
+      outer.below = inner
+      return await outer.open()
+    }
+    older = await nested(1)
+    await reaches(older.device, ({ state }) => state.word === 'online')
+    await write(older.device, 0, fill(1))
+    newer = await nested(2)
+    await reaches(newer.device, ({ state }) => state.word === 'online')
+    await reaches(older.device, ({ state }) => state.word === 'failed')
+    expect(older.device.state.code).to.equal('FENCED')
+  })
+})
 
 describe('a head that was cut off all the while', () => {
   it('does not write to what another volume has by now', async () => {

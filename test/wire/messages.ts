@@ -143,6 +143,7 @@ export const exampleReplies: Readonly<Record<string, HeaderExample<ReplyHeader>>
   'server-ping': replyExample({ kind: Kind.ping, sequence: 1 }),
   'server-pong': replyExample({ kind: Kind.pong, slot: 0xffff, sequence: 1 }),
   facts: replyExample({ kind: Kind.facts }, factsBlock),
+  fenced: replyExample({ kind: Kind.fenced }, Buffer.from('5000000000')),
 }
 
 /** The bytes of every example, by the name that the document gives it. */

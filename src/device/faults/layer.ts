@@ -1,5 +1,5 @@
-import type { Claimed, Device, Driver, DriverHost } from '../device.ts'
-import { seenFromAbove } from '../facts.ts'
+import type { Claimed, Device, Driver, DriverHost, Fencing } from '../device.ts'
+import { fencingOf, seenFromAbove } from '../facts.ts'
 import { operationNames, type Operation, type Request } from '../request.ts'
 
 export type OperationName = (typeof operationNames)[number]
@@ -21,6 +21,10 @@ export abstract class Layer implements Driver {
     if (driver.stamp !== undefined) this.stamp = () => driver.stamp!()
     if (driver.claim !== undefined) this.claim = (epoch) => driver.claim!(epoch)
     if (driver.claimed !== undefined) this.claimed = () => driver.claimed!()
+  }
+
+  fencing(): Fencing {
+    return fencingOf([this.below.driver])
   }
 
   abstract submit(request: Request): void

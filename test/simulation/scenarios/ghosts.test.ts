@@ -161,7 +161,7 @@ describe('scenarios: two heads on the same legs', () => {
         const left = said.filter((text) => text.startsWith('left'))
         expect(hold === 0 || left.length === 0, `${what}: nothing is changed`).to.equal(true)
         // It may have to wait until it reaches the legs, and goes on by itself then.
-        await stage.result(older.mirrors[0]!.startVolume()).catch(() => undefined)
+        await stage.result(older.mirrors[0]!.startVolume({ force: true })).catch(() => undefined)
         await stage.until(`${what}: it serves`, () => older.device.state.word === 'online')
         expect(newer.device.usable, what).to.equal(true)
         const hand = stage.world.addClient('late', newer)

@@ -206,7 +206,7 @@ describe('scenarios: a new volume', () => {
     expect(stage.world.head!.device.state.word).to.equal('failed')
     expect(stage.world.head!.device.state.reason).to.include('newer head')
     for (let turn = 0; turn < 3 && !stage.world.head!.device.usable; turn++)
-      await stage.result(stage.mirror.startVolume().catch(() => undefined))
+      await stage.result(stage.mirror.startVolume({ force: true }).catch(() => undefined))
     await stage.healthy()
     expect(stage.mirror.history().some(({ text }) => text.includes('new volume'))).to.equal(true)
   })
