@@ -1,0 +1,51 @@
+import { isPending, type Run, type Wait } from './run.ts'
+import { rules } from './table.ts'
+
+/**
+ * A request that every leg has answered, or left, is acknowledged when that leaving is durable and
+ * enough legs are in sync. The shell may acknowledge without asking while `isPrompt`.
+ */
+
+/** Whether a request that has settled may be acknowledged at once. */
+export function isPrompt(run: Run): boolean {
+  return run.durable === run.requested && run.inSync.length >= run.minInSync
+}
+
+/** Whether a request must wait for legs, behind `parked` others: nothing is overtaken. */
+export function mustPark(run: Run, parked: number): boolean {
+  return run.word !== 'running' || parked > 0 || !rules.hasEnough(run)
+}
+
+/** Every leg that takes part has the request, or left. */
+export function settled(run: Run, id: number): void {
+  if (isPending(run)) run.waits.push({ version: run.requested, id, who: 'request' })
+  else acknowledge(run, id)
+}
+
+/** Goes on with what waited for the record. */
+export function goOn(run: Run, ready: readonly Wait[]): void {
+  for (const { id, who } of ready)
+    if (who === 'request') acknowledge(run, id)
+    else run.out.push({ kind: 'release', id })
+}
+
+/** All legs that count have it, and that is durable: are they enough? */
+function acknowledge(run: Run, id: number): void {
+  if (rules.hasEnough(run)) run.out.push({ kind: 'release', id })
+  else {
+    run.short.push(id)
+    run.out.push({ kind: 'short', id })
+  }
+}
+
+export function hasEnough(run: Run): boolean {
+  return run.inSync.length >= run.minInSync
+}
+
+/** What waits for more legs, if there are enough now. A leg counts once its being so is durable. */
+export function serveShort(run: Run): void {
+  if (run.short.length === 0 || !rules.hasEnough(run)) return
+  const { short } = run
+  run.short = []
+  for (const id of short) rules.settled(run, id)
+}

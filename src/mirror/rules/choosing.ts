@@ -1,0 +1,78 @@
+import type { Member, VolumeRecord } from '../record.ts'
+
+/** A leg as the start sees it: one that is there, whole and in sync by the record. */
+export interface Present {
+  readonly member: Member
+  /** Of its device, now. */
+  readonly bootId: string
+  readonly readLast: boolean
+}
+
+/** What becomes of the legs when the volume starts. */
+export interface Choice<P extends Present> {
+  /** The leg that is the truth where legs may differ. */
+  readonly source: P
+  /** Those that are there and may differ from it: they lack what is in the log. */
+  readonly differ: readonly P[]
+  /** Whether what was acknowledged and not flushed is gone: clients have to be told. */
+  readonly lost: boolean
+}
+
+/** Legs that still have what they had not flushed. */
+export function keptCache<P extends Present>(present: readonly P[]): readonly P[] {
+  return present.filter(({ member, bootId }) => member.bootId === bootId)
+}
+
+/**
+ * Members that are not there and may still have what every leg that is there lost with its cache:
+ * what was acknowledged, and not flushed. Without `intents` there was nothing of the kind.
+ */
+export function awaitedForCache(
+  record: VolumeRecord,
+  present: readonly Present[],
+  intents: boolean,
+): readonly Member[] {
+  if (!intents || keptCache(present).length > 0) return []
+  return record.members.filter(
+    (member) => member.state === 'in-sync' && !present.some((one) => one.member === member),
+  )
+}
+
+/** After a crash one leg is the truth, and the others are made equal to it. */
+export function chooseSource<P extends Present>(
+  present: readonly P[],
+  intents: boolean,
+): Choice<P> {
+  const kept = keptCache(present)
+  const source = kept.find(({ readLast }) => !readLast) ?? kept[0] ?? present[0]!
+  const differ = intents ? present.filter((one) => one !== source) : []
+  return { source, differ, lost: intents && !kept.includes(source) }
+}
+
+/** Makes the record say who is in sync now. */
+export function settleMembers(
+  record: VolumeRecord,
+  present: readonly Present[],
+  { differ, source }: Choice<Present>,
+): void {
+  for (const member of record.members) {
+    const here = present.find((one) => one.member === member)
+    const { state } = member
+    if (here === undefined) {
+      if (state === 'in-sync') {
+        member.left = record.base
+        setMissing(member, 'absent at the start')
+      } else if (state === 'syncing') setMissing(member, 'not in sync yet')
+    } else {
+      member.bootId = here.bootId
+      if (!differ.includes(here)) continue
+      member.left = record.base
+      setMissing(member, `may differ from ${source.member.name} after a crash`)
+    }
+  }
+}
+
+function setMissing(member: Member, reason: string): void {
+  member.state = 'missing'
+  member.reason = reason
+}

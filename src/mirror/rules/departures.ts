@@ -1,0 +1,160 @@
+import { unreachableCodes } from '../codes.ts'
+import { reasonMax, type LegState } from '../record.ts'
+import type { DeviceNow, LegError, Work } from './effects.ts'
+import { leaveRound, request } from './rounds.ts'
+import { isInSync, regroup, type Run, type RunLeg } from './run.ts'
+import { rules } from './table.ts'
+
+/** How a leg leaves. */
+export interface Leaving {
+  readonly state: LegState
+  readonly reason: string
+  /** What it acknowledged and did not flush: gone for certain, or only if it restarts. */
+  readonly cache: 'kept' | 'lost'
+}
+
+/** What becomes of a request that a leg has failed. */
+export type Verdict =
+  /** The leg left, or the run is over: the request goes on without it. */
+  | 'without-it'
+  /** It is the last leg: the client is told. */
+  | 'tell-client'
+  /** The leg stays, and is to be written to where it could not be read. */
+  | 'repair'
+
+/**
+ * Takes a leg out: no write goes to it any more, what it lacks is kept, and nothing that it lacks
+ * is acknowledged before its leaving is durable. Never the last leg in sync.
+ */
+export function leave(run: Run, leg: RunLeg, { state, reason, cache }: Leaving): void {
+  const { log } = run
+  const member = leg.member!
+  const wasInSync = isInSync(leg)
+  const dirty = (leg.dirty ??= run.makeLacking())
+  const unflushed = (leg.unflushed ??= run.makeExtents())
+  if (!wasInSync) dirty.forgetCopies()
+  log.forEachInFlight((extent) => {
+    dirty.set(extent)
+  })
+  log.forEachSince(leg.flushedMoment, (extent) => {
+    unflushed.set(extent)
+  })
+  if (cache === 'lost') {
+    merge(dirty, unflushed)
+    leg.unflushed = null
+  }
+  if (wasInSync && member.left === null) member.left = run.record.base
+  leg.stage = state === 'detached' ? 'detached' : 'absent'
+  member.state = state
+  member.reason = reason.slice(0, reasonMax)
+  regroup(run)
+  request(run, wasInSync ? 'members' : 'record')
+  leg.finishing = null
+  run.out.push({ kind: 'left', leg, state, reason: member.reason })
+  leaveRound(run, leg, false)
+  rules.flushedForLog(run, leg)
+  rules.flushedForStart(run, leg)
+}
+
+export function merge(dirty: RunLeg['dirty'], extents: RunLeg['unflushed']): void {
+  if (dirty === null || extents === null) return
+  for (let at = extents.next(0); at !== -1; at = extents.next(at + 1)) dirty.set(at)
+}
+
+/** A leg answered with an error. */
+export function failed(run: Run, leg: RunLeg, work: Work, error: LegError): Verdict {
+  if (error.code === 'FENCED') {
+    end(run)
+    run.out.push({ kind: 'fenced', message: error.message })
+    return 'without-it'
+  }
+  const asked = work === 'metadata' ? run.keepers : run.writers
+  if (!asked.includes(leg)) return 'without-it'
+  const reason = `${prefixes[work]}${error.message}`
+  if (!rules.standsAlone(run, leg)) {
+    const state = unreachableCodes.has(error.code) ? 'missing' : 'failed'
+    rules.leave(run, leg, { state, reason, cache: 'kept' })
+    return 'without-it'
+  }
+  if (work !== 'metadata' && !unreachableCodes.has(error.code)) return 'tell-client'
+  suspend(run, leg, reason)
+  return 'without-it'
+}
+
+const prefixes: Readonly<Record<Work, string>> = {
+  read: '',
+  write: '',
+  flush: 'flush: ',
+  metadata: 'metadata: ',
+}
+
+export function suspend(run: Run, leg: RunLeg, reason: string): void {
+  end(run)
+  run.out.push({ kind: 'suspend', reason: `${leg.name}: ${reason}` })
+}
+
+/** What began in the run goes no further. */
+export function end(run: Run): void {
+  run.word = 'ended'
+  run.round = null
+  run.waits = []
+  run.works = []
+  run.cleaning = null
+  run.opening = null
+  run.short = []
+}
+
+/** The device of a leg that takes part has changed. */
+export function device(run: Run, leg: RunLeg, now: DeviceNow): void {
+  const { word, reason } = now
+  if (leg.coming !== null && (word !== 'there' || now.bootId !== leg.coming.bootId)) {
+    leg.coming = null
+    run.out.push({ kind: 'not-back', leg, error: { code: 'UNAVAILABLE', message: reason } })
+  }
+  if (!run.writers.includes(leg)) return
+  if (word === 'fenced') failed(run, leg, 'read', { code: 'FENCED', message: reason })
+  else if (word === 'there') {
+    if (now.bootId !== leg.bootId) rules.restarted(run, leg, now)
+  } else goAway(run, leg, reason)
+}
+
+/** The leg cannot be used now, and has what it had. */
+export function goAway(run: Run, leg: RunLeg, reason: string): void {
+  if (!run.writers.includes(leg)) return
+  if (rules.standsAlone(run, leg)) suspend(run, leg, reason)
+  else rules.leave(run, leg, { state: 'missing', reason, cache: 'kept' })
+}
+
+/**
+ * The leg is there, and has lost what it had not flushed: it restarted, or could not flush. If it
+ * is the last one, what is under way may be lost as well: nothing of it may be acknowledged. The
+ * next start tells clients, for the record has the boot id of before.
+ */
+export function restarted(run: Run, leg: RunLeg, { bootId, reason }: DeviceNow): void {
+  if (run.log.hasSince(leg.flushedMoment)) {
+    if (rules.standsAlone(run, leg)) suspend(run, leg, reason)
+    else rules.leave(run, leg, { state: 'missing', reason, cache: 'lost' })
+    return
+  }
+  leg.bootId = bootId
+  leg.member!.bootId = bootId
+  leg.dirty?.forgetCopies()
+  request(run, 'record')
+}
+
+/** Whether of no other leg it is durable that it is in sync: a crash would leave this one alone. */
+export function isLast(run: Run, leg: RunLeg): boolean {
+  return isInSync(leg) && !run.readable.some((one) => one !== leg)
+}
+
+/**
+ * `isLast`, of a leg that cannot go on: then another that was about to be in sync has to come back
+ * once more, because writes that it alone had would be on no map after a crash.
+ */
+export function standsAlone(run: Run, leg: RunLeg): boolean {
+  if (!rules.isLast(run, leg)) return false
+  const reason = `${leg.name} failed before it was durable that this one is in sync`
+  for (const other of run.inSync)
+    if (other !== leg) rules.leave(run, other, { state: 'missing', reason, cache: 'kept' })
+  return true
+}

@@ -1,0 +1,128 @@
+import type { Code } from '../../base/errors.ts'
+import type { LegState } from '../record.ts'
+import type { MapWork, RunLeg } from './run.ts'
+
+/** Why the rules have a leg flushed. */
+export type FlushReason = 'copied' | 'clean' | 'start'
+
+/** What the rules want done, in this order. */
+export type Effect<L extends RunLeg = RunLeg> =
+  /** Save `Run.record`, as it is now, in the head's own store; then tell `saved`. */
+  | { readonly kind: 'save'; readonly version: number }
+  /** Write `Run.record`, as it was saved, to the leg; then tell `superblock`. */
+  | { readonly kind: 'superblock'; readonly leg: L; readonly version: number }
+  /** Write `Run.record` to the leg, with the leg as syncing; then tell `stamped`. */
+  | { readonly kind: 'stamp'; readonly leg: L }
+  /** Write pages of maps as they are now to all `keepers`, `all` to its leg; then tell `maps`. */
+  | { readonly kind: 'maps'; readonly work: MapWork<L> }
+  /** Flush the leg; then tell `flushed`. */
+  | { readonly kind: 'flush'; readonly leg: L; readonly why: FlushReason }
+  /** The leg left: stop waiting for what is under way on it, and copying to it. */
+  | { readonly kind: 'left'; readonly leg: L; readonly state: LegState; readonly reason: string }
+  /** The leg gets writes: copy to it what it lacks; then tell `copied`. */
+  | { readonly kind: 'back'; readonly leg: L }
+  /** The same once more: it missed something while it got the maps. */
+  | { readonly kind: 'copy-again'; readonly leg: L }
+  /** The leg could not come back. */
+  | { readonly kind: 'not-back'; readonly leg: L; readonly error: LegError }
+  /** The leg is durably in sync. */
+  | { readonly kind: 'in-sync'; readonly leg: L }
+  /** Groups of legs are others than before. */
+  | { readonly kind: 'regrouped' }
+  /** What the log wrote last counts: let go of the writes that wait for it. */
+  | { readonly kind: 'logged' }
+  /** What was last written to at `moment` or before may leave the log; 0: nothing may. */
+  | { readonly kind: 'cleaned'; readonly moment: number }
+  /** What waited under this number may go on. */
+  | { readonly kind: 'release'; readonly id: number }
+  /** The request waits until more legs are in sync. */
+  | { readonly kind: 'short'; readonly id: number }
+  /** The volume runs. */
+  | { readonly kind: 'started' }
+  /** The run is over. Requests wait for the next one. */
+  | { readonly kind: 'suspend'; readonly reason: string }
+  /** The run is over, and there will be none: a newer head has the legs. */
+  | { readonly kind: 'fenced'; readonly message: string }
+
+/** What was being done on a leg when it answered with an error. */
+export type Work = 'read' | 'write' | 'flush' | 'metadata'
+
+/** What has happened. */
+export type Event<L extends RunLeg = RunLeg> =
+  /** Serve the volume once it is durable who is in sync. */
+  | { readonly kind: 'start'; readonly what: 'record' | 'members' }
+  /** Everything that happens at once is done: a round may begin, with this id if it needs one. */
+  | { readonly kind: 'turn'; readonly generationId: string }
+  /** The record was changed; `members`: and so was who is in sync. */
+  | { readonly kind: 'changed'; readonly what: 'record' | 'members' }
+  /** The head's own store has the record. */
+  | { readonly kind: 'saved'; readonly version: number }
+  /** The leg has the record, unless there was an error. */
+  | {
+      readonly kind: 'superblock'
+      readonly leg: L
+      readonly version: number
+      readonly error: LegError | null
+    }
+  /** Every leg has the map that was to be written, or left. */
+  | { readonly kind: 'maps'; readonly outcome: 'whole' | 'not-all' }
+  /** Writes wait for a map of the log, or pages of it are to be written. */
+  | { readonly kind: 'log' }
+  /** Writes what legs lack to the maps, and releases `id`. */
+  | { readonly kind: 'write-lacking'; readonly id: number }
+  /** Every leg that takes part has answered a request, or left. */
+  | { readonly kind: 'settled'; readonly id: number }
+  /** Something waits until all that was requested is durable. */
+  | { readonly kind: 'wait'; readonly id: number }
+  /** A leg answered with an error. */
+  | { readonly kind: 'failed'; readonly leg: L; readonly work: Work; readonly error: LegError }
+  /** A leg's device is another than before, or in another state. */
+  | { readonly kind: 'device'; readonly leg: L; readonly now: DeviceNow }
+  /** A leg has not answered for too long. */
+  | { readonly kind: 'silent'; readonly leg: L; readonly reason: string }
+  /** A flush of the leg ended: all that had settled before `moment` is on its stable storage. */
+  | {
+      readonly kind: 'flushed'
+      readonly leg: L
+      readonly why: FlushReason | 'client'
+      readonly moment: number
+      readonly error: LegError | null
+    }
+  /** What was last written to at `moment` or before should leave the log. */
+  | { readonly kind: 'clean'; readonly moment: number }
+  /** An absent leg may come back. */
+  | { readonly kind: 'return'; readonly leg: L; readonly how: Returning }
+  /** The superblock of the leg says that it is being filled, unless there was an error. */
+  | { readonly kind: 'stamped'; readonly leg: L; readonly error: LegError | null }
+  /** All that the leg lacked was copied to it. */
+  | { readonly kind: 'copied'; readonly leg: L }
+  /** An operator takes a leg out. */
+  | {
+      readonly kind: 'take-out'
+      readonly leg: L
+      readonly state: LegState
+      readonly reason: string
+    }
+  /** The run is over for a reason of the shell's. */
+  | { readonly kind: 'ended' }
+
+export interface LegError {
+  readonly code: Code
+  readonly message: string
+}
+
+/** What a leg's device is now. */
+export interface DeviceNow {
+  readonly word: 'there' | 'away' | 'exchanged' | 'fenced'
+  readonly bootId: string
+  /** Why, for people. */
+  readonly reason: string
+}
+
+/** How a leg comes back. */
+export interface Returning {
+  readonly copy: 'partial' | 'full'
+  readonly bootId: string
+  /** Why it has to be filled, for people. */
+  readonly cause: string
+}

@@ -1,0 +1,32 @@
+import { stopCleaning } from './cleaning.ts'
+import { end, type Verdict } from './departures.ts'
+import type { Event, FlushReason, LegError } from './effects.ts'
+import { flushedCopies } from './returning.ts'
+import type { Run } from './run.ts'
+import { rules } from './table.ts'
+
+/** The end of every flush of a leg, whatever it was for. */
+export function flushed(run: Run, event: Extract<Event, { kind: 'flushed' }>): Verdict {
+  const { leg, why, moment, error } = event
+  if (error !== null) {
+    const verdict = rules.failed(run, leg, 'flush', error)
+    // The last leg stays.
+    if (verdict === 'tell-client' && why !== 'client') rules.notFlushed(run, why, error)
+    return verdict
+  }
+  // Of copies the moment counts once they are in the maps.
+  if (why !== 'copied') leg.flushedMoment = Math.max(leg.flushedMoment, moment)
+  if (why === 'copied') flushedCopies(run, leg)
+  else if (why === 'clean') rules.flushedForLog(run, leg)
+  else if (why === 'start') rules.flushedForStart(run, leg)
+  return 'without-it'
+}
+
+/** The last leg cannot flush, and had nothing to lose: nothing leaves the log, nothing starts. */
+export function notFlushed(run: Run, why: FlushReason, { message }: LegError): void {
+  if (why === 'clean') stopCleaning(run)
+  else if (why === 'start') {
+    end(run)
+    run.out.push({ kind: 'suspend', reason: message })
+  }
+}

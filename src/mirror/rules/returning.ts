@@ -1,0 +1,108 @@
+import { merge } from './departures.ts'
+import type { LegError, Returning } from './effects.ts'
+import { writeMaps } from './maps.ts'
+import { request } from './rounds.ts'
+import { regroup, type MapWork, type Run, type RunLeg } from './run.ts'
+import { rules } from './table.ts'
+
+/**
+ * A leg returns in this order; what comes later never before what comes earlier is on disk:
+ *
+ *     what it lacks is in the maps → its superblock says that it is being filled → it gets writes
+ *     → all is copied, and flushed → it has the maps → the record says that it is in sync
+ *     → it is read
+ */
+
+/** The leg is there again, and may come back. */
+export function begin(run: Run, leg: RunLeg, how: Returning): void {
+  if (leg.stage !== 'absent' && leg.stage !== 'detached') return
+  const dirty = (leg.dirty ??= run.makeLacking())
+  if (how.copy === 'full') dirty.setAll()
+  else {
+    dirty.forgetCopies()
+    if (how.bootId !== leg.member!.bootId) merge(dirty, leg.unflushed)
+  }
+  leg.coming = { ...how, phase: 'maps', generation: null }
+  // What it lacks must be on disk before anything says that this is all it lacks.
+  writeMaps(run, 'lacking', leg)
+}
+
+/** Maps were written for a leg that returns. */
+export function mapsOfLeg(run: Run, leg: RunLeg, what: MapWork['what']): void {
+  if (what === 'lacking') {
+    if (leg.coming?.phase === 'maps') leg.coming.phase = 'quiet'
+  } else if (what === 'all') rules.handedOver(run, leg)
+  else if (leg.finishing?.phase === 'maps') {
+    leg.flushedMoment = Math.max(leg.flushedMoment, leg.finishing.moment)
+    leg.finishing.phase = 'hand-over'
+    writeMaps(run, 'all', leg)
+  }
+}
+
+/** Tells a leg's superblock what it is as soon as the whole record is durable. */
+export function stampQuiet(run: Run): void {
+  for (const leg of run.legs) {
+    if (leg.coming?.phase !== 'quiet' || !rules.isQuiet(run)) continue
+    leg.coming.phase = 'stamp'
+    leg.coming.generation = run.record.generation
+    run.out.push({ kind: 'stamp', leg })
+  }
+}
+
+/** The leg's superblock says that it is being filled: from now on it gets every write. */
+export function stamped(run: Run, leg: RunLeg, error: LegError | null): void {
+  const { coming } = leg
+  if (coming?.phase !== 'stamp') return
+  leg.coming = null
+  if (error !== null) {
+    run.out.push({ kind: 'not-back', leg, error })
+    return
+  }
+  const member = leg.member!
+  leg.unflushed = null
+  // What it lacks is known from here on, also when its generation is forgotten before it returns.
+  member.left = coming.generation
+  member.bootId = coming.bootId
+  leg.bootId = coming.bootId
+  leg.stage = 'syncing'
+  member.state = 'syncing'
+  member.reason = coming.cause
+  request(run, 'record')
+  regroup(run)
+  run.out.push({ kind: 'back', leg })
+}
+
+/** All that the leg lacked was copied: it is flushed first. */
+export function copied(run: Run, leg: RunLeg): void {
+  if (leg.stage !== 'syncing' || leg.finishing !== null) return
+  leg.finishing = { phase: 'flush', moment: run.log.moment }
+  run.out.push({ kind: 'flush', leg, why: 'copied' })
+}
+
+/** What was copied is on its stable storage: that may be said in the maps. */
+export function flushedCopies(run: Run, leg: RunLeg): void {
+  if (leg.finishing?.phase !== 'flush') return
+  leg.finishing.phase = 'maps'
+  writeMaps(run, 'copied', leg)
+}
+
+/** The leg has the maps. If it missed nothing meanwhile, it is in sync once that is durable. */
+export function handedOver(run: Run, leg: RunLeg): void {
+  if (leg.stage !== 'handing-over') return
+  leg.finishing = null
+  if (leg.dirty!.any) {
+    leg.stage = 'syncing'
+    run.out.push({ kind: 'copy-again', leg })
+  } else {
+    leg.stage = 'saving'
+    const member = leg.member!
+    member.state = 'in-sync'
+    member.reason = ''
+    member.left = null
+    member.label = null
+    member.stamp = null
+    request(run, 'members')
+    leg.announcedBy = run.requested
+  }
+  regroup(run)
+}

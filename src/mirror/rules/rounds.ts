@@ -1,0 +1,92 @@
+import type { VolumeRecord } from '../record.ts'
+import { historyGenerationsMax } from '../record.ts'
+import type { LegError } from './effects.ts'
+import { rules } from './table.ts'
+import { isOver, isPending, regroup, type Run, type RunLeg } from './run.ts'
+
+/**
+ * Changes of the record become durable in rounds, one at a time: first in the head's own store,
+ * then in the superblock of every leg in sync. A leg whose superblock cannot be written leaves, which is
+ * the next change, and the round is repeated. Only then goes on who waits for it.
+ */
+
+/** The record was changed; with `members`, so were the legs in sync. */
+export function request(run: Run, what: 'record' | 'members'): void {
+  run.requested++
+  if (what === 'members') run.newGeneration = true
+}
+
+/** Begins a round, if a change waits for one. */
+export function beginRound(run: Run, generationId: string): void {
+  if (run.round !== null || !isPending(run)) return
+  const { record } = run
+  if (run.newGeneration) {
+    run.newGeneration = false
+    advance(record, generationId, run.counterFloor)
+  }
+  const version = run.requested
+  run.round = { version, generation: record.generation, phase: 'save', waits: [], whole: true }
+  run.out.push({ kind: 'save', version })
+}
+
+/** The next generation: of another membership, and never of any other head's. */
+export function advance(record: VolumeRecord, id: string, floor: number): void {
+  record.history.unshift(record.generation)
+  record.history.length = Math.min(record.history.length, historyGenerationsMax)
+  record.generation = { counter: Math.max(record.generation.counter, floor) + 1, id }
+}
+
+/** The head's own store has the record: now the legs. */
+export function saved(run: Run, version: number): void {
+  const { round } = run
+  if (round === null || round.version !== version || round.phase !== 'save') return
+  round.phase = 'superblocks'
+  round.waits = run.keepers
+  for (const leg of round.waits) run.out.push({ kind: 'superblock', leg, version })
+  if (round.waits.length === 0) endRound(run)
+}
+
+/** The leg's superblock is on stable storage, or the leg cannot take it. */
+export function superblock(run: Run, leg: RunLeg, version: number, error: LegError | null): void {
+  const { round } = run
+  if (round?.version !== version || !round.waits.includes(leg)) return
+  // A leg that leaves goes out of the round by itself.
+  if (error !== null) rules.failed(run, leg, 'metadata', error)
+  if (!isOver(run)) leaveRound(run, leg, error === null)
+}
+
+/** Goes on without the leg: with its superblock, or without, and then there is another round. */
+export function leaveRound(run: Run, leg: RunLeg, written: boolean): void {
+  const { round } = run
+  if (round === null || !round.waits.includes(leg)) return
+  if (!written) round.whole = false
+  round.waits = round.waits.filter((one) => one !== leg)
+  if (round.waits.length === 0) endRound(run)
+}
+
+function endRound(run: Run): void {
+  const { version, generation, whole } = run.round!
+  run.round = null
+  if (!whole) return
+  run.record.base = generation
+  run.durable = version
+  rules.madeDurable(run)
+}
+
+/** What follows from it that more of the record is durable. */
+export function madeDurable(run: Run): void {
+  const announced = run.legs.filter(
+    ({ stage, announcedBy }) => stage === 'saving' && announcedBy <= run.durable,
+  )
+  for (const leg of announced) announceInSync(run, leg)
+  if (announced.length > 0) regroup(run)
+  const ready = run.waits.filter(({ version }) => version <= run.durable)
+  run.waits = run.waits.filter(({ version }) => version > run.durable)
+  rules.goOn(run, ready)
+}
+
+function announceInSync(run: Run, leg: RunLeg): void {
+  leg.stage = 'in-sync'
+  leg.dirty = null
+  run.out.push({ kind: 'in-sync', leg })
+}

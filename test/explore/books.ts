@@ -1,0 +1,196 @@
+import type { Extents, Lacking, WriteLog } from '../../src/mirror/rules/run.ts'
+import type { Pack } from './pack.ts'
+
+/** A set of up to eight extents as the bits of a number. */
+export class Set8 implements Extents {
+  bits = 0
+
+  has(extent: number): boolean {
+    return (this.bits & (1 << extent)) !== 0
+  }
+
+  set(extent: number): void {
+    this.bits |= 1 << extent
+  }
+
+  next(from: number): number {
+    const rest = this.bits >> from
+    return rest === 0 ? -1 : from + 31 - Math.clz32(rest & -rest)
+  }
+}
+
+/** What a leg lacks, and what is on disk of that: `DirtyMap` for eight extents in one page. */
+export class Lacks implements Lacking {
+  bits = 0
+  durable = 0
+  behind = false
+  /** Extents being copied, and those of them that were missed meanwhile. */
+  copying = 0
+  missed = 0
+  /** Of the flush under way: what it may not cover; -1 when there is none. */
+  uncovered = -1
+  private readonly all: number
+
+  constructor(extents: number) {
+    this.all = (1 << extents) - 1
+  }
+
+  get any(): boolean {
+    return this.bits !== 0
+  }
+
+  clear(): void {
+    this.bits = this.durable = this.copying = this.missed = 0
+    this.behind = false
+    this.uncovered = -1
+  }
+
+  set(extent: number): void {
+    const bit = 1 << extent
+    this.missed |= this.copying & bit
+    if ((this.bits & bit) === 0 && (this.durable & bit) === 0) this.behind = true
+    this.bits |= bit
+  }
+
+  setAll(): void {
+    this.missed |= this.copying
+    this.bits = this.all
+    this.behind = true
+  }
+
+  inherit(found: number): void {
+    this.durable |= found
+    if (found !== 0) this.behind = true
+  }
+
+  forgetCopies(): void {
+    this.missed |= this.copying
+    this.bits |= this.durable
+  }
+
+  copied(extent: number): void {
+    const bit = 1 << extent
+    this.bits &= ~bit
+    if (this.uncovered !== -1) this.uncovered |= bit
+    if ((this.durable & bit) === 0) this.behind = true
+    this.durable |= bit
+  }
+
+  /** Whether there is a page to write, so that every bit set by now is durable. */
+  takeBehind(): boolean {
+    const { behind } = this
+    this.behind = false
+    if (behind) this.durable |= this.bits
+    return behind
+  }
+
+  /** The same, so that no more than what the flush did not cover stays. */
+  takeFlushed(): boolean {
+    const wanted = this.uncovered | this.bits
+    const changed = this.behind || wanted !== this.durable
+    this.durable = wanted
+    this.behind = false
+    this.uncovered = -1
+    return changed
+  }
+
+  transfer(pack: Pack): void {
+    this.bits = pack.byte(this.bits)
+    this.durable = pack.byte(this.durable)
+    this.behind = pack.flag(this.behind)
+    this.copying = pack.byte(this.copying)
+    this.missed = pack.byte(this.missed)
+    this.uncovered = pack.byte(this.uncovered + 1) - 1
+  }
+}
+
+/** The log of recent writes: `IntentLog` for eight extents in one page. */
+export class Log implements WriteLog {
+  moment = 1
+  readonly inFlight: number[]
+  readonly last: number[]
+  hot = 0
+  durable = 0
+  /** Hot extents whose page is to be written; and being written. */
+  fresh = 0
+  writing = 0
+  /** What the page says when it is written next. */
+  bits = 0
+  /** What an earlier run left. */
+  inherited = 0
+  private readonly extents: number
+
+  constructor(extents: number) {
+    this.extents = extents
+    this.inFlight = Array<number>(extents).fill(0)
+    this.last = Array<number>(extents).fill(0)
+  }
+
+  clear(): void {
+    this.moment = 1
+    this.inFlight.fill(0)
+    this.last.fill(0)
+    this.hot = this.durable = this.fresh = this.writing = this.bits = this.inherited = 0
+  }
+
+  hasSince(moment: number): boolean {
+    if (this.inherited !== 0 && moment < 1) return true
+    for (let at = 0; at < this.extents; at++) if (this.isSince(at, moment)) return true
+    return false
+  }
+
+  forEachSince(moment: number, found: (extent: number) => void): void {
+    for (let at = 0; at < this.extents; at++)
+      if (this.isSince(at, moment) || (moment < 1 && (this.inherited & (1 << at)) !== 0)) found(at)
+  }
+
+  forEachInFlight(found: (extent: number) => void): void {
+    for (let at = 0; at < this.extents; at++) if (this.inFlight[at]! > 0) found(at)
+  }
+
+  forEachIdle(moment: number, found: (extent: number) => void): void {
+    for (let at = 0; at < this.extents; at++) if (this.isIdle(at, moment)) found(at)
+  }
+
+  /** Whether the extent may leave the log. */
+  isIdle(extent: number, moment: number): boolean {
+    const durable = (this.durable & (1 << extent)) !== 0
+    return durable && this.inFlight[extent] === 0 && this.last[extent]! <= moment
+  }
+
+  private isSince(extent: number, moment: number): boolean {
+    if ((this.hot & (1 << extent)) === 0) return false
+    return this.inFlight[extent]! > 0 || this.last[extent]! > moment
+  }
+
+  /** Whether the extent is in the log already. */
+  enter(extent: number): boolean {
+    const bit = 1 << extent
+    this.inFlight[extent]!++
+    if ((this.hot & bit) === 0) {
+      this.hot |= bit
+      this.fresh |= bit
+      this.bits |= bit
+    }
+    return (this.durable & bit) !== 0
+  }
+
+  exit(extent: number): void {
+    this.inFlight[extent]!--
+    this.last[extent] = ++this.moment
+  }
+
+  transfer(pack: Pack, moments: (moment: number) => number): void {
+    this.moment = moments(this.moment)
+    this.hot = pack.byte(this.hot)
+    for (let at = 0; at < this.extents; at++) {
+      this.inFlight[at] = pack.byte(this.inFlight[at]!)
+      this.last[at] = moments((this.hot & (1 << at)) === 0 ? 0 : this.last[at]!)
+    }
+    this.durable = pack.byte(this.durable)
+    this.fresh = pack.byte(this.fresh)
+    this.writing = pack.byte(this.writing)
+    this.bits = pack.byte(this.bits)
+    this.inherited = pack.byte(this.inherited)
+  }
+}

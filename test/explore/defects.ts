@@ -1,0 +1,138 @@
+import * as cleaning from '../../src/mirror/rules/cleaning.ts'
+import * as returning from '../../src/mirror/rules/returning.ts'
+import { isInSync, type Run, type RunLeg } from '../../src/mirror/rules/run.ts'
+import { rules } from '../../src/mirror/rules/table.ts'
+import type { Configuration } from './config.ts'
+
+/** A rule that is wrong on purpose, and where the search has to see that. */
+export interface Defect {
+  readonly name: string
+  readonly breaks: string
+  readonly replace: Partial<typeof rules>
+  readonly configuration: Partial<Configuration>
+  /** Whether it is found within a second or so. */
+  readonly quick?: true
+}
+
+const onlyInSync = (run: Run, leg: RunLeg): boolean =>
+  isInSync(leg) && !run.inSync.some((one) => one !== leg)
+
+export const defects: readonly Defect[] = [
+  {
+    name: 'ack-before-degrade',
+    breaks: '1: a write is acknowledged before the leaving of a leg is durable',
+    replace: { settled: (run, id) => run.out.push({ kind: 'release', id }) },
+    configuration: { writes: 1, flushes: 0, faults: 3, kinds: new Set(['away', 'crash']) },
+  },
+  {
+    name: 'log-failure-ignored',
+    breaks: '3: data are written although a leg could not take the log',
+    replace: { countsNow: () => true },
+    configuration: { writes: 1, flushes: 0, faults: 3, kinds: new Set(['error', 'crash', 'away']) },
+  },
+  {
+    name: 'no-crash-recovery',
+    breaks: '3: after a crash the legs are taken for equal',
+    replace: { chooseSource: ([source]) => ({ source: source!, differ: [], lost: false }) },
+    configuration: { writes: 1, flushes: 0, faults: 1, kinds: new Set(['crash']) },
+    quick: true,
+  },
+  {
+    name: 'intent-cleared-unflushed',
+    breaks: '3: an extent leaves the intent log before the legs flushed it',
+    replace: {
+      flushedForLog: (run) => {
+        if (run.cleaning?.phase === 'flush') run.cleaning.waits = []
+        cleaning.flushedForLog(run, null)
+      },
+    },
+    configuration: { writes: 1, flushes: 0, faults: 1, kinds: new Set(['blackout']) },
+    quick: true,
+  },
+  {
+    name: 'cache-loss-ignored',
+    breaks: '6: a target that restarted is taken to have what it had not flushed',
+    replace: {
+      restarted: (run, leg, { bootId }) => {
+        leg.bootId = bootId
+        leg.member!.bootId = bootId
+        run.requested++
+      },
+    },
+    configuration: { writes: 1, flushes: 0, faults: 1, kinds: new Set(['restart']) },
+    quick: true,
+  },
+  {
+    name: 'last-leg-goes-on',
+    breaks: '5: the last leg lost its cache, and what is under way is acknowledged all the same',
+    replace: {
+      restarted: (run, leg, now) => {
+        if (run.inSync.length > 1)
+          rules.leave(run, leg, { state: 'missing', reason: '', cache: 'lost' })
+        else {
+          leg.bootId = now.bootId
+          leg.member!.bootId = now.bootId
+          run.requested++
+        }
+      },
+    },
+    configuration: { writes: 1, flushes: 0, faults: 2, kinds: new Set(['restart', 'away']) },
+    quick: true,
+  },
+  {
+    name: 'joined-unmapped',
+    breaks: '2: a leg takes part again before what it lacks is on disk',
+    replace: {
+      mapsOfLeg: (run, leg, what) => {
+        if (what !== 'lacking') returning.mapsOfLeg(run, leg, what)
+      },
+      isQuiet: (run) => {
+        for (const { coming } of run.legs) if (coming?.phase === 'maps') coming.phase = 'quiet'
+        return run.requested === run.durable
+      },
+    },
+    configuration: { writes: 1, flushes: 0, faults: 2, kinds: new Set(['away', 'crash']) },
+  },
+  {
+    name: 'told-before-durable',
+    breaks: '1: a leg is told a generation that the head could not save',
+    replace: { isQuiet: () => true },
+    configuration: { writes: 1, flushes: 0, faults: 3, kinds: new Set(['away', 'crash']) },
+  },
+  {
+    name: 'about-to-be-is-enough',
+    breaks: '2: others may leave to a leg that is about to be in sync',
+    replace: { isLast: onlyInSync },
+    configuration: { writes: 2, flushes: 0, faults: 3, kinds: new Set(['away', 'crash']) },
+  },
+  {
+    name: 'min-in-sync-ignored',
+    breaks: '1: fewer legs than `minInSync` are enough to acknowledge',
+    replace: { hasEnough: () => true },
+    configuration: { writes: 1, flushes: 0, minInSync: 2, faults: 1, kinds: new Set(['away']) },
+  },
+  {
+    name: 'unflushed-forgotten',
+    breaks: '6: what an absent leg had not flushed is forgotten though it restarted',
+    replace: {
+      leave: (run, leg, leaving) => {
+        leave(run, leg, leaving)
+        leg.unflushed = null
+      },
+    },
+    configuration: { writes: 1, flushes: 0, faults: 2, kinds: new Set(['away', 'cut']) },
+  },
+]
+
+const { leave } = rules
+
+/** Carries out `action` with the defect in the place of the rule. */
+export function withDefect<T>({ replace }: Defect, action: () => T): T {
+  const whole = { ...rules }
+  Object.assign(rules, replace)
+  try {
+    return action()
+  } finally {
+    Object.assign(rules, whole)
+  }
+}

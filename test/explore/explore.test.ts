@@ -1,0 +1,28 @@
+import { expect } from 'chai'
+import { defaults } from './config.ts'
+import { defects, withDefect } from './defects.ts'
+import { explore } from './engine.ts'
+import { World } from './world.ts'
+
+const bounds = { statesMax: 200_000, secondsMax: 60 }
+
+describe('every order of what can happen to a mirror', () => {
+  it('breaks no invariant when everything loses power once', function () {
+    this.timeout(120_000)
+    const kinds = new Set(['blackout'] as const)
+    const world = new World({ ...defaults, writes: 1, width: 1, kinds })
+    const { violation, complete, states } = explore(world, bounds)
+    expect(violation).to.equal(null)
+    expect(complete).to.equal(true)
+    // The same for ever: the search is a function of the rules.
+    expect(states).to.be.greaterThan(10_000)
+  })
+
+  for (const defect of defects.filter(({ quick }) => quick))
+    it(`finds that ${defect.breaks.replace(/^\d: /, '')}`, function () {
+      this.timeout(120_000)
+      const world = new World({ ...defaults, ...defect.configuration })
+      const { violation } = withDefect(defect, () => explore(world, bounds))
+      expect(violation).not.to.equal(null)
+    })
+})

@@ -1,0 +1,139 @@
+import type { Code } from '../../src/base/errors.ts'
+import type { FaultKind } from './config.ts'
+import type { Head } from './head.ts'
+import type { Op } from './model.ts'
+import { nameOf, nameOp } from './names.ts'
+import type { Choose, Disk, World } from './world.ts'
+
+const faultNames: Readonly<Record<FaultKind, string>> = {
+  restart: 'restarts',
+  away: 'goes away',
+  cut: 'loses power',
+  flush: 'cannot flush',
+  error: 'fails',
+  silent: 'does not answer',
+  store: 'the head cannot save',
+  crash: 'the head dies',
+  blackout: 'everything loses power',
+}
+
+/** A boot id that nothing has: they are named anew whenever the state is packed. */
+const freshBoot = 250
+
+export function offerFaults(world: World, choose: Choose): void {
+  const { kinds } = world.configuration
+  const offer = (kind: FaultKind, of: string, happens: () => void): void => {
+    if (!kinds.has(kind)) return
+    world.moves.push(() => {
+      world.faults--
+      happens()
+      return `! ${of}${faultNames[kind]}`
+    })
+  }
+  for (const [at, disk] of world.disks.entries()) {
+    const name = `${nameOf(at)} `
+    if (disk.up) {
+      offer('restart', name, () => restarts(world, at, choose))
+      offer('away', name, () => goesAway(world, at, choose))
+    } else if (hasUnflushed(disk)) offer('cut', name, () => losePower(disk, choose))
+  }
+  for (const op of world.ops) offerFailures(world, op, offer, choose)
+  const [head] = world.heads
+  if (head!.word !== 'dead') offer('crash', '', () => crash(world, head!, choose))
+  offer('blackout', '', () => blackout(world, choose))
+}
+
+function offerFailures(
+  world: World,
+  op: Op,
+  offer: (kind: FaultKind, of: string, happens: () => void) => void,
+  choose: Choose,
+): void {
+  if (op.ghost !== 'no') return
+  const name = `${nameOp(op)} `
+  if (op.kind === 'save') offer('store', '', () => failAlone(world, op, 'IO'))
+  else if (op.kind === 'flush') offer('flush', name, () => failFlush(world, op, choose))
+  else {
+    offer('error', name, () => failAlone(world, op, 'IO'))
+    offer('silent', name, () => {
+      const head = world.heads[op.head]!
+      head.tell({ kind: 'silent', leg: head.legs[op.leg]!, reason: 'no answer' })
+      world.lookForCopied(head)
+    })
+  }
+}
+
+function failAlone(world: World, op: Op, code: Code): void {
+  world.ops = world.ops.filter((one) => one !== op)
+  world.fail(op, code)
+  world.lookForCopied(world.heads[op.head]!)
+}
+
+/** What it was to write is gone: that is another life of the leg's cache. */
+function failFlush(world: World, op: Op, choose: Choose): void {
+  world.ops = world.ops.filter((one) => one !== op)
+  const disk = world.disks[op.leg]!
+  if (hasUnflushed(disk)) losePower(disk, choose)
+  const head = world.heads[op.head]!
+  world.tellDevice(head, op.leg)
+  world.fail(op, 'IO')
+  world.lookForCopied(head)
+}
+
+/** Takes what is under way on the leg from it: some of it may have been carried out. */
+function cutOff(world: World, at: number, choose: Choose): Op[] {
+  const here = world.ops.filter((op) => op.leg === at && op.kind !== 'save')
+  world.ops = world.ops.filter((op) => !here.includes(op))
+  for (const op of here) if (choose(2) === 1) world.apply(op)
+  return here
+}
+
+function restarts(world: World, at: number, choose: Choose): void {
+  const disk = world.disks[at]!
+  const here = cutOff(world, at, choose)
+  losePower(disk, choose)
+  world.tellDevice(world.heads[0]!, at)
+  for (const op of here) if (op.ghost === 'no') world.fail(op, 'STALE')
+  world.lookForCopied(world.heads[0]!)
+}
+
+function goesAway(world: World, at: number, choose: Choose): void {
+  world.disks[at]!.up = false
+  const here = cutOff(world, at, choose)
+  world.tellDevice(world.heads[0]!, at)
+  for (const op of here) if (op.ghost === 'no') world.fail(op, 'UNAVAILABLE')
+  world.lookForCopied(world.heads[0]!)
+}
+
+function crash(world: World, head: Head, choose: Choose): void {
+  head.die()
+  const saves = world.ops.filter(({ kind }) => kind === 'save')
+  for (const op of saves) if (choose(2) === 1) world.apply(op)
+  world.ops = world.ops
+    .filter(({ kind }) => kind !== 'save')
+    .map((op) => (op.ghost === 'may-land' ? op : { ...op, ghost: 'may-land' }))
+}
+
+function blackout(world: World, choose: Choose): void {
+  for (const head of world.heads) head.die()
+  const saves = world.ops.filter(({ kind }) => kind === 'save')
+  for (const op of saves) if (choose(2) === 1) world.apply(op)
+  world.ops = world.ops.filter(({ kind }) => kind !== 'save')
+  for (const [at, disk] of world.disks.entries()) {
+    cutOff(world, at, choose)
+    losePower(disk, choose)
+  }
+}
+
+function hasUnflushed({ cache, stable }: Disk): boolean {
+  return cache.some((value, at) => value !== stable[at])
+}
+
+/** Each extent that was not flushed is there still, or as it was before. */
+function losePower(disk: Disk, choose: Choose): void {
+  disk.boot = freshBoot
+  disk.examined = true
+  for (const [at, value] of disk.cache.entries())
+    if (value !== disk.stable[at] && choose(2) === 0) disk.cache[at] = disk.stable[at]!
+    else disk.stable[at] = value
+}

@@ -1,0 +1,123 @@
+import { settleMembers } from '../../src/mirror/rules/choosing.ts'
+import { rules } from '../../src/mirror/rules/table.ts'
+import { Lacks } from './books.ts'
+import { generationOf, restore, type Snapshot } from './codec.ts'
+import type { Head } from './head.ts'
+import type { HeadLeg } from './model.ts'
+import type { World } from './world.ts'
+
+/** What the shell does between two events: it looks at legs, starts, copies. */
+
+/** Whether an extent can be copied to the leg now. */
+export function mayCopy(head: Head, leg: HeadLeg, extent: number): boolean {
+  const { dirty } = leg
+  const bit = 1 << extent
+  if (dirty === null || (dirty.bits & bit) === 0) return false
+  return head.run!.readable.length > 0 && !head.isTaken(extent)
+}
+
+/** Reads the extent and writes it to the leg. Its range is locked: nothing changes it meanwhile. */
+export function copy(world: World, head: Head, leg: HeadLeg, extent: number): string {
+  const source = head.run!.readable[0]!
+  leg.dirty!.copying |= 1 << extent
+  world.submit({
+    kind: 'copy',
+    head: head.index,
+    leg: leg.index,
+    ghost: 'no',
+    job: 0,
+    extent,
+    value: world.disks[source.index]!.cache[extent]!,
+    why: 'client',
+    moment: 0,
+    snapshot: null,
+  })
+  return `extent ${extent} is read from ${source.name} for ${leg.name}`
+}
+
+/** Looks at a leg that is there again, and has it return. */
+export function giveBack(world: World, head: Head, leg: HeadLeg): string {
+  const disk = world.disks[leg.index]!
+  const { left } = leg.member
+  const { generation } = disk.superblock
+  const full = left === null || generationOf(generation).counter < left.counter
+  disk.examined = true
+  const how = {
+    copy: full ? ('full' as const) : ('partial' as const),
+    bootId: String.fromCharCode(disk.boot),
+    cause: '',
+  }
+  head.tell({ kind: 'return', leg, how })
+  return `${leg.name} returns, ${how.copy} copy`
+}
+
+/** A leg that is there, and in sync by the record. */
+interface Here {
+  readonly leg: HeadLeg
+  readonly member: HeadLeg['member']
+  readonly bootId: string
+  readonly readLast: false
+}
+
+/** Legs that can be looked at: nothing of before is under way on them. */
+export function visible(world: World): number[] {
+  return [...world.disks.keys()].filter((at) => world.disks[at]!.up && !world.hasOps(at))
+}
+
+/** The legs from which the volume may start now, by the head's own record. */
+export function present(world: World, head: Head): number[] {
+  const own = world.stores[head.index]!
+  return visible(world).filter((at) => {
+    const { superblock } = world.disks[at]!
+    return own.states[at] === 0 && isWhole(superblock, own)
+  })
+}
+
+function isWhole({ generation }: Snapshot, { base }: Snapshot): boolean {
+  return generationOf(generation).counter >= generationOf(base).counter
+}
+
+/** Starts the volume from the legs that are there. */
+export function start(world: World, head: Head): string {
+  const { record, legs, log } = head
+  restore(record, world.stores[head.index]!)
+  const here = present(world, head).map((at): Here => {
+    const leg = legs[at]!
+    const bootId = String.fromCharCode(world.disks[at]!.boot)
+    return { leg, member: leg.member, bootId, readLast: false }
+  })
+  let intents = 0
+  let lacks = 0
+  for (const { leg } of here) {
+    intents |= world.disks[leg.index]!.log
+    lacks |= world.disks[leg.index]!.lacks
+  }
+  const before = record.members.map(({ state }) => state)
+  const choice = rules.chooseSource(here, intents !== 0)
+  settleMembers(record, here, choice)
+  for (const at of visible(world)) world.disks[at]!.examined = true
+  head.word = 'running'
+  for (const [at, leg] of legs.entries()) {
+    const { state } = leg.member
+    leg.stage = state === 'in-sync' ? 'in-sync' : 'absent'
+    leg.bootId = leg.member.bootId
+    if (state === 'in-sync') continue
+    leg.dirty = new Lacks(world.configuration.extents)
+    const found = (lacks >> (3 * at)) & 7
+    if (!here.some((one) => one.leg === leg)) leg.dirty.inherit(found)
+    if (before[at] !== 'in-sync') leg.dirty.bits |= leg.dirty.durable
+    for (let extent = 0; extent < world.configuration.extents; extent++)
+      if ((intents & (1 << extent)) !== 0) leg.dirty.set(extent)
+  }
+  log.inherited = log.bits = intents
+  head.run = head.createRun()
+  if (choice.lost) loseWhatWaited(world, head)
+  head.tell({ kind: 'start', what: 'members' })
+  return `the volume starts from ${choice.source.leg.name}`
+}
+
+/** Clients are told, and what waits was meant for the volume of before. */
+function loseWhatWaited(world: World, head: Head): void {
+  head.parked = []
+  world.tellLoss()
+}

@@ -1,0 +1,340 @@
+import { regroup, type Run } from '../../src/mirror/rules/run.ts'
+import { Lacks, Set8 } from './books.ts'
+import { Codec, generationOf, numberOf, Ranks, restore, snapshotOf } from './codec.ts'
+import type { Head } from './head.ts'
+import type { HeadLeg, Job, Op, OpKind } from './model.ts'
+import type { Pack } from './pack.ts'
+import type { World } from './world.ts'
+
+/** Numbers of one head that are only compared with each other. */
+interface Scales {
+  readonly moments: Ranks
+  readonly versions: Ranks
+}
+
+const scales: Scales[] = [0, 1].map(() => ({ moments: new Ranks(), versions: new Ranks() }))
+
+/** Writes the world to the pack, or reads it from there. */
+export function transferWorld(world: World, pack: Pack): void {
+  const codec = codecFor(world, pack)
+  if (pack.writing) {
+    world.ops.sort(compareOps)
+    codec.generations.collect()
+    for (const { moments, versions } of scales) {
+      moments.collect()
+      versions.collect()
+    }
+    const { at } = pack
+    transfer(world, codec)
+    codec.generations.settle()
+    for (const { moments, versions } of scales) {
+      moments.settle()
+      versions.settle()
+    }
+    pack.at = at
+  }
+  transfer(world, codec)
+}
+
+const codecs = new WeakMap<Pack, Codec>()
+
+function codecFor(world: World, pack: Pack): Codec {
+  let codec = codecs.get(pack)
+  if (codec === undefined) {
+    codec = new Codec(pack, world.configuration.legs, world.heads.length === 1)
+    codecs.set(pack, codec)
+  }
+  return codec
+}
+
+function transfer(world: World, codec: Codec): void {
+  const { pack } = codec
+  for (const names of codec.boots) names.clear()
+  const { clients } = world
+  world.faults = pack.byte(world.faults)
+  clients.writes = pack.byte(clients.writes)
+  clients.flushes = pack.byte(clients.flushes)
+  clients.cleanings = pack.byte(clients.cleanings)
+  bytes(pack, clients.acknowledged)
+  bytes(pack, clients.flushed)
+  for (const [at, disk] of world.disks.entries()) {
+    disk.up = pack.flag(disk.up)
+    disk.boot = codec.boot(at, disk.boot)
+    bytes(pack, disk.cache)
+    bytes(pack, disk.stable)
+    disk.superblock = codec.snapshot(disk.superblock)!
+    disk.log = pack.byte(disk.log)
+    disk.lacks = word16(pack, disk.lacks)
+    disk.examined = pack.flag(disk.examined)
+  }
+  for (const head of world.heads) {
+    world.stores[head.index] = codec.snapshot(world.stores[head.index]!)!
+    transferHead(head, codec)
+  }
+  const count = pack.byte(world.ops.length)
+  const ops: Op[] = []
+  for (let at = 0; at < count; at++)
+    ops.push(transferOp(pack.writing ? world.ops[at]! : null, codec))
+  if (!pack.writing) world.ops = ops
+}
+
+function bytes(pack: Pack, values: number[]): void {
+  for (let at = 0; at < values.length; at++) values[at] = pack.byte(values[at]!)
+}
+
+function word16(pack: Pack, value: number): number {
+  const low = pack.byte(value & 255)
+  return low | (pack.byte(value >> 8) << 8)
+}
+
+const opKinds: readonly OpKind[] = [
+  'write',
+  'copy',
+  'flush',
+  'log',
+  'lacks',
+  'all',
+  'stamp',
+  'superblock',
+  'save',
+]
+const ghosts = ['no', 'lands', 'may-land'] as const
+const reasons = ['client', 'copied', 'clean', 'start'] as const
+
+/** Ops are a set: their order says nothing. */
+function compareOps(one: Op, other: Op): number {
+  return (
+    one.leg - other.leg ||
+    opKinds.indexOf(one.kind) - opKinds.indexOf(other.kind) ||
+    one.job - other.job ||
+    one.extent - other.extent ||
+    reasons.indexOf(one.why) - reasons.indexOf(other.why) ||
+    ghosts.indexOf(one.ghost) - ghosts.indexOf(other.ghost) ||
+    one.head - other.head ||
+    one.value - other.value ||
+    one.moment - other.moment
+  )
+}
+
+function transferOp(op: Op | null, codec: Codec): Op {
+  const { pack } = codec
+  const kind = pack.word(opKinds, op?.kind ?? null)!
+  const head = pack.byte(op?.head ?? 0)
+  const { moments, versions } = scales[head]!
+  const leg = pack.byte(op?.leg ?? 0)
+  const ghost = pack.word(ghosts, op?.ghost ?? null)!
+  const versioned = kind === 'superblock' || kind === 'save'
+  // Nobody hears of a ghost.
+  const job = ghost === 'no' ? (op?.job ?? 0) : 0
+  return {
+    kind,
+    head,
+    leg,
+    ghost,
+    job: versioned && ghost === 'no' ? ranked(pack, versions, job) : pack.byte(job),
+    extent: pack.byte(op?.extent ?? 0),
+    value: word16(pack, op?.value ?? 0),
+    why: pack.word(reasons, op?.why ?? null)!,
+    moment: ghost === 'no' ? ranked(pack, moments, op?.moment ?? 0) : pack.byte(0),
+    snapshot: codec.snapshot(op?.snapshot ?? null),
+  }
+}
+
+/** The number as it was, or its place among all of its kind. */
+function ranked(pack: Pack, ranks: Ranks, value: number): number {
+  if (!pack.writing) return pack.byte(0)
+  pack.byte(value === 0 ? 0 : ranks.of(value))
+  return value
+}
+
+const words = ['dead', 'idle', 'running'] as const
+const runWords = ['starting', 'running', 'ended'] as const
+
+function transferHead(head: Head, codec: Codec): void {
+  const { pack } = codec
+  head.word = pack.word(words, head.word)!
+  head.jobs = transferJobs(head.jobs, head, codec)
+  head.parked = transferJobs(head.parked, head, codec)
+  if (head.word !== 'running') {
+    if (!pack.writing) head.forget()
+    return
+  }
+  const { moments } = scales[head.index]!
+  head.log.transfer(pack, (moment) => ranked(pack, moments, moment))
+  head.mapLegs = pack.byte(head.mapLegs)
+  head.mapWhole = pack.flag(head.mapWhole)
+  transferRecord(head, codec)
+  head.saved = codec.snapshot(head.saved)
+  for (const leg of head.legs) transferLeg(leg, head, codec)
+  if (!pack.writing) head.run = head.spare
+  transferRun(head.run!, head, codec)
+}
+
+function transferRecord(head: Head, codec: Codec): void {
+  const { record } = head
+  const snapshot = codec.snapshot(snapshotOf(record))!
+  if (!codec.pack.writing) restore(record, snapshot)
+}
+
+const phases = ['range', 'log', 'legs', 'settled'] as const
+
+function transferJobs(jobs: Job[], head: Head, { pack }: Codec): Job[] {
+  const { moments } = scales[head.index]!
+  const count = pack.byte(jobs.length)
+  const read: Job[] = []
+  for (let at = 0; at < count; at++) {
+    const job = pack.writing ? jobs[at]! : null
+    const kind = pack.flag(job?.kind === 'flush') ? 'flush' : 'write'
+    read.push({
+      kind,
+      id: pack.byte(job?.id ?? 0),
+      extent: pack.byte(job?.extent ?? 0),
+      value: pack.byte(job?.value ?? 0),
+      covers: pack.list(job?.covers ?? []),
+      phase: pack.word(phases, job?.phase ?? null)!,
+      pending: pack.byte(job?.pending ?? 0),
+      failed: pack.flag(job?.failed ?? false),
+      moment: ranked(pack, moments, job?.phase === 'legs' && kind === 'flush' ? job.moment : 0),
+    })
+  }
+  return pack.writing ? jobs : read
+}
+
+const stages = ['in-sync', 'saving', 'handing-over', 'syncing', 'absent', 'detached'] as const
+const comings = ['maps', 'quiet', 'stamp'] as const
+const finishings = ['flush', 'maps', 'hand-over'] as const
+
+function transferLeg(leg: HeadLeg, head: Head, codec: Codec): void {
+  const { pack } = codec
+  const { moments, versions } = scales[head.index]!
+  leg.stage = pack.word(stages, leg.stage)!
+  leg.flushedMoment = ranked(pack, moments, leg.flushedMoment)
+  const boot = codec.boot(leg.index, leg.bootId.charCodeAt(0))
+  if (!pack.writing) leg.bootId = String.fromCharCode(boot)
+  leg.announcedBy = leg.stage === 'saving' ? ranked(pack, versions, leg.announcedBy) : 0
+  if (pack.flag(leg.dirty !== null)) (leg.dirty ??= new Lacks(head.extents)).transfer(pack)
+  else leg.dirty = null
+  if (pack.flag(leg.unflushed !== null)) {
+    leg.unflushed ??= new Set8()
+    leg.unflushed.bits = pack.byte(leg.unflushed.bits)
+  } else leg.unflushed = null
+  transferComing(leg, codec)
+  const phase = pack.word(finishings, leg.finishing?.phase ?? null)
+  const moment = ranked(pack, moments, leg.finishing?.moment ?? 0)
+  if (!pack.writing) leg.finishing = phase === null ? null : { phase, moment }
+}
+
+function transferComing(leg: HeadLeg, codec: Codec): void {
+  const { pack } = codec
+  const { coming } = leg
+  const phase = pack.word(comings, coming?.phase ?? null)
+  if (phase === null) {
+    leg.coming = null
+    return
+  }
+  const full = pack.flag(coming?.copy === 'full')
+  const boot = codec.boot(leg.index, coming?.bootId.charCodeAt(0) ?? 0)
+  const generation = codec.generation(
+    coming === null || coming.generation === null ? 0 : numberOf(coming.generation),
+  )
+  if (pack.writing) return
+  leg.coming = {
+    copy: full ? 'full' : 'partial',
+    bootId: String.fromCharCode(boot),
+    cause: '',
+    phase,
+    generation: generation === 0 ? null : generationOf(generation),
+  }
+}
+
+function transferRun(run: Run<HeadLeg>, head: Head, codec: Codec): void {
+  const { pack } = codec
+  const { versions, moments } = scales[head.index]!
+  const mask = (legs: readonly HeadLeg[]): readonly HeadLeg[] => {
+    const bits = pack.byte(legs.reduce((all, { bit }) => all | bit, 0))
+    return pack.writing ? legs : head.legs.filter(({ bit }) => (bits & bit) !== 0)
+  }
+  run.word = pack.word(runWords, run.word)!
+  // What is durable is the lowest version that anybody can ask for.
+  run.durable = ranked(pack, versions, run.durable)
+  run.requested = ranked(pack, versions, run.requested)
+  run.newGeneration = pack.flag(run.newGeneration)
+  transferRound(run, codec, versions, mask)
+  transferWaits(run, pack, versions)
+  run.short = pack.list(run.short)
+  transferWorks(run, head, pack, versions)
+  const cleaning = pack.word(['flush', 'maps', 'durable'] as const, run.cleaning?.phase ?? null)
+  if (cleaning === null) run.cleaning = null
+  else {
+    run.cleaning = {
+      phase: cleaning,
+      moment: ranked(pack, moments, run.cleaning?.moment ?? 0),
+      version: ranked(pack, versions, run.cleaning?.version ?? 0),
+      waits: mask(run.cleaning?.waits ?? []),
+    }
+  }
+  const opening = pack.word(['maps', 'flush', 'durable'] as const, run.opening?.phase ?? null)
+  if (opening === null) run.opening = null
+  else {
+    run.opening = {
+      phase: opening,
+      what: 'members',
+      version: ranked(pack, versions, run.opening?.version ?? 0),
+      waits: mask(run.opening?.waits ?? []),
+    }
+  }
+  if (pack.writing) return
+  regroup(run)
+  run.out = []
+}
+
+function transferRound(
+  run: Run<HeadLeg>,
+  codec: Codec,
+  versions: Ranks,
+  mask: (legs: readonly HeadLeg[]) => readonly HeadLeg[],
+): void {
+  const { pack } = codec
+  const { round } = run
+  const phase = pack.word(['save', 'superblocks'] as const, round?.phase ?? null)
+  if (phase === null) {
+    run.round = null
+    return
+  }
+  const version = ranked(pack, versions, round?.version ?? 0)
+  const generation = codec.generation(round === null ? 0 : numberOf(round.generation))
+  const waits = mask(round?.waits ?? [])
+  const whole = pack.flag(round?.whole ?? true)
+  if (!pack.writing)
+    run.round = { phase, version, generation: generationOf(generation), waits, whole }
+}
+
+function transferWaits(run: Run<HeadLeg>, pack: Pack, versions: Ranks): void {
+  const count = pack.byte(run.waits.length)
+  const waits: Run['waits'] = []
+  for (let at = 0; at < count; at++) {
+    const wait = pack.writing ? run.waits[at]! : null
+    const version = ranked(pack, versions, wait?.version ?? 0)
+    waits.push({ version, id: pack.byte(wait?.id ?? 0), who: 'request' })
+  }
+  if (!pack.writing) run.waits = waits
+}
+
+const whats = ['log', 'lacking', 'copied', 'all'] as const
+const thens = ['log', 'clean', 'start'] as const
+
+function transferWorks(run: Run<HeadLeg>, head: Head, pack: Pack, versions: Ranks): void {
+  const count = pack.byte(run.works.length)
+  const works: Run<HeadLeg>['works'] = []
+  for (let at = 0; at < count; at++) {
+    const work = pack.writing ? run.works[at]! : null
+    const what = pack.word(whats, work?.what ?? null)!
+    const then = work?.then ?? null
+    const word = pack.word(thens, typeof then === 'string' ? then : null)
+    const leg = pack.byte(then !== null && typeof then === 'object' ? then.index : 0)
+    const phase = pack.word(['waiting', 'pages', 'durable'] as const, work?.phase ?? null)!
+    const version = ranked(pack, versions, work?.version ?? 0)
+    works.push({ what, then: word ?? head.legs[leg]!, phase, version })
+  }
+  if (!pack.writing) run.works = works
+}

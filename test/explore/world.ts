@@ -1,0 +1,422 @@
+import type { Code } from '../../src/base/errors.ts'
+import { type Snapshot, snapshotOf } from './codec.ts'
+import type { Configuration } from './config.ts'
+import { violationMark, type Explored } from './engine.ts'
+import { offerFaults } from './faults.ts'
+import { Head } from './head.ts'
+import type { HeadLeg, Job, Op, Surroundings } from './model.ts'
+import { inSync, startsLate, wrong } from './invariants.ts'
+import { nameOf, nameOp } from './names.ts'
+import type { Pack } from './pack.ts'
+import { copy, giveBack, mayCopy, start } from './procedures.ts'
+import { transferWorld } from './transfer.ts'
+
+/** A leg's disk, and whether it can be reached. */
+export interface Disk {
+  up: boolean
+  /** Another one each time it loses what it had not flushed. */
+  boot: number
+  /** Of each extent: what it reads as, and what is left after a power loss. */
+  readonly cache: number[]
+  readonly stable: number[]
+  superblock: Snapshot
+  /** The log, and what each leg lacks, three bits for each. */
+  log: number
+  lacks: number
+  /** Whether the superblock was read and not written since: a flush goes before the next one. */
+  examined: boolean
+}
+
+/** What clients know. */
+export interface Clients {
+  writes: number
+  flushes: number
+  /** How often extents that are idle may leave the log. */
+  cleanings: number
+  /** Of each extent: the last write that was acknowledged, and the last one that was flushed. */
+  readonly acknowledged: number[]
+  readonly flushed: number[]
+}
+
+export type Choose = (count: number) => number
+/** What may happen: what it is called, on which leg or extent, and how. */
+type Move = () => string
+
+/** Heads, legs, stores and clients, all of them plain data between two moves. */
+export class World implements Explored, Surroundings {
+  readonly configuration: Configuration
+  readonly heads: readonly Head[]
+  readonly disks: readonly Disk[]
+  /** What each head keeps for itself. */
+  readonly stores: Snapshot[] = []
+  readonly clients: Clients
+  ops: Op[] = []
+  faults = 0
+  moves: Move[] = []
+
+  constructor(configuration: Configuration) {
+    this.configuration = configuration
+    const { legs, extents } = configuration
+    const zeroes = (): number[] => Array<number>(extents).fill(0)
+    this.clients = {
+      writes: 0,
+      flushes: 0,
+      cleanings: 0,
+      acknowledged: zeroes(),
+      flushed: zeroes(),
+    }
+    this.heads = [new Head(0, this)]
+    this.disks = Array.from({ length: legs }, () => ({
+      up: true,
+      boot: 0,
+      cache: zeroes(),
+      stable: zeroes(),
+      superblock: snapshotOf(this.heads[0]!.record),
+      log: 0,
+      lacks: 0,
+      examined: true,
+    }))
+    this.reset()
+  }
+
+  /** A volume that was made a moment ago, and a head that has not started it yet. */
+  reset(): void {
+    const fresh = new Head(0, this)
+    for (const disk of this.disks) {
+      disk.up = true
+      disk.boot = 0
+      disk.cache.fill(0)
+      disk.stable.fill(0)
+      disk.superblock = snapshotOf(fresh.record)
+      disk.log = disk.lacks = 0
+      disk.examined = true
+    }
+    for (const head of this.heads) head.die()
+    this.heads[0]!.word = 'idle'
+    this.stores[0] = snapshotOf(fresh.record)
+    this.ops = []
+    this.clients.writes = this.configuration.writes
+    this.clients.flushes = this.configuration.flushes
+    this.clients.acknowledged.fill(0)
+    this.clients.flushed.fill(0)
+    this.clients.cleanings = this.configuration.cleanings
+    this.faults = 0
+    this.settle()
+    this.faults = this.configuration.faults
+  }
+
+  /** Lets everything under way come to its end, without a fault. */
+  private settle(): void {
+    const clients = { ...this.clients }
+    Object.assign(this.clients, { writes: 0, flushes: 0, cleanings: 0 })
+    while (this.next(() => 0) !== '');
+    Object.assign(this.clients, clients)
+  }
+
+  transfer(pack: Pack): void {
+    transferWorld(this, pack)
+  }
+
+  // Surroundings of heads.
+
+  submit(op: Op): void {
+    this.ops.push(op)
+  }
+
+  abandon(head: number, leg: number): void {
+    this.ops = this.ops.map((op) =>
+      op.kind !== 'save' && op.head === head && op.leg === leg && op.ghost === 'no'
+        ? { ...op, ghost: 'lands' }
+        : op,
+    )
+  }
+
+  abandonSave(head: number): void {
+    this.ops = this.ops.map((op) =>
+      op.kind === 'save' && op.head === head && op.ghost === 'no' ? { ...op, ghost: 'lands' } : op,
+    )
+  }
+
+  acknowledged(job: Job): void {
+    const { acknowledged, flushed } = this.clients
+    if (job.kind === 'write')
+      acknowledged[job.extent] = Math.max(acknowledged[job.extent]!, job.value)
+    else for (const [at, value] of job.covers.entries()) flushed[at] = Math.max(flushed[at]!, value)
+  }
+
+  failed(): void {
+    // The client knows nothing then.
+  }
+
+  /** Clients are told that what was acknowledged and not flushed may be gone. */
+  tellLoss(): void {
+    const { acknowledged, flushed } = this.clients
+    for (const [at, value] of flushed.entries()) acknowledged[at] = value
+  }
+
+  // What may happen.
+
+  next(choose: Choose): string {
+    this.moves = []
+    this.offerHeads()
+    this.offerOps()
+    if (this.moves.length === 0) {
+      const what = this.stuck()
+      if (what !== '') return violationMark + what
+    }
+    this.offerClients(choose)
+    if (this.faults > 0) offerFaults(this, choose)
+    if (this.moves.length === 0) return ''
+    return this.moves[choose(this.moves.length)]!()
+  }
+
+  check(): string {
+    return wrong(this)
+  }
+
+  /** What is wrong when nothing more will happen by itself. */
+  private stuck(): string {
+    const [head] = this.heads
+    if (head!.word === 'dead') return ''
+    if (head!.word === 'idle') return 'nothing can happen, and the volume does not start'
+    if (head!.jobs.length + head!.parked.length > 0) return 'nothing can happen, and a client waits'
+    const out = head!.legs.filter((leg) => !inSync(head!, leg))
+    return out.length > 0 ? `nothing can happen, and ${out[0]!.name} is not in sync` : ''
+  }
+
+  private offerClients(choose: Choose): void {
+    const { clients, configuration } = this
+    const head = this.heads.find(({ word }) => word !== 'dead')
+    if (head === undefined) return
+    if (head.jobs.length + head.parked.length >= configuration.width) return
+    if (clients.writes > 0) this.moves.push(() => this.ask(head, 'write', choose))
+    if (clients.flushes > 0) this.moves.push(() => this.ask(head, 'flush', choose))
+  }
+
+  private ask(head: Head, kind: 'write' | 'flush', choose: Choose): string {
+    const { clients, configuration } = this
+    const id = configuration.writes + configuration.flushes - clients.writes - clients.flushes + 1
+    const extent = kind === 'write' ? choose(configuration.extents) : 0
+    if (kind === 'write') clients.writes--
+    else clients.flushes--
+    head.ask({
+      id,
+      kind,
+      extent,
+      value: id,
+      covers: kind === 'flush' ? [...clients.acknowledged] : [],
+      phase: 'range',
+      pending: 0,
+      failed: false,
+      moment: 0,
+    })
+    return kind === 'write' ? `a client writes ${id} to extent ${extent}` : 'a client flushes'
+  }
+
+  private offerHeads(): void {
+    for (const head of this.heads) {
+      const { word } = head
+      if (word === 'dead') this.moves.push(() => this.revive(head))
+      else if (word === 'idle') {
+        if (startsLate(this, head)) this.moves.push(() => start(this, head))
+      } else this.offerRun(head)
+    }
+    for (const [at, disk] of this.disks.entries())
+      if (!disk.up) this.moves.push(() => this.comesBack(at))
+  }
+
+  private revive(head: Head): string {
+    head.word = 'idle'
+    return 'a head starts'
+  }
+
+  private offerRun(head: Head): void {
+    const run = head.run!
+    if (head.parked.length > 0 && run.word === 'running' && run.inSync.length >= run.minInSync)
+      this.moves.push(() => {
+        head.unpark()
+        return 'what waited is carried out'
+      })
+    for (const leg of head.legs) {
+      if (this.mayReturn(head, leg)) this.moves.push(() => giveBack(this, head, leg))
+      if (leg.stage !== 'syncing' || leg.finishing !== null) continue
+      for (let extent = 0; extent < this.configuration.extents; extent++)
+        if (mayCopy(head, leg, extent)) this.moves.push(() => copy(this, head, leg, extent))
+    }
+    const mayClean = this.clients.cleanings > 0 && run.word === 'running' && run.cleaning === null
+    if (mayClean && this.hasIdle(head))
+      this.moves.push(() => {
+        this.clients.cleanings--
+        head.tell({ kind: 'clean', moment: head.log.moment })
+        return 'the log is cleaned'
+      })
+  }
+
+  private hasIdle({ log }: Head): boolean {
+    let idle = false
+    log.forEachIdle(log.moment, () => (idle = true))
+    return idle
+  }
+
+  private mayReturn(head: Head, leg: HeadLeg): boolean {
+    return (
+      head.run!.word === 'running' &&
+      leg.stage === 'absent' &&
+      leg.coming === null &&
+      this.disks[leg.index]!.up &&
+      !this.hasOps(leg.index)
+    )
+  }
+
+  /** Whether anything is under way on the leg. */
+  hasOps(leg: number): boolean {
+    return this.ops.some((op) => op.leg === leg && op.kind !== 'save')
+  }
+
+  private comesBack(at: number): string {
+    const disk = this.disks[at]!
+    disk.up = true
+    disk.examined = true
+    for (const head of this.heads) this.tellDevice(head, at)
+    return `${nameOf(at)} is there again`
+  }
+
+  private offerOps(): void {
+    const late = this.ops.some(({ kind, ghost }) => kind === 'save' && ghost !== 'no')
+    for (const op of this.ops) {
+      // A store saves in order.
+      if (op.kind === 'save' && op.ghost === 'no' && late) continue
+      this.moves.push(() => this.land(op))
+      if (op.ghost === 'may-land') this.moves.push(() => this.vanish(op))
+    }
+  }
+
+  private vanish(op: Op): string {
+    this.ops = this.ops.filter((one) => one !== op)
+    return `${nameOp(op)} never arrives`
+  }
+
+  private land(op: Op): string {
+    this.ops = this.ops.filter((one) => one !== op)
+    this.apply(op)
+    const head = this.heads[op.head]!
+    if (op.ghost === 'no') this.answer(head, op)
+    return `${nameOp(op)} is done${op.ghost === 'no' ? '' : ', too late'}`
+  }
+
+  apply(op: Op): void {
+    if (op.kind === 'save') {
+      this.stores[op.head] = op.snapshot!
+      return
+    }
+    const disk = this.disks[op.leg]!
+    const metadata = op.kind !== 'write' && op.kind !== 'copy' && op.kind !== 'flush'
+    if (op.kind === 'write' || op.kind === 'copy') disk.cache[op.extent] = op.value
+    else if (op.kind === 'log') disk.log = op.value
+    else if (op.kind === 'lacks') disk.lacks = op.value
+    else if (op.kind === 'all') {
+      disk.lacks = op.value
+      disk.log = op.extent
+    } else if (op.kind !== 'flush') disk.superblock = op.snapshot!
+    const superblock = op.kind === 'stamp' || op.kind === 'superblock'
+    if (
+      op.kind === 'flush' ||
+      (metadata && this.configuration.forcedFlushes) ||
+      (superblock && disk.examined)
+    )
+      for (const [at, value] of disk.cache.entries()) disk.stable[at] = value
+    if (superblock) disk.examined = false
+  }
+
+  private answer(head: Head, op: Op): void {
+    const leg = head.legs[op.leg]!
+    const job = head.jobs.find(({ id }) => id === op.job)
+    switch (op.kind) {
+      case 'write':
+        if (job !== undefined) head.answered(job, leg)
+        break
+      case 'flush':
+        head.tell({ kind: 'flushed', leg, why: op.why, moment: op.moment, error: null })
+        if (op.why === 'client' && job !== undefined) head.answered(job, leg)
+        break
+      case 'copy':
+        this.copied(head, leg, op.extent)
+        break
+      case 'log':
+      case 'lacks':
+      case 'all':
+        head.mapped(leg, 'written')
+        break
+      case 'stamp':
+        head.tell({ kind: 'stamped', leg, error: null })
+        break
+      case 'superblock':
+        head.tell({ kind: 'superblock', leg, version: op.job, error: null })
+        break
+      case 'save':
+        head.tell({ kind: 'saved', version: op.job })
+        break
+    }
+    this.lookForCopied(head)
+  }
+
+  private copied(head: Head, { dirty }: HeadLeg, extent: number): void {
+    const bit = 1 << extent
+    if (dirty === null || (dirty.copying & bit) === 0) return
+    const missed = (dirty.missed & bit) !== 0
+    dirty.copying &= ~bit
+    dirty.missed &= ~bit
+    if (!missed) dirty.copied(extent)
+    head.grantRanges()
+  }
+
+  /** A leg that lacks nothing any more is made in sync. */
+  lookForCopied(head: Head): void {
+    for (const leg of head.legs)
+      if (leg.stage === 'syncing' && leg.finishing === null && !leg.dirty!.any)
+        head.tell({ kind: 'copied', leg })
+  }
+
+  /** The device says that something has changed. */
+  tellDevice(head: Head, at: number): void {
+    const { up, boot } = this.disks[at]!
+    const bootId = String.fromCharCode(boot)
+    const now = { word: up ? 'there' : 'away', bootId, reason: 'gone' } as const
+    head.tell({ kind: 'device', leg: head.legs[at]!, now })
+    this.lookForCopied(head)
+  }
+
+  fail(op: Op, code: Code): void {
+    const head = this.heads[op.head]!
+    const leg = head.legs[op.leg]!
+    const error = { code, message: op.kind }
+    const job = head.jobs.find(({ id }) => id === op.job)
+    switch (op.kind) {
+      case 'write':
+        if (job !== undefined) head.refused(job, leg, code)
+        break
+      case 'flush':
+        if (op.why !== 'client') head.tell({ kind: 'flushed', leg, why: op.why, moment: 0, error })
+        else if (job !== undefined) head.refused(job, leg, code)
+        break
+      case 'copy':
+        head.tell({ kind: 'failed', leg, work: 'write', error })
+        break
+      case 'log':
+      case 'lacks':
+      case 'all':
+        head.tell({ kind: 'failed', leg, work: 'metadata', error })
+        head.mapped(leg, 'not')
+        break
+      case 'stamp':
+        head.tell({ kind: 'stamped', leg, error })
+        break
+      case 'superblock':
+        head.tell({ kind: 'superblock', leg, version: op.job, error })
+        break
+      case 'save':
+        head.tell({ kind: 'ended' })
+        if (head.run !== null) head.endRun()
+    }
+  }
+}
