@@ -6,8 +6,8 @@ import { isOver, isPending, regroup, type Run, type RunLeg } from './run.ts'
 
 /**
  * Changes of the record become durable in rounds, one at a time: first in the head's own store,
- * then in the superblock of every leg in sync. A leg whose superblock cannot be written leaves, which is
- * the next change, and the round is repeated. Only then goes on who waits for it.
+ * then in the superblock of every leg in sync. A leg whose superblock cannot be written leaves,
+ * which is the next change, and the round is repeated. Only then goes on what waits for it.
  */
 
 /** The record was changed; with `members`, so were the legs in sync. */

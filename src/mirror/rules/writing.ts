@@ -18,8 +18,8 @@ export function begun(run: Run, write: Written): void {
 }
 
 /**
- * The last leg failed the write, stays, and the client is told: the others lack what the leg has. At
- * once, or one that is being filled could be in sync before the write has settled.
+ * The last leg failed the write, stays, and the client is told: the others lack what the leg has.
+ * At once, or one that is being filled could be in sync before the write has settled.
  */
 export function failedOnLast(run: Run, write: Written): void {
   for (const leg of run.legs) missed(leg, write)
