@@ -5,8 +5,9 @@ import { blockBytesMax, type Slab } from '../base/slab.ts'
 import type { Driver, DriverHost, Facts } from './device.ts'
 import { digest } from './facts.ts'
 import { Holes, whyNoHoles } from './files/holes.ts'
-import { openMedium, readText, type FileOptions, type Medium } from './files/medium.ts'
+import { openMedium, type FileOptions, type Medium } from './files/medium.ts'
 import { Syncs } from './files/syncs.ts'
+import { readText } from './files/sysfs.ts'
 import { Transfers } from './files/transfers.ts'
 import { Operation, type Request } from './request.ts'
 
@@ -56,7 +57,8 @@ export class FileDriver implements Driver {
       await this.attempt
     } catch (error) {
       if (this.closed) return
-      host.offline('offline', systemError(error, 'opening', host.path).message)
+      const { code, message } = systemError(error, 'opening', host.path)
+      host.offline('offline', message, code === 'CLAIMED' ? code : undefined)
       this.retry = this.clock.timer(retryMs * this.retryFactor, () => {
         void this.tryToOpen(host, retryMs)
       })
@@ -67,7 +69,8 @@ export class FileDriver implements Driver {
   }
 
   private async openOnce(host: DriverHost): Promise<void> {
-    const medium = await openMedium(this.options, this.slab, host.path)
+    const { slab, clock } = this
+    const medium = await openMedium(this.options, host.path, { slab, clock })
     this.medium = medium
     const { fd } = medium.handle
     const file = {
@@ -81,7 +84,9 @@ export class FileDriver implements Driver {
     const size = medium.regular ? medium.size : 0
     this.syncs = new Syncs(fd, size, host.path, this.worsen, this.grew)
     await this.openHoles(medium)
-    host.online(this.facts(medium))
+    const { writeProtected } = medium
+    const reason = writeProtected ? 'the disk is write-protected: it can only be read' : ''
+    host.online(this.facts(medium), 'online', reason)
   }
 
   async close(): Promise<void> {
@@ -92,6 +97,7 @@ export class FileDriver implements Driver {
     const { medium } = this
     this.medium = null
     await this.holes?.close()
+    await medium?.guard?.close()
     await medium?.synced?.close()
     await medium?.handle.close()
   }
@@ -114,11 +120,26 @@ export class FileDriver implements Driver {
     }
   }
 
+  /** A disk is kept from everybody else on this machine while somebody claims it. */
+  async claim(epoch: number): Promise<void> {
+    const guard = this.medium?.guard ?? null
+    if (epoch === 0) await guard?.drop()
+    else await guard?.take()
+  }
+
   describe(): Record<string, unknown> {
     const { path, direct = false } = this.options
     const { holes, noHoles } = this
     const refused = noHoles === '' ? {} : { noHoles }
-    return { path, direct, ...refused, ...this.transfers?.counts, ...holes?.counts }
+    const writeProtected = this.medium?.writeProtected === true ? { writeProtected: true } : {}
+    return {
+      path,
+      direct,
+      ...writeProtected,
+      ...refused,
+      ...this.transfers?.counts,
+      ...holes?.counts,
+    }
   }
 
   /** For a file its times and size, for a disk the kernel's count of what was written to it. */

@@ -136,7 +136,7 @@ export class Tree {
     const { random, slab, clock } = this.world
     switch (device.type) {
       case 'file':
-        return new FileDriver(fileOptions(device), slab, clock)
+        return new FileDriver(fileOptions(spot, device), slab, clock)
       case 'memory':
         return new MemoryDriver(bytes(device.size), random)
       case 'remote':
@@ -189,8 +189,9 @@ function namesUsed(device: unknown): readonly string[] {
   return isObject(device) ? childrenOf(device, '').flatMap(({ value }) => namesUsed(value)) : []
 }
 
-function fileOptions(file: config.File): FileOptions {
+function fileOptions({ belowMirror }: Spot, file: config.File): FileOptions {
   const { path, create, grow, direct, readOnly, size } = file
-  const options = { path, create, grow, direct, readOnly, retryMs: fileRetryMs }
+  const when = { retryMs: fileRetryMs, guardWhenClaimed: belowMirror }
+  const options = { path, create, grow, direct, readOnly, ...when }
   return size === undefined ? options : { ...options, size: bytes(size) }
 }

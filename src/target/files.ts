@@ -1,6 +1,7 @@
 import { accessSync, constants, existsSync, realpathSync, statSync, type Stats } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { describeSize, parseSize } from '../base/size.ts'
+import { diskInUse, isProtected } from './disks.ts'
 import type { Node } from './semantics.ts'
 import { step, type Problem } from './source.ts'
 
@@ -60,17 +61,21 @@ function checkAbsent(
   else {
     let above = dirname(file)
     while (!existsSync(above)) above = dirname(above)
-    if (!permits(above, constants.W_OK))
+    const refusal = whyNot(above, constants.W_OK)
+    if (refusal === 'EROFS')
+      problems.push({ what: `${file} cannot be made: the file system is read-only`, pointer })
+    else if (refusal !== null)
       problems.push({ what: `${file} cannot be made: no permission in ${above}`, pointer })
   }
 }
 
-function permits(path: string, mode: number): boolean {
+/** The errno with which the system refuses access; null when it does not. */
+function whyNot(path: string, mode: number): string | null {
   try {
     accessSync(path, mode)
-    return true
-  } catch {
-    return false
+    return null
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? ''
   }
 }
 
@@ -86,12 +91,29 @@ function checkPresent(
     problems.push({ what: `${file} is ${what}`, pointer })
     return
   }
-  const mode = device['readOnly'] === true ? constants.R_OK : constants.R_OK | constants.W_OK
-  if (!permits(file, mode)) {
-    const doing = device['readOnly'] === true ? 'read' : 'write'
-    problems.push({ what: `${file} cannot be opened: no permission to ${doing}`, pointer })
+  const readOnly = device['readOnly'] === true
+  if (stats.isBlockDevice() && !readOnly) {
+    const use = diskInUse(BigInt(stats.rdev))
+    if (use !== null) {
+      const what = `${file} is ${use}: unmount or free it, or set "readOnly": true`
+      problems.push({ what, pointer })
+      return
+    }
   }
+  // A disk that is write-protected is served for reading.
+  const reads = readOnly || (stats.isBlockDevice() && isProtected(BigInt(stats.rdev)))
+  const refusal = whyNot(file, reads ? constants.R_OK : constants.R_OK | constants.W_OK)
+  if (refusal !== null) problems.push({ what: refused(file, refusal, reads), pointer })
   if (stats.isFile()) checkSize(file, stats.size, device, pointer, problems)
+}
+
+function refused(file: string, errno: string, reads: boolean): string {
+  const doing = `${file} cannot be opened`
+  const hint = '; "readOnly": true serves it for reading'
+  if (reads) return `${doing}: no permission to read`
+  const readable = whyNot(file, constants.R_OK) === null
+  if (errno === 'EROFS') return `${doing} for writing: its file system is read-only${hint}`
+  return `${doing}: no permission to write${readable ? hint : ''}`
 }
 
 /** Bytes that direct access reads and writes at least, on any disk. */

@@ -109,7 +109,8 @@ export class Target {
    * closed again, before a device was opened: with code CONFIG for what an operator must mend, such
    * as an address in use, with UNAVAILABLE for an address that this machine does not have yet.
    * What cannot be opened, a remote that is away or a file that is not there, does not stop the
-   * start: it is tried again while the others are served.
+   * start: it is tried again while the others are served. With code CLAIMED when all devices are
+   * files or disks that somebody else has.
    */
   async start(): Promise<void> {
     for (const device of this.tree.devices) this.journal.follow(device)
@@ -120,6 +121,7 @@ export class Target {
       const opened = await Promise.allSettled(this.tree.roots.map((device) => device.open()))
       const failed = opened.find((result) => result.status === 'rejected')
       if (failed !== undefined) throw failed.reason
+      this.mustHaveSomething()
     } catch (error) {
       await this.closeListeners()
       this.management.close()
@@ -130,6 +132,14 @@ export class Target {
       this.claims.ready(resolve)
     })
     this.open = true
+  }
+
+  /** Where others have every disk and file, as a second target by mistake, nothing is served. */
+  private mustHaveSomething(): void {
+    const { roots } = this.tree
+    if (roots.length === 0 || !roots.every(({ state }) => state.code === 'CLAIMED')) return
+    const reasons = roots.map(({ path, state }) => `${state.reason} (${path})`)
+    throw new StorageError('CLAIMED', reasons.join('\n'))
   }
 
   /** The URIs by which clients reach an export, one for each listener. */

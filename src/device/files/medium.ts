@@ -1,12 +1,15 @@
 import { constants } from 'node:fs'
 import fs, { type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import type { Clock } from '../../base/clock.ts'
 import { StorageError, systemError } from '../../base/errors.ts'
 import { makeFolder } from '../../base/folders.ts'
 import { describeSize } from '../../base/size.ts'
 import type { Slab } from '../../base/slab.ts'
 import { digest } from '../facts.ts'
+import { DiskGuard, diskInUse, isBusy } from './guard.ts'
 import { lockForWriting } from './lock.ts'
+import { isWriteProtected, queueNumber, readNumber, readText, rotates, sysfsOf } from './sysfs.ts'
 
 export interface FileOptions {
   readonly path: string
@@ -26,6 +29,8 @@ export interface FileOptions {
    * that; `open` resolves meanwhile. Absent: `open` rejects.
    */
   readonly retryMs?: number
+  /** A disk is kept from others once a parent claims it, not from the start: it may be detached. */
+  readonly guardWhenClaimed?: boolean
 }
 
 /** An open file or disk and what is known of it. */
@@ -33,6 +38,8 @@ export interface Medium {
   readonly handle: FileHandle
   /** The same, but writes are on stable storage when they return; null when opened read-only. */
   readonly synced: FileHandle | null
+  /** Of a disk that is open for writing. */
+  readonly guard: DiskGuard | null
   readonly regular: boolean
   /** Bytes. */
   readonly size: number
@@ -42,6 +49,8 @@ export interface Medium {
   readonly rotational: boolean
   readonly identity: string
   readonly bootId: string
+  /** The disk refuses writes, so it is opened for reading whatever the options say. */
+  readonly writeProtected: boolean
   /** Where sysfs tells of a disk, or of the disk below a file: `/sys/dev/block/8:1`. */
   readonly sysfs: string
 }
@@ -49,20 +58,29 @@ export interface Medium {
 /** Opens, creates, grows and locks as the options say; throws a StorageError. */
 export async function openMedium(
   options: FileOptions,
-  slab: Slab,
   device: string,
+  { slab, clock }: { readonly slab: Slab; readonly clock: Clock },
 ): Promise<Medium> {
   const handles: FileHandle[] = []
   try {
-    const handle = await openOrCreate(options, device)
+    const writeProtected = options.readOnly !== true && (await isProtectedDisk(options.path))
+    const readOnly = options.readOnly === true || writeProtected
+    const handle = await openOrCreate({ ...options, readOnly }, device)
     handles.push(handle)
-    if (options.readOnly !== true) await lockForWriting(handle.fd, options.path, device)
-    const medium = await examine(handle, options, slab, device)
-    if (options.readOnly === true) return medium
+    if (!readOnly) await lockForWriting(handle.fd, options.path, device)
+    const medium = { ...(await examine(handle, options, slab, device)), writeProtected }
+    if (readOnly) return medium
+    const guard = medium.regular ? null : new DiskGuard(handle.fd, options.path, device, clock)
+    if (options.guardWhenClaimed !== true) await guard?.take()
     // By its number: the path may mean another file by now.
     const flags = constants.O_WRONLY | constants.O_DSYNC | directFlag(options)
-    const synced = await fs.open(`/proc/self/fd/${handle.fd}`, flags)
-    return { ...medium, synced }
+    const synced = await fs
+      .open(`/proc/self/fd/${handle.fd}`, flags)
+      .catch(async (cause: unknown) => {
+        await guard?.close()
+        throw cause
+      })
+    return { ...medium, synced, guard }
   } catch (cause) {
     for (const handle of handles) await handle.close()
     throw systemError(cause, `opening ${options.path}`, device)
@@ -73,32 +91,41 @@ function directFlag(options: FileOptions): number {
   return options.direct === true ? constants.O_DIRECT : 0
 }
 
+async function isProtectedDisk(path: string): Promise<boolean> {
+  const stat = await fs.stat(path, { bigint: true }).catch(() => null)
+  return stat?.isBlockDevice() === true && isWriteProtected(sysfsOf(stat.rdev))
+}
+
 async function openOrCreate(options: FileOptions, device: string): Promise<FileHandle> {
-  const access = options.readOnly === true ? constants.O_RDONLY : constants.O_RDWR
+  const { path, readOnly } = options
+  const access = readOnly === true ? constants.O_RDONLY : constants.O_RDWR
   const flags = access | directFlag(options)
   try {
-    return await fs.open(options.path, flags)
+    return await fs.open(path, flags)
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException
     if (code === 'EINVAL' && options.direct === true)
-      throw config(`${options.path}: its file system has no direct access`, device, cause)
-    if (code === 'EISDIR') throw config(`${options.path} is a directory`, device, cause)
+      throw config(`${path}: its file system has no direct access`, device, cause)
+    if (code === 'EISDIR') throw config(`${path} is a directory`, device, cause)
+    if (isBusy(cause)) throw diskInUse(path, device, cause)
+    if (code === 'EROFS')
+      throw config(`${path}: its file system is read-only; "readOnly" serves it so`, device, cause)
     if (code !== 'ENOENT') throw cause
-    if (options.create !== true || options.size === undefined || options.readOnly === true)
-      throw config(`${options.path} is not there`, device, cause)
+    if (options.create !== true || options.size === undefined || readOnly === true)
+      throw config(`${path} is not there`, device, cause)
     const why = (await options.mayNotCreate?.()) ?? null
-    if (why !== null) throw config(`${options.path} is not there, and not made: ${why}`, device)
+    if (why !== null) throw config(`${path} is not there, and not made: ${why}`, device)
   }
-  await makeFolder(dirname(options.path))
-  const handle = await fs.open(options.path, flags | constants.O_CREAT | constants.O_EXCL, 0o600)
+  await makeFolder(dirname(path))
+  const handle = await fs.open(path, flags | constants.O_CREAT | constants.O_EXCL, 0o600)
   try {
     await handle.truncate(options.size)
     await handle.sync()
-    await syncFolder(dirname(options.path))
+    await syncFolder(dirname(path))
     return handle
   } catch (cause) {
     await handle.close()
-    await fs.unlink(options.path)
+    await fs.unlink(path)
     throw cause
   }
 }
@@ -125,7 +152,7 @@ async function examine(
   if (!regular && !stat.isBlockDevice())
     throw config(`${path} is neither a regular file nor a block device`, device)
   const number = regular ? stat.dev : stat.rdev
-  const sysfs = `/sys/dev/block/${majorOf(number)}:${minorOf(number)}`
+  const sysfs = sysfsOf(number)
   const found = regular ? Number(stat.size) : 512 * (await readNumber(`${sysfs}/size`, 0))
   const size = await agreeOnSize(handle, options, found, regular, device)
   const blockSize = direct === true ? await directBlockSize(handle, sysfs, slab) : 1
@@ -139,14 +166,16 @@ async function examine(
   return {
     handle,
     synced: null,
+    guard: null,
     regular,
     size,
     blockSize,
     preferredBlockSize: Math.max(blockSize, sane ? preferred : 4096),
-    rotational: (await queueNumber(sysfs, 'rotational', 0)) === 1,
+    rotational: await rotates(sysfs),
     identity: await identify(own, sysfs, bootId),
     bootId,
     sysfs,
+    writeProtected: false,
   }
 }
 
@@ -203,34 +232,6 @@ export async function identify(own: string, sysfs: string, bootId: string): Prom
     if (/[^0-]/.test(found)) return digest(`${found}:${partition}`)
   }
   return digest(`${machine}:${bootId}:${await readText(`${disk}/diskseq`)}:${own}`)
-}
-
-/** A partition's queue is that of its disk. */
-async function queueNumber(sysfs: string, name: string, otherwise: number): Promise<number> {
-  const own = await readNumber(`${sysfs}/queue/${name}`, -1)
-  return own === -1 ? readNumber(`${sysfs}/../queue/${name}`, otherwise) : own
-}
-
-async function readNumber(path: string, otherwise: number): Promise<number> {
-  const text = await readText(path)
-  return /^\d+$/.test(text) ? Number(text) : otherwise
-}
-
-/** The file's text without white space at its ends; '' if it cannot be read. */
-export async function readText(path: string): Promise<string> {
-  return fs.readFile(path, 'utf8').then(
-    (text) => text.trim(),
-    () => '',
-  )
-}
-
-/** The halves of a device number of Linux: see makedev(3). */
-function majorOf(number: bigint): bigint {
-  return ((number >> 8n) & 0xfffn) | ((number >> 32n) & 0xfffff000n)
-}
-
-function minorOf(number: bigint): bigint {
-  return (number & 0xffn) | ((number >> 12n) & 0xffffff00n)
 }
 
 function config(message: string, device: string, cause?: unknown): StorageError {

@@ -1,0 +1,60 @@
+import fs from 'node:fs/promises'
+
+/** Where the kernel tells of a block device with this number (`st_rdev`, or `st_dev` of a file). */
+export function sysfsOf(number: bigint): string {
+  return `/sys/dev/block/${majorOf(number)}:${minorOf(number)}`
+}
+
+/** The file's text without white space at its ends; '' if it cannot be read. */
+export async function readText(path: string): Promise<string> {
+  return fs.readFile(path, 'utf8').then(
+    (text) => text.trim(),
+    () => '',
+  )
+}
+
+export async function readNumber(path: string, otherwise: number): Promise<number> {
+  const text = await readText(path)
+  return /^\d+$/.test(text) ? Number(text) : otherwise
+}
+
+/** A partition's queue is that of its disk. */
+export async function queueNumber(sysfs: string, name: string, otherwise: number): Promise<number> {
+  const own = await readNumber(`${sysfs}/queue/${name}`, -1)
+  return own === -1 ? readNumber(`${sysfs}/../queue/${name}`, otherwise) : own
+}
+
+/** Whether the kernel refuses all writes to a disk: a switch, a read-only loop, `--setro`. */
+export async function isWriteProtected(sysfs: string): Promise<boolean> {
+  const partition = (await readText(`${sysfs}/partition`)) !== ''
+  const switches = partition ? [`${sysfs}/ro`, `${sysfs}/../ro`] : [`${sysfs}/ro`]
+  const found = await Promise.all(switches.map((path) => readText(path)))
+  return found.includes('1')
+}
+
+/** Levels of arrays and volumes over each other that are looked through. */
+const levelsMax = 8
+
+/**
+ * Whether a head has to move. The kernel says so of every disk whose driver says nothing, such as
+ * virtual ones; it is believed of SCSI and ATA disks, and of what is made of them.
+ */
+export async function rotates(sysfs: string, levels = levelsMax): Promise<boolean> {
+  if ((await queueNumber(sysfs, 'rotational', 0)) !== 1 || levels === 0) return false
+  const partition = (await readText(`${sysfs}/partition`)) !== ''
+  const disk = partition ? `${sysfs}/..` : sysfs
+  // SCSI's kind of device; 0 is a disk.
+  if ((await readText(`${disk}/device/type`)) === '0') return true
+  const below = await fs.readdir(`${disk}/slaves`).catch(() => [])
+  for (const name of below) if (await rotates(`${disk}/slaves/${name}`, levels - 1)) return true
+  return false
+}
+
+/** The halves of a device number of Linux: see makedev(3). */
+function majorOf(number: bigint): bigint {
+  return ((number >> 8n) & 0xfffn) | ((number >> 32n) & 0xfffff000n)
+}
+
+function minorOf(number: bigint): bigint {
+  return (number & 0xffn) | ((number >> 12n) & 0xffffff00n)
+}
