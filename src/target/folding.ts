@@ -44,9 +44,11 @@ export class FoldingLog implements Log {
     this.clock = clock
   }
 
-  /** Writes what was counted so far, before the process ends. */
-  tellAll(): void {
-    for (const kind of this.kinds.values()) this.forget(kind)
+  /** Repeats that were counted and are not written yet. */
+  get untold(): number {
+    let sum = 0
+    for (const { repeats } of this.kinds.values()) sum += repeats
+    return sum
   }
 
   private pass(level: Level, fields: LogFields, message: string): void {

@@ -70,8 +70,8 @@ export class Journal {
     return new QuietLog(this.log, this.clock, changesMax, quietTime, quietTimeMax)
   }
 
-  /** Writes the errors that were held back, before the process ends. */
-  tellAll(): void {
-    this.errors.tellAll()
+  /** Errors that were counted and are not written yet. */
+  get untold(): number {
+    return this.errors.untold
   }
 }
