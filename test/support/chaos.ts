@@ -4,6 +4,9 @@ import { SeededRandom } from '../../src/base/random.ts'
 /** How long soak tests go on, in seconds; longer ones find more. */
 export const soakSeconds = Number(process.env['DST_SOAK_SECONDS'] ?? 20)
 
+/** How often processes are killed where rounds are counted, not time. */
+export const soakRounds = Number(process.env['DST_SOAK_ROUNDS'] ?? 10)
+
 /** One thing that goes wrong and is mended before it ends. */
 export interface Trouble {
   readonly name: string
