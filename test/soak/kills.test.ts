@@ -72,7 +72,8 @@ describe('a mirror over a file, a remote and an nbd leg, killed again and again'
       for (let seed = 1; !over; seed++) {
         const options = { uri, folder, seed, size: '8m', rate: 1500, timeout: 120_000 }
         const { code, stdout, stderr } = await fioPass(options)
-        if (code !== 0) throw new Error(`fio, pass ${seed}: ${code ?? 'killed'}\n${stdout}${stderr}`)
+        if (code !== 0)
+          throw new Error(`fio, pass ${seed}: ${code ?? 'killed'}\n${stdout}${stderr}`)
       }
     }
     const failed = { error: null as unknown }

@@ -12,21 +12,28 @@ const program = resolve('dist/src/cli/main.js')
 const outputMax = 200_000
 const reportMax = 4_000
 
+/** What a process gets from its surroundings; as this process has it where nothing is said. */
+export interface Surroundings {
+  /** How many files it may have open. */
+  readonly openFiles?: number
+  /** The network namespace it runs in. */
+  readonly namespace?: string
+}
+
 /** A `dst` command that stays: a target, a bridge. It can die and be started again. */
 export class DstProcess {
   readonly args: readonly string[]
   private readonly cwd: string
-  private readonly openFiles: number | undefined
+  private readonly surroundings: Surroundings
   private child: ChildProcessByStdio<null, Readable, Readable> | null = null
   /** What it printed so far, in all its lives. */
   stdout = ''
   stderr = ''
 
-  /** `openFiles` is how many files the process may have open; absent: as many as this one. */
-  constructor(args: readonly string[], cwd: string, openFiles?: number) {
+  constructor(args: readonly string[], cwd: string, surroundings: Surroundings = {}) {
     this.args = args
     this.cwd = cwd
-    this.openFiles = openFiles
+    this.surroundings = surroundings
   }
 
   get running(): boolean {
@@ -39,10 +46,13 @@ export class DstProcess {
 
   /** Starts it, or starts it again; resolves when it says that it is ready. */
   async start(): Promise<void> {
-    const { openFiles } = this
-    const words = [process.execPath, program, ...this.args]
-    const limited = ['sh', '-c', `ulimit -n ${openFiles}; exec "$@"`, 'sh', ...words]
-    const [name, ...rest] = openFiles === undefined ? words : limited
+    const { openFiles, namespace } = this.surroundings
+    const limit = ['sh', '-c', `ulimit -n ${openFiles}; exec "$@"`, 'sh']
+    const [name, ...rest] = [
+      ...(namespace === undefined ? [] : ['ip', 'netns', 'exec', namespace]),
+      ...(openFiles === undefined ? [] : limit),
+      ...[process.execPath, program, ...this.args],
+    ]
     const child = spawn(name!, rest, {
       cwd: this.cwd,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -111,9 +121,9 @@ export class Workshop {
   private readonly others: (() => unknown)[] = []
 
   /** Writes a configuration and starts a target with it. */
-  async serve(name: string, config: object, openFiles?: number): Promise<DstProcess> {
+  async serve(name: string, config: object, surroundings?: Surroundings): Promise<DstProcess> {
     this.write(name, config)
-    return this.run(['serve', `${name}.json`], openFiles)
+    return this.run(['serve', `${name}.json`], surroundings)
   }
 
   write(name: string, config: object): void {
@@ -121,8 +131,8 @@ export class Workshop {
   }
 
   /** Starts a command that stays. */
-  async run(args: readonly string[], openFiles?: number): Promise<DstProcess> {
-    const process = new DstProcess(args, this.folder, openFiles)
+  async run(args: readonly string[], surroundings?: Surroundings): Promise<DstProcess> {
+    const process = new DstProcess(args, this.folder, surroundings)
     this.processes.push(process)
     await process.start()
     return process

@@ -25,7 +25,7 @@ describe('a target whose file descriptors clients use up', function () {
           devices: { disk: { type: 'file', path: 'disk.img', size: '8M', create: true } },
           exports: { disk: { device: 'disk' } },
         },
-        openFiles,
+        { openFiles },
       )
       const path = join(workshop.folder, 'nbd.sock')
       const where = ['--management', 'unix:dst.sock']
