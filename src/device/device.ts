@@ -1,6 +1,8 @@
 import type { Clock } from '../base/clock.ts'
 import { StorageError, systemError, type Code } from '../base/errors.ts'
 import { emulateFua, emulateWriteZeroes, splitLarge } from './emulation.ts'
+import { digest } from './facts.ts'
+import { CacheLife, mayHaveLost } from './life.ts'
 import { Flag, isChange, Operation, operationNames } from './request.ts'
 import type { Completer, Request } from './request.ts'
 import { Unflushed } from './unflushed.ts'
@@ -42,6 +44,7 @@ export interface Facts {
    * the remote's answer, a digest of them for a composition. A driver announces a new one
    * (`DriverHost.online`) after it failed what was in flight and before it carries out any request.
    * Flushes succeed again from then on: `Device.losses` says what earlier ones would have covered.
+   * A flush that failed is a loss like any other: the wrapper announces it, see `life.ts`.
    */
   readonly bootId: string
 }
@@ -145,17 +148,27 @@ export type Watcher = (device: Device) => void
  * A node of the tree, whatever it is made of. Checks, emulation and accounting live here, once, so
  * that leaves, compositions and fault layers are all the same to whoever calls them.
  */
-export class Device implements Completer, DriverHost {
+export class Device implements DriverHost {
   /** Place in the tree: `home/right/0`. */
   readonly path: string
   readonly driver: Driver
   readonly clock: Clock
   readonly counters = new Counters()
   state: State
+  /** The error of the flush that ended the life of the cache before this one; null if none did. */
+  flushError: StorageError | null = null
   /** Told of every request that failed; for a log, which must choose what to say. */
   onError: ((device: Device, error: StorageError) => void) | null = null
   private known: Facts | null = null
   private readonly unflushed = new Unflushed()
+  private life = new CacheLife(this)
+  /** What the driver calls the life of its cache in which a flush failed, and what we call it since. */
+  private renamed: { readonly from: string; readonly to: string } | null = null
+  private readonly refusals: Completer = {
+    completed: (request) => {
+      this.account(request)
+    },
+  }
   private readonly watchers = new Set<Watcher>()
   private idle: (() => void) | null = null
   private closing: Promise<void> | null = null
@@ -233,11 +246,34 @@ export class Device implements Completer, DriverHost {
 
   online(facts: Facts, word: 'online' | 'degraded' = 'online', reason = ''): void {
     if (this.state.word === 'closed') return
-    const { known } = this
+    const { known, renamed } = this
+    const { bootId } = facts
+    const same = renamed !== null && (bootId === renamed.from || bootId === renamed.to)
+    if (same) facts = { ...facts, bootId: renamed.to }
+    else {
+      this.renamed = null
+      this.flushError = null
+    }
     if (known !== null && (known.bootId !== facts.bootId || known.identity !== facts.identity))
       this.unflushed.cacheLost()
     this.known = facts
     this.enter(word, reason)
+  }
+
+  /** @internal A flush failed: what was not flushed is lost, and another life of the cache begins. */
+  flushFailed(error: StorageError): void {
+    const { known, unflushed, state } = this
+    // Besides the one that failed, which is told so.
+    const others = this.counters.inFlight - 1
+    if (known === null || !(unflushed.mayLose || others > 0)) return
+    this.life = new CacheLife(this)
+    const from = this.renamed?.from ?? known.bootId
+    const to = digest(`${known.bootId}: lost ${this.clock.wall()}`)
+    this.renamed = { from, to }
+    this.flushError = error
+    unflushed.cacheLost()
+    this.known = { ...known, bootId: to }
+    if (state.word !== 'closed') this.enter(state.word, state.reason, state.code)
   }
 
   offline(word: 'offline' | 'failed', reason: string, code?: Code): void {
@@ -251,24 +287,29 @@ export class Device implements Completer, DriverHost {
    * Whatever is wrong with the request is its error, never an exception.
    */
   submit(request: Request): void {
-    const counters = this.counters
+    const { counters, known } = this
     counters.inFlight++
     counters.operations[request.operation]!++
-    request.push(this)
+    const refusal = this.refusal(request, known)
+    if (refusal !== null) {
+      request.push(this.refusals)
+      request.fail(refusal)
+      return
+    }
+    request.push(this.life)
     if (request.operation === Operation.flush) this.unflushed.watch(request)
-    const facts = this.known
+    this.carryOut(request, known!)
+  }
+
+  private refusal(request: Request, facts: Facts | null): StorageError | null {
     if (facts === null || !this.usable) {
       const code = this.state.code ?? (this.state.word === 'failed' ? 'IO' : 'UNAVAILABLE')
-      request.fail(new StorageError(code, this.unavailableReason(), this.path))
-      return
+      return new StorageError(code, this.unavailableReason(), this.path)
     }
-    const refusal = validate(request, facts)
-    if (refusal !== null) {
-      const what = `${operationNames[request.operation]} ${request.offset}+${request.length}`
-      request.fail(new StorageError(refusal, `${what} refused: ${refusal}`, this.path))
-      return
-    }
-    this.carryOut(request, facts)
+    const code = validate(request, facts)
+    if (code === null) return null
+    const what = `${operationNames[request.operation]} ${request.offset}+${request.length}`
+    return new StorageError(code, `${what} refused: ${code}`, this.path)
   }
 
   /** @internal The part of `submit` after checks and accounting; what emulation submits again. */
@@ -285,7 +326,20 @@ export class Device implements Completer, DriverHost {
     } else this.driver.submit(request)
   }
 
-  completed(request: Request): void {
+  /** @internal The driver has carried out what was submitted in this life of its cache. */
+  ended(request: Request, life: CacheLife): void {
+    const { operation, flags, error } = request
+    const forced = (flags & Flag.fua) !== 0 && this.known!.fua === 'native'
+    const cached = operation === Operation.flush || (isChange(operation) && !forced)
+    if (life !== this.life) {
+      if (error === null && cached)
+        request.error = new StorageError('STALE', 'the device lost its cache meanwhile', this.path)
+    } else if (error !== null && (forced || operation === Operation.flush) && mayHaveLost(error))
+      this.flushFailed(error)
+    this.account(request)
+  }
+
+  private account(request: Request): void {
     const { counters } = this
     const { operation, flags } = request
     if (request.error === null) {

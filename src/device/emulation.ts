@@ -4,6 +4,7 @@ import { longLoops, type LongLoop } from '../base/long-loops.ts'
 import { roundDown } from '../base/size.ts'
 import { Slab } from '../base/slab.ts'
 import type { Device, Driver, Facts } from './device.ts'
+import { mayHaveLost } from './life.ts'
 import { Flag, Operation, Request, type Completer } from './request.ts'
 import { beginSplit, endSplit, splitOff } from './split.ts'
 
@@ -158,8 +159,10 @@ const finish: Completer = {
     const { device, request, bootId } = flush.context as FuaContext
     const { error } = flush
     flush.release()
-    if (error !== null) request.fail(error)
-    else if (device.facts!.bootId !== bootId)
+    if (error !== null) {
+      if (mayHaveLost(error)) device.flushFailed(error)
+      request.fail(error)
+    } else if (device.facts!.bootId !== bootId)
       request.fail(new StorageError('STALE', 'the device lost it before its flush', device.path))
     else request.complete()
   },

@@ -1,5 +1,6 @@
 import { StorageError } from '../base/errors.ts'
 import type { Device } from './device.ts'
+import { mayHaveLost } from './life.ts'
 import type { Request } from './request.ts'
 
 /** What one client knows of a device's losses, from when it came. */
@@ -20,6 +21,7 @@ export class LossReport {
     const { losses, path } = this.device
     if (flush.error === null && losses !== this.told)
       flush.error = new StorageError('STALE', 'acknowledged writes before it were lost', path)
-    if (flush.error?.code === 'STALE') this.told = losses
+    const { error } = flush
+    if (error !== null && (error.code === 'STALE' || mayHaveLost(error))) this.told = losses
   }
 }

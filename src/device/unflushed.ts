@@ -11,10 +11,17 @@ export class Unflushed {
   /** Changes acknowledged so far, and as many of them as a flush is known to cover. */
   private acknowledged = 0
   private flushed = 0
+  /** Whether an earlier process, of which nothing is known, may have left something. */
+  private inherits = true
   private readonly idle: FlushMark[] = []
 
   get pending(): boolean {
     return this.acknowledged > this.flushed
+  }
+
+  /** Whether there is anything to lose. */
+  get mayLose(): boolean {
+    return this.inherits || this.pending
   }
 
   /** A change that did not force unit access succeeded. */
@@ -31,13 +38,17 @@ export class Unflushed {
 
   /** @internal */
   ended(mark: FlushMark, success: boolean): void {
-    if (success) this.flushed = Math.max(this.flushed, mark.acknowledged)
+    if (success) {
+      this.flushed = Math.max(this.flushed, mark.acknowledged)
+      this.inherits = false
+    }
     this.idle.push(mark)
   }
 
   /** What was not flushed may be gone. */
   cacheLost(): void {
     if (this.pending) this.losses++
+    this.inherits = false
     this.flushed = this.acknowledged
   }
 }

@@ -1,20 +1,11 @@
 import { Bitmap } from '../base/bitmap.ts'
-import { StorageError, type Code } from '../base/errors.ts'
+import { StorageError } from '../base/errors.ts'
 import { announce } from './announce.ts'
 import { DirtyMap } from './dirty-map.ts'
 import type { Leg } from './leg.ts'
-import { loseWrites } from './losses.ts'
 import { reasonMax, type LegState } from './record.ts'
+import { onCacheLoss, onFailure, unreachable, wordFor, type Failed } from './verdicts.ts'
 import type { Volume } from './volume.ts'
-
-/** What a leg answers that is away, rather than broken. */
-export const away: ReadonlySet<Code> = new Set([
-  'UNAVAILABLE',
-  'STALE',
-  'TIMEOUT',
-  'SHUTDOWN',
-  'PROTOCOL',
-])
 
 /** Failed reads of one leg before it leaves. */
 const readErrorsMax = 64
@@ -87,43 +78,25 @@ export function endBackOff(leg: Leg): void {
   leg.retry.delay = 0
 }
 
-/** Whether the leg left, or had; false when it is the last one and the client must be told. */
-export function writeFailed(volume: Volume, leg: Leg, error: StorageError): boolean {
-  if (fenced(volume, error) || !volume.writers.includes(leg)) return true
-  if (standsAlone(volume, leg)) {
-    if (!away.has(error.code)) return false
-    volume.suspend(`${leg.name}: ${error.message}`)
-    return true
-  }
-  leave(volume, leg, wordFor(error), error.message)
-  return true
-}
-
-/** Like `writeFailed`. What the leg has not flushed must be taken for lost. */
-export function flushFailed(volume: Volume, leg: Leg, error: StorageError): boolean {
-  if (fenced(volume, error) || !volume.writers.includes(leg)) return true
-  if (standsAlone(volume, leg)) {
-    if (!away.has(error.code) || error.code === 'STALE') {
-      distrustOthers(volume, leg)
-      return false
-    }
-    volume.suspend(`${leg.name}: ${error.message}`)
-    return true
-  }
-  leave(volume, leg, wordFor(error), `flush: ${error.message}`, true)
-  return true
-}
-
-export function metadataFailed(volume: Volume, leg: Leg, error: StorageError): void {
-  if (fenced(volume, error) || !volume.keepers.includes(leg)) return
-  if (standsAlone(volume, leg)) volume.suspend(`metadata of ${leg.name}: ${error.message}`)
-  else leave(volume, leg, wordFor(error), `metadata: ${error.message}`)
+/**
+ * What becomes of a leg that a write, a flush or its metadata failed on. False when it stays, being
+ * the last, and the client must be told. What a failed flush lost is not decided here: the leg's
+ * device tells that it began another life of its cache, see `legChanged`.
+ */
+export function failed(volume: Volume, leg: Leg, what: Failed, error: StorageError): boolean {
+  const takesPart = what === 'metadata' ? volume.keepers : volume.writers
+  if (fenced(volume, error) || !takesPart.includes(leg)) return true
+  const verdict = onFailure(what, error.code, standsAlone(volume, leg))
+  const reason = what === 'write' ? error.message : `${what}: ${error.message}`
+  if (verdict === 'suspend') volume.suspend(`${leg.name}: ${reason}`)
+  else if (verdict === 'leave') leave(volume, leg, wordFor(error.code), reason)
+  return verdict !== 'tell'
 }
 
 /** Whether what the leg could not read is to be written to it again. */
 export function readFailed(volume: Volume, leg: Leg, error: StorageError): boolean {
   if (fenced(volume, error) || !volume.writers.includes(leg)) return false
-  if (!away.has(error.code)) {
+  if (!unreachable.has(error.code)) {
     if (++leg.readErrors < readErrorsMax || standsAlone(volume, leg)) return true
     leave(volume, leg, 'failed', `too many read errors: ${error.message}`)
   } else if (standsAlone(volume, leg)) volume.suspend(`${leg.name}: ${error.message}`)
@@ -150,36 +123,43 @@ export function legChanged(volume: Volume, leg: Leg): void {
     const reason = 'another device is in its place'
     if (standsAlone(volume, leg)) volume.suspend(`${leg.name}: ${reason}`)
     else leave(volume, leg, 'missing', reason)
-  } else if (device.facts!.bootId !== leg.bootId) rebooted(volume, leg)
+  } else if (device.facts!.bootId !== leg.bootId) lostCache(volume, leg)
   else {
     volume.regroup()
     if (leg.endNow > leg.end) volume.onGrown()
   }
 }
 
-/** The leg is there, and has lost what it had not flushed. */
-function rebooted(volume: Volume, leg: Leg): void {
-  const unflushed = volume.intent.hasSince(leg.flushedMoment)
-  const { reason: why } = leg.device.state
+/** The leg is there, and has lost what it had not flushed: it restarted, or a flush failed. */
+function lostCache(volume: Volume, leg: Leg): void {
+  const { flushError, state } = leg.device
+  const why = flushError?.message ?? state.reason
   const reason = `it lost what was not flushed: ${why === '' ? 'its target restarted' : why}`
-  if (unflushed && !standsAlone(volume, leg)) {
-    leave(volume, leg, 'missing', reason, true)
+  const lost = volume.intent.hasSince(leg.flushedMoment)
+  const last = lost && standsAlone(volume, leg)
+  const verdict = onCacheLoss({ lost, last, writing: volume.isWriting })
+  if (verdict === 'leave') {
+    leave(volume, leg, flushError === null ? 'missing' : 'failed', reason, true)
+    return
+  }
+  if (last) volume.remember('membership', leg.name, `${reason}, and no other leg has it`)
+  if (verdict === 'suspend') {
+    volume.suspend(`${leg.name}: ${reason}`)
     return
   }
   leg.adopt()
-  if (leg.dirty !== null) leg.dirty.forgetCopies()
-  if (unflushed) {
+  leg.dirty?.forgetCopies()
+  if (verdict === 'tell') {
     distrustOthers(volume, leg)
-    loseWrites(volume)
-    volume.remember('membership', leg.name, `${reason}, and no other leg has it`)
+    volume.record!.bootId = volume.newId(32)
   }
   volume.membership.request(false)
   volume.regroup()
 }
 
 /**
- * The last leg may have lost what it had not flushed. It stays what the volume says; whoever has
- * those writes all the same differs from it, and copies them back.
+ * The last leg lost what it had not flushed. It stays what the volume says; a leg that has those
+ * writes all the same differs from it, and copies them back.
  */
 function distrustOthers(volume: Volume, last: Leg): void {
   for (const { dirty } of volume.legs)
@@ -228,8 +208,4 @@ function standsAlone(volume: Volume, leg: Leg): boolean {
   const why = `${leg.name} failed before it was durable that this one is in sync`
   for (const other of volume.inSync) if (other !== leg) leave(volume, other, 'missing', why)
   return true
-}
-
-function wordFor(error: StorageError): LegState {
-  return away.has(error.code) ? 'missing' : 'failed'
 }

@@ -1,6 +1,7 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { systemError } from '../base/errors.ts'
-import { metadataFailed } from './departure.ts'
+import { failed } from './departure.ts'
+import { flushLeg } from './flushing.ts'
 import { encodePage, mapOffset, pageBytes, pageOfBit } from './layout.ts'
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
@@ -23,7 +24,7 @@ export async function checkpoint(volume: Volume, leg: Leg): Promise<void> {
   if (dirty === null) return
   const uncovered = dirty.beginFlush()
   try {
-    await leg.flush()
+    await flushLeg(volume, leg)
     await volume.maps.run(async () => {
       if (leg.dirty !== dirty) return
       const pages = dirty.replaceDurable(uncovered)
@@ -56,11 +57,12 @@ export async function writeMap(
     encodePage(bits, map, page, bytes)
     for (const leg of legs) {
       const offset = mapOffset(volume.geometry, leg.end, map) + page * pageBytes
-      const failed = (error: unknown): void => {
+      const fail = (cause: unknown): void => {
         whole = false
-        metadataFailed(volume, leg, systemError(error, 'writing metadata', leg.device.path))
+        const error = systemError(cause, 'writing metadata', leg.device.path)
+        failed(volume, leg, 'metadata', error)
       }
-      writes.push(leg.write(offset, bytes).catch(failed))
+      writes.push(leg.write(offset, bytes).catch(fail))
     }
   }
   await Promise.all(writes)

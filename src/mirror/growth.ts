@@ -1,10 +1,12 @@
 import { StorageError, systemError } from '../base/errors.ts'
 import { MiB } from '../base/size.ts'
 import { formatMaps } from './create.ts'
-import { away, writeFailed } from './departure.ts'
+import { failed } from './departure.ts'
+import { flushLeg } from './flushing.ts'
 import { dataSizeFor, metadataBytes, type Geometry } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { sameGeneration, type Generation } from './record.ts'
+import { unreachable } from './verdicts.ts'
 import type { Volume } from './volume.ts'
 
 /** What was made ready on all legs while clients went on. */
@@ -38,7 +40,7 @@ export async function makeReady(volume: Volume): Promise<Ready | null> {
     volume.epoch !== epoch || volume.legs !== legs || volume.readable.length < legs.length
   for (const leg of legs) {
     try {
-      await zeroRange(leg, zeroFrom, wanted.dataSize, over)
+      await zeroRange(volume, leg, { from: zeroFrom, to: wanted.dataSize }, over)
     } catch (error) {
       if (over()) return null
       cannotGrow(volume, leg, error)
@@ -81,7 +83,7 @@ export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
  */
 function cannotGrow(volume: Volume, leg: Leg, error: unknown): void {
   const { code, message } = systemError(error, 'growing', leg.device.path)
-  if (away.has(code)) return
+  if (unreachable.has(code)) return
   const { legRetryMsMax } = volume.settings
   const again = leg.stuckAt === leg.endNow
   leg.stuckAt = leg.endNow
@@ -177,11 +179,11 @@ export async function finishGrowth(volume: Volume): Promise<void> {
   const over = (): boolean => volume.epoch !== epoch
   const zero = async (leg: Leg): Promise<void> => {
     try {
-      await zeroRange(leg, zeroing.from, zeroing.to, over)
+      await zeroRange(volume, leg, zeroing, over)
     } catch (error) {
       if (over()) return
       const failure = systemError(error, 'growing', leg.device.path)
-      if (!writeFailed(volume, leg, failure)) throw failure
+      if (!failed(volume, leg, 'write', failure)) throw failure
       for (let extent = first; extent < volume.extents; extent++) leg.dirty?.set(extent)
     }
   }
@@ -190,11 +192,16 @@ export async function finishGrowth(volume: Volume): Promise<void> {
 }
 
 /** On stable storage, unless it is over. */
-async function zeroRange(leg: Leg, from: number, to: number, over: () => boolean): Promise<void> {
+async function zeroRange(
+  volume: Volume,
+  leg: Leg,
+  { from, to }: { readonly from: number; readonly to: number },
+  over: () => boolean,
+): Promise<void> {
   const { bootId } = leg
   for (let offset = from; offset < to && !over(); offset += zeroBytes)
     await leg.zero(offset, Math.min(zeroBytes, to - offset))
-  if (!over()) await leg.flush()
+  if (!over()) await flushLeg(volume, leg)
   // Nothing else remembers what it had not flushed of this.
   if (leg.bootId !== bootId)
     throw new StorageError('STALE', 'it restarted meanwhile', leg.device.path)

@@ -2,9 +2,9 @@ import { Bitmap } from '../base/bitmap.ts'
 import type { Timer } from '../base/clock.ts'
 import { Ring } from '../base/ring.ts'
 import { syncDirtyMaps, writeMap } from './dirty.ts'
+import { flushLegs } from './flushing.ts'
 import { pageOfBit } from './layout.ts'
 import type { Volume } from './volume.ts'
-import { flushLegs } from './writes.ts'
 
 /** An extent in the intent log: writes to it need no metadata. */
 export class HotExtent {

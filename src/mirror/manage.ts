@@ -1,13 +1,14 @@
 import { Bitmap } from '../base/bitmap.ts'
-import { StorageError, systemError } from '../base/errors.ts'
+import { StorageError } from '../base/errors.ts'
 import { digest } from '../device/facts.ts'
 import { announce } from './announce.ts'
 import type { Changed } from './compare.ts'
 import { claimLeg, giveUp, outbid, whatForceDoes } from './claims.ts'
 import { within } from './deadline.ts'
-import { endBackOff, flushFailed, isFenced, isLast, leave } from './departure.ts'
+import { endBackOff, isFenced, isLast, leave } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { writeMap } from './dirty.ts'
+import { flushLeg } from './flushing.ts'
 import { pageOfBit, type Geometry } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
@@ -147,18 +148,6 @@ async function alone(volume: Volume, action: () => Promise<void>): Promise<void>
 export async function leaveDetached(volume: Volume, name: string): Promise<void> {
   const leg = volume.legs.find((one) => one.name === name)
   if (leg?.member?.state === 'detached') await giveUp(volume, leg)
-}
-
-/** What the leg could not flush it may have lost: it leaves as one that failed. */
-async function flushLeg(volume: Volume, leg: Leg): Promise<void> {
-  const { epoch } = volume
-  try {
-    await leg.flush()
-  } catch (error) {
-    const failure = systemError(error, 'flushing', leg.device.path)
-    if (volume.epoch === epoch) flushFailed(volume, leg, failure)
-    throw failure
-  }
 }
 
 /** A leg to be compared, and its content's stamp at that moment. */

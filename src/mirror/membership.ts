@@ -1,5 +1,5 @@
 import { systemError } from '../base/errors.ts'
-import { metadataFailed } from './departure.ts'
+import { failed } from './departure.ts'
 import type { Leg } from './leg.ts'
 import { historyGenerationsMax, type VolumeRecord } from './record.ts'
 import type { Volume } from './volume.ts'
@@ -103,7 +103,7 @@ export class Membership {
         return true
       } catch (error) {
         const failure = systemError(error, 'writing the superblock', leg.device.path)
-        metadataFailed(volume, leg, failure)
+        failed(volume, leg, 'metadata', failure)
         return false
       }
     }
@@ -120,7 +120,10 @@ export class Membership {
     while (this.current()) {
       try {
         await volume.store?.save(volume.key, text)
-        return this.current()
+        if (this.current()) return true
+        // A run that ended meanwhile: a start that waits may go by what is saved only now.
+        volume.lookAgain()
+        return false
       } catch (error) {
         volume.log.error({ err: error, volume: volume.path }, 'the head cannot save its record')
         if (volume.clock.now() >= deadline) {

@@ -10,18 +10,18 @@ import { within } from './deadline.ts'
 import { fencing, isFenced, legChanged, setState } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { syncDirtyMaps } from './dirty.ts'
+import { flushLegs } from './flushing.ts'
 import { finishGrowth } from './growth.ts'
 import { IntentLog } from './intent.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { anotherDevice, claimedByOthers } from './returning.ts'
-import { failParkedChanges, renewBoot } from './losses.ts'
+import { failParkedChanges } from './losses.ts'
 import { Membership } from './membership.ts'
 import type { VolumeRecord } from './record.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
 import { lookForFormerEnds, survey } from './survey.ts'
 import type { Volume } from './volume.ts'
-import { flushLegs } from './writes.ts'
 
 type Start = Extract<Decision, { kind: 'start' }>
 
@@ -368,7 +368,6 @@ async function run(
   await volume.intent.prepare()
   await flushLegs(volume, volume.intent.moment)
   if (volume.epoch !== epoch) return
-  renewBoot(volume)
   volume.membership.request(newGeneration)
   await volume.membership.settled()
   if (volume.epoch !== epoch) return

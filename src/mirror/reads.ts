@@ -1,6 +1,6 @@
 import { StorageError, systemError, type Code } from '../base/errors.ts'
 import { Operation, Request } from '../device/request.ts'
-import { readFailed, writeFailed } from './departure.ts'
+import { failed, readFailed } from './departure.ts'
 import type { Leg, LegCaller } from './leg.ts'
 import { LockedRange } from './locked.ts'
 import type { Volume } from './volume.ts'
@@ -162,7 +162,7 @@ async function repair(volume: Volume, leg: Leg, offset: number, length: number):
     } catch (error) {
       const failure = systemError(error, 'rewriting a bad range')
       if (volume.epoch === epoch)
-        if (failing === leg) writeFailed(volume, leg, failure)
+        if (failing === leg) failed(volume, leg, 'write', failure)
         else readFailed(volume, source, failure)
     }
   }

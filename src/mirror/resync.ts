@@ -1,6 +1,6 @@
 import { StorageError, systemError } from '../base/errors.ts'
 import { Operation } from '../device/request.ts'
-import { flushFailed, readFailed, writeFailed } from './departure.ts'
+import { failed, readFailed } from './departure.ts'
 import { checkpoint } from './dirty.ts'
 import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
@@ -55,7 +55,7 @@ export class Resync {
     if (!this.alive()) return false
     if (this.unreadable.size === 0) return true
     const what = `${this.unreadable.size} extents cannot be read from any leg in sync`
-    writeFailed(this.volume, this.leg, new StorageError('IO', what, this.leg.device.path))
+    failed(this.volume, this.leg, 'write', new StorageError('IO', what, this.leg.device.path))
     return false
   }
 
@@ -154,7 +154,7 @@ export class Resync {
           await rewrite(leg, piece.offset, read)
           this.bytes += piece.length
         } catch (error) {
-          if (this.alive()) writeFailed(volume, leg, systemError(error, 'resync'))
+          if (this.alive()) failed(volume, leg, 'write', systemError(error, 'resync'))
         }
       }
     }
@@ -198,7 +198,7 @@ export class Resync {
     try {
       await checkpoint(this.volume, this.leg)
     } catch (error) {
-      if (this.alive()) flushFailed(this.volume, this.leg, systemError(error, 'resync'))
+      if (this.alive()) failed(this.volume, this.leg, 'flush', systemError(error, 'resync'))
     }
   }
 }

@@ -3,7 +3,7 @@ import { StorageError, systemError } from '../base/errors.ts'
 import { announce } from './announce.ts'
 import { format } from './create.ts'
 import { claimLeg } from './claims.ts'
-import { backOff, endBackOff, flushFailed, setState } from './departure.ts'
+import { backOff, endBackOff, failed, setState } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { checkpoint, syncDirtyMaps, writeAllMaps } from './dirty.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './layout.ts'
@@ -252,7 +252,7 @@ async function drive(volume: Volume, leg: Leg, resync: Resync): Promise<void> {
       if (current() && (await volume.control.run(() => finish(volume, leg, resync)))) break
   } catch (error) {
     const failure = systemError(error, 'the end of the resync')
-    if (current()) flushFailed(volume, leg, failure)
+    if (current()) failed(volume, leg, 'flush', failure)
   }
   if (volume.epoch === epoch && volume.resyncs.size === 0)
     volume.measuring = volume.verifying !== null

@@ -1,6 +1,6 @@
 import { StorageError, systemError } from '../base/errors.ts'
 import { differentBytes } from './compare.ts'
-import { readFailed, writeFailed } from './departure.ts'
+import { failed, readFailed } from './departure.ts'
 import { syncDirtyMaps } from './dirty.ts'
 import type { Leg } from './leg.ts'
 import { Pace } from './pace.ts'
@@ -214,7 +214,7 @@ export class Verify {
         return true
       }
     } catch (error) {
-      if (this.alive()) writeFailed(volume, leg, systemError(error, 'verify'))
+      if (this.alive()) failed(volume, leg, 'write', systemError(error, 'verify'))
     }
     if (!this.alive()) return false
     this.note(leg, offset, bytes.length)

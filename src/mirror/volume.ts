@@ -60,8 +60,6 @@ export class Volume {
   /** What the legs were claimed with. */
   claimed = 0
   readonly head = new HeadMemory()
-  /** See `loseWrites`. */
-  forgot = false
 
   /** Replaced at every start. `maps` orders the writing of bitmaps. */
   locks = new RangeLock()
@@ -192,7 +190,12 @@ export class Volume {
   look(leg: Leg): void {
     if (!this.legs.includes(leg)) return
     if (this.word === 'running') this.onReturn(leg)
-    else if (this.word === 'waiting' || this.word === 'suspended') this.onWaiting()
+    else this.lookAgain()
+  }
+
+  /** The volume may be able to start. */
+  lookAgain(): void {
+    if (this.word === 'waiting' || this.word === 'suspended') this.onWaiting()
   }
 
   submit(request: Request): void {
@@ -257,6 +260,11 @@ export class Volume {
   /** Writes and flushes under way that do not only wait for more legs to be in sync. */
   private get busy(): number {
     return this.mutations - this.shortAcks.length
+  }
+
+  /** Whether a write is under way, or waits for more legs, a record or a leg before its answer. */
+  get isWriting(): boolean {
+    return this.jobs.some((job) => job instanceof WriteJob)
   }
 
   private maybeDrained(): void {

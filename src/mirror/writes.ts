@@ -1,10 +1,9 @@
 import type { RangeHolder } from '../base/range-lock.ts'
 import type { StorageError } from '../base/errors.ts'
 import { Flag, Operation, Request } from '../device/request.ts'
-import { flushFailed, writeFailed } from './departure.ts'
+import { failed } from './departure.ts'
 import type { HotExtent, IntentHolder } from './intent.ts'
 import type { Leg, LegCaller } from './leg.ts'
-import { loseWrites } from './losses.ts'
 import type { MembershipWaiter } from './membership.ts'
 import type { Volume } from './volume.ts'
 
@@ -120,7 +119,7 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller, Memb
   private legFailed(leg: Leg, error: StorageError): void {
     const { volume } = this
     if (this.epoch !== volume.epoch) return
-    if (writeFailed(volume, leg, error)) {
+    if (failed(volume, leg, 'write', error)) {
       this.markDirty(leg)
       return
     }
@@ -206,7 +205,7 @@ export class FlushJob implements Job, LegCaller, MembershipWaiter {
     child.release()
     if (this.epoch !== volume.epoch) return
     if (error === null) leg.flushedMoment = Math.max(leg.flushedMoment, this.moment)
-    else if (!flushFailed(volume, leg, error)) this.error ??= error
+    else if (!failed(volume, leg, 'flush', error)) this.error ??= error
     if (this.epoch === volume.epoch && --this.pending === 0) this.settle()
   }
 
@@ -242,21 +241,4 @@ export class FlushJob implements Job, LegCaller, MembershipWaiter {
     if (error === null) request.complete()
     else request.fail(error)
   }
-}
-
-/** Flushes every leg that has not flushed what settled by `moment`; rejects if the last fails. */
-export async function flushLegs(volume: Volume, moment: number): Promise<void> {
-  const flush = async (leg: Leg): Promise<void> => {
-    const now = volume.intent.moment
-    try {
-      await leg.flush()
-      leg.flushedMoment = Math.max(leg.flushedMoment, now)
-    } catch (error) {
-      const failure = error as StorageError
-      if (flushFailed(volume, leg, failure)) return
-      loseWrites(volume)
-      throw failure
-    }
-  }
-  await Promise.all(volume.writers.filter((leg) => leg.flushedMoment < moment).map(flush))
 }

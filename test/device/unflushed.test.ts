@@ -1,59 +1,12 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
-import { SeededRandom } from '../../src/base/random.ts'
-import { Device, type Driver, type DriverHost, type Facts } from '../../src/device/device.ts'
+import { Device } from '../../src/device/device.ts'
 import { LinearDriver } from '../../src/device/linear.ts'
-import { MemoryDriver } from '../../src/device/memory.ts'
-import { Flag, Operation, type Request } from '../../src/device/request.ts'
+import { Flag, Operation } from '../../src/device/request.ts'
 import { flush, submit, write } from '../support/io.ts'
+import { LossyDriver } from '../support/lossy.ts'
 
 const block = Buffer.alloc(4096, 1)
-
-/** A memory whose cache a test loses, with flushes and writes that wait for the test. */
-class LossyDriver implements Driver {
-  readonly type = 'lossy'
-  readonly children = []
-  readonly flushes: Request[] = []
-  holdFlushes = false
-  readonly writes: Request[] = []
-  holdWrites = false
-  private readonly memory = new MemoryDriver(65_536, new SeededRandom(1))
-  private readonly limits: Partial<Facts>
-  private host!: DriverHost
-  private facts!: Facts
-
-  constructor(limits: Partial<Facts> = {}) {
-    this.limits = { fua: 'emulated', ...limits }
-  }
-
-  open(host: DriverHost): Promise<void> {
-    this.host = host
-    return this.memory.open({
-      path: host.path,
-      clock: host.clock,
-      online: (facts) => host.online((this.facts = { ...facts, ...this.limits })),
-      offline: (word, reason) => host.offline(word, reason),
-    })
-  }
-
-  loseCache(life: number): void {
-    this.host.online({ ...this.facts, bootId: `${life}`.repeat(32) })
-  }
-
-  close(): Promise<void> {
-    return Promise.resolve()
-  }
-
-  describe(): Record<string, unknown> {
-    return {}
-  }
-
-  submit(request: Request): void {
-    if (this.holdFlushes && request.operation === Operation.flush) this.flushes.push(request)
-    else if (this.holdWrites && request.operation === Operation.write) this.writes.push(request)
-    else this.memory.submit(request)
-  }
-}
 
 describe('what a device that loses its cache had not flushed', () => {
   let driver: LossyDriver

@@ -1,5 +1,5 @@
 import { StorageError } from '../../src/base/errors.ts'
-import type { Claimed, Driver, DriverHost } from '../../src/device/device.ts'
+import type { Claimed, Driver, DriverHost, Facts } from '../../src/device/device.ts'
 import { extentHole, extentZero } from '../../src/device/extents.ts'
 import { Flag, Operation, type Request } from '../../src/device/request.ts'
 
@@ -36,6 +36,8 @@ export class Disk {
   onClaim: () => Promise<void> = () => Promise.resolve()
   stampCount = 0
   readonly drivers = new Set<DiskDriver>()
+  /** What it says of itself besides the usual. */
+  said: Partial<Facts> = {}
 
   constructor(size: number) {
     this.size = size
@@ -86,6 +88,28 @@ export class Disk {
     const { hold } = this
     this.hold = (request) => !which(request) && hold(request)
     for (const driver of this.drivers) driver.letGo(which)
+  }
+
+  /** Says something else of itself from now on. */
+  say(facts: Partial<Facts>): void {
+    this.said = { ...this.said, ...facts }
+    this.comeBack()
+  }
+
+  /** The next flush fails, and as a kernel does after that, what was not written is dropped. */
+  dropAtFlush(dropped: () => void = () => undefined): void {
+    this.failOnce(({ operation }) => operation === Operation.flush, dropped)
+  }
+
+  /** The next request of the kind fails, and takes with it what was not written. */
+  failOnce(which: (request: Request) => boolean, dropped: () => void = () => undefined): void {
+    this.fault = (request) => {
+      if (!which(request)) return null
+      this.fault = () => null
+      this.cached = Buffer.from(this.stable)
+      dropped()
+      return new StorageError('IO', 'flush failed')
+    }
   }
 
   bytesWritten(below: number): number {
@@ -147,6 +171,7 @@ export class DiskDriver implements Driver {
       rotational: false,
       identity,
       bootId,
+      ...this.disk.said,
     })
   }
 

@@ -162,4 +162,40 @@ describe('scenarios: quorum-tiebreaker', () => {
     await stage.healthy()
     await stage.audit()
   })
+
+  it('a write that too few legs have is not acknowledged once the last of them lost it', async () => {
+    for (let seed = 1; seed <= 8; seed++) {
+      const stage = await new Stage({
+        seed,
+        hold: 1500,
+        forces: true,
+        settings: { minInSync: 2 },
+      }).start()
+      expect(await stage.write(0, 64)).to.equal(null)
+      expect(await stage.flush()).to.equal(null)
+      stage.partition('right')
+      const hand = stage.begin((client) => client.write(0, 64))
+      await stage.until('right has left', () => stage.legs['right'] !== 'in-sync')
+      await stage.pass(50)
+      // Within its hold, with nothing under way on it.
+      stage.crashTarget('left')
+      stage.startTarget('left')
+      await stage.pass(1000)
+      stage.heal('right')
+      await stage.until('the write ends', () => hand.inFlight === 0)
+      const wrote = hand.lastError?.code ?? 'done'
+      await stage.healthy()
+      hand.flush()
+      await stage.until('the flush ends', () => hand.inFlight === 0)
+      const flushed = hand.lastError?.code ?? 'done'
+      // The number of the write that the first sector of a leg holds.
+      const found = stage.leg('left').medium.content.readUInt32LE(0)
+      const outcome = { wrote, flushed, found }
+      expect(outcome, `seed ${seed}`).to.not.deep.equal({
+        wrote: 'done',
+        flushed: 'done',
+        found: 1,
+      })
+    }
+  })
 })

@@ -1,0 +1,59 @@
+import type { Code } from '../base/errors.ts'
+import type { LegState } from './record.ts'
+
+/**
+ * What is to become of a leg, decided from plain values: no clock, no device, nothing awaited.
+ * `last` is whether the leg stands alone: of no other is it durable that it is in sync.
+ */
+
+/** Codes of a leg that does not answer, or answers as another life of itself: not of a broken one. */
+export const unreachable: ReadonlySet<Code> = new Set([
+  'UNAVAILABLE',
+  'STALE',
+  'TIMEOUT',
+  'SHUTDOWN',
+  'PROTOCOL',
+])
+
+/** The last word on a leg that leaves so. */
+export function wordFor(code: Code): LegState {
+  return unreachable.has(code) ? 'missing' : 'failed'
+}
+
+/** What a leg failed at. */
+export type Failed = 'write' | 'flush' | 'metadata'
+
+/**
+ * leave: the leg takes part no longer, the others go on. suspend: the run ends, and the volume starts
+ * anew from what is there. tell: the leg stays, the client gets the error.
+ */
+export type Verdict = 'leave' | 'suspend' | 'tell'
+
+/**
+ * Of a request that failed. A last leg that cannot be reached is waited for; one that cannot write
+ * metadata cannot go on, because the next write may have to be in the log.
+ */
+export function onFailure(what: Failed, code: Code, last: boolean): Verdict {
+  if (!last) return 'leave'
+  return what === 'metadata' || unreachable.has(code) ? 'suspend' : 'tell'
+}
+
+/**
+ * Of a leg that lost its cache. `lost`: it had acknowledged, or was being given, what it had not
+ * flushed. Where no other leg has that, it is gone, and clients are told by another boot id of the
+ * volume. What is not acknowledged yet may then not be acknowledged any more, and would be told by
+ * nothing: where a write is under way, the run ends, and the start fails it.
+ */
+export function onCacheLoss({
+  lost,
+  last,
+  writing,
+}: {
+  readonly lost: boolean
+  readonly last: boolean
+  readonly writing: boolean
+}): 'stay' | 'leave' | 'tell' | 'suspend' {
+  if (!lost) return 'stay'
+  if (!last) return 'leave'
+  return writing ? 'suspend' : 'tell'
+}

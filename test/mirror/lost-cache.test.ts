@@ -1,0 +1,129 @@
+import { expect } from 'chai'
+import { Operation, type Request } from '../../src/device/request.ts'
+import { flush, read, write } from '../support/io.ts'
+import type { Disk } from './disk.ts'
+import { disks, extentSize, Head, HeldStore, later, MemoryStore, outcome, pattern } from './head.ts'
+
+const atStart = ({ operation, offset }: Request): boolean =>
+  operation === Operation.write && offset === 0
+
+/** What became of a write, of the flush after it, and what is read then. */
+async function outcomes(head: Head, writing: Promise<string>) {
+  const wrote = await writing
+  const flushed = await outcome(flush(head.device))
+  const found = (await read(head.device, 0, 4096))[0]
+  return { wrote, flushed, found }
+}
+
+const silentlyLost = { wrote: 'done', flushed: 'done', found: 1 }
+
+// A write is on the last leg, and is not acknowledged yet, when that leg loses its cache: the loss is
+// told then, and an acknowledgement after it would never be taken back.
+describe('a write that only the last leg has, which loses its cache', () => {
+  let legs: Record<string, Disk>
+  let a: Disk
+  let b: Disk
+  beforeEach(() => {
+    legs = disks('a', 'b')
+    a = legs['a']!
+    b = legs['b']!
+  })
+
+  async function flushedOnce(store = new MemoryStore(), settings = {}): Promise<Head> {
+    const head = await new Head(legs, store, settings).open()
+    await write(head.device, 0, pattern(1))
+    await flush(head.device)
+    return head
+  }
+
+  it('is not acknowledged where it waits for more legs', async () => {
+    const head = await flushedOnce(new MemoryStore(), { minInSync: 2 })
+    b.hold = atStart
+    const writing = outcome(write(head.device, 0, pattern(2)))
+    await later(20)
+    b.goAway()
+    await head.until('b left', () => head.state('b') === 'missing')
+    b.hold = () => false
+    await later(50)
+    // So quickly that nobody saw it go; nothing is under way on it.
+    a.restart()
+    b.comeBack()
+    await writing
+    await head.inSync('a', 'b')
+    expect(await outcomes(head, writing)).to.not.deep.equal(silentlyLost)
+    await head.device.close()
+  })
+
+  it('is not acknowledged where it waits for the head to save that another left', async () => {
+    const store = new HeldStore()
+    const head = await flushedOnce(store)
+    const open = store.shut()
+    b.hold = () => true
+    const writing = outcome(write(head.device, 0, pattern(2)))
+    await later(20)
+    b.goAway()
+    await later(20)
+    a.restart()
+    await later(20)
+    open()
+    expect(await outcomes(head, writing)).to.not.deep.equal(silentlyLost)
+    await head.device.close()
+  })
+
+  for (const how of ['restarts', 'fails a flush'])
+    it(`is not acknowledged where a leg that is being filled has not answered (it ${how})`, async () => {
+      const head = await flushedOnce()
+      b.goAway()
+      await head.until('b left', () => head.state('b') === 'missing')
+      await write(head.device, 2 * extentSize, pattern(3))
+      await flush(head.device)
+      b.hold = atStart
+      b.comeBack()
+      await head.until('b is being filled', () => head.state('b') === 'syncing')
+      const writing = outcome(write(head.device, 0, pattern(2)))
+      await head.until('a has it', () => a.cached[0] === 2)
+      if (how === 'restarts') a.restart()
+      else {
+        a.dropAtFlush()
+        await outcome(flush(head.device))
+      }
+      b.letGo()
+      b.hold = () => false
+      await writing
+      await head.inSync('a', 'b')
+      const { wrote, found } = await outcomes(head, writing)
+      expect({ wrote, found }).to.not.deep.equal({ wrote: 'done', found: 1 })
+      expect([a.cached[0], b.cached[0]]).to.deep.equal([found, found])
+      await head.device.close()
+    })
+
+  it('is not acknowledged where a flush of the mirror itself failed meanwhile', async () => {
+    const head = await flushedOnce(new MemoryStore(), { minInSync: 2, intentIdleMs: 100 })
+    b.hold = atStart
+    const writing = outcome(write(head.device, 0, pattern(2)))
+    await later(20)
+    b.goAway()
+    await head.until('b left', () => head.state('b') === 'missing')
+    b.hold = () => false
+    let dropped = false
+    a.dropAtFlush(() => (dropped = true))
+    await head.until('the log is being cleaned', () => dropped)
+    b.comeBack()
+    await writing
+    await head.inSync('a', 'b')
+    expect(await outcomes(head, writing)).to.not.deep.equal(silentlyLost)
+    await head.device.close()
+  })
+
+  it('costs nothing else: what waited is carried out, and nothing is called lost', async () => {
+    const head = await flushedOnce()
+    b.goAway()
+    await head.until('b left', () => head.state('b') === 'missing')
+    await write(head.device, 0, pattern(2))
+    await flush(head.device)
+    a.restart()
+    expect(await outcome(write(head.device, extentSize, pattern(3)))).to.equal('done')
+    expect([head.device.losses, (await read(head.device, 0, 4096))[0]]).to.deep.equal([0, 2])
+    await head.device.close()
+  })
+})
