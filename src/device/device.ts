@@ -162,7 +162,7 @@ export class Device implements DriverHost {
   private known: Facts | null = null
   private readonly unflushed = new Unflushed()
   private life = new CacheLife(this)
-  /** What the driver calls the life of its cache in which a flush failed, and what we call it since. */
+  /** The driver's boot id of a life of its cache in which a flush failed, and what it is since. */
   private renamed: { readonly from: string; readonly to: string } | null = null
   private readonly refusals: Completer = {
     completed: (request) => {
@@ -260,7 +260,7 @@ export class Device implements DriverHost {
     this.enter(word, reason)
   }
 
-  /** @internal A flush failed: what was not flushed is lost, and another life of the cache begins. */
+  /** @internal A flush failed: what was not flushed is lost, another life of the cache begins. */
   flushFailed(error: StorageError): void {
     const { known, unflushed, state } = this
     // Besides the one that failed, which is told so.

@@ -420,7 +420,7 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
       }
       mustRun(volume)
       leg.dirty = new DirtyMap(volume.extents)
-      volume.markShort(leg)
+      volume.short.markDirty(leg)
       leg.unflushed = null
       leg.refusal = ''
       volume.remember('operator', name, 'trusted: taken as in sync without copying')

@@ -6,7 +6,7 @@ import type { LegState } from './record.ts'
  * `last` is whether the leg stands alone: of no other is it durable that it is in sync.
  */
 
-/** Codes of a leg that does not answer, or answers as another life of itself: not of a broken one. */
+/** Codes of a leg that does not answer, or that has restarted: it is not broken. */
 export const unreachable: ReadonlySet<Code> = new Set([
   'UNAVAILABLE',
   'STALE',
@@ -24,8 +24,8 @@ export function wordFor(code: Code): LegState {
 export type Failed = 'write' | 'flush' | 'metadata'
 
 /**
- * leave: the leg takes part no longer, the others go on. suspend: the run ends, and the volume starts
- * anew from what is there. tell: the leg stays, the client gets the error.
+ * leave: the leg takes part no longer, the others go on. suspend: the run ends, and the volume
+ * starts anew from what is there. tell: the leg stays, the client gets the error.
  */
 export type Verdict = 'leave' | 'suspend' | 'tell'
 

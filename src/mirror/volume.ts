@@ -21,6 +21,7 @@ import type { Resync } from './resync.ts'
 import { mirrorDefaults, type MirrorOptions, type MirrorSettings } from './settings.ts'
 import type { StateStore } from '../base/store.ts'
 import type { Verify } from './verify.ts'
+import { ShortJobs } from './short.ts'
 import { Watchdog } from './watchdog.ts'
 import { FlushJob, WriteJob, type Job } from './writes.ts'
 
@@ -45,6 +46,7 @@ export class Volume {
   /** Changes of what the volume is made of, one after the other. */
   readonly control = new Mutex()
   readonly watchdog = new Watchdog(this)
+  readonly short = new ShortJobs(this)
   /** In the order of the configuration. */
   legs: Leg[] = []
   path = ''
@@ -114,7 +116,6 @@ export class Volume {
   /** Whether it is suspended only to start anew, larger. */
   growing = false
   private drained: (() => void) | null = null
-  shortAcks: { job: WriteJob | FlushJob; since: number }[] = []
   private retry: Timer | null = null
   /** Of a request that is submitted again after it waited. */
   private deadline: number | undefined = undefined
@@ -259,7 +260,7 @@ export class Volume {
 
   /** Writes and flushes under way that do not only wait for more legs to be in sync. */
   private get busy(): number {
-    return this.mutations - this.shortAcks.length
+    return this.mutations - this.short.length
   }
 
   /** Whether a write is under way, or waits for more legs, a record or a leg before its answer. */
@@ -271,22 +272,10 @@ export class Volume {
     if (this.drained !== null && this.busy === 0) this.drained()
   }
 
-  /** The leg lacks what has settled and waits for more legs. */
-  markShort(leg: Leg): void {
-    for (const { job } of this.shortAcks) if (job instanceof WriteJob) job.markDirty(leg)
-  }
-
   /** A write or flush has settled, but fewer legs have it than must. */
   awaitLegs(job: WriteJob | FlushJob): void {
-    const entry = { job, since: this.clock.now() }
-    this.shortAcks.push(entry)
+    this.short.add(job)
     this.maybeDrained()
-    const { epoch } = this
-    this.clock.timer(this.settings.suspendMs, () => {
-      if (this.epoch !== epoch || !this.shortAcks.includes(entry)) return
-      this.shortAcks = this.shortAcks.filter((one) => one !== entry)
-      job.fail(new StorageError('UNAVAILABLE', 'too few legs are in sync', this.path))
-    })
   }
 
   /** Who takes part has changed: sorts the legs anew. */
@@ -301,21 +290,12 @@ export class Volume {
     const announced = this.inSync.filter((leg) => this.announced.has(leg))
     this.readable = announced.toSorted((one, other) => one.tier - other.tier)
     this.readers = this.readable.filter((leg) => leg.tier === this.readable[0]!.tier)
-    if (this.inSync.length >= this.minInSync) this.enough()
+    if (this.inSync.length >= this.minInSync) this.short.release()
     if (this.word === 'running' && this.readers.length > 0 && this.parking.length > 0)
       this.clock.defer(() => {
         this.unpark()
       })
     announce(this)
-  }
-
-  private enough(): void {
-    const { shortAcks } = this
-    this.shortAcks = []
-    // A leg counts only once it is durable that it is in sync.
-    for (const { job } of shortAcks)
-      if (this.membership.pending) this.membership.wait(job)
-      else job.durable()
   }
 
   /** Keeps a request until there are legs for it. */
@@ -398,7 +378,7 @@ export class Volume {
     const jobs = this.jobs.toSorted((one, other) => one.order - other.order)
     this.jobs = []
     this.mutations = 0
-    this.shortAcks = []
+    this.short.clear()
     this.finishing.clear()
     this.announced.clear()
     for (const resync of this.resyncs.values()) resync.stop(reason)

@@ -22,7 +22,7 @@ export function silentMs(volume: Volume, leg: Leg): number {
 
 /** What of the clients' requests is kept for better times, or waits for a leg. */
 export function waiting(volume: Volume): Waiting {
-  const { parking, shortAcks, clock, writers, inSync, minInSync } = volume
+  const { parking, short, writers, inSync, minInSync } = volume
   const waits: Waiting[] = []
   if (parking.length > 0)
     waits.push({
@@ -30,10 +30,10 @@ export function waiting(volume: Volume): Waiting {
       oldestMs: parking.oldestMs,
       reason: parking.reason,
     })
-  if (shortAcks.length > 0)
+  if (short.length > 0)
     waits.push({
-      requests: shortAcks.length,
-      oldestMs: clock.now() - shortAcks[0]!.since,
+      requests: short.length,
+      oldestMs: short.oldestMs,
       reason: `${inSync.length} legs in sync, ${minInSync} are needed`,
     })
   for (const leg of writers) {

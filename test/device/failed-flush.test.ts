@@ -83,7 +83,7 @@ describe('a flush that a device fails', () => {
     expect([leaf.losses, leaf.facts!.bootId]).to.deep.equal([0, bootId])
   })
 
-  it('counts once, however many flushes end with it, and not where nothing could be lost', async () => {
+  it('counts once, however many flushes end with it, and never where nothing is lost', async () => {
     await write(leaf, 0, block)
     driver.holdFlushes = true
     const flushes = [submit(leaf, Operation.flush, 0, 0), submit(leaf, Operation.flush, 0, 0)]

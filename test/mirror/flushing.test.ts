@@ -117,7 +117,7 @@ describe('a flush that fails on one leg', () => {
     await head.device.close()
   })
 
-  it('is remembered when every leg is lost for a moment before its leaving is durable', async () => {
+  it('is remembered when every leg is lost for a moment before that is durable', async () => {
     const legs = disks('a', 'b')
     const store = new HeldStore()
     const head = await withUnflushed(legs, {}, store)
@@ -137,7 +137,7 @@ describe('a flush that fails on one leg', () => {
     await head.device.close()
   })
 
-  it('is remembered when the record cannot be saved for so long that the volume gives up', async () => {
+  it('is remembered when the volume gives up because the record cannot be saved', async () => {
     const legs = disks('a', 'b')
     const store = new HeldStore()
     const head = await withUnflushed(legs, { suspendMs: 100 }, store)
@@ -198,7 +198,7 @@ describe('a flush that fails on the last leg', () => {
       await head.device.close()
     })
 
-  it('is told to every client, if it was sent behind a superblock, for whatever reason', async () => {
+  it('is told to every client, if it was sent behind a superblock', async () => {
     const legs = disks('a', 'b')
     const head = await withUnflushed(legs)
     const report = new LossReport(head.device)

@@ -17,8 +17,8 @@ async function outcomes(head: Head, writing: Promise<string>) {
 
 const silentlyLost = { wrote: 'done', flushed: 'done', found: 1 }
 
-// A write is on the last leg, and is not acknowledged yet, when that leg loses its cache: the loss is
-// told then, and an acknowledgement after it would never be taken back.
+// A write is on the last leg, and is not acknowledged yet, when that leg loses its cache: the loss
+// is told then, and an acknowledgement after it would never be taken back.
 describe('a write that only the last leg has, which loses its cache', () => {
   let legs: Record<string, Disk>
   let a: Disk
@@ -71,7 +71,7 @@ describe('a write that only the last leg has, which loses its cache', () => {
   })
 
   for (const how of ['restarts', 'fails a flush'])
-    it(`is not acknowledged where a leg that is being filled has not answered (it ${how})`, async () => {
+    it(`is not acknowledged where a leg being filled has not answered (it ${how})`, async () => {
       const head = await flushedOnce()
       b.goAway()
       await head.until('b left', () => head.state('b') === 'missing')

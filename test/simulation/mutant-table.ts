@@ -76,11 +76,11 @@ export const mutantTable: readonly Mutant[] = [
   },
   {
     name: 'flush-by-some',
-    breaks: '6: a flush is acknowledged though a leg in sync failed it',
-    file: 'mirror/writes.js',
-    find: "else if (!failed(volume, leg, 'flush', error))",
-    replace: 'else if (false)',
-    scenario: 'a leg whose flush fails',
+    breaks: '6: a leg that failed a flush is taken to have what it had not flushed',
+    file: 'device/life.js',
+    find: 'return failures.has(error.code);',
+    replace: 'return false;',
+    scenario: 'drops what it could not flush',
   },
   {
     name: 'overlapping-writes',

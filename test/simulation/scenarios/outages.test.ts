@@ -56,6 +56,20 @@ describe('scenarios: legs that fail', () => {
     await stage.audit()
   })
 
+  it('a leg that drops what it could not flush gets it back without a restart', async () => {
+    for (let seed = 1; seed <= 3; seed++) {
+      const stage = await new Stage({ seed }).start()
+      const { medium } = stage.leg('right')
+      expect(await stage.write(0, 64)).to.equal(null)
+      medium.dropsUnwritten = true
+      medium.flushFails = true
+      medium.flushFailsOnce = true
+      expect(await stage.flush()).to.equal(null)
+      await stage.healthy()
+      await stage.audit()
+    }
+  })
+
   it('a remote that returns within its hold never leaves', async () => {
     const stage = await new Stage({ hold: 5000 }).start()
     stage.killTarget('right')

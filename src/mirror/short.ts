@@ -1,0 +1,56 @@
+import { StorageError } from '../base/errors.ts'
+import type { Leg } from './leg.ts'
+import type { Volume } from './volume.ts'
+import { WriteJob, type FlushJob } from './writes.ts'
+
+/** Writes and flushes that have settled, but fewer legs have them than must: `minInSync`. */
+export class ShortJobs {
+  private readonly volume: Volume
+  private entries: { readonly job: WriteJob | FlushJob; readonly since: number }[] = []
+
+  constructor(volume: Volume) {
+    this.volume = volume
+  }
+
+  get length(): number {
+    return this.entries.length
+  }
+
+  /** Milliseconds that the oldest has waited; 0 when none does. */
+  get oldestMs(): number {
+    const [oldest] = this.entries
+    return oldest === undefined ? 0 : this.volume.clock.now() - oldest.since
+  }
+
+  /** Keeps it until there are enough legs, for `suspendMs` at most. */
+  add(job: WriteJob | FlushJob): void {
+    const { volume } = this
+    const entry = { job, since: volume.clock.now() }
+    this.entries.push(entry)
+    const { epoch } = volume
+    volume.clock.timer(volume.settings.suspendMs, () => {
+      if (volume.epoch !== epoch || !this.entries.includes(entry)) return
+      this.entries = this.entries.filter((one) => one !== entry)
+      job.fail(new StorageError('UNAVAILABLE', 'too few legs are in sync', volume.path))
+    })
+  }
+
+  /** There are enough legs: each is looked at again, once it is durable that they are in sync. */
+  release(): void {
+    const { volume, entries } = this
+    this.entries = []
+    for (const { job } of entries)
+      if (volume.membership.pending) volume.membership.wait(job)
+      else job.durable()
+  }
+
+  /** The leg lacks all of them. */
+  markDirty(leg: Leg): void {
+    for (const { job } of this.entries) if (job instanceof WriteJob) job.markDirty(leg)
+  }
+
+  /** The run ends. */
+  clear(): void {
+    this.entries = []
+  }
+}
