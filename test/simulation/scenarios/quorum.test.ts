@@ -163,7 +163,7 @@ describe('scenarios: quorum-tiebreaker', () => {
     await stage.audit()
   })
 
-  it('a write that too few legs have is not acknowledged once the last of them lost it', async () => {
+  it('a write that too few legs have is not acknowledged once the last one lost it', async () => {
     for (let seed = 1; seed <= 8; seed++) {
       const stage = await new Stage({
         seed,
