@@ -73,10 +73,11 @@ function line({ at, kind, leg, text, generation, resync }: HistoryEntry): string
   const moment = iso(at).replace('T', ' ').slice(0, 19)
   const words = [moment, `generation ${generation}`, kind, leg, text]
   if (resync !== undefined) {
-    const { source, bytes, milliseconds, outcome } = resync
+    const { source, bytes, bytesMoved = bytes, milliseconds, outcome } = resync
     const from = source === '' ? '' : ` from ${source}`
     const time = describeDuration(milliseconds)
-    words.push(`${resync.kind}${from}, ${describeSize(bytes)} in ${time}, ${outcome}`)
+    const zero = bytesMoved === bytes ? '' : ` (${describeSize(bytesMoved)} copied, the rest zero)`
+    words.push(`${resync.kind}${from}, ${describeSize(bytes)} in ${time}${zero}, ${outcome}`)
   }
   return words.filter((word) => word !== '').join('  ')
 }

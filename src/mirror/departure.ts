@@ -28,7 +28,7 @@ export function leave(
   const { intent, extents } = volume
   const dirty = (leg.dirty ??= new DirtyMap(extents))
   const unflushed = (leg.unflushed ??= new Bitmap(extents))
-  if (!wasInSync) dirty.forgetCopies()
+  if (forgets) dirty.forgetCopies()
   intent.forEachInFlight((extent) => {
     dirty.set(extent)
   })

@@ -36,4 +36,10 @@ export class Pace {
         volume.clock.defer(resolve)
       })
   }
+
+  /** Of the `planned` bytes only so many were moved. */
+  spent(planned: number, moved: number): void {
+    if (this.bytesPerSecond !== null)
+      this.freeAt -= ((planned - moved) * 1000) / this.bytesPerSecond
+  }
 }

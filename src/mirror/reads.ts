@@ -140,9 +140,13 @@ function copyExtents(from: Request, to: Request): void {
 /** Repairs under way at once: a disk that fails everywhere is no work without end. */
 const repairsMax = 8
 
-function repairLater(volume: Volume, leg: Leg, request: Request): void {
-  if (request.operation !== Operation.read || volume.repairs >= repairsMax) return
-  void repair(volume, leg, request.offset, request.length)
+function repairLater(volume: Volume, leg: Leg, { operation, offset, length }: Request): void {
+  if (operation === Operation.read) repairSoon(volume, leg, offset, length)
+}
+
+/** Has the leg, which could not read the range, written to again from one that can. */
+export function repairSoon(volume: Volume, leg: Leg, offset: number, length: number): void {
+  if (volume.repairs < repairsMax) void repair(volume, leg, offset, length)
 }
 
 /** Writes to a leg what it could not read, from one that can; a leg that cannot take it leaves. */

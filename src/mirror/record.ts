@@ -82,7 +82,10 @@ export interface ResyncSummary {
   readonly kind: 'partial' | 'full' | 'crash' | 'verify'
   readonly cause: string
   readonly source: string
+  /** What was lacking, and is there now. */
   readonly bytes: number
+  /** Of a copy: what of that was read and written; the rest was zero. Absent in older entries. */
+  readonly bytesMoved?: number
   readonly milliseconds: number
   readonly outcome: string
 }

@@ -1,23 +1,30 @@
-import { StorageError, systemError } from '../base/errors.ts'
-import { Operation } from '../device/request.ts'
-import { failed, readFailed } from './departure.ts'
+import { systemError } from '../base/errors.ts'
+import { Copy, type Unreadable } from './copy.ts'
+import { failed } from './departure.ts'
 import { checkpoint } from './dirty.ts'
 import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
 import { Pace } from './pace.ts'
-import { rewrite } from './reads.ts'
 import { reasonMax, type ResyncSummary } from './record.ts'
+import { Skim } from './skim.ts'
+import { Page, Plan, type Run } from './thin.ts'
 import type { Volume } from './volume.ts'
 
 interface Piece {
   readonly extent: number
   readonly offset: number
   readonly length: number
+  readonly plan: Plan
 }
 
+/** Of what cannot be read so much is told by name. */
+const unreadableToldMax = 8
+
 /**
- * Copies what one leg lacks, while clients go on. A few pieces are under way at once, each with
- * its range locked; an extent's bit is cleared when all of it is copied and nothing was missed.
+ * Copies what one leg lacks, while clients go on: first what became zero, which may make room for
+ * the rest, then all else. A few pieces are under way at once, each with its range locked; an
+ * extent's bit is cleared when all of it is copied and nothing was missed. What no leg in sync can
+ * read is tried again, later and later, and costs nothing else.
  */
 export class Resync {
   readonly kind: ResyncSummary['kind']
@@ -29,14 +36,21 @@ export class Resync {
   private readonly startedAt: number
   private readonly sources = new Set<string>()
   private stopped: string | null = null
-  private bytes = 0
+  /** What was lacking and is not any more; what of that was read and written, not zero. */
+  private bytesDone = 0
+  private bytesMoved = 0
   private bytesAtCheckpoint = 0
+  private checkpointAt: number
   /** Extents being copied, and the pieces of each that are not done. */
   private readonly left = new Map<number, number>()
-  private readonly unreadable = new Set<number>()
+  /** What could not be read of an extent, which stays among those being copied. */
+  private readonly unreadable = new Map<number, Plan[]>()
+  private readonly told: Unreadable[] = []
+  private retryMs = 0
+  /** Ends the pause before what cannot be read is tried again. */
+  private wake: () => void = () => undefined
+  private readonly queue: Piece[] = []
   private cursor = 0
-  private extent = -1
-  private at = 0
 
   constructor(volume: Volume, leg: Leg, kind: ResyncSummary['kind'], cause: string) {
     this.volume = volume
@@ -45,18 +59,23 @@ export class Resync {
     this.kind = kind
     this.cause = cause
     this.startedAt = volume.clock.now()
+    this.checkpointAt = this.startedAt
     this.pace = new Pace(volume, volume.settings.resyncBytesPerSecond)
   }
 
-  /** Copies until the leg lacks nothing; false when it left, or something cannot be read. */
+  /** Copies until the leg lacks nothing; false when it left. */
   async run(): Promise<boolean> {
-    const workers = Array.from({ length: this.volume.settings.resyncWindow }, () => this.work())
-    await Promise.all(workers)
-    if (!this.alive()) return false
-    if (this.unreadable.size === 0) return true
-    const what = `${this.unreadable.size} extents cannot be read from any leg in sync`
-    failed(this.volume, this.leg, 'write', new StorageError('IO', what, this.leg.device.path))
-    return false
+    for (;;) {
+      await this.skim()
+      const workers = Array.from({ length: this.volume.settings.resyncWindow }, () => this.work())
+      await Promise.all(workers)
+      if (!this.alive()) return false
+      if (this.unreadable.size === 0) return true
+      await this.save(true)
+      if (this.alive()) await this.rest()
+      if (!this.alive()) return false
+      this.tryAgain()
+    }
   }
 
   /** The leg left: what was copied counts, as far as it was flushed. */
@@ -65,26 +84,32 @@ export class Resync {
     this.stopped = reason
     this.volume.resyncs.delete(this.leg)
     this.volume.remember('resync', this.leg.name, 'resync stopped', this.summary(reason))
+    this.wake()
   }
 
   summary(outcome: string): ResyncSummary {
     const milliseconds = Math.round(this.volume.clock.now() - this.startedAt)
     const source = [...this.sources].join(', ').slice(0, reasonMax)
-    return { kind: this.kind, cause: this.cause, source, bytes: this.bytes, milliseconds, outcome }
+    const { kind, cause, bytesMoved } = this
+    return { kind, cause, source, bytes: this.bytesDone, bytesMoved, milliseconds, outcome }
   }
 
   describe(): Record<string, unknown> {
     const bytesLeft = (this.leg.dirty?.bits.count ?? 0) * this.volume.extentSize
-    const total = this.bytes + bytesLeft
+    const { bytesDone: done, bytesMoved } = this
+    const total = done + bytesLeft
     const seconds = Math.max(0.001, (this.volume.clock.now() - this.startedAt) / 1000)
-    const bytesPerSecond = Math.round(this.bytes / seconds)
+    const bytesPerSecond = Math.round(done / seconds)
+    const lost = [...this.unreadable.values()].flat()
     return {
       kind: this.kind,
       cause: this.cause,
       source: [...this.sources].join(', '),
-      bytesDone: this.bytes,
+      bytesDone: done,
+      bytesMoved,
       bytesLeft,
-      percent: total === 0 ? 100 : Math.floor((1000 * this.bytes) / total) / 10,
+      bytesUnreadable: lost.reduce((sum, plan) => sum + plan.bytesOf(Page.lost), 0),
+      percent: total === 0 ? 100 : Math.floor((1000 * done) / total) / 10,
       bytesPerSecond,
       secondsLeft: bytesPerSecond === 0 ? null : Math.ceil(bytesLeft / bytesPerSecond),
     }
@@ -92,6 +117,28 @@ export class Resync {
 
   private alive(): boolean {
     return this.stopped === null && this.volume.epoch === this.epoch
+  }
+
+  /** What is zero at the source is so here without a byte being read: it may make room. */
+  private async skim(): Promise<void> {
+    const { volume, leg } = this
+    const skim = new Skim(volume, leg, () => this.alive())
+    for (let from = 0; this.alive();) {
+      await this.pace.before(0)
+      if (!this.alive()) return
+      const stretch = skim.next(from, (extent) => this.isBusy(extent))
+      if (stretch === null) return
+      const range = new LockedRange(stretch.from, stretch.to)
+      await range.acquire(volume)
+      for (const extent of stretch.extents) leg.dirty?.copying.set(extent, false)
+      const zero = this.alive() ? await skim.carryOut(stretch) : new Set<number>()
+      if (volume.epoch !== this.epoch) return
+      for (const extent of stretch.extents) this.extentDone(extent, zero.has(extent))
+      if (this.alive()) this.bytesDone += zero.size * volume.extentSize
+      volume.locks.release(range)
+      from = stretch.extents.at(-1)! + 1
+      await this.save()
+    }
   }
 
   private async work(): Promise<void> {
@@ -105,17 +152,8 @@ export class Resync {
 
   /** The next piece to copy, null when all are done or under way. */
   private next(): Piece | null {
-    const { volume } = this
-    const { extentSize } = volume
-    if (this.extent === -1 && !this.nextExtent()) return null
-    const { extent } = this
-    const from = extent * extentSize
-    const end = Math.min(from + extentSize, volume.record!.dataSize)
-    const offset = from + this.at
-    const length = Math.min(volume.settings.resyncChunkBytes, end - offset)
-    this.at += length
-    if (offset + length === end) this.extent = -1
-    return { extent, offset, length }
+    while (this.queue.length === 0) if (!this.nextExtent()) return null
+    return this.queue.shift()!
   }
 
   private nextExtent(): boolean {
@@ -124,58 +162,59 @@ export class Resync {
     let extent = this.freeBit(this.cursor)
     if (extent === -1) extent = this.freeBit(0)
     if (extent === -1) return false
-    const { extentSize, settings } = this.volume
-    const end = Math.min((extent + 1) * extentSize, this.volume.record!.dataSize)
-    this.left.set(extent, Math.ceil((end - extent * extentSize) / settings.resyncChunkBytes))
-    dirty.copying.set(extent, false)
-    this.extent = extent
     this.cursor = extent + 1
-    this.at = 0
+    dirty.copying.set(extent, false)
+    const { extentSize, settings, record } = this.volume
+    const end = Math.min((extent + 1) * extentSize, record!.dataSize)
+    const pieces: Piece[] = []
+    for (let offset = extent * extentSize; offset < end;) {
+      const length = Math.min(settings.resyncChunkBytes, end - offset)
+      pieces.push({ extent, offset, length, plan: new Plan(offset, length, null) })
+      offset += length
+    }
+    this.enqueue(extent, pieces)
     return true
+  }
+
+  private enqueue(extent: number, pieces: readonly Piece[]): void {
+    this.left.set(extent, pieces.length)
+    this.queue.push(...pieces)
   }
 
   private freeBit(from: number): number {
     const { bits } = this.leg.dirty!
     let bit = bits.next(from)
-    while (bit !== -1 && (this.left.has(bit) || this.unreadable.has(bit))) bit = bits.next(bit + 1)
+    while (bit !== -1 && this.isBusy(bit)) bit = bits.next(bit + 1)
     return bit
   }
 
+  private isBusy(extent: number): boolean {
+    return this.left.has(extent) || this.unreadable.has(extent)
+  }
+
   private async copy(piece: Piece): Promise<void> {
-    const { volume, leg } = this
+    const { volume, leg, sources } = this
     const range = new LockedRange(piece.offset, piece.offset + piece.length)
     await range.acquire(volume)
-    if (this.alive()) {
-      const read = await this.read(piece)
-      if (read === null) this.unreadable.add(piece.extent)
-      else if (!this.alive()) read.release()
-      else {
-        try {
-          await rewrite(leg, piece.offset, read)
-          this.bytes += piece.length
-        } catch (error) {
-          if (this.alive()) failed(volume, leg, 'write', systemError(error, 'resync'))
-        }
-      }
-    }
+    const copy = new Copy({ volume, leg, sources, alive: () => this.alive() }, piece.plan)
+    const wanted = piece.plan.bytesOf(Page.copy)
+    const bounds: Run = { from: piece.offset, to: piece.offset + piece.length }
+    const whole = this.alive() && (await copy.run(bounds))
     if (volume.epoch !== this.epoch) return
+    this.bytesMoved += copy.bytes
+    if (whole) this.bytesDone += wanted - piece.plan.bytesOf(Page.lost)
+    this.pace.spent(piece.length, copy.bytes)
+    // What was not copied is lacked still, and will be looked for again.
+    if (whole) this.noteUnreadable(piece, copy)
+    else if (this.alive()) leg.dirty?.copying.set(piece.extent, true)
     this.pieceDone(piece)
     volume.locks.release(range)
   }
 
-  private async read(piece: Piece) {
-    const { volume } = this
-    for (const source of volume.readable) {
-      try {
-        const read = await source.carryOut(Operation.read, piece.offset, piece.length, null)
-        this.sources.add(source.name)
-        return read
-      } catch (error) {
-        if (this.alive()) readFailed(volume, source, systemError(error, 'resync'))
-      }
-      if (!this.alive()) return null
-    }
-    return null
+  private noteUnreadable(piece: Piece, { plan, unreadable }: Copy): void {
+    if (plan.bytesOf(Page.lost) === 0) return
+    this.unreadable.set(piece.extent, [...(this.unreadable.get(piece.extent) ?? []), plan])
+    for (const one of unreadable) if (this.told.length < unreadableToldMax) this.told.push(one)
   }
 
   private pieceDone({ extent }: Piece): void {
@@ -183,22 +222,82 @@ export class Resync {
     this.left.set(extent, left)
     if (left > 0) return
     this.left.delete(extent)
+    this.extentDone(extent, true)
+  }
+
+  private extentDone(extent: number, copied: boolean): void {
     const { dirty } = this.leg
     const latest = this.volume.resyncs.get(this.leg)
     // What is noted there is a later resync's, if the leg is back already.
     if (dirty === null || (latest !== undefined && latest !== this)) return
     const missed = dirty.copying.get(extent) === true
+    // What was lost of it meanwhile has to be copied again, not only what cannot be read.
+    if (missed) this.unreadable.delete(extent)
+    const waits = this.alive() && this.unreadable.has(extent)
+    if (waits) return
     dirty.copying.delete(extent)
-    if (this.alive() && !missed && !this.unreadable.has(extent)) dirty.copied(extent)
+    if (this.alive() && copied && !missed) dirty.copied(extent)
   }
 
-  private async save(): Promise<void> {
-    if (this.bytes - this.bytesAtCheckpoint < this.volume.settings.resyncCheckpointBytes) return
-    this.bytesAtCheckpoint = this.bytes
+  /** Says what cannot be read, and waits longer each time. */
+  private async rest(): Promise<void> {
+    const { volume, leg, told } = this
+    const { legRetryMs, legRetryMsMax } = volume.settings
+    told.sort((one, other) => one.offset - other.offset)
+    const where = told.map(
+      ({ leg, length, offset }) => `${length} bytes at ${offset} cannot be read from ${leg}`,
+    )
+    const reason = `${where.join('; ')}: ${told[0]?.reason ?? ''}`.slice(0, reasonMax)
+    if (leg.member!.reason !== reason) {
+      leg.member!.reason = reason
+      volume.remember('resync', leg.name, `all else is copied, but ${reason}`)
+      volume.membership.request(false)
+    }
+    this.retryMs = Math.min(legRetryMsMax, Math.max(legRetryMs, 2 * this.retryMs))
+    await new Promise<void>((resolve) => {
+      const timer = volume.clock.timer(this.retryMs, resolve)
+      this.wake = () => {
+        timer.cancel()
+        resolve()
+      }
+    })
+  }
+
+  private tryAgain(): void {
+    const { dirty } = this.leg
+    this.told.length = 0
+    for (const [extent, plans] of this.unreadable) {
+      this.unreadable.delete(extent)
+      // Its copy may have been lost since: then it is an extent like others.
+      if (dirty?.copying.get(extent) !== false) {
+        dirty?.copying.delete(extent)
+        continue
+      }
+      const pieces = plans.map((plan) => {
+        const lost = plan.runs(Page.lost)
+        const offset = lost[0]!.from
+        const length = lost.at(-1)!.to - offset
+        return { extent, offset, length, plan: plan.lost() }
+      })
+      this.enqueue(extent, pieces)
+    }
+  }
+
+  /** Makes durable what was copied, from time to time, or now. */
+  private async save(now = false): Promise<void> {
+    const { volume, leg } = this
+    const { resyncCheckpointBytes, resyncCheckpointMs } = volume.settings
+    const done = this.bytesDone
+    const since = volume.clock.now() - this.checkpointAt
+    const bytes = done - this.bytesAtCheckpoint
+    if (!now && bytes < resyncCheckpointBytes && since < resyncCheckpointMs) return
+    if (bytes === 0 || !this.alive()) return
+    this.bytesAtCheckpoint = done
+    this.checkpointAt = volume.clock.now()
     try {
-      await checkpoint(this.volume, this.leg)
+      await checkpoint(volume, leg)
     } catch (error) {
-      if (this.alive()) failed(this.volume, this.leg, 'flush', systemError(error, 'resync'))
+      if (this.alive()) failed(volume, leg, 'flush', systemError(error, 'resync'))
     }
   }
 }

@@ -199,7 +199,7 @@ export async function join(
   const rebooted = facts.bootId !== member.bootId
   if (verdict.word === 'full') dirty.setAll()
   else {
-    dirty.forgetCopies()
+    if (rebooted) dirty.forgetCopies()
     if (rebooted && leg.unflushed !== null) dirty.merge(leg.unflushed)
   }
   if (leg.serial === 0) member.id = volume.newId(32)
@@ -266,10 +266,8 @@ async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<boolean
   const { epoch } = volume
   const over = (): boolean => volume.epoch !== epoch || volume.resyncs.get(leg) !== resync
   if (over()) return true
-  const { moment } = volume.intent
   await checkpoint(volume, leg)
   if (over()) return true
-  leg.flushedMoment = moment
   await volume.maps.run(async () => {
     if (over()) return
     volume.finishing.add(leg)

@@ -61,6 +61,8 @@ export interface MirrorSettings {
   readonly resyncBytesPerSecond: number | null
   /** Bytes a resync copies before it makes what it did durable. */
   readonly resyncCheckpointBytes: number
+  /** Milliseconds after which it does so, however little it copied. */
+  readonly resyncCheckpointMs: number
   /** Entries that the history keeps. */
   readonly historyMax: number
 }
@@ -92,5 +94,6 @@ export const mirrorDefaults: MirrorSettings = {
   resyncLatencyMs: 50,
   resyncBytesPerSecond: null,
   resyncCheckpointBytes: 256 * MiB,
+  resyncCheckpointMs: 5000,
   historyMax: 256,
 }

@@ -349,6 +349,11 @@ export interface Resync {
    * What was copied is made durable after so many bytes: an interruption costs no more.
    */
   checkpoint: number | string
+  /**
+   * The same after this time, however few bytes it were: a slow copy over a link that drops
+   * comes to its end.
+   */
+  checkpointTime: number | string
 }
 /**
  * A fault layer: fails some requests and passes on the others.

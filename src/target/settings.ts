@@ -30,6 +30,7 @@ export function mirrorSettings(
     resyncLatencyMs: milliseconds(resync.latency),
     resyncBytesPerSecond: resync.speed === undefined ? null : bytes(resync.speed),
     resyncCheckpointBytes: bytes(resync.checkpoint),
+    resyncCheckpointMs: milliseconds(resync.checkpointTime),
     historyMax: mirror.historySize,
   }
 }

@@ -250,7 +250,7 @@ describe('a volume', () => {
     const settings = { resyncBytesPerSecond: 4 * MiB, resyncWindow: 2 }
     const head = await new Head(legs, new MemoryStore(), settings).open()
     legs['b']!.goAway()
-    for (let at = 0; at < 12; at++) await write(head.device, at * extentSize, pattern(1))
+    await write(head.device, 0, pattern(1, 12 * extentSize))
     legs['b']!.comeBack()
     await head.inSync('b')
     const { bytes, milliseconds } = head.lastResync('b')!

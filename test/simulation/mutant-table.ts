@@ -236,9 +236,9 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'source-not-in-sync',
     breaks: '2: a resync copies from legs that are not in sync',
-    file: 'mirror/resync.js',
-    find: 'for (const source of volume.readable) {',
-    replace: 'for (const source of volume.writers.toReversed()) {',
+    file: 'mirror/copy.js',
+    find: 'return this.volume.readable;',
+    replace: 'return this.volume.writers.toReversed();',
     scenario: 'uuid-detach-resync',
   },
   {
@@ -301,8 +301,8 @@ export const mutantTable: readonly Mutant[] = [
     name: 'unreadable-copied',
     breaks: '5: an extent that no source could read counts as copied',
     file: 'mirror/resync.js',
-    find: 'if (this.alive() && !missed && !this.unreadable.has(extent))',
-    replace: 'if (!missed)',
+    find: 'const waits = this.alive() && this.unreadable.has(extent);',
+    replace: 'const waits = false;',
     scenario: 'no source can read',
   },
   {

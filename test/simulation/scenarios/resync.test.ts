@@ -310,7 +310,9 @@ describe('scenarios: resync', () => {
     const defect = { from: 0, to: 4096, reads: true, writes: false }
     stage.leg('left').medium.defects.push(defect)
     stage.startTarget('right')
-    await stage.legIs('right', 'failed')
+    await stage.legIs('right', 'syncing')
+    await stage.pass(2000)
+    expect(stage.legs['right']).to.equal('syncing')
     stage.leg('left').medium.defects.length = 0
     await stage.healthy()
     await stage.audit()
