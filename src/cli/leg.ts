@@ -70,11 +70,16 @@ function attach(yargs: Argv): Argv {
     (options) =>
       onLeg(options)
         .option('discard', discardOption)
+        .option('replace', {
+          type: 'boolean',
+          default: false,
+          describe: 'it is a new, blank disk in the place of the old one: fill it',
+        })
         .option('wait', waitOption)
         .example('dst leg attach home right', 'refused if the image was changed meanwhile')
         .example('dst leg attach home right --discard', 'not refused: the changes are dropped'),
-    async ({ discard, wait, ...place }) => {
-      await send(place, 'attach', { discard })
+    async ({ discard, replace, wait, ...place }) => {
+      await send(place, 'attach', { discard, replace })
       if (wait) await waitForLeg(new ManagementClient(place.management), place.volume, place.leg)
     },
   )

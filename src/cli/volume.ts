@@ -69,7 +69,8 @@ function history(yargs: Argv): Argv {
   )
 }
 
-function line({ at, kind, leg, text, generation, resync }: HistoryEntry): string {
+function line(entry: HistoryEntry): string {
+  const { at, kind, leg, text, generation, resync, times, first } = entry
   const moment = iso(at).replace('T', ' ').slice(0, 19)
   const words = [moment, `generation ${generation}`, kind, leg, text]
   if (resync !== undefined) {
@@ -79,5 +80,7 @@ function line({ at, kind, leg, text, generation, resync }: HistoryEntry): string
     const zero = bytesMoved === bytes ? '' : ` (${describeSize(bytesMoved)} copied, the rest zero)`
     words.push(`${resync.kind}${from}, ${describeSize(bytes)} in ${time}${zero}, ${outcome}`)
   }
+  if (times !== undefined && first !== undefined)
+    words.push(`${times} times since ${iso(first).replace('T', ' ').slice(0, 19)}`)
   return words.filter((word) => word !== '').join('  ')
 }

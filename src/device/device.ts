@@ -112,6 +112,8 @@ export interface Driver {
   /** The configuration's word: file, memory, remote, nbd, linear, mirror, error, delay, log. */
   readonly type: string
   readonly children: readonly Device[]
+  /** Whether it is empty after every start. */
+  readonly forgets?: boolean
   /**
    * Starts. Resolves when the first attempt came to an end, well or not: a remote that is away does
    * not stop the start. Rejects with a StorageError only for what an operator must mend. Children

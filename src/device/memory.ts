@@ -30,6 +30,7 @@ type Page = Buffer | Block
  */
 export class MemoryDriver implements Driver {
   readonly type = 'memory'
+  readonly forgets = true
   readonly children = []
   private readonly size: number
   private readonly identity: string

@@ -2,6 +2,7 @@ import { KiB } from '../base/size.ts'
 import type { Facts } from '../device/device.ts'
 import { fencingOf } from '../device/facts.ts'
 import type { Leg } from './leg.ts'
+import type { HistoryEntry } from './record.ts'
 import type { Volume } from './volume.ts'
 import { silentMs, waiting, waitMsMin } from './waits.ts'
 
@@ -109,6 +110,21 @@ export function describe(volume: Volume): Record<string, unknown> {
     verify: volume.verifying?.describe() ?? null,
     legs,
   }
+}
+
+/** What is remembered, and, of a volume that does not run, why. */
+export function history({ record, word, reason, host }: Volume): readonly HistoryEntry[] {
+  const entries = record?.entries ?? []
+  if (word === 'running' || word === 'starting' || host === null) return entries
+  const now: HistoryEntry = {
+    number: (entries.at(-1)?.number ?? 0) + 1,
+    at: Math.floor(host.clock.wall()),
+    kind: 'start',
+    leg: '',
+    text: `it is ${word} now: ${reason}`,
+    generation: record?.generation.counter ?? 0,
+  }
+  return [...entries, now]
 }
 
 function volumeWord(volume: Volume): string {

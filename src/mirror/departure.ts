@@ -7,6 +7,9 @@ import { reasonMax, type LegState } from './record.ts'
 import { onCacheLoss, onFailure, unreachable, wordFor, type Failed } from './verdicts.ts'
 import type { Volume } from './volume.ts'
 
+/** States that a leg which is out goes through, again and again. */
+const out: ReadonlySet<LegState> = new Set(['missing', 'failed', 'syncing'])
+
 /** Failed reads of one leg before it leaves. */
 const readErrorsMax = 64
 
@@ -54,9 +57,11 @@ export function leave(
 
 export function setState(volume: Volume, leg: Leg, state: LegState, reason: string): void {
   const member = leg.member!
+  // A leg that fails at each try is out all the while: since it was in sync last.
+  const stays = out.has(member.state) && out.has(state)
+  if (!stays) member.since = Math.floor(volume.clock.wall())
   member.state = state
   member.reason = reason.slice(0, reasonMax)
-  member.since = Math.floor(volume.clock.wall())
 }
 
 /** Leaves the leg in peace for a while, longer each time. */

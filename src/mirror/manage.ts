@@ -15,7 +15,7 @@ import { LockedRange } from './locked.ts'
 import { addMember, tryStart } from './opening.ts'
 import { labelMax } from './record.ts'
 import { anotherDevice, bothSides, inspect, join, judge, type Verdict } from './returning.ts'
-import type { LegOptions } from './settings.ts'
+import type { AttachOptions, LegOptions } from './settings.ts'
 import type { Found } from './superblock.ts'
 import type { Volume } from './volume.ts'
 
@@ -26,10 +26,9 @@ function refuse(volume: Volume, what: string): StorageError {
 }
 
 function legNamed(volume: Volume, name: string): Leg {
-  const leg = volume.legs.find((one) => one.name === name)
-  if (leg !== undefined) return leg
-  const names = volume.legs.map((one) => one.name).join(', ')
-  throw refuse(volume, `there is no leg ${name}; the legs are ${names}`)
+  for (const leg of volume.legs) if (leg.name === name) return leg
+  const names = volume.legs.map((one) => one.name)
+  throw refuse(volume, `there is no leg ${name}; the legs are ${names.join(', ')}`)
 }
 
 function mustRun(volume: Volume): void {
@@ -176,11 +175,11 @@ export async function legToCompare(volume: Volume, name: string): Promise<ToComp
 export async function attachLeg(
   volume: Volume,
   name: string,
-  options: { readonly discard?: boolean },
+  { discard: always = false, replace = false }: AttachOptions,
   compared: Compared | null,
 ): Promise<void> {
   const { leg, found, verdict } = await examineForAttach(volume, name)
-  const discard = options.discard ?? false
+  const discard = always || (replace && found.kind === 'blank')
   const settled = await settle(volume, leg, found, verdict, discard)
   if (leg.member!.state === 'detached') {
     const discarded = await changes(volume, leg, settled, compared)
@@ -263,8 +262,9 @@ async function settle(
   if (!discard || verdict.word === 'impossible')
     throw refuse(volume, `${leg.name} is refused: ${verdict.cause}${bytes}`)
   await claimLeg(volume, leg, true)
-  // A new identity: whatever it was, it is a blank leg now.
+  // A new identity: whatever it was, it is a blank leg from now on.
   leg.serial = 0
+  leg.member!.left = null
   return { word: 'full', cause: `discarded by the operator: ${verdict.cause}` }
 }
 

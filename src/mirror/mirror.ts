@@ -3,7 +3,7 @@ import type { Device, Driver, DriverHost, Fencing } from '../device/device.ts'
 import { fencingOf } from '../device/facts.ts'
 import type { Request } from '../device/request.ts'
 import type { HistoryEntry } from './record.ts'
-import { describe } from './announce.ts'
+import { describe, history } from './announce.ts'
 import { giveUp } from './claims.ts'
 import { changedAlone } from './compare.ts'
 import { close } from './closing.ts'
@@ -26,7 +26,7 @@ import { tryStart } from './opening.ts'
 import { bringBack } from './returning.ts'
 import { Verify, type VerifyOptions, type VerifyResult } from './verify.ts'
 import { Volume } from './volume.ts'
-import type { LegOptions, MirrorOptions } from './settings.ts'
+import type { AttachOptions, LegOptions, MirrorOptions } from './settings.ts'
 
 /**
  * A volume: the same bytes on every leg, and the memory of which leg has them. Management methods
@@ -115,8 +115,8 @@ export class MirrorDriver implements Driver {
     return this.alone((volume) => detachLeg(volume, name, options))
   }
 
-  /** Returns a leg; resolves when it is syncing. `discard` drops what was changed on it alone. */
-  attachLeg(name: string, options: { discard?: boolean } = {}): Promise<void> {
+  /** Returns a leg; resolves when it is syncing. */
+  attachLeg(name: string, options: AttachOptions = {}): Promise<void> {
     return this.orLeave(name, async () => {
       // Comparing takes long; the volume must be able to change meanwhile.
       const asked = await this.alone((volume) => legToCompare(volume, name))
@@ -185,9 +185,9 @@ export class MirrorDriver implements Driver {
     this.volume.verifying?.stop()
   }
 
-  /** Oldest first; bounded by `historyMax`. */
+  /** Oldest first, `historyMax` at most; of a volume that waits, the last entry says for what. */
   history(): readonly HistoryEntry[] {
-    return this.volume.record?.entries ?? []
+    return history(this.volume)
   }
 
   /** What claims a detached leg and comes to nothing gives it up again. */

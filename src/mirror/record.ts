@@ -73,8 +73,11 @@ export interface HistoryEntry {
   readonly text: string
   /** The counter of the generation then. */
   readonly generation: number
-  /** Of a resync or verify, once it ended. */
+  /** Of a resync or verify, once it ended; of the last one, where it happened more than once. */
   readonly resync?: ResyncSummary
+  /** How often it happened, if more than once, and when first; `at` is the last time. */
+  readonly times?: number
+  readonly first?: number
 }
 
 export interface ResyncSummary {
@@ -194,6 +197,8 @@ function isEntry(value: unknown): value is HistoryEntry {
     isText(value['leg']) &&
     isText(value['text']) &&
     isSize(value['generation']) &&
+    (value['times'] === undefined || isSize(value['times'])) &&
+    (value['first'] === undefined || isSize(value['first'])) &&
     (value['resync'] === undefined || isObject(value['resync']))
   )
 }

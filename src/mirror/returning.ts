@@ -1,5 +1,6 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
+import type { Device } from '../device/device.ts'
 import { announce } from './announce.ts'
 import { format } from './create.ts'
 import { claimLeg } from './claims.ts'
@@ -139,9 +140,26 @@ export function judge(volume: Volume, leg: Leg, found: Found): Verdict {
   const room = Math.max(0, leg.endNow - metadataBytes(volume.geometry))
   if (room < record!.dataSize)
     return impossible(`it has room for ${room} bytes, the volume has ${record!.dataSize}`)
-  if (found.kind === 'blank') return { word: 'full', cause: 'it is blank: a new or replaced leg' }
+  if (found.kind === 'blank') return judgeBlank(volume, leg)
   if (found.kind !== 'superblock') return refused(refusalOf(found))
   return judgeSuperblock(volume, leg, found.superblock)
+}
+
+/**
+ * A leg that had a superblock, and has none, may be a file system that is not mounted, or a wrong
+ * disk: to fill it would make a second copy in the wrong place, or destroy what is there.
+ */
+function judgeBlank({ path }: Volume, { name, device, member }: Leg): Verdict {
+  const known = member!.left !== null && !forgets(device)
+  if (!known) return { word: 'full', cause: 'it is blank: a new leg' }
+  const fill = `\`dst leg attach ${path} ${name} --replace\` fills it`
+  const ask = 'is its file system mounted, is it the right disk?'
+  return { word: 'refused', cause: `it was a leg and is blank: ${ask} ${fill}` }
+}
+
+/** Whether it is empty after every start, or a part of it is. */
+function forgets({ driver }: Device): boolean {
+  return driver.forgets === true || driver.children.some(forgets)
 }
 
 function judgeSuperblock(volume: Volume, leg: Leg, superblock: Superblock): Verdict {

@@ -13,6 +13,14 @@ export interface LegOptions {
   readonly readLast?: boolean
 }
 
+/** The operator's word on what is on a leg that is attached. */
+export interface AttachOptions {
+  /** Whatever it is, and whatever was changed on it alone, may be lost. */
+  readonly discard?: boolean
+  /** It is blank because it is a new disk in the place of the old one. */
+  readonly replace?: boolean
+}
+
 /** What a mirror is made from. */
 export interface MirrorOptions {
   readonly legs: readonly LegOptions[]

@@ -1,6 +1,7 @@
 import { StorageError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
 import { MirrorDriver } from '../mirror/mirror.ts'
+import type { AttachOptions } from '../mirror/settings.ts'
 import { checkConfig } from './config.ts'
 import type * as config from './config.types.ts'
 import type { Manager } from './management.ts'
@@ -30,13 +31,20 @@ const commands: Readonly<Record<string, Command>> = {
     options: { repairFrom: 'string', repair: 'boolean', bytesPerSecond: 'number' },
     run: (volume, _leg, options) => volume.verify(options),
   },
+  'volume.stopVerify': {
+    options: {},
+    run: (volume) => {
+      volume.stopVerify()
+      return Promise.resolve()
+    },
+  },
   'leg.detach': {
     options: { as: 'string' },
     run: (volume, leg, options: { as?: string }) => volume.detachLeg(leg, options),
   },
   'leg.attach': {
-    options: { discard: 'boolean' },
-    run: (volume, leg, options: { discard?: boolean }) => volume.attachLeg(leg, options),
+    options: { discard: 'boolean', replace: 'boolean' },
+    run: (volume, leg, options: AttachOptions) => volume.attachLeg(leg, options),
   },
   'leg.add': {
     options: { device: 'child', readLast: 'boolean', discard: 'boolean' },

@@ -121,7 +121,7 @@ describe('the claims of a mirror', () => {
     const first = await new Head(legs, store).open()
     await first.until('it is refused', () => first.leg('b').reason.includes('dst leg attach'))
     expect([replaced.claims, replaced.bytesWritten(4 * MiB)]).to.deep.equal([[], 0])
-    await first.driver.attachLeg('b')
+    await first.driver.attachLeg('b', { replace: true })
     await first.inSync('a', 'b')
     expect(replaced.epoch).to.be.greaterThan(given)
     expect(a!.epoch, 'where it is not needed').to.be.lessThan(given)

@@ -156,10 +156,16 @@ describe('a leg', () => {
     await head.device.close()
   })
 
-  it('that is blank in a volume that exists is filled', async () => {
+  it('that is suddenly blank is filled when an operator says that it was replaced', async () => {
     const store = new MemoryStore()
     const legs = await used(['a', 'b'], store)
-    const head = await new Head({ a: legs['a']!, b: new Disk(4 * MiB) }, store).open()
+    const blank = new Disk(4 * MiB)
+    const head = await new Head({ a: legs['a']!, b: blank }, store).open()
+    await head.until('b is looked at', () => head.state('b') === 'failed')
+    expect(head.leg('b').reason).to.include('`dst leg attach m b --replace` fills it')
+    expect(await outcome(head.driver.attachLeg('b'))).to.equal('CONFIG')
+    expect(blank.cached.every((byte) => byte === 0)).to.equal(true)
+    await head.driver.attachLeg('b', { replace: true })
     await head.inSync('a', 'b')
     expect(head.lastResync('b')).to.include({ kind: 'full', source: 'a' })
     await head.device.close()
@@ -168,6 +174,25 @@ describe('a leg', () => {
     await again.inSync('a', 'b')
     expect(again.lastResync('b')!.kind).to.equal('full')
     await again.device.close()
+  })
+
+  it('that is suddenly blank is known by the other legs too', async () => {
+    const legs = await used(['a', 'b'], new MemoryStore())
+    const head = await new Head({ a: legs['a']!, b: new Disk(4 * MiB) }, new MemoryStore()).open()
+    await head.until('b is looked at', () => head.state('b') === 'failed')
+    expect(head.leg('b').reason).to.include('was a leg and is blank')
+    await head.device.close()
+  })
+
+  it('that is not blank is no replacement', async () => {
+    const store = new MemoryStore()
+    const legs = await used(['a', 'b'], store)
+    const others = await used(['a', 'b'], new MemoryStore())
+    const head = await new Head({ a: legs['a']!, b: others['b']! }, store).open()
+    await head.until('b is looked at', () => head.state('b') === 'failed')
+    const attempt = head.driver.attachLeg('b', { replace: true })
+    expect(await outcome(attempt)).to.equal('CONFIG')
+    await head.device.close()
   })
 
   it('that became smaller is refused', async () => {

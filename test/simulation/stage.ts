@@ -205,6 +205,18 @@ export class Stage {
     this.world.takeOver()
   }
 
+  /** Another disk is put in the place of a leg's, and an operator says that this is meant. */
+  async replaceDisk(name: string): Promise<void> {
+    this.killTarget(name)
+    this.leg(name).medium.replace()
+    this.startTarget(name)
+    await this.until(`${name} is refused`, () => {
+      const { state, reason = '' } = this.world.legStatus()[name]!
+      return state === 'failed' && reason.includes('is blank')
+    })
+    await this.result(this.mirror.attachLeg(name, { replace: true }))
+  }
+
   partition(name: string): void {
     this.world.trace.note(`partition of ${name}`)
     this.world.network.cut('head', name)

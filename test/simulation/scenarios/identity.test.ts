@@ -181,6 +181,8 @@ describe('scenarios: a leg', () => {
     put(stage, 'left', Buffer.alloc(newest.length))
     put(stage, 'right', newest)
     stage.startHead()
+    await stage.legIs('left', 'failed')
+    await stage.result(stage.mirror.attachLeg('left', { replace: true }))
     await stage.healthy()
     await stage.audit()
   })

@@ -187,13 +187,10 @@ describe('scenarios: legs that fail', () => {
     }
   })
 
-  it('a disk that is replaced within the hold is another leg, and is filled', async () => {
+  it('a disk that is replaced within the hold is another leg, filled when asked', async () => {
     const stage = await new Stage({ hold: 5000 }).start()
     expect(await stage.write(0, 128)).to.equal(null)
-    stage.killTarget('right')
-    stage.leg('right').medium.replace()
-    stage.startTarget('right')
-    await stage.pass(2000)
+    await stage.replaceDisk('right')
     await stage.healthy()
     await stage.audit()
   })

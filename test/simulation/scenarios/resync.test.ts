@@ -321,9 +321,7 @@ describe('scenarios: resync', () => {
   it('a new leg is filled to its end, although the head ends in the middle', async () => {
     const stage = await new Stage({ hold: 50, settings: slow }).start()
     expect(await stage.write(0, 512)).to.equal(null)
-    stage.killTarget('right')
-    stage.leg('right').medium.replace()
-    stage.startTarget('right')
+    await stage.replaceDisk('right')
     await stage.legIs('right', 'syncing')
     await stage.pass(200)
     stage.killHead()
