@@ -144,7 +144,7 @@ function legReason(volume: Volume, leg: Leg): string {
 function describeLeg(volume: Volume, leg: Leg): Record<string, unknown> {
   const { member, dirty } = leg
   const resync = volume.resyncs.get(leg)
-  const bytes = (dirty?.bits.count ?? 0) * volume.extentSize
+  const bytes = dirty?.bytes ?? 0
   return {
     state: legWord(volume, leg),
     reason: legReason(volume, leg),

@@ -1,6 +1,6 @@
-import { Bitmap } from '../base/bitmap.ts'
 import { StorageError } from '../base/errors.ts'
 import { announce } from './announce.ts'
+import { BlockSet } from './blocks.ts'
 import { DirtyMap } from './dirty-map.ts'
 import type { Leg } from './leg.ts'
 import { reasonMax, type LegState } from './record.ts'
@@ -28,18 +28,16 @@ export function leave(
   const reason = why.slice(0, reasonMax)
   const member = leg.member!
   const wasInSync = member.state === 'in-sync'
-  const { intent, extents } = volume
-  const dirty = (leg.dirty ??= new DirtyMap(extents))
-  const unflushed = (leg.unflushed ??= new Bitmap(extents))
+  const { intent, blockGeometry } = volume
+  const dirty = (leg.dirty ??= new DirtyMap(blockGeometry))
+  const unflushed = (leg.unflushed ??= new BlockSet(blockGeometry))
   if (forgets) dirty.forgetCopies()
-  intent.forEachInFlight((extent) => {
-    dirty.set(extent)
-  })
-  intent.forEachSince(leg.flushedMoment, (extent) => {
-    unflushed.set(extent)
+  volume.markUnderWay(leg)
+  intent.forEachSince(leg.flushedMoment, (extent, row) => {
+    unflushed.add(extent, row)
   })
   if (forgets) {
-    dirty.merge(unflushed)
+    dirty.missSet(unflushed)
     leg.unflushed = null
   }
   if (wasInSync && member.left === null) member.left = volume.record!.base

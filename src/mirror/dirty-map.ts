@@ -1,9 +1,14 @@
 import { Bitmap } from '../base/bitmap.ts'
+import { Blocks, setBlocks, type BlockGeometry, type BlockSet } from './blocks.ts'
 import { firstByteOf, pageOfBit } from './layout.ts'
 
 /**
  * The extents that one leg lacks. What is durable of it, together with the intent log, always
  * covers everything: bits may stay durable for longer than they are needed, never shorter.
+ *
+ * In memory it is finer: of an extent that was missed for the first time since it was whole and
+ * durably so, the blocks are kept. From then until it is so again these are all that the leg can
+ * lack of it, whatever was copied and lost with its cache in between.
  */
 export class DirtyMap {
   /** What must be copied. Set through `set`; cleared when copied. */
@@ -16,13 +21,75 @@ export class DirtyMap {
   private readonly behind = new Set<number>()
   /** Of every flush of the leg under way: the extents that it may not cover. */
   private readonly uncovered = new Set<Bitmap>()
+  /** Of extents in `bits` or `durable`; what is not known of may lack everything. */
+  private readonly blocks: Blocks
 
-  constructor(extents: number) {
-    this.bits = new Bitmap(extents)
-    this.durable = new Bitmap(extents)
+  constructor(geometry: BlockGeometry) {
+    this.bits = new Bitmap(geometry.extents)
+    this.durable = new Bitmap(geometry.extents)
+    this.blocks = new Blocks(geometry)
   }
 
+  /** The leg may lack anything of the extent. */
   set(extent: number): void {
+    this.blocks.forget(extent)
+    this.mark(extent)
+  }
+
+  /** The leg may lack these bytes. */
+  miss(from: number, to: number): void {
+    const { extentSize, blockBytes } = this.blocks
+    const last = Math.floor((to - 1) / extentSize)
+    for (let extent = Math.floor(from / extentSize); extent <= last; extent++) {
+      const base = extent * extentSize
+      const first = Math.floor(Math.max(0, from - base) / blockBytes)
+      const end = Math.floor((Math.min(extentSize, to - base) - 1) / blockBytes)
+      if (this.knows(extent)) setBlocks(this.blocks.row(extent), first, end)
+      this.mark(extent)
+    }
+  }
+
+  /** The leg may lack what is in the set: all of it, or only of one extent. */
+  missSet(set: BlockSet): void {
+    const { extents } = set
+    for (let extent = extents.next(0); extent !== -1; extent = extents.next(extent + 1))
+      this.missFrom(set, extent)
+  }
+
+  missFrom(set: BlockSet, extent: number): void {
+    const row = set.rowOf(extent)
+    if (row === null) this.set(extent)
+    else {
+      if (this.knows(extent)) this.blocks.add(extent, row)
+      this.mark(extent)
+    }
+  }
+
+  /** The blocks that the leg may lack of an extent in `bits`; null when it may be any. */
+  rowOf(extent: number): Uint8Array | null {
+    return this.blocks.has(extent) ? this.blocks.row(extent) : null
+  }
+
+  /** Bytes that the leg may lack. */
+  get bytes(): number {
+    const { bits, blocks } = this
+    let bytes = bits.count * blocks.extentSize
+    for (let extent = blocks.next(0); extent !== -1; extent = blocks.next(extent + 1))
+      if (bits.has(extent)) bytes -= blocks.extentSize - blocks.bytesOf(extent)
+    return bytes
+  }
+
+  /** Of one extent in `bits`. */
+  bytesOf(extent: number): number {
+    return this.blocks.has(extent) ? this.blocks.bytesOf(extent) : this.blocks.extentSize
+  }
+
+  private knows(extent: number): boolean {
+    if (this.blocks.has(extent)) return true
+    return !this.bits.has(extent) && !this.durable.has(extent) && this.blocks.begin(extent)
+  }
+
+  private mark(extent: number): void {
     if (this.copying.has(extent)) this.copying.set(extent, true)
     if (this.bits.set(extent) && !this.durable.has(extent)) this.behind.add(pageOfBit(extent))
   }
@@ -34,7 +101,13 @@ export class DirtyMap {
       this.behind.add(pageOfBit(bit))
   }
 
+  /** Nothing is known of blocks any more: of each extent the leg may lack everything. */
+  coarsen(): void {
+    this.blocks.forgetAll()
+  }
+
   setAll(): void {
+    this.blocks.forgetAll()
     this.bits.setAll()
     for (let page = 0; page <= pageOfBit(this.bits.length - 1); page++) this.behind.add(page)
   }
@@ -89,6 +162,10 @@ export class DirtyMap {
     for (let at = 0; at < wanted.bytes.length; at++)
       if (wanted.bytes[at] !== this.durable.bytes[at]) pages.add(pageOfBit(at * 8))
     this.durable.copy(wanted)
+    const { blocks } = this
+    // What is whole, and durably so, begins anew when it is missed again.
+    for (let extent = blocks.next(0); extent !== -1; extent = blocks.next(extent + 1))
+      if (!wanted.has(extent)) blocks.forget(extent)
     this.behind.clear()
     return [...pages]
   }

@@ -21,7 +21,7 @@ export async function flushLeg(volume: Volume, leg: Leg): Promise<void> {
     if (volume.epoch === epoch) failed(volume, leg, 'flush', error)
     throw error
   }
-  if (volume.epoch === epoch) leg.flushedMoment = Math.max(leg.flushedMoment, moment)
+  if (volume.epoch === epoch) leg.hasFlushed(moment)
 }
 
 /** Flushes every leg that has not flushed what settled by `moment`; rejects if the last fails. */

@@ -1,6 +1,7 @@
 import { Bitmap } from '../base/bitmap.ts'
 import type { Timer } from '../base/clock.ts'
 import { Ring } from '../base/ring.ts'
+import { blockBytesOf, setBlocks } from './blocks.ts'
 import { syncDirtyMaps, writeMap } from './dirty.ts'
 import { flushLegs } from './flushing.ts'
 import { pageOfBit } from './layout.ts'
@@ -15,9 +16,12 @@ export class HotExtent {
   lastMoment = 0
   /** Whether its bit is on every leg in sync. */
   durable = false
+  /** A bit for each block that was written to since every leg had flushed what was before. */
+  readonly row: Uint8Array
 
-  constructor(index: number) {
+  constructor(index: number, rowBytes: number) {
     this.index = index
+    this.row = new Uint8Array(rowBytes)
   }
 }
 
@@ -25,6 +29,9 @@ export class HotExtent {
 export interface IntentHolder {
   readonly firstExtent: number
   readonly lastExtent: number
+  /** Bytes, `rangeTo` not included. */
+  readonly rangeFrom: number
+  readonly rangeTo: number
   /** Filled by `enter`, emptied by `exit`. */
   readonly hot: HotExtent[]
   /** The extents are in the log; called only when `enter` returned false. */
@@ -56,12 +63,18 @@ export class IntentLog {
   /** Resolves when the cleaning under way has ended. */
   private cleaned: Promise<void> = Promise.resolve()
   private idleMark = 0
+  private readonly extentSize: number
+  private readonly blockBytes: number
+  /** What settled by this moment no leg can lose any more. */
+  private flushedMoment = 0
   private timer: Timer | null = null
 
   constructor(volume: Volume, extents: number) {
     this.volume = volume
     this.epoch = volume.epoch
     this.bits = new Bitmap(extents)
+    this.extentSize = volume.extentSize
+    this.blockBytes = blockBytesOf(volume.extentSize)
   }
 
   get hotCount(): number {
@@ -75,6 +88,7 @@ export class IntentLog {
     if (firstExtent === lastExtent) {
       const extent = this.hot.get(firstExtent)
       if (extent?.durable === true) {
+        this.note(extent, holder)
         extent.inFlight++
         holder.hot.push(extent)
         return true
@@ -93,13 +107,14 @@ export class IntentLog {
     for (let index = holder.firstExtent; index <= holder.lastExtent; index++) {
       let extent = this.hot.get(index)
       if (extent === undefined) {
-        extent = new HotExtent(index)
+        extent = new HotExtent(index, this.extentSize / this.blockBytes / 8)
         this.hot.set(index, extent)
         this.fresh.push(extent)
         this.bits.set(index)
         this.pages.add(pageOfBit(index))
       }
       durable &&= extent.durable
+      this.note(extent, holder)
       extent.inFlight++
       holder.hot.push(extent)
     }
@@ -109,6 +124,26 @@ export class IntentLog {
     void this.pump()
     if (this.hot.size > this.volume.settings.hotExtentsMax) void this.clean(false)
     return false
+  }
+
+  /** Remembers which blocks of the extent the holder writes to. */
+  private note(extent: HotExtent, { rangeFrom, rangeTo }: IntentHolder): void {
+    const { extentSize, blockBytes } = this
+    const { row, index } = extent
+    if (extent.inFlight === 0 && extent.lastMoment <= this.flushedMoment) row.fill(0)
+    const base = index * extentSize
+    const first = Math.floor(Math.max(0, rangeFrom - base) / blockBytes)
+    const last = Math.floor((Math.min(extentSize, rangeTo - base) - 1) / blockBytes)
+    setBlocks(row, first, last)
+  }
+
+  /** A flush has ended. A leg that is away may have lost anything since it left. */
+  flushed(): void {
+    const { legs, inSync } = this.volume
+    if (inSync.length < legs.length) return
+    let least = this.moment
+    for (const leg of inSync) least = Math.min(least, leg.flushedMoment)
+    this.flushedMoment = least
   }
 
   /** The write settled: every leg that stays answered it. */
@@ -160,17 +195,20 @@ export class IntentLog {
     await this.pump()
   }
 
-  /** Calls back with every extent written to after `moment`, or being written to. */
-  forEachSince(moment: number, found: (extent: number) => void): void {
+  /**
+   * Calls back with every extent written to after `moment`, or being written to, and with a row of
+   * the blocks that may have been; null where that is not known.
+   */
+  forEachSince(moment: number, found: (extent: number, row: Uint8Array | null) => void): void {
     if (!this.volume.settings.intentLog) {
-      if (this.hasSince(moment)) for (let at = 0; at < this.bits.length; at++) found(at)
+      if (this.hasSince(moment)) for (let at = 0; at < this.bits.length; at++) found(at, null)
       return
     }
     const { inherited } = this
     if (inherited !== null && moment < 1)
-      for (let at = inherited.next(0); at !== -1; at = inherited.next(at + 1)) found(at)
-    for (const extent of this.hot.values())
-      if (extent.inFlight > 0 || extent.lastMoment > moment) found(extent.index)
+      for (let at = inherited.next(0); at !== -1; at = inherited.next(at + 1)) found(at, null)
+    for (const { inFlight, lastMoment, index, row } of this.hot.values())
+      if (inFlight > 0 || lastMoment > moment) found(index, row)
   }
 
   /** Whether anything was written after `moment`, or is being written. */
@@ -181,11 +219,6 @@ export class IntentLog {
     for (const extent of this.hot.values())
       if (extent.inFlight > 0 || extent.lastMoment > moment) return true
     return false
-  }
-
-  /** Calls back with every extent that is being written to. */
-  forEachInFlight(found: (extent: number) => void): void {
-    for (const extent of this.hot.values()) if (extent.inFlight > 0) found(extent.index)
   }
 
   stop(): void {
@@ -201,7 +234,7 @@ export class IntentLog {
       await flushLegs(volume, this.moment)
       // From now on only the dirty map says what an absent leg may have lost.
       for (const { dirty, unflushed } of volume.legs)
-        if (unflushed !== null) dirty?.merge(unflushed)
+        if (unflushed !== null) dirty?.missSet(unflushed)
       await syncDirtyMaps(volume)
       await volume.membership.settled()
       if (volume.epoch !== this.epoch) return
@@ -300,7 +333,8 @@ export class IntentLog {
     if (volume.epoch !== this.epoch) return
     for (const leg of volume.legs)
       if (leg.unflushed !== null && leg.dirty !== null)
-        for (const { index } of idle) if (leg.unflushed.has(index)) leg.dirty.set(index)
+        for (const { index } of idle)
+          if (leg.unflushed.extents.has(index)) leg.dirty.missFrom(leg.unflushed, index)
     await syncDirtyMaps(volume)
     // Until it is durable who left, only this log says where the legs differ.
     await volume.membership.settled()

@@ -1,8 +1,8 @@
-import { Bitmap } from '../base/bitmap.ts'
 import type { Timer } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
 import { Flag, Operation, Request, type Completer } from '../device/request.ts'
+import type { BlockSet } from './blocks.ts'
 import type { DirtyMap } from './dirty-map.ts'
 import type { Filled } from './former.ts'
 import {
@@ -44,7 +44,7 @@ export class Leg implements Completer {
   /** Of a leg not in sync: what it lacks. */
   dirty: DirtyMap | null = null
   /** Of an absent leg: what it acknowledged and had not flushed; lost if it rebooted. */
-  unflushed: Bitmap | null = null
+  unflushed: BlockSet | null = null
   /** Writes settled before this moment, see `IntentLog.moment`, are on its stable storage. */
   flushedMoment = 0
   /** Whether it lacks only what was in the intent log when the head died. */
@@ -103,6 +103,12 @@ export class Leg implements Completer {
     const asks = ({ operation }: Request): boolean =>
       operation === Operation.read || operation === Operation.status
     return !this.underWay.every(asks)
+  }
+
+  /** It takes part, and a flush of it succeeded that began at this moment. */
+  hasFlushed(moment: number): void {
+    this.flushedMoment = Math.max(this.flushedMoment, moment)
+    this.unflushed = null
   }
 
   /** Resolves when it is not `changing`, or was abandoned: whoever waits must look. */

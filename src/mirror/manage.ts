@@ -122,7 +122,7 @@ async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<v
   mustSpare(volume, leg)
   leg.member!.label = label
   leave(volume, leg, 'detached', `taken off as ${label}`)
-  leg.dirty = new DirtyMap(volume.extents)
+  leg.dirty = new DirtyMap(volume.blockGeometry)
   leg.unflushed = null
   volume.regroup()
   await volume.membership.settled()
@@ -221,6 +221,8 @@ async function changes(
   if (now !== before || (compared === null && now === null))
     throw refuse(volume, `${leg.name} is being changed`)
   if (compared === null) return ''
+  // What was missed was not compared: what was changed there is known by extents only.
+  leg.dirty!.coarsen()
   // Where the volume was written to as well, nobody can tell who changed what.
   const both = stamp !== null && now !== null ? leg.dirty!.bits.count * volume.extentSize : 0
   for (const extent of compared.extents) leg.dirty!.set(extent)
@@ -300,7 +302,7 @@ export async function addLeg(
   volume.held.add(leg)
   try {
     addMember(volume, volume.record!, leg)
-    leg.dirty = new DirtyMap(volume.extents)
+    leg.dirty = new DirtyMap(volume.blockGeometry)
     leg.dirty.setAll()
     volume.regroup()
     const found = await inspect(volume, leg, true)
@@ -390,7 +392,7 @@ export async function invalidateLeg(volume: Volume, name: string): Promise<void>
   volume.remember('operator', name, 'invalidated: it is copied whole')
   if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'invalidated by the operator')
   leg.member!.left = null
-  leg.dirty ??= new DirtyMap(volume.extents)
+  leg.dirty ??= new DirtyMap(volume.blockGeometry)
   leg.dirty.setAll()
   await durably(volume, true)
   endBackOff(leg)
@@ -419,7 +421,7 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
         leg.serial = 0
       }
       mustRun(volume)
-      leg.dirty = new DirtyMap(volume.extents)
+      leg.dirty = new DirtyMap(volume.blockGeometry)
       volume.short.markDirty(leg)
       leg.unflushed = null
       leg.refusal = ''

@@ -287,7 +287,7 @@ async function loadDirtyMaps(
     leg.crashed = false
     leg.flushedMoment = 0
     if (present.includes(leg)) continue
-    const dirty = new DirtyMap(volume.extents)
+    const dirty = new DirtyMap(volume.blockGeometry)
     dirty.inherit(await readMaps(volume, present, 1 + leg.member!.slot))
     // Of a leg that was in sync until now the map on disk is of an earlier absence.
     if (leg.member!.state !== 'in-sync') dirty.bits.merge(dirty.durable)
@@ -322,7 +322,7 @@ function choosePresent(volume: Volume, present: readonly Leg[], intents: Bitmap)
     const here = present.includes(leg)
     if (here && (!unclean || leg === source)) continue
     if (here) {
-      leg.dirty = new DirtyMap(volume.extents)
+      leg.dirty = new DirtyMap(volume.blockGeometry)
       leg.dirty.merge(intents)
       leg.crashed = true
       leg.member!.left = record.base

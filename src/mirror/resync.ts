@@ -1,7 +1,9 @@
 import { systemError } from '../base/errors.ts'
+import { blockBytesOf } from './blocks.ts'
 import { Copy, type Unreadable } from './copy.ts'
 import { failed } from './departure.ts'
 import { checkpoint } from './dirty.ts'
+import { pageBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
 import { Pace } from './pace.ts'
@@ -95,7 +97,7 @@ export class Resync {
   }
 
   describe(): Record<string, unknown> {
-    const bytesLeft = (this.leg.dirty?.bits.count ?? 0) * this.volume.extentSize
+    const bytesLeft = this.leg.dirty?.bytes ?? 0
     const { bytesDone: done, bytesMoved } = this
     const total = done + bytesLeft
     const seconds = Math.max(0.001, (this.volume.clock.now() - this.startedAt) / 1000)
@@ -133,8 +135,10 @@ export class Resync {
       for (const extent of stretch.extents) leg.dirty?.copying.set(extent, false)
       const zero = this.alive() ? await skim.carryOut(stretch) : new Set<number>()
       if (volume.epoch !== this.epoch) return
-      for (const extent of stretch.extents) this.extentDone(extent, zero.has(extent))
-      if (this.alive()) this.bytesDone += zero.size * volume.extentSize
+      for (const extent of stretch.extents) {
+        const bytes = zero.has(extent) ? (leg.dirty?.bytesOf(extent) ?? 0) : 0
+        if (this.extentDone(extent, zero.has(extent))) this.bytesDone += bytes
+      }
       volume.locks.release(range)
       from = stretch.extents.at(-1)! + 1
       await this.save()
@@ -166,19 +170,35 @@ export class Resync {
     dirty.copying.set(extent, false)
     const { extentSize, settings, record } = this.volume
     const end = Math.min((extent + 1) * extentSize, record!.dataSize)
+    const row = dirty.rowOf(extent)
     const pieces: Piece[] = []
     for (let offset = extent * extentSize; offset < end;) {
       const length = Math.min(settings.resyncChunkBytes, end - offset)
-      pieces.push({ extent, offset, length, plan: new Plan(offset, length, null) })
+      const plan = new Plan(offset, length, this.lacking(row, offset % extentSize))
+      const piece = pieceOf(extent, plan)
+      if (piece !== null) pieces.push(piece)
       offset += length
     }
     this.enqueue(extent, pieces)
     return true
   }
 
+  /** Which pages are lacking, from so far into an extent, null for all. */
+  private lacking(row: Uint8Array | null, from: number): ((page: number) => boolean) | null {
+    if (row === null) return null
+    const blockBytes = blockBytesOf(this.volume.extentSize)
+    return (page) => {
+      const block = Math.floor((from + page * pageBytes) / blockBytes)
+      return (row[block >> 3]! & (1 << (block & 7))) !== 0
+    }
+  }
+
   private enqueue(extent: number, pieces: readonly Piece[]): void {
     this.left.set(extent, pieces.length)
     this.queue.push(...pieces)
+    if (pieces.length > 0) return
+    this.left.delete(extent)
+    this.extentDone(extent, true)
   }
 
   private freeBit(from: number): number {
@@ -225,18 +245,21 @@ export class Resync {
     this.extentDone(extent, true)
   }
 
-  private extentDone(extent: number, copied: boolean): void {
+  /** Whether the leg lacks nothing of it any more. */
+  private extentDone(extent: number, copied: boolean): boolean {
     const { dirty } = this.leg
     const latest = this.volume.resyncs.get(this.leg)
     // What is noted there is a later resync's, if the leg is back already.
-    if (dirty === null || (latest !== undefined && latest !== this)) return
+    if (dirty === null || (latest !== undefined && latest !== this)) return false
     const missed = dirty.copying.get(extent) === true
     // What was lost of it meanwhile has to be copied again, not only what cannot be read.
     if (missed) this.unreadable.delete(extent)
     const waits = this.alive() && this.unreadable.has(extent)
-    if (waits) return
+    if (waits) return false
     dirty.copying.delete(extent)
-    if (this.alive() && copied && !missed) dirty.copied(extent)
+    if (!this.alive() || !copied || missed) return false
+    dirty.copied(extent)
+    return true
   }
 
   /** Says what cannot be read, and waits longer each time. */
@@ -273,13 +296,10 @@ export class Resync {
         dirty?.copying.delete(extent)
         continue
       }
-      const pieces = plans.map((plan) => {
-        const lost = plan.runs(Page.lost)
-        const offset = lost[0]!.from
-        const length = lost.at(-1)!.to - offset
-        return { extent, offset, length, plan: plan.lost() }
-      })
-      this.enqueue(extent, pieces)
+      this.enqueue(
+        extent,
+        plans.map((plan) => pieceOf(extent, plan.lost())!),
+      )
     }
   }
 
@@ -300,4 +320,12 @@ export class Resync {
       if (this.alive()) failed(volume, leg, 'flush', systemError(error, 'resync'))
     }
   }
+}
+
+/** From the first to the last page of a plan that is to be copied; null when there is none. */
+function pieceOf(extent: number, plan: Plan): Piece | null {
+  const runs = plan.runs(Page.copy)
+  if (runs.length === 0) return null
+  const offset = runs[0]!.from
+  return { extent, offset, length: runs.at(-1)!.to - offset, plan }
 }

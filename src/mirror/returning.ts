@@ -213,12 +213,12 @@ export async function join(
   const { epoch } = volume
   const member = leg.member!
   const facts = leg.device.facts!
-  const dirty = (leg.dirty ??= new DirtyMap(volume.extents))
+  const dirty = (leg.dirty ??= new DirtyMap(volume.blockGeometry))
   const rebooted = facts.bootId !== member.bootId
   if (verdict.word === 'full') dirty.setAll()
   else {
     if (rebooted) dirty.forgetCopies()
-    if (rebooted && leg.unflushed !== null) dirty.merge(leg.unflushed)
+    if (rebooted && leg.unflushed !== null) dirty.missSet(leg.unflushed)
   }
   if (leg.serial === 0) member.id = volume.newId(32)
   member.size = leg.end
@@ -236,7 +236,8 @@ export async function join(
     volume.look(leg)
     return false
   }
-  leg.unflushed = null
+  // Of one that kept its cache that is still true, and may be lost with the cache yet.
+  if (rebooted) leg.unflushed = null
   // What it lacks is known from here on, also when its generation is forgotten before it returns.
   member.left = stamped.generation
   leg.adopt()

@@ -71,6 +71,11 @@ export interface MirrorSettings {
   readonly resyncCheckpointBytes: number
   /** Milliseconds after which it does so, however little it copied. */
   readonly resyncCheckpointMs: number
+  /**
+   * Bytes of memory, for each leg that is not in sync, in which the blocks are kept that it missed.
+   * Beyond that whole extents are copied.
+   */
+  readonly missedBytesMax: number
   /** Entries that the history keeps. */
   readonly historyMax: number
 }
@@ -103,5 +108,6 @@ export const mirrorDefaults: MirrorSettings = {
   resyncBytesPerSecond: null,
   resyncCheckpointBytes: 256 * MiB,
   resyncCheckpointMs: 5000,
+  missedBytesMax: 16 * MiB,
   historyMax: 256,
 }

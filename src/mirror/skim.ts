@@ -1,5 +1,6 @@
 import { systemError } from '../base/errors.ts'
 import { MiB } from '../base/size.ts'
+import { blockBytesOf, firstBlock, lastBlock } from './blocks.ts'
 import { failed } from './departure.ts'
 import type { Leg } from './leg.ts'
 import { covers, zeroesOf, type Run } from './thin.ts'
@@ -74,10 +75,15 @@ export class Skim {
     return done
   }
 
+  /** From the first to the last block that is lacking of an extent. */
   private rangeOf(extent: number): { from: number; to: number } {
     const { extentSize, record } = this.volume
-    const from = extent * extentSize
-    return { from, to: Math.min(from + extentSize, record!.dataSize) }
+    const base = extent * extentSize
+    const row = this.leg.dirty!.rowOf(extent)
+    const blockBytes = blockBytesOf(extentSize)
+    const from = row === null ? 0 : firstBlock(row) * blockBytes
+    const to = row === null ? extentSize : (lastBlock(row) + 1) * blockBytes
+    return { from: base + from, to: Math.min(base + to, record!.dataSize) }
   }
 
   private async zero({ from, to }: Run): Promise<boolean> {

@@ -173,9 +173,7 @@ export class Verify {
   }
 
   private note({ dirty }: Leg, offset: number, length: number): void {
-    const { extentSize } = this.volume
-    for (let at = Math.floor(offset / extentSize); at * extentSize < offset + length; at++)
-      dirty?.set(at)
+    dirty?.miss(offset, offset + length)
   }
 
   private readAll(legs: readonly Leg[], offset: number, length: number): Promise<Reading[]> {

@@ -7,6 +7,7 @@ import { RangeLock } from '../base/range-lock.ts'
 import type { Device, DriverHost } from '../device/device.ts'
 import { Operation, type Request } from '../device/request.ts'
 import { announce, type Told } from './announce.ts'
+import type { BlockGeometry } from './blocks.ts'
 import { legChanged } from './departure.ts'
 import { HeadMemory } from './head-memory.ts'
 import { IntentLog } from './intent.ts'
@@ -146,6 +147,11 @@ export class Volume {
     return extentCount(this.record!)
   }
 
+  get blockGeometry(): BlockGeometry {
+    const { extents, extentSize, settings } = this
+    return { extents, extentSize, bytesMax: settings.missedBytesMax }
+  }
+
   get minInSync(): number {
     return Math.min(this.settings.minInSync, this.legs.length)
   }
@@ -270,6 +276,11 @@ export class Volume {
 
   private maybeDrained(): void {
     if (this.drained !== null && this.busy === 0) this.drained()
+  }
+
+  /** The leg may lack every write that was not acknowledged or failed yet. */
+  markUnderWay(leg: Leg): void {
+    for (const job of this.jobs) if (job instanceof WriteJob) job.markDirty(leg)
   }
 
   /** A write or flush has settled, but fewer legs have it than must. */

@@ -98,9 +98,7 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller, Memb
 
   /** The leg may lack this write. */
   markDirty(leg: Leg): void {
-    const { dirty } = leg
-    if (dirty === null) return
-    for (let extent = this.firstExtent; extent <= this.lastExtent; extent++) dirty.set(extent)
+    leg.dirty?.miss(this.rangeFrom, this.rangeTo)
   }
 
   legDone(leg: Leg, child: Request): void {
@@ -204,7 +202,7 @@ export class FlushJob implements Job, LegCaller, MembershipWaiter {
     const { error } = child
     child.release()
     if (this.epoch !== volume.epoch) return
-    if (error === null) leg.flushedMoment = Math.max(leg.flushedMoment, this.moment)
+    if (error === null) leg.hasFlushed(this.moment)
     else if (!failed(volume, leg, 'flush', error)) this.error ??= error
     if (this.epoch === volume.epoch && --this.pending === 0) this.settle()
   }
@@ -215,6 +213,7 @@ export class FlushJob implements Job, LegCaller, MembershipWaiter {
 
   private settle(): void {
     const { volume } = this
+    volume.intent.flushed()
     if (volume.membership.pending) volume.membership.wait(this)
     else this.durable()
   }

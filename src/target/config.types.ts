@@ -354,6 +354,12 @@ export interface Resync {
    * comes to its end.
    */
   checkpointTime: number | string
+  /**
+   * Memory for each leg that is not in sync, in which it is kept which blocks of 4 KiB of an
+   * extent it missed (32 bytes for each extent of 1 MiB that was written to). When it is used
+   * up, or after a crash of the head, whole extents are copied. 0: always.
+   */
+  memory: number | string
 }
 /**
  * A fault layer: fails some requests and passes on the others.

@@ -31,6 +31,7 @@ export function mirrorSettings(
     resyncBytesPerSecond: resync.speed === undefined ? null : bytes(resync.speed),
     resyncCheckpointBytes: bytes(resync.checkpoint),
     resyncCheckpointMs: milliseconds(resync.checkpointTime),
+    missedBytesMax: bytes(resync.memory),
     historyMax: mirror.historySize,
   }
 }

@@ -66,7 +66,7 @@ describe('a mirror', () => {
     expect(legs['b']!.cached.subarray(5 * extentSize, 5 * extentSize + 4096)).to.deep.equal(
       pattern(3),
     )
-    expect(head.lastResync('b')).to.include({ kind: 'partial', bytes: extentSize, source: 'a' })
+    expect(head.lastResync('b')).to.include({ kind: 'partial', bytes: 4096, source: 'a' })
     expect(head.device.state.word).to.equal('online')
     await head.device.close()
   })

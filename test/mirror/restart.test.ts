@@ -196,7 +196,8 @@ describe('a volume after a crash of its head', () => {
     const settings = { resyncCheckpointBytes: extentSize, resyncWindow: 1, intentIdleMs: 5 }
     const first = await new Head(legs, store, settings).open()
     legs['b']!.goAway()
-    for (let at = 0; at < 8; at++) await write(first.device, at * extentSize, pattern(2))
+    for (let at = 0; at < 8; at++)
+      await write(first.device, at * extentSize, pattern(2, extentSize))
     // Out of the intent log, so that only the dirty map tells.
     await first.until('the log is empty', () => first.driver.describe()['hotExtents'] === 0)
     legs['b']!.hold = ({ operation, offset }) =>
