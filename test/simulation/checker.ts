@@ -37,6 +37,13 @@ export interface Read {
   readonly disturbed: boolean[]
 }
 
+/** What a sector showed: each of these values may have been read. */
+export interface Acknowledged {
+  readonly values: readonly number[]
+  /** When the first of them was acknowledged. */
+  readonly since: number
+}
+
 interface Sector {
   /** What may be read now; the newest of these unless a crash took some back. */
   may: Write[]
@@ -218,10 +225,21 @@ export class Checker {
     return [...this.unstable].map((sector) => this.sectors.indexOf(sector))
   }
 
-  /** Since when what the sector shows is acknowledged: to lose it is to be told. Null: not yet. */
-  acknowledgedSince(index: number): number | null {
+  /** What the sector shows, all of it acknowledged: to lose that is to be told. Null: not so. */
+  acknowledged(index: number): Acknowledged | null {
     const { may } = this.sectors[index]!
-    return may.every(({ certain }) => certain) ? Math.min(...may.map(({ end }) => end)) : null
+    if (!may.every(({ certain }) => certain)) return null
+    return { values: may.map(({ value }) => value), since: Math.min(...may.map(({ end }) => end)) }
+  }
+
+  /**
+   * Who was there was told of no loss: what the sector showed is still there, or something newer.
+   */
+  assert(index: number, { values, since }: Acknowledged): void {
+    const sector = this.sectors[index]!
+    const kept = (write: Write): boolean => values.includes(write.value) || write.start > since
+    sector.may = sector.may.filter(kept)
+    sector.history = sector.history.filter(kept)
   }
 
   describe(index: number): string {

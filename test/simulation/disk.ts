@@ -73,11 +73,13 @@ export class DiskDriver implements Driver {
     if (epoch !== 0 && epoch < this.medium.epoch)
       return Promise.reject(new StorageError('FENCED', `epoch ${epoch} < ${this.medium.epoch}`))
     this.medium.epoch = epoch
+    this.medium.claimed()
     return Promise.resolve()
   }
 
   submit(request: Request): void {
     const { medium, process } = this
+    if (!process.alive) return
     if (medium.hung) {
       medium.hanging.push(() => process.alive && this.submit(request))
       return
@@ -86,7 +88,9 @@ export class DiskDriver implements Driver {
     const { effect, total } = medium.duration()
     const order = medium.order
     const write = this.underway(request)
-    medium.ambush?.(request.operation, request.offset, request.length)
+    const { operation, offset } = request
+    medium.ambush?.(operation, offset, request.length)
+    medium.watched(operation, offset, false)
     medium.busy++
     process.owed++
     // The disk acts on its own, also for a frozen process; only the answer needs the process.
@@ -95,6 +99,7 @@ export class DiskDriver implements Driver {
       if (!process.alive) return
       if (write !== null) medium.underway.delete(write)
       const error = this.act(request, order)
+      medium.watched(operation, offset, true)
       clock.after(total - effect, process, () => {
         process.owed--
         if (error === null) request.complete()
@@ -138,7 +143,7 @@ export class DiskDriver implements Driver {
         const error = medium.fault(offset, length, 'writes')
         if (error !== null) return error
         const forced = medium.forces && (request.flags & Flag.fua) !== 0
-        if (forced && medium.flushFails && medium.dropsUnwritten)
+        if (forced && medium.failsForced())
           return new StorageError('IO', `a forced write of ${medium.name} fails`)
         // Read now, not when submitted: lent bytes must not have changed until here.
         if (operation === Operation.write) medium.writeFrom(request, forced)

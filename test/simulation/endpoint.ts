@@ -226,6 +226,7 @@ export class Endpoint implements Connection {
     }
     this.incoming.push(packet)
     this.wake()
+    this.network.watched(this.machine, this.other.machine)
   }
 
   private answerReset(): void {

@@ -1,4 +1,4 @@
-import { Violation } from './checker.ts'
+import { Violation, type Acknowledged } from './checker.ts'
 import type { Client } from './client.ts'
 import { sectorBytes } from './medium.ts'
 import type { Leg } from './trees.ts'
@@ -10,11 +10,8 @@ import type { World } from './world.ts'
  */
 export class Losses {
   private readonly world: World
-  /**
-   * Acknowledged writes were lost, the first of them acknowledged then, by the checker's time: the
-   * next flush of each of these that began later must say so.
-   */
-  private readonly untold = new Map<Client, number>()
+  /** What may have been lost while each of these was there, and it was not told of. */
+  private readonly untold = new Map<Client, Map<number, Acknowledged>>()
   /** Legs that were in sync when the head was last seen alive. */
   private lastInSync = new Set<string>()
   /** Legs that were taken off when they were last seen: nobody relies on them. */
@@ -38,8 +35,8 @@ export class Losses {
     for (const sector of checker.unflushed()) {
       if (sector < base || sector >= base + sectors) continue
       if (this.heldElsewhere(leg, sector)) continue
-      const since = checker.acknowledgedSince(sector)
-      if (since !== null && !this.holds(leg, sector)) this.untell(sector, since)
+      const shown = checker.acknowledged(sector)
+      if (shown !== null && !this.holds(leg, sector)) this.untell(sector, shown)
       checker.allowLoss(sector)
     }
   }
@@ -56,11 +53,33 @@ export class Losses {
       this.untold.delete(client)
       return
     }
-    if ((this.untold.get(client) ?? Infinity) <= start)
-      this.world.violated(
-        new Violation('a flush was acknowledged after acknowledged writes were lost'),
-      )
-    this.world.checker.endFlush(start)
+    const { checker } = this.world
+    const lost = this.untold.get(client)
+    if (lost !== undefined)
+      for (const [sector, shown] of lost) {
+        if (shown.since > start) continue
+        lost.delete(sector)
+        checker.assert(sector, shown)
+        if (!this.isThere(sector)) this.loseUntold(sector)
+      }
+    checker.endFlush(start)
+  }
+
+  private loseUntold(sector: number): void {
+    const { world } = this
+    world.checker.suspect = sector
+    const message = `a flush was acknowledged although writes to sector ${sector} were lost`
+    world.violated(new Violation(message))
+  }
+
+  /** Whether any leg in sync has what the sector may show. */
+  private isThere(sector: number): boolean {
+    const { legs, sectorsPerLeg } = this.world
+    const span = Math.floor(sector / sectorsPerLeg)
+    this.remember()
+    return legs.some(
+      (leg) => leg.plan.span === span && this.lastInSync.has(leg.name) && this.holds(leg, sector),
+    )
   }
 
   /** Whoever used the volume knows that something happened. */
@@ -91,12 +110,15 @@ export class Losses {
       if (before.has(leg.name) && !this.lastInSync.has(leg.name)) this.departed(leg)
   }
 
-  private untell(sector: number, since: number): void {
+  private untell(sector: number, shown: Acknowledged): void {
     const { clients, trace } = this.world
     if (!clients.every((client) => this.untold.has(client)))
-      trace.note(`acknowledged writes are lost, such as sector ${sector}`)
-    for (const client of clients)
-      this.untold.set(client, Math.min(since, this.untold.get(client) ?? Infinity))
+      trace.note(`acknowledged writes may be lost, such as sector ${sector}`)
+    for (const client of clients) {
+      const lost = this.untold.get(client) ?? new Map<number, Acknowledged>()
+      this.untold.set(client, lost)
+      if (!lost.has(sector)) lost.set(sector, shown)
+    }
   }
 
   /** A leg left: what the others lost with their power, before the head knew, went with it. */

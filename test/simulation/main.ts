@@ -1,7 +1,8 @@
 import { parseArgs } from 'node:util'
 import { hunt, mutants } from './mutants.ts'
 import { runSeed, type Outcome } from './run.ts'
-import { Workers } from './workers.ts'
+import { play, Plays, playOf } from './crash-points.ts'
+import { Workers, type Work } from './workers.ts'
 
 const usage = `Usage: npm run simulate -- [options]
 
@@ -12,10 +13,14 @@ no block ever shows anything it may not.
   --from N        the first seed (default 1)
   --seed N        run this one seed, print everything that happens
   --repeat        run each seed twice: the second must be the same to the last event
+  --crash-points  instead of seeds, short scripts: each blow at each disk operation, save and packet
+  --pairs N       with it: N pairs of blows near each other
+  --every N       with it: one of so many
+  --play NAME     this one of them, and everything that happens in it
   --workers N     processes side by side (default: one for each processor, at most 4)
   --mutants       instead, plant each known defect in turn and tell how many seeds find it
   --known         of these, only what is known to find them: a few seconds for each
-  --only NAME     of the mutants, just this one
+  --only NAME     of the mutants, or of the scripts, just those that are so called
 `
 
 async function main(): Promise<number> {
@@ -29,6 +34,10 @@ async function main(): Promise<number> {
       mutants: { type: 'boolean', default: false },
       only: { type: 'string' },
       known: { type: 'boolean', default: false },
+      'crash-points': { type: 'boolean', default: false },
+      pairs: { type: 'string', default: '0' },
+      every: { type: 'string', default: '1' },
+      play: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   })
@@ -37,6 +46,7 @@ async function main(): Promise<number> {
     return 0
   }
   if (values.seed !== undefined) return one(number('seed', values.seed))
+  if (values.play !== undefined) return tell(await play(playOf(values.play), true))
   const seeds = number('seeds', values.seeds)
   const from = number('from', values.from)
   const workers = values.workers === undefined ? undefined : number('workers', values.workers)
@@ -45,7 +55,15 @@ async function main(): Promise<number> {
     const { known } = values
     return (await hunt(chosen, { from, seeds, known, workers })) ? 0 : 1
   }
-  return many(from, seeds, values.repeat, workers)
+  if (!values['crash-points']) return many(from, seeds, { repeat: values.repeat }, workers)
+  const only = values.only ?? ''
+  const pairs = number('pairs', values.pairs)
+  if (pairs > 0) return many(from, pairs, { kind: 'pairs', only }, workers)
+  const step = number('every', values.every)
+  const first = values.from === '1' ? 0 : from % step
+  const { length } = await Plays.of(only)
+  const total = Math.ceil((length - first) / step)
+  return many(first, total, { kind: 'singles', only, step }, workers)
 }
 
 function number(name: string, text: string): number {
@@ -57,9 +75,12 @@ function number(name: string, text: string): number {
 
 /** Replays one seed and prints everything. */
 async function one(seed: number): Promise<number> {
-  const outcome = await runSeed(seed, true)
+  return tell(await runSeed(seed, true))
+}
+
+function tell(outcome: Outcome): number {
   if (outcome.problem === null) {
-    console.log(`seed ${seed} is well; fingerprint ${outcome.fingerprint.toString(16)}`)
+    console.log(`all is well; fingerprint ${outcome.fingerprint.toString(16)}`)
     return 0
   }
   report(outcome)
@@ -68,8 +89,8 @@ async function one(seed: number): Promise<number> {
 
 async function many(
   from: number,
-  seeds: number,
-  repeat: boolean,
+  total: number,
+  work: Partial<Work>,
   count: number | undefined,
 ): Promise<number> {
   const began = performance.now()
@@ -78,7 +99,7 @@ async function many(
   let done = 0
   let operations = 0
   let faults = 0
-  await workers.run(from, seeds, repeat, (outcome) => {
+  await workers.run(from, total, work, (outcome) => {
     done++
     operations += outcome.operations
     faults += outcome.faults
@@ -86,22 +107,23 @@ async function many(
       failed++
       report(outcome)
     }
-    if (process.stderr.isTTY) process.stderr.write(`\r${done} of ${seeds} seeds, ${failed} failed `)
+    if (process.stderr.isTTY) process.stderr.write(`\r${done} of ${total}, ${failed} failed `)
     return true
   })
   if (process.stderr.isTTY) process.stderr.write('\r')
   const seconds = (performance.now() - began) / 1000
   console.log(
-    `${done} seeds from ${from}: ${failed} failed; ${operations} operations, ${faults} faults, ` +
-      `${seconds.toFixed(1)} s, ${(done / seconds).toFixed(1)} seeds/s`,
+    `${done} ${work.kind ?? 'seeds'} from ${from}: ${failed} failed; ${operations} operations, ` +
+      `${faults} faults, ${seconds.toFixed(1)} s, ${(done / seconds).toFixed(1)} a second`,
   )
   return failed === 0 ? 0 : 1
 }
 
-function report({ seed, problem, history }: Outcome): void {
-  console.log(`\nSEED ${seed} FAILED: ${problem ?? ''}`)
+function report({ seed, name, problem, history }: Outcome): void {
+  console.log(`\n${name === undefined ? `SEED ${seed}` : `PLAY ${name}`} FAILED: ${problem ?? ''}`)
   console.log(history.join('\n'))
-  console.log(`again: npm run simulate -- --seed ${seed}\n`)
+  const again = name === undefined ? `--seed ${seed}` : `--play '${name}'`
+  console.log(`again: npm run simulate -- ${again}\n`)
 }
 
 main().then(

@@ -139,16 +139,21 @@ function settled(world: World, { machine }: Leg): boolean {
   return world.clock.time - machine.crashedAt > noticedMs
 }
 
-function putBack(world: World, leg: Leg, copy: Buffer, dice: Dice): void {
+/** Puts the copy into the place of the leg, whose target loses power for it, if it has one. */
+export function putInPlace(world: World, leg: Leg, copy: Buffer, ms: number): void {
   const { medium, target } = leg
-  const headToo = target === null || dice.chance(0.5)
-  if (headToo) world.killHead('killed')
   if (target !== null) world.faults.crashTarget(leg)
   medium.rollBack(copy)
-  if (target !== null)
-    world.clock.after(dice.skewed(0, 1000), null, () => {
-      world.faults.bootTarget(leg)
-    })
+  if (target === null) return
+  world.clock.after(ms, null, () => {
+    world.faults.bootTarget(leg)
+  })
+}
+
+function putBack(world: World, leg: Leg, copy: Buffer, dice: Dice): void {
+  const headToo = leg.target === null || dice.chance(0.5)
+  if (headToo) world.killHead('killed')
+  putInPlace(world, leg, copy, dice.skewed(0, 1000))
   // Nothing happens to the others meanwhile: until it is filled they have the only copy.
   let noticed = false
   world.faults.truce(() => {

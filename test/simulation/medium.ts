@@ -84,6 +84,10 @@ export class Medium {
   forces = false
   /** Told of what is submitted, for faults that wait for a moment. */
   ambush: ((operation: Operation, offset: number, length: number) => void) | null = null
+  /** Told of what is submitted, and with `done` of what has taken effect. */
+  watched: (operation: Operation, offset: number, done: boolean) => void = () => undefined
+  /** Told that it was claimed. */
+  claimed: () => void = () => undefined
   /** Changes with every write. */
   changes = 0
   /** The highest epoch that claimed it. */
@@ -201,6 +205,13 @@ export class Medium {
     }
     this.writtenSince = new Set()
     this.lost('drops what it could not flush')
+  }
+
+  /** Whether a forced write fails as a flush does; nothing but its own bytes is lost by that. */
+  failsForced(): boolean {
+    if (!this.flushFails || !this.dropsUnwritten) return false
+    this.flushFails = !this.flushFailsOnce
+    return true
   }
 
   /** An older copy of all of it is in its place, and nobody is told. */

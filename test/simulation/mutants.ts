@@ -62,7 +62,7 @@ async function askKnown({ seed, scenario }: Mutant, folder: string): Promise<str
 async function search(folder: string, { from, seeds, known, workers }: Hunt): Promise<string> {
   const program = path.join(folder, 'test', 'simulation', 'worker.js')
   const told: Outcome[] = []
-  await new Workers(program, workers).run(from, seeds, false, (outcome) => {
+  await new Workers(program, workers).run(from, seeds, {}, (outcome) => {
     told.push(outcome)
     return outcome.problem === null
   })

@@ -79,6 +79,14 @@ export class SimNetwork {
     for (const retry of link.waiting.splice(0)) retry()
   }
 
+  /** Everybody can reach everybody. */
+  healAll(): void {
+    for (const key of this.links.keys()) {
+      const [from, to] = key.split('>')
+      this.heal(from!, to!)
+    }
+  }
+
   /**
    * Milliseconds until a sender finds out that the link is back. Whoever kept trying waits longer
    * each time: what an old connection holds may arrive long after a new one was made.
@@ -98,6 +106,9 @@ export class SimNetwork {
     else this.budgets.delete(key)
     return Math.min(bytes, left)
   }
+
+  /** Told of bytes that arrive at a machine, and from which. */
+  watched: (to: Machine, from: Machine) => void = () => undefined
 
   /** Whether nothing is under way between machines. */
   get idle(): boolean {

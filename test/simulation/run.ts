@@ -3,6 +3,8 @@ import { World } from './world.ts'
 /** The outcome of one seed. */
 export interface Outcome {
   readonly seed: number
+  /** What it is, if it is no seed. */
+  readonly name?: string
   readonly problem: string | null
   readonly history: readonly string[]
   readonly fingerprint: number
@@ -13,11 +15,20 @@ export interface Outcome {
 
 const historyLines = 60
 
-/** Runs one seed. Whatever is thrown anywhere inside is its problem. */
+/** Runs one seed. */
 export async function runSeed(
   seed: number,
   echo = false,
   world = new World(seed),
+): Promise<Outcome> {
+  return outcomeOf(world, echo, () => world.run())
+}
+
+/** What becomes of `life` in the world. Whatever is thrown anywhere inside is its problem. */
+export async function outcomeOf(
+  world: World,
+  echo: boolean,
+  life: () => Promise<void>,
 ): Promise<Outcome> {
   world.trace.echo = echo
   const crash = (error: unknown): void =>
@@ -25,13 +36,13 @@ export async function runSeed(
   process.on('unhandledRejection', crash)
   let problem: string | null = null
   try {
-    await world.run()
+    await life()
   } catch (error) {
     problem = error instanceof Error ? (error.stack ?? error.message) : String(error)
   }
   process.off('unhandledRejection', crash)
   return {
-    seed,
+    seed: world.seed,
     problem,
     history: problem === null ? [] : world.trace.about(world.checker.suspect, historyLines),
     fingerprint: world.trace.fingerprint,

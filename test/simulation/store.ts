@@ -21,6 +21,8 @@ interface Save {
 /** The state directory of a head's machine; it outlives processes and power. */
 export class StateDirectory {
   readonly texts = new Map<string, string>()
+  /** Told of a save that begins, and with `done` of one that is there. */
+  watched: (done: boolean) => void = () => undefined
   /** Saves fail while set. */
   failing = false
   /** How many times as long as usual a save takes. */
@@ -91,11 +93,13 @@ class ProcessStore implements StateStore {
     const { directory, process } = this
     const { clock, dice }: Machine = process.machine
     const total = dice.skewed(...saveMs) * directory.slowness
+    directory.watched(false)
     // Somewhere on the way it is there; killed before that, it is not.
     let saved = false
     clock.after(dice.between(0, total), process, () => {
       saved = !directory.failing
       if (saved) directory.texts.set(key, text)
+      directory.watched(true)
     })
     clock.after(total, process, () => {
       queue.shift()

@@ -1,12 +1,25 @@
-import { runSeed } from './run.ts'
+import { play, Plays } from './crash-points.ts'
+import { runSeed, type Outcome } from './run.ts'
 import type { Order } from './workers.ts'
 
-/** Runs the seeds it is told to, one after the other, and reports each. */
-async function obey({ from, count, repeat }: Order): Promise<void> {
-  for (let seed = from; seed < from + count; seed++) {
-    const outcome = await runSeed(seed)
-    if (repeat && outcome.problem === null) {
-      const again = await runSeed(seed)
+/** Of the scripts that are played, once they are asked for. */
+let plays: { readonly only: string; readonly list: Promise<Plays> } | null = null
+
+async function carryOut({ kind, only }: Order, number: number): Promise<Outcome> {
+  if (kind === 'seeds') return runSeed(number)
+  if (plays?.only !== only) plays = { only, list: Plays.of(only) }
+  const list = await plays.list
+  const chosen = kind === 'pairs' ? list.pair(number) : list.single(number)
+  return { ...(await play(chosen)), seed: number }
+}
+
+/** Runs what it is told to, one after the other, and reports each. */
+async function obey(order: Order): Promise<void> {
+  for (let at = 0; at < order.count; at++) {
+    const number = order.from + at * order.step
+    const outcome = await carryOut(order, number)
+    if (order.repeat && outcome.problem === null) {
+      const again = await carryOut(order, number)
       if (again.fingerprint !== outcome.fingerprint) {
         process.send!({ ...again, problem: 'a second run of the same seed went another way' })
         continue

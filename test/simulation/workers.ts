@@ -3,11 +3,21 @@ import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import type { Outcome } from './run.ts'
 
+/** What is run: seeds, or plays of `crash-points.ts` by their numbers. */
+export interface Work {
+  readonly kind: 'seeds' | 'singles' | 'pairs'
+  /** Part of the names of the scripts that are played. */
+  readonly only: string
+  /** Of so many numbers one is run. */
+  readonly step: number
+  /** Each twice: the second must be the same. */
+  readonly repeat: boolean
+}
+
 /** What a worker is asked for. */
-export interface Order {
+export interface Order extends Work {
   readonly from: number
   readonly count: number
-  readonly repeat: boolean
 }
 
 /** Seeds in one order: few enough to share the work evenly, and to stop soon. */
@@ -28,29 +38,30 @@ export class Workers {
     this.count = count
   }
 
-  /** Runs seeds in order, roughly; `told` returns whether to go on. */
+  /** Runs `total` numbers in order, roughly; `told` returns whether to go on. */
   async run(
     from: number,
-    seeds: number,
-    repeat: boolean,
+    total: number,
+    work: Partial<Work>,
     told: (outcome: Outcome) => boolean,
   ): Promise<void> {
-    let next = from
+    const whole: Work = { kind: 'seeds', only: '', step: 1, repeat: false, ...work }
+    let done = 0
     let going = true
     const order = (): Order | null => {
-      const count = Math.min(batchSeeds, from + seeds - next)
+      const count = Math.min(batchSeeds, total - done)
       if (!going || count <= 0) return null
-      next += count
-      return { from: next - count, count, repeat }
+      done += count
+      return { ...whole, from: from + (done - count) * whole.step, count }
     }
     const busy = Array.from({ length: this.count }, () =>
-      work(fork(this.program), order, (outcome) => (going &&= told(outcome))),
+      employ(fork(this.program), order, (outcome) => (going &&= told(outcome))),
     )
     await Promise.all(busy)
   }
 }
 
-function work(
+function employ(
   child: ChildProcess,
   order: () => Order | null,
   told: (outcome: Outcome) => boolean,

@@ -5,6 +5,7 @@ import { Violation, Checker } from './checker.ts'
 import { Client, type ClientHost } from './client.ts'
 import { SimClock } from './clock.ts'
 import { Dice } from './dice.ts'
+import { Effects } from './effects.ts'
 import { Faults } from './faults.ts'
 import { Losses } from './losses.ts'
 import { Machine } from './machine.ts'
@@ -59,6 +60,7 @@ export class World implements ClientHost {
   readonly faults: Faults
   readonly operator: Operator
   readonly losses = new Losses(this)
+  readonly effects = new Effects(this)
   head: Head | null = null
   clients: Client[] = []
   /** Heads that were replaced and may not know it, and who uses them all the same. */
@@ -88,6 +90,12 @@ export class World implements ClientHost {
     this.network.latency = plan.latency
     this.network.jitter = plan.latency
     this.network.bytesPerMs = plan.bytesPerMs
+    this.network.watched = (to, from) => {
+      const leg = this.legs.find(
+        ({ machine, target }) => target !== null && (machine === to || machine === from),
+      )
+      this.effects.happen('packet', leg ?? null)
+    }
     this.headMachine = this.machine('head')
     for (const leg of plan.legs) this.legs.push(this.leg(leg))
     this.spans = Math.max(...plan.legs.map(({ span }) => span)) + 1
@@ -106,6 +114,12 @@ export class World implements ClientHost {
     if (plan.eyes.has('still')) new Stillness(this, new Dice(~this.seed ^ wideningSeed)).start()
     await clock.run(clock.time + plan.trouble, () => this.problem !== null)
     this.check()
+    await this.conclude()
+  }
+
+  /** Ends all faults, has everything become well, and looks at all of it. */
+  async conclude(): Promise<void> {
+    const { plan, clock } = this
     this.faults.stop()
     this.trace.note('all faults end')
     // Everybody finds out who is still there.
@@ -122,11 +136,15 @@ export class World implements ClientHost {
 
   startHead(): void {
     this.incarnation++
+    this.state.watched = (done) => {
+      this.effects.happen(done ? 'saved' : 'save', null)
+    }
     const head = new Head(this.headMachine, this.plan, this.legs, this.state, this.incarnation)
     this.head = head
     this.trace.note(`head ${this.incarnation} starts`)
     head.device.watch((device) => {
       this.trace.note(`volume is ${device.state.word} ${device.state.reason}`)
+      this.effects.happen('state', null)
       const sectors = (device.facts?.size ?? 0) / sectorBytes
       if (this.plan.shape !== 'remote' && sectors > this.checker.size) this.checker.grow(sectors)
       this.losses.remember()
@@ -289,6 +307,13 @@ export class World implements ClientHost {
     medium.dropsUnwritten = this.plan.eyes.has('drops')
     const target = local ? null : new Target(machine, medium)
     const leg = new Leg(plan, machine, medium, target)
+    const { effects } = this
+    medium.claimed = () => {
+      effects.happen('claim', leg)
+    }
+    medium.watched = (operation, offset, done) => {
+      effects.happen(done ? 'done' : effects.kindOf(medium, operation, offset), leg)
+    }
     medium.lost = (how) => this.losses.lost(leg, how)
     return leg
   }

@@ -1,0 +1,263 @@
+import { KiB } from '../../src/base/size.ts'
+import { Flag } from '../../src/device/request.ts'
+import type { Client } from './client.ts'
+import { manage, putInPlace } from './manage.ts'
+import type { LegPlan } from './plan.ts'
+import { Stage, type StageOptions } from './stage.ts'
+import type { Head, Leg } from './trees.ts'
+import type { World } from './world.ts'
+
+/** Milliseconds that a step takes at most. */
+const stepMs = 3000
+/** Sectors of an extent. */
+const extent = 128
+
+/** Does what a script says in a world in which anything may be gone meanwhile. */
+export class Actor {
+  readonly stage: Stage
+  readonly world: World
+  private clients: Client[] = []
+  private served: Head | null = null
+
+  constructor(stage: Stage) {
+    this.stage = stage
+    this.world = stage.world
+  }
+
+  /** Has two clients of the head as it is now ask for something, without waiting for it. */
+  async ask(what: (one: Client, other: Client) => void): Promise<void> {
+    const { world } = this
+    await this.pass(stepMs, () => world.head?.device.usable === true)
+    const { head } = world
+    if (head?.device.usable !== true) return
+    if (this.served !== head) {
+      this.served = head
+      this.clients = ['one', 'other'].map((name) => world.addClient(name))
+    }
+    what(this.clients[0]!, this.clients[1]!)
+  }
+
+  /** Asks for something and waits for the answer. */
+  async do(what: (one: Client, other: Client) => void): Promise<void> {
+    await this.ask(what)
+    await this.idle()
+  }
+
+  idle(): Promise<void> {
+    return this.pass(stepMs, () => this.clients.every((client) => client.inFlight === 0))
+  }
+
+  /** Lets time pass, until `done` if it comes to that. */
+  async pass(ms: number, done: () => boolean = () => false): Promise<void> {
+    const { world } = this
+    await world.clock.run(world.clock.time + ms, () => world.problem !== null || done())
+    world.check()
+  }
+
+  well(): Promise<void> {
+    return this.pass(stepMs, () => this.world.healthy())
+  }
+
+  leg(name: string): Leg {
+    return this.stage.leg(name)
+  }
+
+  /** The leg's target ends, and starts again later. */
+  kill(name: string): void {
+    const { machine, target } = this.leg(name)
+    if (target?.process?.alive === true) machine.kill(target.process)
+  }
+
+  /** Nothing goes from one machine to the other, nor back. */
+  cut(a: string, b: string): void {
+    this.world.trace.note(`partition of ${a} and ${b}`)
+    this.world.network.cut(a, b)
+    this.world.network.cut(b, a)
+  }
+
+  start(name: string): void {
+    this.world.faults.bootTarget(this.leg(name))
+  }
+}
+
+/** A short life of a volume: every effect in it is a point at which something may go wrong. */
+export interface Script {
+  readonly name: string
+  readonly houses: readonly (keyof typeof houses)[]
+  readonly options?: StageOptions
+  readonly play: (actor: Actor) => Promise<void>
+}
+
+const pair: readonly LegPlan['kind'][] = ['remote', 'remote']
+
+/** What volumes the scripts are played on. */
+export const houses = {
+  /** Forced writes leave the rest of a disk's cache alone. */
+  forced: { legs: pair, forces: true },
+  /** Forced writes are writes and a flush. */
+  flushed: { legs: pair, forces: false },
+  local: { legs: ['local', 'remote'], forces: true },
+  noLog: { legs: pair, forces: true, settings: { intentLog: false } },
+  two: { legs: pair, forces: true, settings: { minInSync: 2 } },
+  three: { legs: ['remote', 'remote', 'remote'], forces: true, settings: { minInSync: 2 } },
+} satisfies Record<string, StageOptions>
+
+/** One writes to the first extent, the other to the second. */
+function writes(one: Client, other: Client): void {
+  one.write(0, 16)
+  other.write(extent, 8)
+}
+
+async function stir(actor: Actor): Promise<void> {
+  await actor.do(writes)
+  await actor.do((one) => one.flush())
+  await actor.do((_, other) => other.flush())
+}
+
+export const scripts: readonly Script[] = [
+  {
+    name: 'writes',
+    houses: ['forced', 'flushed', 'local', 'noLog'],
+    async play(actor) {
+      await stir(actor)
+      await actor.do((one) => one.write(4, 8, Flag.fua))
+      await actor.do((one, other) => {
+        one.write(0, 8)
+        other.write(4, 8)
+      })
+      await actor.do((one) => one.zero(0, 4))
+      await actor.pass(150)
+      await actor.do((one) => one.read(0, 16))
+      await stir(actor)
+    },
+  },
+  {
+    name: 'leg out and back',
+    houses: ['forced', 'flushed', 'local', 'noLog', 'three'],
+    async play(actor) {
+      await actor.do(writes)
+      actor.kill('right')
+      await actor.do(writes)
+      await actor.do((one) => one.flush())
+      actor.start('right')
+      await actor.ask((one) => one.write(2, 4))
+      await actor.well()
+      await stir(actor)
+    },
+  },
+  {
+    name: 'last leg',
+    houses: ['forced', 'flushed', 'noLog'],
+    async play(actor) {
+      await stir(actor)
+      actor.stage.partition('right')
+      await actor.do((one) => one.write(0, 8))
+      await actor.do((_, other) => other.write(2, 4))
+      await actor.do((one) => one.flush())
+      await actor.do((_, other) => other.flush())
+      actor.stage.heal('right')
+      await actor.ask((one) => one.write(8, 8))
+      await actor.well()
+      await actor.do((one) => one.flush())
+    },
+  },
+  {
+    name: 'short',
+    houses: ['two', 'three'],
+    async play(actor) {
+      await stir(actor)
+      actor.stage.partition('right')
+      await actor.ask((one) => one.write(0, 8))
+      await actor.pass(800)
+      await actor.ask((_, other) => other.write(2, 4))
+      await actor.pass(200)
+      actor.stage.heal('right')
+      await actor.idle()
+      await actor.do((_, other) => other.flush())
+      await actor.well()
+    },
+  },
+  {
+    name: 'restart',
+    houses: ['forced', 'local', 'noLog'],
+    async play(actor) {
+      await actor.do(writes)
+      await actor.ask(writes)
+      actor.stage.killHead()
+      actor.stage.startHead()
+      await actor.do((one) => one.read(0, 16))
+      await stir(actor)
+      actor.world.stopHead()
+      await actor.pass(20)
+      await actor.do((one) => one.read(0, 16))
+      await stir(actor)
+    },
+  },
+  {
+    name: 'growth',
+    houses: ['forced', 'flushed', 'noLog'],
+    options: { grows: true },
+    async play(actor) {
+      await stir(actor)
+      await actor.do(writes)
+      for (const { medium } of actor.world.legs) medium.grow(640 * KiB)
+      await actor.do((one) => one.write(2, 4))
+      await actor.well()
+      await actor.do(writes)
+      await actor.do((one) => one.flush())
+    },
+  },
+  {
+    name: 'detach and attach',
+    houses: ['forced', 'local'],
+    async play(actor) {
+      const { world } = actor
+      await actor.do(writes)
+      manage(world, actor.leg('right'), 'detach', world.dice)
+      await actor.do(writes)
+      await stir(actor)
+      await actor.pass(3000)
+      await stir(actor)
+    },
+  },
+  {
+    name: 'older head',
+    houses: ['forced', 'three'],
+    async play(actor) {
+      const { world } = actor
+      await stir(actor)
+      actor.stage.killHead()
+      world.takeOver()
+      await actor.do(writes)
+      actor.cut('head2', 'right')
+      await actor.do(writes)
+      await actor.do((one) => one.flush())
+      actor.stage.killHead()
+      actor.cut('head', 'left')
+      world.returnOlder(world.dice)
+      await actor.do((one) => one.read(0, 16))
+      world.network.healAll()
+      await actor.do(writes)
+    },
+  },
+  {
+    name: 'rolled back',
+    houses: ['forced', 'local', 'three'],
+    async play(actor) {
+      const { world } = actor
+      await actor.do(writes)
+      const copy = Buffer.from(actor.leg('right').medium.content)
+      await stir(actor)
+      // While it is filled, or not yet, what the others have is all that there is.
+      if (world.healthy()) {
+        actor.stage.killHead()
+        putInPlace(world, actor.leg('right'), copy, 5)
+        actor.stage.startHead()
+      }
+      await actor.do((one) => one.read(0, 16))
+      await actor.do((one) => one.write(64, 8))
+      await actor.well()
+      await stir(actor)
+    },
+  },
+]
