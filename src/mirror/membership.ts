@@ -1,7 +1,7 @@
 import { systemError } from '../base/errors.ts'
 import { failed } from './departure.ts'
 import type { Leg } from './leg.ts'
-import { historyGenerationsMax, type VolumeRecord } from './record.ts'
+import { historyGenerationsMax, sameGeneration, type VolumeRecord } from './record.ts'
 import type { Volume } from './volume.ts'
 
 /** Whoever may not go on before the membership is durable. */
@@ -15,8 +15,9 @@ const saveRetryMs = 500
 
 /**
  * Makes changes of the record durable, in order and in batches: first in the head's own record,
- * then in the superblock of every leg in sync; only then goes on who waits for it. A leg whose
- * superblock cannot be written leaves, which is the next change.
+ * then in the superblock of every leg in sync, then in the own record that a new generation is on
+ * all of them; only then goes on who waits for it. A leg whose superblock cannot be written leaves,
+ * which is the next change.
  */
 export class Membership {
   private readonly volume: Volume
@@ -95,8 +96,8 @@ export class Membership {
     const { generation } = record
     const text = JSON.stringify(record)
     if (!(await this.saveHead(text))) return false
-    const copy = JSON.parse(text) as VolumeRecord
-    copy.entries = copy.entries.slice(-superblockEntriesMax)
+    const saved = JSON.parse(text) as VolumeRecord
+    const copy = { ...saved, entries: saved.entries.slice(-superblockEntriesMax) }
     const write = async (leg: Leg): Promise<boolean> => {
       try {
         await leg.writeSuperblock(copy)
@@ -109,9 +110,11 @@ export class Membership {
     }
     const written = await Promise.all(volume.keepers.map(write))
     const whole = written.every((one) => one)
-    if (volume.epoch !== this.epoch) return false
-    if (whole) record.base = generation
-    return whole
+    if (volume.epoch !== this.epoch || !whole) return false
+    if (sameGeneration(record.base, generation)) return true
+    record.base = generation
+    // Before anything is acknowledged in it: a leg in sync that shows an older one was put back.
+    return this.saveHead(JSON.stringify({ ...saved, base: generation }))
   }
 
   private async saveHead(text: string): Promise<boolean> {

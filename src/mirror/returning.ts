@@ -194,8 +194,12 @@ function judgeSuperblock(volume: Volume, leg: Leg, superblock: Superblock): Verd
     return { word: 'full', cause: 'another device is in its place' }
   if (member.left === null) return { word: 'full', cause: 'nothing is known of what it lacks' }
   if (generation.counter < member.left.counter)
-    return { word: 'full', cause: `it is at generation ${generation.counter}, before it left` }
+    return { word: 'full', cause: putBackCause(generation.counter, member.left.counter) }
   return { word: 'partial', cause: member.reason === '' ? 'it was away' : member.reason }
+}
+
+function putBackCause(shown: number, left: number): string {
+  return `it was put back to an older state: it shows generation ${shown}, and left at ${left}`
 }
 
 /**

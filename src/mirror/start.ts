@@ -285,6 +285,7 @@ function decideStart(
   let present: Leg[] = []
   const moved: Leg[] = []
   const awaited: string[] = []
+  const putBack: string[] = []
   for (const member of record.members) {
     if (member.state !== 'in-sync') continue
     const view = views.find(({ name }) => name === member.name)
@@ -292,6 +293,7 @@ function decideStart(
     if (found !== undefined && isWhole(found.superblock, record) && !refusals.has(found.leg))
       (found.leg.isAnotherThan(member) ? moved : present).push(found.leg)
     else if (couldBeNewer(view, refusals)) awaited.push(awaitedReason(view, member, refusals))
+    else putBack.push(putBackReason(member, found, record))
   }
   // Copies of legs that are gone may be older; of those that are there, the original counts.
   if (present.length === 0 && (awaited.length === 0 || wish.force)) present = moved
@@ -314,7 +316,20 @@ function decideStart(
   const what = present.length > 0 ? `could be newer${since}` : 'has the data'
   const others = moved.length === 0 ? '' : `; another device is in the place of ${namesOf(moved)}`
   const waits = awaited.length > 0 ? awaited.join(', ') : 'a leg in sync, but none is left'
-  return { kind: 'wait', reason: `waiting for ${waits}, which ${what}${others}`, refusals }
+  const older = putBack.map((reason) => `; ${reason}`).join('')
+  return { kind: 'wait', reason: `waiting for ${waits}, which ${what}${others}${older}`, refusals }
+}
+
+/** Why a leg that is here, and in sync by the record, has not what the record stands for. */
+function putBackReason(
+  { name }: Member,
+  found: Candidate | undefined,
+  record: VolumeRecord,
+): string {
+  if (found === undefined) return `${name} is blank`
+  const { counter } = found.superblock.record.generation
+  const had = record.base.counter
+  return `${name} was put back to an older state: it shows generation ${counter}, and had ${had}`
 }
 
 function namesOf(legs: readonly Leg[]): string {
