@@ -104,18 +104,13 @@ async function begin(
     )
     if (hadAnotherHead && start.byOwnRecord) await doubtOwnRecord(volume, record)
     await mustBeAsSeen(views.filter(({ leg }) => present.includes(leg)))
-    bind(volume, record, views)
-    keepHistory(volume, record)
-    volume.record = record
-    volume.extentSize = record.extentSize
-    // Now, because the volume may be closed while the maps are read.
-    volume.locks = new RangeLock()
-    volume.maps = new Mutex()
-    volume.membership = new Membership(volume)
-    volume.intent = new IntentLog(volume, volume.extents)
-    const intents = await readMaps(volume, present, 0)
-    await loadDirtyMaps(volume, present, intents)
+    complete(volume, record, views)
+    const maps = await readMaps(record, present)
     if (volume.epoch !== epoch) return
+    // From here to `run` in one turn: nobody sees a leg in sync that is about to be set to missing.
+    bind(volume, record, views)
+    const { intents } = maps
+    loadDirtyMaps(volume, present, maps)
     const holders = force || intents.count === 0 ? [] : holdersOfWhatWasLost(views, present)
     if (holders.length > 0) {
       wait(volume, `waiting for ${holders.join(', ')}, with what was lost where power was lost`)
@@ -229,14 +224,25 @@ async function mustBeAsSeen(views: readonly LegView[]): Promise<void> {
   await Promise.all(views.map(check))
 }
 
-/** Ties legs to the members of the record, new ones included; forgets members not configured. */
-function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): void {
+/** Adds members for legs that are new to the record; forgets members not configured. */
+function complete(volume: Volume, record: VolumeRecord, views: readonly LegView[]): void {
   const names = new Set(volume.legs.map((leg) => leg.name))
   record.members = record.members.filter((member) => names.has(member.name))
-  for (const { leg } of views) {
-    leg.member = record.members.find((member) => member.name === leg.name) ?? null
-    if (leg.member === null) addMember(volume, record, leg)
-  }
+  for (const { leg } of views)
+    if (!record.members.some(({ name }) => name === leg.name)) addMember(volume, record, leg)
+}
+
+/** Makes the record the volume's, and ties the legs to its members. */
+function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): void {
+  for (const { leg } of views)
+    leg.member = record.members.find((member) => member.name === leg.name)!
+  keepHistory(volume, record)
+  volume.record = record
+  volume.extentSize = record.extentSize
+  volume.locks = new RangeLock()
+  volume.maps = new Mutex()
+  volume.membership = new Membership(volume)
+  volume.intent = new IntentLog(volume, volume.extents)
 }
 
 export function addMember(volume: Volume, record: VolumeRecord, leg: Leg): void {
@@ -265,22 +271,32 @@ export function addMember(volume: Volume, record: VolumeRecord, leg: Leg): void 
   record.members.push(leg.member)
 }
 
-/** What any of the legs has set in a map. */
-async function readMaps(volume: Volume, legs: readonly Leg[], map: number): Promise<Bitmap> {
-  const { geometry } = volume
-  const bits = new Bitmap(extentCount(geometry))
+interface Maps {
+  readonly intents: Bitmap
+  /** The dirty maps of the members that are not here, by name. */
+  readonly dirty: ReadonlyMap<string, Bitmap>
+}
+
+/** What any of the legs that are here has set in its maps. */
+async function readMaps(record: VolumeRecord, present: readonly Leg[]): Promise<Maps> {
+  const intents = await readMap(record, present, 0)
+  const dirty = new Map<string, Bitmap>()
+  for (const { name, slot } of record.members)
+    if (!present.some((leg) => leg.name === name))
+      dirty.set(name, await readMap(record, present, 1 + slot))
+  return { intents, dirty }
+}
+
+async function readMap(record: VolumeRecord, legs: readonly Leg[], map: number): Promise<Bitmap> {
+  const bits = new Bitmap(extentCount(record))
   const read = async (leg: Leg): Promise<Buffer> =>
-    leg.read(mapOffset(geometry, leg.end, map), mapBytes(geometry))
+    leg.read(mapOffset(record, leg.end, map), mapBytes(record))
   for (const bytes of await Promise.all(legs.map(read))) decodeMap(bytes, map, bits)
   return bits
 }
 
 /** What each member not in sync lacks: its dirty map, and what was in the intent log. */
-async function loadDirtyMaps(
-  volume: Volume,
-  present: readonly Leg[],
-  intents: Bitmap,
-): Promise<void> {
+function loadDirtyMaps(volume: Volume, present: readonly Leg[], maps: Maps): void {
   for (const leg of volume.legs) {
     leg.dirty = null
     leg.unflushed = null
@@ -288,10 +304,10 @@ async function loadDirtyMaps(
     leg.flushedMoment = 0
     if (present.includes(leg)) continue
     const dirty = new DirtyMap(volume.blockGeometry)
-    dirty.inherit(await readMaps(volume, present, 1 + leg.member!.slot))
+    dirty.inherit(maps.dirty.get(leg.name)!)
     // Of a leg that was in sync until now the map on disk is of an earlier absence.
     if (leg.member!.state !== 'in-sync') dirty.bits.merge(dirty.durable)
-    dirty.merge(intents)
+    dirty.merge(maps.intents)
     if (leg.member!.state === 'in-sync') leg.member!.left = volume.record!.base
     leg.dirty = dirty
   }
