@@ -93,11 +93,19 @@ function describe(device: Device, status: Status, now: number): string[] {
   if (inFlight > 0) words.push(`${inFlight} in flight`)
   words.push(...waits(details))
   if (state !== 'online') words.push(...why(reason, device.since, now))
-  if (device.lastError !== null) {
-    const { code, message } = device.lastError
-    words.push(`last error ${code}: ${message}`)
-  }
-  return words
+  else if (reason !== '') words.push(reason)
+  return [...words, ...lastError(device, now)]
+}
+
+/** Milliseconds after which an error is old news, which `--json` has alone. */
+const lastErrorShownMs = 24 * 3600 * 1000
+
+function lastError({ lastError: error }: Device, now: number): string[] {
+  if (error === null) return []
+  const { code, message, at } = error
+  if (at === undefined) return [`last error ${code}: ${message}`]
+  if (now - new Date(at).getTime() > lastErrorShownMs) return []
+  return [`last error at ${moment(at, now)} ${code}: ${message}`]
 }
 
 /** How many requests wait, for how long the oldest has, and for what. */
@@ -136,10 +144,14 @@ function progress(leg: Leg, now: number): string[] {
   return words
 }
 
-/** `since 12:03:11`, with the date when that was not today. */
 function ago(since: string, now: number): string {
-  const moment = new Date(since)
+  return `since ${moment(since, now)}`
+}
+
+/** `12:03:11`, with the date when that was not today. */
+function moment(text: string, now: number): string {
+  const moment = new Date(text)
   const day = moment.toDateString() === new Date(now).toDateString()
   const time = moment.toTimeString().slice(0, 8)
-  return day ? `since ${time}` : `since ${moment.toISOString().slice(0, 10)} ${time}`
+  return day ? time : `${moment.toISOString().slice(0, 10)} ${time}`
 }

@@ -3,10 +3,10 @@ import { StorageError, systemError, type Code } from '../base/errors.ts'
 import { emulateFua, emulateWriteZeroes, splitLarge } from './emulation.ts'
 import { digest } from './facts.ts'
 import { CacheLife, mayHaveLost } from './life.ts'
-import { Flag, isChange, Operation, operationNames } from './request.ts'
+import { Flag, isChange, Operation } from './request.ts'
 import type { Completer, Request } from './request.ts'
 import { Unflushed } from './unflushed.ts'
-import { validate } from './validate.ts'
+import { validate, whyRefused } from './validate.ts'
 
 /**
  * How well a device does something: not at all (refused), by other means (done by the wrapper,
@@ -73,7 +73,10 @@ export class Counters {
   readonly bytes = [0, 0, 0, 0, 0, 0]
   readonly errors = [0, 0, 0, 0, 0, 0]
   inFlight = 0
+  /** Of a request that was carried out and failed, not of one that was refused; null if none did. */
   lastError: StorageError | null = null
+  /** Wall clock, milliseconds. */
+  lastErrorAt = 0
 }
 
 /** Highest epochs that a device, or any part of it, was claimed with; 0 for none. */
@@ -159,16 +162,18 @@ export class Device implements DriverHost {
   state: State
   /** The error of the flush that ended the life of the cache before this one; null if none did. */
   flushError: StorageError | null = null
-  /** Told of every request that failed; for a log, which must choose what to say. */
+  /** Told of every request that was carried out and failed; for a log, which must choose what to say. */
   onError: ((device: Device, error: StorageError) => void) | null = null
   private known: Facts | null = null
   private readonly unflushed = new Unflushed()
   private life = new CacheLife(this)
   /** The driver's boot id of a life of its cache in which a flush failed, and what it is since. */
   private renamed: { readonly from: string; readonly to: string } | null = null
+  /** What is refused says something about who asks, and nothing about the device. */
   private readonly refusals: Completer = {
     completed: (request) => {
-      this.account(request)
+      this.counters.errors[request.operation]!++
+      this.leave(request)
     },
   }
   private readonly watchers = new Set<Watcher>()
@@ -310,8 +315,7 @@ export class Device implements DriverHost {
     }
     const code = validate(request, facts)
     if (code === null) return null
-    const what = `${operationNames[request.operation]} ${request.offset}+${request.length}`
-    return new StorageError(code, `${what} refused: ${code}`, this.path)
+    return new StorageError(code, whyRefused(code, request, facts), this.path)
   }
 
   /** @internal The part of `submit` after checks and accounting; what emulation submits again. */
@@ -350,8 +354,14 @@ export class Device implements DriverHost {
     } else {
       counters.errors[operation]!++
       counters.lastError = request.error
+      counters.lastErrorAt = this.clock.wall()
       this.onError?.(this, request.error)
     }
+    this.leave(request)
+  }
+
+  private leave(request: Request): void {
+    const { counters } = this
     counters.inFlight--
     if (counters.inFlight === 0 && this.idle !== null) this.idle()
     request.complete()

@@ -1,6 +1,6 @@
 import { assert, type Code } from '../base/errors.ts'
 import type { Facts } from './device.ts'
-import { Flag, Operation, type Request } from './request.ts'
+import { Flag, Operation, operationNames, type Request } from './request.ts'
 
 /** Bytes a request without payload may cover: what a 32-bit length on a wire can say. */
 export const rangeBytesMax = 0xffff_ffff
@@ -19,6 +19,7 @@ export function validate(request: Request, facts: Facts): Code | null {
   const { operation, offset, length, flags } = request
   if ((flags & ~flagsOf[operation]!) !== 0) return 'INVALID'
   if (operation === Operation.flush) return facts.flush === 'none' ? 'UNSUPPORTED' : null
+  if (offset > Number.MAX_SAFE_INTEGER) return 'RANGE'
   if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length)) return 'INVALID'
   if (offset < 0 || length <= 0 || length > rangeBytesMax) return 'INVALID'
   if (offset + length > facts.size) return 'RANGE'
@@ -35,4 +36,19 @@ export function validate(request: Request, facts: Facts): Code | null {
     if ((flags & Flag.fastZero) !== 0 && !facts.fastZero) return 'UNSUPPORTED'
   }
   return null
+}
+
+/** A sentence for people: why the device refuses the request with `code`, see `validate`. */
+export function whyRefused(code: Code, request: Request, facts: Facts): string {
+  const { operation, offset, length, flags } = request
+  const name = operationNames[operation]
+  const what = `${name} of ${length} bytes at ${offset}`
+  if (code === 'RANGE') return `${what}: the device ends at byte ${facts.size}`
+  if (code === 'READ_ONLY') return `${what}: the device may only be read`
+  if (code === 'UNSUPPORTED')
+    return `${name}: the device cannot do that${flags === 0 ? '' : ' with these flags'}`
+  if ((flags & ~flagsOf[operation]!) !== 0) return `${name}: flags ${flags} make no sense`
+  if (length <= 0) return `${what}: there is nothing to do`
+  if (length > rangeBytesMax) return `${what}: at most ${rangeBytesMax} are possible at once`
+  return `${what}: both must be multiples of ${facts.blockSize}`
 }

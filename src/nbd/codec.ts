@@ -89,6 +89,14 @@ export class RequestHeader {
   cookieLow = 0
   offset = 0
   length = 0
+  /** The offset's halves, for who has to tell one that no number holds. */
+  private offsetHigh = 0
+  private offsetLow = 0
+
+  /** The offset as it was sent. */
+  get exactOffset(): bigint {
+    return (BigInt(this.offsetHigh) << 32n) | BigInt(this.offsetLow)
+  }
 
   decode(bytes: Buffer, at: number): Violation | null {
     if (bytes.readUInt32BE(at) !== requestMagic) return 'magic'
@@ -96,7 +104,9 @@ export class RequestHeader {
     this.type = bytes.readUInt16BE(at + 6)
     this.cookieHigh = bytes.readInt32BE(at + 8)
     this.cookieLow = bytes.readInt32BE(at + 12)
-    this.offset = readUInt64(bytes, at + 16)
+    this.offsetHigh = bytes.readUInt32BE(at + 16)
+    this.offsetLow = bytes.readUInt32BE(at + 20)
+    this.offset = this.offsetHigh * two32 + this.offsetLow
     this.length = bytes.readUInt32BE(at + 24)
     return null
   }

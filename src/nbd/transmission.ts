@@ -12,6 +12,7 @@ import * as codec from './codec.ts'
 import { ChunkType, Command, CommandFlag, Errno } from './codec.ts'
 import type { Phase, ServerConnection } from './connection.ts'
 import { TransmissionFlag } from './options.ts'
+import { whyRefused } from './refusal.ts'
 import { errnoOf, errnoOfRequest } from './status.ts'
 
 /**
@@ -21,7 +22,7 @@ import { errnoOf, errnoOfRequest } from './status.ts'
 export const replyOverheadBytes = 512
 
 /** Characters of an error's message; four bytes each at most, so it fits the overhead. */
-const messageCharactersMax = 100
+const messageCharactersMax = 120
 
 /** Payload of a refused write that is read and dropped, in multiples of the largest allowed. */
 const refusedPayloadsMax = 2
@@ -259,18 +260,18 @@ export class Transmission implements Phase, Completer, Waiter {
     if (allowed === undefined || (flags & ~allowed) !== 0) return 'INVALID'
     switch (type) {
       case Command.read:
-        return length > this.payloadMax ? 'TOO_LARGE' : null
+        return length > this.payloadMax ? 'TOO_LARGE' : beyondAll(offset)
       case Command.write:
         if (this.readOnly) return 'READ_ONLY'
         if (length === 0) return 'INVALID'
-        return length > this.payloadMax ? 'TOO_LARGE' : null
+        return length > this.payloadMax ? 'TOO_LARGE' : beyondAll(offset)
       case Command.trim:
       case Command.writeZeroes:
-        return this.readOnly ? 'READ_ONLY' : null
+        return this.readOnly ? 'READ_ONLY' : beyondAll(offset)
       case Command.cache:
         return offset + length > this.exported.device.facts!.size ? 'RANGE' : null
       case Command.blockStatus:
-        return this.allocation ? null : 'INVALID'
+        return this.allocation ? beyondAll(offset) : 'INVALID'
       default:
         return offset !== 0 || length !== 0 ? 'INVALID' : null
     }
@@ -283,7 +284,10 @@ export class Transmission implements Phase, Completer, Waiter {
     const tooLong = code === 'TOO_LARGE' && type === Command.read && this.structured
     const operation = operationOf[type] ?? Operation.flush
     const errno = tooLong ? Errno.EOVERFLOW : errnoOf(code, operation, deviceFlags(type, flags))
-    this.replyError(cookieHigh, cookieLow, errno, `request refused: ${code}`)
+    const { payloadMax } = this
+    const { size } = this.exported.device.facts!
+    const bounds = { payloadMax, size, flags: this.flagsOf[type] }
+    this.replyError(cookieHigh, cookieLow, errno, whyRefused(code, this.header, bounds))
     this.giveBack(replyOverheadBytes - (outbox.bytesQueued - before))
     if (type !== Command.write) return true
     if (length > refusedPayloadsMax * this.payloadMax) return this.drop('payload far too long')
@@ -424,4 +428,9 @@ function deviceFlags(type: number, flags: number): number {
   if ((flags & CommandFlag.fastZero) !== 0) found |= Flag.fastZero
   if ((flags & CommandFlag.noHole) !== 0) found |= Flag.noHole
   return found
+}
+
+/** Where no number says exactly what a client asked for, it is beyond the end of any device. */
+function beyondAll(offset: number): Code | null {
+  return offset > Number.MAX_SAFE_INTEGER ? 'RANGE' : null
 }

@@ -1,4 +1,3 @@
-import type { StorageError } from '../base/errors.ts'
 import type { Counters, Device, Facts } from '../device/device.ts'
 import { operationNames } from '../device/request.ts'
 import { formatAddress } from '../net/address.ts'
@@ -65,7 +64,7 @@ function deviceStatus(device: Device, tree: Tree): status.Device {
     since: iso(state.since),
     inFlight: counters.inFlight,
     counters: countersStatus(counters),
-    lastError: counters.lastError === null ? null : errorStatus(counters.lastError),
+    lastError: lastError(counters),
     abilities: facts === null ? null : abilities(facts),
     details: timed(details),
   }
@@ -106,8 +105,10 @@ function countersStatus(counters: Counters): status.Device['counters'] {
   return Object.fromEntries(of) as status.Device['counters']
 }
 
-function errorStatus({ code, message, device }: StorageError): status.Error {
-  return { code, message, device }
+function lastError({ lastError: error, lastErrorAt }: Counters): status.Error | null {
+  if (error === null) return null
+  const { code, message, device } = error
+  return { code, message, device, at: iso(lastErrorAt) }
 }
 
 function abilities(facts: Facts): status.Abilities {

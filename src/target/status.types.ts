@@ -162,7 +162,8 @@ export interface Device {
     status: Counter
   }
   /**
-   * The last request that failed; null if none did.
+   * The last request that was carried out and failed, not one that was refused because of what
+   * it asked for; null if none did.
    */
   lastError: Error | null
   /**
@@ -221,6 +222,10 @@ export interface Error {
    * Path of the device to blame.
    */
   device: string
+  /**
+   * When it happened, in ISO 8601.
+   */
+  at?: string
 }
 /**
  * What a device can do, and how: not at all, by other means, or by itself.

@@ -4,6 +4,7 @@ import path from 'node:path'
 import { systemClock, type Clock } from '../../src/base/clock.ts'
 import type { Log } from '../../src/base/log.ts'
 import { SeededRandom } from '../../src/base/random.ts'
+import { MiB } from '../../src/base/size.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
 import { DelayDriver } from '../../src/device/faults/delay.ts'
 import { ErrorDriver, type ErrorOptions } from '../../src/device/faults/error.ts'
@@ -29,6 +30,23 @@ async function opened(driver: Driver, clock: Clock = systemClock): Promise<Devic
 async function faulty(options: ErrorOptions): Promise<Device> {
   return opened(new ErrorDriver(memory(), options, random))
 }
+
+describe('the last error of a device', () => {
+  it('is one of its own, with its time, and not what a client asked for', async () => {
+    const device = new Device('disk', new MemoryDriver(MiB, random), systemClock)
+    await device.open()
+    expect((await submit(device, Operation.read, MiB, 512)).error?.code).to.equal('RANGE')
+    expect((await submit(device, Operation.read, 0, 0)).error?.code).to.equal('INVALID')
+    expect(device.counters.lastError).to.equal(null)
+    expect(device.counters.errors[Operation.read]).to.equal(2)
+    await device.close()
+    const top = await faulty({ code: 'IO' })
+    const before = Date.now()
+    await submit(top, Operation.read, 0, 512)
+    expect(top.counters.lastError?.code).to.equal('IO')
+    expect(top.counters.lastErrorAt).to.be.within(before, Date.now())
+  })
+})
 
 describe('an error layer', () => {
   it('fails the operations it names, with the code it is given', async () => {

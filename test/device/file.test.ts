@@ -168,6 +168,19 @@ describe('a file', () => {
     expect(again.error?.code, 'zeroes are not what was written').to.equal('IO')
   })
 
+  it('says where the file ends now, wherever it was read', async () => {
+    for (const direct of [false, true]) {
+      const device = await opened({ size: MiB, create: true, direct }).catch(() => null)
+      // Not every file system has direct access.
+      if (device === null) continue
+      await fs.truncate(image, 64 * KiB)
+      const outcome = await submit(device, Operation.read, 512 * KiB, 4096)
+      expect(outcome.error?.message).to.equal(`the file was cut short: it ends at byte ${64 * KiB}`)
+      await device.close()
+      await fs.truncate(image, MiB)
+    }
+  })
+
   it('finds by a flush that it was cut short', async () => {
     const device = await opened({ size: MiB, create: true })
     await fs.truncate(image, 10_000)

@@ -11,6 +11,8 @@ export interface Answer {
   readonly error: number
   readonly data: Buffer
   readonly chunks: number
+  /** Of a structured error: the sentence for people. */
+  readonly message?: string
 }
 
 export interface OptionAnswer {
@@ -130,6 +132,7 @@ export class Talker {
   /** The next answer; a simple one without error is followed by `simpleBytes` of data. */
   async answer(simpleBytes = 0): Promise<Answer> {
     const data: Buffer[] = []
+    let message = ''
     for (let chunks = 0, error = 0; ;) {
       const header = new codec.ReplyHeader()
       const start = await this.take(codec.simpleReplyBytes)
@@ -142,11 +145,13 @@ export class Talker {
       if (header.decode(whole, 0, whole.length) !== null) throw new Error('not a reply')
       const payload = await this.take(header.length)
       chunks++
-      if ((header.type & codec.chunkErrorBit) !== 0) error = payload.readUInt32BE(0)
-      else if (header.type === codec.ChunkType.offsetData) data.push(payload.subarray(8))
+      if ((header.type & codec.chunkErrorBit) !== 0) {
+        error = payload.readUInt32BE(0)
+        message = payload.toString('utf8', 6)
+      } else if (header.type === codec.ChunkType.offsetData) data.push(payload.subarray(8))
       else data.push(payload)
       if ((header.flags & codec.chunkDone) === 0) continue
-      return { cookie: header.cookieLow, error, data: Buffer.concat(data), chunks }
+      return { cookie: header.cookieLow, error, data: Buffer.concat(data), chunks, message }
     }
   }
 }

@@ -91,6 +91,52 @@ for (const receive of ['landing', 'events'] as const satisfies Receive[])
         )
       })
 
+      it('says in a sentence what is wrong with a request', async () => {
+        if (!structured) return
+        const cases: [number, number, number, number, string][] = [
+          [Command.read, 0, 64 * MiB, 0, 'read of 67108864 bytes: at most 1048576 are possible'],
+          [Command.read, size, 512, 0, `read of 512 bytes at ${size}: the device ends at byte`],
+          [Command.read, 0, 0, 0, 'there is nothing to do'],
+          [Command.read, 0, 512, 0x100, 'read: flags 0x100 are unknown'],
+          [Command.write, 0, 0, 0, 'there is nothing to write'],
+          [Command.flush, 0, 512, 0, 'neither an offset nor a length'],
+          [99, 0, 0, 0, 'there is no command 99'],
+        ]
+        for (const [type, offset, length, flags, words] of cases) {
+          const { message } = await talker.ask(type, offset, length, flags)
+          expect(message).to.contain(words)
+        }
+        const { size: bytes } = rig.exports.find('fixed')!.device.facts!
+        const reader = await Talker.using(rig.unix, 'fixed', true)
+        const { message } = await reader.ask(Command.trim, 0, bytes)
+        expect(message).to.equal('trim: the export may only be read')
+        reader.close()
+      })
+
+      it('knows what lies beyond every number, and says the offset as it was sent', async () => {
+        const last = 2n ** 64n - 2048n
+        for (const [offset, said] of [
+          [2 ** 63, 2n ** 63n],
+          [Number(last), last],
+        ] as const) {
+          const data = Buffer.alloc(512)
+          for (const [type, errno] of [
+            [Command.write, Errno.ENOSPC],
+            [Command.writeZeroes, Errno.ENOSPC],
+            [Command.read, Errno.EINVAL],
+            [Command.trim, Errno.EINVAL],
+            [Command.cache, Errno.EINVAL],
+            [Command.blockStatus, Errno.EINVAL],
+          ] as const) {
+            const payload = type === Command.write ? data : Buffer.alloc(0)
+            const answer = await talker.ask(type, offset, 512, 0, payload)
+            expect(answer.error, `command ${type}`).to.equal(errno)
+            if (structured)
+              expect(answer.message).to.contain(`512 bytes at ${said}: the export ends`)
+          }
+        }
+      })
+
       it('takes force unit access on anything, and all flags of zeroes', async () => {
         const { fua, noHole, fastZero } = CommandFlag
         const block = Buffer.alloc(512, 1)

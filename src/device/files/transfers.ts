@@ -152,11 +152,23 @@ export class Transfers {
     this.alone.push(request)
   }
 
-  /** @internal The error of a read that ended early; the file is not trusted any more. */
-  cutShort(end: number): StorageError {
-    const error = cutShort(end, this.file.device)
+  /**
+   * @internal The error of a read that found nothing at `offset`; the file is not trusted any more.
+   */
+  cutShort(offset: number): StorageError {
+    const error = cutShort(this.endBelow(offset), this.file.device)
     this.worsen('failed', error)
     return error
+  }
+
+  /** Where the file ends, which is no further than `offset`; of a disk nobody can tell. */
+  private endBelow(offset: number): number {
+    try {
+      const stats = fs.fstatSync(this.file.fd)
+      return stats.isFile() ? Math.min(stats.size, offset) : offset
+    } catch {
+      return offset
+    }
   }
 
   /** Reads on the loop, unless it turns out to be slow: then a thread reads all of it. */
