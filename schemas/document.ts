@@ -31,7 +31,7 @@ Relative paths, also those of unix sockets, are relative to the directory of the
 `
 
 /** The values that are described once and meant by many properties. */
-const values = ['name', 'exportName', 'size', 'duration', 'period', 'child']
+const values = ['name', 'exportName', 'size', 'duration', 'period', 'mode', 'account', 'child']
 
 /** The reference of the configuration, as Markdown. */
 export function describeConfig(root: object): string {

@@ -27,6 +27,9 @@ export function bridge(yargs: Argv): Argv {
         .option('connections', { type: 'number', describe: 'to the remote' })
         .option('checksums', { type: 'boolean', describe: 'check payloads on the way (DST/1)' })
         .option('read-only', { type: 'boolean', default: false, describe: 'refuse writes' })
+        .option('mode', { type: 'string', describe: 'of a unix socket, such as 0660' })
+        .option('owner', { type: 'string', describe: 'of a unix socket: a user' })
+        .option('group', { type: 'string', describe: 'of a unix socket, such as kvm' })
         .option('management', { type: 'string', describe: 'where status finds the bridge' })
         .option('log-level', { type: 'string', default: 'info', describe: 'as in a configuration' })
         .example('dst bridge dst://10.0.0.2/home --listen unix:/run/home.sock', 'for this machine')
@@ -44,6 +47,9 @@ export interface BridgeOptions {
   readonly connections: number | undefined
   readonly checksums: boolean | undefined
   readonly readOnly: boolean
+  readonly mode: string | undefined
+  readonly owner: string | undefined
+  readonly group: string | undefined
   readonly management: string | undefined
   readonly logLevel: string
 }
@@ -51,10 +57,15 @@ export interface BridgeOptions {
 /** A target with one device, the remote, and one export of it. */
 function configOf(options: BridgeOptions): object {
   const { uri, listen, hold, connections, checksums, readOnly, management, logLevel } = options
+  const { mode, owner, group } = options
   const remote = uriOf(uri)
   const type = remote.protocol === 'dst' ? 'remote' : 'nbd'
   return {
-    listeners: listen.map((address) => ({ protocol: 'nbd', address })),
+    listeners: listen.map((address) => ({
+      protocol: 'nbd',
+      address,
+      ...(address.startsWith('unix:') ? present({ mode, owner, group }) : {}),
+    })),
     ...(management === undefined ? {} : { management: { address: management } }),
     devices: { remote: { type, ...present({ uri, hold, connections, checksums }) } },
     exports: { [options.name ?? remote.name]: { device: 'remote', readOnly } },

@@ -73,7 +73,7 @@ export class Counters {
   readonly bytes = [0, 0, 0, 0, 0, 0]
   readonly errors = [0, 0, 0, 0, 0, 0]
   inFlight = 0
-  /** Of a request that was carried out and failed, not of one that was refused; null if none did. */
+  /** Of a request that was carried out, not of one that was refused; null if none failed. */
   lastError: StorageError | null = null
   /** Wall clock, milliseconds. */
   lastErrorAt = 0
@@ -162,7 +162,7 @@ export class Device implements DriverHost {
   state: State
   /** The error of the flush that ended the life of the cache before this one; null if none did. */
   flushError: StorageError | null = null
-  /** Told of every request that was carried out and failed; for a log, which must choose what to say. */
+  /** Told of every request that was carried out and failed; for a log, which must choose. */
   onError: ((device: Device, error: StorageError) => void) | null = null
   private known: Facts | null = null
   private readonly unflushed = new Unflushed()

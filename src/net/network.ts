@@ -1,4 +1,5 @@
 import type { StorageError } from '../base/errors.ts'
+import type { SocketAccess } from './access.ts'
 import type { Address } from './address.ts'
 
 /**
@@ -69,6 +70,9 @@ export interface Network {
     attach: (connection: Connection) => ConnectionHandler,
     failed: (error: StorageError) => void,
   ): () => void
-  /** Rejects with a StorageError: an address in use, or not ours. */
-  listen(address: Address, accept: Accept): Promise<Listener>
+  /**
+   * Rejects with a StorageError: an address in use, or not ours. `access` is for unix sockets;
+   * without it they are for the user of this process alone.
+   */
+  listen(address: Address, accept: Accept, access?: SocketAccess): Promise<Listener>
 }

@@ -4,6 +4,7 @@ import { timerMax } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import { Ring } from '../base/ring.ts'
 import { KiB, MiB } from '../base/size.ts'
+import { bindPrivately, giveAccess, ownerOnly } from './access.ts'
 import { formatAddress, originOf, type Address } from './address.ts'
 import type { Accept, Connection, ConnectionHandler, Listener, Network } from './network.ts'
 import { writerOf, type Writer } from './writer.ts'
@@ -82,7 +83,7 @@ export class SocketNetwork implements Network {
     }
   }
 
-  async listen(address: Address, accept: Accept): Promise<Listener> {
+  async listen(address: Address, accept: Accept, access = ownerOnly): Promise<Listener> {
     const landing = this.receive === 'landing'
     const server = net.createServer(
       { pauseOnConnect: landing, noDelay: true, keepAlive: true },
@@ -103,13 +104,15 @@ export class SocketNetwork implements Network {
       server.on('error', (error) => {
         reject(problemOf('CONFIG', `listening on ${formatAddress(address)}`, error))
       })
-      server.listen(
-        address.kind === 'unix'
-          ? { path: address.path }
-          : { host: address.host, port: address.port },
-        resolve,
-      )
+      if (address.kind === 'tcp') server.listen(address.port, address.host, resolve)
+      // Bound before `listen` returns.
+      else bindPrivately(() => server.listen(address.path, resolve))
     })
+    if (address.kind === 'unix')
+      await giveAccess(address.path, access).catch((error: unknown) => {
+        server.close()
+        throw error
+      })
     const bound = server.address()
     return {
       address:

@@ -78,17 +78,48 @@ export interface Listener {
    * by status. The port may be left out: 4470 for dst, 10809 for nbd.
    */
   address: string
+  /**
+   * Of a unix socket: who may connect, as chmod has it. Left out: the user of the target
+   * alone, whatever its umask is.
+   */
+  mode?: string
+  /**
+   * Of a unix socket: the user it belongs to, by name or number. Left out: the user of the
+   * target. Only root may give it to another one.
+   */
+  owner?: string
+  /**
+   * Of a unix socket: the group it belongs to, by name or number. Left out: the group of the
+   * target. A target that is not root's has to be in the group.
+   */
+  group?: string
 }
 /**
  * Where commands such as status find the running target. Left out: no management. There is
  * no authentication: whoever can connect can change volumes. A unix socket is made for its
- * owner alone; of a TCP address only the local host's own should be used.
+ * owner alone unless mode says otherwise; of a TCP address only the local host's own should
+ * be used.
  */
 export interface Management {
   /**
    * unix:PATH or HOST:PORT.
    */
   address: string
+  /**
+   * Of a unix socket: who may connect, as chmod has it. Left out: the user of the target
+   * alone, whatever its umask is.
+   */
+  mode?: string
+  /**
+   * Of a unix socket: the user it belongs to, by name or number. Left out: the user of the
+   * target. Only root may give it to another one.
+   */
+  owner?: string
+  /**
+   * Of a unix socket: the group it belongs to, by name or number. Left out: the group of the
+   * target. A target that is not root's has to be in the group.
+   */
+  group?: string
 }
 /**
  * A regular file or a block device.

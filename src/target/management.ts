@@ -2,6 +2,7 @@ import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
 import { StorageError, systemError, type Code } from '../base/errors.ts'
 import { KiB } from '../base/size.ts'
+import { bindPrivately, giveAccess, ownerOnly } from '../net/access.ts'
 import { formatAddress, type Address } from '../net/address.ts'
 import { removeStaleSocket } from '../net/sockets.ts'
 import { isObject } from './tree.ts'
@@ -55,8 +56,8 @@ export class ManagementServer {
     this.server.maxConnections = connectionsMax
   }
 
-  /** Resolves to where it listens; rejects with a StorageError. */
-  async listen(address: Address): Promise<Address> {
+  /** Resolves to where it listens; rejects with a StorageError. `access` is for unix sockets. */
+  async listen(address: Address, access = ownerOnly): Promise<Address> {
     const { server } = this
     if (address.kind === 'unix') await removeStaleSocket(address.path)
     else this.host = address.host
@@ -65,13 +66,9 @@ export class ManagementServer {
         reject(systemError(error, `listening on ${formatAddress(address)}`))
       })
       if (address.kind === 'tcp') server.listen(address.port, address.host, resolve)
-      else {
-        // The socket is bound before `listen` returns, and never open to others.
-        const mask = process.umask(0o177)
-        server.listen(address.path, resolve)
-        process.umask(mask)
-      }
+      else bindPrivately(() => server.listen(address.path, resolve))
     })
+    if (address.kind === 'unix') await giveAccess(address.path, access)
     const bound = server.address()
     return address.kind === 'tcp' && bound !== null && typeof bound === 'object'
       ? { ...address, port: bound.port }

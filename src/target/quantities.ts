@@ -1,6 +1,7 @@
 import { parseDuration } from '../base/duration.ts'
 import { assert } from '../base/errors.ts'
 import { parseSize } from '../base/size.ts'
+import { ownerOnly, parseMode, type SocketAccess } from '../net/access.ts'
 import type { Limits } from '../net/limits.ts'
 import type * as config from './config.types.ts'
 
@@ -16,6 +17,12 @@ export function limitsOf(limits: config.Limits): Limits {
     bytesInFlight: bytes(limits.bytesInFlight),
     payload: bytes(limits.payload),
   }
+}
+
+/** Who may connect to a unix socket, by rights that were checked. */
+export function accessOf(rights: Pick<config.Listener, 'mode' | 'owner' | 'group'>): SocketAccess {
+  const { mode, owner = null, group = null } = rights
+  return { mode: mode === undefined ? ownerOnly.mode : parseMode(mode)!, owner, group }
 }
 
 /** Bytes of a size that was checked. */

@@ -8,7 +8,7 @@ import { Operation, Request } from '../device/request.ts'
 import { defaultPorts, formatUri, parseAddress, type Address } from '../net/address.ts'
 import { Admission } from '../net/admission.ts'
 import { openDescriptors } from '../net/descriptors.ts'
-import type { Listener } from '../net/network.ts'
+import type { Accept, Listener } from '../net/network.ts'
 import { Places, type Refused } from '../net/places.ts'
 import type { ClientStatus, Service } from '../net/service.ts'
 import { Claims } from '../wire/claims.ts'
@@ -20,7 +20,7 @@ import { ExportTable } from './exports.ts'
 import { FoldingLog } from './folding.ts'
 import { Journal } from './journal.ts'
 import { ManagementServer } from './management.ts'
-import { limitsOf, milliseconds } from './quantities.ts'
+import { accessOf, limitsOf, milliseconds } from './quantities.ts'
 import { QuietLog } from './quiet.ts'
 import { createService } from './services.ts'
 
@@ -229,22 +229,21 @@ export class Target {
       }
     }
     this.served = served
-    for (const { protocol, address: text } of this.config.listeners)
+    for (const { protocol, address: text, ...rights } of this.config.listeners)
       await attempt(text, async () => {
+        const accept: Accept = (connection) => (this.open ? service.accept(connection) : null)
         const address = parseAddress(text, defaultPorts[protocol])!
         const service = this.service(protocol)
         await makeFolderOf(address)
-        const listener = await this.world.network.listen(address, (connection) =>
-          this.open ? service.accept(connection) : null,
-        )
+        const listener = await this.world.network.listen(address, accept, accessOf(rights))
         served.push({ protocol, address: listener.address, service, listener })
       })
-    const text = this.config.management?.address
-    if (text !== undefined)
-      await attempt(text, async () => {
-        const address = parseAddress(text)!
+    const { management } = this.config
+    if (management !== undefined)
+      await attempt(management.address, async () => {
+        const address = parseAddress(management.address)!
         await makeFolderOf(address)
-        this.managed = await this.management.listen(address)
+        this.managed = await this.management.listen(address, accessOf(management))
       })
     if (problems.length === 0) return
     // What an operator must mend is no less so beside an address that may be there in a moment.

@@ -40,6 +40,7 @@ export function checkAddresses(config: Loose, problems: Problem[]): void {
       problems.push({ what, pointer: place })
       return
     }
+    checkRights(value, address, pointer, problems)
     const other = seen.find((each) => overlap(each.address, address))
     if (other !== undefined)
       problems.push({
@@ -55,6 +56,16 @@ export function checkAddresses(config: Loose, problems: Problem[]): void {
       check(value, `/listeners/${at}`, defaultPorts[protocol])
     }
   check(config['management'], '/management')
+}
+
+/** Only a unix socket has rights of its own. */
+function checkRights(value: Loose, address: Address, pointer: string, problems: Problem[]): void {
+  if (address.kind === 'unix') return
+  for (const right of ['mode', 'owner', 'group'])
+    if (value[right] !== undefined) {
+      const what = `"${right}" is for unix sockets: anybody can connect to a TCP address`
+      problems.push({ what, pointer: step(pointer, right) })
+    }
 }
 
 function allowed(defaultPort?: number): string {

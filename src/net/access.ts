@@ -1,0 +1,87 @@
+import fs, { constants } from 'node:fs'
+import { StorageError, systemError } from '../base/errors.ts'
+import { startProgram } from '../base/program.ts'
+
+/** Who may connect to a unix socket: the rights of its file, as chmod(1) and chown(1) have them. */
+export interface SocketAccess {
+  /** Permission bits. */
+  readonly mode: number
+  /** A name or a number; null leaves the process' own. */
+  readonly owner: string | null
+  readonly group: string | null
+}
+
+/** Nobody but the user of the process, whatever its umask is. */
+export const ownerOnly: SocketAccess = { mode: 0o600, owner: null, group: null }
+
+/** `0660` as a number; null when it is none. */
+export function parseMode(text: string): number | null {
+  return /^0?[0-7]{3}$/.test(text) ? parseInt(text, 8) : null
+}
+
+/**
+ * Runs `bind`, which makes a unix socket at once, so that it is made for its owner alone: nobody
+ * connects before the rights are what they should be.
+ */
+export function bindPrivately(bind: () => void): void {
+  const mask = process.umask(0o177)
+  try {
+    bind()
+  } finally {
+    process.umask(mask)
+  }
+}
+
+/** Of Linux: a descriptor of the name alone, which needs no right to what it names. */
+const pathOnly = 0o10000000
+
+/**
+ * Gives a socket that `bindPrivately` made its rights. Rejects with a StorageError: CONFIG for a
+ * user or group that is not there or may not be set. The folder may be somebody else's: the socket
+ * is changed that was found, and a link in its place is not followed.
+ */
+export async function giveAccess(path: string, access: SocketAccess): Promise<void> {
+  const { mode, owner, group } = access
+  if (mode === ownerOnly.mode && owner === null && group === null) return
+  const uid = owner === null ? -1 : await idOf('passwd', owner)
+  const gid = group === null ? -1 : await idOf('group', group)
+  let fd: number | null = null
+  try {
+    fd = fs.openSync(path, pathOnly | constants.O_NOFOLLOW)
+    if (!fs.fstatSync(fd).isSocket()) throw new StorageError('CONFIG', `${path} is no socket`)
+    const place = `/proc/self/fd/${fd}`
+    if (uid !== -1 || gid !== -1) fs.chownSync(place, uid, gid)
+    fs.chmodSync(place, mode)
+  } catch (cause) {
+    const { message } = systemError(cause, `setting owner, group and mode of ${path}`)
+    throw new StorageError('CONFIG', `${message}${hintFor(cause)}`, '', cause)
+  } finally {
+    if (fd !== null) fs.closeSync(fd)
+  }
+}
+
+function hintFor(cause: unknown): string {
+  if ((cause as NodeJS.ErrnoException).code !== 'EPERM') return ''
+  return '; only root may give it to another user, or to a group that the target is not in'
+}
+
+/** The number of a user or group; names are looked up as the system does, also in directories. */
+async function idOf(database: 'passwd' | 'group', name: string): Promise<number> {
+  if (/^\d+$/.test(name)) return Number(name)
+  const line = await lookUp(database, name)
+  const id = line?.split(':')[2]
+  if (id !== undefined && /^\d+$/.test(id)) return Number(id)
+  const what = database === 'passwd' ? 'user' : 'group'
+  throw new StorageError('CONFIG', `there is no ${what} "${name}" on this machine`)
+}
+
+/** The line of getent(1); null when there is none. */
+function lookUp(database: string, name: string): Promise<string | null> {
+  return new Promise((resolve, reject) => {
+    const options = { stdio: ['ignore', 'pipe', 'ignore'] as ('ignore' | 'pipe')[] }
+    const program = startProgram('getent', [database, name], options, reject)
+    let said = ''
+    program?.stdout?.on('data', (text: Buffer) => (said += text.toString()))
+    program?.on('close', () => resolve(said === '' ? null : said.split('\n')[0]!))
+  })
+}
