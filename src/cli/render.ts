@@ -91,7 +91,7 @@ function describe(device: Device, status: Status, now: number): string[] {
   for (const [name, each] of Object.entries(status.exports))
     if (each.device === device.path) words.push(exported(name, each))
   if (inFlight > 0) words.push(`${inFlight} in flight`)
-  words.push(...waits(details))
+  words.push(...waits(details), ...verifying(details))
   if (state !== 'online') words.push(...why(reason, device.since, now))
   else if (reason !== '') words.push(reason)
   return [...words, ...lastError(device, now)]
@@ -114,6 +114,17 @@ function waits({ waiting, waitingSeconds, waitingFor }: Device['details']): stri
   const oldest = typeof waitingSeconds === 'number' ? `, the oldest for ${waitingSeconds} s` : ''
   const reason = typeof waitingFor === 'string' && waitingFor !== '' ? `: ${waitingFor}` : ''
   return [`${waiting} waiting${oldest}${reason}`]
+}
+
+/** How far a verify of a mirror is. */
+function verifying({ verify }: Device['details']): string[] {
+  if (!isObject(verify)) return []
+  const { bytesDifferent } = verify
+  const found =
+    typeof bytesDifferent === 'number' && bytesDifferent > 0
+      ? `, ${bytesDifferent} bytes differ`
+      : ''
+  return [`verify ${progressLine(verify)}${found}`]
 }
 
 function exported(name: string, { uris, clients, readOnly }: Export): string {

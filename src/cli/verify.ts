@@ -3,7 +3,7 @@ import { describeSize, parseSize } from '../base/size.ts'
 import type { VerifyResult } from '../mirror/verify.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { Exit, UsageError } from './exit.ts'
-import { printJson, printLine } from './print.ts'
+import { printError, printJson, printLine } from './print.ts'
 import { whileVerifying } from './progress.ts'
 
 /** Differences that are listed one by one. */
@@ -16,6 +16,7 @@ interface Options {
   readonly repairFrom: string | undefined
   readonly speed: string | undefined
   readonly json: boolean
+  readonly stop: boolean
 }
 
 export function verify(yargs: Argv): Argv {
@@ -32,12 +33,18 @@ export function verify(yargs: Argv): Argv {
         })
         .option('repair-from', { type: 'string', describe: 'the leg that is right, of two' })
         .option('speed', { type: 'string', describe: 'bytes per second at most, such as 50M' })
+        .option('stop', {
+          type: 'boolean',
+          default: false,
+          describe: 'end the verify that is under way, whoever began it',
+        })
         .option('json', { type: 'boolean', default: false, describe: 'the result as JSON' })
         .option('management', managementOption)
         .example('dst verify home --speed 50M', 'compare, without hurry')
         .example('dst verify home --repair-from left', 'where two legs differ, left is right')
         .epilogue(
-          'Exit codes: 0 equal or repaired, 1 legs differ or not all was compared, 2 wrong usage.',
+          'Ctrl-C ends the verify and says what was found so far. ' +
+            'Exit codes: 0 equal or repaired, 1 legs differ or not all compared, 2 wrong usage.',
         ),
     (options) => run(options),
   )
@@ -48,17 +55,34 @@ async function run(options: Options): Promise<void> {
   const bytesPerSecond = speed === undefined ? undefined : parseSize(speed)
   if (bytesPerSecond === null) throw new UsageError(`--speed "${speed ?? ''}" is no size`)
   const client = new ManagementClient(management)
+  if (options.stop) {
+    await client.command(['volumes', volume, 'stopVerify'])
+    return
+  }
   const asked = {
     repair,
     ...(repairFrom === undefined ? {} : { repairFrom }),
     ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
   }
   const work = client.command(['volumes', volume, 'verify'], asked)
+  stopOnSignals(client, volume)
   const result = (await whileVerifying(client, volume, work)) as VerifyResult
   if (json) printJson(result)
   else for (const line of describe(result)) printLine(line)
   if (result.bytesDifferent > result.bytesRepaired || !result.complete)
     process.exitCode = Exit.failed
+}
+
+/** What goes on in the target unseen would be in the way of the next one. */
+function stopOnSignals(client: ManagementClient, volume: string): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(signal, () => {
+      client.command(['volumes', volume, 'stopVerify']).catch((error: unknown) => {
+        const how = `dst verify ${volume} --stop`
+        printError(`the verify goes on, \`${how}\` ends it: ${(error as Error).message}`)
+        process.exit(Exit.failed)
+      })
+    })
 }
 
 function describe(result: VerifyResult): string[] {

@@ -1,3 +1,4 @@
+import fs from 'node:fs/promises'
 import { assert, systemError, type StorageError } from '../base/errors.ts'
 import type { Clock, Timer } from '../base/clock.ts'
 import { roundDown } from '../base/size.ts'
@@ -32,6 +33,7 @@ export class FileDriver implements Driver {
   private noHoles = ''
   private broken = false
   private closed = false
+  private made = false
   /** Of a file that could not be opened: what waits for the next try, and how long. */
   private retry: Timer | null = null
   private retryFactor = 1
@@ -68,10 +70,28 @@ export class FileDriver implements Driver {
     }
   }
 
+  /** Looks at once for a file that is waited for. Resolves when it is open, or waited for again. */
+  async tryNow(): Promise<void> {
+    const { host } = this
+    const { retryMs } = this.options
+    const waits = this.retry !== null && this.medium === null && this.attempt === null
+    if (host === null || retryMs === undefined || this.closed || !waits) return
+    this.retry!.cancel()
+    this.retryFactor = 1
+    await this.tryToOpen(host, retryMs)
+  }
+
+  /** Removes the file if this made it: of a device that is closed, and came to nothing. */
+  async unmake(): Promise<void> {
+    if (this.closed && this.made) await fs.unlink(this.options.path)
+    this.made = false
+  }
+
   private async openOnce(host: DriverHost): Promise<void> {
     const { slab, clock } = this
     const medium = await openMedium(this.options, host.path, { slab, clock })
     this.medium = medium
+    this.made = medium.made
     const { fd } = medium.handle
     const file = {
       fd,

@@ -15,6 +15,7 @@ import { legTimeoutOf } from './patience.ts'
 import { remote } from './remotes.ts'
 import { bytes } from './quantities.ts'
 import { mirrorSettings } from './settings.ts'
+import { whyNotMade } from './making.ts'
 import { FileStore, keyOf } from './state.ts'
 import { childrenOf, isObject } from './tree.ts'
 
@@ -38,8 +39,14 @@ export interface World {
 /** Where a device is in the tree. */
 export interface Spot {
   readonly path: string
-  /** Somebody above looks at what is on the device, whichever it is. */
-  readonly belowMirror: boolean
+  /** The leg that it is, or is a part of; null outside mirrors. */
+  readonly leg: LegSpot | null
+}
+
+/** A leg of a volume, as the head's own record knows it. */
+export interface LegSpot {
+  readonly volume: string
+  readonly name: string
 }
 
 /**
@@ -49,6 +56,8 @@ export interface Spot {
 export class Tree {
   /** What this target remembers between runs. */
   readonly store: FileStore
+  /** Paths of legs whose files may be made although they were there before: an operator's word. */
+  readonly replaced = new Set<string>()
   private readonly world: World
   private readonly named: Readonly<Record<string, config.Device>>
   private readonly built = new Map<string, Device>()
@@ -62,7 +71,7 @@ export class Tree {
     this.store = new FileStore(config.state.directory)
     // A parent builds its children: what is below a mirror is built in a way of its own.
     const used = new Set(Object.values(config.devices).flatMap((each) => namesUsed(each)))
-    for (const name of Object.keys(config.devices)) if (!used.has(name)) this.byName(name, false)
+    for (const name of Object.keys(config.devices)) if (!used.has(name)) this.byName(name, null)
   }
 
   /** The devices that are part of no other. */
@@ -87,7 +96,7 @@ export class Tree {
 
   /** The device that becomes a leg of `parent` while that one runs: a root, or a new one. */
   adopt(parent: Device, label: string, child: config.Child): Device {
-    const spot = { path: parent.path, belowMirror: true }
+    const spot = { path: parent.path, leg: { volume: parent.path, name: label } }
     const taken = parent.driver.children.some((leg) => this.labelOf(leg) === label)
     // Also by one that is just being added.
     if (taken || this.byPath.has(`${parent.path}/${label}`))
@@ -118,10 +127,10 @@ export class Tree {
     for (const child of device.driver.children) this.forget(child)
   }
 
-  private byName(name: string, belowMirror: boolean): Device {
+  private byName(name: string, leg: LegSpot | null): Device {
     const existing = this.built.get(name)
     if (existing !== undefined) return existing
-    const device = this.build({ path: name, belowMirror }, this.named[name]!)
+    const device = this.build({ path: name, leg }, this.named[name]!)
     this.built.set(name, device)
     return device
   }
@@ -136,7 +145,7 @@ export class Tree {
     const { random, slab, clock } = this.world
     switch (device.type) {
       case 'file':
-        return new FileDriver(fileOptions(spot, device), slab, clock)
+        return new FileDriver(this.fileOptions(spot, device), slab, clock)
       case 'memory':
         return new MemoryDriver(bytes(device.size), random)
       case 'remote':
@@ -153,10 +162,22 @@ export class Tree {
     }
   }
 
+  private fileOptions({ leg }: Spot, file: config.File): FileOptions {
+    const { path, create, grow, direct, readOnly, size } = file
+    const options = {
+      ...{ path, create, grow, direct, readOnly },
+      ...(size === undefined ? {} : { size: bytes(size) }),
+      retryMs: fileRetryMs,
+    }
+    if (leg === null) return options
+    const mayNotCreate = () => whyNotMade(leg, path, this)
+    return { ...options, guardWhenClaimed: true, mayNotCreate }
+  }
+
   private mirror({ path }: Spot, mirror: config.Mirror): MirrorDriver {
     const legs = Object.entries(mirror.legs).map(([name, leg]) => {
       const options = typeof leg === 'string' || 'type' in leg ? { device: leg } : leg
-      const device = this.child({ path, belowMirror: true }, name, options.device)
+      const device = this.child({ path, leg: { volume: path, name } }, name, options.device)
       return { ...options, name, device }
     })
     const { clock, random, log } = this.world
@@ -167,11 +188,11 @@ export class Tree {
   }
 
   private child(parent: Spot, label: string, child: config.Child): Device {
-    const { path, belowMirror } = parent
+    const { path, leg } = parent
     const device =
       typeof child === 'string'
-        ? this.byName(child, belowMirror)
-        : this.build({ path: `${path}/${label}`, belowMirror }, child)
+        ? this.byName(child, leg)
+        : this.build({ path: `${path}/${label}`, leg }, child)
     assert(!this.claimed.has(device), `${device.path} has one parent`)
     this.claimed.add(device)
     this.labels.set(device, label)
@@ -187,11 +208,4 @@ function contains(device: Device, other: Device): boolean {
 function namesUsed(device: unknown): readonly string[] {
   if (typeof device === 'string') return [device]
   return isObject(device) ? childrenOf(device, '').flatMap(({ value }) => namesUsed(value)) : []
-}
-
-function fileOptions({ belowMirror }: Spot, file: config.File): FileOptions {
-  const { path, create, grow, direct, readOnly, size } = file
-  const when = { retryMs: fileRetryMs, guardWhenClaimed: belowMirror }
-  const options = { path, create, grow, direct, readOnly, ...when }
-  return size === undefined ? options : { ...options, size: bytes(size) }
 }

@@ -1,5 +1,6 @@
 import { StorageError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
+import { FileDriver } from '../device/file.ts'
 import { MirrorDriver } from '../mirror/mirror.ts'
 import type { AttachOptions } from '../mirror/settings.ts'
 import { checkConfig } from './config.ts'
@@ -44,7 +45,7 @@ const commands: Readonly<Record<string, Command>> = {
   },
   'leg.attach': {
     options: { discard: 'boolean', replace: 'boolean' },
-    run: (volume, leg, options: AttachOptions) => volume.attachLeg(leg, options),
+    run: (volume, leg, options: AttachOptions, manager) => manager.attachLeg(volume, leg, options),
   },
   'leg.add': {
     options: { device: 'child', readLast: 'boolean', discard: 'boolean' },
@@ -102,6 +103,28 @@ export class TargetManager implements Manager {
     return command.run(volume, names['leg'] ?? '', options, this)
   }
 
+  /** Returns a leg; the files of one that was replaced are made first, where they may be. */
+  async attachLeg(volume: MirrorDriver, name: string, options: AttachOptions): Promise<void> {
+    const { tree } = this.target
+    const parent = tree.devices.find(({ driver }) => driver === volume)!
+    const device = volume.children.find((leg) => tree.labelOf(leg) === name)
+    const makes = options.replace === true && isRunning(volume) && device?.usable === false
+    if (makes) await this.makeFiles(`${parent.path}/${name}`, device)
+    await volume.attachLeg(name, options).catch((error: unknown) => {
+      // Where another part of it has the metadata, it is known, and is filled by itself.
+      if (!makes || !takesPart(volume, name)) throw error
+    })
+  }
+
+  /** Makes what is not there of a leg that was; throws when that is not enough to use it. */
+  private async makeFiles(leg: string, device: Device): Promise<void> {
+    const { replaced } = this.target.tree
+    replaced.add(leg)
+    await Promise.all(filesOf(device).map((file) => file.tryNow()))
+    replaced.delete(leg)
+    if (!device.usable) throw notThere(device)
+  }
+
   /** Opens the device that `options.device` describes, or names, and makes it a leg. */
   async addLeg(volume: MirrorDriver, name: string, options: Options): Promise<void> {
     const { tree, exports } = this.target
@@ -115,10 +138,12 @@ export class TargetManager implements Manager {
     const device = tree.adopt(parent, name, child)
     try {
       await this.target.join(device)
+      if (!device.usable) throw notThere(device)
       const leg = { name, device, readLast: options['readLast'] === true }
       await volume.addLeg(leg, { discard: options['discard'] === true })
     } catch (error) {
-      await this.release(device)
+      if (await this.release(device))
+        await Promise.all(filesOf(device).map((file) => file.unmake()))
       throw error
     }
   }
@@ -127,10 +152,31 @@ export class TargetManager implements Manager {
     await this.release(await removed)
   }
 
-  /** What has a name of its own stays, by itself; what was written in place is gone. */
-  private async release(device: Device): Promise<void> {
-    if (this.target.tree.release(device)) await device.close()
+  /** What has a name of its own stays; what was written in place is closed and gone: then true. */
+  private async release(device: Device): Promise<boolean> {
+    if (!this.target.tree.release(device)) return false
+    await device.close()
+    return true
   }
+}
+
+function isRunning(volume: MirrorDriver): boolean {
+  return ['healthy', 'syncing', 'degraded'].includes(String(volume.describe()['volume']))
+}
+
+function takesPart(volume: MirrorDriver, name: string): boolean {
+  const legs = volume.describe()['legs'] as Readonly<Record<string, { state?: string }>>
+  const { state } = legs[name] ?? {}
+  return state === 'in-sync' || state === 'syncing'
+}
+
+/** The files that the device is made of, at any depth. */
+function filesOf({ driver }: Device): readonly FileDriver[] {
+  return driver instanceof FileDriver ? [driver] : driver.children.flatMap(filesOf)
+}
+
+function notThere({ path, state }: Device): StorageError {
+  return new StorageError('CONFIG', `${path} is ${state.word}: ${state.reason}`)
 }
 
 /** A device that was written in place, checked and with defaults filled in; or a name. */

@@ -136,7 +136,8 @@ export interface File {
    */
   size?: number | string
   /**
-   * Make the file, sparse, and the directories above it, when it is not there.
+   * Make the file, sparse, and the directories above it, when it is not there. The file of a
+   * leg is made only in a directory that is there, and only if the volume never had that leg.
    */
   create: boolean
   /**

@@ -14,10 +14,10 @@ export function remote(spot: Spot, device: config.Remote | config.Nbd, world: Wo
   const { address, name } = exportAt(device.uri)
   return device.type === 'remote'
     ? new RemoteDriver(
-        { address, name, awaitSize: true, ...remoteOptions(device, spot.belowMirror) },
+        { address, name, awaitSize: true, ...remoteOptions(device, spot.leg !== null) },
         world,
       )
-    : new NbdDriver({ address, name, ...nbdOptions(device, spot.belowMirror) }, world)
+    : new NbdDriver({ address, name, ...nbdOptions(device, spot.leg !== null) }, world)
 }
 
 function exportAt(text: string) {

@@ -51,6 +51,8 @@ export interface Medium {
   readonly bootId: string
   /** The disk refuses writes, so it is opened for reading whatever the options say. */
   readonly writeProtected: boolean
+  /** Whether it was not there, and was made. */
+  readonly made: boolean
   /** Where sysfs tells of a disk, or of the disk below a file: `/sys/dev/block/8:1`. */
   readonly sysfs: string
 }
@@ -62,13 +64,16 @@ export async function openMedium(
   { slab, clock }: { readonly slab: Slab; readonly clock: Clock },
 ): Promise<Medium> {
   const handles: FileHandle[] = []
+  let made = false
   try {
     const writeProtected = options.readOnly !== true && (await isProtectedDisk(options.path))
     const readOnly = options.readOnly === true || writeProtected
-    const handle = await openOrCreate({ ...options, readOnly }, device)
+    const opened = await openOrCreate({ ...options, readOnly }, device)
+    const { handle } = opened
     handles.push(handle)
+    made = opened.made
     if (!readOnly) await lockForWriting(handle.fd, options.path, device)
-    const medium = { ...(await examine(handle, options, slab, device)), writeProtected }
+    const medium = { ...(await examine(handle, options, slab, device)), writeProtected, made }
     if (readOnly) return medium
     const guard = medium.regular ? null : new DiskGuard(handle.fd, options.path, device, clock)
     if (options.guardWhenClaimed !== true) await guard?.take()
@@ -83,6 +88,7 @@ export async function openMedium(
     return { ...medium, synced, guard }
   } catch (cause) {
     for (const handle of handles) await handle.close()
+    if (made) await fs.unlink(options.path)
     throw systemError(cause, `opening ${options.path}`, device)
   }
 }
@@ -96,12 +102,18 @@ async function isProtectedDisk(path: string): Promise<boolean> {
   return stat?.isBlockDevice() === true && isWriteProtected(sysfsOf(stat.rdev))
 }
 
-async function openOrCreate(options: FileOptions, device: string): Promise<FileHandle> {
+/** An open file, and whether it was made for that. */
+interface Opened {
+  readonly handle: FileHandle
+  readonly made: boolean
+}
+
+async function openOrCreate(options: FileOptions, device: string): Promise<Opened> {
   const { path, readOnly } = options
   const access = readOnly === true ? constants.O_RDONLY : constants.O_RDWR
   const flags = access | directFlag(options)
   try {
-    return await fs.open(path, flags)
+    return { handle: await fs.open(path, flags), made: false }
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException
     if (code === 'EINVAL' && options.direct === true)
@@ -122,7 +134,7 @@ async function openOrCreate(options: FileOptions, device: string): Promise<FileH
     await handle.truncate(options.size)
     await handle.sync()
     await syncFolder(dirname(path))
-    return handle
+    return { handle, made: true }
   } catch (cause) {
     await handle.close()
     await fs.unlink(path)
@@ -176,6 +188,7 @@ async function examine(
     bootId,
     sysfs,
     writeProtected: false,
+    made: false,
   }
 }
 
