@@ -27,6 +27,13 @@ export class SimEvent implements Timer {
   }
 }
 
+/** An event comes so much later; it is the `n`th of those since the one before it. */
+export interface PutOff {
+  readonly n: number
+  /** Milliseconds. */
+  readonly ms: number
+}
+
 /** Events of one moment: more are a program that goes round in circles. */
 const stepsPerMomentMax = 100_000
 /** Events of one world: far more than any needs. */
@@ -45,9 +52,32 @@ export class SimClock {
   /** Events since time went on. */
   private busy = 0
   private readonly heap: SimEvent[] = []
+  private delays: PutOff[] = []
+  private untilPutOff = Infinity
 
-  /** Runs `callback` in `delay` milliseconds, unless `owner` is dead by then. */
+  /**
+   * Runs `callback` in `delay` milliseconds, unless `owner` is dead by then; or later, where this
+   * clock is told to put events off. For what comes from outside a process, such as packets.
+   */
   after(delay: number, owner: Owner | null, callback: () => void): SimEvent {
+    if (delay > 0 && --this.untilPutOff === 0) delay += this.putOff()
+    return this.at(delay, owner, callback)
+  }
+
+  /** Puts off events: the `n`th from now by `ms`, and so on. */
+  delay(list: readonly PutOff[]): void {
+    this.delays = [...list]
+    this.untilPutOff = this.delays[0]?.n ?? Infinity
+  }
+
+  private putOff(): number {
+    const ms = this.delays.shift()!.ms
+    this.untilPutOff = this.delays[0]?.n ?? Infinity
+    return ms
+  }
+
+  /** `after`, of what comes when it should. */
+  at(delay: number, owner: Owner | null, callback: () => void): SimEvent {
     const event = new SimEvent(this.time + Math.max(0, delay), this.orders++, owner, callback)
     this.insert(event)
     return event
@@ -160,14 +190,14 @@ export class ProcessClock implements Clock {
   }
 
   timer(ms: number, callback: () => void): Timer {
-    return this.clock.after(ms, this.owner, callback)
+    return this.clock.at(ms, this.owner, callback)
   }
 
   defer(callback: () => void): void {
-    this.clock.after(0, this.owner, callback)
+    this.clock.at(0, this.owner, callback)
   }
 
   soon(callback: () => void): void {
-    this.clock.after(0, this.owner, callback)
+    this.clock.at(0, this.owner, callback)
   }
 }

@@ -14,6 +14,14 @@ export const eyeNames = [
   'rollBack',
   /** A head that was replaced comes back with its own state. */
   'olderHead',
+  /** What clients of a head that was replaced read is as true as what others read. */
+  'fenced',
+  /** Two blows, each at an effect. */
+  'pairs',
+  /** Some events come later than they would have. */
+  'delays',
+  /** Settings as an operator hardly ever has them. */
+  'extremes',
 ] as const
 export type Eye = (typeof eyeNames)[number]
 

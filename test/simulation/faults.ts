@@ -1,6 +1,7 @@
 import { KiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
 import { superblockBytes } from '../../src/mirror/layout.ts'
+import { Ambush } from './ambush.ts'
 import type { Dice } from './dice.ts'
 import type { FaultKind } from './plan.ts'
 import { sectorBytes } from './medium.ts'
@@ -177,6 +178,9 @@ export class Faults {
         break
       case 'saveHangs':
         this.disturbSaves()
+        break
+      case 'twoBlows':
+        this.last('two blows', 'an ambush', () => new Ambush(world, dice).start())
         break
       case 'rollBack':
         rollBack(world, leg, dice)

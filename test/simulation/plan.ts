@@ -53,7 +53,7 @@ export const faultKinds = [
 /** What an operator does in some seeds only: the others stay the worlds that they were. */
 const operatorKinds = ['remove', 'restore', 'trust'] as const
 /** What happens in some seeds only, for the same reason. */
-export const laterKinds = ['saveHangs', 'rollBack', 'olderHead'] as const
+export const laterKinds = ['saveHangs', 'rollBack', 'olderHead', 'twoBlows'] as const
 export type FaultKind =
   (typeof faultKinds)[number] | (typeof operatorKinds)[number] | (typeof laterKinds)[number]
 /** Of so many seeds one has such an operator. */

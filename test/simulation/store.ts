@@ -95,17 +95,17 @@ class ProcessStore implements StateStore {
     const total = dice.skewed(...saveMs) * directory.slowness
     directory.watched(false)
     // Somewhere on the way it is there; killed before that, it is not.
-    let saved = false
-    clock.after(dice.between(0, total), process, () => {
-      saved = !directory.failing
+    const effect = dice.between(0, total)
+    clock.after(effect, process, () => {
+      const saved = !directory.failing
       if (saved) directory.texts.set(key, text)
       directory.watched(true)
-    })
-    clock.after(total, process, () => {
-      queue.shift()
-      if (saved) resolve()
-      else reject(new StorageError('IO', 'the state directory cannot be written'))
-      this.begin(queue)
+      clock.after(total - effect, process, () => {
+        queue.shift()
+        if (saved) resolve()
+        else reject(new StorageError('IO', 'the state directory cannot be written'))
+        this.begin(queue)
+      })
     })
   }
 }

@@ -18,7 +18,7 @@ import { StateDirectory } from './store.ts'
 import { Stillness } from './stillness.ts'
 import { Trace } from './trace.ts'
 import { Head, Leg, Target } from './trees.ts'
-import { widen } from './widen.ts'
+import { delaysOf, widen } from './widen.ts'
 
 /** Milliseconds a request may take while nothing is wrong with the world. */
 export const requestMsMax = 100_000
@@ -30,6 +30,7 @@ const restartMs = 3000
 
 /** Makes of a seed another one: for chance of its own. */
 const wideningSeed = 0x3c6ef372
+const delaySeed = 0x1f83d9ab
 
 interface LegStatus {
   readonly state: string
@@ -111,6 +112,7 @@ export class World implements ClientHost {
     this.startHead()
     await this.until(() => this.healthy(), recoveryMsMax, 'the volume starts')
     this.faults.start()
+    if (plan.eyes.has('delays')) this.clock.delay(delaysOf(new Dice(this.seed ^ delaySeed)))
     if (plan.eyes.has('still')) new Stillness(this, new Dice(~this.seed ^ wideningSeed)).start()
     await clock.run(clock.time + plan.trouble, () => this.problem !== null)
     this.check()
@@ -199,7 +201,7 @@ export class World implements ClientHost {
     if (this.head !== null) {
       this.losses.remember()
       this.rivals.push(this.head)
-      for (const client of this.clients) client.blind = true
+      for (const client of this.clients) client.blind = !this.plan.eyes.has('fenced')
       this.rivalClients.push(...this.clients)
       this.clients = []
       this.head = null
@@ -327,7 +329,7 @@ export class World implements ClientHost {
       const client = this.addClient(`${head.number}${'abcdef'[at]!}`, head)
       client.start()
       if (!rival) continue
-      client.blind = true
+      client.blind = !this.plan.eyes.has('fenced')
       this.rivalClients.push(this.clients.pop()!)
     }
   }
