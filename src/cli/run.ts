@@ -9,6 +9,7 @@ import { SocketNetwork } from '../net/sockets.ts'
 import type * as config from '../target/config.types.ts'
 import { Target } from '../target/target.ts'
 import { Exit } from './exit.ts'
+import { LogOutput } from './log-output.ts'
 import { printableLines, printLine } from './print.ts'
 
 /** Name and version, as `status` shows them. */
@@ -23,9 +24,13 @@ export async function runTarget(
   config: config.Config,
   warnings: readonly string[] = [],
 ): Promise<void> {
+  const output = new LogOutput((lines) => {
+    log.warn({ lines }, `${lines} lines were dropped: whoever reads the log stood still`)
+  })
+  const write = (record: object): void => output.write(lineOf(record))
   const log = bunyan.createLogger({
     name: 'dst',
-    streams: [{ type: 'raw', stream: { write: writeRecord }, level: config.log.level }],
+    streams: [{ type: 'raw', stream: { write }, level: config.log.level }],
     serializers: { err: serializeError },
   })
   for (const warning of warnings) log.warn({}, warning)
@@ -41,7 +46,7 @@ export async function runTarget(
   const target = new Target(config, world, program)
   // Timers do not keep the process alive, and a target that stops has no listeners left to do so.
   const alive = setInterval(() => undefined, timerMax)
-  const isStopping = stopOnSignals(target, log)
+  const isStopping = stopOnSignals(target, log, output)
   try {
     await target.start()
   } catch (error) {
@@ -58,12 +63,12 @@ export async function runTarget(
  * What reads the log for people prints the texts as they are. An error under whatever key has its
  * text: JSON alone would leave it out.
  */
-function writeRecord(record: object): void {
+function lineOf(record: object): string {
   const harmless = (_: string, value: unknown): unknown => {
     if (value instanceof Error) return serializeError(value)
     return typeof value === 'string' ? printableLines(value) : value
   }
-  process.stderr.write(`${JSON.stringify(record, harmless)}\n`)
+  return `${JSON.stringify(record, harmless)}\n`
 }
 
 /** A stack says something about our mistakes alone. */
@@ -91,7 +96,7 @@ function goOnUnheard(): void {
  * Ends the process when a signal has stopped the target, or at once at the second one. What it
  * returns tells whether there was one.
  */
-function stopOnSignals(target: Target, log: bunyan): () => boolean {
+function stopOnSignals(target: Target, log: bunyan, output: LogOutput): () => boolean {
   let stopping = false
   const signalled = (signal: string): void => {
     if (stopping) {
@@ -99,7 +104,10 @@ function stopOnSignals(target: Target, log: bunyan): () => boolean {
       process.exit(Exit.failed)
     }
     stopping = true
-    void target.stop().then((clean) => process.exit(clean ? Exit.done : Exit.failed))
+    void target.stop().then(async (clean) => {
+      await output.flush()
+      process.exit(clean ? Exit.done : Exit.failed)
+    })
   }
   process.on('SIGTERM', signalled)
   process.on('SIGINT', signalled)
