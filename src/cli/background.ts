@@ -1,11 +1,20 @@
 import type { SpawnOptions } from 'node:child_process'
-import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs'
 import { basename, join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { StorageError } from '../base/errors.ts'
 import { startProgram } from '../base/program.ts'
 import { makeFolder } from '../base/folders.ts'
-import { isObject } from '../target/tree.ts'
 
 /** Where bridges of attached devices leave what `detach` needs, and nothing once it is done. */
 const runDirectory = '/run/dst'
@@ -39,8 +48,8 @@ export async function startBridge(
   flags: readonly string[],
 ): Promise<string> {
   const { socket, log, record } = placesOf(device)
-  await makeFolder(runDirectory, 0o700)
-  const output = openSync(log, 'w', 0o600)
+  await makeOwnFolder()
+  const output = openNew(log)
   const words = [process.argv[1]!, 'bridge', uri, '--listen', `unix:${socket}`, ...flags]
   // Whatever folder it stayed in could not be unmounted.
   const options: SpawnOptions = { cwd: '/', detached: true, stdio: ['ignore', 'pipe', output] }
@@ -57,7 +66,7 @@ export async function startBridge(
     )
     closeSync(output)
     // Before it is of use to anybody, so that it is found whenever this command ends.
-    writeFileSync(record, JSON.stringify({ pid: child?.pid ?? 0 }), { mode: 0o600 })
+    writeNew(record, JSON.stringify({ pid: child?.pid ?? 0 }))
     const timer = setTimeout(fail, startTimeout, `was not ready in ${startTimeout} ms`)
     if (child === null) return
     const stdout = child.stdout!
@@ -85,13 +94,58 @@ function lastWords(log: string): string {
 /** Ends the bridge of a device, if there is one, and leaves nothing of it. */
 export async function stopBridge(device: string): Promise<void> {
   const { socket, log, record } = placesOf(device)
-  const pid = pidIn(record)
-  const isBridge = (): boolean => pid !== 0 && serves(pid, socket)
-  if (isBridge()) {
-    process.kill(pid)
-    if (!(await within(stopTimeout, () => !isBridge()))) process.kill(pid, 'SIGKILL')
+  const isThere = (): boolean => bridgesAt(socket).length > 0
+  for (const pid of bridgesAt(socket)) signal(pid, 'SIGTERM')
+  if (!(await within(stopTimeout, () => !isThere())))
+    for (const pid of bridgesAt(socket)) signal(pid, 'SIGKILL')
+  // What lies in somebody else's folder is not ours.
+  if (whoseFolder() === null)
+    for (const path of [socket, log, record]) rmSync(path, { force: true })
+}
+
+/** Whether the bridge of a device died, so that what the kernel asks of it is not answered. */
+export function bridgeDied(device: string): boolean {
+  const { record, socket } = placesOf(device)
+  return existsSync(record) && bridgesAt(socket).length === 0
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch {
+    // It has ended meanwhile.
   }
-  for (const path of [socket, log, record]) rmSync(path, { force: true })
+}
+
+const advice =
+  'root does not write there; a service wants a folder of its own, RuntimeDirectory=dst/target'
+
+/** Makes the folder, or rejects when somebody else could have us write through a link in it. */
+async function makeOwnFolder(): Promise<void> {
+  await makeFolder(runDirectory, 0o755)
+  const problem = whoseFolder()
+  if (problem !== null) throw new StorageError('CONFIG', `${runDirectory} ${problem}: ${advice}`)
+}
+
+/** What makes the folder one that others can change; null when they cannot. */
+function whoseFolder(): string | null {
+  const stats = lstatSync(runDirectory, { throwIfNoEntry: false })
+  if (stats === undefined) return null
+  if (!stats.isDirectory()) return 'is no folder'
+  if (stats.uid !== process.getuid!()) return `belongs to another user (${stats.uid})`
+  return (stats.mode & 0o022) === 0 ? null : 'can be written to by others'
+}
+
+/** Opens a file that is new, whatever lay there before: nothing is written through a link. */
+function openNew(path: string): number {
+  rmSync(path, { force: true })
+  return openSync(path, 'wx', 0o600)
+}
+
+function writeNew(path: string, text: string): void {
+  const file = openNew(path)
+  writeSync(file, text)
+  closeSync(file)
 }
 
 /** Waits until something is so; false when it was not in time, in milliseconds. */
@@ -104,19 +158,20 @@ export async function within(time: number, isSo: () => boolean): Promise<boolean
   return true
 }
 
-function pidIn(record: string): number {
-  try {
-    const found: unknown = JSON.parse(readFileSync(record, 'utf8'))
-    return isObject(found) && typeof found['pid'] === 'number' ? found['pid'] : 0
-  } catch {
-    return 0
-  }
+/**
+ * The bridges that serve the socket. They are looked for among all processes of this user: numbers
+ * are used again, and the record may be gone with its folder while the bridge lives on.
+ */
+function bridgesAt(socket: string): number[] {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  return pids.map(Number).filter((pid) => serves(pid, socket))
 }
 
-/** Whether the process is still the one that serves the socket: numbers are used again. */
 function serves(pid: number, socket: string): boolean {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes(`unix:${socket}`)
+    if (statSync(`/proc/${pid}`).uid !== process.getuid!()) return false
+    const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+    return words.includes('bridge') && words.includes(`unix:${socket}`)
   } catch {
     return false
   }

@@ -1,8 +1,12 @@
+import { constants } from 'node:fs'
 import fs from 'node:fs/promises'
 import { join } from 'node:path'
 import { StorageError, systemError } from '../base/errors.ts'
 import { makeFolder } from '../base/folders.ts'
 import type { StateStore } from '../base/store.ts'
+
+/** Nothing is written through a link, in whoever's folder it is. */
+const newFile = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW
 
 /** Records in a directory, one file per key, replaced as a whole. */
 export class FileStore implements StateStore {
@@ -35,7 +39,7 @@ export class FileStore implements StateStore {
     try {
       await makeFolder(this.directory, 0o700)
       const temporary = `${path}.new`
-      const file = await fs.open(temporary, 'w', 0o600)
+      const file = await fs.open(temporary, newFile, 0o600)
       try {
         await file.writeFile(text)
         await file.sync()

@@ -1,7 +1,11 @@
 import { expect } from 'chai'
-import { rmSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, constants, openSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { spawn } from 'node:child_process'
+import { openExport } from '../../src/cli/open.ts'
+import { Operation } from '../../src/device/request.ts'
+import { submit } from '../support/io.ts'
 import { dst, Workshop, type DstProcess } from '../support/process.ts'
 
 interface Line {
@@ -54,6 +58,71 @@ describe('the log of a target', function () {
     expect(lines, target.stderr).to.have.length(1)
     expect(lines[0]!.err!.message).to.contain(join(state, 'home.json'))
     expect(lines[0]!.err!.message).to.contain('a file is in its place')
+  })
+
+  for (const kind of ['a pipe', 'a socket'])
+    it(`may be read by nobody: clients are served all the same (${kind})`, async () => {
+      workshop.write('target', {
+        listeners: [{ protocol: 'nbd', address: 'unix:n.sock' }],
+        devices: { a: { type: 'log', device: { type: 'memory', size: '1M' } } },
+        exports: { a: { device: 'a' } },
+      })
+      const stuck = join(workshop.folder, 'stuck')
+      if (kind === 'a pipe') execFileSync('mkfifo', [stuck])
+      // Opened for both, it has a reader, and one that reads nothing.
+      const stderr = kind === 'a pipe' ? openSync(stuck, constants.O_RDWR) : 'pipe'
+      const child = spawn(
+        process.execPath,
+        [resolve('dist/src/cli/main.js'), 'serve', 'target.json'],
+        {
+          cwd: workshop.folder,
+          stdio: ['ignore', 'pipe', stderr],
+        },
+      )
+      workshop.later(() => child.kill('SIGKILL'))
+      await new Promise<void>((ready) =>
+        child.stdout!.on('data', (text: Buffer) => {
+          if (text.toString().includes('ready')) ready()
+        }),
+      )
+      const uri = `nbd+unix:///a?socket=${join(workshop.folder, 'n.sock')}`
+      const device = await openExport(uri)
+      // A line each: several times of what a pipe or a socket holds.
+      for (let at = 0; at < 4000; at++)
+        expect((await submit(device, Operation.read, 0, 512)).error).to.equal(null)
+      await device.close()
+      const ended = once(child, 'exit')
+      child.kill('SIGTERM')
+      expect(await ended).to.deep.equal([0, null])
+      if (typeof stderr === 'number') closeSync(stderr)
+    })
+
+  it('says how many lines nobody read in time', async () => {
+    workshop.write('target', {
+      listeners: [{ protocol: 'nbd', address: 'unix:n.sock' }],
+      devices: { a: { type: 'log', device: { type: 'memory', size: '1M' } } },
+      exports: { a: { device: 'a' } },
+    })
+    const child = spawn(
+      process.execPath,
+      [resolve('dist/src/cli/main.js'), 'serve', 'target.json'],
+      {
+        cwd: workshop.folder,
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    )
+    workshop.later(() => child.kill('SIGKILL'))
+    await once(child.stdout, 'data')
+    const device = await openExport(`nbd+unix:///a?socket=${join(workshop.folder, 'n.sock')}`)
+    for (let at = 0; at < 12_000; at++) await submit(device, Operation.read, 0, 512)
+    await device.close()
+    let said = ''
+    await new Promise<void>((told) =>
+      child.stderr.on('data', (text: Buffer) => {
+        said += text.toString()
+        if (said.includes('lines were dropped')) told()
+      }),
+    )
   })
 
   it('has a target end with a sentence when the folder of a socket cannot be made', async () => {
