@@ -1,5 +1,6 @@
 import type { Timer } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
+import type { Room, Waiter } from '../net/admission.ts'
 import { Inbox } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
@@ -16,16 +17,19 @@ export interface Phase {
   sent(bytes: number): void
   /** Answers what is in flight, takes nothing new, then ends the connection. */
   drain(): void
+  /** There is room now for what was asked for. */
+  admitted(): void
   /** The connection is gone. */
   closed(): void
 }
 
 /** One client's connection to an NBD server: its bytes in and out, and who reads them now. */
-export class ServerConnection implements ConnectionHandler {
+export class ServerConnection implements ConnectionHandler, Waiter {
   readonly context: ServiceContext
   readonly connection: Connection
   readonly inbox: Inbox
   readonly outbox: Outbox
+  readonly room: Room
   private readonly left: (connection: ServerConnection) => void
   private readonly since: number
   private phase: Phase | null = null
@@ -44,6 +48,7 @@ export class ServerConnection implements ConnectionHandler {
     this.left = left
     this.inbox = new Inbox(context.slab)
     this.outbox = new Outbox(connection, context.slab, context.clock)
+    this.room = context.admission.join(connection.origin, this)
     this.since = context.clock.wall()
   }
 
@@ -124,9 +129,14 @@ export class ServerConnection implements ConnectionHandler {
     this.phase!.sent(queued - this.outbox.bytesQueued)
   }
 
+  admitted(): void {
+    this.phase!.admitted()
+  }
+
   closed(): void {
     this.isClosed = true
     this.sendTimer?.cancel()
+    this.room.leave()
     this.phase!.closed()
     this.inbox.close()
     this.outbox.close()
@@ -135,8 +145,8 @@ export class ServerConnection implements ConnectionHandler {
 
   /**
    * One timer looks at the sending from time to time, so that a reply costs a comparison: a client
-   * that lets nothing through between two looks is dropped; while others wait for room, so is one
-   * that has not taken all that waited for it at the look before.
+   * that lets nothing through between two looks is dropped; so is one that holds more than others
+   * can have who wait for room, if it has not taken all that waited for it at the look before.
    */
   private watchSending(): void {
     if (this.sendTimer === null && this.outbox.bytesQueued > 0 && !this.isClosed) this.watch()
@@ -146,11 +156,11 @@ export class ServerConnection implements ConnectionHandler {
   private watch(): void {
     const { outbox } = this
     const { batchesSent: sent, batchesFlushed: due } = outbox
-    const { limits, clock, admission } = this.context
+    const { limits, clock } = this.context
     this.sendTimer = clock.timer(limits.sendTimeout, () => {
       this.sendTimer = null
       const stuck = outbox.batchesSent === sent && outbox.bytesQueued > 0
-      if (stuck || (outbox.batchesSent < due && admission.othersWait(this.phase)))
+      if (stuck || (outbox.batchesSent < due && this.room.hinders))
         this.fail(new StorageError('TIMEOUT', `read no reply for ${limits.sendTimeout} ms`))
       else this.watchSending()
     })

@@ -68,6 +68,10 @@ export class Negotiation implements Phase {
     this.end()
   }
 
+  admitted(): void {
+    // It waits for no room.
+  }
+
   closed(): void {
     this.finish()
   }

@@ -18,12 +18,9 @@ export class NbdService implements Service {
   constructor(context: ServiceContext) {
     this.context = context
     this.places = context.places ?? new Places(context.limits)
-    const { payload, bytesPerConnection, bytesInFlight } = context.limits
-    this.payloadMax = Math.min(
-      payload,
-      bytesPerConnection - replyOverheadBytes,
-      bytesInFlight - replyOverheadBytes,
-    )
+    const { payload, bytesPerConnection } = context.limits
+    const bytes = Math.min(bytesPerConnection, context.admission.largest)
+    this.payloadMax = Math.min(payload, bytes - replyOverheadBytes)
   }
 
   readonly accept: Accept = (connection) => {

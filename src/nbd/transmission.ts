@@ -1,11 +1,11 @@
 import type { Timer } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
-import type { Waiter } from '../net/admission.ts'
 import { Flag, isChange, Operation, Request, type Completer } from '../device/request.ts'
 import type { Export } from '../device/export.ts'
 import { extentRunsMax } from '../device/extents.ts'
 import { LossReport } from '../device/loss-report.ts'
 import { stagedPayloadMax } from '../net/inbox.ts'
+import { Landing, type Progress } from '../net/landing.ts'
 import type { Guests } from '../net/service.ts'
 import { Stint } from '../net/stint.ts'
 import * as codec from './codec.ts'
@@ -56,10 +56,11 @@ export interface Agreement {
  * Requests of one connection, carried out on the export's device and answered in whatever order
  * they complete. A request that makes no sense is answered with an error and the stream goes on.
  *
- * A request's room (its payload and a reply's overhead) is reserved before it is taken in and given
- * back as the reply leaves the socket. Without room the connection is not read.
+ * A request's room (its payload and a reply's overhead) is reserved before it is taken in, a large
+ * payload's as it lands, and given back as the reply leaves the socket. Without room the connection
+ * is not read.
  */
-export class Transmission implements Phase, Completer, Waiter {
+export class Transmission implements Phase, Completer {
   readonly exportName: string
   inFlight = 0
   private readonly host: ServerConnection
@@ -72,12 +73,13 @@ export class Transmission implements Phase, Completer, Waiter {
   private readonly flagsOf: readonly number[]
   private readonly header = new codec.RequestHeader()
   /** The write whose payload has yet to land in full. */
-  private landing: Request | null = null
-  /** Payloads that had to land so far, and who looks whether the last one still does. */
+  private readonly landing: Landing
+  /**
+   * How often a payload began to land so far, or went on after it had waited for room; and who
+   * looks whether the last one still does.
+   */
   private landings = 0
   private landingTimer: Timer | null = null
-  /** Bytes reserved for requests in flight, and for replies the socket still holds. */
-  private reserved = 0
   /** Bytes of the negotiation that the socket still holds: nobody reserved them. */
   private unreserved: number
   private stalledBy: 'nothing' | 'limits' | 'admission' | 'turn' = 'nothing'
@@ -93,6 +95,7 @@ export class Transmission implements Phase, Completer, Waiter {
     this.host = host
     this.exported = exported
     this.exportName = exported.name
+    this.landing = new Landing(host.inbox, host.room)
     this.losses = new LossReport(exported.device)
     this.guests = host.context.guestsOf?.(exported.device) ?? null
     this.stint = new Stint(host.context.clock, () => {
@@ -115,12 +118,7 @@ export class Transmission implements Phase, Completer, Waiter {
     if (this.running) return
     this.running = true
     this.stint.begin()
-    if (this.landing !== null && !this.host.inbox.payloadLanding) {
-      const request = this.landing
-      this.landing = null
-      this.submit(request)
-    }
-    while (this.step());
+    if (this.landing.request === null || this.land(this.landing.goOn())) while (this.step());
     this.running = false
     this.finishIfDone()
   }
@@ -141,19 +139,20 @@ export class Transmission implements Phase, Completer, Waiter {
     this.ending = true
     this.landingTimer?.cancel()
     const { landing } = this
-    this.landing = null
-    if (landing !== null) {
-      // It ends like one that was submitted.
-      this.guests?.began()
-      landing.fail(new StorageError('UNAVAILABLE', 'the client left'))
+    if (landing.request !== null) {
+      const { rest } = landing
+      const request = landing.end()
+      this.inFlight--
+      this.giveBack(roomOf(Operation.write, request.length) - rest)
+      request.abandon()
     }
     this.giveBack(this.host.outbox.bytesQueued - this.unreserved)
-    this.host.context.admission.forget(this)
   }
 
-  /** For `Waiter`: there may be room now. */
   admitted(): void {
     if (this.stalledBy !== 'admission') return
+    // What it waited for others is not held against it.
+    if (this.landing.request !== null) this.landings++
     this.proceed()
   }
 
@@ -211,17 +210,26 @@ export class Transmission implements Phase, Completer, Waiter {
       request.context = (flags & CommandFlag.reqOne) !== 0 ? Answer.statusOne : Answer.status
     else request.context = Answer.nothing
     this.inFlight++
-    if (type === Command.write && !this.host.inbox.takePayload(request, length)) {
-      this.landing = request
+    if (type === Command.write) {
       this.landings++
-      // It holds a closure, and would allocate for that whenever it is called.
-      if (this.landingTimer === null) this.watchLanding()
-      return false
+      return this.land(this.landing.begin(request, length))
     }
     const { inFlight } = this
     this.submit(request)
     if (operation === Operation.read) this.prompt = this.inFlight < inFlight
     return true
+  }
+
+  /** Submits the write whose payload is here; false when the rest of it has to be waited for. */
+  private land(progress: Progress): boolean {
+    if (progress === 'here') {
+      this.submit(this.landing.end())
+      return true
+    }
+    // It holds a closure, and would allocate for that whenever it is called.
+    if (this.landingTimer === null) this.watchLanding()
+    if (progress === 'waiting') this.stall('admission')
+    return false
   }
 
   /** Asked here, not before: a head may claim the device while a payload lands. */
@@ -238,14 +246,18 @@ export class Transmission implements Phase, Completer, Waiter {
     device.submit(request)
   }
 
-  /** Half a payload holds room that others wait for: it has one to two time-outs to land. */
+  /**
+   * Half a payload holds room that others may want: it has one to two time-outs to land, without
+   * the time in which it waits for room itself.
+   */
   private watchLanding(): void {
     const { landings } = this
     const { clock, limits } = this.host.context
     this.landingTimer = clock.timer(limits.sendTimeout, () => {
       this.landingTimer = null
-      if (this.landing === null || this.ending) return
-      if (this.landings === landings) this.drop('a payload does not come')
+      if (this.landing.request === null || this.ending) return
+      const waits = this.stalledBy === 'admission'
+      if (this.landings === landings && !waits) this.drop('a payload does not come')
       else this.watchLanding()
     })
   }
@@ -354,17 +366,17 @@ export class Transmission implements Phase, Completer, Waiter {
 
   /** Room for the request, or the connection is stalled until there may be some. */
   private reserve(operation: Operation, length: number): boolean {
-    const { limits, admission } = this.host.context
+    const { context, room, outbox } = this.host
+    const { limits } = context
     const bytes = roomOf(operation, length)
-    const early = operation === Operation.read && this.prompt && this.host.outbox.full
+    const early = operation === Operation.read && this.prompt && outbox.full
     const full =
       early ||
       this.inFlight >= limits.requestsPerConnection ||
-      (this.reserved > 0 && this.reserved + bytes > limits.bytesPerConnection)
+      (room.held > 0 && room.held + bytes > limits.bytesPerConnection)
     if (full) return this.stall('limits')
-    if (!admission.reserve(bytes, this)) return this.stall('admission')
-    this.reserved += bytes
-    return true
+    const later = operation === Operation.write ? length - Landing.firstStep(length) : 0
+    return room.reserve(bytes - later, later) || this.stall('admission')
   }
 
   private stall(by: 'limits' | 'admission' | 'turn'): false {
@@ -374,8 +386,7 @@ export class Transmission implements Phase, Completer, Waiter {
   }
 
   private giveBack(bytes: number): void {
-    this.reserved -= bytes
-    this.host.context.admission.giveBack(bytes)
+    this.host.room.giveBack(bytes)
   }
 
   /** This connection's own requests or replies have made room. */
@@ -399,7 +410,7 @@ export class Transmission implements Phase, Completer, Waiter {
 
   private finishIfDone(): void {
     // Half a payload is a request that was never made. Its bytes stay until nothing lands any more.
-    const unfinished = this.landing === null ? 0 : 1
+    const unfinished = this.landing.request === null ? 0 : 1
     if (!this.ending || this.inFlight > unfinished) return
     this.host.flush()
     this.host.connection.end()

@@ -1,75 +1,341 @@
+import { systemClock, type Clock } from '../base/clock.ts'
 import { assert } from '../base/errors.ts'
+import { Line, type Waiting } from '../base/line.ts'
+import { KiB, MiB } from '../base/size.ts'
+import { blockBytesMax } from '../base/slab.ts'
 
-/** Who waits for room: told once, when it may try again. */
+/** Who waits for room: told when it has it. */
 export interface Waiter {
   admitted(): void
 }
 
+/** A payload that lands gets room for so many bytes at a time. */
+export const stepBytes = 1 * MiB
+
+/** Bytes beside the largest payload that one request can ask room for. */
+const besidesMax = 2 * KiB
+
 /**
- * Bounds the payload bytes that all clients together may have in flight. Servers reserve before
- * they take a payload in (writes) or ask for one (reads) and give back when the reply has left the
- * socket; what goes on below a server needs no room of its own, so nothing can wait in a circle.
+ * Parts of the room that is left, beyond its first half, of which one peer may have one; and of
+ * what its peer may have, one connection. Peers are few and connections many.
+ */
+const partsForPeers = 4
+const partsForConnections = 8
+
+/** Those who wait that are looked at whenever room is given back, and in each turn after that. */
+const looksAtOnce = 8
+const looksPerTurn = 64
+
+/**
+ * Bounds the bytes that all clients together may have in flight, and shares them out.
+ *
+ * Room is reserved before anything is kept for a client: for a request with its answer before it is
+ * taken in, for a payload step by step while it lands. It is given back when the answer has left
+ * the socket. What goes on below a server needs no room of its own, so nothing waits in a circle.
+ *
+ *      bytes   | first half: for all who come | second half: in slices | spare            |
+ *              0                                                        sharedMax          bytesMax
+ *
+ *  1. The first half of the shared room goes to whoever comes first. Of the second half, each peer
+ *     may have a quarter of what is left at most, so that there is always some for the next one;
+ *     within what a peer may have it is the same for its connections, by eighths. So those who hold
+ *     much and give nothing back, for whatever reason, do not keep out those who come later.
+ *  2. What is larger than a share gets through in the end: who holds nothing, or has half a payload
+ *     here, may have all that it still needs of the spare room. It always gets to its end from
+ *     there, or its connection to its own; then the next one can. No peer has more than half.
+ *  3. Who waits does not keep others waiting: all who wait are looked at in turn.
  */
 export class Admission {
-  private readonly bytesMax: number
-  private bytes = 0
-  /** Who waits, and for how many bytes, in order of arrival. */
-  private readonly waiting = new Map<Waiter, number>()
-  /** Whose turn it is: it alone passes those who wait, once. */
-  private turn: Waiter | null = null
-  private waking = false
+  /** Bytes of the largest request, with its payload and its answer, that ever gets room. */
+  readonly largest: number
+  /** @internal */ readonly sharedMax: number
+  /** @internal */ readonly spareMax: number
+  /** @internal Bytes in use. */
+  shared = 0
+  /** @internal */
+  spare = 0
+  private readonly clock: Clock
+  private readonly peers = new Map<string, Peer>()
+  /** Peers with connections that wait. */
+  private readonly line = new Line<Peer>()
+  private waiting = 0
+  /** How many of those who wait have yet to be looked at since room was given back. */
+  private unseen = 0
+  private looking = false
+  private deferred = false
 
-  constructor(bytesMax: number) {
-    this.bytesMax = bytesMax
+  /** `payloadMax` is the longest payload that a client may be granted. */
+  constructor(bytesMax: number, payloadMax = blockBytesMax, clock = systemClock) {
+    this.clock = clock
+    this.largest = Math.min(payloadMax + besidesMax, Math.floor(bytesMax / 2))
+    this.spareMax = Math.max(this.largest, Math.floor(bytesMax / 4))
+    this.sharedMax = bytesMax - this.spareMax
   }
 
   get bytesInFlight(): number {
-    return this.bytes
+    return this.shared + this.spare
   }
 
   /** Whether anybody waits for room but `one`, who may wait as well. */
-  othersWait(one: unknown): boolean {
-    return this.waiting.size > (this.waiting.has(one as Waiter) ? 1 : 0)
+  othersWait(one: Room | null): boolean {
+    return this.waiting > (one?.waits === true ? 1 : 0)
+  }
+
+  /** The room of a connection from `origin`: peers are told apart by that. */
+  join(origin: string | undefined, waiter: Waiter): Room {
+    const key = origin ?? ''
+    let peer = this.peers.get(key)
+    if (peer === undefined) {
+      peer = new Peer(key)
+      this.peers.set(key, peer)
+    }
+    peer.rooms++
+    return new Room(this, peer, waiter)
+  }
+
+  /** @internal Bytes that the connection may have of the shared room now. */
+  shareOf(room: Room): number {
+    const { peer } = room
+    const left = this.sharedMax - (this.shared - peer.shared)
+    const ofPeer = Math.max(left - this.sharedMax / 2, left / partsForPeers)
+    const leftOfPeer = ofPeer - (peer.shared - room.shared)
+    return Math.max(leftOfPeer - ofPeer / 2, leftOfPeer / partsForConnections)
+  }
+
+  /** @internal The part of what is left that is for the connection, and as much for each other. */
+  sliceOf({ peer, shared }: Room): number {
+    const left = this.sharedMax - (this.shared - peer.shared)
+    const ofPeer = Math.max(left - this.sharedMax / 2, left / partsForPeers)
+    return (ofPeer - (peer.shared - shared)) / partsForConnections
+  }
+
+  /** @internal Whether the peer may have so much more of the spare room. */
+  sparesFor(peer: Peer, bytes: number): boolean {
+    if (this.spare + bytes > this.spareMax) return false
+    return peer.spare === 0 || peer.spare + bytes <= this.spareMax / 2
+  }
+
+  /** @internal */
+  enter(room: Room): void {
+    const { peer } = room
+    if (peer.line.length === 0) this.line.push(peer)
+    peer.line.push(room)
+    this.waiting++
+  }
+
+  /** @internal */
+  leave(room: Room): void {
+    const { peer } = room
+    peer.line.remove(room)
+    if (peer.line.length === 0) this.line.remove(peer)
+    this.waiting--
+  }
+
+  /** @internal The connection and all that it held are gone. */
+  part(peer: Peer): void {
+    if (--peer.rooms === 0) this.peers.delete(peer.key)
+  }
+
+  /** @internal Some room was given back, or one that waited is gone. */
+  wake(by: Room): void {
+    if (this.waiting === 0) return
+    this.unseen = this.waiting
+    if (this.looking) return
+    if (by.waits) this.offer(by)
+    this.look(looksAtOnce)
+  }
+
+  private look(most: number): void {
+    for (let looks = 0; looks < most && this.unseen > 0 && this.waiting > 0; looks++) {
+      this.unseen--
+      this.offer(this.line.rotate()!.line.rotate()!)
+    }
+    if (this.unseen === 0 || this.waiting === 0 || this.deferred) return
+    this.deferred = true
+    this.clock.defer(this.lookOn)
+  }
+
+  private readonly lookOn = (): void => {
+    this.deferred = false
+    this.look(looksPerTurn)
+  }
+
+  private offer(room: Room): void {
+    // Whoever gets room may give some back at once: then the loop that is under way goes on.
+    this.looking = true
+    room.offer()
+    this.looking = false
+  }
+}
+
+/** What the connections of one peer hold together. */
+class Peer implements Waiting<Peer> {
+  readonly key: string
+  ahead: Peer | null = null
+  behind: Peer | null = null
+  rooms = 0
+  shared = 0
+  spare = 0
+  readonly line = new Line<Room>()
+
+  constructor(key: string) {
+    this.key = key
+  }
+}
+
+/** What one connection holds of the room, and waits for: one request at a time. */
+export class Room implements Waiting<Room> {
+  ahead: Room | null = null
+  behind: Room | null = null
+  /** @internal */ readonly peer: Peer
+  /** @internal Bytes of the shared room. */
+  shared = 0
+  /** Bytes of the spare room, and those of them that are for what has yet to land. */
+  private spare = 0
+  private credit = 0
+  private readonly admission: Admission
+  private readonly waiter: Waiter
+  /** What it waits for: bytes now, bytes of the same payload later, for a payload half here. */
+  private wanted = 0
+  private wantedLater = 0
+  private continuing = false
+  /** Whether it stands in the line, and whether it has what it stood there for. */
+  waits = false
+  private granted = false
+  private isGone = false
+
+  /** @internal */
+  constructor(admission: Admission, peer: Peer, waiter: Waiter) {
+    this.admission = admission
+    this.peer = peer
+    this.waiter = waiter
+  }
+
+  /** Bytes that it was given and has not given back. */
+  get held(): number {
+    const waiting = this.granted ? this.wanted + this.credit : 0
+    return this.shared + this.spare - waiting
+  }
+
+  /** Whether it holds more than is left for each of the others, while any of them wait. */
+  get hinders(): boolean {
+    const { admission } = this
+    if (!admission.othersWait(this)) return false
+    return this.spare > 0 || this.shared > admission.sliceOf(this)
   }
 
   /**
-   * Room for `bytes`, or false: then `waiter` is told when to try again. First come, first served:
-   * a large request is not overtaken by small ones for ever.
+   * Room for a request of `bytes`, of whose payload `extend` will ask room for `later` bytes more;
+   * or false: then the waiter is told when it has what was asked for, and asks again for the same.
    */
-  reserve(bytes: number, waiter: Waiter): boolean {
-    assert(bytes <= this.bytesMax, 'a single payload fits into the limit')
-    const served = this.waiting.size === 0 || this.turn === waiter
-    if (served && this.bytes + bytes <= this.bytesMax) {
-      if (this.turn === waiter) this.turn = null
-      this.bytes += bytes
-      return true
+  reserve(bytes: number, later = 0): boolean {
+    assert(bytes + later <= this.admission.largest, 'a request fits into the limit')
+    return this.ask(bytes, later, false)
+  }
+
+  /** Room for the next `bytes` of a payload, of which `later` will follow; as `reserve`. */
+  extend(bytes: number, later: number): boolean {
+    if (this.granted || this.credit < bytes) return this.ask(bytes, later, true)
+    this.credit -= bytes
+    return true
+  }
+
+  /** Takes a few bytes for what cannot wait. */
+  charge(bytes: number): void {
+    this.shared += bytes
+    this.peer.shared += bytes
+    this.admission.shared += bytes
+  }
+
+  /** Gives back what was reserved and is not needed any more. */
+  giveBack(bytes: number): void {
+    if (bytes === 0) return
+    const spare = Math.min(bytes, this.spare - this.credit)
+    this.free(bytes - spare, spare)
+    this.settle()
+  }
+
+  /**
+   * The connection is gone: it waits for nothing any more, and no more of its payload will land.
+   * What else it holds is still to be given back.
+   */
+  leave(): void {
+    if (this.waits) this.admission.leave(this)
+    this.waits = false
+    this.drop()
+    this.free(0, this.credit)
+    this.credit = 0
+    this.isGone = true
+    this.settle()
+  }
+
+  /** @internal Grants what it waits for if that can be, and tells the waiter. */
+  offer(): void {
+    if (!this.take(this.wanted, this.wantedLater)) return
+    this.admission.leave(this)
+    this.waits = false
+    this.granted = true
+    this.waiter.admitted()
+  }
+
+  private ask(bytes: number, later: number, continuing: boolean): boolean {
+    if (this.granted) {
+      if (bytes === this.wanted && later === this.wantedLater) {
+        this.granted = false
+        return true
+      }
+      this.drop()
     }
-    this.waiting.set(waiter, bytes)
+    this.wanted = bytes
+    this.wantedLater = later
+    this.continuing = continuing
+    if (this.take(bytes, later)) return true
+    if (!this.waits) this.admission.enter(this)
+    this.waits = true
     return false
   }
 
-  giveBack(bytes: number): void {
-    this.bytes -= bytes
-    assert(this.bytes >= 0, 'only what was reserved is given back')
-    this.wake()
+  /** Gives back what was granted and is not wanted any more. */
+  private drop(): void {
+    if (!this.granted) return
+    this.granted = false
+    this.free(0, this.credit)
+    this.credit = 0
+    this.giveBack(this.wanted)
   }
 
-  /** The waiter is gone: it is not told any more, and those behind it need not wait for it. */
-  forget(waiter: Waiter): void {
-    if (this.waiting.delete(waiter)) this.wake()
-  }
-
-  private wake(): void {
-    // A waiter may give back at once; the loop that is under way goes on with what it gave.
-    if (this.waking || this.waiting.size === 0) return
-    this.waking = true
-    for (const [waiter, bytes] of this.waiting) {
-      if (this.bytes + bytes > this.bytesMax) break
-      this.waiting.delete(waiter)
-      this.turn = waiter
-      waiter.admitted()
+  private take(bytes: number, later: number): boolean {
+    const { admission, peer } = this
+    if (this.shared + bytes <= admission.shareOf(this)) {
+      this.charge(bytes)
+      return true
     }
-    this.turn = null
-    this.waking = false
+    const all = bytes + later
+    const helped = this.continuing || this.held === 0
+    if (!helped || this.spare > 0 || !admission.sparesFor(peer, all)) return false
+    this.spare = all
+    this.credit = later
+    peer.spare += all
+    admission.spare += all
+    return true
+  }
+
+  private free(shared: number, spare: number): void {
+    const { admission, peer } = this
+    this.shared -= shared
+    peer.shared -= shared
+    admission.shared -= shared
+    this.spare -= spare
+    peer.spare -= spare
+    admission.spare -= spare
+    assert(this.shared >= 0 && this.spare >= 0, 'only what was reserved is given back')
+  }
+
+  private settle(): void {
+    const { admission, peer } = this
+    admission.wake(this)
+    if (!this.isGone || this.held > 0) return
+    this.isGone = false
+    admission.part(peer)
   }
 }

@@ -510,11 +510,13 @@ export interface Limits {
    */
   requestsPerConnection: number
   /**
-   * Payload bytes in flight of one connection.
+   * Bytes in flight of one connection, payload and replies.
    */
   bytesPerConnection: number | string
   /**
-   * Payload bytes in flight of all connections.
+   * Bytes in flight of all connections, payload and replies. They are shared out, so that
+   * nobody has all: no read or write is granted more than half, and a connection that is alone
+   * about a fifth.
    */
   bytesInFlight: number | string
   /**

@@ -261,7 +261,7 @@ export class Target {
     const existing = this.services.get(protocol)
     if (existing !== undefined) return existing
     const limits = limitsOf(this.config.limits)
-    this.admission ??= new Admission(limits.bytesInFlight)
+    this.admission ??= new Admission(limits.bytesInFlight, limits.payload, this.world.clock)
     const { clock, random, slab, log } = this.world
     const { exports, admission, places } = this
     const quiet = new QuietLog(log, clock, linesMax, quietTime)

@@ -1,10 +1,21 @@
 import type { Slab } from '../base/slab.ts'
 import { Operation, type Request } from '../device/request.ts'
+import type { Room } from '../net/admission.ts'
 import type { Outbox } from '../net/outbox.ts'
 import { checksumOf, encodeReply, Kind, newReplyHeader, replyBytes } from './codec.ts'
-import { encodeFacts, encodeText, factsBytes, type WireFacts } from './hello.ts'
+import { encodeFacts, encodeText, factsBytes, textBytesMax, type WireFacts } from './hello.ts'
 import { encodeRuns, runBytes, runsMax } from './runs.ts'
 import { statusOk } from './status.ts'
+
+/** Bytes reserved for a reply beside its payload: a header, and the sentence of one that failed. */
+export const replyOverheadBytes = textBytesMax + 64
+
+/** Bytes reserved for a request: its payload, and what is sent beside it. */
+export function roomOf(operation: Operation, length: number): number {
+  if (operation <= Operation.write) return length + replyOverheadBytes
+  if (operation === Operation.status) return runsMax * runBytes + replyOverheadBytes
+  return replyOverheadBytes
+}
 
 const noSegments: readonly Buffer[] = []
 
@@ -12,34 +23,45 @@ const noSegments: readonly Buffer[] = []
 export class Replies {
   checksums = false
   private readonly outbox: Outbox
+  private readonly room: Room
   private readonly slab: Slab
   private readonly header = newReplyHeader()
 
-  constructor(outbox: Outbox, slab: Slab) {
+  /** What is said is counted in `room`, where most of it has its place reserved already. */
+  constructor(outbox: Outbox, room: Room, slab: Slab) {
     this.outbox = outbox
+    this.room = room
     this.slab = slab
   }
 
   /** The answer to a request, whose slot is its `tag` and whose sequence number its `tagHigh`. */
   completed(request: Request, status: number): void {
     const { tag: slot, tagHigh: sequence, operation, error } = request
+    const before = this.outbox.bytesQueued
     if (error !== null) this.text(status, slot, sequence, error.message)
     else if (operation === Operation.read) this.read(request)
     else if (operation === Operation.status) this.runs(request)
     else this.bare(Kind.reply, status, slot, sequence)
+    this.settle(roomOf(operation, request.length), before)
   }
 
-  /** A message without payload. */
-  bare(kind: number, status: number, slot: number, sequence: number): void {
-    this.encode(this.outbox.reserve(replyBytes), kind, status, slot, sequence, 0, noSegments)
+  /** The answer to what no device was asked, for which room was reserved as for a flush. */
+  answer(status: number, slot: number, sequence: number, sentence?: string): void {
+    const before = this.outbox.bytesQueued
+    if (sentence === undefined) this.bare(Kind.reply, status, slot, sequence)
+    else this.text(status, slot, sequence, sentence)
+    this.settle(replyOverheadBytes, before)
   }
 
-  /** A reply that says something to people, or is a text itself. */
-  text(status: number, slot: number, sequence: number, sentence: string): void {
-    const text = encodeText(sentence)
-    const at = this.outbox.reserve(replyBytes + text.length)
-    text.copy(this.outbox.bytes, at + replyBytes)
-    this.encode(at, Kind.reply, status, slot, sequence, text.length, [text])
+  /** Room was reserved as for `answer`. */
+  pong(slot: number, sequence: number): void {
+    this.bare(Kind.pong, statusOk, slot, sequence)
+    this.settle(replyOverheadBytes, this.outbox.bytesQueued - replyBytes)
+  }
+
+  ping(): void {
+    this.bare(Kind.ping, statusOk, 0, 0)
+    this.room.charge(replyBytes)
   }
 
   /** The session was outbid, with this epoch. */
@@ -48,6 +70,7 @@ export class Replies {
     const at = this.outbox.reserve(replyBytes + text.length)
     text.copy(this.outbox.bytes, at + replyBytes)
     this.encode(at, Kind.fenced, statusOk, 0, 0, text.length, [text])
+    this.room.charge(replyBytes + text.length)
   }
 
   facts(facts: WireFacts): void {
@@ -56,6 +79,27 @@ export class Replies {
     encodeFacts(bytes, at + replyBytes, facts)
     const body = [bytes.subarray(at + replyBytes, at + replyBytes + factsBytes)]
     this.encode(at, Kind.facts, statusOk, 0, 0, factsBytes, body)
+    this.room.charge(replyBytes + factsBytes)
+  }
+
+  /** What was queued beyond `before` takes the place of what was reserved for it. */
+  private settle(reserved: number, before: number): void {
+    const bytes = this.outbox.bytesQueued - before
+    if (bytes > reserved) this.room.charge(bytes - reserved)
+    else this.room.giveBack(reserved - bytes)
+  }
+
+  /** A message without payload. */
+  private bare(kind: number, status: number, slot: number, sequence: number): void {
+    this.encode(this.outbox.reserve(replyBytes), kind, status, slot, sequence, 0, noSegments)
+  }
+
+  /** A reply that says something to people, or is a text itself. */
+  private text(status: number, slot: number, sequence: number, sentence: string): void {
+    const text = encodeText(sentence)
+    const at = this.outbox.reserve(replyBytes + text.length)
+    text.copy(this.outbox.bytes, at + replyBytes)
+    this.encode(at, Kind.reply, status, slot, sequence, text.length, [text])
   }
 
   private read(request: Request): void {

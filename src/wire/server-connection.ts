@@ -1,34 +1,25 @@
-import { StorageError, systemError } from '../base/errors.ts'
-import type { Waiter } from '../net/admission.ts'
+import type { StorageError } from '../base/errors.ts'
+import type { Room, Waiter } from '../net/admission.ts'
 import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
+import { Landing, type Progress } from '../net/landing.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
 import type { ServiceContext } from '../net/service.ts'
 import { Stint } from '../net/stint.ts'
 import { Flag, isChange, Operation, Request, type Completer } from '../device/request.ts'
-import { encodeClaimed } from './claims.ts'
-import {
-  checksumOf,
-  Command,
-  decodeRequest,
-  Kind,
-  newRequestHeader,
-  requestBytes,
-} from './codec.ts'
+import { checksumOf, Command, decodeRequest, newRequestHeader, requestBytes } from './codec.ts'
 import { Greeter } from './greeter.ts'
 import { Feature, type WireFacts } from './hello.ts'
-import { Replies } from './replies.ts'
+import { Liveness } from './liveness.ts'
+import { ask, isQuestion } from './questions.ts'
+import { Replies, replyOverheadBytes, roomOf } from './replies.ts'
 import { slotsMax, type Session, type SessionConnection, type Sessions } from './session.ts'
 import { sentenceOf, statusChecksum, statusOf, statusOk } from './status.ts'
 
-/** Milliseconds without a byte from a client after which it is asked whether it is there. */
-const pingInterval = 10_000
-/** Milliseconds without a byte from a client after which it is taken for gone. */
-const pingTimeout = 30_000
 /** Bytes of replies, payload apart, that may wait for a client before it is not listened to. */
 const repliesBytesMax = 64 * 1024
 /** Questions under way on one connection that are no requests. */
-const controlsMax = 16
+const questionsMax = 16
 
 const flagsKnown = Flag.fua | Flag.fastZero | Flag.noHole
 
@@ -50,13 +41,13 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   private fencing = false
   private depth = 0
   private readonly header = newRequestHeader()
+  private readonly room: Room
   /** The write whose payload is landing. */
-  private arriving: Request | null = null
+  private readonly arriving: Landing
   private arrivingChecksum = 0
-  /** Monotonic, milliseconds: when its payload began to land by itself. */
-  private arrivingSince = 0
-  private bytesReserved = 0
-  private controls = 0
+  /** Monotonic, milliseconds: when its payload began to land, or went on after a wait for room. */
+  private landingSince = 0
+  private questions = 0
   /** Whether the device answered the last read before it returned from it. */
   private prompt = false
   private pumping = false
@@ -67,14 +58,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   private factsWaiting: WireFacts | null = null
   /** Nothing is read and nothing answered any more. */
   private over = false
-  private readonly startedAt: number
-  private heardAt: number
-  private heard = false
-  private pingedAt = 0
-  private sentAt: number
-  /** Batches that have to have left in time, counted from the first. */
-  private due = 0
-  private progress = false
+  private readonly liveness: Liveness
 
   constructor(
     connection: Connection,
@@ -90,10 +74,13 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     this.onClosed = onClosed
     this.inbox = new Inbox(context.slab)
     this.outbox = new Outbox(connection, context.slab, context.clock)
-    this.replies = new Replies(this.outbox, context.slab)
+    this.room = context.admission.join(connection.origin, this)
+    this.arriving = new Landing(this.inbox, this.room)
+    this.replies = new Replies(this.outbox, this.room, context.slab)
     this.greeter = new Greeter(this, context, sessions, instance)
     this.stint = new Stint(context.clock, () => this.wake())
-    this.startedAt = this.heardAt = this.sentAt = context.clock.now()
+    const { limits, clock } = context
+    this.liveness = new Liveness(limits, this.outbox, this.room, clock.now())
   }
 
   landing(): Buffer {
@@ -101,7 +88,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   }
 
   landed(bytes: number): void {
-    this.heard = true
+    this.liveness.heard = true
     if (!this.inbox.landed(bytes)) return
     // Answers leave together; at once, unless more was asked already.
     this.outbox.gather()
@@ -110,8 +97,10 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   }
 
   sent(): void {
-    this.progress = true
-    this.giveBack(this.outbox.sent())
+    this.liveness.sent = true
+    const queued = this.outbox.bytesQueued
+    this.outbox.sent()
+    this.room.giveBack(queued - this.outbox.bytesQueued)
     if (this.factsWaiting !== null) this.tellFacts(this.factsWaiting)
     this.wake()
   }
@@ -120,11 +109,11 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     this.over = true
     if (reason !== null)
       this.context.log.debug({ peer: this.peer, err: reason }, 'a connection of a client broke')
-    if (this.arriving !== null) this.drop(this.arriving)
-    this.giveBack(this.outbox.payloadQueued)
+    this.room.leave()
+    if (this.arriving.request !== null) this.dropLanding()
+    this.room.giveBack(this.outbox.bytesQueued)
     this.inbox.close()
     this.outbox.close()
-    this.context.admission.forget(this)
     if (this.session !== null) this.sessions.detach(this.session, this)
     else this.greeter.closed()
     this.onClosed(this)
@@ -168,30 +157,20 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
 
   /** Closes what is silent or does not listen for too long. Called about once a second. */
   tick(now: number): void {
-    const { limits } = this.context
-    // While we do not listen, silence says nothing.
-    if (this.heard || this.stalled) this.heardAt = now
-    const { outbox, due } = this
-    const contended = this.context.admission.othersWait(this)
-    if (outbox.batchesSent >= due || (this.progress && !contended)) {
-      this.sentAt = now
-      this.due = outbox.batchesFlushed
-    }
-    this.heard = false
-    this.progress = false
-    if (this.session === null && now - this.startedAt > limits.handshakeTimeout)
-      this.kick('no hello in time')
-    else if (now - this.sentAt > limits.sendTimeout) this.kick('it does not read its replies')
-    else if (this.inbox.payloadLanding && now - this.arrivingSince > limits.sendTimeout)
-      // A byte now and then is no silence, but the room of its payload is what others wait for.
-      this.kick('a payload does not come')
-    else if (now - this.heardAt > pingTimeout) this.kick('it is silent')
-    else if (this.session !== null && now - this.heardAt > pingInterval) this.ping(now)
+    const landingSince = this.inbox.payloadLanding ? this.landingSince : null
+    const { stalled } = this
+    const verdict = this.liveness.look(now, {
+      greeted: this.session !== null,
+      stalled,
+      landingSince,
+    })
+    if (verdict !== null && verdict !== 'ping') this.kick(verdict)
+    else if (verdict === 'ping' && !this.over) this.replies.ping()
   }
 
   /** Goes on reading, once whatever held it up is over. */
   wake(): void {
-    if (!this.stalled || this.held()) return
+    if (!this.stalled || (this.arriving.request === null ? this.held() : this.landingHeld())) return
     this.stalled = false
     this.inbox.unstall()
     this.connection.resume()
@@ -200,6 +179,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
 
   admitted(): void {
     this.awaitingRoom = false
+    this.landingSince = this.context.clock.now()
     this.wake()
   }
 
@@ -211,6 +191,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
 
   /** Sends a first message. `end`: and closes. */
   send(message: Buffer, end: boolean): void {
+    this.room.charge(message.length)
     this.outbox.lend(message)
     this.outbox.flush()
     if (!end) return
@@ -223,10 +204,8 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     const status = error === null ? statusOk : statusOf(error.code)
     this.inFlight--
     this.session!.finish(slot, status, isChange(operation))
-    if (this.over || error !== null || operation !== Operation.read) {
-      if (operation <= Operation.write) this.giveBack(request.length)
-    }
-    if (!this.over) {
+    if (this.over) this.room.giveBack(roomOf(operation, request.length))
+    else {
       this.replies.completed(request, status)
       // Others in flight might be answered in the same turn: without any, it need not wait.
       if (this.inFlight === 0 && !this.pumping && !this.inbox.filled) this.outbox.flush()
@@ -246,8 +225,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
 
   /** One message. False when there is nothing more to do before bytes land or `wake`. */
   private step(): boolean {
-    if (this.arriving !== null) this.submitArrived(this.arriving)
-    if (this.over) return false
+    if (this.arriving.request !== null && !this.land(this.arriving.goOn())) return false
     if (this.held()) return this.stall()
     if (this.session === null) {
       this.greeter.greet()
@@ -267,14 +245,17 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
 
   private held(): boolean {
     return (
-      this.draining ||
-      this.awaitingRoom ||
-      this.stint.resting ||
+      this.landingHeld() ||
       this.greeter.waiting ||
       (this.session !== null && this.inFlight >= this.depth) ||
-      this.bytesReserved >= this.context.limits.bytesPerConnection ||
+      this.room.held >= this.context.limits.bytesPerConnection ||
       this.repliesWaiting > repliesBytesMax
     )
+  }
+
+  /** What holds up also a payload of which a part is here. */
+  private landingHeld(): boolean {
+    return this.draining || this.awaitingRoom || this.stint.resting
   }
 
   /** Bytes, payload apart. */
@@ -301,26 +282,36 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     const refusal = this.check(session, operation)
     const answered = isChange(operation) ? session.recall(slot, sequence) : -1
     if (refusal !== null || answered >= 0) {
+      if (!this.reserve(Operation.flush, 0)) return false
       inbox.consume(requestBytes)
       const skipped = inbox.skip(payload)
-      if (refusal === null) this.replies.bare(Kind.reply, answered, slot, sequence)
-      else this.replies.text(statusOf(refusal), slot, sequence, sentenceOf(refusal))
+      if (refusal === null) this.replies.answer(answered, slot, sequence)
+      else this.replies.answer(statusOf(refusal), slot, sequence, sentenceOf(refusal))
       return skipped
     }
     const staged = operation === Operation.write && length <= stagedPayloadMax
     if (staged && !inbox.need(requestBytes + length)) return false
     if (operation === Operation.read && this.prompt && this.outbox.full) return this.stall()
-    if (operation <= Operation.write && !this.reserve(length)) return false
+    if (!this.reserve(operation, length)) return false
     inbox.consume(requestBytes)
     const flush = operation === Operation.flush
     const request = Request.take(operation, flush ? 0 : offset, flush ? 0 : length, flags, this)
     request.tag = slot
     request.tagHigh = sequence
-    this.arriving = request
-    if (operation !== Operation.write) return true
+    if (operation !== Operation.write) {
+      this.submitArrived(request)
+      return !this.over
+    }
     this.arrivingChecksum = header.payloadChecksum
-    this.arrivingSince = this.context.clock.now()
-    return inbox.takePayload(request, length)
+    this.landingSince = this.context.clock.now()
+    return this.land(this.arriving.begin(request, length))
+  }
+
+  /** Submits the write whose payload is here; false when the rest of it has to be waited for. */
+  private land(progress: Progress): boolean {
+    if (progress === 'waiting') return this.awaitRoom()
+    if (progress === 'here') this.submitArrived(this.arriving.end())
+    return progress === 'here' && !this.over
   }
 
   /** What can be said before the device is asked. */
@@ -339,24 +330,19 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     return session.target.readOnly && operation !== Operation.flush ? 'READ_ONLY' : null
   }
 
-  private reserve(bytes: number): boolean {
-    if (!this.context.admission.reserve(bytes, this)) {
-      this.awaitingRoom = true
-      return this.stall()
-    }
-    this.bytesReserved += bytes
-    return true
+  private reserve(operation: Operation, length: number): boolean {
+    const bytes = roomOf(operation, length)
+    const later = operation === Operation.write ? length - Landing.firstStep(length) : 0
+    return this.room.reserve(bytes - later, later) || this.awaitRoom()
   }
 
-  private giveBack(bytes: number): void {
-    if (bytes === 0) return
-    this.bytesReserved -= bytes
-    this.context.admission.giveBack(bytes)
+  private awaitRoom(): false {
+    this.awaitingRoom = true
+    return this.stall()
   }
 
   /** All of the request is here. */
   private submitArrived(request: Request): void {
-    this.arriving = null
     const session = this.session!
     const { operation, tag: slot, tagHigh: sequence } = request
     const damaged =
@@ -366,8 +352,10 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     // Somebody may have claimed the device, and waited for what was under way, while this landed.
     const forbidden = this.forbidden(session, operation)
     if (damaged || forbidden !== null) {
-      this.drop(request)
-      this.replies.bare(Kind.reply, damaged ? statusChecksum : statusOf(forbidden!), slot, sequence)
+      const status = damaged ? statusChecksum : statusOf(forbidden!)
+      this.room.giveBack(roomOf(operation, request.length) - replyOverheadBytes)
+      this.replies.answer(status, slot, sequence)
+      request.abandon()
       return
     }
     session.begin(slot, sequence, isChange(operation))
@@ -376,64 +364,40 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     if (operation === Operation.read) this.prompt = this.inFlight < inFlight
   }
 
-  /** Lets go of a request that nobody was given. */
-  private drop(request: Request): void {
-    this.arriving = null
-    if (request.operation <= Operation.write) this.giveBack(request.length)
+  /** Lets go of a write that nobody was given. */
+  private dropLanding(): void {
+    const { rest } = this.arriving
+    const request = this.arriving.end()
+    this.room.giveBack(roomOf(Operation.write, request.length) - rest)
     request.abandon()
   }
 
   private takeControl(): boolean {
     const { inbox, header } = this
     const { command, slot, sequence, offset, payload } = header
+    if (command !== Command.pong && !this.reserve(Operation.flush, 0)) return false
     inbox.consume(requestBytes)
     const skipped = inbox.skip(payload)
-    if (command === Command.ping) this.replies.bare(Kind.pong, statusOk, slot, sequence)
-    else if (command === Command.stamp) this.control(slot, sequence, this.stamp())
-    else if (command === Command.claim) this.control(slot, sequence, this.claim(offset))
-    else if (command === Command.claimed) this.control(slot, sequence, this.claimed())
+    if (command === Command.ping) this.replies.pong(slot, sequence)
+    else if (isQuestion(command)) this.question(command, offset)
     else if (command !== Command.pong)
-      this.replies.text(statusOf('UNSUPPORTED'), slot, sequence, 'unknown command')
+      this.replies.answer(statusOf('UNSUPPORTED'), slot, sequence, 'unknown command')
     return skipped
   }
 
-  private async stamp(): Promise<string> {
-    const { driver, path } = this.session!.target.device
-    if (driver.stamp === undefined) throw new StorageError('UNSUPPORTED', 'no stamp', path)
-    return driver.stamp()
-  }
-
-  private async claim(epoch: number): Promise<string> {
-    if (Number.isNaN(epoch)) throw new StorageError('INVALID', 'an epoch beyond 2^53')
-    await this.sessions.claim(this.session!, epoch)
-    return ''
-  }
-
-  private async claimed(): Promise<string> {
-    return encodeClaimed(await this.sessions.claimed(this.session!))
-  }
-
-  private control(slot: number, sequence: number, result: Promise<string>): void {
-    if (++this.controls > controlsMax) this.kick('too many questions at once')
-    result
-      .then(
-        (text) => this.answerControl(statusOk, slot, sequence, text),
-        (error: unknown) => {
-          const { code, message } = systemError(error, 'asking the device')
-          this.answerControl(statusOf(code), slot, sequence, message)
-        },
-      )
-      .finally(() => this.controls--)
-  }
-
-  private answerControl(status: number, slot: number, sequence: number, text: string): void {
-    if (!this.over) this.replies.text(status, slot, sequence, text)
-  }
-
-  private ping(now: number): void {
-    if (this.over || now - this.pingedAt < pingInterval) return
-    this.pingedAt = now
-    this.replies.bare(Kind.ping, statusOk, 0, 0)
+  private question(command: number, epoch: number): void {
+    const { slot, sequence } = this.header
+    if (this.questions === questionsMax) {
+      this.room.giveBack(replyOverheadBytes)
+      this.kick('too many questions at once')
+      return
+    }
+    this.questions++
+    void ask(this.sessions, this.session!, command, epoch).then(({ status, text }) => {
+      this.questions--
+      if (this.over) this.room.giveBack(replyOverheadBytes)
+      else this.replies.answer(status, slot, sequence, text)
+    })
   }
 
   private endIfDrained(): void {

@@ -4,6 +4,7 @@ import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Places } from '../net/places.ts'
 import type { ClientStatus, Service, ServiceContext } from '../net/service.ts'
 import type { Claims } from './claims.ts'
+import { replyOverheadBytes } from './replies.ts'
 import { ServerConnection } from './server-connection.ts'
 import { Sessions } from './session.ts'
 
@@ -24,7 +25,8 @@ export class DstService implements Service {
 
   constructor(context: ServiceContext, claims: Claims) {
     const { limits } = context
-    const payload = Math.min(limits.payload, limits.bytesInFlight, blockBytesMax)
+    const room = context.admission.largest - replyOverheadBytes
+    const payload = Math.min(limits.payload, room, blockBytesMax)
     this.context = { ...context, limits: { ...limits, payload } }
     this.places = context.places ?? new Places(limits)
     this.sessions = new Sessions(context.clock, payload, claims)

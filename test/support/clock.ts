@@ -11,6 +11,11 @@ export function tickingClock(): Clock {
   return { ...systemClock, now: () => now++ }
 }
 
+/** The system's, but for timers, which never call: what goes on does so without any time-out. */
+export function timelessClock(): Clock {
+  return { ...systemClock, timer: () => ({ cancel: () => undefined }) }
+}
+
 /** Time passes only when the test says so. `defer` and `soon` call back with the next `advance`. */
 export class ManualClock implements Clock {
   private time = 0

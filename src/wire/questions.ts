@@ -1,0 +1,47 @@
+import { StorageError, systemError } from '../base/errors.ts'
+import { encodeClaimed } from './claims.ts'
+import { Command } from './codec.ts'
+import type { Session, Sessions } from './session.ts'
+import { statusOf, statusOk } from './status.ts'
+
+/** Whether a command is no request of a range: rare, and answered with a text. */
+export function isQuestion(command: number): boolean {
+  return command === Command.stamp || command === Command.claim || command === Command.claimed
+}
+
+export interface Told {
+  readonly status: number
+  readonly text: string
+}
+
+/** Carries out what a client asks beside its requests; never rejects. `epoch` is of a claim. */
+export async function ask(
+  sessions: Sessions,
+  session: Session,
+  command: number,
+  epoch: number,
+): Promise<Told> {
+  try {
+    return { status: statusOk, text: await answerTo(sessions, session, command, epoch) }
+  } catch (error) {
+    const { code, message } = systemError(error, 'asking the device')
+    return { status: statusOf(code), text: message }
+  }
+}
+
+async function answerTo(
+  sessions: Sessions,
+  session: Session,
+  command: number,
+  epoch: number,
+): Promise<string> {
+  const { driver, path } = session.target.device
+  if (command === Command.claimed) return encodeClaimed(await sessions.claimed(session))
+  if (command === Command.claim) {
+    if (Number.isNaN(epoch)) throw new StorageError('INVALID', 'an epoch beyond 2^53')
+    await sessions.claim(session, epoch)
+    return ''
+  }
+  if (driver.stamp === undefined) throw new StorageError('UNSUPPORTED', 'no stamp', path)
+  return driver.stamp()
+}
