@@ -5,12 +5,13 @@ import { roundDown } from '../base/size.ts'
 import { blockBytesMax, type Slab } from '../base/slab.ts'
 import type { Driver, DriverHost, Facts } from './device.ts'
 import { digest } from './facts.ts'
+import { Allocation, type Source } from './files/allocation.ts'
 import { Holes, whyNoHoles } from './files/holes.ts'
 import { openMedium, type FileOptions, type Medium } from './files/medium.ts'
 import { Syncs } from './files/syncs.ts'
 import { readText } from './files/sysfs.ts'
 import { Transfers } from './files/transfers.ts'
-import { Operation, type Request } from './request.ts'
+import { Flag, Operation, type Request } from './request.ts'
 
 export type { FileOptions } from './files/medium.ts'
 
@@ -31,6 +32,10 @@ export class FileDriver implements Driver {
   /** Null where none can be punched. */
   private holes: Holes | null = null
   private noHoles = ''
+  /** Of a regular file: where it has data. */
+  private allocation: Allocation | null = null
+  private changed = false
+  private keepsZeroes = false
   private broken = false
   private closed = false
   private made = false
@@ -103,6 +108,7 @@ export class FileDriver implements Driver {
     this.transfers = new Transfers(file, this.slab, this.clock, cached, this.worsen)
     const size = medium.regular ? medium.size : 0
     this.syncs = new Syncs(fd, size, host.path, this.worsen, this.grew)
+    if (medium.regular) this.allocation = new Allocation(this.source(fd))
     await this.openHoles(medium)
     const { writeProtected } = medium
     const reason = writeProtected ? 'the disk is write-protected: it can only be read' : ''
@@ -116,6 +122,7 @@ export class FileDriver implements Driver {
     await this.attempt?.catch(() => undefined)
     const { medium } = this
     this.medium = null
+    await this.allocation?.close()
     await this.holes?.close()
     await medium?.guard?.close()
     await medium?.synced?.close()
@@ -124,8 +131,11 @@ export class FileDriver implements Driver {
 
   submit(request: Request): void {
     switch (request.operation) {
-      case Operation.read:
       case Operation.write:
+        this.changed = true
+        this.transfers!.submit(request)
+        break
+      case Operation.read:
         this.transfers!.submit(request)
         break
       case Operation.flush:
@@ -133,10 +143,13 @@ export class FileDriver implements Driver {
         break
       case Operation.trim:
       case Operation.writeZeroes:
+        this.changed = true
+        if ((request.flags & Flag.noHole) !== 0) this.keepsZeroes = true
         this.holes!.submit(request)
         break
       case Operation.status:
-        assert(false, 'a file does not do this by itself')
+        assert(this.allocation !== null, 'a disk does not do this by itself')
+        this.allocation.submit(request)
     }
   }
 
@@ -151,12 +164,14 @@ export class FileDriver implements Driver {
     const { path, direct = false } = this.options
     const { holes, noHoles } = this
     const refused = noHoles === '' ? {} : { noHoles }
+    const noMap = this.allocation?.refusal ?? ''
     const writeProtected = this.medium?.writeProtected === true ? { writeProtected: true } : {}
     return {
       path,
       direct,
       ...writeProtected,
       ...refused,
+      ...(noMap === '' ? {} : { noMap }),
       ...this.transfers?.counts,
       ...holes?.counts,
     }
@@ -174,6 +189,15 @@ export class FileDriver implements Driver {
     // Fields of the kernel's Documentation/block/stat.rst: 5 and 7 are writes and their sectors.
     const counts = (await readText(`${sysfs}/stat`)).split(/\s+/)
     return `${bootId}:${counts[4]}:${counts[6]}`
+  }
+
+  private source(fd: number): Source {
+    return {
+      fd,
+      changed: () => this.changed,
+      keepsZeroes: () => this.keepsZeroes,
+      size: () => this.medium!.size,
+    }
   }
 
   private async openHoles(medium: Medium): Promise<void> {
@@ -203,8 +227,7 @@ export class FileDriver implements Driver {
       trim: holes ? 'native' : 'none',
       writeZeroes: holes ? 'native' : 'emulated',
       fastZero: holes,
-      // Node cannot ask where holes are.
-      status: 'emulated',
+      status: medium.regular ? 'native' : 'emulated',
       rotational: medium.rotational,
       identity: medium.identity,
       bootId: medium.bootId,

@@ -1,10 +1,11 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
-import { statSync } from 'node:fs'
+import { statSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { MiB } from '../../src/base/size.ts'
 import { readSchema } from '../../src/target/schema.ts'
 import { dst, dstLines, Workshop, type DstProcess } from '../support/process.ts'
 import { legsReach } from '../support/volume.ts'
@@ -75,9 +76,13 @@ describe('dst status', function () {
 
   it('exits by how well things are: 0, 1, 2, and 4 when nobody answers', async () => {
     const slow = { type: 'delay', device: memory, operations: ['read', 'write'], min: '20ms' }
+    // Data at the beginning only: an image is a leg as it is.
+    const image = Buffer.alloc(8 * MiB).fill(7, 0, 4 * MiB)
+    writeFileSync(join(workshop.folder, 'image'), image)
+    const good = { type: 'file', path: 'image' }
     expect((await status()).code).to.equal(4)
     const target = await serve({
-      m: { type: 'mirror', legs: { good: memory, bad: slow }, resync: { speed: '1M' } },
+      m: { type: 'mirror', legs: { good, bad: slow }, resync: { speed: '1M' } },
     })
     await legsReach(workshop.folder, management, ['in-sync'], 30_000)
     expect((await status()).code).to.equal(0)
