@@ -89,7 +89,7 @@ export function legWord(volume: Volume, leg: Leg): string {
   const state = leg.member?.state ?? 'missing'
   // Neither of these words before it is durable.
   if (state === 'detached' && volume.held.has(leg)) return 'missing'
-  return state === 'in-sync' && volume.running && !volume.announced.has(leg) ? 'syncing' : state
+  return state === 'in-sync' && volume.running && leg.stage !== 'in-sync' ? 'syncing' : state
 }
 
 /** The mirror's part of `status`. */

@@ -30,6 +30,10 @@ export class DirtyMap {
     this.blocks = new Blocks(geometry)
   }
 
+  get any(): boolean {
+    return this.bits.count > 0
+  }
+
   /** The leg may lack anything of the extent. */
   set(extent: number): void {
     this.blocks.forget(extent)

@@ -5,6 +5,7 @@ import { blockBytesOf, setBlocks } from './blocks.ts'
 import { syncDirtyMaps, writeMap } from './dirty.ts'
 import { flushLegs } from './flushing.ts'
 import { pageOfBit } from './layout.ts'
+import type { WriteLog } from './rules/run.ts'
 import type { Volume } from './volume.ts'
 
 /** An extent in the intent log: writes to it need no metadata. */
@@ -43,7 +44,7 @@ export interface IntentHolder {
  * sync before the first write to its extent is submitted to any leg, and stays until every leg
  * has flushed the last one, or the dirty map that says otherwise is durable.
  */
-export class IntentLog {
+export class IntentLog implements WriteLog {
   readonly bits: Bitmap
   /** Rises with every write that settles. */
   moment = 1
@@ -219,6 +220,12 @@ export class IntentLog {
     for (const extent of this.hot.values())
       if (extent.inFlight > 0 || extent.lastMoment > moment) return true
     return false
+  }
+
+  forEachIdle(moment: number, found: (extent: number) => void): void {
+    for (const extent of this.hot.values())
+      if (extent.inFlight === 0 && extent.durable && extent.lastMoment <= moment)
+        found(extent.index)
   }
 
   stop(): void {

@@ -14,6 +14,7 @@ import {
   type Geometry,
 } from './layout.ts'
 import type { Member, VolumeRecord } from './record.ts'
+import type { Coming, Finishing, RunLeg, Stage } from './rules/run.ts'
 import { choose, decodeSlot, encodeSuperblock, slotLength, type Found } from './superblock.ts'
 
 /** Who submitted a request to a leg. */
@@ -33,7 +34,7 @@ interface Retry {
 }
 
 /** One leg as the running volume knows it, and every request that it has under way. */
-export class Leg implements Completer {
+export class Leg implements Completer, RunLeg {
   readonly name: string
   readonly device: Device
   readonly readLast: boolean
@@ -41,6 +42,11 @@ export class Leg implements Completer {
   member: Member | null = null
   /** Why it may not take part, '' if it may. Forgotten when the device goes away. */
   refusal = ''
+  /** What it is in the run. */
+  stage: Stage = 'absent'
+  announcedBy = 0
+  coming: Coming | null = null
+  finishing: Finishing | null = null
   /** Of a leg not in sync: what it lacks. */
   dirty: DirtyMap | null = null
   /** Of an absent leg: what it acknowledged and had not flushed; lost if it rebooted. */

@@ -68,7 +68,7 @@ export async function detachLeg(
 ): Promise<void> {
   mustRun(volume)
   const leg = legNamed(volume, name)
-  if (!volume.announced.has(leg)) throw refuse(volume, `${name} is not in sync: no whole image`)
+  if (!volume.readable.includes(leg)) throw refuse(volume, `${name} is not in sync: no whole image`)
   mustSpare(volume, leg)
   const label = options.as ?? name
   if (label.length > labelMax) throw refuse(volume, `a name has at most ${labelMax} characters`)

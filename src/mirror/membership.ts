@@ -1,136 +1,232 @@
-import { systemError } from '../base/errors.ts'
-import { failed } from './departure.ts'
+import { StorageError, systemError } from '../base/errors.ts'
+import { BlockSet } from './blocks.ts'
+import { backOff, endBackOff, noteSince } from './departure.ts'
+import { DirtyMap } from './dirty-map.ts'
 import type { Leg } from './leg.ts'
-import { historyGenerationsMax, sameGeneration, type VolumeRecord } from './record.ts'
+import type { VolumeRecord } from './record.ts'
+import type { Verdict } from './rules/departures.ts'
+import type { Effect, Event } from './rules/effects.ts'
+import { createRun, isOver, isPending, type Run } from './rules/run.ts'
+import { step } from './rules/step.ts'
 import type { Volume } from './volume.ts'
+import type { FlushJob, WriteJob } from './writes.ts'
 
-/** Whoever may not go on before the membership is durable. */
-export interface MembershipWaiter {
-  durable(): void
-}
+type EffectOf<K extends Effect['kind']> = Extract<Effect<Leg>, { readonly kind: K }>
 
 /** Entries of the history that superblocks carry: the head's own record has all. */
 const superblockEntriesMax = 16
 const saveRetryMs = 500
 
 /**
- * Makes changes of the record durable, in order and in batches: first in the head's own record,
- * then in the superblock of every leg in sync, then in the own record that a new generation is on
- * all of them; only then goes on who waits for it. A leg whose superblock cannot be written leaves,
- * which is the next change.
+ * The shell of the rules for one run: hands them what happens, and carries out what they want, in
+ * that order. What comes of it goes back to them, with the run that it belongs to.
  */
 export class Membership {
+  readonly run: Run<Leg>
   private readonly volume: Volume
-  private readonly epoch: number
-  private requested = 0
-  private durable = 0
-  private newGeneration = false
-  private running = false
-  private waiters: { version: number; waiter: MembershipWaiter }[] = []
+  /** What waits under a number: requests that have settled, and procedures below zero. */
+  private readonly waiting = new Map<number, { durable: () => void }>()
+  private procedures = 0
+  private carrying = false
+  private turning = false
+  /** The record as it is saved in this round. */
+  private saved: VolumeRecord | null = null
 
   constructor(volume: Volume) {
     this.volume = volume
-    this.epoch = volume.epoch
+    this.run = createRun<Leg>({
+      record: volume.record!,
+      log: volume.intent,
+      legs: volume.legs,
+      minInSync: volume.minInSync,
+      makeLacking: () => new DirtyMap(volume.blockGeometry),
+      makeUnflushed: () => new BlockSet(volume.blockGeometry),
+      forEachWrite: (found) => {
+        volume.forEachWrite(found)
+      },
+    })
+    this.run.out = []
   }
 
   /** Whether a change was requested that is not durable yet. */
   get pending(): boolean {
-    return this.durable !== this.requested
+    return isPending(this.run)
+  }
+
+  tell(event: Event<Leg>): Verdict {
+    const verdict = step(this.run, event)
+    this.carryOut()
+    return verdict
   }
 
   /** The record was changed; with `generation`, so were the legs in sync. */
   request(generation: boolean): void {
-    this.requested++
-    this.newGeneration ||= generation
-    void this.run()
+    this.tell({ kind: 'changed', what: generation ? 'members' : 'record' })
   }
 
-  /** Tells `waiter` when everything requested by now is durable; never, if the volume stops. */
-  wait(waiter: MembershipWaiter): void {
-    this.waiters.push({ version: this.requested, waiter })
+  /** Calls `durable` when the request may be acknowledged; never, if the volume stops. */
+  acknowledge(job: WriteJob | FlushJob): void {
+    this.waiting.set(job.order, job)
+    this.tell({ kind: 'settled', id: job.order })
+  }
+
+  /** The request is given up. */
+  forget(job: WriteJob | FlushJob): void {
+    this.waiting.delete(job.order)
   }
 
   /** Resolves when everything requested by now is durable, or the volume stopped. */
   settled(): Promise<void> {
-    if (!this.pending || this.volume.epoch !== this.epoch) return Promise.resolve()
+    if (!this.pending || isOver(this.run)) return Promise.resolve()
     return new Promise((resolve) => {
-      this.wait({ durable: resolve })
+      const id = --this.procedures
+      this.waiting.set(id, { durable: resolve })
+      this.tell({ kind: 'wait', id })
     })
   }
 
   /** Resolves when the record, as it is then, may be told to a leg: all of it is durable. */
   async quiet(): Promise<void> {
-    while (this.pending && this.current()) await this.settled()
+    while (this.pending && !isOver(this.run)) await this.settled()
   }
 
   /** The volume stops: lets go of those who only want to know. */
   stop(): void {
-    const { waiters } = this
-    this.waiters = []
-    for (const { waiter } of waiters) waiter.durable()
+    this.tell({ kind: 'ended' })
+    for (const [id, { durable }] of this.waiting) if (id < 0) durable()
+    this.waiting.clear()
   }
 
-  private async run(): Promise<void> {
-    if (this.running) return
-    this.running = true
-    // Several legs that fail in one turn of the loop are one change.
-    await Promise.resolve()
-    while (this.pending && this.volume.epoch === this.epoch) {
-      const version = this.requested
-      if (!(await this.saveRound())) continue
-      this.durable = version
-      this.release(version)
+  private carryOut(): void {
+    if (this.carrying) return
+    this.carrying = true
+    try {
+      for (let effect = this.next(); effect !== undefined; effect = this.next()) this.act(effect)
+    } finally {
+      this.carrying = false
     }
-    this.running = false
+    if (this.run.round === null && this.pending && !isOver(this.run)) this.turn()
   }
 
-  /** Whether the record as it is now is durable everywhere. */
-  private async saveRound(): Promise<boolean> {
+  private next(): Effect<Leg> | undefined {
+    return this.run.out.shift()
+  }
+
+  /** Several legs that fail in one turn of the loop are one change. */
+  private turn(): void {
+    if (this.turning) return
+    this.turning = true
+    void Promise.resolve().then(() => {
+      this.turning = false
+      const { volume } = this
+      if (isOver(this.run)) return
+      this.tell({ kind: 'turn', generationId: volume.newId(16), floor: volume.counterFloor })
+    })
+  }
+
+  private act(effect: Effect<Leg>): void {
     const { volume } = this
-    const record = volume.record!
-    if (this.newGeneration) {
-      this.newGeneration = false
-      advance(record, volume.newId(16), volume.counterFloor)
-      volume.unserved = volume.word === 'starting' ? record.generation.id : ''
-    }
-    const { generation } = record
-    const text = JSON.stringify(record)
-    if (!(await this.saveHead(text))) return false
-    const saved = JSON.parse(text) as VolumeRecord
-    const copy = { ...saved, entries: saved.entries.slice(-superblockEntriesMax) }
-    const write = async (leg: Leg): Promise<boolean> => {
-      try {
-        await leg.writeSuperblock(copy)
-        return true
-      } catch (error) {
-        const failure = systemError(error, 'writing the superblock', leg.device.path)
-        failed(volume, leg, 'metadata', failure)
-        return false
+    switch (effect.kind) {
+      case 'save':
+        void this.save(effect.version)
+        break
+      case 'save-base':
+        void this.saveBase(effect)
+        break
+      case 'superblock':
+        void this.writeSuperblock(effect.leg, effect.version)
+        break
+      case 'left':
+        this.left(effect)
+        break
+      case 'in-sync':
+        endBackOff(effect.leg)
+        break
+      case 'regrouped':
+        volume.regrouped()
+        break
+      case 'release':
+        this.release(effect.id)
+        break
+      case 'short':
+        this.awaitLegs(effect.id)
+        break
+      case 'lost':
+        volume.remember('membership', effect.leg.name, `${effect.reason}, and no other leg has it`)
+        this.run.record.bootId = volume.newId(32)
+        break
+      case 'suspend':
+        volume.suspend(effect.reason)
+        break
+      case 'fenced': {
+        const reason = 'a newer head has taken over'
+        volume.halt('failed', reason, new StorageError('FENCED', effect.message, volume.path))
+        break
       }
+      // What the shell does in procedures of its own.
+      case 'stamp':
+      case 'maps':
+      case 'flush':
+      case 'back':
+      case 'copy-again':
+      case 'not-back':
+      case 'logged':
+      case 'cleaned':
+      case 'started':
+        break
     }
-    const written = await Promise.all(volume.keepers.map(write))
-    const whole = written.every((one) => one)
-    if (volume.epoch !== this.epoch || !whole) return false
-    if (sameGeneration(record.base, generation)) return true
-    record.base = generation
-    // Before anything is acknowledged in it: a leg in sync that shows an older one was put back.
-    return this.saveHead(JSON.stringify({ ...saved, base: generation }))
+  }
+
+  private awaitLegs(id: number): void {
+    const job = this.waiting.get(id)
+    if (job !== undefined) this.volume.awaitLegs(job as WriteJob | FlushJob)
+  }
+
+  private release(id: number): void {
+    const waiter = this.waiting.get(id)
+    this.waiting.delete(id)
+    if (id >= 0) this.volume.short.drop(waiter as WriteJob | FlushJob)
+    waiter?.durable()
+  }
+
+  private left({ leg, was, state, reason }: EffectOf<'left'>): void {
+    const { volume } = this
+    noteSince(volume, leg, was)
+    volume.remember('membership', leg.name, `left as ${state}: ${reason}`)
+    backOff(volume, leg)
+    volume.resyncs.get(leg)?.stop(reason)
+    leg.abandon()
+  }
+
+  private async save(version: number): Promise<void> {
+    const { volume } = this
+    const { record } = this.run
+    volume.unserved = volume.word === 'starting' ? record.generation.id : ''
+    const text = JSON.stringify(record)
+    if (!(await this.saveHead(text))) return
+    this.saved = JSON.parse(text) as VolumeRecord
+    this.tell({ kind: 'saved', version })
+  }
+
+  private async saveBase({ version, base }: EffectOf<'save-base'>): Promise<void> {
+    const text = JSON.stringify({ ...this.saved!, base })
+    if (await this.saveHead(text)) this.tell({ kind: 'saved', version })
   }
 
   private async saveHead(text: string): Promise<boolean> {
-    const { volume } = this
+    const { volume, run } = this
     const deadline = volume.clock.now() + volume.settings.suspendMs
-    while (this.current()) {
+    while (!isOver(run)) {
       try {
         await volume.store?.save(volume.key, text)
-        if (this.current()) return true
+        if (!isOver(run)) return true
         // A run that ended meanwhile: a start that waits may go by what is saved only now.
         volume.lookAgain()
         return false
       } catch (error) {
         volume.log.error({ err: error, volume: volume.path }, 'the head cannot save its record')
         if (volume.clock.now() >= deadline) {
-          // Nothing was acknowledged since; whoever mends it need not tell.
+          // Nothing was acknowledged since: whoever mends it need not tell.
           volume.retreat('the state directory cannot be written')
           volume.retryLater()
           return false
@@ -141,20 +237,16 @@ export class Membership {
     return false
   }
 
-  private current(): boolean {
-    return this.volume.epoch === this.epoch
+  private async writeSuperblock(leg: Leg, version: number): Promise<void> {
+    if (isOver(this.run)) return
+    let error: StorageError | null = null
+    const saved = this.saved!
+    try {
+      const entries = saved.entries.slice(-superblockEntriesMax)
+      await leg.writeSuperblock({ ...saved, entries })
+    } catch (cause) {
+      error = systemError(cause, 'writing the superblock', leg.device.path)
+    }
+    this.tell({ kind: 'superblock', leg, version, error })
   }
-
-  private release(version: number): void {
-    const ready = this.waiters.filter((entry) => entry.version <= version)
-    this.waiters = this.waiters.filter((entry) => entry.version > version)
-    for (const { waiter } of ready) waiter.durable()
-  }
-}
-
-/** The next generation: of another membership, and never of any other head's. */
-export function advance(record: VolumeRecord, id: string, floor: number): void {
-  record.history.unshift(record.generation)
-  record.history.length = Math.min(record.history.length, historyGenerationsMax)
-  record.generation = { counter: Math.max(record.generation.counter, floor) + 1, id }
 }

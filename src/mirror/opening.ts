@@ -241,8 +241,9 @@ function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): 
   volume.extentSize = record.extentSize
   volume.locks = new RangeLock()
   volume.maps = new Mutex()
-  volume.membership = new Membership(volume)
   volume.intent = new IntentLog(volume, volume.extents)
+  volume.membership = new Membership(volume)
+  volume.run = volume.membership.run
 }
 
 export function addMember(volume: Volume, record: VolumeRecord, leg: Leg): void {
@@ -369,10 +370,11 @@ async function run(
   volume.intent.inherit(intents)
   volume.word = 'starting'
   for (const leg of volume.legs) {
-    if (leg.member!.state !== 'in-sync') continue
+    const { state } = leg.member!
+    leg.stage = state === 'in-sync' || state === 'detached' ? state : 'absent'
+    if (state !== 'in-sync') continue
     leg.member!.size = leg.end
     leg.readErrors = 0
-    volume.announced.add(leg)
   }
   volume.regroup()
   // Whatever happened to them while nobody listened.
@@ -393,6 +395,7 @@ async function run(
   volume.runningSince = volume.clock.now()
   volume.reason = ''
   volume.intent.started()
+  volume.membership.tell({ kind: 'served' })
   volume.regroup()
   volume.unpark()
   for (const leg of volume.legs) if (!volume.inSync.includes(leg)) volume.look(leg)

@@ -4,12 +4,12 @@ import type { Device } from '../device/device.ts'
 import { announce } from './announce.ts'
 import { format } from './create.ts'
 import { claimLeg } from './claims.ts'
-import { backOff, endBackOff, failed, setState } from './departure.ts'
+import { backOff, failed, noteSince, setState } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { checkpoint, syncDirtyMaps, writeAllMaps } from './dirty.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
-import { remembers, sameGeneration, type ResyncSummary } from './record.ts'
+import { reasonMax, remembers, sameGeneration, type ResyncSummary } from './record.ts'
 import { Resync } from './resync.ts'
 import { isPast, refusalOf, splitReason, tooOldToCompare } from './start.ts'
 import type { Found, Superblock } from './superblock.ts'
@@ -62,7 +62,7 @@ function mayReturn(volume: Volume, leg: Leg): boolean {
 function stayAway(volume: Volume, leg: Leg, reason: string): void {
   setState(volume, leg, leg.device.usable ? 'failed' : 'missing', reason)
   backOff(volume, leg)
-  volume.regroup()
+  announce(volume)
 }
 
 /**
@@ -240,19 +240,17 @@ export async function join(
     volume.look(leg)
     return false
   }
-  // Of one that kept its cache that is still true, and may be lost with the cache yet.
-  if (rebooted) leg.unflushed = null
-  // What it lacks is known from here on, also when its generation is forgotten before it returns.
-  member.left = stamped.generation
-  leg.adopt()
-  leg.readErrors = 0
-  setState(volume, leg, 'syncing', verdict.cause)
+  const was = member.state
   volume.remember('membership', leg.name, `is back, ${verdict.word} copy: ${verdict.cause}`)
-  volume.membership.request(false)
+  const cause = verdict.cause.slice(0, reasonMax)
+  const how = { generation: stamped.generation, bootId: facts.bootId, cause }
+  volume.membership.tell({ kind: 'rejoin', leg, how })
+  leg.adopt()
+  noteSince(volume, leg, was)
   const kind = verdict.word === 'partial' && leg.crashed ? 'crash' : verdict.word
   leg.crashed = false
   startResync(volume, leg, kind, verdict.cause)
-  volume.regroup()
+  announce(volume)
   return true
 }
 
@@ -291,33 +289,20 @@ async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<boolean
   if (over()) return true
   await checkpoint(volume, leg)
   if (over()) return true
+  const { membership } = volume
   await volume.maps.run(async () => {
     if (over()) return
-    volume.finishing.add(leg)
-    volume.regroup()
+    membership.tell({ kind: 'hand-over', leg })
     await writeAllMaps(volume, leg)
   })
   if (over()) return true
-  if (leg.dirty!.bits.count > 0) {
-    volume.finishing.delete(leg)
-    volume.regroup()
-    return false
-  }
+  membership.tell({ kind: 'handed-over', leg })
+  if (leg.stage === 'syncing') return false
+  noteSince(volume, leg, 'syncing')
   volume.resyncs.delete(leg)
-  volume.finishing.delete(leg)
-  setState(volume, leg, 'in-sync', '')
-  leg.member!.left = null
-  leg.member!.label = null
-  leg.member!.stamp = null
-  volume.membership.request(true)
-  volume.regroup()
+  announce(volume)
   volume.remember('resync', leg.name, 'is in sync', resync.summary('complete'))
-  await volume.membership.settled()
-  if (volume.epoch !== epoch || leg.member!.state !== 'in-sync') return true
-  leg.dirty = null
-  endBackOff(leg)
-  volume.announced.add(leg)
-  volume.regroup()
-  volume.onGrown()
+  await membership.settled()
+  if (volume.epoch === epoch && volume.readable.includes(leg)) volume.onGrown()
   return true
 }

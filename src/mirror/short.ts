@@ -31,17 +31,14 @@ export class ShortJobs {
     volume.clock.timer(volume.settings.suspendMs, () => {
       if (volume.epoch !== epoch || !this.entries.includes(entry)) return
       this.entries = this.entries.filter((one) => one !== entry)
+      volume.membership.forget(job)
       job.fail(new StorageError('UNAVAILABLE', 'too few legs are in sync', volume.path))
     })
   }
 
-  /** There are enough legs: each is looked at again, once it is durable that they are in sync. */
-  release(): void {
-    const { volume, entries } = this
-    this.entries = []
-    for (const { job } of entries)
-      if (volume.membership.pending) volume.membership.wait(job)
-      else job.durable()
+  /** It waits no longer. */
+  drop(job: WriteJob | FlushJob): void {
+    if (this.entries.length > 0) this.entries = this.entries.filter((one) => one.job !== job)
   }
 
   /** The leg lacks all of them. */

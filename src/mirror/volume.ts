@@ -19,6 +19,7 @@ import { Parking } from './parking.ts'
 import { ReadJob } from './reads.ts'
 import type { HistoryKind, ResyncSummary, VolumeRecord } from './record.ts'
 import type { Resync } from './resync.ts'
+import { isOver, noRun as createNoRun, type Run } from './rules/run.ts'
 import { mirrorDefaults, type MirrorOptions, type MirrorSettings } from './settings.ts'
 import type { StateStore } from '../base/store.ts'
 import type { Verify } from './verify.ts'
@@ -31,6 +32,8 @@ import { FlushJob, WriteJob, type Job } from './writes.ts'
  * leg in sync answers, requests wait. failed: a newer head has its legs. closed.
  */
 export type VolumeWord = 'waiting' | 'starting' | 'running' | 'suspended' | 'failed' | 'closed'
+
+const noRun = createNoRun<Leg>()
 
 /**
  * Everything that the parts of a mirror share. From one start to the loss of every leg is one
@@ -70,12 +73,9 @@ export class Volume {
   membership!: Membership
   intent!: IntentLog
 
-  /** Replaced, never changed: who is in sync; who gets writes; who lacks them; who has metadata. */
-  inSync: readonly Leg[] = []
-  writers: readonly Leg[] = []
-  absent: readonly Leg[] = []
-  keepers: readonly Leg[] = []
-  /** In sync and announced, the best first; and the best of them. */
+  /** What the rules know of the run. */
+  run: Run<Leg> = noRun
+  /** In sync, and durably so, the best first; and the best of them. */
   readable: readonly Leg[] = []
   readers: readonly Leg[] = []
 
@@ -90,10 +90,6 @@ export class Volume {
   measuring = false
   /** Milliseconds, smoothed. */
   latencyMs = 0
-  /** Legs that `keepers` has besides those in sync: about to be. */
-  readonly finishing = new Set<Leg>()
-  /** Legs in sync whose being so is durable. */
-  readonly announced = new Set<Leg>()
   /** Legs that an operation keeps from coming back by themselves. */
   readonly held = new Set<Leg>()
   /** Legs that were removed, and are claimed until nothing is under way on them. */
@@ -154,6 +150,23 @@ export class Volume {
 
   get minInSync(): number {
     return Math.min(this.settings.minInSync, this.legs.length)
+  }
+
+  /** Who is in sync; who gets writes; who lacks them; who has metadata. */
+  get inSync(): readonly Leg[] {
+    return this.run.inSync
+  }
+
+  get writers(): readonly Leg[] {
+    return this.run.writers
+  }
+
+  get absent(): readonly Leg[] {
+    return this.run.absent
+  }
+
+  get keepers(): readonly Leg[] {
+    return this.run.keepers
   }
 
   get running(): boolean {
@@ -278,9 +291,9 @@ export class Volume {
     if (this.drained !== null && this.busy === 0) this.drained()
   }
 
-  /** The leg may lack every write that was not acknowledged or failed yet. */
-  markUnderWay(leg: Leg): void {
-    for (const job of this.jobs) if (job instanceof WriteJob) job.markDirty(leg)
+  /** Calls back with every write that was not acknowledged or failed yet. */
+  forEachWrite(found: (write: WriteJob) => void): void {
+    for (const job of this.jobs) if (job instanceof WriteJob) found(job)
   }
 
   /** A write or flush has settled, but fewer legs have it than must. */
@@ -289,19 +302,17 @@ export class Volume {
     this.maybeDrained()
   }
 
-  /** Who takes part has changed: sorts the legs anew. */
+  /** Legs were added or removed, or how well they are has changed. */
   regroup(): void {
-    const running = this.active ? this.legs : []
-    this.inSync = running.filter((leg) => leg.member?.state === 'in-sync')
-    this.writers = running.filter(
-      (leg) => leg.member?.state === 'in-sync' || leg.member?.state === 'syncing',
-    )
-    this.absent = running.filter((leg) => leg.dirty !== null && !this.writers.includes(leg))
-    this.keepers = running.filter((leg) => this.inSync.includes(leg) || this.finishing.has(leg))
-    const announced = this.inSync.filter((leg) => this.announced.has(leg))
-    this.readable = announced.toSorted((one, other) => one.tier - other.tier)
+    const { legs, minInSync } = this
+    if (isOver(this.run)) this.regrouped()
+    else this.membership.tell({ kind: 'legs', legs, minInSync })
+  }
+
+  /** The rules sorted the legs anew. */
+  regrouped(): void {
+    this.readable = this.run.readable.toSorted((one, other) => one.tier - other.tier)
     this.readers = this.readable.filter((leg) => leg.tier === this.readable[0]!.tier)
-    if (this.inSync.length >= this.minInSync) this.short.release()
     if (this.word === 'running' && this.readers.length > 0 && this.parking.length > 0)
       this.clock.defer(() => {
         this.unpark()
@@ -390,19 +401,18 @@ export class Volume {
     this.jobs = []
     this.mutations = 0
     this.short.clear()
-    this.finishing.clear()
-    this.announced.clear()
     for (const resync of this.resyncs.values()) resync.stop(reason)
     this.repairs = 0
-    for (const leg of this.legs) {
-      leg.dirty = null
-      leg.unflushed = null
-    }
-    this.regroup()
     if (this.record !== null) {
       this.intent.stop()
       this.membership.stop()
     }
+    for (const leg of this.legs) {
+      leg.stage = 'absent'
+      leg.dirty = null
+      leg.unflushed = null
+    }
+    this.regrouped()
     for (const leg of this.legs) {
       leg.abandon()
       leg.reads = 0

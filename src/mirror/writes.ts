@@ -4,7 +4,8 @@ import { Flag, Operation, Request } from '../device/request.ts'
 import { failed } from './departure.ts'
 import type { HotExtent, IntentHolder } from './intent.ts'
 import type { Leg, LegCaller } from './leg.ts'
-import type { MembershipWaiter } from './membership.ts'
+import { isPrompt } from './rules/acknowledgements.ts'
+import { begun, failedOnLast, missed } from './rules/writing.ts'
 import type { Volume } from './volume.ts'
 
 /** A request on its way through the mirror; `jobs` of the volume are all that are under way. */
@@ -24,7 +25,7 @@ export interface Job {
  *     its range is its own → its extents are in the intent log → a child on every leg
  *     → all answered, or left → the leaving is durable → enough legs have it → acknowledged
  */
-export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller, MembershipWaiter {
+export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
   request: Request | null = null
   place = 0
   order = 0
@@ -72,7 +73,7 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller, Memb
     const trims = operation === Operation.trim
     const kind = trims ? Operation.writeZeroes : operation
     this.pending = writers.length + 1
-    if (volume.absent.length > 0) this.markAbsent()
+    if (volume.absent.length > 0) begun(volume.run, this)
     for (const leg of writers) {
       // The answer of the leg before may have made others leave since the loop began.
       if (volume.writers !== writers && this.hasLeft(leg)) continue
@@ -92,13 +93,9 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller, Memb
     return true
   }
 
-  private markAbsent(): void {
-    for (const leg of this.volume.absent) this.markDirty(leg)
-  }
-
   /** The leg may lack this write. */
   markDirty(leg: Leg): void {
-    leg.dirty?.miss(this.rangeFrom, this.rangeTo)
+    missed(leg, this)
   }
 
   legDone(leg: Leg, child: Request): void {
@@ -123,7 +120,7 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller, Memb
     }
     // The last leg stays: the client is told, and whoever has the write lacks what the leg has.
     // At once, or one that is being filled could be in sync before the write has settled.
-    for (const other of volume.legs) this.markDirty(other)
+    failedOnLast(volume.run, this)
     this.error ??= error
   }
 
@@ -135,19 +132,16 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller, Memb
     if (this.epoch !== volume.epoch) return
     if (volume.measuring) volume.measured(volume.clock.now() - this.startedAt)
     if (this.error !== null) this.finish()
-    else if (volume.membership.pending) volume.membership.wait(this)
-    else this.durable()
+    else if (isPrompt(volume.run)) this.finish()
+    else volume.membership.acknowledge(this)
   }
 
   durable(): void {
-    const { volume } = this
-    if (this.epoch !== volume.epoch) return
-    if (volume.inSync.length < volume.minInSync) volume.awaitLegs(this)
-    else this.finish()
+    if (this.epoch === this.volume.epoch) this.finish()
   }
 
   /** Acknowledges the write, or fails it. */
-  finish(): void {
+  private finish(): void {
     const { volume, error } = this
     const request = this.request!
     this.request = null
@@ -165,7 +159,7 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller, Memb
 }
 
 /** A flush: of every leg, acknowledged like a write. */
-export class FlushJob implements Job, LegCaller, MembershipWaiter {
+export class FlushJob implements Job, LegCaller {
   request: Request | null = null
   place = 0
   order = 0
@@ -214,15 +208,12 @@ export class FlushJob implements Job, LegCaller, MembershipWaiter {
   private settle(): void {
     const { volume } = this
     volume.intent.flushed()
-    if (volume.membership.pending) volume.membership.wait(this)
-    else this.durable()
+    if (this.error !== null || isPrompt(volume.run)) this.finish()
+    else volume.membership.acknowledge(this)
   }
 
   durable(): void {
-    const { volume } = this
-    if (this.epoch !== volume.epoch) return
-    if (this.error === null && volume.inSync.length < volume.minInSync) volume.awaitLegs(this)
-    else this.finish()
+    if (this.epoch === this.volume.epoch) this.finish()
   }
 
   /** Fails with the error what waited for more legs. */

@@ -1,21 +1,20 @@
-import type { Extents, Lacking, WriteLog } from '../../src/mirror/rules/run.ts'
+import type { Lacking, Row, Unflushed, WriteLog } from '../../src/mirror/rules/run.ts'
 import type { Pack } from './pack.ts'
 
 /** A set of up to eight extents as the bits of a number. */
-export class Set8 implements Extents {
+export class Set8 implements Unflushed {
   bits = 0
+
+  get extents(): this {
+    return this
+  }
 
   has(extent: number): boolean {
     return (this.bits & (1 << extent)) !== 0
   }
 
-  set(extent: number): void {
+  add(extent: number): void {
     this.bits |= 1 << extent
-  }
-
-  next(from: number): number {
-    const rest = this.bits >> from
-    return rest === 0 ? -1 : from + 31 - Math.clz32(rest & -rest)
   }
 }
 
@@ -50,6 +49,19 @@ export class Lacks implements Lacking {
     this.missed |= this.copying & bit
     if ((this.bits & bit) === 0 && (this.durable & bit) === 0) this.behind = true
     this.bits |= bit
+  }
+
+  /** An extent has one byte here. */
+  miss(from: number): void {
+    this.set(from)
+  }
+
+  missSet({ bits }: Set8): void {
+    for (let at = 0; at < 8; at++) if ((bits & (1 << at)) !== 0) this.set(at)
+  }
+
+  missFrom(_unflushed: Unflushed, extent: number): void {
+    this.set(extent)
   }
 
   setAll(): void {
@@ -139,13 +151,10 @@ export class Log implements WriteLog {
     return false
   }
 
-  forEachSince(moment: number, found: (extent: number) => void): void {
+  forEachSince(moment: number, found: (extent: number, row: Row) => void): void {
     for (let at = 0; at < this.extents; at++)
-      if (this.isSince(at, moment) || (moment < 1 && (this.inherited & (1 << at)) !== 0)) found(at)
-  }
-
-  forEachInFlight(found: (extent: number) => void): void {
-    for (let at = 0; at < this.extents; at++) if (this.inFlight[at]! > 0) found(at)
+      if (this.isSince(at, moment) || (moment < 1 && (this.inherited & (1 << at)) !== 0))
+        found(at, null)
   }
 
   forEachIdle(moment: number, found: (extent: number) => void): void {

@@ -3,9 +3,10 @@ import type { VolumeRecord } from '../../src/mirror/record.ts'
 import type { Effect, Event } from '../../src/mirror/rules/effects.ts'
 import { createRun, isPending, type Run } from '../../src/mirror/rules/run.ts'
 import { step } from '../../src/mirror/rules/step.ts'
+import type { Written } from '../../src/mirror/rules/writing.ts'
 import { rules } from '../../src/mirror/rules/table.ts'
 import { Lacks, Log, Set8 } from './books.ts'
-import { emptyRecord, snapshotOf, type Snapshot } from './codec.ts'
+import { emptyRecord, numberOf, snapshotOf, type Snapshot } from './codec.ts'
 import { HeadLeg, type Job, type Op, type OpKind, type Surroundings } from './model.ts'
 
 /** The shell of a head: carries out what the rules want, as `Volume` does. */
@@ -49,9 +50,11 @@ export class Head {
       log,
       legs,
       minInSync,
-      counterFloor: 0,
       makeLacking: () => new Lacks(extents),
-      makeExtents: () => new Set8(),
+      makeUnflushed: () => new Set8(),
+      forEachWrite: (found) => {
+        for (const job of this.jobs) if (job.kind === 'write') found(extentsOf(job))
+      },
     })
   }
 
@@ -74,7 +77,7 @@ export class Head {
     for (;;) {
       while (run.out.length > 0) this.carryOut(run.out.shift()!)
       if (run.word === 'ended' || run.round !== null || !isPending(run)) break
-      step(run, { kind: 'turn', generationId: String(this.index) })
+      step(run, { kind: 'turn', generationId: String(this.index), floor: 0 })
     }
     this.busy = false
   }
@@ -85,6 +88,10 @@ export class Head {
     switch (effect.kind) {
       case 'save':
         this.saved = snapshotOf(this.record)
+        this.submit({ kind: 'save', leg: 0, job: effect.version, snapshot: this.saved })
+        break
+      case 'save-base':
+        this.saved = { ...this.saved!, base: numberOf(effect.base) }
         this.submit({ kind: 'save', leg: 0, job: effect.version, snapshot: this.saved })
         break
       case 'superblock':
@@ -122,6 +129,10 @@ export class Head {
         break
       case 'started':
         this.started()
+        break
+      case 'lost':
+        this.world.tellLoss()
+        for (const job of this.jobs) if (job.kind === 'flush') job.covers.fill(0)
         break
       case 'suspend':
       case 'fenced':
@@ -384,8 +395,8 @@ function clearLeg(leg: HeadLeg): void {
   leg.finishing = null
 }
 
-function extentsOf({ extent }: Job): { firstExtent: number; lastExtent: number } {
-  return { firstExtent: extent, lastExtent: extent }
+function extentsOf({ extent }: Job): Written {
+  return { rangeFrom: extent, rangeTo: extent + 1 }
 }
 
 function onLeg<K extends OpKind>(kind: K, { index }: HeadLeg): { kind: K; leg: number } {

@@ -15,6 +15,7 @@ export class HeadLeg implements RunLeg {
   unflushed: Set8 | null = null
   flushedMoment = 0
   bootId = ''
+  readErrors = 0
   announcedBy = 0
   coming: Coming | null = null
   finishing: Finishing | null = null
@@ -74,5 +75,7 @@ export interface Surroundings {
   /** Nor for its record. */
   abandonSave(head: number): void
   acknowledged(job: Job): void
+  /** Clients are told that what they wrote and did not flush may be gone. */
+  tellLoss(): void
   failed(job: Job): void
 }

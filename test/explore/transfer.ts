@@ -220,8 +220,7 @@ function transferLeg(leg: HeadLeg, head: Head, codec: Codec): void {
   } else leg.unflushed = null
   transferComing(leg, codec)
   const phase = pack.word(finishings, leg.finishing?.phase ?? null)
-  const moment = ranked(pack, moments, leg.finishing?.moment ?? 0)
-  if (!pack.writing) leg.finishing = phase === null ? null : { phase, moment }
+  if (!pack.writing) leg.finishing = phase === null ? null : { phase }
 }
 
 function transferComing(leg: HeadLeg, codec: Codec): void {
@@ -296,7 +295,7 @@ function transferRound(
 ): void {
   const { pack } = codec
   const { round } = run
-  const phase = pack.word(['save', 'superblocks'] as const, round?.phase ?? null)
+  const phase = pack.word(['save', 'superblocks', 'base'] as const, round?.phase ?? null)
   if (phase === null) {
     run.round = null
     return

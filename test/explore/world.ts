@@ -381,7 +381,9 @@ export class World implements Explored, Surroundings {
   tellDevice(head: Head, at: number): void {
     const { up, boot } = this.disks[at]!
     const bootId = String.fromCharCode(boot)
-    const now = { word: up ? 'there' : 'away', bootId, reason: 'gone' } as const
+    const word = up ? 'there' : 'away'
+    const writing = head.jobs.some(({ kind }) => kind === 'write')
+    const now = { word, bootId, state: 'missing', writing, reason: 'gone' } as const
     head.tell({ kind: 'device', leg: head.legs[at]!, now })
     this.lookForCopied(head)
   }

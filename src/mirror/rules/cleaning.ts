@@ -28,7 +28,7 @@ export function flushedForLog(run: Run, leg: RunLeg | null): void {
   for (const { dirty, unflushed } of run.legs)
     if (dirty !== null && unflushed !== null)
       run.log.forEachIdle(cleaning.moment, (extent) => {
-        if (unflushed.has(extent)) dirty.set(extent)
+        if (unflushed.extents.has(extent)) dirty.missFrom(unflushed, extent)
       })
   writeMaps(run, 'lacking', 'clean')
 }

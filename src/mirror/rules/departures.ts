@@ -1,5 +1,5 @@
-import { unreachableCodes } from '../codes.ts'
 import { reasonMax, type LegState } from '../record.ts'
+import { onCacheLoss, onFailure, unreachable, wordFor } from '../verdicts.ts'
 import type { DeviceNow, LegError, Work } from './effects.ts'
 import { leaveRound, request } from './rounds.ts'
 import { isInSync, regroup, type Run, type RunLeg } from './run.ts'
@@ -30,17 +30,18 @@ export function leave(run: Run, leg: RunLeg, { state, reason, cache }: Leaving):
   const { log } = run
   const member = leg.member!
   const wasInSync = isInSync(leg)
+  const was = member.state
   const dirty = (leg.dirty ??= run.makeLacking())
-  const unflushed = (leg.unflushed ??= run.makeExtents())
-  if (!wasInSync) dirty.forgetCopies()
-  log.forEachInFlight((extent) => {
-    dirty.set(extent)
+  const unflushed = (leg.unflushed ??= run.makeUnflushed())
+  if (cache === 'lost') dirty.forgetCopies()
+  run.forEachWrite((write) => {
+    rules.missed(leg, write)
   })
-  log.forEachSince(leg.flushedMoment, (extent) => {
-    unflushed.set(extent)
+  log.forEachSince(leg.flushedMoment, (extent, row) => {
+    unflushed.add(extent, row)
   })
   if (cache === 'lost') {
-    merge(dirty, unflushed)
+    dirty.missSet(unflushed)
     leg.unflushed = null
   }
   if (wasInSync && member.left === null) member.left = run.record.base
@@ -50,15 +51,10 @@ export function leave(run: Run, leg: RunLeg, { state, reason, cache }: Leaving):
   regroup(run)
   request(run, wasInSync ? 'members' : 'record')
   leg.finishing = null
-  run.out.push({ kind: 'left', leg, state, reason: member.reason })
+  run.out.push({ kind: 'left', leg, was, state, reason: member.reason })
   leaveRound(run, leg, false)
   rules.flushedForLog(run, leg)
   rules.flushedForStart(run, leg)
-}
-
-export function merge(dirty: RunLeg['dirty'], extents: RunLeg['unflushed']): void {
-  if (dirty === null || extents === null) return
-  for (let at = extents.next(0); at !== -1; at = extents.next(at + 1)) dirty.set(at)
 }
 
 /** A leg answered with an error. */
@@ -70,22 +66,26 @@ export function failed(run: Run, leg: RunLeg, work: Work, error: LegError): Verd
   }
   const asked = work === 'metadata' ? run.keepers : run.writers
   if (!asked.includes(leg)) return 'without-it'
-  const reason = `${prefixes[work]}${error.message}`
-  if (!rules.standsAlone(run, leg)) {
-    const state = unreachableCodes.has(error.code) ? 'missing' : 'failed'
-    rules.leave(run, leg, { state, reason, cache: 'kept' })
-    return 'without-it'
-  }
-  if (work !== 'metadata' && !unreachableCodes.has(error.code)) return 'tell-client'
-  suspend(run, leg, reason)
+  if (work === 'read') return failedRead(run, leg, error)
+  const verdict = onFailure(work, error.code, rules.standsAlone(run, leg))
+  const reason = work === 'write' ? error.message : `${work}: ${error.message}`
+  if (verdict === 'tell') return 'tell-client'
+  if (verdict === 'suspend') suspend(run, leg, reason)
+  else rules.leave(run, leg, { state: wordFor(error.code), reason, cache: 'kept' })
   return 'without-it'
 }
 
-const prefixes: Readonly<Record<Work, string>> = {
-  read: '',
-  write: '',
-  flush: 'flush: ',
-  metadata: 'metadata: ',
+/** What one leg cannot read another may, and it is written to the leg again: so often. */
+const readErrorsMax = 64
+
+function failedRead(run: Run, leg: RunLeg, { code, message }: LegError): Verdict {
+  if (unreachable.has(code)) goAway(run, leg, message)
+  else {
+    if (++leg.readErrors < readErrorsMax || rules.standsAlone(run, leg)) return 'repair'
+    const reason = `too many read errors: ${message}`
+    rules.leave(run, leg, { state: 'failed', reason, cache: 'kept' })
+  }
+  return 'without-it'
 }
 
 export function suspend(run: Run, leg: RunLeg, reason: string): void {
@@ -102,6 +102,7 @@ export function end(run: Run): void {
   run.cleaning = null
   run.opening = null
   run.short = []
+  run.inSync = run.writers = run.absent = run.keepers = run.readable = []
 }
 
 /** The device of a leg that takes part has changed. */
@@ -127,19 +128,36 @@ export function goAway(run: Run, leg: RunLeg, reason: string): void {
 
 /**
  * The leg is there, and has lost what it had not flushed: it restarted, or could not flush. If it
- * is the last one, what is under way may be lost as well: nothing of it may be acknowledged. The
- * next start tells clients, for the record has the boot id of before.
+ * is the last one, what is under way may be lost as well: nothing of it may be acknowledged, and
+ * the next start tells clients, for the record has the boot id of before.
  */
-export function restarted(run: Run, leg: RunLeg, { bootId, reason }: DeviceNow): void {
-  if (run.log.hasSince(leg.flushedMoment)) {
-    if (rules.standsAlone(run, leg)) suspend(run, leg, reason)
-    else rules.leave(run, leg, { state: 'missing', reason, cache: 'lost' })
-    return
+export function restarted(run: Run, leg: RunLeg, now: DeviceNow): void {
+  const { bootId, reason, state, writing } = now
+  const lost = run.log.hasSince(leg.flushedMoment)
+  const last = lost && rules.standsAlone(run, leg)
+  const verdict = onCacheLoss({ lost, last, writing })
+  if (verdict === 'leave') rules.leave(run, leg, { state, reason, cache: 'lost' })
+  else if (verdict === 'suspend') suspend(run, leg, reason)
+  else {
+    leg.bootId = bootId
+    leg.member!.bootId = bootId
+    leg.dirty?.forgetCopies()
+    if (verdict === 'tell') loseWithLast(run, leg, reason)
+    request(run, 'record')
   }
-  leg.bootId = bootId
-  leg.member!.bootId = bootId
-  leg.dirty?.forgetCopies()
-  request(run, 'record')
+}
+
+/**
+ * The last leg lost what it had not flushed. It stays what the volume says; a leg that has those
+ * writes all the same differs from it, and copies them back.
+ */
+export function loseWithLast(run: Run, last: RunLeg, reason: string): void {
+  for (const { dirty } of run.legs)
+    if (dirty !== null && dirty !== last.dirty)
+      run.log.forEachSince(last.flushedMoment, (extent) => {
+        dirty.set(extent)
+      })
+  run.out.push({ kind: 'lost', leg: last, reason })
 }
 
 /** Whether of no other leg it is durable that it is in sync: a crash would leave this one alone. */

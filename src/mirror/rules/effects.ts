@@ -1,5 +1,5 @@
 import type { Code } from '../../base/errors.ts'
-import type { LegState } from '../record.ts'
+import type { Generation, LegState } from '../record.ts'
 import type { MapWork, RunLeg } from './run.ts'
 
 /** Why the rules have a leg flushed. */
@@ -9,6 +9,8 @@ export type FlushReason = 'copied' | 'clean' | 'start'
 export type Effect<L extends RunLeg = RunLeg> =
   /** Save `Run.record`, as it is now, in the head's own store; then tell `saved`. */
   | { readonly kind: 'save'; readonly version: number }
+  /** Save the same once more, with another base; then tell `saved`. */
+  | { readonly kind: 'save-base'; readonly version: number; readonly base: Generation }
   /** Write `Run.record`, as it was saved, to the leg; then tell `superblock`. */
   | { readonly kind: 'superblock'; readonly leg: L; readonly version: number }
   /** Write `Run.record` to the leg, with the leg as syncing; then tell `stamped`. */
@@ -18,7 +20,13 @@ export type Effect<L extends RunLeg = RunLeg> =
   /** Flush the leg; then tell `flushed`. */
   | { readonly kind: 'flush'; readonly leg: L; readonly why: FlushReason }
   /** The leg left: stop waiting for what is under way on it, and copying to it. */
-  | { readonly kind: 'left'; readonly leg: L; readonly state: LegState; readonly reason: string }
+  | {
+      readonly kind: 'left'
+      readonly leg: L
+      readonly was: LegState
+      readonly state: LegState
+      readonly reason: string
+    }
   /** The leg gets writes: copy to it what it lacks; then tell `copied`. */
   | { readonly kind: 'back'; readonly leg: L }
   /** The same once more: it missed something while it got the maps. */
@@ -39,6 +47,8 @@ export type Effect<L extends RunLeg = RunLeg> =
   | { readonly kind: 'short'; readonly id: number }
   /** The volume runs. */
   | { readonly kind: 'started' }
+  /** What clients wrote and did not flush is gone: the volume's boot id has to say so. */
+  | { readonly kind: 'lost'; readonly leg: L; readonly reason: string }
   /** The run is over. Requests wait for the next one. */
   | { readonly kind: 'suspend'; readonly reason: string }
   /** The run is over, and there will be none: a newer head has the legs. */
@@ -51,8 +61,13 @@ export type Work = 'read' | 'write' | 'flush' | 'metadata'
 export type Event<L extends RunLeg = RunLeg> =
   /** Serve the volume once it is durable who is in sync. */
   | { readonly kind: 'start'; readonly what: 'record' | 'members' }
-  /** Everything that happens at once is done: a round may begin, with this id if it needs one. */
-  | { readonly kind: 'turn'; readonly generationId: string }
+  /** Everything that happens at once is done: a round may begin. */
+  | {
+      readonly kind: 'turn'
+      /** The id of its generation, and what that has to be above. */
+      readonly generationId: string
+      readonly floor: number
+    }
   /** The record was changed; `members`: and so was who is in sync. */
   | { readonly kind: 'changed'; readonly what: 'record' | 'members' }
   /** The head's own store has the record. */
@@ -103,6 +118,16 @@ export type Event<L extends RunLeg = RunLeg> =
       readonly state: LegState
       readonly reason: string
     }
+  /** Legs were added or removed. */
+  | { readonly kind: 'legs'; readonly legs: readonly L[]; readonly minInSync: number }
+  /** The superblock of an absent leg says that it is being filled. */
+  | { readonly kind: 'rejoin'; readonly leg: L; readonly how: Rejoining }
+  /** A leg lacks nothing, was flushed, and is about to get the maps. */
+  | { readonly kind: 'hand-over'; readonly leg: L }
+  /** The leg has all maps. */
+  | { readonly kind: 'handed-over'; readonly leg: L }
+  /** The start is durable. */
+  | { readonly kind: 'served' }
   /** The run is over for a reason of the shell's. */
   | { readonly kind: 'ended' }
 
@@ -115,6 +140,10 @@ export interface LegError {
 export interface DeviceNow {
   readonly word: 'there' | 'away' | 'exchanged' | 'fenced'
   readonly bootId: string
+  /** What a leg that leaves for it is called. */
+  readonly state: 'missing' | 'failed'
+  /** Whether a write is under way, or waits for something before it is acknowledged. */
+  readonly writing: boolean
   /** Why, for people. */
   readonly reason: string
 }
@@ -124,5 +153,12 @@ export interface Returning {
   readonly copy: 'partial' | 'full'
   readonly bootId: string
   /** Why it has to be filled, for people. */
+  readonly cause: string
+}
+
+/** What the superblock of a leg that is back says. */
+export interface Rejoining {
+  readonly generation: Generation
+  readonly bootId: string
   readonly cause: string
 }

@@ -14,8 +14,8 @@ export function flushed(run: Run, event: Extract<Event, { kind: 'flushed' }>): V
     if (verdict === 'tell-client' && why !== 'client') rules.notFlushed(run, why, error)
     return verdict
   }
-  // Of copies the moment counts once they are in the maps.
-  if (why !== 'copied') leg.flushedMoment = Math.max(leg.flushedMoment, moment)
+  leg.flushedMoment = Math.max(leg.flushedMoment, moment)
+  leg.unflushed = null
   if (why === 'copied') flushedCopies(run, leg)
   else if (why === 'clean') rules.flushedForLog(run, leg)
   else if (why === 'start') rules.flushedForStart(run, leg)

@@ -1,5 +1,4 @@
-import { merge } from './departures.ts'
-import type { LegError, Returning } from './effects.ts'
+import type { LegError, Rejoining, Returning } from './effects.ts'
 import { writeMaps } from './maps.ts'
 import { request } from './rounds.ts'
 import { regroup, type MapWork, type Run, type RunLeg } from './run.ts'
@@ -18,9 +17,9 @@ export function begin(run: Run, leg: RunLeg, how: Returning): void {
   if (leg.stage !== 'absent' && leg.stage !== 'detached') return
   const dirty = (leg.dirty ??= run.makeLacking())
   if (how.copy === 'full') dirty.setAll()
-  else {
+  else if (how.bootId !== leg.member!.bootId) {
     dirty.forgetCopies()
-    if (how.bootId !== leg.member!.bootId) merge(dirty, leg.unflushed)
+    if (leg.unflushed !== null) dirty.missSet(leg.unflushed)
   }
   leg.coming = { ...how, phase: 'maps', generation: null }
   // What it lacks must be on disk before anything says that this is all it lacks.
@@ -33,7 +32,6 @@ export function mapsOfLeg(run: Run, leg: RunLeg, what: MapWork['what']): void {
     if (leg.coming?.phase === 'maps') leg.coming.phase = 'quiet'
   } else if (what === 'all') rules.handedOver(run, leg)
   else if (leg.finishing?.phase === 'maps') {
-    leg.flushedMoment = Math.max(leg.flushedMoment, leg.finishing.moment)
     leg.finishing.phase = 'hand-over'
     writeMaps(run, 'all', leg)
   }
@@ -58,24 +56,30 @@ export function stamped(run: Run, leg: RunLeg, error: LegError | null): void {
     run.out.push({ kind: 'not-back', leg, error })
     return
   }
+  rejoin(run, leg, { ...coming, generation: coming.generation! })
+  run.out.push({ kind: 'back', leg })
+}
+
+export function rejoin(run: Run, leg: RunLeg, { generation, bootId, cause }: Rejoining): void {
   const member = leg.member!
-  leg.unflushed = null
+  // Of one that kept its cache that is still true, and may be lost with the cache yet.
+  if (bootId !== member.bootId) leg.unflushed = null
   // What it lacks is known from here on, also when its generation is forgotten before it returns.
-  member.left = coming.generation
-  member.bootId = coming.bootId
-  leg.bootId = coming.bootId
+  member.left = generation
+  member.bootId = bootId
+  leg.bootId = bootId
+  leg.readErrors = 0
   leg.stage = 'syncing'
   member.state = 'syncing'
-  member.reason = coming.cause
+  member.reason = cause
   request(run, 'record')
   regroup(run)
-  run.out.push({ kind: 'back', leg })
 }
 
 /** All that the leg lacked was copied: it is flushed first. */
 export function copied(run: Run, leg: RunLeg): void {
   if (leg.stage !== 'syncing' || leg.finishing !== null) return
-  leg.finishing = { phase: 'flush', moment: run.log.moment }
+  leg.finishing = { phase: 'flush' }
   run.out.push({ kind: 'flush', leg, why: 'copied' })
 }
 
@@ -84,6 +88,13 @@ export function flushedCopies(run: Run, leg: RunLeg): void {
   if (leg.finishing?.phase !== 'flush') return
   leg.finishing.phase = 'maps'
   writeMaps(run, 'copied', leg)
+}
+
+/** The leg lacks nothing and was flushed: from here on it gets what is written to the maps. */
+export function handOver(run: Run, leg: RunLeg): void {
+  if (leg.stage !== 'syncing') return
+  leg.stage = 'handing-over'
+  regroup(run)
 }
 
 /** The leg has the maps. If it missed nothing meanwhile, it is in sync once that is durable. */

@@ -1,13 +1,14 @@
-import type { VolumeRecord } from '../record.ts'
-import { historyGenerationsMax } from '../record.ts'
-import type { LegError } from './effects.ts'
+import type { Generation, VolumeRecord } from '../record.ts'
+import { historyGenerationsMax, sameGeneration } from '../record.ts'
+import type { Event, LegError } from './effects.ts'
 import { rules } from './table.ts'
 import { isOver, isPending, regroup, type Run, type RunLeg } from './run.ts'
 
 /**
  * Changes of the record become durable in rounds, one at a time: first in the head's own store,
- * then in the superblock of every leg in sync. A leg whose superblock cannot be written leaves,
- * which is the next change, and the round is repeated. Only then goes on what waits for it.
+ * then in the superblock of every leg in sync, then in the own store that a new generation is on
+ * all of them. A leg whose superblock cannot be written leaves, which is the next change, and the
+ * round is repeated. Only then goes on what waits for it.
  */
 
 /** The record was changed; with `members`, so were the legs in sync. */
@@ -17,12 +18,12 @@ export function request(run: Run, what: 'record' | 'members'): void {
 }
 
 /** Begins a round, if a change waits for one. */
-export function beginRound(run: Run, generationId: string): void {
+export function beginRound(run: Run, turn: Extract<Event, { kind: 'turn' }>): void {
   if (run.round !== null || !isPending(run)) return
   const { record } = run
   if (run.newGeneration) {
     run.newGeneration = false
-    advance(record, generationId, run.counterFloor)
+    advance(record, turn.generationId, turn.floor)
   }
   const version = run.requested
   run.round = { version, generation: record.generation, phase: 'save', waits: [], whole: true }
@@ -39,7 +40,9 @@ export function advance(record: VolumeRecord, id: string, floor: number): void {
 /** The head's own store has the record: now the legs. */
 export function saved(run: Run, version: number): void {
   const { round } = run
-  if (round === null || round.version !== version || round.phase !== 'save') return
+  if (round?.version !== version) return
+  if (round.phase === 'base') finishRound(run)
+  if (round.phase !== 'save') return
   round.phase = 'superblocks'
   round.waits = run.keepers
   for (const leg of round.waits) run.out.push({ kind: 'superblock', leg, version })
@@ -64,12 +67,28 @@ export function leaveRound(run: Run, leg: RunLeg, written: boolean): void {
   if (round.waits.length === 0) endRound(run)
 }
 
+/** Every leg has the record, or left. */
 function endRound(run: Run): void {
-  const { version, generation, whole } = run.round!
+  const round = run.round!
+  const { version, generation, whole } = round
+  if (!whole) run.round = null
+  else if (!rules.needsBase(run, generation)) finishRound(run)
+  else {
+    // Before anything is acknowledged in it: a leg in sync that shows an older one was put back.
+    round.phase = 'base'
+    run.record.base = generation
+    run.out.push({ kind: 'save-base', version, base: generation })
+  }
+}
+
+/** Whether the head's own store does not say yet that every leg in sync has this generation. */
+export function needsBase({ record }: Run, generation: Generation): boolean {
+  return !sameGeneration(record.base, generation)
+}
+
+function finishRound(run: Run): void {
+  run.durable = run.round!.version
   run.round = null
-  if (!whole) return
-  run.record.base = generation
-  run.durable = version
   rules.madeDurable(run)
 }
 

@@ -1,5 +1,6 @@
 import type { Generation, Member, VolumeRecord } from '../record.ts'
 import type { Effect, Returning } from './effects.ts'
+import type { Written } from './writing.ts'
 
 /**
  * What a leg is in a run:
@@ -11,22 +12,27 @@ import type { Effect, Returning } from './effects.ts'
  */
 export type Stage = 'in-sync' | 'saving' | 'handing-over' | 'syncing' | 'absent' | 'detached'
 
-/** A set of extents, as far as the rules look into it. */
-export interface Extents {
-  has(extent: number): boolean
-  set(extent: number): unknown
-  /** The first one at `from` or after it, -1 when there is none. */
-  next(from: number): number
+/** Which blocks of an extent are meant; null for all. Only the shell looks into it. */
+export type Row = Uint8Array | null
+
+/** What a leg had not flushed, as far as the rules look into it. */
+export interface Unflushed {
+  add(extent: number, row: Row): void
+  readonly extents: { has(extent: number): boolean }
 }
 
-/** The extents that a leg lacks. */
+/** What a leg lacks, as far as the rules look into it. */
 export interface Lacking {
-  set(extent: number): void
-  setAll(): void
-  /** What was copied to the leg and not flushed may be gone. */
-  forgetCopies(): void
   /** Whether there is anything that the leg lacks. */
   readonly any: boolean
+  set(extent: number): void
+  /** Bytes, `to` not included. */
+  miss(from: number, to: number): void
+  missSet(unflushed: Unflushed): void
+  missFrom(unflushed: Unflushed, extent: number): void
+  setAll(): void
+  /** What was copied to the leg and not flushed is gone. */
+  forgetCopies(): void
 }
 
 /** What the log of recent writes knows. */
@@ -35,8 +41,7 @@ export interface WriteLog {
   readonly moment: number
   /** Whether anything was written after `moment`, or is being written. */
   hasSince(moment: number): boolean
-  forEachSince(moment: number, found: (extent: number) => void): void
-  forEachInFlight(found: (extent: number) => void): void
+  forEachSince(moment: number, found: (extent: number, row: Row) => void): void
   /** What was last written to at `moment` or before, and is not being written. */
   forEachIdle(moment: number, found: (extent: number) => void): void
 }
@@ -49,10 +54,12 @@ export interface RunLeg {
   /** Of a leg that is not in sync: what it lacks. */
   dirty: Lacking | null
   /** Of an absent leg: what it acknowledged and had not flushed; lost if it restarts. */
-  unflushed: Extents | null
+  unflushed: Unflushed | null
   /** Writes settled before this moment are on its stable storage. */
   flushedMoment: number
   bootId: string
+  /** Reads that it failed since it was last in sync. */
+  readErrors: number
   /** Of a leg whose being in sync is saved: the version of the record that has to be durable. */
   announcedBy: number
   /** Of an absent leg that is about to get writes again. */
@@ -70,8 +77,6 @@ export interface Coming extends Returning {
 
 export interface Finishing {
   phase: 'flush' | 'maps' | 'hand-over'
-  /** `WriteLog.moment` before it was flushed. */
-  readonly moment: number
 }
 
 /** A map being written, or waiting for its turn. */
@@ -106,7 +111,7 @@ export interface Round<L extends RunLeg = RunLeg> {
   /** Every change requested up to here is in it. */
   readonly version: number
   readonly generation: Generation
-  phase: 'save' | 'superblocks'
+  phase: 'save' | 'superblocks' | 'base'
   /** Legs whose superblock is under way. */
   waits: readonly L[]
   /** Whether every leg could take it so far. */
@@ -130,12 +135,12 @@ export interface Run<L extends RunLeg = RunLeg> {
   readonly record: VolumeRecord
   readonly log: WriteLog
   readonly makeLacking: () => Lacking
-  readonly makeExtents: () => Extents
+  readonly makeUnflushed: () => Unflushed
+  /** Calls back with every write that was begun and is neither acknowledged nor failed. */
+  readonly forEachWrite: (found: (write: Written) => void) => void
   legs: readonly L[]
   /** So many legs must be in sync before anything is acknowledged. */
   minInSync: number
-  /** The highest generation seen on any leg: the next one is above it. */
-  counterFloor: number
 
   /** Replaced, never changed, by `regroup`: who is in sync; who gets writes; who lacks them. */
   inSync: readonly L[]
@@ -170,7 +175,7 @@ export function isPending(run: Run): boolean {
 export function createRun<L extends RunLeg>(
   what: Pick<
     Run<L>,
-    'record' | 'log' | 'makeLacking' | 'makeExtents' | 'legs' | 'minInSync' | 'counterFloor'
+    'record' | 'log' | 'makeLacking' | 'makeUnflushed' | 'forEachWrite' | 'legs' | 'minInSync'
   >,
 ): Run<L> {
   const run: Run<L> = {
@@ -215,4 +220,28 @@ export function isInSync({ stage }: RunLeg): boolean {
 
 export function isOver({ word }: Run): boolean {
   return word === 'ended'
+}
+
+/** Of a volume that does not run. */
+export function noRun<L extends RunLeg>(): Run<L> {
+  const log: WriteLog = {
+    moment: 0,
+    hasSince: () => false,
+    forEachSince: () => undefined,
+    forEachIdle: () => undefined,
+  }
+  const nothing = (): never => {
+    throw new Error('a volume that does not run lacks nothing')
+  }
+  const record = null as unknown as VolumeRecord
+  const run = createRun<L>({
+    record,
+    log,
+    legs: [],
+    minInSync: 1,
+    makeLacking: nothing,
+    makeUnflushed: nothing,
+    forEachWrite: nothing,
+  })
+  return { ...run, word: 'ended' }
 }

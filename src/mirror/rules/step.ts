@@ -3,9 +3,9 @@ import { device, end, type Verdict } from './departures.ts'
 import type { Event } from './effects.ts'
 import { mapsDone, settleMaps, writeMaps } from './maps.ts'
 import { settleStart, start } from './opening.ts'
-import { begin, copied, stampQuiet, stamped } from './returning.ts'
+import { begin, copied, handOver, rejoin, stampQuiet, stamped } from './returning.ts'
 import { beginRound, request, saved } from './rounds.ts'
-import { isOver, type Run, type RunLeg } from './run.ts'
+import { isOver, regroup, type Run, type RunLeg } from './run.ts'
 import { rules } from './table.ts'
 
 /**
@@ -37,7 +37,7 @@ function take(run: Run, event: Exclude<Event, OfLeg>): Verdict {
       start(run, event.what)
       break
     case 'turn':
-      beginRound(run, event.generationId)
+      beginRound(run, event)
       break
     case 'changed':
       request(run, event.what)
@@ -62,6 +62,14 @@ function take(run: Run, event: Exclude<Event, OfLeg>): Verdict {
       break
     case 'clean':
       clean(run, event.moment)
+      break
+    case 'legs':
+      run.legs = event.legs
+      run.minInSync = event.minInSync
+      regroup(run)
+      break
+    case 'served':
+      run.word = 'running'
       break
     case 'ended':
       end(run)
@@ -94,6 +102,15 @@ function takeOfLeg(run: Run, event: OfLeg): Verdict {
       break
     case 'copied':
       copied(run, leg)
+      break
+    case 'rejoin':
+      rejoin(run, leg, event.how)
+      break
+    case 'hand-over':
+      handOver(run, leg)
+      break
+    case 'handed-over':
+      rules.handedOver(run, leg)
       break
     case 'take-out':
       rules.leave(run, leg, { state: event.state, reason: event.reason, cache: 'kept' })

@@ -6,7 +6,7 @@ import { flushed, notFlushed } from './flushes.ts'
 import { countsNow, isQuiet } from './maps.ts'
 import { flushedForStart, startedMaps } from './opening.ts'
 import { handedOver, mapsOfLeg } from './returning.ts'
-import { madeDurable, superblock } from './rounds.ts'
+import { madeDurable, needsBase, superblock } from './rounds.ts'
 import { begun, failedOnLast, missed } from './writing.ts'
 
 /**
@@ -35,6 +35,7 @@ export const rules = {
   mapsOfLeg,
   missed,
   mustPark,
+  needsBase,
   notFlushed,
   restarted,
   serveShort,

@@ -1,15 +1,14 @@
 import type { Run, RunLeg } from './run.ts'
 
-/** A write on its way, as far as the rules are concerned: the extents that it touches. */
+/** A write on its way, as far as the rules are concerned: its bytes, `rangeTo` not included. */
 export interface Written {
-  readonly firstExtent: number
-  readonly lastExtent: number
+  readonly rangeFrom: number
+  readonly rangeTo: number
 }
 
 /** The leg may lack the write. */
-export function missed({ dirty }: RunLeg, { firstExtent, lastExtent }: Written): void {
-  if (dirty === null) return
-  for (let extent = firstExtent; extent <= lastExtent; extent++) dirty.set(extent)
+export function missed({ dirty }: RunLeg, { rangeFrom, rangeTo }: Written): void {
+  dirty?.miss(rangeFrom, rangeTo)
 }
 
 /** The write is about to go to the legs that take part; the others lack it. */
