@@ -8,25 +8,9 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'ack-before-degrade',
     breaks: '1: a write is acknowledged before the leaving of a leg is durable',
-    file: 'mirror/writes.js',
-    find: `        else if (volume.membership.pending)
-            volume.membership.wait(this);
-        else
-            this.durable();
-    }
-    durable() {
-        const { volume } = this;
-        if (this.epoch !== volume.epoch)
-            return;
-        if (volume.inSync.length`,
-    replace: `        else
-            this.durable();
-    }
-    durable() {
-        const { volume } = this;
-        if (this.epoch !== volume.epoch)
-            return;
-        if (volume.inSync.length`,
+    file: 'mirror/rules/acknowledgements.js',
+    find: 'run.durable === run.requested && ',
+    replace: '',
     scenario: 'before the leaving of a leg is durable',
   },
   {
@@ -69,8 +53,8 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'cache-loss-ignored',
     breaks: '6: a target that restarted is taken to have what it had not flushed',
-    file: 'mirror/departure.js',
-    find: 'const lost = volume.intent.hasSince(leg.flushedMoment);',
+    file: 'mirror/rules/departures.js',
+    find: 'const lost = run.log.hasSince(leg.flushedMoment);',
     replace: 'const lost = false;',
     scenario: 'a target that lost its cache catches up',
   },
@@ -269,8 +253,8 @@ export const mutantTable: readonly Mutant[] = [
     name: 'flush-by-too-few',
     breaks: '1: a flush is acknowledged by fewer legs than `minInSync`',
     file: 'mirror/writes.js',
-    find: 'this.error === null && volume.inSync.length < volume.minInSync',
-    replace: 'false',
+    find: 'if (this.error !== null || isPrompt(volume.run))',
+    replace: 'if (true)',
     scenario: 'a flush is not acknowledged by fewer',
   },
   {
@@ -379,7 +363,7 @@ export const mutantTable: readonly Mutant[] = [
     name: 'another-device',
     breaks: '4: a leg whose device was replaced goes on as if it were the same',
     file: 'mirror/departure.js',
-    find: 'device.facts.identity !== leg.identity || ',
+    find: 'facts.identity !== leg.identity || ',
     replace: '',
     scenario: 'replaced within the hold',
   },
