@@ -36,7 +36,7 @@ export async function checkpoint(volume: Volume, leg: Leg): Promise<void> {
 }
 
 function writePages(volume: Volume, leg: Leg, pages: readonly number[]): Promise<boolean> {
-  return writeMap(volume, volume.keepers, 1 + leg.member!.slot, leg.dirty!.durable, pages)
+  return writeMap(volume, volume.run.keepers, 1 + leg.member!.slot, leg.dirty!.durable, pages)
 }
 
 /**

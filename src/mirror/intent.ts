@@ -268,7 +268,7 @@ export class IntentLog implements WriteLog {
     this.pages.clear()
     this.waiting = []
     this.fresh = []
-    await writeMap(volume, volume.keepers, 0, this.bits, pages)
+    await writeMap(volume, volume.run.keepers, 0, this.bits, pages)
     // A restart may begin from a leg alone whose leaving is not durable: its log would lack this.
     await volume.membership.settled()
     if (volume.epoch !== this.epoch) return

@@ -152,21 +152,13 @@ export class Volume {
     return Math.min(this.settings.minInSync, this.legs.length)
   }
 
-  /** Who is in sync; who gets writes; who lacks them; who has metadata. */
+  /** Who is in sync; who gets writes. */
   get inSync(): readonly Leg[] {
     return this.run.inSync
   }
 
   get writers(): readonly Leg[] {
     return this.run.writers
-  }
-
-  get absent(): readonly Leg[] {
-    return this.run.absent
-  }
-
-  get keepers(): readonly Leg[] {
-    return this.run.keepers
   }
 
   get running(): boolean {

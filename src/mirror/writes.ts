@@ -73,7 +73,7 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
     const trims = operation === Operation.trim
     const kind = trims ? Operation.writeZeroes : operation
     this.pending = writers.length + 1
-    if (volume.absent.length > 0) begun(volume.run, this)
+    if (volume.run.absent.length > 0) begun(volume.run, this)
     for (const leg of writers) {
       // The answer of the leg before may have made others leave since the loop began.
       if (volume.writers !== writers && this.hasLeft(leg)) continue
