@@ -92,6 +92,8 @@ function describe(device: Device, status: Status, now: number): string[] {
     if (each.device === device.path) words.push(exported(name, each))
   if (inFlight > 0) words.push(`${inFlight} in flight`)
   words.push(...waits(details), ...verifying(details))
+  const slow = Object.entries(device.legs ?? {}).filter(([, leg]) => leg.slow !== undefined)
+  if (slow.length > 0) words.push(`slow: ${slow.map(([name]) => name).join(', ')}`)
   if (state !== 'online') words.push(...why(reason, device.since, now))
   else if (reason !== '') words.push(reason)
   return [...words, ...lastError(device, now)]
@@ -143,6 +145,7 @@ function progress(leg: Leg, now: number): string[] {
   const { silentSeconds } = leg
   const silent = typeof silentSeconds === 'number' && silentSeconds > 0
   const words = silent ? [`no answer for ${silentSeconds} s`] : []
+  if (leg.slow !== undefined) words.push(leg.slow)
   if (leg.state === 'in-sync') return words
   const { reason, since, bytesOutOfSync, label, generation, resync } = leg
   if (isObject(resync)) words.push(progressLine(resync))

@@ -3,6 +3,7 @@ import { StorageError, systemError, type Code } from '../base/errors.ts'
 import { emulateFua, emulateWriteZeroes, splitLarge } from './emulation.ts'
 import { digest } from './facts.ts'
 import { CacheLife, mayHaveLost } from './life.ts'
+import { Latency } from './latency.ts'
 import { Flag, isChange, Operation } from './request.ts'
 import type { Completer, Request } from './request.ts'
 import { Unflushed } from './unflushed.ts'
@@ -159,6 +160,7 @@ export class Device implements DriverHost {
   readonly driver: Driver
   readonly clock: Clock
   readonly counters = new Counters()
+  readonly latency: Latency
   state: State
   /** The error of the flush that ended the life of the cache before this one; null if none did. */
   flushError: StorageError | null = null
@@ -184,6 +186,7 @@ export class Device implements DriverHost {
     this.path = path
     this.driver = driver
     this.clock = clock
+    this.latency = new Latency(clock)
     this.state = { word: 'opening', reason: 'not opened yet', since: clock.wall() }
   }
 
@@ -303,6 +306,7 @@ export class Device implements DriverHost {
       request.fail(refusal)
       return
     }
+    this.latency.submitted(request)
     request.push(this.life)
     if (request.operation === Operation.flush) this.unflushed.watch(request)
     this.carryOut(request, known!)
@@ -347,6 +351,7 @@ export class Device implements DriverHost {
 
   private account(request: Request): void {
     const { counters } = this
+    this.latency.completed(request)
     const { operation, flags } = request
     if (request.error === null) {
       counters.bytes[operation]! += request.length

@@ -1,8 +1,9 @@
 import type { Counters, Device, Facts } from '../device/device.ts'
-import { operationNames } from '../device/request.ts'
+import { operationNames, type Operation } from '../device/request.ts'
 import { formatAddress } from '../net/address.ts'
 import type { ClientStatus } from '../net/service.ts'
 import type { Tree } from './build.ts'
+import { slowLegs } from './slowness.ts'
 import type * as status from './status.types.ts'
 import type { Target } from './target.ts'
 import { isObject } from './tree.ts'
@@ -64,6 +65,7 @@ function deviceStatus(device: Device, tree: Tree): status.Device {
     since: iso(state.since),
     inFlight: counters.inFlight,
     counters: countersStatus(counters),
+    latency: latencyStatus(device),
     lastError: lastError(counters),
     abilities: facts === null ? null : abilities(facts),
     details: timed(details),
@@ -78,13 +80,15 @@ function legStatus(
   devices: Readonly<Record<string, status.Device>>,
 ): Record<string, status.Leg> {
   const names = new Set([...Object.keys(legs), ...Object.keys(devices)])
-  return Object.fromEntries(
+  const all: Record<string, status.Leg> = Object.fromEntries(
     [...names].map((name) => {
       const said = isObject(legs[name]) ? timed(legs[name]) : {}
       const leg = { state: 'missing', ...said, device: devices[name] ?? null }
       return [name, leg as status.Leg]
     }),
   )
+  for (const [name, slow] of slowLegs(all)) all[name]!.slow = slow
+  return all
 }
 
 /** Moments that a driver gives in milliseconds of the wall clock, for people. */
@@ -103,6 +107,16 @@ function countersStatus(counters: Counters): status.Device['counters'] {
     },
   ])
   return Object.fromEntries(of) as status.Device['counters']
+}
+
+/** In milliseconds to a microsecond: a memory takes no more. */
+function latencyStatus({ latency }: Device): status.Device['latency'] {
+  const known: Record<string, number> = {}
+  for (const [operation, name] of operationNames.entries()) {
+    const ms = latency.of(operation as Operation)
+    if (ms !== null) known[name] = Math.round(ms * 1000) / 1000
+  }
+  return known
 }
 
 function lastError({ lastError: error, lastErrorAt }: Counters): status.Error | null {

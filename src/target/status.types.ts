@@ -162,6 +162,13 @@ export interface Device {
     status: Counter
   }
   /**
+   * Milliseconds that requests took in the last minute, smoothed over a few of them, by
+   * operation; an operation of which there was none is left out.
+   */
+  latency: {
+    [k: string]: number
+  }
+  /**
    * The last request that was carried out and failed, not one that was refused because of what
    * it asked for; null if none did.
    */
@@ -267,6 +274,10 @@ export interface Leg {
    * A sentence; empty when all is well.
    */
   reason?: string
+  /**
+   * Of a leg that takes much longer than the others: a sentence with its time and theirs.
+   */
+  slow?: string
   /**
    * null when nothing is there.
    */
