@@ -187,8 +187,7 @@ export class FileDriver implements Driver {
       throw systemError(cause, 'examining the file', this.host!.path)
     }
     // Fields of the kernel's Documentation/block/stat.rst: 5 and 7 are writes and their sectors.
-    const counts = (await readText(`${sysfs}/stat`)).split(/\s+/)
-    return `${bootId}:${counts[4]}:${counts[6]}`
+    return `${bootId}:${countsOfWrites(await readText(`${sysfs}/stat`))}`
   }
 
   private source(fd: number): Source {
@@ -262,4 +261,12 @@ export class FileDriver implements Driver {
     this.medium = { ...medium, size }
     this.host!.online(this.facts(this.medium))
   }
+}
+
+let unknownCounts = 0
+
+/** From the kernel's counts of a disk. What it does not say counts as changed since. */
+export function countsOfWrites(text: string): string {
+  const counts = text.split(/\s+/)
+  return counts.length > 6 ? `${counts[4]}:${counts[6]}` : `unknown ${unknownCounts++}`
 }

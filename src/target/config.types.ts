@@ -535,7 +535,8 @@ export interface Limits {
  */
 export interface State {
   /**
-   * A directory of this target's own; made when it is first needed.
+   * A directory of this target's own, which is locked: a second target that is to use it is
+   * refused. Made when it is first needed.
    */
   directory: string
 }

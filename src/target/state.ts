@@ -1,14 +1,25 @@
 import { constants } from 'node:fs'
-import fs from 'node:fs/promises'
+import fs, { type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
+import { crc32 } from 'node:zlib'
 import { StorageError, systemError } from '../base/errors.ts'
 import { makeFolder } from '../base/folders.ts'
+import { describeSize, MiB } from '../base/size.ts'
 import type { StateStore } from '../base/store.ts'
 
+const { O_RDONLY, O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW, O_NONBLOCK } = constants
 /** Nothing is written through a link, in whoever's folder it is. */
-const newFile = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW
+const newFile = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW
 
-/** Records in a directory, one file per key, replaced as a whole. */
+/** Bytes of a file that are read: more than any record has. */
+const fileBytesMax = 64 * MiB
+/** The last line of a file, with the CRC-32 of all before it; older versions wrote none. */
+const seal = /\n#crc32 ([0-9a-f]{8})\n$/
+
+/**
+ * Records in a directory, one file per key, replaced as a whole. A file that is not what was saved
+ * is damage, and `load` rejects: nobody may take it for nothing.
+ */
 export class FileStore implements StateStore {
   private readonly directory: string
   /** The saves of a key under way: they share a temporary name, and the last one counts. */
@@ -19,11 +30,21 @@ export class FileStore implements StateStore {
   }
 
   async load(key: string): Promise<string | null> {
+    const path = this.pathOf(key)
+    let file: FileHandle
     try {
-      return await fs.readFile(this.pathOf(key), 'utf8')
+      file = await fs.open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
-      throw systemError(error, `reading ${this.pathOf(key)}`)
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'ENOENT') return null
+      throw code === 'ELOOP' ? damaged(path, 'a link') : systemError(error, `reading ${path}`)
+    }
+    try {
+      return await contentOf(file, path)
+    } catch (error) {
+      throw systemError(error, `reading ${path}`)
+    } finally {
+      await file.close()
     }
   }
 
@@ -41,7 +62,7 @@ export class FileStore implements StateStore {
       const temporary = `${path}.new`
       const file = await fs.open(temporary, newFile, 0o600)
       try {
-        await file.writeFile(text)
+        await file.writeFile(`${text}\n#crc32 ${checksumOf(text)}\n`)
         await file.sync()
       } finally {
         await file.close()
@@ -58,6 +79,27 @@ export class FileStore implements StateStore {
   private pathOf(key: string): string {
     return join(this.directory, `${key}.json`)
   }
+}
+
+async function contentOf(file: FileHandle, path: string): Promise<string> {
+  const stats = await file.stat()
+  if (!stats.isFile()) throw damaged(path, 'no file')
+  if (stats.size > fileBytesMax) throw damaged(path, `${describeSize(stats.size)} long`)
+  const content = await file.readFile('utf8')
+  const sealed = seal.exec(content)
+  if (sealed === null) return content
+  const text = content.slice(0, sealed.index)
+  if (checksumOf(text) !== sealed[1])
+    throw damaged(path, 'not what was saved: its checksum differs')
+  return text
+}
+
+function checksumOf(text: string): string {
+  return crc32(text).toString(16).padStart(8, '0')
+}
+
+function damaged(path: string, what: string): StorageError {
+  return new StorageError('IO', `${path} is damaged: it is ${what}`)
 }
 
 /** Makes a rename durable. */

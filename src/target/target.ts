@@ -23,6 +23,7 @@ import { ManagementServer } from './management.ts'
 import { accessOf, limitsOf, milliseconds } from './quantities.ts'
 import { QuietLog } from './quiet.ts'
 import { createService } from './services.ts'
+import { StateLock } from './state-lock.ts'
 
 /** A listener of the target and what it serves. */
 export interface Served {
@@ -59,6 +60,7 @@ export class Target {
   private managed: Address | null = null
   /** Of all protocols: who has claimed a device over one may not lose it to a client of another. */
   private readonly claims: Claims
+  private readonly stateLock: StateLock
   private readonly journal: Journal
   /** What the target and its devices log: whatever is tried again says the same again. */
   private readonly folding: FoldingLog
@@ -74,6 +76,7 @@ export class Target {
     this.startedAt = world.clock.wall()
     this.tree = new Tree(config, this.world)
     this.claims = new Claims(this.tree.store)
+    this.stateLock = new StateLock(config.state.directory, this.folding)
     const quiet = new QuietLog(this.folding, world.clock, refusalLinesMax, quietTime)
     this.places = new Places(limitsOf(config.limits), quiet, openDescriptors())
     this.journal = new Journal(world.log, world.clock)
@@ -117,6 +120,7 @@ export class Target {
     try {
       // First, and with nobody let in: whoever finds its address in use has touched no device.
       await this.listen()
+      if (this.remembers) await this.stateLock.acquire()
       // All, also when one cannot be opened: what is closed while it is being opened stays open.
       const opened = await Promise.allSettled(this.tree.roots.map((device) => device.open()))
       const failed = opened.find((result) => result.status === 'rejected')
@@ -126,12 +130,25 @@ export class Target {
       await this.closeListeners()
       this.management.close()
       await Promise.allSettled(this.tree.roots.map((device) => device.close()))
+      await this.stateLock.release()
       throw error
     }
-    await new Promise<unknown>((resolve) => {
+    const problem = await new Promise<StorageError | null>((resolve) => {
       this.claims.ready(resolve)
     })
+    if (problem !== null)
+      this.folding.error(
+        { err: problem },
+        'who has claimed the devices is not known: clients of DST/1 are refused, others only read',
+      )
     this.open = true
+  }
+
+  /** Whether anything is ever saved in the state directory: records of mirrors, claims of heads. */
+  private get remembers(): boolean {
+    const { config, tree } = this
+    const mirrors = tree.devices.some(({ driver }) => driver.type === 'mirror')
+    return mirrors || config.listeners.some(({ protocol }) => protocol === 'dst')
   }
 
   /** Where others have every disk and file, as a second target by mistake, nothing is served. */
@@ -180,6 +197,7 @@ export class Target {
     for (const device of closed ? [] : open)
       log.error({ device: device.path }, `${device.path} was not flushed and closed in time`)
     this.management.close()
+    await this.stateLock.release()
     const untold = this.journal.untold + this.folding.untold
     if (untold > 0) log.info({ untold }, `${untold} lines like earlier ones were not written`)
     return drained && closed && finished

@@ -170,7 +170,9 @@ export function decodeClaimed(text: string): Claimed | null {
 
 function parse(text: string): Map<string, number> | null {
   try {
-    const entries = Object.entries(JSON.parse(text) as Record<string, unknown>)
+    const record: unknown = JSON.parse(text)
+    if (typeof record !== 'object' || record === null || Array.isArray(record)) return null
+    const entries = Object.entries(record)
     const sound = ([identity, epoch]: [string, unknown]): boolean =>
       /^[0-9a-f]{32}$/.test(identity) && Number.isSafeInteger(epoch)
     return entries.every(sound) ? new Map(entries as [string, number][]) : null

@@ -1,7 +1,10 @@
 import { expect } from 'chai'
+import { execFile } from 'node:child_process'
 import fs from 'node:fs/promises'
 import path from 'node:path'
-import { identify } from '../../src/device/files/medium.ts'
+import { promisify } from 'node:util'
+import { countsOfWrites } from '../../src/device/file.ts'
+import { bootIdOf, identify } from '../../src/device/files/medium.ts'
 import { removeFolder, temporaryFolder } from '../support/files.ts'
 
 describe('a disk', () => {
@@ -41,8 +44,42 @@ describe('a disk', () => {
     expect(await disk('another')).to.not.equal(await disk('one boot'))
   })
 
+  it('without a name is another for each process where disks are not counted', async () => {
+    const first = await disk('one boot')
+    expect(await disk('one boot'), 'in this one').to.equal(first)
+    const inAnother = await otherProcess(`identify('disk:64769', '${sysfs}', 'one boot')`)
+    expect(inAnother).to.not.equal(first)
+  })
+
   it('that is a file is known always', async () => {
     const file = await identify('7:1764000000', sysfs, 'one boot')
     expect(await identify('7:1764000000', sysfs, 'another')).to.equal(file)
+  })
+})
+
+/** What the expression comes to in a process of its own, with the functions of the module. */
+async function otherProcess(expression: string): Promise<string> {
+  const place = new URL('../../src/device/files/medium.js', import.meta.url).href
+  const program = `import { bootIdOf, identify } from '${place}'; console.log(await ${expression})`
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    '--input-type=module',
+    '-e',
+    program,
+  ])
+  return stdout.trim()
+}
+
+describe('what the system does not tell', () => {
+  it('of its boot counts as another boot for each process', async () => {
+    expect(bootIdOf('one')).to.equal(bootIdOf('one'))
+    expect(bootIdOf('')).to.equal(bootIdOf(''))
+    expect(await otherProcess(`bootIdOf('one')`)).to.equal(bootIdOf('one'))
+    expect(await otherProcess(`bootIdOf('')`)).to.not.equal(bootIdOf(''))
+  })
+
+  it('of the writes to a disk counts as changed', () => {
+    const counts = '1 2 3 4 5 6 7 8 9 10 11'
+    expect(countsOfWrites(counts)).to.equal(countsOfWrites(counts))
+    expect(countsOfWrites('')).to.not.equal(countsOfWrites(''))
   })
 })

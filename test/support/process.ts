@@ -120,9 +120,9 @@ export class Workshop {
   private readonly processes: DstProcess[] = []
   private readonly others: (() => unknown)[] = []
 
-  /** Writes a configuration and starts a target with it. */
+  /** Writes a configuration and starts a target with it, which has a state directory of its own. */
   async serve(name: string, config: object, surroundings?: Surroundings): Promise<DstProcess> {
-    this.write(name, config)
+    this.write(name, { state: { directory: `state/${name}` }, ...config })
     return this.run(['serve', `${name}.json`], surroundings)
   }
 

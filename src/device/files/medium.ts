@@ -173,7 +173,7 @@ async function examine(
     throw config(`${path}: ${size} bytes are no multiple of its blocks of ${blockSize}`, device)
   const preferred = Number(stat.blksize)
   const sane = preferred >= 4096 && preferred <= 65_536 && Number.isInteger(Math.log2(preferred))
-  const bootId = digest(await readText('/proc/sys/kernel/random/boot_id'))
+  const bootId = bootIdOf(await readText('/proc/sys/kernel/random/boot_id'))
   const own = regular ? `${stat.ino}:${stat.birthtimeNs}` : `disk:${number}`
   return {
     handle,
@@ -228,15 +228,27 @@ async function directBlockSize(handle: FileHandle, sysfs: string, slab: Slab): P
   }
 }
 
+/** Of this process alone: what nobody can tell counts as changed when another one asks. */
+const unknown = `unknown to process ${process.pid} since ${performance.timeOrigin}`
+
+/** From what the kernel says. Where it says nothing, a restart of the machine cannot be told. */
+export function bootIdOf(text: string): string {
+  return digest(text === '' ? unknown : text)
+}
+
 /**
  * A file is known by its inode and birth, on this machine: device numbers change with a restart. A
  * disk is known by the name its maker or its driver gave it. One that has none nobody knows again
  * after a restart of the machine, when another may have its number, nor once it was unplugged: the
- * kernel counts the disks that it has seen.
+ * kernel counts the disks that it has seen. Where it does not, another may have come at any time.
  */
 export async function identify(own: string, sysfs: string, bootId: string): Promise<string> {
   const machine = await readText('/etc/machine-id')
-  if (!own.startsWith('disk:')) return digest(`${machine}:${own}`)
+  if (!own.startsWith('disk:')) {
+    // An inode alone, on some machine, is the next file's as well.
+    const anybodys = machine === '' && own.endsWith(':0')
+    return digest(anybodys ? `${unknown}:${own}` : `${machine}:${own}`)
+  }
   const partition = await readText(`${sysfs}/partition`)
   const disk = partition === '' ? sysfs : `${sysfs}/..`
   for (const name of ['wwid', 'device/wwid', 'dm/uuid', 'md/uuid', 'serial', 'device/serial']) {
@@ -244,7 +256,8 @@ export async function identify(own: string, sysfs: string, bootId: string): Prom
     // An array without metadata of its own has zeroes there.
     if (/[^0-]/.test(found)) return digest(`${found}:${partition}`)
   }
-  return digest(`${machine}:${bootId}:${await readText(`${disk}/diskseq`)}:${own}`)
+  const sequence = await readText(`${disk}/diskseq`)
+  return digest(`${machine}:${bootId}:${sequence === '' ? unknown : sequence}:${own}`)
 }
 
 function config(message: string, device: string, cause?: unknown): StorageError {
