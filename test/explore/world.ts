@@ -52,6 +52,8 @@ export class World implements Explored, Surroundings {
   readonly clients: Clients
   ops: Op[] = []
   faults = 0
+  /** What was wrong with the step before. */
+  private broken = ''
   moves: Move[] = []
 
   constructor(configuration: Configuration) {
@@ -114,6 +116,7 @@ export class World implements Explored, Surroundings {
   }
 
   transfer(pack: Pack): void {
+    if (!pack.writing) this.broken = ''
     transferWorld(this, pack)
   }
 
@@ -139,6 +142,8 @@ export class World implements Explored, Surroundings {
 
   acknowledged(job: Job): void {
     const { acknowledged, flushed } = this.clients
+    const legs = this.heads[0]!.run?.inSync.length ?? 0
+    if (legs < this.configuration.minInSync) this.broken = `${legs} legs were enough`
     if (job.kind === 'write')
       acknowledged[job.extent] = Math.max(acknowledged[job.extent]!, job.value)
     else for (const [at, value] of job.covers.entries()) flushed[at] = Math.max(flushed[at]!, value)
@@ -171,7 +176,7 @@ export class World implements Explored, Surroundings {
   }
 
   check(): string {
-    return wrong(this)
+    return this.broken === '' ? wrong(this) : this.broken
   }
 
   /** What is wrong when nothing more will happen by itself. */
