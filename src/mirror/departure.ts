@@ -65,7 +65,8 @@ export function readFailed(volume: Volume, leg: Leg, error: StorageError): boole
 /** The leg's device changed its state or its facts. */
 export function legChanged(volume: Volume, leg: Leg): void {
   const { device } = leg
-  if (!device.usable) leg.refusal = ''
+  const another = leg.noticeFacts()
+  if (another || !device.usable) leg.refusal = ''
   if (!volume.active || !volume.writers.includes(leg)) {
     announce(volume)
     volume.look(leg)

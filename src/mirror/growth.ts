@@ -1,10 +1,9 @@
 import { StorageError, systemError } from '../base/errors.ts'
-import { MiB } from '../base/size.ts'
 import { formatMaps } from './create.ts'
 import { failed } from './departure.ts'
 import { flushLeg } from './flushing.ts'
 import { dataSizeFor, metadataBytes, type Geometry } from './layout.ts'
-import type { Leg } from './leg.ts'
+import { zeroBytesMax, type Leg } from './leg.ts'
 import { sameGeneration, type Generation } from './record.ts'
 import { unreachable } from './verdicts.ts'
 import type { Volume } from './volume.ts'
@@ -20,9 +19,6 @@ export interface Ready {
 
 /** The longest pause before growing is tried again, in multiples of `legRetryMsMax`: an hour. */
 const pausesMax = 60
-
-/** Zeroes are written in pieces, each well within the time that a leg has for one request. */
-const zeroBytes = 64 * MiB
 
 /**
  * The first half of growing, while clients go on: what lies beyond the metadata of the smallest leg
@@ -62,19 +58,26 @@ export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
   let done = false
   try {
     await volume.quiet(async () => {
+      await volume.membership.settled()
+      if (volume.epoch !== epoch || !isStillReady(volume, ready)) return
       await volume.intent.cleanAll()
       await volume.membership.settled()
-      // As the legs are by now.
-      const wanted = wantedGeometry(volume)
-      if (volume.epoch !== epoch || wanted?.dataSize !== ready.wanted.dataSize) return
-      if (!sameGeneration(volume.record!.generation, ready.generation)) return
-      await enlarge(volume, ready)
-      done = true
+      if (volume.epoch !== epoch) return
+      if (isStillReady(volume, ready)) {
+        await enlarge(volume, ready)
+        done = true
+      } else await volume.intent.prepare()
     })
   } catch (error) {
     if (volume.epoch === epoch) volume.suspend(systemError(error, 'growing').message)
   }
   return done
+}
+
+/** Whether the legs are as they were when they were made ready. */
+function isStillReady(volume: Volume, { wanted, generation }: Ready): boolean {
+  const now = wantedGeometry(volume)
+  return now?.dataSize === wanted.dataSize && sameGeneration(volume.record!.generation, generation)
 }
 
 /**
@@ -199,8 +202,8 @@ async function zeroRange(
   over: () => boolean,
 ): Promise<void> {
   const { bootId } = leg
-  for (let offset = from; offset < to && !over(); offset += zeroBytes)
-    await leg.zero(offset, Math.min(zeroBytes, to - offset))
+  for (let offset = from; offset < to && !over(); offset += zeroBytesMax)
+    await leg.zero(offset, Math.min(zeroBytesMax, to - offset))
   if (!over()) await flushLeg(volume, leg)
   // Nothing else remembers what it had not flushed of this.
   if (leg.bootId !== bootId)

@@ -43,12 +43,18 @@ export class HeadMemory {
     return this.loading
   }
 
-  private async read({ store, random, key }: Volume): Promise<void> {
+  private async read(volume: Volume): Promise<void> {
+    const { store, random, key } = volume
     if (store === null) {
       this.number = 0
       return
     }
-    const text = await store.load(keyOf(key)).catch(() => null)
+    const text = await within(volume, store.load(keyOf(key))).catch((error: unknown) => {
+      if ((error as StorageError).code !== 'TIMEOUT') return null
+      // What it has may be read yet: nothing may be drawn in its place.
+      this.loading = null
+      throw error
+    })
     if (!this.parse(text ?? '')) this.number = Math.floor(random.fraction() * claimsPerStep)
   }
 

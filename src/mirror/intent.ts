@@ -68,6 +68,8 @@ export class IntentLog implements WriteLog {
   private readonly blockBytes: number
   /** What settled by this moment no leg can lose any more. */
   private flushedMoment = 0
+  /** Without a log: writes under way, of which nobody notes the extents. */
+  private unlogged = 0
   private timer: Timer | null = null
 
   constructor(volume: Volume, extents: number) {
@@ -84,7 +86,10 @@ export class IntentLog implements WriteLog {
 
   /** Whether the extents are in the log already; otherwise the holder is told by `logged`. */
   enter(holder: IntentHolder): boolean {
-    if (!this.volume.settings.intentLog) return true
+    if (!this.volume.settings.intentLog) {
+      this.unlogged++
+      return true
+    }
     const { firstExtent, lastExtent } = holder
     if (firstExtent === lastExtent) {
       const extent = this.hot.get(firstExtent)
@@ -156,6 +161,7 @@ export class IntentLog implements WriteLog {
       extent.lastMoment = moment
     }
     hot.length = 0
+    if (!this.volume.settings.intentLog) this.unlogged--
     if (this.crowd.length > 0) void this.clean(false)
   }
 
@@ -185,8 +191,8 @@ export class IntentLog implements WriteLog {
   }
 
   /**
-   * Before the volume is served: every leg in sync has what was inherited. Without a log every
-   * extent counts as hot for as long as the volume runs.
+   * Before the volume is served, or goes on after `cleanAll`: every leg in sync has what was
+   * inherited. Without a log every extent counts as hot for as long as the volume runs.
    */
   async prepare(): Promise<void> {
     if (!this.volume.settings.intentLog) {
@@ -216,7 +222,9 @@ export class IntentLog implements WriteLog {
   hasSince(moment: number): boolean {
     const { inherited } = this
     if (inherited !== null && moment < 1 && inherited.count > 0) return true
-    if (!this.volume.settings.intentLog) return this.moment > 1
+    // Nothing has settled at the first moment.
+    if (!this.volume.settings.intentLog)
+      return this.unlogged > 0 || this.moment > Math.max(moment, 1)
     for (const extent of this.hot.values())
       if (extent.inFlight > 0 || extent.lastMoment > moment) return true
     return false

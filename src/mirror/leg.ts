@@ -1,5 +1,6 @@
 import type { Timer } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
+import { MiB } from '../base/size.ts'
 import type { Device } from '../device/device.ts'
 import { Flag, Operation, Request, type Completer } from '../device/request.ts'
 import type { BlockSet } from './blocks.ts'
@@ -25,6 +26,12 @@ export interface LegCaller {
   legLost(leg: Leg): void
 }
 
+/**
+ * Bytes of zeroes that are asked for at once where a leg may have to write them: few enough that a
+ * leg with a MB per second answers within the time that it has for one request.
+ */
+export const zeroBytesMax = 8 * MiB
+
 /** How long a leg is left in peace after it failed. */
 interface Retry {
   /** Null when it may come back. */
@@ -40,7 +47,7 @@ export class Leg implements Completer, RunLeg {
   readonly readLast: boolean
   /** Null until the volume's record is known and names this leg. */
   member: Member | null = null
-  /** Why it may not take part, '' if it may. Forgotten when the device goes away. */
+  /** Why it may not take part, '' if it may. Forgotten when that may have passed. */
   refusal = ''
   /** What it is in the run. */
   stage: Stage = 'absent'
@@ -72,6 +79,8 @@ export class Leg implements Completer, RunLeg {
   private serialIsUnflushed = false
   /** Which device that was looked at. */
   private seen = ''
+  /** What a refusal may depend on, as it was last. */
+  private noticed = ''
   /** The id in the superblock that was read last, '' if there was none. */
   self = ''
   /** Reads under way, and where the last one ended: for balancing. */
@@ -209,9 +218,13 @@ export class Leg implements Completer, RunLeg {
     child.release()
   }
 
+  /** Piece by piece: a leg may have to write them. */
   async zero(offset: number, length: number): Promise<void> {
-    const child = await this.carryOut(Operation.writeZeroes, offset, length, null)
-    child.release()
+    for (let at = 0; at < length; at += zeroBytesMax) {
+      const piece = Math.min(zeroBytesMax, length - at)
+      const child = await this.carryOut(Operation.writeZeroes, offset + at, piece, null)
+      child.release()
+    }
   }
 
   async flush(): Promise<void> {
@@ -307,6 +320,17 @@ export class Leg implements Completer, RunLeg {
    */
   isAnotherThan({ identity }: Member): boolean {
     return identity !== undefined && this.device.facts?.identity !== identity
+  }
+
+  /** Whether the device says anything else of itself now than it did when this was asked last. */
+  noticeFacts(): boolean {
+    const { noticed } = this
+    const { facts } = this.device
+    this.noticed =
+      facts === null
+        ? ''
+        : [facts.size, facts.blockSize, facts.readOnly, facts.identity, facts.bootId].join()
+    return this.noticed !== noticed
   }
 
   /** Whether the device that `examine` looked at is there still. */

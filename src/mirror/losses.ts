@@ -1,13 +1,11 @@
 import { StorageError } from '../base/errors.ts'
-import { Operation } from '../device/request.ts'
+import { isQuestion } from './parking.ts'
 import type { Volume } from './volume.ts'
 
 /** The volume starts again as one that forgot something: what waits was meant for the other. */
 export function failParkedChanges(volume: Volume, reason: string): void {
   for (const { request, deadline } of volume.parking.takeAll()) {
-    const { operation } = request
-    if (operation === Operation.read || operation === Operation.status)
-      volume.parking.add(request, deadline)
+    if (isQuestion(request)) volume.parking.add(request, deadline)
     else request.fail(new StorageError('STALE', reason, volume.path))
   }
 }

@@ -1,5 +1,6 @@
 import { StorageError, systemError } from '../base/errors.ts'
 import { BlockSet } from './blocks.ts'
+import { within } from './deadline.ts'
 import { backOff, endBackOff, noteSince } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import type { Leg } from './leg.ts'
@@ -218,7 +219,8 @@ export class Membership {
     const deadline = volume.clock.now() + volume.settings.suspendMs
     while (!isOver(run)) {
       try {
-        await volume.store?.save(volume.key, text)
+        const left = Math.max(0, deadline - volume.clock.now())
+        await within(volume, volume.store?.save(volume.key, text), left)
         if (!isOver(run)) return true
         // A run that ended meanwhile: a start that waits may go by what is saved only now.
         volume.lookAgain()

@@ -29,7 +29,17 @@ type Start = Extract<Decision, { kind: 'start' }>
 export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   if (volume.word !== 'waiting' && volume.word !== 'suspended') return
   const { epoch } = volume
-  const { own, views } = await survey(volume)
+  const found = await survey(volume).catch((error: unknown) => {
+    volume.log.error({ err: error, volume: volume.path }, 'the state directory does not answer')
+    return null
+  })
+  if (volume.epoch !== epoch) return
+  if (found === null) {
+    wait(volume, 'the state directory does not answer')
+    volume.retryLater()
+    return
+  }
+  const { own, views } = found
   let decision = decide(own, views, wish)
   if (decision.kind === 'create' && (await lookForFormerEnds(volume, views)))
     decision = decide(own, views, wish)

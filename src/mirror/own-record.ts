@@ -1,16 +1,22 @@
+import type { StorageError } from '../base/errors.ts'
+import { within } from './deadline.ts'
 import { parseRecordText, type VolumeRecord } from './record.ts'
 import type { Volume } from './volume.ts'
 
-/** The record in the head's own store; null where there is none that can be read. */
+/**
+ * The record in the head's own store; null where there is none that can be read. Rejects when the
+ * store does not answer.
+ */
 export async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
   if (volume.store === null) return null
   try {
-    const text = await volume.store.load(volume.key)
+    const text = (await within(volume, volume.store.load(volume.key))) ?? null
     const record = text === null ? null : parseRecordText(text)
     if (text !== null && record === null)
       volume.log.error({ volume: volume.path }, "the head's record is damaged and not used")
     return record
   } catch (error) {
+    if ((error as StorageError).code === 'TIMEOUT') throw error
     volume.log.error({ volume: volume.path, err: error }, "the head's record cannot be read")
     return null
   }

@@ -1,6 +1,6 @@
 import type { Clock, Timer } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
-import type { Request } from '../device/request.ts'
+import { Operation, type Request } from '../device/request.ts'
 
 /** Bounds of `Parking`. */
 export interface ParkingLimits {
@@ -22,6 +22,8 @@ export class Parking {
   private readonly path: string
   private entries: Parked[] = []
   private bytes = 0
+  /** Of the entries: changes and flushes, which are carried out in the order they came. */
+  private ordered = 0
   private timer: Timer | null = null
   /** When it is due. */
   private due = 0
@@ -36,6 +38,11 @@ export class Parking {
 
   get length(): number {
     return this.entries.length
+  }
+
+  /** Whether a change or flush waits: those that come later must wait as well. */
+  get holdsChanges(): boolean {
+    return this.ordered > 0
   }
 
   /** Milliseconds that the oldest has waited, since it waited first. */
@@ -55,6 +62,7 @@ export class Parking {
       return
     }
     this.bytes = bytes
+    if (!isQuestion(request)) this.ordered++
     this.entries.push({ request, deadline })
     if (deadline < this.due) this.stopTime()
     this.keepTime()
@@ -65,8 +73,29 @@ export class Parking {
     const { entries } = this
     this.entries = []
     this.bytes = 0
+    this.ordered = 0
     this.stopTime()
     return entries
+  }
+
+  /** Whether any of them is one that `which` says. */
+  holds(which: (request: Request) => boolean): boolean {
+    return this.entries.some(({ request }) => which(request))
+  }
+
+  /** Hands back the first request that `which` says; null when there is none. */
+  takeFirst(which: (request: Request) => boolean): Parked | null {
+    const at = this.entries.findIndex(({ request }) => which(request))
+    const [entry] = at === -1 ? [] : this.entries.splice(at, 1)
+    if (entry === undefined) return null
+    this.forget(entry)
+    if (this.entries.length === 0) this.stopTime()
+    return entry
+  }
+
+  private forget({ request }: Parked): void {
+    this.bytes -= request.payloadBytes
+    if (!isQuestion(request)) this.ordered--
   }
 
   failAll(error: StorageError): void {
@@ -92,8 +121,13 @@ export class Parking {
     const now = this.clock.now()
     const late = this.entries.filter((entry) => entry.deadline <= now)
     this.entries = this.entries.filter((entry) => entry.deadline > now)
-    for (const { request } of late) this.bytes -= request.payloadBytes
+    for (const entry of late) this.forget(entry)
     for (const { request } of late)
       request.fail(new StorageError('UNAVAILABLE', `waited too long: ${this.reason}`, this.path))
   }
+}
+
+/** Whether the request changes nothing and waits for nothing: its order does not matter. */
+export function isQuestion({ operation }: Request): boolean {
+  return operation === Operation.read || operation === Operation.status
 }

@@ -15,7 +15,7 @@ import { extentCount, type Geometry } from './layout.ts'
 import { addEntry } from './ledger.ts'
 import { Leg } from './leg.ts'
 import { Membership } from './membership.ts'
-import { Parking } from './parking.ts'
+import { isQuestion, Parking } from './parking.ts'
 import { ReadJob } from './reads.ts'
 import type { HistoryKind, ResyncSummary, VolumeRecord } from './record.ts'
 import type { Resync } from './resync.ts'
@@ -114,8 +114,6 @@ export class Volume {
   growing = false
   private drained: (() => void) | null = null
   private retry: Timer | null = null
-  /** Of a request that is submitted again after it waited. */
-  private deadline: number | undefined = undefined
   private readonly watchers = new Map<Leg, () => void>()
 
   constructor(options: MirrorOptions) {
@@ -216,25 +214,33 @@ export class Volume {
       else request.fail(this.unavailable())
       return
     }
-    const { operation } = request
-    if (operation === Operation.read || operation === Operation.status) {
-      if (this.readers.length === 0) {
-        this.park(request)
-        return
-      }
+    // What waits already came first.
+    if (this.takes(request) && (isQuestion(request) || !this.parking.holdsChanges))
+      this.carryOut(request, undefined)
+    else this.park(request, undefined)
+  }
+
+  /** Whether there are legs for it now. */
+  private readonly takes = (request: Request): boolean =>
+    isQuestion(request)
+      ? this.readers.length > 0
+      : !this.gated && this.inSync.length >= this.minInSync
+
+  private carryOut(request: Request, deadline: number | undefined): void {
+    if (isQuestion(request)) {
       const job = this.readJobs.pop() ?? new ReadJob(this)
-      this.beginJob(job)
+      this.beginJob(job, deadline)
       job.start(request)
-    } else if (this.gated || this.inSync.length < this.minInSync) this.park(request)
-    else if (operation === Operation.flush) {
+      return
+    }
+    this.mutations++
+    if (request.operation === Operation.flush) {
       const job = this.flushJobs.pop() ?? new FlushJob(this)
-      this.mutations++
-      this.beginJob(job)
+      this.beginJob(job, deadline)
       job.start(request)
     } else {
       const job = this.writeJobs.pop() ?? new WriteJob(this)
-      this.mutations++
-      this.beginJob(job)
+      this.beginJob(job, deadline)
       job.start(request)
     }
   }
@@ -305,32 +311,40 @@ export class Volume {
   regrouped(): void {
     this.readable = this.run.readable.toSorted((one, other) => one.tier - other.tier)
     this.readers = this.readable.filter((leg) => leg.tier === this.readable[0]!.tier)
-    if (this.word === 'running' && this.readers.length > 0 && this.parking.length > 0)
-      this.clock.defer(() => {
-        this.unpark()
-      })
+    if (this.running && this.parking.holds(this.takes)) this.unparkLater()
     announce(this)
   }
 
-  /** Keeps a request until there are legs for it. */
-  park(request: Request, deadline = this.deadline): void {
-    if (!this.gated)
+  /** Keeps a request until there are legs for it; `deadline` if it has waited before. */
+  park(request: Request, deadline: number | undefined): void {
+    if (!this.gated && !this.takes(request))
       this.parking.reason = `${this.inSync.length} legs in sync, ${this.minInSync} are needed`
     this.keep(request, deadline)
   }
 
   /** Within limits, unless nothing is wrong: a command is no reason to fail what clients ask. */
   private keep(request: Request, deadline?: number): void {
-    this.parking.add(request, deadline, !this.gated && (!this.growing || this.running))
+    const well = this.gated || (this.running ? this.takes(request) : this.growing)
+    this.parking.add(request, deadline, !well)
   }
 
+  /**
+   * Carries out what waits, one after the other. What comes meanwhile waits behind it; of what the
+   * legs cannot take now the places stay as they are.
+   */
   unpark(): void {
-    if (this.word !== 'running') return
-    for (const { request, deadline } of this.parking.takeAll()) {
-      this.deadline = deadline
-      this.submit(request)
+    for (let left = this.parking.length; left > 0 && this.running; left--) {
+      const entry = this.parking.takeFirst(this.takes)
+      if (entry === null) return
+      this.carryOut(entry.request, entry.deadline)
     }
-    this.deadline = undefined
+    if (this.running && this.parking.holds(this.takes)) this.unparkLater()
+  }
+
+  private unparkLater(): void {
+    this.clock.defer(() => {
+      this.unpark()
+    })
   }
 
   /** Every leg in sync is lost: requests wait until one may be started from again. */
@@ -416,10 +430,10 @@ export class Volume {
     return jobs
   }
 
-  private beginJob(job: Job): void {
+  private beginJob(job: Job, deadline: number | undefined): void {
     job.place = this.jobs.length
     job.order = this.order++
-    job.deadline = this.deadline
+    job.deadline = deadline
     this.jobs.push(job)
   }
 

@@ -3,7 +3,7 @@ import type { StorageError } from '../base/errors.ts'
 import { Flag, Operation, Request } from '../device/request.ts'
 import { failed } from './departure.ts'
 import type { HotExtent, IntentHolder } from './intent.ts'
-import type { Leg, LegCaller } from './leg.ts'
+import { zeroBytesMax, type Leg, type LegCaller } from './leg.ts'
 import { isPrompt } from './rules/acknowledgements.ts'
 import { begun, failedOnLast, missed } from './rules/writing.ts'
 import type { Volume } from './volume.ts'
@@ -22,7 +22,8 @@ export interface Job {
 /**
  * One write, or zeroes, on all legs:
  *
- *     its range is its own → its extents are in the intent log → a child on every leg
+ *     its range is its own → its extents are in the intent log → a child on every leg (zeroes that
+ *     a leg has to write: piece by piece)
  *     → all answered, or left → the leaving is durable → enough legs have it → acknowledged
  */
 export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
@@ -38,6 +39,8 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
   private readonly volume: Volume
   private epoch = 0
   private pending = 0
+  /** Up to here it was handed to the legs. */
+  private at = 0
   private error: StorageError | null = null
   private startedAt = 0
 
@@ -63,26 +66,53 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
     if (this.volume.intent.enter(this)) this.logged()
   }
 
-  /** Hands the write to every leg that takes part; the others will lack it. */
   logged(): void {
+    if (this.epoch !== this.volume.epoch) return
+    this.at = this.rangeFrom
+    this.proceed()
+  }
+
+  /** Piece after piece, for as long as legs answer at once. */
+  private proceed(): void {
     const { volume } = this
-    if (this.epoch !== volume.epoch) return
+    do {
+      this.submitPiece()
+      if (this.epoch !== volume.epoch || --this.pending > 0) return
+    } while (this.wantsMore())
+    this.settle()
+  }
+
+  private wantsMore(): boolean {
+    return this.at < this.rangeTo && this.error === null
+  }
+
+  private answered(): void {
+    if (--this.pending > 0) return
+    if (this.wantsMore()) this.proceed()
+    else this.settle()
+  }
+
+  /** Hands the write, or the next zeroes, to every leg that takes part; the others will lack it. */
+  private submitPiece(): void {
+    const { volume } = this
     const { writers } = volume
     const request = this.request!
     const { operation } = request
     const trims = operation === Operation.trim
     const kind = trims ? Operation.writeZeroes : operation
+    const from = this.at
+    this.at = kind === Operation.write ? this.rangeTo : endOfZeroes(writers, from, this.rangeTo)
+    const length = this.at - from
     this.pending = writers.length + 1
     if (volume.run.absent.length > 0) begun(volume.run, this)
     for (const leg of writers) {
       // The answer of the leg before may have made others leave since the loop began.
       if (volume.writers !== writers && this.hasLeft(leg)) continue
       const flags = leg.flagsFor(trims ? request.flags & Flag.fua : request.flags & ~Flag.fastZero)
-      const child = Request.take(kind, request.offset, request.length, flags, leg)
+      const child = Request.take(kind, from, length, flags, leg)
       if (kind === Operation.write) child.share(request)
       leg.submit(child, this)
     }
-    if (this.epoch === volume.epoch && --this.pending === 0) this.settle()
   }
 
   private hasLeft(leg: Leg): boolean {
@@ -102,13 +132,13 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
     const { error } = child
     child.release()
     if (error !== null) this.legFailed(leg, error)
-    if (this.epoch === this.volume.epoch && --this.pending === 0) this.settle()
+    if (this.epoch === this.volume.epoch) this.answered()
   }
 
   legLost(leg: Leg): void {
     if (this.epoch !== this.volume.epoch) return
     this.markDirty(leg)
-    if (--this.pending === 0) this.settle()
+    this.answered()
   }
 
   private legFailed(leg: Leg, error: StorageError): void {
@@ -156,6 +186,13 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
     this.error = error
     this.finish()
   }
+}
+
+/** How far zeroes go at once: where a leg writes them, it must have time for each piece. */
+function endOfZeroes(legs: readonly Leg[], from: number, to: number): number {
+  for (const { device } of legs)
+    if (!device.facts!.fastZero) return Math.min(to, from + zeroBytesMax)
+  return to
 }
 
 /** A flush: of every leg, acknowledged like a write. */

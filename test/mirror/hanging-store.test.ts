@@ -1,0 +1,53 @@
+import { expect } from 'chai'
+import { MemoryStore } from '../../src/base/store.ts'
+import { write } from '../support/io.ts'
+import { disks, Head, HeldStore, outcome, pattern } from './head.ts'
+
+/** A store that answers nothing for as long as it is stuck. */
+class StuckStore extends MemoryStore {
+  stuck = false
+
+  override load(key: string): Promise<string | null> {
+    return this.stuck ? new Promise(() => undefined) : super.load(key)
+  }
+
+  override save(key: string, text: string): Promise<void> {
+    return this.stuck ? new Promise(() => undefined) : super.save(key, text)
+  }
+}
+
+const settings = { suspendMs: 150, legTimeoutMs: 60 }
+
+describe('a state directory that hangs', () => {
+  it('is given up like one that fails: what clients ask ends after `suspend.time`', async () => {
+    const legs = disks('a', 'b')
+    const store = new HeldStore()
+    const head = await new Head(legs, store, { suspendMs: 200 }).open()
+    await write(head.device, 0, pattern(1))
+    const open = store.shut()
+    legs['b']!.goAway()
+    expect(await outcome(write(head.device, 0, pattern(2)))).to.equal('UNAVAILABLE')
+    await head.until('it does not say that it runs', () => !head.device.usable)
+    open()
+    await head.until('it runs again', () => head.device.usable)
+    expect(await outcome(write(head.device, 0, pattern(3)))).to.equal('done')
+    await head.device.close()
+  })
+
+  it('keeps a volume neither from being closed, nor from being started once it answers', async () => {
+    const legs = disks('a', 'b')
+    const store = new StuckStore()
+    const head = await new Head(legs, store, settings).open()
+    await write(head.device, 0, pattern(1))
+    store.stuck = true
+    legs['b']!.goAway()
+    expect(await outcome(write(head.device, 0, pattern(2)))).to.equal('UNAVAILABLE')
+    await head.device.close()
+    legs['b']!.comeBack()
+    const next = await new Head(legs, store, settings).open()
+    expect(next.driver.describe()['reason']).to.equal('the state directory does not answer')
+    store.stuck = false
+    await next.inSync('a', 'b')
+    await next.device.close()
+  })
+})
