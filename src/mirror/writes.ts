@@ -20,10 +20,9 @@ export interface Job {
 }
 
 /**
- * One write, or zeroes, on all legs:
+ * One write, or zeroes, on all legs. Zeroes that a leg has to write go out piece by piece.
  *
- *     its range is its own → its extents are in the intent log → a child on every leg (zeroes that
- *     a leg has to write: piece by piece)
+ *     its range is its own → its extents are in the intent log → a child on every leg
  *     → all answered, or left → the leaving is durable → enough legs have it → acknowledged
  */
 export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {

@@ -34,7 +34,7 @@ describe('a state directory that hangs', () => {
     await head.device.close()
   })
 
-  it('keeps a volume neither from being closed, nor from being started once it answers', async () => {
+  it('keeps no volume from being closed, nor from being started once it answers', async () => {
     const legs = disks('a', 'b')
     const store = new StuckStore()
     const head = await new Head(legs, store, settings).open()
