@@ -227,22 +227,19 @@ export class Volume {
       : !this.gated && this.inSync.length >= this.minInSync
 
   private carryOut(request: Request, deadline: number | undefined): void {
-    if (isQuestion(request)) {
-      const job = this.readJobs.pop() ?? new ReadJob(this)
-      this.beginJob(job, deadline)
-      job.start(request)
-      return
-    }
-    this.mutations++
-    if (request.operation === Operation.flush) {
-      const job = this.flushJobs.pop() ?? new FlushJob(this)
-      this.beginJob(job, deadline)
-      job.start(request)
-    } else {
-      const job = this.writeJobs.pop() ?? new WriteJob(this)
-      this.beginJob(job, deadline)
-      job.start(request)
-    }
+    const job = this.jobFor(request)
+    if (!(job instanceof ReadJob)) this.mutations++
+    job.place = this.jobs.length
+    job.order = this.order++
+    job.deadline = deadline
+    this.jobs.push(job)
+    job.start(request)
+  }
+
+  private jobFor(request: Request): ReadJob | FlushJob | WriteJob {
+    if (isQuestion(request)) return this.readJobs.pop() ?? new ReadJob(this)
+    if (request.operation === Operation.flush) return this.flushJobs.pop() ?? new FlushJob(this)
+    return this.writeJobs.pop() ?? new WriteJob(this)
   }
 
   endJob(job: Job): void {
@@ -428,13 +425,6 @@ export class Volume {
     this.onEnd = new Set()
     for (const ended of onEnd) ended()
     return jobs
-  }
-
-  private beginJob(job: Job, deadline: number | undefined): void {
-    job.place = this.jobs.length
-    job.order = this.order++
-    job.deadline = deadline
-    this.jobs.push(job)
   }
 
   pause(ms: number): Promise<void> {

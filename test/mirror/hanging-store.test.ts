@@ -19,7 +19,7 @@ class StuckStore extends MemoryStore {
 const settings = { suspendMs: 150, legTimeoutMs: 60 }
 
 describe('a state directory that hangs', () => {
-  it('is given up like one that fails: what clients ask ends after `suspend.time`', async () => {
+  it('is given up like one that fails', async () => {
     const legs = disks('a', 'b')
     const store = new HeldStore()
     const head = await new Head(legs, store, { suspendMs: 200 }).open()
