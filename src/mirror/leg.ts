@@ -16,7 +16,14 @@ import {
 } from './layout.ts'
 import type { Member, VolumeRecord } from './record.ts'
 import type { Coming, Finishing, RunLeg, Stage } from './rules/run.ts'
-import { choose, decodeSlot, encodeSuperblock, slotLength, type Found } from './superblock.ts'
+import {
+  choose,
+  decodeSlot,
+  encodeSuperblock,
+  serialMax,
+  slotLength,
+  type Found,
+} from './superblock.ts'
 
 /** Who submitted a request to a leg. */
 export interface LegCaller {
@@ -75,6 +82,9 @@ export class Leg implements Completer, RunLeg {
   stuckAt = 0
   stuckMs = 0
   serial = 0
+  /** Which of the two slots has the newest superblock; and which one `examine` found it in. */
+  private slot = 0
+  private foundSlot = 0
   /** Whether the newest slot may be in the device's cache alone: it was read, not written. */
   private serialIsUnflushed = false
   /** Which device that was looked at. */
@@ -259,6 +269,7 @@ export class Leg implements Completer, RunLeg {
     const first = await this.readSlot(superblockOffset(end, 0))
     const second = await this.readSlot(superblockOffset(end, 1))
     const found = choose(first, second)
+    this.foundSlot = found === second ? 1 : 0
     if (found.kind !== 'superblock') return found
     const { record } = found.superblock
     if (record.dataSize + metadataBytes(record) <= end) return found
@@ -270,6 +281,7 @@ export class Leg implements Completer, RunLeg {
   note(found: Found): void {
     const superblock = found.kind === 'superblock' ? found.superblock : null
     this.serial = superblock?.serial ?? 0
+    this.slot = this.foundSlot
     this.serialIsUnflushed = true
     this.self = superblock?.self ?? ''
   }
@@ -286,14 +298,28 @@ export class Leg implements Completer, RunLeg {
   async writeSuperblock(record: VolumeRecord): Promise<void> {
     if (this.serialIsUnflushed) await this.flush()
     this.serialIsUnflushed = false
+    if (this.serial < serialMax) {
+      await this.writeSlot(record)
+      return
+    }
+    // Only somebody else writes such a serial, and nothing is above it: numbers begin anew. It counts
+    // until it is written over as well, which a crash in between finds as if nothing was written.
+    this.serial = 0
+    await this.writeSlot(record)
+    await this.writeSlot(record)
+  }
+
+  private async writeSlot(record: VolumeRecord): Promise<void> {
     const serial = this.serial + 1
+    const slot = 1 - this.slot
     this.self = this.member!.id
     const bytes = encodeSuperblock({ serial, self: this.member!.id, record })
     if (bytes === null)
       throw new StorageError('TOO_LARGE', 'the record does not fit a superblock', this.device.path)
-    await this.write(superblockOffset(this.end, serial % 2), bytes)
+    await this.write(superblockOffset(this.end, slot), bytes)
     // Only now: a slot that could not be written may be torn, and is tried again, not the other.
     this.serial = serial
+    this.slot = slot
   }
 
   /** Makes the leg an image like any other: nothing is left of what the volume wrote for itself. */

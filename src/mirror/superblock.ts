@@ -33,6 +33,8 @@ export type Found =
 
 export const headerBytes = 32
 export const formatVersion = 1
+/** The highest serial that is an exact number. */
+export const serialMax = Number.MAX_SAFE_INTEGER
 const magic = Buffer.from('DSTLEG\r\n', 'latin1')
 
 /** Null when the record does not fit into a slot. */

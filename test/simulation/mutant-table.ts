@@ -117,7 +117,7 @@ export const mutantTable: readonly Mutant[] = [
     name: 'superblock-serial',
     breaks: '1: superblocks are written into one slot only, and torn',
     file: 'mirror/leg.js',
-    find: 'await this.write(superblockOffset(this.end, serial % 2), bytes);',
+    find: 'await this.write(superblockOffset(this.end, slot), bytes);',
     replace: 'await this.write(superblockOffset(this.end, 0), bytes);',
     scenario: 'while superblocks are written',
   },

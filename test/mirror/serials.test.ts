@@ -1,0 +1,91 @@
+import { expect } from 'chai'
+import { Operation } from '../../src/device/request.ts'
+import { superblockBytes, superblockOffset } from '../../src/mirror/layout.ts'
+import {
+  choose,
+  decodeSlot,
+  encodeSuperblock,
+  type Superblock,
+} from '../../src/mirror/superblock.ts'
+import { read, write } from '../support/io.ts'
+import type { Disk } from './disk.ts'
+import { disks, Head, MemoryStore, pattern } from './head.ts'
+
+describe('a superblock with the largest serial there is', () => {
+  /** What a leg's slots hold, and writes one of them. */
+  function slotsOf(disk: Disk) {
+    const read = (slot: number) => {
+      const at = superblockOffset(disk.size, slot)
+      return decodeSlot(disk.cached.subarray(at, at + superblockBytes))
+    }
+    return [read(0), read(1)] as const
+  }
+
+  function put(disk: Disk, slot: number, superblock: Superblock): void {
+    const bytes = encodeSuperblock(superblock)!
+    for (const buffer of [disk.cached, disk.stable])
+      bytes.copy(buffer, superblockOffset(disk.size, slot))
+  }
+
+  function newestOf(disk: Disk): Superblock {
+    const found = choose(...slotsOf(disk))
+    if (found.kind !== 'superblock') throw new Error('it has none')
+    return found.superblock
+  }
+
+  for (const slot of [0, 1])
+    it(`does not outlast later ones (in slot ${slot})`, async () => {
+      const legs = disks('a', 'b')
+      const store = new MemoryStore()
+      let head = await new Head(legs, store).open()
+      await write(head.device, 0, pattern(1))
+      await head.device.close()
+      const b = legs['b']!
+      put(b, slot, { ...newestOf(b), serial: Number.MAX_SAFE_INTEGER })
+      head = await new Head(legs, store).open()
+      await head.inSync('a', 'b')
+      b.goAway()
+      await write(head.device, 0, pattern(2))
+      b.comeBack()
+      await head.inSync('a', 'b')
+      await head.device.close()
+      const { serial, record } = newestOf(b)
+      expect(serial).to.be.below(100)
+      expect(record.generation).to.deep.equal(newestOf(legs['a']!).record.generation)
+      // The legs alone know who is in sync.
+      head = await new Head(legs, new MemoryStore()).open()
+      await head.inSync('a', 'b')
+      expect((await read(head.device, 0, 4096))[0]).to.equal(2)
+      await head.device.close()
+    })
+
+  it('counts until it is written over itself, whatever a crash leaves of that', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    let head = await new Head(legs, store).open()
+    await write(head.device, 0, pattern(1))
+    await head.device.close()
+    const b = legs['b']!
+    put(b, 1, { ...newestOf(b), serial: Number.MAX_SAFE_INTEGER })
+    // The second of the two writes of b does not come.
+    let first = false
+    let second = false
+    b.hold = ({ operation, offset }) => {
+      if (operation !== Operation.write) return false
+      first ||= offset === superblockOffset(b.size, 0)
+      second ||= offset === superblockOffset(b.size, 1)
+      return offset === superblockOffset(b.size, 1)
+    }
+    head = new Head(legs, store)
+    void head.open()
+    await head.until('the second is under way', () => second)
+    expect(first).to.equal(true)
+    head.kill()
+    b.hold = () => false
+    head = await new Head(legs, store).open()
+    await head.inSync('a', 'b')
+    await write(head.device, 0, pattern(2))
+    expect([legs['a']!.cached[0], b.cached[0]]).to.deep.equal([2, 2])
+    await head.device.close()
+  })
+})
