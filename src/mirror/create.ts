@@ -147,10 +147,11 @@ const formatBytes = 256 * KiB
 
 /** Empty maps and both superblocks. */
 export async function format(leg: Leg, record: VolumeRecord): Promise<void> {
-  await formatMaps(leg, record)
-  leg.serial = 0
-  await leg.writeSuperblock(record)
-  await leg.writeSuperblock(record)
+  const prepare = async (): Promise<void> => {
+    await formatMaps(leg, record)
+    leg.serial = 0
+  }
+  await leg.writeBothSuperblocks(prepare, () => record)
 }
 
 /** Empty maps, which lie one after the other, for a leg's present end. */

@@ -4,7 +4,7 @@ import { failed } from './departure.ts'
 import { flushLeg } from './flushing.ts'
 import { dataSizeFor, metadataBytes, type Geometry } from './layout.ts'
 import { zeroBytesMax, type Leg } from './leg.ts'
-import { sameGeneration, type Generation } from './record.ts'
+import { sameGeneration, type Generation, type VolumeRecord } from './record.ts'
 import { unreachable } from './verdicts.ts'
 import type { Volume } from './volume.ts'
 
@@ -163,12 +163,15 @@ async function onEach(volume: Volume, action: (leg: Leg) => Promise<void>): Prom
   }
 }
 
+/** While neither maps nor superblocks are written for another reason, or those would be lost. */
 async function moveMetadata(leg: Leg, volume: Volume): Promise<void> {
-  leg.end = leg.endNow
-  await formatMaps(leg, volume.geometry)
+  const prepare = async (): Promise<void> => {
+    leg.end = leg.endNow
+    await formatMaps(leg, volume.geometry)
+  }
   // A long history would not fit.
-  await leg.writeSuperblock({ ...volume.record!, entries: [] })
-  await leg.writeSuperblock({ ...volume.record!, entries: [] })
+  const record = (): VolumeRecord => ({ ...volume.record!, entries: [] })
+  await volume.maps.run(() => leg.writeBothSuperblocks(prepare, record))
 }
 
 /** At the start after a growth: zeroes where metadata were, on all legs in sync. */

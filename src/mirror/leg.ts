@@ -1,5 +1,6 @@
 import type { Timer } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
+import { Mutex } from '../base/mutex.ts'
 import { MiB } from '../base/size.ts'
 import type { Device } from '../device/device.ts'
 import { Flag, Operation, Request, type Completer } from '../device/request.ts'
@@ -85,6 +86,7 @@ export class Leg implements Completer, RunLeg {
   /** Which of the two slots has the newest superblock; and which one `examine` found it in. */
   private slot = 0
   private foundSlot = 0
+  private readonly superblocks = new Mutex()
   /** Whether the newest slot may be in the device's cache alone: it was read, not written. */
   private serialIsUnflushed = false
   /** Which device that was looked at. */
@@ -294,8 +296,24 @@ export class Leg implements Completer, RunLeg {
     return decodeSlot(await this.read(offset, rounded))
   }
 
-  /** Writes the record into the slot whose turn it is: never into the only one that is stable. */
-  async writeSuperblock(record: VolumeRecord): Promise<void> {
+  /**
+   * Writes the record into the slot whose turn it is: never into the only one that is stable, and
+   * one after the other. `record` is asked for when it is its turn, and may throw if that is late.
+   */
+  writeSuperblock(record: () => VolumeRecord): Promise<void> {
+    return this.superblocks.run(() => this.writeNext(record()))
+  }
+
+  /** Prepares their place and writes both, while no other is written. */
+  writeBothSuperblocks(prepare: () => Promise<void>, record: () => VolumeRecord): Promise<void> {
+    return this.superblocks.run(async () => {
+      await prepare()
+      await this.writeNext(record())
+      await this.writeNext(record())
+    })
+  }
+
+  private async writeNext(record: VolumeRecord): Promise<void> {
     if (this.serialIsUnflushed) await this.flush()
     this.serialIsUnflushed = false
     if (this.serial < serialMax) {

@@ -103,7 +103,7 @@ async function stampDetached(volume: Volume, leg: Leg): Promise<void> {
   await writeMap(volume, [leg], 0, new Bitmap(volume.extents), pages)
   await volume.membership.quiet()
   if (volume.epoch !== epoch) throw volume.unavailable()
-  await leg.writeSuperblock({ ...volume.record!, entries: [] })
+  await leg.writeSuperblock(() => ({ ...volume.record!, entries: [] }))
   await leg.flush()
   leg.member!.stamp = await stampOf(volume, leg)
   volume.membership.request(false)

@@ -245,7 +245,11 @@ export class Membership {
     const saved = this.saved!
     try {
       const entries = saved.entries.slice(-superblockEntriesMax)
-      await leg.writeSuperblock({ ...saved, entries })
+      await leg.writeSuperblock(() => {
+        // It may have waited for its turn, and the leg may be somebody else's by now.
+        if (this.run.keepers.includes(leg)) return { ...saved, entries }
+        throw new StorageError('UNAVAILABLE', `${leg.name} left`)
+      })
     } catch (cause) {
       error = systemError(cause, 'writing the superblock', leg.device.path)
     }

@@ -234,7 +234,7 @@ export async function join(
   stamped.members.find(({ id }) => id === member.id)!.state = 'syncing'
   stamped.entries = []
   if (leg.serial === 0) await format(leg, stamped)
-  else await leg.writeSuperblock(stamped)
+  else await leg.writeSuperblock(() => stamped)
   if (volume.epoch !== epoch) return false
   if (!leg.device.usable || leg.device.facts !== facts) {
     volume.look(leg)

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { MiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
 import { superblockBytes, superblockOffset } from '../../src/mirror/layout.ts'
 import {
@@ -7,32 +8,32 @@ import {
   encodeSuperblock,
   type Superblock,
 } from '../../src/mirror/superblock.ts'
-import { read, write } from '../support/io.ts'
+import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
-import { disks, Head, MemoryStore, pattern } from './head.ts'
+import { disks, Head, later, MemoryStore, pattern } from './head.ts'
+
+/** What a leg's slots hold, and writes one of them. */
+function slotsOf(disk: Disk) {
+  const read = (slot: number) => {
+    const at = superblockOffset(disk.size, slot)
+    return decodeSlot(disk.cached.subarray(at, at + superblockBytes))
+  }
+  return [read(0), read(1)] as const
+}
+
+function put(disk: Disk, slot: number, superblock: Superblock): void {
+  const bytes = encodeSuperblock(superblock)!
+  for (const buffer of [disk.cached, disk.stable])
+    bytes.copy(buffer, superblockOffset(disk.size, slot))
+}
+
+function newestOf(disk: Disk): Superblock {
+  const found = choose(...slotsOf(disk))
+  if (found.kind !== 'superblock') throw new Error('it has none')
+  return found.superblock
+}
 
 describe('a superblock with the largest serial there is', () => {
-  /** What a leg's slots hold, and writes one of them. */
-  function slotsOf(disk: Disk) {
-    const read = (slot: number) => {
-      const at = superblockOffset(disk.size, slot)
-      return decodeSlot(disk.cached.subarray(at, at + superblockBytes))
-    }
-    return [read(0), read(1)] as const
-  }
-
-  function put(disk: Disk, slot: number, superblock: Superblock): void {
-    const bytes = encodeSuperblock(superblock)!
-    for (const buffer of [disk.cached, disk.stable])
-      bytes.copy(buffer, superblockOffset(disk.size, slot))
-  }
-
-  function newestOf(disk: Disk): Superblock {
-    const found = choose(...slotsOf(disk))
-    if (found.kind !== 'superblock') throw new Error('it has none')
-    return found.superblock
-  }
-
   for (const slot of [0, 1])
     it(`does not outlast later ones (in slot ${slot})`, async () => {
       const legs = disks('a', 'b')
@@ -87,5 +88,34 @@ describe('a superblock with the largest serial there is', () => {
     await write(head.device, 0, pattern(2))
     expect([legs['a']!.cached[0], b.cached[0]]).to.deep.equal([2, 2])
     await head.device.close()
+  })
+})
+
+describe('the superblocks of a leg', () => {
+  it('are written one after the other, also while the volume grows', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await write(head.device, 0, pattern(1))
+    await flush(head.device)
+    const { a, b } = legs
+    const size = 8 * MiB
+    const slots = [0, 1].map((slot) => superblockOffset(size, slot))
+    const underWay: number[] = []
+    a!.hold = ({ operation, offset }) => {
+      const superblock = operation === Operation.write && slots.includes(offset)
+      if (superblock) underWay.push(offset)
+      return superblock
+    }
+    for (const disk of [a!, b!]) disk.grow(size)
+    await head.until('the metadata of a are moved', () => underWay.length > 0)
+    // Nothing is lost by it, and only the record changes.
+    b!.restart()
+    await later(100)
+    expect(underWay, 'written to at once').to.have.length(1)
+    a!.letGo()
+    a!.hold = () => false
+    await head.until('it has grown', () => head.device.facts!.size > 4 * MiB)
+    await head.device.close()
+    expect(newestOf(a!).record.members).to.deep.equal(newestOf(b!).record.members)
   })
 })
