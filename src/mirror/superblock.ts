@@ -37,11 +37,12 @@ export const formatVersion = 1
 export const serialMax = Number.MAX_SAFE_INTEGER
 const magic = Buffer.from('DSTLEG\r\n', 'latin1')
 
-/** Null when the record does not fit into a slot. */
-export function encodeSuperblock(superblock: Superblock): Buffer | null {
-  const { serial, self, record } = superblock
-  const body = Buffer.from(JSON.stringify({ self, record }))
-  if (headerBytes + body.length > superblockBytes) return null
+/** Null when the record does not fit into a slot, not even without what only people read. */
+export function encodeSuperblock({ serial, self, record }: Superblock): Buffer | null {
+  let body = Buffer.from(JSON.stringify({ self, record }))
+  if (!fits(body)) body = Buffer.from(JSON.stringify({ self, record: { ...record, entries: [] } }))
+  if (!fits(body)) body = Buffer.from(JSON.stringify({ self, record: withoutReasons(record) }))
+  if (!fits(body)) return null
   const bytes = Buffer.alloc(roundUp(headerBytes + body.length, pageBytes))
   magic.copy(bytes)
   bytes.writeUInt32LE(formatVersion, 8)
@@ -50,6 +51,16 @@ export function encodeSuperblock(superblock: Superblock): Buffer | null {
   body.copy(bytes, headerBytes)
   bytes.writeUInt32LE(checksum(bytes, body.length), 24)
   return bytes
+}
+
+function fits({ length }: Buffer): boolean {
+  return headerBytes + length <= superblockBytes
+}
+
+/** The head's own record has them. */
+function withoutReasons(record: VolumeRecord): VolumeRecord {
+  const members = record.members.map((member) => ({ ...member, reason: '' }))
+  return { ...record, entries: [], members }
 }
 
 /** Bytes of the slot that begins so, 0 when it is none of ours. */

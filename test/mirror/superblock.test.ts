@@ -17,7 +17,7 @@ import {
   superblockBytes,
   superblockOffset,
 } from '../../src/mirror/layout.ts'
-import { legsMax, type VolumeRecord } from '../../src/mirror/record.ts'
+import { entryTextMax, legsMax, reasonMax, type VolumeRecord } from '../../src/mirror/record.ts'
 import { choose, decodeSlot, encodeSuperblock, slotLength } from '../../src/mirror/superblock.ts'
 
 function hex(value: number, digits: number): string {
@@ -81,6 +81,24 @@ describe('a superblock', () => {
     expect(
       encodeSuperblock({ serial: 1, self: hex(16, 32), record: record(legsMax) }),
     ).not.to.equal(null)
+  })
+
+  it('does without reasons and history where those do not fit', () => {
+    const full = record(legsMax)
+    for (const member of full.members) member.reason = '字'.repeat(reasonMax)
+    full.entries = Array.from({ length: 16 }, (_, at) => ({
+      number: at,
+      at: 0,
+      kind: 'membership' as const,
+      leg: '',
+      text: '字'.repeat(entryTextMax),
+      generation: 3,
+    }))
+    const found = decodeSlot(encodeSuperblock({ serial: 1, self: hex(16, 32), record: full })!)
+    expect(found.kind).to.equal('superblock')
+    full.members.length = 8
+    const fewer = decodeSlot(encodeSuperblock({ serial: 1, self: hex(16, 32), record: full })!)
+    expect(fewer.kind === 'superblock' && fewer.superblock.record).to.deep.equal(full)
   })
 
   it('is not believed when any bit is wrong, and never throws', () => {
