@@ -6,6 +6,12 @@ import type { HistoryEntry } from './record.ts'
 import type { Volume } from './volume.ts'
 import { silentMs, waiting, waitMsMin } from './waits.ts'
 
+/**
+ * waiting: not started, the reason says for what. starting: about to run. running. suspended: no
+ * leg in sync answers, requests wait. failed: a newer head has its legs. closed.
+ */
+export type VolumeWord = 'waiting' | 'starting' | 'running' | 'suspended' | 'failed' | 'closed'
+
 /** Tells whoever uses the mirror what is true of it now, if that changed. */
 export function announce(volume: Volume): void {
   const { host } = volume

@@ -6,7 +6,7 @@ import type { Random } from '../base/random.ts'
 import { RangeLock } from '../base/range-lock.ts'
 import type { Device, DriverHost } from '../device/device.ts'
 import { Operation, type Request } from '../device/request.ts'
-import { announce, type Told } from './announce.ts'
+import { announce, type Told, type VolumeWord } from './announce.ts'
 import type { BlockGeometry } from './blocks.ts'
 import { legChanged } from './departure.ts'
 import { HeadMemory } from './head-memory.ts'
@@ -26,12 +26,6 @@ import type { Verify } from './verify.ts'
 import { ShortJobs } from './short.ts'
 import { Watchdog } from './watchdog.ts'
 import { FlushJob, WriteJob, type Job } from './writes.ts'
-
-/**
- * waiting: not started, the reason says for what. starting: about to run. running. suspended: no
- * leg in sync answers, requests wait. failed: a newer head has its legs. closed.
- */
-export type VolumeWord = 'waiting' | 'starting' | 'running' | 'suspended' | 'failed' | 'closed'
 
 const noRun = createNoRun<Leg>()
 
