@@ -1,7 +1,7 @@
 /**
  * Where a head keeps its own records, one text per key. `save` resolves when the text survives a
  * crash of the machine, and leaves the old text or the new one whatever happens in between. Saves
- * of one key take effect in the order they were asked for, also when nobody waits for them any more.
+ * of one key take effect in the order they were asked for, also where nobody waits for them.
  */
 export interface StateStore {
   /** Null when nothing was saved under the key. Rejects when it cannot be read. */

@@ -320,8 +320,8 @@ export class Leg implements Completer, RunLeg {
       await this.writeSlot(record)
       return
     }
-    // Only somebody else writes such a serial, and nothing is above it: numbers begin anew. It counts
-    // until it is written over as well, which a crash in between finds as if nothing was written.
+    // Only somebody else writes such a serial, and nothing is above it: numbers begin anew. Until
+    // it is written over it counts, so a crash in between finds what was there before.
     this.serial = 0
     await this.writeSlot(record)
     await this.writeSlot(record)
