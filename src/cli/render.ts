@@ -91,6 +91,8 @@ function describe(device: Device, status: Status, now: number): string[] {
   for (const [name, each] of Object.entries(status.exports))
     if (each.device === device.path) words.push(exported(name, each))
   if (inFlight > 0) words.push(`${inFlight} in flight`)
+  const { bytesUnused } = details
+  if (typeof bytesUnused === 'number') words.push(`${describeSize(bytesUnused)} more are there`)
   words.push(...waits(details), ...verifying(details))
   const slow = Object.entries(device.legs ?? {}).filter(([, leg]) => leg.slow !== undefined)
   if (slow.length > 0) words.push(`slow: ${slow.map(([name]) => name).join(', ')}`)

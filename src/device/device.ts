@@ -130,6 +130,11 @@ export interface Driver {
   /** What `status` shows beyond the device's own words: plain JSON, no secrets. */
   describe(): Record<string, unknown>
   /**
+   * Looks whether the device has grown, and says so through the host. Never rejects. Absent where
+   * the driver is told by itself.
+   */
+  look?(): Promise<void>
+  /**
    * A token that changes whenever the content was changed by anybody: an inode's change time, a
    * counter, the remote's answer, the tokens of all children. Absent where nobody can tell.
    */

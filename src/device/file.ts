@@ -7,7 +7,7 @@ import type { Driver, DriverHost, Facts } from './device.ts'
 import { digest } from './facts.ts'
 import { Allocation, type Source } from './files/allocation.ts'
 import { Holes, whyNoHoles } from './files/holes.ts'
-import { openMedium, type FileOptions, type Medium } from './files/medium.ts'
+import { openMedium, sizeNow, type FileOptions, type Medium } from './files/medium.ts'
 import { Syncs } from './files/syncs.ts'
 import { readText } from './files/sysfs.ts'
 import { Transfers } from './files/transfers.ts'
@@ -38,6 +38,8 @@ export class FileDriver implements Driver {
   private keepsZeroes = false
   private broken = false
   private closed = false
+  /** Bytes of the file or disk when somebody looked last; 0 before. */
+  private sizeFound = 0
   private made = false
   /** Of a file that could not be opened: what waits for the next try, and how long. */
   private retry: Timer | null = null
@@ -129,6 +131,16 @@ export class FileDriver implements Driver {
     await medium?.handle.close()
   }
 
+  async look(): Promise<void> {
+    const { medium } = this
+    if (medium === null || this.broken) return
+    const bytes = await sizeNow(medium).catch(() => null)
+    if (bytes === null || this.medium === null) return
+    this.sizeFound = bytes
+    this.syncs!.noticed(bytes)
+    this.grew(bytes)
+  }
+
   submit(request: Request): void {
     switch (request.operation) {
       case Operation.write:
@@ -164,6 +176,8 @@ export class FileDriver implements Driver {
     const { path, direct = false } = this.options
     const { holes, noHoles } = this
     const refused = noHoles === '' ? {} : { noHoles }
+    const unused = this.sizeFound - (this.medium?.size ?? Infinity)
+    const more = unused > 0 ? { bytesUnused: unused } : {}
     const noMap = this.allocation?.refusal ?? ''
     const writeProtected = this.medium?.writeProtected === true ? { writeProtected: true } : {}
     return {
@@ -171,6 +185,7 @@ export class FileDriver implements Driver {
       direct,
       ...writeProtected,
       ...refused,
+      ...more,
       ...(noMap === '' ? {} : { noMap }),
       ...this.transfers?.counts,
       ...holes?.counts,
@@ -253,7 +268,7 @@ export class FileDriver implements Driver {
     this.host!.online(this.facts(this.medium!), lost === undefined ? 'online' : 'degraded', lost)
   }
 
-  /** A file whose size is not configured may grow while it is open; a flush notices. */
+  /** A file whose size is not configured may grow while it is open. */
   private readonly grew = (bytes: number): void => {
     const medium = this.medium!
     const size = roundDown(bytes, medium.blockSize)

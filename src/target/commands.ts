@@ -80,7 +80,8 @@ export class TargetManager implements Manager {
     this.program = program
   }
 
-  status(): unknown {
+  async status(): Promise<unknown> {
+    await this.target.looking.soon()
     return statusOf(this.target, this.program)
   }
 

@@ -19,6 +19,7 @@ import type * as config from './config.types.ts'
 import { ExportTable } from './exports.ts'
 import { FoldingLog } from './folding.ts'
 import { Journal } from './journal.ts'
+import { Looking } from './looking.ts'
 import { ManagementServer } from './management.ts'
 import { accessOf, limitsOf, milliseconds } from './quantities.ts'
 import { QuietLog } from './quiet.ts'
@@ -62,6 +63,8 @@ export class Target {
   private readonly claims: Claims
   private readonly stateLock: StateLock
   private readonly journal: Journal
+  /** Notices that files and disks have grown. */
+  readonly looking: Looking
   /** What the target and its devices log: whatever is tried again says the same again. */
   private readonly folding: FoldingLog
 
@@ -79,6 +82,7 @@ export class Target {
     this.stateLock = new StateLock(config.state.directory, this.folding)
     const quiet = new QuietLog(this.folding, world.clock, refusalLinesMax, quietTime)
     this.places = new Places(limitsOf(config.limits), quiet, openDescriptors())
+    this.looking = new Looking(world.clock, () => this.tree.devices)
     this.journal = new Journal(world.log, world.clock)
     this.management = new ManagementServer(new TargetManager(this, program))
     this.exports = new ExportTable(
@@ -142,6 +146,7 @@ export class Target {
         'who has claimed the devices is not known: clients of DST/1 are refused, others only read',
       )
     this.open = true
+    if (this.stopped === null) this.looking.start()
   }
 
   /** Whether anything is ever saved in the state directory: records of mirrors, claims of heads. */
@@ -178,6 +183,7 @@ export class Target {
     const time = milliseconds(this.config.limits.stopTimeout)
     const end = clock.now() + time
     log.info({ timeout: time }, 'stopping')
+    this.looking.stop()
     await this.closeListeners()
     const drains = [...this.services.values()].map((service) => service.drain())
     const drained = await this.within(time * drainShare, Promise.all(drains))
@@ -249,7 +255,12 @@ export class Target {
     this.served = served
     for (const { protocol, address: text, ...rights } of this.config.listeners)
       await attempt(text, async () => {
-        const accept: Accept = (connection) => (this.open ? service.accept(connection) : null)
+        const accept: Accept = (connection) => {
+          if (!this.open) return null
+          // It learns the size once it has said what it wants, which takes longer than a look.
+          void this.looking.look()
+          return service.accept(connection)
+        }
         const address = parseAddress(text, defaultPorts[protocol])!
         const service = this.service(protocol)
         await makeFolderOf(address)

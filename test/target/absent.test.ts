@@ -124,6 +124,17 @@ describe('a target whose devices are not all there', function () {
     expect(volume).to.include({ volume: 'healthy' })
   })
 
+  it('notices that a file has grown, also one whose size is written', async () => {
+    for (const name of ['free', 'fixed']) writeFileSync(path(name), Buffer.alloc(MiB))
+    const file = (name: string) => ({ type: 'file', path: name })
+    await start({ free: file('free'), fixed: { ...file('fixed'), size: '1M' } })
+    for (const name of ['free', 'fixed']) truncateSync(path(name), 3 * MiB)
+    await reaches(device('free'), ({ facts }) => facts?.size === 3 * MiB)
+    await target!.looking.look()
+    expect(device('fixed').facts!.size).to.equal(MiB)
+    expect(device('fixed').driver.describe()).to.include({ bytesUnused: 2 * MiB })
+  })
+
   it('waits for a file that another process has locked, and closes while it waits', async () => {
     writeFileSync(path('left.img'), Buffer.alloc(MiB))
     const holder = spawn('flock', [path('left.img'), 'sh', '-c', 'echo locked; cat'])

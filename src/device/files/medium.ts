@@ -192,6 +192,11 @@ async function examine(
   }
 }
 
+/** Bytes of the file or disk as it is now. */
+export async function sizeNow({ handle, regular, sysfs }: Medium): Promise<number> {
+  return regular ? (await handle.stat()).size : 512 * (await readNumber(`${sysfs}/size`, 0))
+}
+
 /** The size to serve; grows the file if that was asked for. A smaller size never cuts a file. */
 async function agreeOnSize(
   handle: FileHandle,

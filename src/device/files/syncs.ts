@@ -35,6 +35,11 @@ export class Syncs {
     this.grew = grew
   }
 
+  /** The file is known to have so many bytes: fewer are a loss from now on. */
+  noticed(size: number): void {
+    if (this.size > 0) this.size = Math.max(this.size, size)
+  }
+
   submit(request: Request): void {
     this.waiting.push(request)
     this.start()

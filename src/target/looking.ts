@@ -1,0 +1,49 @@
+import type { Clock, Timer } from '../base/clock.ts'
+import type { Device } from '../device/device.ts'
+
+/** Milliseconds between two looks: nobody is told when a file or disk has grown. */
+const lookMs = 2000
+/** Milliseconds that a status waits for a look: a disk that hangs must not hide what it says. */
+const waitMs = 500
+
+/** Looks now and then, and when somebody asks or connects, whether devices have another size. */
+export class Looking {
+  private readonly clock: Clock
+  private readonly devices: () => readonly Device[]
+  private timer: Timer | null = null
+  private under: Promise<unknown> | null = null
+
+  constructor(clock: Clock, devices: () => readonly Device[]) {
+    this.clock = clock
+    this.devices = devices
+  }
+
+  start(): void {
+    this.timer = this.clock.timer(lookMs, () => {
+      void this.look()
+      this.start()
+    })
+  }
+
+  stop(): void {
+    this.timer?.cancel()
+  }
+
+  /** Resolves when every device was looked at. One look at a time, whoever asks. */
+  look(): Promise<unknown> {
+    this.under ??= Promise.all(this.looks()).finally(() => (this.under = null))
+    return this.under
+  }
+
+  private looks(): Promise<void>[] {
+    return this.devices().map(({ driver }) => driver.look?.() ?? Promise.resolve())
+  }
+
+  /** `look`, for those who wait no longer than `waitMs`. */
+  async soon(): Promise<void> {
+    let timer: Timer | null = null
+    const late = new Promise<void>((resolve) => (timer = this.clock.timer(waitMs, resolve)))
+    await Promise.race([this.look(), late])
+    timer!.cancel()
+  }
+}
