@@ -5,7 +5,9 @@ import { MirrorDriver } from '../mirror/mirror.ts'
 import type { AttachOptions } from '../mirror/settings.ts'
 import { checkConfig } from './config.ts'
 import type * as config from './config.types.ts'
+import { FileRights } from './file-rights.ts'
 import type { Manager } from './management.ts'
+import { speedMin } from './quantity-check.ts'
 import { statusOf } from './status.ts'
 import { suggestion } from './suggest.ts'
 import type { Target } from './target.ts'
@@ -14,7 +16,7 @@ type Options = Readonly<Record<string, unknown>>
 
 /** One command on a volume: the options it takes, with their types, and what it does. */
 interface Command {
-  readonly options: Readonly<Record<string, 'string' | 'boolean' | 'number' | 'child'>>
+  readonly options: Readonly<Record<string, 'string' | 'boolean' | 'speed' | 'child'>>
   /** Options were checked. `leg` is '' for commands on a whole volume. */
   run(volume: MirrorDriver, leg: string, options: Options, manager: TargetManager): Promise<unknown>
 }
@@ -29,7 +31,7 @@ const commands: Readonly<Record<string, Command>> = {
     run: (volume) => Promise.resolve(volume.history()),
   },
   'volume.verify': {
-    options: { repairFrom: 'string', repair: 'boolean', bytesPerSecond: 'number' },
+    options: { repairFrom: 'string', repair: 'boolean', bytesPerSecond: 'speed' },
     run: (volume, _leg, options) => volume.verify(options),
   },
   'volume.stopVerify': {
@@ -73,11 +75,13 @@ const commands: Readonly<Record<string, Command>> = {
 export class TargetManager implements Manager {
   private readonly target: Target
   private readonly program: string
+  private readonly rights: FileRights
 
   /** `program` is the name and version that `status` shows. */
   constructor(target: Target, program: string) {
     this.target = target
     this.program = program
+    this.rights = new FileRights(target.config)
   }
 
   async status(): Promise<unknown> {
@@ -89,7 +93,7 @@ export class TargetManager implements Manager {
     const command = Object.hasOwn(commands, name) ? commands[name] : undefined
     if (command === undefined) {
       const meant = suggestion(name, Object.keys(commands))
-      return refused(`there is no command ${name}${meant}`)
+      return refused(`there is no command ${cut(name)}${meant}`)
     }
     for (const [option, value] of Object.entries(options)) {
       const wrong = wrongOption(command, option, value)
@@ -135,6 +139,8 @@ export class TargetManager implements Manager {
       .find(({ device, readOnly }) => device.path === child && !readOnly)
     if (written !== undefined)
       throw new StorageError('CONFIG', `"${written.device.path}" is exported for writing`)
+    const forbidden = this.rights.refusal(child)
+    if (forbidden !== null) throw new StorageError('CONFIG', forbidden)
     const parent = tree.devices.find(({ driver }) => driver === volume)!
     const device = tree.adopt(parent, name, child)
     try {
@@ -195,9 +201,28 @@ function wrongOption(command: Command, option: string, value: unknown): string |
   const known = Object.keys(command.options)
   if (!Object.hasOwn(command.options, option))
     return `unknown option "${option}"${suggestion(option, known)}; allowed: ${known.join(', ')}`
-  const type = command.options[option]!
-  if (type === 'child' || typeof value === type) return null
-  return `"${option}" is a ${type}`
+  switch (command.options[option]!) {
+    case 'child':
+      return null
+    case 'boolean':
+      return typeof value === 'boolean' ? null : `"${option}" is true or false`
+    case 'speed':
+      return typeof value === 'number' && value >= speedMin
+        ? null
+        : `"${option}" is a number of bytes, at least ${speedMin}`
+    case 'string':
+      if (typeof value !== 'string') return `"${option}" is a text`
+      // It is kept for ever, and shown to people.
+      return unprintable.test(value) ? `"${option}" has characters that cannot be printed` : null
+  }
+}
+
+/** Control characters, and those that change the order or the line of what follows. */
+const unprintable = /[\p{Cc}\u2028-\u202e\u2066-\u2069]/u
+
+/** What a peer said, as much of it as an answer needs. */
+function cut(text: string): string {
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text
 }
 
 function refused(message: string): Promise<never> {

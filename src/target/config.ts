@@ -8,6 +8,9 @@ import { checkMeaning, type FilesAre } from './semantics.ts'
 import { isTooDeep, parseSource, tooDeep, type Problem, type Source } from './source.ts'
 import { childrenOf, entries, isObject, type Loose } from './tree.ts'
 
+/** Problems that are told: nobody reads more, and a hostile request can have very many. */
+const problemsMax = 100
+
 /** Everything that is wrong with a configuration, at once. */
 export class ConfigError extends StorageError {
   readonly problems: readonly Problem[]
@@ -90,14 +93,18 @@ function checkIn({ file, directory, source }: Origin, value: unknown, files: Fil
 
 /** A line for each: `what (where)`. */
 function linesOf(file: string, problems: readonly Problem[], source: Source | null): string[] {
-  return problems.map(({ what, pointer }) => `${what} (${where(file, pointer, source)})`)
+  const told = problems.slice(0, problemsMax)
+  const lines = told.map(({ what, pointer }) => `${what} (${where(file, pointer, source)})`)
+  if (problems.length > told.length)
+    lines.push(`${problems.length - told.length} more problems (${basename(file)})`)
+  return lines
 }
 
 /** Makes every path absolute, in place. */
 function resolvePaths(config: Loose, directory: string): void {
   for (const { value, pointer } of entries(config['devices'], '/devices'))
     resolveDevice(value, pointer, directory)
-  const { listeners, management, state } = config
+  const { listeners, management, state, files } = config
   const listening: unknown[] = Array.isArray(listeners) ? listeners : []
   for (const listener of [...listening, management])
     replace(listener, 'address', (address) =>
@@ -106,6 +113,9 @@ function resolvePaths(config: Loose, directory: string): void {
         : address,
     )
   replace(state, 'directory', (path) => resolve(directory, path))
+  const allowed: unknown = isObject(files) ? files['allow'] : undefined
+  if (Array.isArray(allowed))
+    for (const at of allowed.keys()) replace(allowed, at, (path) => resolve(directory, path))
 }
 
 function resolveDevice(device: unknown, pointer: string, directory: string): void {
@@ -125,10 +135,11 @@ function resolveDevice(device: unknown, pointer: string, directory: string): voi
 }
 
 /** Replaces a property, if it is there and a text. */
-function replace(object: unknown, key: string, by: (text: string) => string): void {
-  if (!isObject(object)) return
-  const value = object[key]
-  if (typeof value === 'string') (object as Record<string, unknown>)[key] = by(value)
+function replace(object: unknown, key: string | number, by: (text: string) => string): void {
+  if (typeof object !== 'object' || object === null) return
+  const values = object as Record<string | number, unknown>
+  const value = values[key]
+  if (typeof value === 'string') values[key] = by(value)
 }
 
 /** `/devices/disk/size, line 7 of config.json`. */

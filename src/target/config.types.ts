@@ -47,6 +47,7 @@ export interface Config {
    */
   listeners: Listener[]
   management?: Management
+  files?: Files
   /**
    * Devices by name. A device inside another one can be written in place or named here. They
    * can be nested 100 deep.
@@ -120,6 +121,18 @@ export interface Management {
    * target. A target that is not root's has to be in the group.
    */
   group?: string
+}
+/**
+ * Files that commands may have the running target open or make, such as those of a leg that
+ * is added.
+ */
+export interface Files {
+  /**
+   * Folders where such files may lie, at any depth; none if it is empty. Left out: any, where
+   * only the target's own user can give commands; where others can, over TCP or by the mode of
+   * the socket, only folders that hold a file of this configuration, and no disk.
+   */
+  allow: string[]
 }
 /**
  * A regular file or a block device.

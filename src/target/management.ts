@@ -106,6 +106,9 @@ export class ManagementServer {
     const route = commandOf(path)
     if (route === null) throw new Refusal(404, `there is nothing at ${pathname}`)
     if (request.method !== 'POST') throw new Refusal(405, 'commands are sent by POST')
+    // A form of a page has no such type without being asked first whether it may.
+    if (this.host !== null && !isJson(request.headers['content-type']))
+      throw new Refusal(415, 'the body of a command is application/json')
     const options = await body(request)
     return (await this.manager.run(route.command, route.names, options)) ?? {}
   }
@@ -120,6 +123,11 @@ export class ManagementServer {
     const bare = /^\[(.*)\]$/.exec(name)?.[1] ?? name
     return isIP(bare) !== 0 || bare === 'localhost' || bare === this.host
   }
+}
+
+/** Also where nothing is said of it: programs that send a command need not. */
+function isJson(type: string | undefined): boolean {
+  return type === undefined || /^application\/json\b/i.test(type)
 }
 
 /** Something wrong with the HTTP request itself. */

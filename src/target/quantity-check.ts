@@ -16,6 +16,9 @@ for (const { properties } of Object.values($defs))
     for (const [kind, known] of Object.entries(names))
       if ($ref === `#/$defs/${kind}`) known.add(name)
 
+/** Bytes per second: slower, a large volume would take a lifetime. */
+export const speedMin = 4096
+
 /** Sizes and durations whose form is right but that are no whole number of bytes, or none. */
 export function checkQuantities(value: unknown, pointer: string, problems: Problem[]): void {
   if (Array.isArray(value)) {
@@ -30,8 +33,16 @@ export function checkQuantities(value: unknown, pointer: string, problems: Probl
       (each === 0 || (typeof each === 'string' && parseSize(each) === 0))
     )
       problems.push({ what: 'found 0; a device has a size', pointer: place })
+    else if (label === 'speed' && isBelow(each, speedMin))
+      problems.push({ what: `at least ${speedMin} bytes per second are needed`, pointer: place })
     else checkQuantities(each, place, problems)
   }
+}
+
+function isBelow(value: unknown, least: number): boolean {
+  const size = typeof value === 'string' || typeof value === 'number' ? parseSize(value) : null
+  // Zero has words of its own.
+  return size !== null && size > 0 && size < least
 }
 
 /** What is wrong with a text that is well-formed. */

@@ -1,7 +1,11 @@
+/** Letters of a word that somebody may have meant: it is compared letter by letter. */
+const lettersMax = 200
+
 /**
  * The nearest of `words` to one that was probably meant to be one of them; null when none is near.
  */
 export function nearest(word: string, words: readonly string[]): string | null {
+  if (word.length > lettersMax) return null
   let best: string | null = null
   let least = Math.min(Math.floor(word.length / 3) + 2, word.length)
   for (const candidate of words) {

@@ -66,6 +66,28 @@ describe('the management interface', () => {
   })
 })
 
+describe('commands over TCP', () => {
+  it('are no forms of a page in a browser', async () => {
+    const server = new ManagementServer(manager)
+    const address = await server.listen({ kind: 'tcp', host: '127.0.0.1', port: 0 })
+    const port = address.kind === 'tcp' ? address.port : 0
+    const url = `http://127.0.0.1:${port}/v1/volumes/home/legs/left/detach`
+    const send = async (type: string | null): Promise<number> =>
+      (
+        await fetch(url, {
+          method: 'POST',
+          body: new Blob(['{}'], type === null ? {} : { type }),
+          headers: type === null ? {} : { 'content-type': type },
+        })
+      ).status
+    for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data'])
+      expect(await send(type), type).to.equal(415)
+    for (const type of ['application/json', 'application/json; charset=utf-8', null])
+      expect(await send(type), String(type)).to.equal(200)
+    server.close()
+  })
+})
+
 describe('a moment in a status', () => {
   it('can be any that a record can have', () => {
     expect(iso(0)).to.equal('1970-01-01T00:00:00.000Z')

@@ -1,0 +1,74 @@
+import { realpathSync } from 'node:fs'
+import { basename, dirname, join, relative, sep } from 'node:path'
+import { ownerOnly } from '../net/access.ts'
+import { parseAddress } from '../net/address.ts'
+import type * as config from './config.types.ts'
+import { accessOf } from './quantities.ts'
+import { childrenOf, isObject } from './tree.ts'
+
+/**
+ * Which files commands may have the target open or make, such as `leg add`. Who can give commands
+ * would otherwise write whatever the user of the target can. Where only that user can connect,
+ * everything is allowed that the configuration does not forbid; where others can, by TCP or by the
+ * mode of the socket, only what lies beside the files of the configuration.
+ */
+export class FileRights {
+  /** Folders, without links in their paths; null allows all. */
+  private readonly folders: readonly string[] | null
+
+  constructor(config: config.Config) {
+    const allowed = config.files?.allow ?? (isPrivate(config) ? null : foldersOf(config))
+    this.folders = allowed === null ? null : [...new Set(allowed.map(real))]
+  }
+
+  /** Why a command may not use the device, for a file of it; null when it may. */
+  refusal(device: unknown): string | null {
+    for (const path of filesOf(device)) {
+      const { folders } = this
+      if (folders === null || folders.some((folder) => contains(folder, real(path)))) continue
+      const list = folders.length === 0 ? 'none' : folders.join(', ')
+      return (
+        `commands may not use ${path}: "files": {"allow": [...]} in the configuration names the ` +
+        `folders where they may; now ${list}`
+      )
+    }
+    return null
+  }
+}
+
+/** Whether nobody but the user of the target can give commands. */
+function isPrivate({ management }: config.Config): boolean {
+  if (management === undefined) return true
+  if (parseAddress(management.address)?.kind === 'tcp') return false
+  const { mode, owner, group } = accessOf(management)
+  return mode === ownerOnly.mode && owner === null && group === null
+}
+
+/** What lies beside a disk of `/dev` are other people's disks. */
+function foldersOf({ devices }: config.Config): string[] {
+  const folders = Object.values(devices).flatMap(filesOf).map(dirname)
+  return folders.filter((folder) => folder !== '/dev' && !folder.startsWith('/dev/'))
+}
+
+/** Paths of all files that a device, or a part of it, is made of. */
+function filesOf(device: unknown): readonly string[] {
+  if (!isObject(device)) return []
+  const { type, path } = device
+  const own = type === 'file' && typeof path === 'string' ? [path] : []
+  return [...own, ...childrenOf(device, '').flatMap(({ value }) => filesOf(value))]
+}
+
+/** The path without links, also of what is not there yet. */
+function real(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    const parent = dirname(path)
+    return parent === path ? path : join(real(parent), basename(path))
+  }
+}
+
+function contains(folder: string, path: string): boolean {
+  const way = relative(folder, path)
+  return way !== '' && way !== '..' && !way.startsWith(`..${sep}`)
+}

@@ -1,0 +1,78 @@
+import { expect } from 'chai'
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { checkConfig } from '../../src/target/config.ts'
+import { FileRights } from '../../src/target/file-rights.ts'
+
+describe('files that commands may use', () => {
+  let folder: string
+  beforeEach(() => {
+    folder = realpathSync(mkdtempSync(join(tmpdir(), 'dst-rights-')))
+    mkdirSync(join(folder, 'images/deep'), { recursive: true })
+    mkdirSync(join(folder, 'other'))
+    writeFileSync(join(folder, 'images/left.img'), Buffer.alloc(4096))
+  })
+  afterEach(() => rmSync(folder, { recursive: true }))
+
+  const tcp = { address: '127.0.0.1:0' }
+  const unix = { address: 'unix:m.sock' }
+
+  function rights(more: object): FileRights {
+    const devices = { left: { type: 'file', path: 'images/left.img' } }
+    return new FileRights(checkConfig({ devices, ...more }, folder).config)
+  }
+
+  function may(all: FileRights, path: string): boolean {
+    return all.refusal({ type: 'file', path: join(folder, path) }) === null
+  }
+
+  it('are all, where the target’s own user alone gives commands', () => {
+    expect(may(rights({ management: unix }), 'other/x.img')).to.equal(true)
+    expect(may(rights({ management: { ...unix, mode: '0600' } }), 'other/x.img')).to.equal(true)
+  })
+
+  it('lie beside those of the configuration, where others can give commands', () => {
+    for (const management of [tcp, { ...unix, mode: '0660' }, { ...unix, group: 'kvm' }]) {
+      const all = rights({ management })
+      expect(may(all, 'images/right.img')).to.equal(true)
+      expect(may(all, 'images/deep/right.img')).to.equal(true)
+      for (const path of ['other/x.img', 'x.img', 'images', 'images/../other/x', '../x'])
+        expect(may(all, path), path).to.equal(false)
+    }
+  })
+
+  it('are not reached by a link, nor as a part of something', () => {
+    const all = rights({ management: tcp })
+    symlinkSync(join(folder, 'other'), join(folder, 'images/link'))
+    symlinkSync(join(folder, 'other/victim'), join(folder, 'images/file'))
+    writeFileSync(join(folder, 'other/victim'), 'precious')
+    expect(may(all, 'images/link/x.img')).to.equal(false)
+    expect(may(all, 'images/file')).to.equal(false)
+    const part = { type: 'file', path: join(folder, 'other/x.img') }
+    for (const device of [
+      { type: 'linear', parts: [{ type: 'memory', size: 1 }, part] },
+      { type: 'log', device: part },
+      { type: 'mirror', legs: { a: { device: part, readLast: true }, b: part } },
+    ])
+      expect(all.refusal(device), device.type).to.contain('"files": {"allow"')
+    expect(all.refusal({ type: 'memory', size: 1 })).to.equal(null)
+    expect(all.refusal('left')).to.equal(null)
+  })
+
+  it('are where the configuration says, for everybody', () => {
+    for (const management of [tcp, unix]) {
+      const all = rights({ management, files: { allow: ['other'] } })
+      expect(may(all, 'other/x.img')).to.equal(true)
+      expect(may(all, 'images/right.img')).to.equal(false)
+      expect(may(rights({ management, files: { allow: [] } }), 'images/x.img')).to.equal(false)
+    }
+  })
+
+  it('are no other disks, beside one that is configured', () => {
+    const devices = { a: { type: 'file', path: '/dev/null' }, b: { type: 'memory', size: 1 } }
+    const config = checkConfig({ devices: { b: devices.b }, management: tcp }, folder).config
+    const all = new FileRights({ ...config, devices: devices as never })
+    expect(all.refusal({ type: 'file', path: '/dev/sda' })).to.contain('now none')
+  })
+})
