@@ -1,25 +1,49 @@
+import { existsSync } from 'node:fs'
 import http from 'node:http'
 import { StorageError, systemError, type Code } from '../base/errors.ts'
-import { formatAddress, parseAddress, type Address } from '../net/address.ts'
+import { formatAddress, parseAddress, whyNoAddress, type Address } from '../net/address.ts'
 import { isObject } from '../target/tree.ts'
 import { UsageError } from './exit.ts'
 
-/** Where a target is managed unless its configuration or the command says otherwise. */
-export const defaultManagement = 'unix:data/dst.sock'
+/**
+ * Where a target is managed that nobody names: that of the present folder, as the example
+ * configuration has it, then that of the service, as docs/service.md has it.
+ */
+const usualPlaces = [
+  'unix:data/dst.sock',
+  'unix:/run/dst/target/dst.sock',
+  'unix:/run/dst/dst.sock',
+]
 
 /** The option of every command that speaks to a running target. */
 export const managementOption = {
   type: 'string',
-  default: defaultManagement,
+  default: process.env['DST_MANAGEMENT'] ?? '',
+  defaultDescription: '$DST_MANAGEMENT, then data/dst.sock here, then that of the service',
   describe: 'where the running target is managed, as in its configuration',
 } as const
 
+/** The place that was named, or the first of the usual ones where a socket is. */
+function placeOf(text: string): string {
+  if (text !== '') return text
+  const found = usualPlaces.find((place) => existsSync(place.slice('unix:'.length)))
+  if (found !== undefined) return found
+  const places = usualPlaces.map((place) => place.slice('unix:'.length)).join(', ')
+  throw new Unreachable(
+    `no target is found at ${places}: name it by --management or DST_MANAGEMENT`,
+  )
+}
+
 /** No target answers at the address. */
 export class Unreachable extends StorageError {
-  constructor(address: Address, cause: unknown) {
-    const { message } = systemError(cause, `no target answers at ${formatAddress(address)}`)
+  constructor(message: string, cause?: unknown) {
     super('UNAVAILABLE', message, '', cause)
   }
+}
+
+function unreachable(address: Address, cause: unknown): Unreachable {
+  const doing = `no target answers at ${formatAddress(address)}`
+  return new Unreachable(`${systemError(cause, doing).message} (see --management)`, cause)
 }
 
 /** Milliseconds within which a target tells its status; other commands may take their time. */
@@ -30,9 +54,12 @@ export class ManagementClient {
   private readonly address: Address
 
   constructor(text: string) {
-    const address = parseAddress(text)
-    if (address === null)
-      throw new UsageError(`--management "${text}" is no address; allowed: unix:PATH, HOST:PORT`)
+    const place = placeOf(text)
+    const address = parseAddress(place)
+    if (address === null) {
+      const why = whyNoAddress(place)
+      throw new UsageError(`--management "${place}": ${why}; allowed: unix:PATH, HOST:PORT`)
+    }
     this.address = address
   }
 
@@ -58,7 +85,7 @@ export class ManagementClient {
         ? { socketPath: address.path }
         : { host: address.host, port: address.port }
     return new Promise((resolve, reject) => {
-      const failed = (cause: unknown): void => reject(new Unreachable(address, cause))
+      const failed = (cause: unknown): void => reject(unreachable(address, cause))
       // By whatever name we came to the target: it listens to no other, because of browsers.
       const headers = { connection: 'close', host: 'localhost' }
       const options = { ...place, method, path, timeout, headers }

@@ -33,12 +33,26 @@ function parser(words: readonly string[]): Argv {
     .epilogue('Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.')
     .check(givenOnce, true)
     .exitProcess(false)
-    .fail((message: string | null, error: Error | undefined) => {
-      throw (
-        error ?? new UsageError(message?.replace(/^Did/, 'unknown command: did') ?? 'wrong usage')
-      )
+    .fail((message: string | null, error: Error | undefined, usage: unknown) => {
+      throw error ?? new UsageError(usageWords(message ?? 'wrong usage', usage as Usage))
     })
   return commands.reduce<Argv>((all, add) => add(all), base)
+}
+
+/** What yargs hands over beside what its types say: how the command is used, with `$0` in front. */
+interface Usage {
+  getUsage(): readonly (readonly [usage: string, description: string])[]
+}
+
+/** What is wrong with the command line; of words that are missing, which. */
+function usageWords(message: string, usage: Usage): string {
+  const counts = /^Not enough non-option arguments: got (\d+)/.exec(message)
+  if (counts === null) return message.replace(/^Did/, 'unknown command: did')
+  const text = usage.getUsage()[0]?.[0].replace('$0', 'dst') ?? 'dst COMMAND'
+  const names = [...text.matchAll(/<[^>]+>/g)].map(([name]) => name)
+  const missing = names.slice(Number(counts[1]))
+  const are = missing.length > 1 ? 'are' : 'is'
+  return `${missing.join(' and ') || 'a word'} ${are} missing: ${text}`
 }
 
 /** Options that may be given several times. */

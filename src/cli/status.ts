@@ -43,8 +43,8 @@ export function status(yargs: Argv): Argv {
 }
 
 async function run(options: Options): Promise<void> {
-  const client = new ManagementClient(options.management)
   try {
+    const client = new ManagementClient(options.management)
     for (;;) {
       const status = chosen((await client.status()) as Status, options.device)
       show(status, options)

@@ -146,7 +146,10 @@ export class Negotiation implements Phase {
       this.reply(Option.list, Reply.errInvalid, 'the option takes no data')
       return
     }
-    for (const exported of this.host.context.exports.list())
+    // Of one whose device was never there nobody can tell the size: clients that look at each would
+    // show none at all.
+    const known = this.host.context.exports.list().filter(({ device }) => device.facts !== null)
+    for (const exported of known)
       this.replyData(Option.list, Reply.server, options.encodeServer(exported))
     this.reply(Option.list, Reply.ack)
   }

@@ -1,3 +1,4 @@
+import { isIPv4, isIPv6 } from 'node:net'
 import { nameBytesMax } from './limits.ts'
 
 /** Where somebody listens: a host and port, or a path of a unix socket. */
@@ -13,9 +14,34 @@ export function parseAddress(text: string, defaultPort?: number): Address | null
   }
   const found = /^(?:\[([0-9a-fA-F:.%\w]+)\]|([^:[\]/\s]+))(?::(\d{1,5}))?$/.exec(text)
   if (found === null) return null
+  const [, inBrackets, bare] = found
+  if (inBrackets === undefined ? !isHost(bare!) : !isIPv6(inBrackets)) return null
   const port = found[3] === undefined ? defaultPort : Number(found[3])
   if (port === undefined || port > 65535) return null
-  return { kind: 'tcp', host: (found[1] ?? found[2])!, port }
+  return { kind: 'tcp', host: (inBrackets ?? bare)!, port }
+}
+
+/**
+ * A name of a host, or an IPv4 address. Not a number alone, which the system takes for an address
+ * and people for a port, nor what programs would take for an option.
+ */
+function isHost(text: string): boolean {
+  if (/^[\d.]+$/.test(text)) return isIPv4(text)
+  return /^[\p{L}\p{N}_][\p{L}\p{M}\p{N}_.-]*$/u.test(text)
+}
+
+/** Why a text is no address, and what would be one. */
+export function whyNoAddress(text: string): string {
+  if (/^:?\d+$/.test(text)) {
+    const port = text.replace(':', '')
+    return `only a port: 127.0.0.1:${port} is for this machine, 0.0.0.0:${port} for all`
+  }
+  if (text.startsWith('*')) return '"*" is no host: 0.0.0.0, or [::], stands for all addresses'
+  if (/^[./]/.test(text)) return `a socket's path begins with unix:, as in unix:${text}`
+  if (isIPv6(text) || isIPv6(text.replace(/:\d+$/, '')))
+    return 'an IPv6 address stands in brackets, as in [::1]:4470'
+  if (text.startsWith('-')) return 'the name of a host does not begin with "-"'
+  return 'no address'
 }
 
 export function formatAddress(address: Address): string {
@@ -84,7 +110,7 @@ export function parseUri(text: string): ExportUri | string {
   }
   if (socket !== null) return `?socket= belongs to ${protocol}+unix://`
   const address = parseAddress(authority.replace(/^[^@]*@/, ''), defaultPorts[protocol])
-  if (address?.kind !== 'tcp') return `not a host and port: ${authority}`
+  if (address?.kind !== 'tcp' || address.port === 0) return `not a host and port: ${authority}`
   return { protocol, address, name }
 }
 

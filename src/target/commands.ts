@@ -205,13 +205,13 @@ function wrongOption(command: Command, option: string, value: unknown): string |
     case 'child':
       return null
     case 'boolean':
-      return typeof value === 'boolean' ? null : `"${option}" is true or false`
+      return typeof value === 'boolean' ? null : `"${option}" is a boolean`
     case 'speed':
       return typeof value === 'number' && value >= speedMin
         ? null
         : `"${option}" is a number of bytes, at least ${speedMin}`
     case 'string':
-      if (typeof value !== 'string') return `"${option}" is a text`
+      if (typeof value !== 'string') return `"${option}" is a string`
       // It is kept for ever, and shown to people.
       return unprintable.test(value) ? `"${option}" has characters that cannot be printed` : null
   }

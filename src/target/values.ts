@@ -4,6 +4,7 @@ import {
   halfCharacter,
   parseAddress,
   parseUri,
+  whyNoAddress,
   type Address,
 } from '../net/address.ts'
 import { step, type Problem } from './source.ts'
@@ -34,7 +35,7 @@ export function checkAddresses(config: Loose, problems: Problem[]): void {
     if (!isObject(value) || typeof value['address'] !== 'string') return
     const place = step(pointer, 'address')
     const address = parseAddress(value['address'], defaultPort)
-    const wrong = address === null ? 'no address' : unusable(address)
+    const wrong = address === null ? whyNoAddress(value['address']) : unusable(address)
     if (wrong !== null || address === null) {
       const what = `found "${value['address']}": ${wrong ?? ''}; allowed: ${allowed(defaultPort)}`
       problems.push({ what, pointer: place })

@@ -51,6 +51,27 @@ describe('the command line', () => {
     }
   })
 
+  it('names the words that are missing', async () => {
+    for (const [words, said] of [
+      [['leg', 'add', 'home', 'third'], '<device> is missing: dst leg add <volume> <leg> <device>'],
+      [['attach'], '<uri> and <device> are missing: dst attach <uri> <device>'],
+      [['serve'], '<file> is missing: dst serve <file>'],
+    ] as const) {
+      const { code, stderr } = await dst(words, workshop.folder)
+      expect([code, stderr]).to.deep.equal([2, `dst: error: ${said}\n`])
+    }
+  })
+
+  it('finds the target by a variable, and says where it looked', async () => {
+    const { code, stderr } = await dst(['status'], workshop.folder)
+    expect(code).to.equal(4)
+    expect(stderr).to.match(/data\/dst\.sock, .*--management or DST_MANAGEMENT\n$/)
+    process.env['DST_MANAGEMENT'] = 'unix:elsewhere.sock'
+    const named = await dst(['status'], workshop.folder)
+    delete process.env['DST_MANAGEMENT']
+    expect(named.stderr).to.contain('no target answers at unix:elsewhere.sock')
+  })
+
   it('shows a stack only when asked', async () => {
     const words = ['serve', 'absent.json']
     const { stderr } = await dst(words, workshop.folder)
