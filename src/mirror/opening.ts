@@ -7,7 +7,7 @@ import { announce } from './announce.ts'
 import { claimedBefore, claimLeg, hadAnotherHead, nextClaim, raiseNumber } from './claims.ts'
 import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
-import { fencing, isFenced, legChanged, setState } from './departure.ts'
+import { fencing, isFenced, legChanged, noteSince } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { syncDirtyMaps } from './dirty.ts'
 import { flushLegs } from './flushing.ts'
@@ -19,6 +19,8 @@ import { anotherDevice, claimedByOthers } from './returning.ts'
 import { failParkedChanges } from './losses.ts'
 import { Membership } from './membership.ts'
 import type { VolumeRecord } from './record.ts'
+import { chooseSource, settleMembers, type Present } from './rules/choosing.ts'
+import { rules } from './rules/table.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
 import { lookForFormerEnds, survey } from './survey.ts'
 import type { Volume } from './volume.ts'
@@ -121,7 +123,9 @@ async function begin(
     bind(volume, record, views)
     const { intents } = maps
     loadDirtyMaps(volume, present, maps)
-    const holders = force || intents.count === 0 ? [] : holdersOfWhatWasLost(views, present)
+    const here = present.map(seen)
+    const certain = force || intents.count === 0
+    const holders = certain ? [] : holdersOfWhatWasLost(record, views, here)
     if (holders.length > 0) {
       wait(volume, `waiting for ${holders.join(', ')}, with what was lost where power was lost`)
       return
@@ -129,7 +133,7 @@ async function begin(
     const exchanged = present.find((leg) => !leg.isAsSeen)
     if (exchanged !== undefined) throw anotherDevice(exchanged)
     const before = namesInSync(record)
-    choosePresent(volume, present, intents)
+    choosePresent(volume, here, intents)
     // One generation is enough for any number of attempts to start with the same legs.
     const again = volume.unserved === record.generation.id && before === namesInSync(record)
     await run(volume, start, intents, !again || outdone)
@@ -328,41 +332,42 @@ function loadDirtyMaps(volume: Volume, present: readonly Leg[], maps: Maps): voi
  * Absent legs in sync that may still have what every leg that is here lost with its cache: it was
  * acknowledged, and not flushed.
  */
-function holdersOfWhatWasLost(views: readonly LegView[], present: readonly Leg[]): string[] {
-  if (keptCache(present).length > 0) return []
+function holdersOfWhatWasLost(
+  record: VolumeRecord,
+  views: readonly LegView[],
+  present: readonly Here[],
+): string[] {
+  const awaited = rules.awaitedForCache(record, present)
   const gone = views.filter(({ leg, found }) => found === null || leg.refusal !== '')
-  return gone.filter(({ leg }) => leg.member!.state === 'in-sync').map(({ name }) => name)
+  return gone.filter(({ leg }) => awaited.includes(leg.member!)).map(({ name }) => name)
 }
 
-function keptCache(present: readonly Leg[]): readonly Leg[] {
-  return present.filter(({ device, member }) => device.facts!.bootId === member!.bootId)
+/** A leg that is there and whole, as the rules see it. */
+interface Here extends Present {
+  readonly leg: Leg
+}
+
+function seen(leg: Leg): Here {
+  return { leg, member: leg.member!, bootId: leg.device.facts!.bootId, readLast: leg.readLast }
 }
 
 /** After a crash one leg is the truth, and the others are made equal to it. */
-function choosePresent(volume: Volume, present: readonly Leg[], intents: Bitmap): void {
-  const kept = keptCache(present)
-  const source = kept.find((leg) => !leg.readLast) ?? kept[0] ?? present[0]!
+function choosePresent(volume: Volume, present: readonly Here[], intents: Bitmap): void {
   const record = volume.record!
   const unclean = intents.count > 0
-  for (const leg of present) leg.adopt()
-  for (const leg of volume.legs) {
-    const here = present.includes(leg)
-    if (here && (!unclean || leg === source)) continue
-    if (here) {
-      leg.dirty = new DirtyMap(volume.blockGeometry)
-      leg.dirty.merge(intents)
-      leg.crashed = true
-      leg.member!.left = record.base
-      setState(volume, leg, 'missing', `may differ from ${source.name} after a crash`)
-    } else if (leg.member!.state === 'in-sync' || leg.member!.state === 'syncing') {
-      const reason = leg.member!.state === 'in-sync' ? 'absent at the start' : 'not in sync yet'
-      setState(volume, leg, 'missing', reason)
-    }
+  const choice = chooseSource(present, unclean)
+  const before = volume.legs.map((leg) => leg.member!.state)
+  settleMembers(record, present, choice)
+  for (const { leg } of present) leg.adopt()
+  for (const [at, leg] of volume.legs.entries()) noteSince(volume, leg, before[at]!)
+  for (const { leg } of choice.differ) {
+    leg.dirty = new DirtyMap(volume.blockGeometry)
+    leg.dirty.merge(intents)
+    leg.crashed = true
   }
-  if (unclean && !kept.includes(source)) {
-    record.bootId = volume.newId(32)
-    failParkedChanges(volume, 'every leg in sync restarted and lost what was not flushed')
-  }
+  if (!choice.lost) return
+  record.bootId = volume.newId(32)
+  failParkedChanges(volume, 'every leg in sync restarted and lost what was not flushed')
 }
 
 function namesInSync({ members }: VolumeRecord): string {

@@ -1,6 +1,7 @@
+import { rules } from '../../src/mirror/rules/table.ts'
 import type { Head } from './head.ts'
 import type { HeadLeg } from './model.ts'
-import { present } from './procedures.ts'
+import { lookAt } from './procedures.ts'
 import type { World } from './world.ts'
 
 /** What must hold in every state; see `docs/invariants.md`. '' when it does. */
@@ -48,13 +49,10 @@ function twoSuperblocks({ ops, disks }: World): string {
 
 /** Whether the volume could start now. */
 export function startsLate(world: World, head: Head): boolean {
-  const here = present(world, head)
+  const here = lookAt(world, head)
   if (here.length === 0) return false
-  const own = world.stores[head.index]!
-  const intents = here.some((at) => world.disks[at]!.log !== 0)
-  const kept = here.some((at) => world.disks[at]!.boot === own.boots[at])
-  if (!intents || kept) return true
-  return !own.states.some((state, at) => state === 0 && !here.includes(at))
+  const intents = here.some(({ leg }) => world.disks[leg.index]!.log !== 0)
+  return !intents || rules.awaitedForCache(head.record, here).length === 0
 }
 
 export function inSync({ run }: Head, leg: HeadLeg): boolean {

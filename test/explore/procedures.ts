@@ -77,15 +77,20 @@ function isWhole({ generation }: Snapshot, { base }: Snapshot): boolean {
   return generationOf(generation).counter >= generationOf(base).counter
 }
 
-/** Starts the volume from the legs that are there. */
-export function start(world: World, head: Head): string {
-  const { record, legs, log } = head
-  restore(record, world.stores[head.index]!)
-  const here = present(world, head).map((at): Here => {
-    const leg = legs[at]!
+/** The legs from which the volume may start, as the rules see them, by the head's own record. */
+export function lookAt(world: World, head: Head): Here[] {
+  restore(head.record, world.stores[head.index]!)
+  return present(world, head).map((at) => {
+    const leg = head.legs[at]!
     const bootId = String.fromCharCode(world.disks[at]!.boot)
     return { leg, member: leg.member, bootId, readLast: false }
   })
+}
+
+/** Starts the volume from the legs that are there. */
+export function start(world: World, head: Head): string {
+  const { record, legs, log } = head
+  const here = lookAt(world, head)
   let intents = 0
   let lacks = 0
   for (const { leg } of here) {

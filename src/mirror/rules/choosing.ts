@@ -25,14 +25,13 @@ export function keptCache<P extends Present>(present: readonly P[]): readonly P[
 
 /**
  * Members that are not there and may still have what every leg that is there lost with its cache:
- * what was acknowledged, and not flushed. Without `intents` there was nothing of the kind.
+ * what was acknowledged, and not flushed. Asked only where the log says that something was written.
  */
 export function awaitedForCache(
   record: VolumeRecord,
   present: readonly Present[],
-  intents: boolean,
 ): readonly Member[] {
-  if (!intents || keptCache(present).length > 0) return []
+  if (keptCache(present).length > 0) return []
   return record.members.filter(
     (member) => member.state === 'in-sync' && !present.some((one) => one.member === member),
   )
