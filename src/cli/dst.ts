@@ -5,6 +5,7 @@ import { attach, detach } from './attach.ts'
 import { bench } from './bench.ts'
 import { bridge } from './bridge.ts'
 import { check } from './check.ts'
+import { claim } from './claim.ts'
 import { Exit, report, UsageError } from './exit.ts'
 import { leg } from './leg.ts'
 import { list } from './list.ts'
@@ -14,7 +15,20 @@ import { verify } from './verify.ts'
 import { volume } from './volume.ts'
 
 /** Each command is a file of its own that adds itself. */
-const commands = [serve, check, list, status, bridge, attach, detach, leg, volume, verify, bench]
+const commands = [
+  serve,
+  check,
+  list,
+  status,
+  bridge,
+  attach,
+  detach,
+  leg,
+  volume,
+  verify,
+  claim,
+  bench,
+]
 
 const columnsMax = 100
 

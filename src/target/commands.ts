@@ -90,6 +90,7 @@ export class TargetManager implements Manager {
   }
 
   run(name: string, names: Readonly<Record<string, string>>, options: Options): Promise<unknown> {
+    if (name === 'claim.reset') return this.target.resetClaim(names['export']!)
     const command = Object.hasOwn(commands, name) ? commands[name] : undefined
     if (command === undefined) {
       const meant = suggestion(name, Object.keys(commands))

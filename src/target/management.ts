@@ -140,11 +140,13 @@ class Refusal extends Error {
   }
 }
 
-/** `/v1/volumes/V/history` and `/v1/volumes/V/legs/L/detach`. */
+/** `/v1/volumes/V/history`, `/v1/volumes/V/legs/L/detach` and `/v1/exports/E/claim/reset`. */
 function commandOf(
   path: readonly string[],
 ): { command: string; names: Readonly<Record<string, string>> } | null {
   const [version, volumes, volume, next, leg, verb] = path
+  if (version === 'v1' && volumes === 'exports' && path.length === 5 && next === 'claim')
+    return { command: `claim.${leg!}`, names: { export: volume! } }
   if (version !== 'v1' || volumes !== 'volumes' || volume === undefined) return null
   if (path.length === 4) return { command: `volume.${next!}`, names: { volume } }
   if (path.length !== 6 || next !== 'legs') return null

@@ -2,7 +2,7 @@ import { dirname } from 'node:path'
 import type { Timer } from '../base/clock.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import { makeFolder } from '../base/folders.ts'
-import type { Device } from '../device/device.ts'
+import type { Claimed, Device } from '../device/device.ts'
 import type { Export } from '../device/export.ts'
 import { Operation, Request } from '../device/request.ts'
 import { defaultPorts, formatUri, parseAddress, type Address } from '../net/address.ts'
@@ -278,6 +278,21 @@ export class Target {
     // What an operator must mend is no less so beside an address that may be there in a moment.
     const code = problems.every(passesByItself) ? 'UNAVAILABLE' : 'CONFIG'
     throw new StorageError(code, problems.map(({ message }) => message).join('\n'))
+  }
+
+  /**
+   * Has the target forget which head has claimed an export's device, and which gave it up: for one
+   * that nobody can outbid. Resolves to what the claims were.
+   */
+  async resetClaim(name: string): Promise<Claimed> {
+    const found = this.exports.find(name)
+    if (found === undefined) {
+      const names = this.exports.list().map((one) => one.name)
+      throw new StorageError('CONFIG', `there is no export "${name}"; exports: ${names.join(', ')}`)
+    }
+    const before = await this.claims.reset(found.device)
+    this.folding.warn({ export: name, ...before }, 'an operator has reset the claim of an export')
+    return before
   }
 
   /** Opens a device that joins the tree while the target runs. */

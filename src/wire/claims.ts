@@ -5,6 +5,11 @@ import type { Guests } from '../net/service.ts'
 
 /** Under which the store keeps them; no mirror's key has a dot. */
 const key = 'target.claims'
+/**
+ * The highest claim that is granted: beyond what any head comes to, with every outbidding, and far
+ * enough below what a number can say exactly for another one to be above it.
+ */
+export const claimMax = 2 ** 52 + 2 ** 51
 /** Devices whose claims are kept; of more, those claimed longest ago are forgotten. */
 const claimsMax = 1024
 
@@ -23,6 +28,8 @@ export class Claims {
   /** Those who cannot claim, and who waits until nothing of theirs is under way. */
   private readonly guests = new Map<Device, DeviceGuests>()
   private waiting: (() => void)[] = []
+  /** Told of a device whose claim an operator has reset, by its identity. */
+  readonly resetWatchers = new Set<(identity: string) => void>()
   /** @internal */ version = 0
   private durable = 0
 
@@ -90,6 +97,21 @@ export class Claims {
     return { held, givenUp: held > 0 ? 0 : this.last(device) }
   }
 
+  /**
+   * By an operator's word nothing is remembered of the device's claims. Resolves to what they were
+   * when that is durable; rejects when the device was never reached, or it cannot be saved.
+   */
+  async reset(device: Device): Promise<Claimed> {
+    const identity = device.facts?.identity
+    if (identity === undefined)
+      throw new StorageError('UNAVAILABLE', 'nobody knows yet which device it is', device.path)
+    const before = this.describe(device)
+    if (this.epochs.delete(identity)) this.version++
+    await this.save()
+    for (const reset of this.resetWatchers) reset(identity)
+    return before
+  }
+
   /** Resolves when it is durable. `epoch` is no lower than the last; 0 gives the claim up. */
   async set(device: Device, epoch: number): Promise<void> {
     const { identity } = device.facts!
@@ -101,6 +123,10 @@ export class Claims {
         if (this.epochs.size > claimsMax) this.epochs.delete(oldest)
       this.version++
     }
+    await this.save()
+  }
+
+  private async save(): Promise<void> {
     const { version } = this
     if (this.durable >= version) return
     await this.store.save(key, JSON.stringify(Object.fromEntries(this.epochs)))

@@ -4,7 +4,7 @@ import { roundDown } from '../base/size.ts'
 import type { Claimed, Device, Facts } from '../device/device.ts'
 import type { Export } from '../device/export.ts'
 import { claimedOf } from '../device/facts.ts'
-import type { Claims } from './claims.ts'
+import { claimMax, type Claims } from './claims.ts'
 import type { Hello, WireFacts } from './hello.ts'
 
 /** Slots of one session: requests that all its connections together may have in flight. */
@@ -225,6 +225,7 @@ export class Sessions {
   /** `payloadMax` in bytes: the longest read or write. */
   constructor(clock: Clock, payloadMax: number, claims: Claims) {
     this.claims = claims
+    claims.resetWatchers.add(this.claimWasReset)
     this.clock = clock
     this.payloadMax = payloadMax
   }
@@ -293,6 +294,7 @@ export class Sessions {
     if (readOnly || device.facts!.readOnly)
       throw new StorageError('READ_ONLY', 'it is read-only: only who may write can claim it')
     const last = this.claims.last(device)
+    if (epoch > claimMax) throw tooHigh(epoch)
     if (epoch === 0 ? session.fenced : epoch < last) throw tooLow(last, epoch)
     const underWay = this.claiming.get(device) ?? 0
     if (underWay >= claimsMax) throw busy('too many claims wait for the device')
@@ -333,7 +335,18 @@ export class Sessions {
   }
 
   close(): void {
+    this.claims.resetWatchers.delete(this.claimWasReset)
     for (const session of this.sessions.values()) this.forget(session)
+  }
+
+  /** Heads come again and claim anew: the highest of them has the device. */
+  private readonly claimWasReset = (identity: string): void => {
+    for (const session of this.sessions.values()) {
+      if (session.target.device.facts?.identity !== identity) continue
+      if (session.claim > 0) session.kickAll('an operator has reset the claim of the device')
+      session.claim = 0
+      session.see(this.claims)
+    }
   }
 
   private find(hello: Hello, target: Export): Session | null {
@@ -357,6 +370,7 @@ export class Sessions {
       return new StorageError('UNAVAILABLE', `${device.path}: ${device.state.reason}`)
     // Also when the newer head has given it up since: this one does not know what it missed.
     const claimed = this.claims.last(device)
+    if (hello.claim > claimMax) return tooHigh(hello.claim)
     if (hello.claim > 0 && hello.claim < claimed) return tooLow(claimed, hello.claim)
     if (hello.epoch < session.epoch)
       return new StorageError('STALE', `this session is at epoch ${session.epoch} already`)
@@ -391,6 +405,10 @@ function idle(session: Session): boolean {
 
 function tooLow(last: number, epoch: number): StorageError {
   return new StorageError('FENCED', `claimed with epoch ${last}, not ${epoch}`)
+}
+
+function tooHigh(epoch: number): StorageError {
+  return new StorageError('INVALID', `a claim of ${epoch}: no head comes to more than ${claimMax}`)
 }
 
 function busy(what: string): StorageError {

@@ -12,12 +12,13 @@ import { SocketNetwork } from '../../src/net/sockets.ts'
 import { checkConfig } from '../../src/target/config.ts'
 import { Target } from '../../src/target/target.ts'
 import { Command, Errno } from '../../src/nbd/codec.ts'
-import { Claims } from '../../src/wire/claims.ts'
+import type { Device } from '../../src/device/device.ts'
+import { claimMax, Claims } from '../../src/wire/claims.ts'
 import { later } from '../mirror/head.ts'
 import { nbdLeaf } from '../nbd/leaf.ts'
 import { Talker } from '../nbd/talker.ts'
 import { flush, read, write } from '../support/io.ts'
-import { remote } from '../wire/rig.ts'
+import { reaches, remote } from '../wire/rig.ts'
 
 const bytes = Buffer.alloc(4096, 1)
 
@@ -47,6 +48,41 @@ describe('the claim of a device', () => {
   function socket(protocol: string) {
     return { kind: 'unix', path: join(folder, protocol) } as const
   }
+
+  it('is refused beyond what any head comes to, and reset by an operator', async () => {
+    await listening('nbd', 'dst')
+    const [head, stranger] = [remote(socket('dst'), 'disk'), remote(socket('dst'), 'disk')]
+    await Promise.all([head.open(), stranger.open()])
+    const claim = (device: Device, epoch: number): Promise<string> =>
+      device.driver.claim!(epoch).then(
+        () => 'done',
+        (error: unknown) => (error as StorageError).code,
+      )
+    expect(await claim(head, 5)).to.equal('done')
+    expect(await claim(stranger, Number.MAX_SAFE_INTEGER)).to.equal('INVALID')
+    await write(head, 0, bytes)
+    expect(await claim(stranger, claimMax)).to.equal('done')
+    await stranger.close()
+    await reaches(head, ({ state }) => state.word === 'failed')
+    expect(await claim(head, claimMax - 1)).to.equal('FENCED')
+    await head.close()
+    await target.stop()
+    await listening('nbd', 'dst')
+    expect(await target.resetClaim('disk')).to.deep.equal({ held: claimMax, givenUp: 0 })
+    const unknown = await target.resetClaim('dsik').catch((error: unknown) => error)
+    expect((unknown as Error).message).to.include('exports: disk')
+    const next = remote(socket('dst'), 'disk')
+    await next.open()
+    expect(await next.driver.claimed!()).to.deep.equal({ held: 0, givenUp: 0 })
+    expect(await claim(next, 6)).to.equal('done')
+    await write(next, 0, bytes)
+    await target.stop()
+    await listening('nbd', 'dst')
+    await reaches(next, ({ state }) => state.word === 'online')
+    await write(next, 0, bytes)
+    await next.close()
+    await target.stop()
+  })
 
   it('keeps NBD clients from changing it, also after a restart, until it is given up', async () => {
     await listening('nbd', 'dst')
