@@ -4,6 +4,8 @@ import { parseSize } from '../base/size.ts'
 import { parseUri } from '../net/address.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { UsageError } from './exit.ts'
+import { isObject } from '../target/tree.ts'
+import { printWarning } from './print.ts'
 import { waitForLeg } from './progress.ts'
 
 interface Place {
@@ -139,7 +141,10 @@ function plain(yargs: Argv, verb: string, describe: string): Argv {
 }
 
 async function send({ management, volume, leg }: Place, verb: string, options: object) {
-  await new ManagementClient(management).command(['volumes', volume, 'legs', leg, verb], options)
+  const client = new ManagementClient(management)
+  const outcome = await client.command(['volumes', volume, 'legs', leg, verb], options)
+  const warning = isObject(outcome) ? outcome['warning'] : undefined
+  if (typeof warning === 'string' && warning !== '') printWarning(warning)
 }
 
 /** What a device on the command line means; paths are made absolute for the target. */

@@ -84,6 +84,17 @@ export class Tree {
     return [...this.byPath.values()]
   }
 
+  /** The names of the legs of every volume, as they are now. */
+  legsByVolume(): ReadonlyMap<string, ReadonlySet<string>> {
+    const volumes = this.devices.filter(({ driver }) => driver instanceof MirrorDriver)
+    return new Map(
+      volumes.map(({ path, driver }) => [
+        path,
+        new Set(driver.children.map((leg) => this.labelOf(leg))),
+      ]),
+    )
+  }
+
   /** By its name, or by its path when it is written in place. */
   find(path: string): Device | undefined {
     return this.byPath.get(path)

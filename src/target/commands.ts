@@ -55,7 +55,7 @@ const commands: Readonly<Record<string, Command>> = {
   },
   'leg.remove': {
     options: {},
-    run: (volume, leg, _options, manager) => manager.dropLeg(volume.removeLeg(leg)),
+    run: (volume, leg, _options, manager) => manager.dropLeg(volume, leg, volume.removeLeg(leg)),
   },
   'leg.invalidate': {
     options: {},
@@ -67,8 +67,14 @@ const commands: Readonly<Record<string, Command>> = {
   },
   'leg.export': {
     options: {},
-    run: (volume, leg, _options, manager) => manager.dropLeg(volume.exportLeg(leg)),
+    run: (volume, leg, _options, manager) => manager.dropLeg(volume, leg, volume.exportLeg(leg)),
   },
+}
+
+/** What a command that changes the legs of a volume answers. */
+interface Outcome {
+  /** What the configuration does not say; '' if it does. */
+  readonly warning: string
 }
 
 /** Carries out commands on the volumes of a target. */
@@ -132,7 +138,7 @@ export class TargetManager implements Manager {
   }
 
   /** Opens the device that `options.device` describes, or names, and makes it a leg. */
-  async addLeg(volume: MirrorDriver, name: string, options: Options): Promise<void> {
+  async addLeg(volume: MirrorDriver, name: string, options: Options): Promise<Outcome> {
     const { tree, exports } = this.target
     const child = checkChild(name, options['device'])
     const written = exports
@@ -154,10 +160,13 @@ export class TargetManager implements Manager {
         await Promise.all(filesOf(device).map((file) => file.unmake()))
       throw error
     }
+    return { warning: await this.target.changes.note(parent.path, name, 'added') }
   }
 
-  async dropLeg(removed: Promise<Device>): Promise<void> {
+  async dropLeg(volume: MirrorDriver, name: string, removed: Promise<Device>): Promise<Outcome> {
     await this.release(await removed)
+    const { path } = this.target.tree.devices.find(({ driver }) => driver === volume)!
+    return { warning: await this.target.changes.note(path, name, 'removed') }
   }
 
   /** What has a name of its own stays; what was written in place is closed and gone: then true. */

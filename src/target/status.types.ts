@@ -28,6 +28,11 @@ export interface Status {
    */
   state: 'healthy' | 'syncing' | 'degraded' | 'failed'
   /**
+   * What a command changed and the configuration does not say, a sentence each: the next start
+   * would undo it.
+   */
+  warnings?: string[]
+  /**
    * Where the target listens.
    */
   listeners: Listener[]

@@ -16,6 +16,7 @@ import { passesByItself } from './addresses.ts'
 import { Tree, type World } from './build.ts'
 import { TargetManager } from './commands.ts'
 import type * as config from './config.types.ts'
+import { Changes } from './changes.ts'
 import { ExportTable } from './exports.ts'
 import { FoldingLog } from './folding.ts'
 import { Journal } from './journal.ts'
@@ -63,6 +64,8 @@ export class Target {
   private readonly claims: Claims
   private readonly stateLock: StateLock
   private readonly journal: Journal
+  /** What commands changed and the configuration does not say. */
+  readonly changes: Changes
   /** Notices that files and disks have grown. */
   readonly looking: Looking
   /** What the target and its devices log: whatever is tried again says the same again. */
@@ -82,6 +85,7 @@ export class Target {
     this.stateLock = new StateLock(config.state.directory, this.folding)
     const quiet = new QuietLog(this.folding, world.clock, refusalLinesMax, quietTime)
     this.places = new Places(limitsOf(config.limits), quiet, openDescriptors())
+    this.changes = new Changes(this.tree.store, world.clock, this.tree.legsByVolume())
     this.looking = new Looking(world.clock, () => this.tree.devices)
     this.journal = new Journal(world.log, world.clock)
     this.management = new ManagementServer(new TargetManager(this, program))
@@ -147,6 +151,8 @@ export class Target {
       )
     this.open = true
     if (this.stopped === null) this.looking.start()
+    await this.changes.load()
+    for (const warning of this.changes.warnings) this.world.log.warn({}, warning)
   }
 
   /** Whether anything is ever saved in the state directory: records of mirrors, claims of heads. */
