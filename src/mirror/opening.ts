@@ -22,6 +22,7 @@ import type { VolumeRecord } from './record.ts'
 import { chooseSource, settleMembers, type Present } from './rules/choosing.ts'
 import { rules } from './rules/table.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
+import { hasLostRecord } from './own-record.ts'
 import { lookForFormerEnds, survey } from './survey.ts'
 import type { Volume } from './volume.ts'
 
@@ -45,6 +46,8 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   let decision = decide(own, views, wish)
   if (decision.kind === 'create' && (await lookForFormerEnds(volume, views)))
     decision = decide(own, views, wish)
+  if (decision.kind === 'create' && !wish.force && (await hasLostRecord(volume)))
+    decision = { kind: 'wait', reason: lostRecord, refusals: new Map() }
   if (volume.epoch !== epoch) return
   const taken = volume.legs.find((leg) => isFenced(leg) && servedLast(leg))
   if (taken !== undefined) {
@@ -62,6 +65,10 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   const unread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
   if (!volume.running && views.some(unread)) volume.retryLater()
 }
+
+const lostRecord =
+  "this head's record cannot be read, so the volume was made before, and its legs are blank: are " +
+  'they the right ones? `dst volume start --force` makes a new one of them'
 
 /** Whether it took part when the volume ran last: then it was a newer head of this volume. */
 function servedLast({ member }: Leg): boolean {

@@ -21,3 +21,12 @@ export async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
     return null
   }
 }
+
+/** Whether there is a record that cannot be read: then this volume was made before. */
+export async function hasLostRecord({ store, key }: Volume): Promise<boolean> {
+  if (store === null) return false
+  return store.load(key).then(
+    (text) => text !== null && parseRecordText(text) === null,
+    () => true,
+  )
+}

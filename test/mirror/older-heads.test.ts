@@ -155,6 +155,21 @@ describe('a head whose legs another one has had since', () => {
   })
 })
 
+describe('a head whose record is damaged', () => {
+  it('makes no new volume of blank legs, but by an operator’s word', async () => {
+    for (const damage of ['[]', '1', '{"volume":"x"}', '']) {
+      const store = new MemoryStore()
+      await store.save('m', damage)
+      const head = await new Head(disks('a', 'b'), store).open()
+      await head.until('it waits', () => head.driver.describe()['volume'] === 'waiting')
+      expect(head.driver.describe()['reason']).to.include('cannot be read')
+      await head.driver.startVolume({ force: true })
+      await head.inSync('a', 'b')
+      await head.device.close()
+    }
+  })
+})
+
 describe('a head that alone has had its legs', () => {
   it('starts from one of them, however often it died while it started', async () => {
     const legs = disks('a', 'b') as unknown as Legs
