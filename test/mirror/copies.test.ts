@@ -1,7 +1,11 @@
 import { expect } from 'chai'
+import { SeededRandom } from '../../src/base/random.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
+import type { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
-import { read, write } from '../support/io.ts'
+import { flush, read, submit, write } from '../support/io.ts'
+import type { Disk } from './disk.ts'
 import {
   disks,
   extentSize,
@@ -149,4 +153,69 @@ describe('a write that one leg alone has', () => {
     expect(a!.cached[9 * extentSize]).to.equal(b!.cached[9 * extentSize])
     await second.device.close()
   })
+})
+
+describe('copies while everything happens', () => {
+  const end = 2 * MiB
+  const settings = { resyncChunkBytes: 16 * KiB, resyncWindow: 3, resyncCheckpointMs: 3 }
+
+  /** What clients wrote, where it is certain; what is being written is nobody's. */
+  async function clients(device: Device, random: SeededRandom, until: () => boolean) {
+    const truth = Buffer.alloc(end)
+    while (!until()) {
+      const offset = 512 * Math.floor((random.fraction() * end) / 512)
+      const length = Math.min(end - offset, 512 * (1 + Math.floor(random.fraction() ** 3 * 400)))
+      const fill = 1 + Math.floor(random.fraction() * 255)
+      const dice = random.fraction()
+      if (dice < 0.25) {
+        await submit(device, Operation.writeZeroes, offset, length)
+        truth.fill(0, offset, offset + length)
+      } else if (dice < 0.35) {
+        await submit(device, Operation.trim, offset, length)
+        truth.fill(0, offset, offset + length)
+      } else {
+        await write(device, offset, pattern(fill, length))
+        truth.fill(fill, offset, offset + length)
+      }
+      if (random.fraction() < 0.1) await flush(device)
+      if (random.fraction() < 0.3) await later(1)
+    }
+    return truth
+  }
+
+  async function trouble(head: Head, disk: Disk, random: SeededRandom): Promise<void> {
+    for (let round = 0; round < 12; round++) {
+      const dice = random.fraction()
+      if (dice < 0.3) disk.goAway()
+      else if (dice < 0.55) disk.powerCut()
+      else if (dice < 0.7) disk.restart()
+      else await outcome(head.driver.invalidateLeg('b'))
+      await later(random.fraction() * 12)
+      disk.comeBack()
+      if (round % 2 === 0) await head.inSync('a', 'b')
+      await later(random.fraction() * 25)
+    }
+  }
+
+  for (const blocks of [true, false])
+    it(`end with equal legs that have all, ${blocks ? 'by block' : 'by extent'}`, async () => {
+      for (let seed = 1; seed <= 3; seed++) {
+        const random = new SeededRandom(seed)
+        const legs = disks('a', 'b')
+        const { a, b } = legs as { a: Disk; b: Disk }
+        b.tellsZeroes = seed !== 2
+        a.tellsZeroes = seed !== 3
+        const more = blocks ? {} : { missedBytesMax: 0 }
+        const head = await new Head(legs, new MemoryStore(), { ...settings, ...more }).open()
+        let over = false
+        const writing = clients(head.device, random, () => over)
+        await trouble(head, b, new SeededRandom(100 + seed))
+        over = true
+        const truth = await writing
+        await head.inSync('a', 'b')
+        for (const disk of [a, b])
+          expect(disk.cached.subarray(0, end).equals(truth), `seed ${seed}`).to.equal(true)
+        await head.device.close()
+      }
+    })
 })

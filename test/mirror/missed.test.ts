@@ -59,6 +59,22 @@ describe('what a leg missed', () => {
     }
   })
 
+  it('is each block of an extent that was not flushed, though they came one by one', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    const { a, b } = legs as { a: Disk; b: Disk }
+    await write(head.device, 0, pattern(1, extentSize))
+    await flush(head.device)
+    for (const block of [1, 5, 7]) await write(head.device, block * 4096, pattern(2))
+    b.log.length = 0
+    b.powerCut()
+    b.comeBack()
+    await head.inSync('a', 'b')
+    expect(bytesWritten(b)).to.equal(3 * 4096)
+    expect(same(a, b)).to.equal(true)
+    await head.device.close()
+  })
+
   it('is everything of an extent whose copy was lost, and what was missed since', async () => {
     const legs = disks('a', 'b')
     const settings = { resyncCheckpointBytes: 64 * MiB, resyncCheckpointMs: 60_000 }
@@ -184,6 +200,7 @@ class Model {
     else if (dice < 0.7) this.copy()
     else if (dice < 0.8) this.checkpoint()
     else if (dice < 0.85) this.loseCache()
+    else if (dice < 0.9) this.missWhole()
     else this.away = !this.away
     this.check()
   }
@@ -198,6 +215,11 @@ class Model {
     }
     if (this.away) this.dirty.miss(first * this.blockBytes, end * this.blockBytes)
     else for (let block = first; block < end; block++) this.acknowledge(block)
+  }
+
+  /** Somebody says that all of an extent may be lacking. */
+  private missWhole(): void {
+    this.dirty.set(Math.floor(this.random.fraction() * this.geometry.extents))
   }
 
   private acknowledge(block: number): void {
