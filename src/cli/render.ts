@@ -93,6 +93,7 @@ function describe(device: Device, status: Status, now: number): string[] {
   if (inFlight > 0) words.push(`${inFlight} in flight`)
   const { bytesUnused } = details
   if (typeof bytesUnused === 'number') words.push(`${describeSize(bytesUnused)} more are there`)
+  if (isObject(details['looking'])) words.push(progressLine(details['looking']))
   words.push(...waits(details), ...verifying(details))
   const slow = Object.entries(device.legs ?? {}).filter(([, leg]) => leg.slow !== undefined)
   if (slow.length > 0) words.push(`slow: ${slow.map(([name]) => name).join(', ')}`)

@@ -114,6 +114,7 @@ export function describe(volume: Volume): Record<string, unknown> {
     waitingSeconds: Math.round(oldestMs / 100) / 10,
     waitingFor: reason,
     verify: volume.verifying?.describe() ?? null,
+    looking: volume.looking.describe(),
     legs,
   }
 }

@@ -42,6 +42,16 @@ export interface BlockGeometry {
   readonly bytesMax: number
 }
 
+/** Of a volume whose record is known. */
+export function blockGeometryOf(volume: {
+  readonly extents: number
+  readonly extentSize: number
+  readonly settings: { readonly missedBytesMax: number }
+}): BlockGeometry {
+  const { extents, extentSize, settings } = volume
+  return { extents, extentSize, bytesMax: settings.missedBytesMax }
+}
+
 /**
  * Of some extents: which of their blocks are meant. Of all others nothing is known. A row is a bit
  * for each block of one extent. Memory is bounded: beyond it nothing is known of further extents.

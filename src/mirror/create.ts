@@ -1,10 +1,7 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError } from '../base/errors.ts'
-import { KiB, MiB } from '../base/size.ts'
-import { extentZero } from '../device/extents.ts'
-import { Operation } from '../device/request.ts'
-import { rangeBytesMax } from '../device/validate.ts'
-import { isStillSo } from './former.ts'
+import { KiB } from '../base/size.ts'
+import { findFilled, isStillSo } from './former.ts'
 import {
   dataSizeFor,
   encodePage,
@@ -107,40 +104,19 @@ async function chooseSources(volume: Volume, legs: Leg[], dataSize: number): Pro
   throw new StorageError('CONFIG', reason, volume.path)
 }
 
-/** Reads the leg only where that was not done before, or may not be true any more. */
+/** Looks through the leg only if that was not done, or may not be true any more. */
 async function hasData(volume: Volume, leg: Leg, size: number): Promise<boolean> {
   const { filled } = leg
   leg.filled = null
   const known = filled !== null && filled.to <= size && (await isStillSo(volume, leg, filled))
-  return known ? filled.to > 0 : !(await readsAsZeroes(leg, size))
-}
-
-/** Asks where it can; what the answer does not call zero may be so all the same, and is read. */
-async function readsAsZeroes(leg: Leg, size: number): Promise<boolean> {
-  const step = rangeBytesMax - (rangeBytesMax % MiB)
-  for (let offset = 0; offset < size;) {
-    const child = await leg.carryOut(Operation.status, offset, Math.min(step, size - offset), null)
-    const { lengths, flags } = child.extents
-    const extents = lengths.map((length, at) => ({ length, zero: (flags[at]! & extentZero) !== 0 }))
-    child.release()
-    for (const { length, zero } of extents) {
-      if (!zero && !(await rangeIsZero(leg, offset, length))) return false
-      offset += length
-    }
+  if (known) return filled.to > 0
+  volume.looking.begin(size, volume.clock)
+  try {
+    return (await findFilled(volume, leg, size)).to > 0
+  } finally {
+    volume.looking.end()
   }
-  return true
 }
-
-async function rangeIsZero(leg: Leg, offset: number, length: number): Promise<boolean> {
-  for (const end = offset + length; offset < end;) {
-    const bytes = await leg.read(offset, Math.min(MiB, end - offset))
-    if (!bytes.equals(zeroes.subarray(0, bytes.length))) return false
-    offset += bytes.length
-  }
-  return true
-}
-
-const zeroes = Buffer.alloc(MiB)
 
 /** Bytes of empty maps that are written at once. */
 const formatBytes = 256 * KiB

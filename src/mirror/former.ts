@@ -1,15 +1,19 @@
-import { MiB } from '../base/size.ts'
-import { extentZero } from '../device/extents.ts'
-import { Operation } from '../device/request.ts'
+import { KiB, MiB, roundDown, roundUp } from '../base/size.ts'
+import { Operation, type Request } from '../device/request.ts'
 import { within } from './deadline.ts'
 import { pageBytes, superblockBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
+import type { Looking } from './looking.ts'
 import { decodeSlot, slotLength } from './superblock.ts'
+import { zeroesOf, type Run } from './thin.ts'
 import type { Volume } from './volume.ts'
 
 /** Of what is asked about allocation at once. */
 const windowBytes = 1024 * MiB
-const zeroPage = Buffer.alloc(pageBytes)
+/** Of what is read at once, by reads of which each has a part. */
+const pieceBytes = 4 * MiB
+const readBytes = 1 * MiB
+const zeroes = Buffer.alloc(64 * KiB)
 
 /** How far a leg has data, once somebody has looked for that. */
 export interface Filled {
@@ -19,10 +23,10 @@ export interface Filled {
   readonly stamp: string | null
 }
 
-/** Looks how far the leg has data; reads what it does not know to be zero, from its end. */
-export async function findFilled(volume: Volume, leg: Leg): Promise<Filled> {
+/** Looks how far the leg has data, up to `end`; reads what it does not know to be zero. */
+export async function findFilled(volume: Volume, leg: Leg, end = leg.endNow): Promise<Filled> {
   const stamp = await stampOf(volume, leg)
-  return { to: (await lastPage(leg)) + pageBytes, stamp }
+  return { to: (await lastPage(volume, leg, end)) + pageBytes, stamp }
 }
 
 /**
@@ -58,45 +62,63 @@ export async function formerEnd(leg: Leg, { to }: Filled): Promise<number> {
 }
 
 /** The last page that does not read as zeroes; `-pageBytes` when all of them do. */
-async function lastPage(leg: Leg): Promise<number> {
-  for (let end = leg.endNow; end > 0; end -= windowBytes) {
+async function lastPage({ looking }: Volume, leg: Leg, end: number): Promise<number> {
+  while (end > 0) {
     const from = Math.max(0, end - windowBytes)
-    for (const run of (await dataBetween(leg, from, end)).toReversed()) {
-      const page = await lastPageBetween(leg, run.from, run.to)
+    const zeroes = await zeroesOf(leg, from, end)
+    let to = end
+    for (const zero of [...zeroes.toReversed(), { from, to: from }]) {
+      const page = await lastPageBetween(looking, leg, { from: zero.to, to })
       if (page >= 0) return page
+      looking.done(zero.to - zero.from, 0)
+      to = zero.from
     }
+    end = from
   }
   return -pageBytes
 }
 
-interface Run {
-  readonly from: number
-  readonly to: number
-}
-
-/** What the leg does not know to be zero. */
-async function dataBetween(leg: Leg, from: number, to: number): Promise<Run[]> {
-  const runs: Run[] = []
-  for (let at = from; at < to;) {
-    const child = await leg.carryOut(Operation.status, at, to - at, null)
-    const { lengths, flags } = child.extents
-    for (const [index, length] of lengths.entries()) {
-      if ((flags[index]! & extentZero) === 0) runs.push({ from: at, to: at + length })
-      at += length
-    }
-    child.release()
-  }
-  return runs
-}
-
-async function lastPageBetween(leg: Leg, from: number, to: number): Promise<number> {
-  const first = from - (from % pageBytes)
-  for (let end = Math.ceil(to / pageBytes) * pageBytes; end > first;) {
-    const start = Math.max(first, end - MiB)
-    const bytes = await leg.read(start, end - start)
-    for (let at = bytes.length - pageBytes; at >= 0; at -= pageBytes)
-      if (!bytes.subarray(at, at + pageBytes).equals(zeroPage)) return start + at
+/** Reads the range from its end in pieces, each from its beginning, as disks like it. */
+async function lastPageBetween(looking: Looking, leg: Leg, { from, to }: Run): Promise<number> {
+  const first = roundDown(from, pageBytes)
+  for (let end = roundUp(to, pageBytes); end > first;) {
+    const start = Math.max(first, end - pieceBytes)
+    const page = await lastPageOf(leg, start, end)
+    if (page >= 0) return page
+    looking.done(Math.min(end, to) - Math.max(start, from), end - start)
     end = start
   }
   return -1
+}
+
+async function lastPageOf(leg: Leg, start: number, end: number): Promise<number> {
+  const reads: Promise<number>[] = []
+  for (let at = start; at < end; at += readBytes)
+    reads.push(lastPageRead(leg, at, Math.min(readBytes, end - at)))
+  return Math.max(...(await Promise.all(reads)))
+}
+
+async function lastPageRead(leg: Leg, offset: number, length: number): Promise<number> {
+  const read = await leg.carryOut(Operation.read, offset, length, null)
+  try {
+    if (isZero(read)) return -1
+    const bytes = Buffer.allocUnsafe(length)
+    read.copyTo(bytes)
+    for (let at = length - pageBytes; at > 0; at -= pageBytes)
+      if (bytes.compare(zeroes, 0, pageBytes, at, at + pageBytes) !== 0) return offset + at
+    return offset
+  } finally {
+    read.release()
+  }
+}
+
+/** Whether all that was read is zeroes. */
+export function isZero({ segments }: Request): boolean {
+  return segments.every((segment) => {
+    for (let at = 0; at < segment.length; at += zeroes.length) {
+      const end = Math.min(segment.length, at + zeroes.length)
+      if (segment.compare(zeroes, 0, end - at, at, end) !== 0) return false
+    }
+    return true
+  })
 }

@@ -66,7 +66,7 @@ export class IntentLog implements WriteLog {
   private idleMark = 0
   private readonly extentSize: number
   private readonly blockBytes: number
-  /** What settled by this moment no leg can lose any more. */
+  /** What settled by this moment no leg that takes part can lose any more. */
   private flushedMoment = 0
   /** Without a log: writes under way, of which nobody notes the extents. */
   private unlogged = 0
@@ -143,12 +143,10 @@ export class IntentLog implements WriteLog {
     setBlocks(row, first, last)
   }
 
-  /** A flush has ended. A leg that is away may have lost anything since it left. */
+  /** A flush has ended. What an absent leg had not flushed was set aside when it left. */
   flushed(): void {
-    const { legs, inSync } = this.volume
-    if (inSync.length < legs.length) return
     let least = this.moment
-    for (const leg of inSync) least = Math.min(least, leg.flushedMoment)
+    for (const leg of this.volume.writers) least = Math.min(least, leg.flushedMoment)
     this.flushedMoment = least
   }
 

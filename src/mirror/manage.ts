@@ -2,6 +2,7 @@ import { Bitmap } from '../base/bitmap.ts'
 import { StorageError } from '../base/errors.ts'
 import { digest } from '../device/facts.ts'
 import { announce } from './announce.ts'
+import { blockGeometryOf } from './blocks.ts'
 import type { Changed } from './compare.ts'
 import { claimLeg, giveUp, outbid, whatForceDoes } from './claims.ts'
 import { within } from './deadline.ts'
@@ -122,7 +123,7 @@ async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<v
   mustSpare(volume, leg)
   leg.member!.label = label
   leave(volume, leg, 'detached', `taken off as ${label}`)
-  leg.dirty = new DirtyMap(volume.blockGeometry)
+  leg.dirty = new DirtyMap(blockGeometryOf(volume))
   leg.unflushed = null
   volume.regroup()
   await volume.membership.settled()
@@ -302,7 +303,7 @@ export async function addLeg(
   volume.held.add(leg)
   try {
     addMember(volume, volume.record!, leg)
-    leg.dirty = new DirtyMap(volume.blockGeometry)
+    leg.dirty = new DirtyMap(blockGeometryOf(volume))
     leg.dirty.setAll()
     volume.regroup()
     const found = await inspect(volume, leg, true)
@@ -392,7 +393,7 @@ export async function invalidateLeg(volume: Volume, name: string): Promise<void>
   volume.remember('operator', name, 'invalidated: it is copied whole')
   if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'invalidated by the operator')
   leg.member!.left = null
-  leg.dirty ??= new DirtyMap(volume.blockGeometry)
+  leg.dirty ??= new DirtyMap(blockGeometryOf(volume))
   leg.dirty.setAll()
   await durably(volume, true)
   endBackOff(leg)
@@ -421,7 +422,7 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
         leg.serial = 0
       }
       mustRun(volume)
-      leg.dirty = new DirtyMap(volume.blockGeometry)
+      leg.dirty = new DirtyMap(blockGeometryOf(volume))
       volume.short.markDirty(leg)
       leg.unflushed = null
       leg.refusal = ''

@@ -1,5 +1,5 @@
 import { StorageError, systemError } from '../base/errors.ts'
-import { BlockSet } from './blocks.ts'
+import { blockGeometryOf, BlockSet } from './blocks.ts'
 import { within } from './deadline.ts'
 import { backOff, endBackOff, noteSince } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
@@ -40,8 +40,8 @@ export class Membership {
       log: volume.intent,
       legs: volume.legs,
       minInSync: volume.minInSync,
-      makeLacking: () => new DirtyMap(volume.blockGeometry),
-      makeUnflushed: () => new BlockSet(volume.blockGeometry),
+      makeLacking: () => new DirtyMap(blockGeometryOf(volume)),
+      makeUnflushed: () => new BlockSet(blockGeometryOf(volume)),
       forEachWrite: (found) => {
         volume.forEachWrite(found)
       },

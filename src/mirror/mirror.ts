@@ -62,10 +62,13 @@ export class MirrorDriver implements Driver {
     const { volume } = this
     volume.host = host
     volume.path = host.path
-    await this.startSoon()
+    // A look through large disks takes hours: others are not to wait for that.
+    const long = new Promise<void>((resolve) => (volume.looking.onLong = resolve))
+    await Promise.race([this.startSoon(), long])
   }
 
   async close(): Promise<void> {
+    this.volume.looking.stop()
     await this.volume.control.run(() => close(this.volume))
   }
 

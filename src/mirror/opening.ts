@@ -4,6 +4,7 @@ import { Mutex } from '../base/mutex.ts'
 import { RangeLock } from '../base/range-lock.ts'
 import { claimedOf } from '../device/facts.ts'
 import { announce } from './announce.ts'
+import { blockGeometryOf } from './blocks.ts'
 import { claimedBefore, claimLeg, hadAnotherHead, nextClaim, raiseNumber } from './claims.ts'
 import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
@@ -325,7 +326,7 @@ function loadDirtyMaps(volume: Volume, present: readonly Leg[], maps: Maps): voi
     leg.crashed = false
     leg.flushedMoment = 0
     if (present.includes(leg)) continue
-    const dirty = new DirtyMap(volume.blockGeometry)
+    const dirty = new DirtyMap(blockGeometryOf(volume))
     dirty.inherit(maps.dirty.get(leg.name)!)
     // Of a leg that was in sync until now the map on disk is of an earlier absence.
     if (leg.member!.state !== 'in-sync') dirty.bits.merge(dirty.durable)
@@ -368,7 +369,7 @@ function choosePresent(volume: Volume, present: readonly Here[], intents: Bitmap
   for (const { leg } of present) leg.adopt()
   for (const [at, leg] of volume.legs.entries()) noteSince(volume, leg, before[at]!)
   for (const { leg } of choice.differ) {
-    leg.dirty = new DirtyMap(volume.blockGeometry)
+    leg.dirty = new DirtyMap(blockGeometryOf(volume))
     leg.dirty.merge(intents)
     leg.crashed = true
   }

@@ -133,7 +133,7 @@ export class Resync {
       const range = new LockedRange(stretch.from, stretch.to)
       await range.acquire(volume)
       for (const extent of stretch.extents) leg.dirty?.copying.set(extent, false)
-      const zero = this.alive() ? await skim.carryOut(stretch) : new Set<number>()
+      const zero = this.alive() ? await skim.carryOut(stretch, this.sources) : new Set<number>()
       if (volume.epoch !== this.epoch) return
       for (const extent of stretch.extents) {
         const bytes = zero.has(extent) ? (leg.dirty?.bytesOf(extent) ?? 0) : 0

@@ -2,6 +2,7 @@ import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
 import { announce } from './announce.ts'
+import { blockGeometryOf } from './blocks.ts'
 import { format } from './create.ts'
 import { claimLeg } from './claims.ts'
 import { backOff, failed, noteSince, setState } from './departure.ts'
@@ -217,7 +218,7 @@ export async function join(
   const { epoch } = volume
   const member = leg.member!
   const facts = leg.device.facts!
-  const dirty = (leg.dirty ??= new DirtyMap(volume.blockGeometry))
+  const dirty = (leg.dirty ??= new DirtyMap(blockGeometryOf(volume)))
   const rebooted = facts.bootId !== member.bootId
   if (verdict.word === 'full') dirty.setAll()
   else {

@@ -47,8 +47,11 @@ export class Skim {
     return { from: bounds[0]!.from, to: bounds.at(-1)!.to, extents }
   }
 
-  /** Of a stretch, which is locked: the extents that are zero on the leg as well by now. */
-  async carryOut({ from, to, extents }: Stretch): Promise<ReadonlySet<number>> {
+  /**
+   * Of a stretch, which is locked: the extents that are zero on the leg as well by now. The name of
+   * who said so is added to `sources`.
+   */
+  async carryOut({ from, to, extents }: Stretch, sources: Set<string>): Promise<Set<number>> {
     const { volume, leg } = this
     const source = volume.readable[0]
     const none = new Set<number>()
@@ -71,6 +74,7 @@ export class Skim {
       if (last?.to === range.from) last.to = range.to
       else missing.push(range)
     }
+    if (done.size > 0) sources.add(source.name)
     for (const range of missing) if (!(await this.zero(range))) return none
     return done
   }

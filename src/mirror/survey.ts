@@ -81,22 +81,27 @@ async function lookAtOldEnds(views: LegView[]): Promise<void> {
 
 /** The same where nobody remembers anything: whether a leg is not as blank as it seemed. */
 export async function lookForFormerEnds(volume: Volume, views: LegView[]): Promise<boolean> {
-  volume.reason = 'looking whether the blank legs were legs before they grew'
+  const blank = views.filter(({ found }) => found?.kind === 'blank')
+  const { looking } = volume
+  looking.begin(
+    blank.reduce((sum, { leg }) => sum + leg.endNow, 0),
+    volume.clock,
+  )
+  volume.reason = 'looking whether the blank legs have data, or were legs before they grew'
   announce(volume)
-  let any = false
-  for (const [at, one] of views.entries()) {
-    if (one.found?.kind !== 'blank') continue
-    try {
-      one.leg.filled = await findFilled(volume, one.leg)
-      const found = await lookAt(one.leg, await formerEnd(one.leg, one.leg.filled), one.found)
-      views[at] = { ...one, found }
-      any ||= found.kind === 'superblock'
-    } catch (error) {
-      // What it has is not known: nothing may be created that would overwrite it.
-      const { message } = systemError(error, 'cannot be examined')
-      views[at] = { ...one, found: null, reason: message }
-      any = true
-    }
+  const found = await Promise.all(blank.map((one) => lookForFormerEnd(volume, one)))
+  looking.end()
+  for (const each of found) views[views.findIndex(({ leg }) => leg === each.leg)] = each
+  return found.some((each) => each.found?.kind !== 'blank')
+}
+
+async function lookForFormerEnd(volume: Volume, one: LegView): Promise<LegView> {
+  const { leg } = one
+  try {
+    leg.filled = await findFilled(volume, leg)
+    return { ...one, found: await lookAt(leg, await formerEnd(leg, leg.filled), one.found!) }
+  } catch (error) {
+    // What it has is not known: nothing may be created that would overwrite it.
+    return { ...one, found: null, reason: systemError(error, 'cannot be examined').message }
   }
-  return any
 }

@@ -22,14 +22,16 @@ export interface Run {
 
 /** What the device knows to read as zeroes; nothing when it cannot tell. */
 export async function zeroesOf(leg: Leg, from: number, to: number): Promise<Run[]> {
-  const zeroes: Run[] = []
+  const zeroes: { from: number; to: number }[] = []
   if (leg.device.facts?.status !== 'native') return zeroes
   for (let at = from, asked = 0; at < to && asked < questionsMax; asked++) {
     const child = await leg.carryOut(Operation.status, at, to - at, null)
     const { lengths, flags } = child.extents
     for (const [index, length] of lengths.entries()) {
-      if ((flags[index]! & extentZero) !== 0) zeroes.push({ from: at, to: at + length })
-      at += length
+      const last = zeroes.at(-1)
+      if ((flags[index]! & extentZero) === 0) at += length
+      else if (last?.to === at) last.to = at += length
+      else zeroes.push({ from: at, to: (at += length) })
     }
     child.release()
   }

@@ -7,13 +7,13 @@ import { RangeLock } from '../base/range-lock.ts'
 import type { Device, DriverHost } from '../device/device.ts'
 import { Operation, type Request } from '../device/request.ts'
 import { announce, type Told, type VolumeWord } from './announce.ts'
-import type { BlockGeometry } from './blocks.ts'
 import { legChanged } from './departure.ts'
 import { HeadMemory } from './head-memory.ts'
 import { IntentLog } from './intent.ts'
 import { extentCount, type Geometry } from './layout.ts'
 import { addEntry } from './ledger.ts'
 import { Leg } from './leg.ts'
+import { Looking } from './looking.ts'
 import { Membership } from './membership.ts'
 import { isQuestion, Parking } from './parking.ts'
 import { ReadJob } from './reads.ts'
@@ -44,6 +44,7 @@ export class Volume {
   /** Changes of what the volume is made of, one after the other. */
   readonly control = new Mutex()
   readonly watchdog = new Watchdog(this)
+  readonly looking = new Looking()
   readonly short = new ShortJobs(this)
   /** In the order of the configuration. */
   legs: Leg[] = []
@@ -133,11 +134,6 @@ export class Volume {
 
   get extents(): number {
     return extentCount(this.record!)
-  }
-
-  get blockGeometry(): BlockGeometry {
-    const { extents, extentSize, settings } = this
-    return { extents, extentSize, bytesMax: settings.missedBytesMax }
   }
 
   get minInSync(): number {
