@@ -14,6 +14,18 @@ export function parseDuration(text: string | number): number | null {
   return Number.isSafeInteger(milliseconds) ? milliseconds : null
 }
 
+/** What a text that is no time was probably meant to be, as ` (did you mean "5m"?)`; or nothing. */
+export function durationMeant(text: string): string {
+  const found = /^\s*(\d+)(\.\d+)?\s*([a-z]*)\s*$/i.exec(text)
+  if (found === null) return ''
+  const [, whole = '', part = '', word = ''] = found
+  const name = word.toLowerCase()
+  const days = /^d(ays?)?$/.test(name)
+  const unit = /^(ms|milli.*)$/.test(name) ? 'ms' : days ? 'h' : name === '' ? 's' : name[0]!
+  const meant = `${days ? 24 * Number(`${whole}${part}`) : `${whole}${part}`}${unit}`
+  return parseDuration(meant) === null || meant === text ? '' : ` (did you mean "${meant}"?)`
+}
+
 /** A form for people, in the two largest units: `5m 41s`, `2h 3m`, `12s` below a minute. */
 export function describeDuration(milliseconds: number): string {
   const seconds = Math.round(milliseconds / 1000)

@@ -17,6 +17,21 @@ export function parseSize(text: string | number): number | null {
   return Number.isSafeInteger(bytes) ? bytes : null
 }
 
+/** What a text that is no size was probably meant to be, as ` (did you mean 256M?)`; or nothing. */
+export function sizeMeant(text: string): string {
+  const found = /^\s*(\d+)(\.\d+)?\s*([kmgtp])?(i?b|bytes?)?\s*$/i.exec(text)
+  if (found === null) return ''
+  const [, whole = '', part = '', unit = '', bytes = ''] = found
+  const meant = `${whole}${part}${unit.toUpperCase()}`
+  if (parseSize(meant) === null || meant === text) return ''
+  // Of disks, MB are mostly powers of ten.
+  const decimal = unit !== '' && bytes.toLowerCase() === 'b'
+  const power = units.indexOf(unit.toUpperCase() as (typeof units)[number])
+  const exactly = Number(`${whole}${part}`) * 1000 ** power
+  const other = decimal && Number.isSafeInteger(exactly) ? `, or ${exactly}` : ''
+  return ` (did you mean "${meant}"${other}?)`
+}
+
 /** The shortest exact form (`256M`, `4097`) that `parseSize` reads back. */
 export function formatSize(bytes: number): string {
   let unit = 0

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import type { Argv } from 'yargs'
-import { parseDuration } from '../base/duration.ts'
+import { durationMeant, parseDuration } from '../base/duration.ts'
 import { StorageError } from '../base/errors.ts'
 import { formatUri, type ExportUri } from '../net/address.ts'
 import { startBridge, stopBridge } from './background.ts'
@@ -75,7 +75,7 @@ async function run(options: Options): Promise<void> {
   if (hold !== undefined && uri.protocol === 'nbd')
     throw new UsageError('--hold needs a bridge, for dst:// alone')
   if (hold !== undefined && parseDuration(hold) === null)
-    throw new UsageError(`--hold ${hold}: not a time such as 90s or 5m`)
+    throw new UsageError(`--hold ${hold}: not a time such as 90s or 5m${durationMeant(hold)}`)
   needKernelClient(device)
   const claim = await claimDevice(device)
   try {

@@ -1,7 +1,7 @@
 import type { Argv } from 'yargs'
 import { systemClock } from '../base/clock.ts'
 import { systemRandom } from '../base/random.ts'
-import { describeSize, formatSize, parseSize } from '../base/size.ts'
+import { describeSize, formatSize, parseSize, sizeMeant } from '../base/size.ts'
 import type { Device, Facts } from '../device/device.ts'
 import { Load, type LoadResult, type Work } from '../device/load.ts'
 import { UsageError } from './exit.ts'
@@ -103,6 +103,9 @@ async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
     throw new UsageError('writing destroys what is on the export: say --write if that is meant')
   const device = await openExport(text, plan.timeout * 1000)
   try {
+    const writes = plan.patterns.filter((name) => patterns[name].reads < 100)
+    if (device.facts!.readOnly && writes.length > 0)
+      throw new UsageError(`the export may only be read: without --write, or with --pattern read`)
     for (const bytes of plan.blockSizes) mustFit(bytes, device.facts!)
     await warmUp(device, plan)
     const rows: LoadRow[] = []
@@ -161,7 +164,8 @@ function patternsOf(text: string): Pattern[] {
 
 function bytesOf(text: string): number {
   const bytes = parseSize(text)
-  if (bytes === null || bytes === 0) throw new UsageError(`not a block size: ${text}`)
+  if (bytes === null || bytes === 0)
+    throw new UsageError(`not a block size: ${text}${sizeMeant(text)}`)
   return bytes
 }
 

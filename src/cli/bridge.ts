@@ -1,5 +1,7 @@
 import type { Argv } from 'yargs'
+import { StorageError } from '../base/errors.ts'
 import { checkConfig } from '../target/config.ts'
+import type { Target } from '../target/target.ts'
 import { uriOf } from './open.ts'
 import { runTarget } from './run.ts'
 
@@ -35,8 +37,18 @@ export function bridge(yargs: Argv): Argv {
         .example('dst bridge dst://10.0.0.2/home --listen unix:/run/home.sock', 'for this machine')
         .example('dst bridge dst://10.0.0.2/home --listen 127.0.0.1:10809 --hold 5m', 'over TCP')
         .epilogue('Exit codes: as those of serve.'),
-    (options) => runTarget(checkConfig(configOf(options), process.cwd(), 'command line').config),
+    (options) => {
+      const { config } = checkConfig(configOf(options), process.cwd(), 'command line')
+      return runTarget(config, [], mustHaveExport)
+    },
   )
+}
+
+/** A server that is away may come back; one that answers and has no such export is a mistake. */
+function mustHaveExport({ tree }: Target): void {
+  for (const { state, path } of tree.roots)
+    if (state.word === 'opening' && /\bno (such )?export\b/.test(state.reason))
+      throw new StorageError('UNAVAILABLE', state.reason, path)
 }
 
 export interface BridgeOptions {

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import type { Argv } from 'yargs'
-import { parseSize } from '../base/size.ts'
+import { parseSize, sizeMeant } from '../base/size.ts'
 import { parseUri } from '../net/address.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { UsageError } from './exit.ts'
@@ -153,7 +153,7 @@ function deviceOf(text: string, size: string | undefined): unknown {
   if (size !== undefined && !isPath)
     throw new UsageError('--size is for a file that is made; its path has a "/": ./third.img')
   if (size !== undefined && parseSize(size) === null)
-    throw new UsageError(`--size "${size}" is no size such as 64G`)
+    throw new UsageError(`--size "${size}" is no size such as 64G${sizeMeant(size)}`)
   if (text.startsWith('{')) {
     try {
       return JSON.parse(text)

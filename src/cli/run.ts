@@ -18,11 +18,13 @@ const program = `dst ${version()}`
 /**
  * Starts to serve; a signal will stop that and end the process. Rejects with a StorageError when
  * the start fails. Standard output tells where the exports are; standard error is the log, which
- * begins with the `warnings` about the configuration.
+ * begins with the `warnings` about the configuration. `mustServe` throws for what is not worth
+ * serving, once the devices were tried.
  */
 export async function runTarget(
   config: config.Config,
   warnings: readonly string[] = [],
+  mustServe: (target: Target) => void = () => undefined,
 ): Promise<void> {
   const output = new LogOutput((lines) => {
     log.warn({ lines }, `${lines} lines were dropped: whoever reads the log stood still`)
@@ -49,7 +51,9 @@ export async function runTarget(
   const isStopping = stopOnSignals(target, log, output)
   try {
     await target.start()
+    mustServe(target)
   } catch (error) {
+    await target.stop()
     clearInterval(alive)
     throw error
   }
@@ -93,17 +97,25 @@ function goOnUnheard(): void {
 }
 
 /**
- * Ends the process when a signal has stopped the target, or at once at the second one. What it
- * returns tells whether there was one.
+ * Milliseconds in which the same signal that comes again is the same wish: who stops a group of processes,
+ * such as a terminal with npx in between, sends it to us twice.
+ */
+const sameSignalMs = 1000
+
+/**
+ * Ends the process when a signal has stopped the target, or at once at another one that comes
+ * later. What it returns tells whether there was one.
  */
 function stopOnSignals(target: Target, log: bunyan, output: LogOutput): () => boolean {
-  let stopping = false
+  let first: { readonly signal: string; readonly at: number } | null = null
   const signalled = (signal: string): void => {
-    if (stopping) {
+    const at = systemClock.now()
+    if (first !== null) {
+      if (first.signal === signal && at - first.at < sameSignalMs) return
       log.warn({ signal }, 'stopping at once')
       process.exit(Exit.failed)
     }
-    stopping = true
+    first = { signal, at }
     void target.stop().then(async (clean) => {
       await output.flush()
       process.exit(clean ? Exit.done : Exit.failed)
@@ -114,7 +126,7 @@ function stopOnSignals(target: Target, log: bunyan, output: LogOutput): () => bo
   process.on('SIGHUP', () => {
     log.warn({}, 'reloading the configuration is not supported: restart instead')
   })
-  return () => stopping
+  return () => first !== null
 }
 
 function announce(target: Target): void {

@@ -1,5 +1,5 @@
 import type { Argv } from 'yargs'
-import { describeSize, parseSize } from '../base/size.ts'
+import { describeSize, parseSize, sizeMeant } from '../base/size.ts'
 import type { VerifyResult } from '../mirror/verify.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { Exit, UsageError } from './exit.ts'
@@ -53,7 +53,8 @@ export function verify(yargs: Argv): Argv {
 async function run(options: Options): Promise<void> {
   const { management, volume, repair, repairFrom, speed, json } = options
   const bytesPerSecond = speed === undefined ? undefined : parseSize(speed)
-  if (bytesPerSecond === null) throw new UsageError(`--speed "${speed ?? ''}" is no size`)
+  if (bytesPerSecond === null)
+    throw new UsageError(`--speed "${speed!}" is no size${sizeMeant(speed!)}`)
   const client = new ManagementClient(management)
   if (options.stop) {
     await client.command(['volumes', volume, 'stopVerify'])

@@ -1,5 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js'
+import { durationMeant } from '../base/duration.ts'
+import { sizeMeant } from '../base/size.ts'
 import { step, type Problem } from './source.ts'
 import { suggestion } from './suggest.ts'
 
@@ -59,10 +61,17 @@ function explain(error: ErrorObject): Problem {
           what: `"${error.propertyName}" cannot be used. ${schema.description ?? ''}`,
           pointer: step(pointer, error.propertyName),
         }
-      return { what: `found ${found}. ${schema.description ?? ''}`, pointer }
+      return { what: `found ${found}${meant(error)}. ${schema.description ?? ''}`, pointer }
     default:
       return { what: `found ${found}, ${error.message ?? 'not allowed'}`, pointer }
   }
+}
+
+/** What was probably meant, of sizes and times. */
+function meant({ data, schemaPath }: ErrorObject): string {
+  if (typeof data !== 'string') return ''
+  if (schemaPath.includes('/size/')) return sizeMeant(data)
+  return /\/(duration|period)\//.test(schemaPath) ? durationMeant(data) : ''
 }
 
 /** A value as the file has it, cut short. */

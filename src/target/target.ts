@@ -1,3 +1,4 @@
+import { networkInterfaces } from 'node:os'
 import { dirname } from 'node:path'
 import type { Timer } from '../base/clock.ts'
 import { StorageError, systemError } from '../base/errors.ts'
@@ -172,7 +173,9 @@ export class Target {
 
   /** The URIs by which clients reach an export, one for each listener. */
   urisOf(name: string): readonly string[] {
-    return this.served.map(({ protocol, address }) => formatUri({ protocol, address, name }))
+    return this.served.map(({ protocol, address }) =>
+      formatUri({ protocol, address: reachable(address), name }),
+    )
   }
 
   /**
@@ -327,6 +330,15 @@ export class Target {
   private async closeListeners(): Promise<void> {
     await Promise.all(this.served.map(({ listener }) => listener.close()))
   }
+}
+
+/** Where a listener on all addresses can be connected to: `0.0.0.0` is none. */
+function reachable(address: Address): Address {
+  if (address.kind === 'unix' || !['0.0.0.0', '::'].includes(address.host)) return address
+  const family = address.host === '::' ? 'IPv6' : 'IPv4'
+  const all = Object.values(networkInterfaces()).flatMap((each) => each ?? [])
+  const outer = all.find((each) => !each.internal && each.family === family && !each.scopeid)
+  return { ...address, host: outer?.address ?? (family === 'IPv6' ? '::1' : '127.0.0.1') }
 }
 
 async function makeFolderOf(address: Address): Promise<void> {
