@@ -51,9 +51,8 @@ export async function runTarget(
   const isStopping = stopOnSignals(target, log, output)
   try {
     await target.start()
-    mustServe(target)
+    await begin(target, mustServe)
   } catch (error) {
-    await target.stop()
     clearInterval(alive)
     throw error
   }
@@ -97,7 +96,7 @@ function goOnUnheard(): void {
 }
 
 /**
- * Milliseconds in which the same signal that comes again is the same wish: who stops a group of processes,
+ * Milliseconds in which a signal that comes again is the same wish: who stops a group of processes,
  * such as a terminal with npx in between, sends it to us twice.
  */
 const sameSignalMs = 1000
@@ -127,6 +126,15 @@ function stopOnSignals(target: Target, log: bunyan, output: LogOutput): () => bo
     log.warn({}, 'reloading the configuration is not supported: restart instead')
   })
   return () => first !== null
+}
+
+async function begin(target: Target, mustServe: (target: Target) => void): Promise<void> {
+  try {
+    mustServe(target)
+  } catch (error) {
+    await target.stop()
+    throw error
+  }
 }
 
 function announce(target: Target): void {
