@@ -22,3 +22,8 @@ export function within<T>(
     promise.then(resolve, reject).finally(done)
   })
 }
+
+/** The same of the head's own store: what hangs there is waited for as long as what fails. */
+export function stored<T>(volume: Volume, promise: Promise<T> | undefined): Promise<T | undefined> {
+  return within(volume, promise, volume.settings.suspendMs)
+}

@@ -1,5 +1,5 @@
 import { StorageError, systemError } from '../base/errors.ts'
-import { within } from './deadline.ts'
+import { stored } from './deadline.ts'
 import type { VolumeRecord } from './record.ts'
 import type { Volume } from './volume.ts'
 
@@ -49,7 +49,7 @@ export class HeadMemory {
       this.number = 0
       return
     }
-    const text = await within(volume, store.load(keyOf(key))).catch((error: unknown) => {
+    const text = await stored(volume, store.load(keyOf(key))).catch((error: unknown) => {
       if ((error as StorageError).code !== 'TIMEOUT') return null
       // What it has may be read yet: nothing may be drawn in its place.
       this.loading = null
@@ -102,7 +102,7 @@ export class HeadMemory {
     const text = [this.number, this.outbid, this.doubted, ...this.claims].join(' ')
     if (text === this.saved || volume.store === null) return
     try {
-      await within(volume, volume.store.save(keyOf(volume.key), text))
+      await stored(volume, volume.store.save(keyOf(volume.key), text))
       this.saved = text
     } catch (error) {
       const { code, message } = systemError(error, 'saving')

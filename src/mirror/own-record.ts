@@ -1,5 +1,5 @@
 import type { StorageError } from '../base/errors.ts'
-import { within } from './deadline.ts'
+import { stored } from './deadline.ts'
 import { parseRecordText, type VolumeRecord } from './record.ts'
 import type { Volume } from './volume.ts'
 
@@ -10,7 +10,7 @@ import type { Volume } from './volume.ts'
 export async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
   if (volume.store === null) return null
   try {
-    const text = (await within(volume, volume.store.load(volume.key))) ?? null
+    const text = (await stored(volume, volume.store.load(volume.key))) ?? null
     const record = text === null ? null : parseRecordText(text)
     if (text !== null && record === null)
       volume.log.error({ volume: volume.path }, "the head's record is damaged and not used")
