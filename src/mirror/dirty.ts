@@ -1,5 +1,6 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { systemError } from '../base/errors.ts'
+import { KiB } from '../base/size.ts'
 import { failed } from './departure.ts'
 import { flushLeg } from './flushing.ts'
 import { encodePage, mapOffset, pageBytes, pageOfBit } from './layout.ts'
@@ -39,9 +40,13 @@ function writePages(volume: Volume, leg: Leg, pages: readonly number[]): Promise
   return writeMap(volume, volume.run.keepers, 1 + leg.member!.slot, leg.dirty!.durable, pages)
 }
 
+/** Bytes of pages that are written at once, and such writes under way on each leg. */
+const runBytesMax = 256 * KiB
+const runsUnderWay = 8
+
 /**
- * Writes pages of a map to legs, side by side. A leg that cannot take them leaves. Resolves to
- * whether all could; never rejects.
+ * Writes pages of a map to legs, neighbours together, side by side. A leg that cannot take them
+ * leaves. Resolves to whether all could; never rejects.
  */
 export async function writeMap(
   volume: Volume,
@@ -50,23 +55,55 @@ export async function writeMap(
   bits: Bitmap,
   pages: readonly number[],
 ): Promise<boolean> {
+  const left = runsOf(pages)
+  const since = legs.map((leg) => leg.timesAbandoned)
   let whole = true
-  const writes: Promise<void>[] = []
-  for (const page of pages) {
-    const bytes = Buffer.allocUnsafe(pageBytes)
-    encodePage(bits, map, page, bytes)
-    for (const leg of legs) {
-      const offset = mapOffset(volume.geometry, leg.end, map) + page * pageBytes
-      const fail = (cause: unknown): void => {
-        whole = false
-        const error = systemError(cause, 'writing metadata', leg.device.path)
-        failed(volume, leg, 'metadata', error)
-      }
-      writes.push(leg.write(offset, bytes).catch(fail))
+  const work = async (): Promise<void> => {
+    for (let run = left.shift(); run !== undefined; run = left.shift()) {
+      const bytes = encodeRun(bits, map, run)
+      for (const written of await Promise.all(legs.map((_, at) => writeRun(at, run, bytes))))
+        whole &&= written
     }
   }
-  await Promise.all(writes)
+  const writeRun = async (at: number, { first }: Run, bytes: Buffer): Promise<boolean> => {
+    const leg = legs[at]!
+    // What left meanwhile may be somebody else's by now.
+    if (leg.timesAbandoned !== since[at]) return false
+    try {
+      await leg.write(mapOffset(volume.geometry, leg.end, map) + first * pageBytes, bytes)
+      return true
+    } catch (cause) {
+      const error = systemError(cause, 'writing metadata', leg.device.path)
+      failed(volume, leg, 'metadata', error)
+      return false
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(runsUnderWay, left.length) }, work))
   return whole
+}
+
+/** Pages one after the other. */
+interface Run {
+  readonly first: number
+  readonly count: number
+}
+
+function runsOf(pages: readonly number[]): Run[] {
+  const runs: { first: number; count: number }[] = []
+  for (const page of pages.toSorted((one, other) => one - other)) {
+    const last = runs.at(-1)
+    const joins = last !== undefined && page === last.first + last.count
+    if (joins && (last.count + 1) * pageBytes <= runBytesMax) last.count++
+    else runs.push({ first: page, count: 1 })
+  }
+  return runs
+}
+
+function encodeRun(bits: Bitmap, map: number, { first, count }: Run): Buffer {
+  const bytes = Buffer.allocUnsafe(count * pageBytes)
+  for (let at = 0; at < count; at++)
+    encodePage(bits, map, first + at, bytes.subarray(at * pageBytes, (at + 1) * pageBytes))
+  return bytes
 }
 
 /** Every page of every map, for a leg that is about to be in sync. */

@@ -60,6 +60,8 @@ export class IntentLog implements WriteLog {
   /** Writes that wait until there is room for more hot extents. */
   private readonly crowd = new Ring<IntentHolder>()
   private pumping = false
+  /** Resolves when no page is left to be written. */
+  private pumped: Promise<void> = Promise.resolve()
   private cleaning = false
   /** Resolves when the cleaning under way has ended. */
   private cleaned: Promise<void> = Promise.resolve()
@@ -255,16 +257,22 @@ export class IntentLog implements WriteLog {
       for (let page = 0; page <= pageOfBit(this.bits.length - 1); page++) this.pages.add(page)
       await this.pump()
     }
-    await this.volume.maps.run(() => Promise.resolve())
+    await this.pumped
   }
 
   /** Writes the pages that changed until there are none. One page write serves all who wait. */
   private async pump(): Promise<void> {
     if (this.pumping) return
     this.pumping = true
+    this.pumped = this.writeBatches()
+    await this.pumped
+  }
+
+  private async writeBatches(): Promise<void> {
     // Who came while the page of its extents was being written waits for no other page.
     while ((this.pages.size > 0 || this.waiting.length > 0) && this.volume.epoch === this.epoch)
       await this.volume.maps.run(() => this.writeBatch())
+    // In the turn that found nothing left, or what comes in between would wait for ever.
     this.pumping = false
   }
 

@@ -21,6 +21,7 @@ import {
   choose,
   decodeSlot,
   encodeSuperblock,
+  isNewer,
   serialMax,
   slotLength,
   type Found,
@@ -108,6 +109,8 @@ export class Leg implements Completer, RunLeg {
   onQuiet: () => void = () => undefined
   /** Told when nothing that changes it is under way, or when it is abandoned. */
   private whenUnchanging: (() => void)[] = []
+  /** How often: what is done in steps goes no further once that has changed. */
+  timesAbandoned = 0
   /** Requests under way, in no order; a request's `tag` is its place. */
   private readonly underWay: Request[] = []
   /** Counted up by the volume's watchdog; a request's `tagHigh` is when it was submitted. */
@@ -187,6 +190,7 @@ export class Leg implements Completer, RunLeg {
 
   /** Stops waiting for everything under way. The device keeps the requests until it is done. */
   abandon(): void {
+    this.timesAbandoned++
     const lost: LegCaller[] = []
     for (const child of this.underWay) {
       if (child.context === null) continue
@@ -277,6 +281,24 @@ export class Leg implements Completer, RunLeg {
     if (record.dataSize + metadataBytes(record) <= end) return found
     const reason = `its superblock speaks of ${record.dataSize} bytes, for which it has no room`
     return { kind: 'damaged', reason }
+  }
+
+  /**
+   * What the superblocks at its present end say, or at the end that it had as a member of the
+   * volume if those are newer: what it grew by may hold some of an earlier day. Sets `end`.
+   */
+  async examineEnds(volume: string, former: number): Promise<Found> {
+    this.end = this.endNow
+    const found = await this.examine(this.end)
+    if (former <= 0 || former >= this.end) return found
+    const slot = this.foundSlot
+    const before = await this.examine(former)
+    if (isNewer(before, found, volume)) {
+      this.end = former
+      return before
+    }
+    this.foundSlot = slot
+    return found
   }
 
   /** Remembers what `examine` found. */

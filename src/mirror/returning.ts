@@ -71,7 +71,7 @@ function stayAway(volume: Volume, leg: Leg, reason: string): void {
  * an operator's word, also if another head gave it up that had claimed more.
  */
 export async function inspect(volume: Volume, leg: Leg, outdo = false): Promise<Found> {
-  const found = await examine(leg)
+  const found = await examine(volume, leg)
   const ours =
     found.kind === 'superblock' && found.superblock.record.volume === volume.record!.volume
   if (!ours && found.kind !== 'blank') return found
@@ -86,7 +86,7 @@ export async function inspect(volume: Volume, leg: Leg, outdo = false): Promise<
     return { kind: 'damaged', reason: claimedByOthers }
   }
   // Until then an older head may have written to it.
-  return examine(leg)
+  return examine(volume, leg)
 }
 
 /** Why a blank leg is refused. */
@@ -100,17 +100,8 @@ export function anotherDevice(leg: Leg): StorageError {
   return new StorageError('UNAVAILABLE', 'another device is in its place', leg.device.path)
 }
 
-async function examine(leg: Leg): Promise<Found> {
-  leg.end = leg.endNow
-  let found = await leg.examine(leg.end)
-  const before = leg.member!.size
-  if (found.kind === 'blank' && before > 0 && before < leg.end) {
-    const again = await leg.examine(before)
-    if (again.kind === 'superblock') {
-      leg.end = before
-      found = again
-    }
-  }
+async function examine(volume: Volume, leg: Leg): Promise<Found> {
+  const found = await leg.examineEnds(volume.record!.volume, leg.member!.size)
   leg.note(found)
   return found
 }

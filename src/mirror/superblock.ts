@@ -96,6 +96,15 @@ export function choose(first: Found, second: Found): Found {
   return { kind: 'damaged', reason: `both superblocks are bad: ${first.reason}, ${second.reason}` }
 }
 
+/** Whether the first is the volume's, and the other is not or is of an earlier day. */
+export function isNewer(one: Found, other: Found, volume: string): boolean {
+  if (one.kind !== 'superblock' || one.superblock.record.volume !== volume) return false
+  if (other.kind !== 'superblock' || other.superblock.record.volume !== volume) return true
+  const [mine, theirs] = [one.superblock, other.superblock]
+  const further = mine.record.generation.counter - theirs.record.generation.counter
+  return further > 0 || (further === 0 && mine.serial > theirs.serial)
+}
+
 function readSerial(bytes: Buffer): number {
   return Number(bytes.readBigUInt64LE(16) & 0x1f_ffff_ffff_ffffn)
 }

@@ -44,10 +44,8 @@ async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise
   leg.wanted = leg.pending > 0
   if (leg.wanted) return absent('its old requests are still under way')
   try {
-    leg.end = leg.endNow
-    let found = await leg.examine(leg.end)
     const known = own?.members.find((member) => member.name === name)
-    if (found.kind === 'blank' && known !== undefined) found = await lookAt(leg, known.size, found)
+    const found = await leg.examineEnds(own?.volume ?? '', known?.size ?? 0)
     const another = own !== null && (await hadAnotherHead(volume, leg))
     return { leg, name, found, reason: '', hadAnotherHead: another }
   } catch (error) {

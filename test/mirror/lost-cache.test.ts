@@ -40,7 +40,7 @@ describe('a write that only the last leg has, which loses its cache', () => {
     const head = await flushedOnce(new MemoryStore(), { minInSync: 2 })
     b.hold = atStart
     const writing = outcome(write(head.device, 0, pattern(2)))
-    await later(20)
+    await head.until('a has it', () => a.cached[0] === 2)
     b.goAway()
     await head.until('b left', () => head.state('b') === 'missing')
     b.hold = () => false
@@ -60,7 +60,7 @@ describe('a write that only the last leg has, which loses its cache', () => {
     const open = store.shut()
     b.hold = () => true
     const writing = outcome(write(head.device, 0, pattern(2)))
-    await later(20)
+    await head.until('a has it', () => a.cached[0] === 2)
     b.goAway()
     await later(20)
     a.restart()
@@ -101,7 +101,7 @@ describe('a write that only the last leg has, which loses its cache', () => {
     const head = await flushedOnce(new MemoryStore(), { minInSync: 2, intentIdleMs: 100 })
     b.hold = atStart
     const writing = outcome(write(head.device, 0, pattern(2)))
-    await later(20)
+    await head.until('a has it', () => a.cached[0] === 2)
     b.goAway()
     await head.until('b left', () => head.state('b') === 'missing')
     b.hold = () => false

@@ -30,8 +30,7 @@ describe('a volume without an intent log', () => {
     // A write that b does not have yet when the head dies.
     b!.hold = atStart
     const last = outcome(write(head.device, 0, pattern(3)))
-    await later(30)
-    expect(a!.cached[0]).to.equal(3)
+    await head.until('a has it', () => a!.cached[0] === 3)
     head.kill()
     void last
     b!.hold = () => false
@@ -65,8 +64,7 @@ describe('a volume without an intent log', () => {
     expect(head.device.facts!.size).to.be.below(4 * MiB)
     b!.hold = atStart
     const last = outcome(write(head.device, 0, pattern(3)))
-    await later(30)
-    expect(a!.cached[0]).to.equal(3)
+    await head.until('a has it', () => a!.cached[0] === 3)
     head.kill()
     void last
     b!.hold = () => false

@@ -9,7 +9,7 @@ import {
   type Superblock,
 } from '../../src/mirror/superblock.ts'
 import { flush, read, write } from '../support/io.ts'
-import type { Disk } from './disk.ts'
+import { Disk } from './disk.ts'
 import { disks, Head, later, MemoryStore, pattern } from './head.ts'
 
 /** What a leg's slots hold, and writes one of them. */
@@ -118,4 +118,37 @@ describe('the superblocks of a leg', () => {
     await head.device.close()
     expect(newestOf(a!).record.members).to.deep.equal(newestOf(b!).record.members)
   })
+})
+
+describe('a leg whose new space holds a superblock of an earlier day', () => {
+  for (const how of ['while the head was away', 'while it was away itself'])
+    it(`is known by the one where it ended before, if it grew ${how}`, async () => {
+      const legs = { a: new Disk(8 * MiB), b: new Disk(8 * MiB) }
+      const settings = { size: 2 * MiB }
+      const store = new MemoryStore()
+      let head = await new Head(legs, store, settings).open()
+      const { a, b } = legs
+      const earlier = Buffer.from(b.cached.subarray(4 * MiB))
+      // The disk is made smaller and filled anew, then it grows again, with what was there.
+      b.goAway()
+      await write(head.device, 0, pattern(1))
+      b.shrink(4 * MiB)
+      await head.until('b is blank', () => head.state('b') === 'failed')
+      await head.driver.attachLeg('b', { replace: true })
+      await head.inSync('a', 'b')
+      if (how.endsWith('itself')) {
+        b.goAway()
+        await write(head.device, 0, pattern(2))
+      } else await head.device.close()
+      b.size = 8 * MiB
+      b.cached = Buffer.concat([b.cached, earlier])
+      b.stable = Buffer.concat([b.stable, earlier])
+      if (how.endsWith('itself')) b.comeBack()
+      else head = await new Head(legs, store, settings).open()
+      await head.inSync('a', 'b')
+      const kinds = head.history().flatMap(({ resync }) => resync?.kind ?? [])
+      const copied = how.endsWith('itself') ? ['full', 'partial'] : ['full']
+      expect([kinds, b.cached[0]]).to.deep.equal([copied, a.cached[0]])
+      await head.device.close()
+    })
 })
