@@ -73,7 +73,7 @@ function openIn(folder: string): string[] {
     .filter((path) => path.startsWith(folder))
 }
 
-it('a target one of whose devices cannot be opened starts without it, and stops with none open', async () => {
+it('a device that cannot be opened keeps no target from starting or stopping', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'dst-start-'))
   const bad = join(folder, 'bad.img')
   writeFileSync(bad, 'so far well')
