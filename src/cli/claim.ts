@@ -3,6 +3,8 @@ import type { Claimed } from '../device/device.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { printLine } from './print.ts'
 
+const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
+
 export function claim(yargs: Argv): Argv {
   return yargs.command(
     'claim <command>',
@@ -11,7 +13,9 @@ export function claim(yargs: Argv): Argv {
       [reset]
         .reduce<Argv>((all, define) => define(all), commands)
         .demandCommand(1, 'what shall be done with the claim? dst claim --help lists it')
-        .example('dst claim reset spare', 'whoever claims it next has it'),
+        .example('dst claim reset spare', 'the head that claims it next has it')
+        .example('dst claim reset spare --management unix:dst.sock', 'at another target')
+        .epilogue(exitCodes),
   )
 }
 
@@ -24,7 +28,7 @@ function reset(yargs: Argv): Argv {
         .positional('export', { type: 'string', demandOption: true, describe: 'its name' })
         .option('management', managementOption)
         .example('dst claim reset spare', 'heads that are there claim it anew; the highest has it')
-        .epilogue('Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'),
+        .epilogue(exitCodes),
     async ({ management, export: name }) => {
       const client = new ManagementClient(management)
       const before = (await client.command(['exports', name, 'claim', 'reset'])) as Claimed

@@ -107,7 +107,10 @@ describe('a configuration, hostile or by accident,', () => {
     for (const resync of [{ chunk: 0 }, { chunk: 1000 }, { chunk: '1G' }, { speed: 0 }])
       expectOne(device({ ...mirror, resync }), '/devices/a/resync')
     const uri = 'dst://h/x'
-    expectOne(device({ type: 'remote', uri, pingTimeout: '5s' }), 'pingInterval')
+    const pings = { pingInterval: '5s', pingTimeout: '5s' }
+    expectOne(device({ type: 'remote', uri, ...pings }), 'pingInterval')
+    // The time that is left out follows the one that is written down.
+    expect(device({ type: 'remote', uri, pingTimeout: '5s' })).to.deep.equal([])
     expect(device({ type: 'remote', uri, hold: 0, requestTimeout: 0 })).to.deep.equal([])
   })
 
