@@ -126,7 +126,7 @@ export const mutantTable: readonly Mutant[] = [
     breaks: '6: a leg is in sync before what was copied to it is flushed',
     file: 'mirror/dirty.js',
     find: 'await flushLeg(volume, leg);',
-    replace: '',
+    replace: 'leg.hasFlushed(volume.intent.moment);',
     scenario: 'after a resync: what was copied',
   },
   {
