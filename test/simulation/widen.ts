@@ -55,7 +55,7 @@ function toExtremes(plan: Plan, dice: Dice): Plan {
         intentIdleMs: dice.pick([1, 600_000]),
         legTimeoutMs: dice.pick([50, 600_000]),
         legRetryMs: dice.pick([1, 2000]),
-        suspendMs: dice.pick([1, 300_000]),
+        suspendMs: dice.pick([1, 100_000]),
         resyncWindow: dice.pick([1, 64]),
         resyncCheckpointBytes: dice.pick([4 * KiB, 1024 * KiB]),
         historyMax: 1,
