@@ -102,7 +102,7 @@ function isKnown(world: World, leg: Leg): boolean {
     process?.alive === true &&
     !process.frozen &&
     !head.process.frozen &&
-    head.deviceOf(leg).usable &&
+    head.deviceOf(leg).state.word === 'online' &&
     link.some((end) => end.process === head.process && end.other.process === process)
   )
 }

@@ -79,7 +79,7 @@ function toExtremes(plan: Plan, dice: Dice): Plan {
         hot: dice.pick([1, 0]),
       }),
     },
-    latency: dice.chance(0.3) ? dice.pick([0, 20]) : plan.latency,
+    latency: dice.chance(0.3) ? dice.pick([0, 5]) : plan.latency,
   }
 }
 
