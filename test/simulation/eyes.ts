@@ -26,7 +26,16 @@ export const eyeNames = [
 export type Eye = (typeof eyeNames)[number]
 
 /** Open in every run: what they see in the program is mended. */
-const openEyes: readonly Eye[] = []
+const openEyes: readonly Eye[] = [
+  'drops',
+  'announced',
+  'noLog',
+  'still',
+  'olderHead',
+  'fenced',
+  'pairs',
+  'delays',
+]
 
 /** `DST_EYES`: more of them, by name, or `all`. */
 export function isOpen(eye: Eye): boolean {
