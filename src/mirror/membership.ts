@@ -227,7 +227,7 @@ export class Membership {
         return false
       } catch (error) {
         volume.log.error({ err: error, volume: volume.path }, 'the head cannot save its record')
-        // No try is begun that has no time left: it would end as one that hangs, without the reason.
+        // A try without time left would end as one that hangs, and hide the reason.
         if (volume.clock.now() + saveRetryMs >= deadline) {
           // Nothing was acknowledged since: whoever mends it need not tell.
           volume.retreat('the state directory cannot be written')
