@@ -63,7 +63,7 @@ const unexpected = new Set([
 /** A program that uses a volume, and tells the checker what it asked for and what it got. */
 export class Client implements Completer {
   readonly name: string
-  /** What it reads says nothing: its head may have been replaced without knowing. */
+  /** What it reads says nothing: its head went its own way. */
   blind = false
   /** Says nothing of what goes well. */
   silent = false
@@ -99,6 +99,11 @@ export class Client implements Completer {
 
   get inFlight(): number {
     return this.jobs.size
+  }
+
+  /** Whether it lives, and what it asks is answered. */
+  get serves(): boolean {
+    return this.process.alive && this.running
   }
 
   start(): void {

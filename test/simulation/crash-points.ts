@@ -3,7 +3,7 @@ import { Dice } from './dice.ts'
 import type { EffectKind } from './effects.ts'
 import { outcomeOf, type Outcome } from './run.ts'
 import { Actor, houses, scripts, type Script } from './scripts.ts'
-import { Stage } from './stage.ts'
+import { Stage, type StageOptions } from './stage.ts'
 import type { Leg } from './trees.ts'
 import type { World } from './world.ts'
 
@@ -22,6 +22,8 @@ export interface Play {
   readonly strikes: readonly Strike[]
 }
 
+/** A prime number, larger than the effects of a script. */
+const strideOfSingles = 7919
 /** Effects between the two blows of a pair, at most. */
 const gapMax = 20
 
@@ -35,33 +37,43 @@ interface Staging {
 /** All plays of some scripts, by number: each blow at each effect, or pairs of them by chance. */
 export class Plays {
   private readonly stagings: readonly Staging[]
+  /** Those without a blow come first. */
   private readonly singles: readonly Play[]
+  private readonly undisturbed: number
 
-  private constructor(stagings: readonly Staging[]) {
+  private constructor(stagings: readonly Staging[], blow: string) {
     this.stagings = stagings
-    this.singles = stagings.flatMap((staging) => [...singlesOf(staging)])
+    const undisturbed = stagings.map((staging): Play => ({ ...staging, strikes: [] }))
+    const singles = stagings.flatMap((staging) => [...singlesOf(staging, blow)])
+    this.undisturbed = undisturbed.length
+    this.singles = [...undisturbed, ...singles]
   }
 
-  /** Of the scripts and houses whose names hold `only`: `writes`, `writes, forced`, or all. */
-  static async of(only: string): Promise<Plays> {
+  /**
+   * Of the scripts and houses whose names hold `only`: `writes`, `writes, forced`, or '' for all;
+   * and with the blow of that name, or '' for every one.
+   */
+  static async of(only: string, blow = ''): Promise<Plays> {
     const stagings: Staging[] = []
     for (const script of scripts)
       for (const house of script.houses) {
         if (!`${script.name}, ${house}`.includes(only)) continue
-        const { effects, problem } = await play({ script, house, strikes: [] })
-        if (problem !== null) throw new Error(`${script.name}, ${house}: ${problem}`)
+        const { effects } = await play({ script, house, strikes: [] })
         stagings.push({ script, house, effects })
       }
-    return new Plays(stagings)
+    return new Plays(stagings, blow)
   }
 
-  /** How many plays with one blow there are. */
+  /** How many plays with at most one blow there are. */
   get length(): number {
     return this.singles.length
   }
 
+  /** Those that follow each other have little in common. */
   single(number: number): Play {
-    return this.singles[number]!
+    if (number < this.undisturbed) return this.singles[number]!
+    const blows = this.length - this.undisturbed
+    return this.singles[this.undisturbed + ((number * strideOfSingles) % blows)]!
   }
 
   /** One of a number without end, of blows at effects that are near each other. */
@@ -75,10 +87,11 @@ export class Plays {
   }
 }
 
-function* singlesOf({ script, house, effects }: Staging): Generator<Play> {
+function* singlesOf({ script, house, effects }: Staging, only: string): Generator<Play> {
   const { legs } = houses[house]
+  const chosen = blows.filter(({ name }) => only === '' || name === only)
   for (let at = 1; at <= effects; at++)
-    for (const blow of blows)
+    for (const blow of chosen)
       for (let leg = 0; leg < legs.length; leg++) {
         if (leg > 0 && !aims(blow)) continue
         if (blow.far && legs[leg] === 'local') continue
@@ -116,7 +129,10 @@ export async function play(
   { script, house, strikes }: Play,
   echo = false,
 ): Promise<Outcome & { effects: number }> {
-  const stage = new Stage({ extents: 2, hold: 500, ...houses[house], ...script.options })
+  const { settings, ...rest } = script.options ?? {}
+  const place: StageOptions = houses[house]
+  const options = { ...place, ...rest, settings: { ...place.settings, ...settings } }
+  const stage = new Stage({ extents: 2, hold: 200, ...options })
   const { world } = stage
   let effects = 0
   const outcome = await outcomeOf(world, echo, async () => {

@@ -2,8 +2,6 @@
 export const eyeNames = [
   /** A flush that fails drops what it was to write. */
   'drops',
-  /** Once a loss was announced, what is acknowledged is there. */
-  'announced',
   /** A volume without an intent log. */
   'noLog',
   /** Saves that are slow, or hang. */
@@ -14,8 +12,6 @@ export const eyeNames = [
   'rollBack',
   /** A head that was replaced comes back with its own state. */
   'olderHead',
-  /** What clients of a head that was replaced read is as true as what others read. */
-  'fenced',
   /** Two blows, each at an effect. */
   'pairs',
   /** Some events come later than they would have. */
@@ -26,16 +22,7 @@ export const eyeNames = [
 export type Eye = (typeof eyeNames)[number]
 
 /** Open in every run: what they see in the program is mended. */
-const openEyes: readonly Eye[] = [
-  'drops',
-  'announced',
-  'noLog',
-  'still',
-  'olderHead',
-  'fenced',
-  'pairs',
-  'delays',
-]
+const openEyes: readonly Eye[] = ['drops', 'noLog', 'still', 'olderHead', 'pairs', 'delays']
 
 /** `DST_EYES`: more of them, by name, or `all`. */
 export function isOpen(eye: Eye): boolean {

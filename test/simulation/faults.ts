@@ -5,7 +5,8 @@ import { Ambush } from './ambush.ts'
 import type { Dice } from './dice.ts'
 import type { FaultKind } from './plan.ts'
 import { sectorBytes } from './medium.ts'
-import { manage, rollBack } from './manage.ts'
+import { manage } from './manage.ts'
+import { PutBack } from './put-back.ts'
 import type { Leg } from './trees.ts'
 import type { World } from './world.ts'
 
@@ -39,6 +40,7 @@ const truceMs = 20
 export class Faults {
   happened = 0
   private growths = 0
+  private readonly putBack: PutBack
   private readonly world: World
   private readonly dice: Dice
   private running = false
@@ -49,6 +51,7 @@ export class Faults {
   constructor(world: World, dice: Dice) {
     this.world = world
     this.dice = dice
+    this.putBack = new PutBack(world, dice)
   }
 
   start(): void {
@@ -183,7 +186,7 @@ export class Faults {
         this.last('two blows', 'an ambush', () => new Ambush(world, dice).start())
         break
       case 'rollBack':
-        rollBack(world, leg, dice)
+        this.putBack.act(leg)
         break
       case 'olderHead':
         if (dice.chance(0.5)) world.killHead('killed')

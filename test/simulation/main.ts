@@ -53,7 +53,8 @@ async function main(): Promise<number> {
   if (values.mutants) {
     const chosen = mutants.filter(({ name }) => values.only === undefined || name === values.only)
     const { known } = values
-    return (await hunt(chosen, { from, seeds, known, workers })) ? 0 : 1
+    const work: Partial<Work> = values['crash-points'] ? { kind: kindOf(values.pairs) } : {}
+    return (await hunt(chosen, { from, seeds, known, workers, work })) ? 0 : 1
   }
   if (!values['crash-points']) return many(from, seeds, { repeat: values.repeat }, workers)
   const only = values.only ?? ''
@@ -64,6 +65,11 @@ async function main(): Promise<number> {
   const { length } = await Plays.of(only)
   const total = Math.ceil((length - first) / step)
   return many(first, total, { kind: 'singles', only, step }, workers)
+}
+
+/** Pairs of blows where a number of them is asked for. */
+function kindOf(pairs: string): Work['kind'] {
+  return pairs === '0' ? 'singles' : 'pairs'
 }
 
 function number(name: string, text: string): number {

@@ -73,7 +73,7 @@ function attempt(world: World, mirror: MirrorDriver, leg: Leg): Promise<void> {
 }
 
 /** Milliseconds after which the head knows what has happened to a leg. */
-const noticedMs = 5000
+export const noticedMs = 5000
 
 /**
  * Puts a blank disk, or one with the `copy`, into the place of one that others can do without, all
@@ -111,60 +111,6 @@ function takeReplacement(world: World, leg: Leg): void {
     if (state !== 'failed' || !reason.includes('is blank') || mirror === null) return
     note(world, `replacement of ${leg.name}`, mirror.attachLeg(leg.name, { replace: true }))
   })
-}
-
-/** Milliseconds that a copy is older at most than what it is put in the place of. */
-const agingMsMax = 2000
-
-/**
- * Takes a copy of a leg's disk, and puts it back a while later: while the head is down, or as the
- * leg's target comes back. Only of a leg that others can do without, all being well; once.
- */
-export function rollBack(world: World, leg: Leg, dice: Dice): void {
-  if (world.replaced || world.peers(leg).length === 0) return
-  const { medium } = leg
-  const copy = Buffer.from(medium.content)
-  world.trace.note(`the disk of ${leg.name} is copied`)
-  world.clock.after(dice.skewed(1, agingMsMax), null, () => {
-    const spare = world.healthy() && world.head!.commands === 0 && world.faults.active
-    if (world.replaced || !spare || copy.length !== medium.size) return
-    if (world.peers(leg).some((peer) => !settled(world, peer))) return
-    world.replaced = true
-    putBack(world, leg, copy, dice)
-  })
-}
-
-/** Nobody has lost anything that the head does not know of, and what it has is what others have. */
-function settled(world: World, { machine }: Leg): boolean {
-  return world.clock.time - machine.crashedAt > noticedMs
-}
-
-/** Puts the copy into the place of the leg, whose target loses power for it, if it has one. */
-export function putInPlace(world: World, leg: Leg, copy: Buffer, ms: number): void {
-  const { medium, target } = leg
-  if (target !== null) world.faults.crashTarget(leg)
-  medium.rollBack(copy)
-  if (target === null) return
-  world.clock.after(ms, null, () => {
-    world.faults.bootTarget(leg)
-  })
-}
-
-function putBack(world: World, leg: Leg, copy: Buffer, dice: Dice): void {
-  const headToo = leg.target === null || dice.chance(0.5)
-  if (headToo) world.killHead('killed')
-  putInPlace(world, leg, copy, dice.skewed(0, 1000))
-  // Nothing happens to the others meanwhile: until it is filled they have the only copy.
-  let noticed = false
-  world.faults.truce(() => {
-    const { state } = world.legStatus()[leg.name] ?? {}
-    noticed ||= state !== undefined && state !== 'in-sync'
-    return noticed && state === 'in-sync'
-  })
-  if (headToo)
-    world.clock.after(dice.skewed(0, 1000), null, () => {
-      if (world.head === null) world.startHead()
-    })
 }
 
 /** Another disk in a target that is started again for it. */

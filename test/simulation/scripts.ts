@@ -1,14 +1,20 @@
 import { KiB } from '../../src/base/size.ts'
 import { Flag } from '../../src/device/request.ts'
+import { compareLegs } from './audit.ts'
 import type { Client } from './client.ts'
-import { manage, putInPlace } from './manage.ts'
+import { manage } from './manage.ts'
 import type { LegPlan } from './plan.ts'
+import { putInPlace } from './put-back.ts'
 import { Stage, type StageOptions } from './stage.ts'
 import type { Head, Leg } from './trees.ts'
 import type { World } from './world.ts'
 
 /** Milliseconds that a step takes at most. */
 const stepMs = 3000
+/** Milliseconds until a leg whose target has ended is missing, and a while longer. */
+const goneMs = 400
+/** Milliseconds until nothing is under way any more, mostly. */
+const stillMs = 3
 /** Sectors of an extent. */
 const extent = 128
 
@@ -37,10 +43,16 @@ export class Actor {
     what(this.clients[0]!, this.clients[1]!)
   }
 
-  /** Asks for something and waits for the answer. */
+  /** The clients that were asked last; of a head that was replaced they may still ask something. */
+  get asked(): readonly Client[] {
+    return this.clients
+  }
+
+  /** Asks for something and waits for the answer; then the legs in sync are equal. */
   async do(what: (one: Client, other: Client) => void): Promise<void> {
     await this.ask(what)
     await this.idle()
+    await this.pass(stillMs, () => compareLegs(this.world))
   }
 
   idle(): Promise<void> {
@@ -99,6 +111,8 @@ export const houses = {
   local: { legs: ['local', 'remote'], forces: true },
   noLog: { legs: pair, forces: true, settings: { intentLog: false } },
   two: { legs: pair, forces: true, settings: { minInSync: 2 } },
+  /** No mirror. */
+  plain: { shape: 'remote', legs: ['remote'], forces: true },
   three: { legs: ['remote', 'remote', 'remote'], forces: true, settings: { minInSync: 2 } },
 } satisfies Record<string, StageOptions>
 
@@ -117,13 +131,19 @@ async function stir(actor: Actor): Promise<void> {
 export const scripts: readonly Script[] = [
   {
     name: 'writes',
-    houses: ['forced', 'flushed', 'local', 'noLog'],
+    houses: ['forced', 'flushed', 'local', 'noLog', 'plain'],
     async play(actor) {
       await stir(actor)
+      await actor.do(writes)
       await actor.do((one) => one.write(4, 8, Flag.fua))
       await actor.do((one, other) => {
         one.write(0, 8)
         other.write(4, 8)
+      })
+      await actor.do((one, other) => {
+        one.write(20, 8)
+        other.flush()
+        other.write(extent, 4)
       })
       await actor.do((one) => one.zero(0, 4))
       await actor.pass(150)
@@ -159,6 +179,7 @@ export const scripts: readonly Script[] = [
       await actor.ask((one) => one.write(8, 8))
       await actor.well()
       await actor.do((one) => one.flush())
+      await actor.do((_, other) => other.flush())
     },
   },
   {
@@ -166,12 +187,12 @@ export const scripts: readonly Script[] = [
     houses: ['two', 'three'],
     async play(actor) {
       await stir(actor)
-      actor.stage.partition('right')
+      actor.kill('right')
       await actor.ask((one) => one.write(0, 8))
-      await actor.pass(800)
+      await actor.pass(goneMs)
       await actor.ask((_, other) => other.write(2, 4))
-      await actor.pass(200)
-      actor.stage.heal('right')
+      await actor.pass(goneMs)
+      actor.start('right')
       await actor.idle()
       await actor.do((_, other) => other.flush())
       await actor.well()
@@ -241,13 +262,34 @@ export const scripts: readonly Script[] = [
     },
   },
   {
+    name: 'two heads',
+    houses: ['forced', 'three'],
+    async play(actor) {
+      const { world } = actor
+      await stir(actor)
+      const [reader] = actor.asked
+      world.takeOver()
+      for (let turn = 0; turn < 4; turn++) {
+        if (reader?.serves === true) reader.read(0, 16)
+        await actor.do((one) => one.write(0, 16))
+      }
+      await stir(actor)
+    },
+  },
+  {
     name: 'rolled back',
+    options: { settings: { intentIdleMs: 20 } },
     houses: ['forced', 'local', 'three'],
     async play(actor) {
       const { world } = actor
       await actor.do(writes)
+      // The log is empty, then and when the copy is put back: nothing else says where legs differ.
+      await actor.pass(100)
       const copy = Buffer.from(actor.leg('right').medium.content)
+      actor.stage.killHead()
+      actor.stage.startHead()
       await stir(actor)
+      await actor.pass(100)
       // While it is filled, or not yet, what the others have is all that there is.
       if (world.healthy()) {
         actor.stage.killHead()

@@ -22,7 +22,8 @@ export function widen(plan: Plan, dice: Dice): Plan {
   const faults: FaultKind[] = [...plan.faults]
   if (eyes.has('drops')) faults.push('flushFails')
   if (eyes.has('saves')) faults.push('saveHangs')
-  if (eyes.has('rollBack') && plan.shape !== 'remote') faults.push('rollBack', 'rollBack')
+  if (eyes.has('rollBack') && plan.shape !== 'remote')
+    faults.push('rollBack', 'rollBack', 'rollBack', 'killHead')
   if (eyes.has('olderHead') && hasHeadsApart(plan)) {
     const apart: readonly FaultKind[] = ['grow', 'restore', 'trust']
     const kept = faults.filter((kind) => !apart.includes(kind))

@@ -3,11 +3,12 @@ import { runSeed, type Outcome } from './run.ts'
 import type { Order } from './workers.ts'
 
 /** Of the scripts that are played, once they are asked for. */
-let plays: { readonly only: string; readonly list: Promise<Plays> } | null = null
+let plays: { readonly what: string; readonly list: Promise<Plays> } | null = null
 
-async function carryOut({ kind, only }: Order, number: number): Promise<Outcome> {
+async function carryOut({ kind, only, blow }: Order, number: number): Promise<Outcome> {
   if (kind === 'seeds') return runSeed(number)
-  if (plays?.only !== only) plays = { only, list: Plays.of(only) }
+  const what = `${only}; ${blow}`
+  if (plays?.what !== what) plays = { what, list: Plays.of(only, blow) }
   const list = await plays.list
   const chosen = kind === 'pairs' ? list.pair(number) : list.single(number)
   return { ...(await play(chosen)), seed: number }

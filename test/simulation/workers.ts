@@ -8,6 +8,8 @@ export interface Work {
   readonly kind: 'seeds' | 'singles' | 'pairs'
   /** Part of the names of the scripts that are played. */
   readonly only: string
+  /** The blow that they are played with; '' for all. */
+  readonly blow: string
   /** Of so many numbers one is run. */
   readonly step: number
   /** Each twice: the second must be the same. */
@@ -45,7 +47,7 @@ export class Workers {
     work: Partial<Work>,
     told: (outcome: Outcome) => boolean,
   ): Promise<void> {
-    const whole: Work = { kind: 'seeds', only: '', step: 1, repeat: false, ...work }
+    const whole: Work = { kind: 'seeds', only: '', blow: '', step: 1, repeat: false, ...work }
     let done = 0
     let going = true
     const order = (): Order | null => {

@@ -201,7 +201,6 @@ export class World implements ClientHost {
     if (this.head !== null) {
       this.losses.remember()
       this.rivals.push(this.head)
-      for (const client of this.clients) client.blind = !this.plan.eyes.has('fenced')
       this.rivalClients.push(...this.clients)
       this.clients = []
       this.head = null
@@ -291,8 +290,7 @@ export class World implements ClientHost {
       const now = facts?.bootId ?? null
       const other = bootId !== null && now !== bootId
       bootId = now
-      if (other && this.head === head && this.plan.eyes.has('announced'))
-        this.losses.announced(span)
+      if (other && this.head === head) this.losses.announced(span)
     })
   }
 
@@ -328,9 +326,7 @@ export class World implements ClientHost {
     for (let at = 0; at < plan.clients; at++) {
       const client = this.addClient(`${head.number}${'abcdef'[at]!}`, head)
       client.start()
-      if (!rival) continue
-      client.blind = !this.plan.eyes.has('fenced')
-      this.rivalClients.push(this.clients.pop()!)
+      if (rival) this.rivalClients.push(this.clients.pop()!)
     }
   }
 

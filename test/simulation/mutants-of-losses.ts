@@ -1,0 +1,82 @@
+import type { Mutant } from './mutants.ts'
+
+/**
+ * Defects that a third reading found, planted again into the program that answers them: of failed
+ * flushes and lost caches, of heads that were replaced, of legs that are what they once were.
+ */
+export const mutantsOfLosses: readonly Mutant[] = [
+  {
+    name: 'lost-before-acknowledged',
+    breaks: '8: a write is acknowledged after the last leg lost it, and that was told before',
+    file: 'mirror/verdicts.js',
+    find: "return writing ? 'suspend' : 'tell';",
+    replace: "return 'tell';",
+    plays: { script: 'short, two', blow: 'crashSoon' },
+  },
+  {
+    name: 'failed-flush-forgiven',
+    breaks: '8: a flush that fails is taken to have lost nothing',
+    file: 'device/device.js',
+    find: 'this.flushFailed(error);',
+    replace: ';',
+    plays: { script: 'leg out and back, flushed', blow: 'failFlush' },
+  },
+  {
+    name: 'forced-flush-forgiven',
+    breaks: '8: a flush behind a forced write that fails is taken to have lost nothing',
+    file: 'device/emulation.js',
+    find: 'if (mayHaveLost(error))',
+    replace: 'if (false)',
+    also: [
+      {
+        file: 'device/device.js',
+        find: '(forced || operation === Operation.flush) && mayHaveLost',
+        replace: 'operation === Operation.flush && mayHaveLost',
+      },
+    ],
+    plays: { script: 'writes, flushed', blow: 'failFlush' },
+  },
+  {
+    name: 'one-client-told',
+    breaks: '8: of a flush that failed only the client is told that sent it',
+    file: 'device/loss-report.js',
+    find: `            this.told = losses;
+    }`,
+    replace: `            this.device.unflushed.losses = 0;
+        this.told = 0;
+    }`,
+    plays: { script: 'last leg', blow: 'failFlush' },
+  },
+  {
+    name: 'record-vouches',
+    breaks: '2: a head goes by its own record though another head has had the legs since',
+    file: 'mirror/survey.js',
+    find: 'vouches: !head.doubts(record)',
+    replace: 'vouches: true',
+    plays: { script: 'older head', blow: 'cut' },
+  },
+  {
+    name: 'put-back-believed',
+    breaks: '2: a leg that shows an older generation than it had is taken for whole',
+    file: 'mirror/start.js',
+    find: 'return generation.counter >= record.base.counter && ',
+    replace: 'return ',
+    plays: { script: 'rolled back', blow: 'killHead' },
+  },
+  {
+    name: 'base-saved-late',
+    breaks: '2: only the next change of the record says that a generation is on every leg',
+    file: 'mirror/membership.js',
+    find: 'return this.saveHead(JSON.stringify({ ...saved, base: generation }));',
+    replace: 'return true;',
+    plays: { script: 'rolled back', blow: 'killHead' },
+  },
+  {
+    name: 'fenced-reads',
+    breaks: '7: a head that was fenced goes on serving reads',
+    file: 'wire/session.js',
+    find: 'return this.claim > 0 && this.fenced;',
+    replace: 'return false;',
+    plays: { script: 'two heads', blow: 'cut' },
+  },
+]

@@ -1,0 +1,70 @@
+import type { Dice } from './dice.ts'
+import { noticedMs } from './manage.ts'
+import type { Leg } from './trees.ts'
+import type { World } from './world.ts'
+
+/** Milliseconds until what goes down for it is there again, at most. */
+const downMsMax = 1000
+
+/** Puts an older copy of a disk into its own place, once, and nobody is told. */
+export class PutBack {
+  private readonly world: World
+  private readonly dice: Dice
+  /** The copies, and which head there was then. */
+  private readonly copies = new Map<Leg, { readonly bytes: Buffer; readonly head: number }>()
+
+  constructor(world: World, dice: Dice) {
+    this.world = world
+    this.dice = dice
+  }
+
+  /**
+   * Copies the leg's disk, or puts back what was copied before: from before the head started last,
+   * because within one generation nobody can tell, see docs/mirror.md. Only a leg that others can
+   * do without, all being well.
+   */
+  act(leg: Leg): void {
+    const { world } = this
+    const { head, trace } = world
+    const copy = this.copies.get(leg)
+    if (head === null || !head.opened) return
+    if (copy === undefined || copy.head === head.number || this.dice.chance(0.2)) {
+      trace.note(`the disk of ${leg.name} is copied`)
+      this.copies.set(leg, { bytes: Buffer.from(leg.medium.content), head: head.number })
+      return
+    }
+    const settled = ({ machine }: Leg): boolean => world.clock.time - machine.crashedAt > noticedMs
+    const peers = world.peers(leg)
+    const spare = peers.length > 0 && peers.every(settled) && world.healthy() && head.commands === 0
+    if (world.replaced || !spare || copy.bytes.length !== leg.medium.size) return
+    world.replaced = true
+    this.putBack(leg, copy.bytes)
+  }
+
+  private putBack(leg: Leg, copy: Buffer): void {
+    const { world, dice } = this
+    world.killHead('killed')
+    putInPlace(world, leg, copy, dice.skewed(0, downMsMax))
+    // Nothing happens to the others meanwhile: until it is filled they have the only copy.
+    let noticed = false
+    world.faults.truce(() => {
+      const { state } = world.legStatus()[leg.name] ?? {}
+      noticed ||= state !== undefined && state !== 'in-sync'
+      return noticed && state === 'in-sync'
+    })
+    world.clock.after(dice.skewed(0, downMsMax), null, () => {
+      if (world.head === null) world.startHead()
+    })
+  }
+}
+
+/** Puts the copy into the place of the leg, whose target loses power for it, if it has one. */
+export function putInPlace(world: World, leg: Leg, copy: Buffer, ms: number): void {
+  const { medium, target } = leg
+  if (target !== null) world.faults.crashTarget(leg)
+  medium.rollBack(copy)
+  if (target === null) return
+  world.clock.after(ms, null, () => {
+    world.faults.bootTarget(leg)
+  })
+}
