@@ -22,7 +22,15 @@ export const eyeNames = [
 export type Eye = (typeof eyeNames)[number]
 
 /** Open in every run: what they see in the program is mended. */
-const openEyes: readonly Eye[] = ['drops', 'noLog', 'still', 'olderHead', 'pairs', 'delays']
+const openEyes: readonly Eye[] = [
+  'drops',
+  'noLog',
+  'still',
+  'rollBack',
+  'olderHead',
+  'pairs',
+  'delays',
+]
 
 /** `DST_EYES`: more of them, by name, or `all`. */
 export function isOpen(eye: Eye): boolean {
