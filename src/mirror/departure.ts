@@ -68,6 +68,7 @@ export function legChanged(volume: Volume, leg: Leg): void {
   const another = leg.noticeFacts()
   if (another || !device.usable) leg.refusal = ''
   if (!volume.active || !volume.writers.includes(leg)) {
+    noteLostCache(leg)
     announce(volume)
     volume.look(leg)
     return
@@ -79,6 +80,20 @@ export function legChanged(volume: Volume, leg: Leg): void {
   if (!well) leg.adopt()
   volume.regroup()
   if (leg.endNow > leg.end) volume.onGrown()
+}
+
+/**
+ * A leg that is away is seen in another life of its cache. It lacks what it had not flushed, also
+ * if it comes back in the life that it had before: one that began with a failed flush ends with the
+ * process of its target.
+ */
+function noteLostCache(leg: Leg): void {
+  const { device, dirty, unflushed, member } = leg
+  if (!device.usable || dirty === null || unflushed === null) return
+  if (device.facts!.bootId === member?.bootId) return
+  dirty.forgetCopies()
+  dirty.missSet(unflushed)
+  leg.unflushed = null
 }
 
 /** What the rules have to know of a leg's device. */

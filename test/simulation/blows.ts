@@ -64,6 +64,15 @@ function failSaves(world: World, ms: number): void {
   world.clock.after(ms, null, () => (state.failing = false))
 }
 
+/** Saves hang, and those are never heard of again. */
+function hangSaves({ state, clock, trace }: World): void {
+  trace.note('saves hang')
+  state.hung = true
+  clock.after(50 * soonMs, null, () => {
+    state.unhang(true)
+  })
+}
+
 function blackout(world: World): void {
   endHead(world, 'crashed', soonMs)
   for (const leg of world.legs) if (leg.target !== null) crash(world, leg, soonMs)
@@ -79,5 +88,6 @@ export const blows: readonly Blow[] = [
   { name: 'cut', far: true, strike: (world, leg) => cut(world, leg, lateMs) },
   { name: 'refuse', far: false, strike: refuse },
   { name: 'failSaves', far: false, strike: (world) => failSaves(world, 50 * soonMs) },
+  { name: 'hangSaves', far: false, strike: hangSaves },
   { name: 'blackout', far: false, strike: blackout },
 ]

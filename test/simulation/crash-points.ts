@@ -101,7 +101,7 @@ function* singlesOf({ script, house, effects }: Staging, only: string): Generato
 
 /** Whether it matters which leg it hits. */
 function aims({ name }: Blow): boolean {
-  return !['killHead', 'crashHead', 'blackout', 'failSaves'].includes(name)
+  return !['killHead', 'crashHead', 'blackout', 'failSaves', 'hangSaves'].includes(name)
 }
 
 export function nameOf({ script, house, strikes }: Play): string {

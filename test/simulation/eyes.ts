@@ -21,16 +21,8 @@ export const eyeNames = [
 ] as const
 export type Eye = (typeof eyeNames)[number]
 
-/** Open in every run: what they see in the program is mended. */
-const openEyes: readonly Eye[] = [
-  'drops',
-  'noLog',
-  'still',
-  'rollBack',
-  'olderHead',
-  'pairs',
-  'delays',
-]
+/** Open in every run: what they saw in the program is mended. */
+const openEyes: readonly Eye[] = ['drops', 'noLog', 'still', 'rollBack', 'pairs', 'delays']
 
 /** `DST_EYES`: more of them, by name, or `all`. */
 export function isOpen(eye: Eye): boolean {

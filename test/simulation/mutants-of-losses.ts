@@ -67,8 +67,9 @@ export const mutantsOfLosses: readonly Mutant[] = [
     name: 'base-saved-late',
     breaks: '2: only the next change of the record says that a generation is on every leg',
     file: 'mirror/membership.js',
-    find: 'return this.saveHead(JSON.stringify({ ...saved, base: generation }));',
-    replace: 'return true;',
+    find: `const text = JSON.stringify({ ...this.saved, base });
+        if (await this.saveHead(text))`,
+    replace: 'if (true)',
     plays: { script: 'rolled back', blow: 'killHead' },
   },
   {
@@ -78,5 +79,21 @@ export const mutantsOfLosses: readonly Mutant[] = [
     find: 'return this.claim > 0 && this.fenced;',
     replace: 'return false;',
     plays: { script: 'two heads', blow: 'cut' },
+  },
+  {
+    name: 'saves-for-ever',
+    breaks: '7: a save that hangs is waited for, for ever',
+    file: 'mirror/membership.js',
+    find: 'await within(volume, volume.store?.save(volume.key, text), left);',
+    replace: 'await volume.store?.save(volume.key, text);',
+    plays: { script: 'leg out and back, forced', blow: 'hangSaves' },
+  },
+  {
+    name: 'lost-life-forgotten',
+    breaks: '8: a start takes a leg that lost its cache for one that kept it',
+    file: 'mirror/rules/choosing.js',
+    find: 'return present.filter(({ member, bootId }) => member.bootId === bootId);',
+    replace: 'return present;',
+    plays: { script: 'restart', blow: 'crashSoon' },
   },
 ]

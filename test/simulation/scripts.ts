@@ -225,6 +225,10 @@ export const scripts: readonly Script[] = [
       await actor.do((one) => one.write(2, 4))
       await actor.well()
       await actor.do(writes)
+      await actor.ask(writes)
+      await actor.pass(0.3)
+      actor.stage.killHead()
+      actor.stage.startHead()
       await actor.do((one) => one.flush())
     },
   },
