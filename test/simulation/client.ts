@@ -158,8 +158,14 @@ export class Client implements Completer {
   }
 
   completed(request: Request): void {
-    const job = this.jobs.get(request)!
+    const job = this.jobs.get(request)
+    // Code of a process that was killed in the middle of it: nobody hears of that any more.
+    if (job === undefined && !this.process.alive) return
     this.jobs.delete(request)
+    this.took(request, job!)
+  }
+
+  private took(request: Request, job: Job): void {
     if (request.operation === Operation.flush) this.losses.tell(request)
     const { error } = request
     let bytes: Buffer | null = null

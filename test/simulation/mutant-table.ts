@@ -332,6 +332,13 @@ export const mutantTable: readonly Mutant[] = [
     find: 'if (rebooted && leg.unflushed !== null)',
     replace: 'if (false)',
     scenario: 'while it is away lacks',
+    also: [
+      {
+        file: 'mirror/departure.js',
+        find: '        noteLostCache(leg);',
+        replace: '',
+      },
+    ],
   },
   {
     name: 'split-not-seen',

@@ -143,7 +143,7 @@ export const scripts: readonly Script[] = [
       await actor.do((one, other) => {
         one.write(20, 8)
         other.flush()
-        other.write(extent, 4)
+        other.write(extent + 64, 4)
       })
       await actor.do((one) => one.zero(0, 4))
       await actor.pass(150)

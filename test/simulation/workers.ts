@@ -85,7 +85,8 @@ function employ(
     })
     child.on('error', reject)
     child.on('exit', (code, signal) => {
-      if (code === null && signal === 'SIGTERM') resolve()
+      // One that somebody else ended has not done its work.
+      if (child.killed) resolve()
       else reject(new Error(`a worker ended with ${code ?? signal}`))
     })
     more()
