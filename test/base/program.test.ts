@@ -48,7 +48,6 @@ describe('a program that does not start', () => {
   })
 
   it('for want of descriptors fails requests with a sentence, then starts', async function () {
-    this.timeout(30_000)
     if (process.platform !== 'linux') this.skip()
     const folder = await mustRun('mktemp', ['-d'])
     const image = `${folder.trim()}/image`

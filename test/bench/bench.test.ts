@@ -28,7 +28,6 @@ describe('the benchmark', () => {
   })
 
   it('measures a server, prints a table and writes a report', async function () {
-    this.timeout(120_000)
     if (!(await fioSpeaksNbd())) {
       console.log('      skipped: fio with its NBD engine is not installed')
       this.skip()
@@ -110,7 +109,6 @@ describe('the buffer paths', () => {
   })
 
   it('land with hardly a copy in user space, and count what is copied', async function () {
-    this.timeout(120_000)
     const folder = mkdtempSync(join(tmpdir(), 'dst-test-'))
     try {
       const folders = { disk: folder, memory: folder }

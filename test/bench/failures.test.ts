@@ -73,7 +73,6 @@ describe('a benchmark', () => {
     ['SIGTERM', 'peers'],
   ] as const)
     it(`leaves no process and no folder behind after ${signal}`, async function () {
-      this.timeout(60_000)
       const child = spawn(
         process.execPath,
         [main, '--quick', '--suite', suite, '--rounds', '100', '--size', '4M'],
@@ -101,7 +100,6 @@ describe('a benchmark', () => {
     })
 
   it('leaves no folder of the ways to read files behind', async function () {
-    this.timeout(60_000)
     const child = spawn(process.execPath, [files, folder, 'random read of 4 KiB, depth 32'], {
       stdio: ['ignore', 'pipe', 'ignore'],
     })
@@ -114,7 +112,6 @@ describe('a benchmark', () => {
   })
 
   it('has no figures of a server that dies, but says why', async function () {
-    this.timeout(60_000)
     const mortal = { ...pump, name: 'mortal' }
     const started: Running[] = []
     const bout = boutWith(mortal, pump)
@@ -148,7 +145,6 @@ describe('a benchmark', () => {
   })
 
   it('finds out who it was when a client cannot tell, and goes on', async function () {
-    this.timeout(60_000)
     const frozen = { ...pump, name: 'frozen' }
     const bout = boutWith(frozen, pump)
     const at: string[] = []
@@ -187,7 +183,6 @@ describe('a benchmark', () => {
     })
 
   it('has only the rows of what a server does', async function () {
-    this.timeout(60_000)
     const reader = {
       ...pump,
       name: 'reader',
@@ -235,7 +230,6 @@ describe('a benchmark', () => {
   })
 
   it('has no figures of processor time that nobody saw', async function () {
-    this.timeout(60_000)
     const bout = boutWith(pump)
     const start = async (): Promise<readonly Running[]> => {
       const servers = await bout.start()
@@ -274,7 +268,6 @@ describe('a benchmark', () => {
   })
 
   it('opens as many connections as a work has', async function () {
-    this.timeout(60_000)
     const running = await Running.start(pump, { ...unix, size: 4 * MiB }, plan.folders)
     const path = join(folder, 'counting')
     let open = 0

@@ -122,7 +122,6 @@ describe('volleys and pairs', () => {
   })
 
   it('see a planted slowdown, and leave nothing behind', async function () {
-    this.timeout(120_000)
     const sides = [target(leafTree), target(leafTree, { slowdown: 3 })] as const
     const [[usual, slow]] = (await measurePairs(plan, sides, work, 1)) as [[number, number]]
     // Four times as dear, but for what else a busy machine does.

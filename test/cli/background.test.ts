@@ -21,7 +21,6 @@ const device = '/dev/nbd99'
 const uri = 'dst://127.0.0.1:1/none'
 
 describe('a bridge that stays behind dst attach', function () {
-  this.timeout(120_000)
   let place: string
   let victim: string
   const program = process.argv[1]!

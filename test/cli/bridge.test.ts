@@ -5,8 +5,6 @@ import { dst, Workshop } from '../support/process.ts'
 import { mustRun, needPrograms } from '../support/programs.ts'
 
 describe('dst bridge and dst list', function () {
-  this.timeout(60_000)
-
   let workshop: Workshop
   beforeEach(() => (workshop = new Workshop()))
   afterEach(() => workshop.close())

@@ -14,7 +14,6 @@ interface Line {
 }
 
 describe('the log of a target', function () {
-  this.timeout(120_000)
   let workshop: Workshop
 
   beforeEach(() => {

@@ -8,7 +8,6 @@ const memory = { type: 'memory', size: '1M' }
 const isRoot = process.getuid?.() === 0
 
 describe('the sockets of a target', function () {
-  this.timeout(60_000)
   let workshop: Workshop
   let mask: number
 

@@ -2,7 +2,6 @@ import { expect } from 'chai'
 import { dst, Workshop } from '../support/process.ts'
 
 describe('two targets with one state directory', function () {
-  this.timeout(120_000)
   let workshop: Workshop
   beforeEach(() => (workshop = new Workshop()))
   afterEach(() => workshop.close())

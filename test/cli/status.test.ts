@@ -14,8 +14,6 @@ const management = 'unix:dst.sock'
 const memory = { type: 'memory', size: '8M' }
 
 describe('dst status', function () {
-  this.timeout(60_000)
-
   let workshop: Workshop
   beforeEach(() => (workshop = new Workshop()))
   afterEach(() => workshop.close())
@@ -214,7 +212,6 @@ describe('the management interface', () => {
   })
 
   it('adds and removes a leg while the volume runs', async function () {
-    this.timeout(60_000)
     const command = (...words: string[]) =>
       dst([...words, '--management', management], workshop.folder)
     await legsReach(workshop.folder, management, ['in-sync'], 30_000)

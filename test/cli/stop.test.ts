@@ -18,8 +18,6 @@ const limits = { stopTimeout }
 const management = { address: 'unix:dst.sock' }
 
 describe('a stop keeps its deadline', function () {
-  this.timeout(60_000)
-
   let workshop: Workshop
   beforeEach(() => (workshop = new Workshop()))
   afterEach(() => workshop.close())

@@ -21,8 +21,6 @@ function says(stream: Readable, what: RegExp): Promise<void> {
 }
 
 describe('standard output and standard error', function () {
-  this.timeout(60_000)
-
   let workshop: Workshop
   beforeEach(() => {
     workshop = new Workshop()

@@ -10,8 +10,6 @@ const management = 'unix:dst.sock'
 const memory = { type: 'memory', size: '64M' }
 
 describe('dst verify', function () {
-  this.timeout(60_000)
-
   let workshop: Workshop
   beforeEach(async () => {
     workshop = new Workshop()

@@ -40,8 +40,6 @@ function ask(device: Device, offset: number, length: number): Promise<Run[]> {
 }
 
 describe('where a file has data', function () {
-  this.timeout(30_000)
-
   const searched = process.env['PATH']
   let folder: string
   const open: Device[] = []

@@ -13,7 +13,6 @@ import { Loops, run } from '../support/loop.ts'
 import { findProgram } from '../support/programs.ts'
 
 describe('a disk', function () {
-  this.timeout(60_000)
   let folder: string
   const loops = new Loops()
   const open: Device[] = []

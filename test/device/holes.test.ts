@@ -49,8 +49,6 @@ async function appears(file: string): Promise<void> {
 const blocksOf = async (file: string): Promise<number> => (await fs.stat(file)).blocks * 512
 
 describe('holes of a file', function () {
-  this.timeout(30_000)
-
   const searched = process.env['PATH']
   let folder: string
   let image: string
@@ -208,8 +206,6 @@ describe('holes of a file', function () {
 })
 
 describe('holes of a served file', function () {
-  this.timeout(60_000)
-
   const searched = process.env['PATH']
   let workshop: Workshop
   beforeEach(() => (workshop = new Workshop()))

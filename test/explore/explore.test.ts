@@ -8,7 +8,6 @@ const bounds = { statesMax: 200_000, secondsMax: 60 }
 
 describe('every order of what can happen to a mirror', () => {
   it('breaks no invariant when everything loses power once', function () {
-    this.timeout(120_000)
     const kinds = new Set(['blackout'] as const)
     const world = new World({ ...defaults, writes: 1, width: 1, kinds })
     const { violation, complete, states } = explore(world, bounds)
@@ -20,7 +19,6 @@ describe('every order of what can happen to a mirror', () => {
 
   for (const defect of defects.filter(({ quick }) => quick))
     it(`finds that ${defect.breaks.replace(/^\d: /, '')}`, function () {
-      this.timeout(120_000)
       const world = new World({ ...defaults, ...defect.configuration })
       const { violation } = withDefect(defect, () => explore(world, bounds))
       expect(violation).not.to.equal(null)

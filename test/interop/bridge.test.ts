@@ -13,8 +13,6 @@ import { mustRun, needPrograms } from '../support/programs.ts'
  * process, and bridged back to NBD by another, on a unix socket and on TCP.
  */
 describe('real clients of a served mirror', function () {
-  this.timeout(120_000)
-
   let workshop: Workshop
   const uris: Record<string, string> = {}
 

@@ -109,7 +109,6 @@ describe('a volume whose maps need more room when it grows', () => {
     becomes(device, () => device.state.word === 'online' && device.facts!.size > 3 * GiB)
 
   it('grows in the end, whenever its head dies while it grows', async function () {
-    this.timeout(120_000)
     for (let steps = 0, alive = false; !alive; steps += 5) {
       const pair = new Pair()
       const first = await pair.open([small, small])

@@ -49,7 +49,6 @@ describe('a volume', () => {
   })
 
   it('is the old one or the new one, whenever its head dies while it grows', async function () {
-    this.timeout(60_000)
     for (let steps = 0, grown = false; !grown; steps += 3) {
       const legs = disks('a', 'b')
       const store = new MemoryStore()

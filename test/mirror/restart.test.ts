@@ -272,7 +272,6 @@ describe('a crash at every step', () => {
   }
 
   it('of a return and a departure loses nothing', async function () {
-    this.timeout(60_000)
     for (const store of [true, false]) {
       let steps = 0
       while (!(await crashAfter(steps, store ? new MemoryStore() : null))) steps++

@@ -32,8 +32,6 @@ const manners: Readonly<Record<string, (talker: Talker) => void>> = {
 
 for (const receive of ['landing', 'events'] satisfies Receive[])
   describe(`clients beside nine strangers who, ${receive},`, function () {
-    this.timeout(60_000)
-
     let rig: Rig
     let strangers: Talker[]
     beforeEach(async () => {
@@ -120,7 +118,6 @@ for (const receive of ['landing', 'events'] satisfies Receive[])
   })
 
 it('forty writes of the longest kind come to their end without room for all', async function () {
-  this.timeout(120_000)
   const rig = new Rig({ bytesInFlight: 96 * MiB }, 'landing', timelessClock())
   await rig.addMemory('disk', 64 * MiB)
   await rig.listen()

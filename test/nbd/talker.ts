@@ -23,14 +23,17 @@ export interface OptionAnswer {
 /** One side of a conversation in NBD, word by word: for saying what no decent client says. */
 export class Talker {
   readonly socket: net.Socket
-  private received = Buffer.alloc(0)
+  /** What nobody took yet: in pieces, because joining them at each arrival takes their square. */
+  private pieces: Buffer[] = []
+  private bytes = 0
   private ended = false
   private wake: () => void = () => undefined
 
   constructor(socket: net.Socket) {
     this.socket = socket
     socket.on('data', (chunk: Buffer) => {
-      this.received = Buffer.concat([this.received, chunk])
+      this.pieces.push(chunk)
+      this.bytes += chunk.length
       this.wake()
     })
     socket.on('error', () => undefined)
@@ -74,19 +77,24 @@ export class Talker {
 
   /** The next `bytes`; rejects when the other side closes before. */
   async take(bytes: number): Promise<Buffer> {
-    while (this.received.length < bytes) {
-      if (this.ended) throw new Error(`closed after ${this.received.length} of ${bytes} bytes`)
+    while (this.bytes < bytes) {
+      if (this.ended) throw new Error(`closed after ${this.bytes} of ${bytes} bytes`)
       await new Promise<void>((resolve) => (this.wake = resolve))
     }
-    const taken = this.received.subarray(0, bytes)
-    this.received = this.received.subarray(bytes)
-    return taken
+    const all = this.unread()
+    this.pieces = [all.subarray(bytes)]
+    this.bytes -= bytes
+    return all.subarray(0, bytes)
   }
 
   /** Resolves with what was unread when the other side closed. */
   async closed(): Promise<Buffer> {
     while (!this.ended) await new Promise<void>((resolve) => (this.wake = resolve))
-    return this.received
+    return this.unread()
+  }
+
+  private unread(): Buffer {
+    return this.pieces.length === 1 ? this.pieces[0]! : Buffer.concat(this.pieces)
   }
 
   close(): void {

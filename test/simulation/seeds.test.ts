@@ -8,8 +8,6 @@ const found = [
 ]
 
 describe('the simulation', function () {
-  this.timeout(60_000)
-
   for (const seed of found)
     it(`finds nothing any more with seed ${seed}`, async () => {
       const { problem, history } = await runSeed(seed)

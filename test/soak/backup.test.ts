@@ -24,8 +24,6 @@ const management = 'unix:head.sock'
  * back; images that were there before become legs, and legs become images for good.
  */
 describe('legs as images', function () {
-  this.timeout(120_000)
-
   let workshop: Workshop
   before(function () {
     needPrograms(this, 'nbdcopy', 'nbdinfo', 'qemu-io', 'mkfs.ext4', 'fsck.ext4', 'debugfs', 'cmp')

@@ -20,8 +20,6 @@ const versionsAfter = 300
  * The second head takes the legs over while a client reads from the first as fast as it can.
  */
 describe('a second head that starts from the same configuration', function () {
-  this.timeout(120_000)
-
   let workshop: Workshop
   let network: Namespaces
   before(function () {

@@ -14,8 +14,6 @@ function ticksOf(pid: number): number {
 }
 
 describe('a target with nothing to do', function () {
-  this.timeout(60_000)
-
   let workshop: Workshop
   before(function () {
     if (existsSync('/proc/self/stat')) return

@@ -8,8 +8,6 @@ import { mustRun, needPrograms } from '../support/programs.ts'
 
 /** The trees that distributed storage was once announced with, as real processes. */
 describe('trees over many targets', function () {
-  this.timeout(120_000)
-
   let workshop: Workshop
   before(function () {
     needPrograms(this, 'nbdcopy', 'nbdinfo')

@@ -32,8 +32,6 @@ function reaches(device: Device, so: (device: Device) => boolean): Promise<void>
 }
 
 describe('a target whose devices are not all there', function () {
-  this.timeout(30_000)
-
   let folder: string
   let target: Target | null = null
   beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'dst-absent-'))))

@@ -12,8 +12,6 @@ import { dst, Workshop } from '../support/process.ts'
 const openFiles = 72
 
 describe('a target whose file descriptors clients use up', function () {
-  this.timeout(60_000)
-
   it('serves whom it has, starts programs, and says whom it cut off', async () => {
     const workshop = new Workshop()
     try {

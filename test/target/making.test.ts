@@ -15,8 +15,6 @@ import { checkConfig } from '../../src/target/config.ts'
 import { Target } from '../../src/target/target.ts'
 
 describe('the file of a leg', function () {
-  this.timeout(30_000)
-
   let folder: string
   let target: Target | null = null
   beforeEach(() => (folder = mkdtempSync(join(tmpdir(), 'dst-making-'))))

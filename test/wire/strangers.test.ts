@@ -31,8 +31,6 @@ const manners: Readonly<Record<string, (client: RawClient) => void>> = {
 }
 
 describe('clients of DST/1 beside nine strangers who', function () {
-  this.timeout(60_000)
-
   let target: Target
   let strangers: RawClient[]
   beforeEach(async () => {
