@@ -19,7 +19,7 @@ import type { Leg } from './leg.ts'
 import { anotherDevice, claimedByOthers } from './returning.ts'
 import { failParkedChanges } from './losses.ts'
 import { Membership } from './membership.ts'
-import type { VolumeRecord } from './record.ts'
+import { leftAtStart, type VolumeRecord } from './record.ts'
 import { chooseSource, settleMembers, type Present } from './rules/choosing.ts'
 import { rules } from './rules/table.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
@@ -331,7 +331,7 @@ function loadDirtyMaps(volume: Volume, present: readonly Leg[], maps: Maps): voi
     // Of a leg that was in sync until now the map on disk is of an earlier absence.
     if (leg.member!.state !== 'in-sync') dirty.bits.merge(dirty.durable)
     dirty.merge(maps.intents)
-    if (leg.member!.state === 'in-sync') leg.member!.left = volume.record!.base
+    if (leg.member!.state === 'in-sync') leg.member!.left = leftAtStart(volume.record!)
     leg.dirty = dirty
   }
 }

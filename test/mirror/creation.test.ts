@@ -4,7 +4,7 @@ import { Operation } from '../../src/device/request.ts'
 import { superblockBytes } from '../../src/mirror/layout.ts'
 import { read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
-import { disks, Head, later, MemoryStore, pattern } from './head.ts'
+import { disks, failing, Head, later, MemoryStore, pattern } from './head.ts'
 
 /** Bytes that were read of where data can be. */
 function bytesRead(disk: Disk): number {
@@ -80,5 +80,34 @@ describe('a new volume', () => {
     await opening
     for (const disk of Object.values(legs))
       expect(disk.log.some(({ operation }) => operation === Operation.write)).to.equal(false)
+  })
+
+  it('that was cut off before one leg had a superblock fills that leg', async () => {
+    // The head dies in the middle of it; or the leg fails, and the next try finds the other alone.
+    for (const how of ['crash', 'error', 'forced']) {
+      const legs = disks('a', 'b')
+      const [a, b] = [legs['a']!, legs['b']!]
+      const store = new MemoryStore()
+      if (how === 'error') failing(b, (operation) => operation === Operation.write)
+      else b.hold = ({ operation }) => operation === Operation.write
+      const first = new Head(legs, store)
+      const opening = first.open()
+      const wrote = ({ operation }: Disk['log'][number]): boolean => operation === Operation.write
+      await first.until('a has superblocks', () => a.log.filter(wrote).length > 2)
+      let head = first
+      if (how === 'error') b.fault = () => null
+      else {
+        first.kill()
+        b.hold = () => false
+        head = new Head(legs, store, {}, how === 'forced' ? ['b'] : [])
+      }
+      await (head === first ? opening : head.open())
+      if (how === 'forced') {
+        await head.driver.startVolume({ force: true })
+        b.comeBack()
+      }
+      await head.inSync('a', 'b')
+      await head.device.close()
+    }
   })
 })

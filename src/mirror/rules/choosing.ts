@@ -1,4 +1,4 @@
-import type { Member, VolumeRecord } from '../record.ts'
+import { leftAtStart, type Member, type VolumeRecord } from '../record.ts'
 
 /** A leg as the start sees it: one that is there, whole and in sync by the record. */
 export interface Present {
@@ -59,7 +59,7 @@ export function settleMembers(
     const { state } = member
     if (here === undefined) {
       if (state === 'in-sync') {
-        member.left = record.base
+        member.left = leftAtStart(record)
         setMissing(member, 'absent at the start')
       } else if (state === 'syncing') setMissing(member, 'not in sync yet')
     } else {
