@@ -77,6 +77,7 @@ function emptyRecord(volume: Volume, legs: readonly Leg[]): VolumeRecord {
     generation,
     base: generation,
     history: [],
+    forcedAt: null,
     bootId: volume.newId(32),
     extentSize: settings.extentSize,
     dataSize,

@@ -57,8 +57,11 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   }
   for (const { leg, found } of views) if (found !== null) leg.note(found)
   if (decision.kind === 'create') await create(volume, views)
-  else if (decision.kind === 'start') await begin(volume, decision, views, wish.force)
-  else {
+  else if (decision.kind === 'start') {
+    const { record } = decision
+    if (wish.force) record.forcedAt = record.generation
+    await begin(volume, decision, views, wish.force)
+  } else {
     for (const [leg, reason] of decision.refusals) leg.refusal = reason
     wait(volume, decision.reason)
   }

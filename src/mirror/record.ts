@@ -44,6 +44,11 @@ export interface VolumeRecord {
   base: Generation
   /** Generations before, newest first. */
   history: Generation[]
+  /**
+   * Where an operator had it start last though legs could be newer, `--force`; null if nobody did.
+   * Records of before do not say.
+   */
+  forcedAt?: Generation | null
   /** `Facts.bootId` of the mirror. */
   bootId: string
   extentSize: number
@@ -123,6 +128,7 @@ export function parseRecord(value: unknown): VolumeRecord | null {
     isText(value['bootId']) &&
     isGeneration(value['generation']) &&
     isGeneration(value['base']) &&
+    isForcedAt(value['forcedAt']) &&
     Array.isArray(history) &&
     history.length <= historyGenerationsMax &&
     history.every(isGeneration) &&
@@ -153,6 +159,12 @@ export function remembers(record: VolumeRecord, generation: Generation): boolean
     sameGeneration(record.base, generation) ||
     record.history.some((before) => sameGeneration(before, generation))
   )
+}
+
+/** Whether the record's volume was once where the leg is now. */
+export function isPast(leg: VolumeRecord, record: VolumeRecord): boolean {
+  if (remembers(record, leg.generation)) return true
+  return record.members.some(({ left }) => left !== null && sameGeneration(left, leg.generation))
 }
 
 /**
@@ -210,6 +222,10 @@ function isEntry(value: unknown): value is HistoryEntry {
     (value['first'] === undefined || isSize(value['first'])) &&
     (value['resync'] === undefined || isObject(value['resync']))
   )
+}
+
+function isForcedAt(value: unknown): boolean {
+  return value === undefined || value === null || isGeneration(value)
 }
 
 function isGeneration(value: unknown): value is Generation {

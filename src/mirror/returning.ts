@@ -9,10 +9,11 @@ import { backOff, failed, noteSince, setState } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { checkpoint, syncDirtyMaps, writeAllMaps } from './dirty.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './layout.ts'
+import { wasNeverServed } from './forks.ts'
 import type { Leg } from './leg.ts'
-import { reasonMax, remembers, sameGeneration, type ResyncSummary } from './record.ts'
+import { isPast, reasonMax, remembers, sameGeneration, type ResyncSummary } from './record.ts'
 import { Resync } from './resync.ts'
-import { isPast, refusalOf, splitReason, tooOldToCompare } from './start.ts'
+import { refusalOf, splitReason, tooOldToCompare } from './start.ts'
 import type { Found, Superblock } from './superblock.ts'
 import type { Volume } from './volume.ts'
 
@@ -176,6 +177,12 @@ function judgeSuperblock(volume: Volume, leg: Leg, superblock: Superblock): Verd
   if (!past) {
     if (remembers(theirs, record.generation))
       return refused(`it is ahead, at generation ${generation.counter}: this head is the stale one`)
+    const inSync = volume.readable.map((one) => ({ self: one.member!.id, record }))
+    if (wasNeverServed(theirs, inSync))
+      return {
+        word: 'full',
+        cause: `generation ${generation.counter}, which it has, was never served`,
+      }
     // What each side has alone nobody knows then: not even whether it has anything.
     const unknown = tooOldToCompare(theirs, record) || tooOldToCompare(record, theirs)
     return { word: unknown ? 'refused' : 'diverged', cause: splitReason(superblock, record) }

@@ -1,6 +1,8 @@
+import { wasNeverServed } from './forks.ts'
 import type { Leg } from './leg.ts'
 import {
   historyGenerationsMax,
+  isPast,
   remembers,
   sameGeneration,
   type Member,
@@ -69,7 +71,7 @@ export function decide(
 ): Decision {
   const own = known?.record ?? null
   const refusals = new Map<Leg, string>()
-  const candidates = readable(own, views, refusals)
+  const candidates = served(readable(own, views, refusals), wish)
   if (own !== null && neverServed(own, candidates)) return decide(null, views, wish)
   if (candidates.length === 0 && own === null) return decideNew(views, refusals, wish)
   const volumes = new Set(candidates.map(({ superblock }) => superblock.record.volume))
@@ -105,6 +107,15 @@ function neverServed(own: VolumeRecord, candidates: readonly Candidate[]): boole
       remembers(record, own.base)
     )
   })
+}
+
+/** Leaves out legs that show what was never served, unless that is all there is, or is asked for. */
+function served(candidates: readonly Candidate[], wish: StartWish): readonly Candidate[] {
+  const shown = candidates.map(({ superblock }) => superblock)
+  const rest = candidates.filter(
+    ({ name, superblock }) => name === wish.leg || !wasNeverServed(superblock.record, shown),
+  )
+  return rest.length === 0 ? candidates : rest
 }
 
 /** The legs whose superblock is to be reckoned with; why the others are not is in `refusals`. */
@@ -241,12 +252,6 @@ function ofLeg({ superblock }: Candidate): Newest {
  */
 function diverged(leg: VolumeRecord, record: VolumeRecord): boolean {
   return !sameGeneration(leg.generation, record.generation) && !isPast(leg, record)
-}
-
-/** Whether the record's volume was once where the leg is now. */
-export function isPast(leg: VolumeRecord, record: VolumeRecord): boolean {
-  if (remembers(record, leg.generation)) return true
-  return record.members.some(({ left }) => left !== null && sameGeneration(left, leg.generation))
 }
 
 /** Whether one is from before all that the other remembers: it may be its past, or not. */
