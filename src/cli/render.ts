@@ -94,7 +94,7 @@ function describe(device: Device, status: Status, now: number): string[] {
   const { bytesUnused } = details
   if (typeof bytesUnused === 'number') words.push(`${describeSize(bytesUnused)} more are there`)
   if (isObject(details['looking'])) words.push(progressLine(details['looking']))
-  words.push(...waits(details), ...verifying(details))
+  words.push(...waits(details), ...verifying(details, now))
   const slow = Object.entries(device.legs ?? {}).filter(([, leg]) => leg.slow !== undefined)
   if (slow.length > 0) words.push(`slow: ${slow.map(([name]) => name).join(', ')}`)
   if (state !== 'online') words.push(...why(reason, device.since, now))
@@ -121,15 +121,22 @@ function waits({ waiting, waitingSeconds, waitingFor }: Device['details']): stri
   return [`${waiting} waiting${oldest}${reason}`]
 }
 
-/** How far a verify of a mirror is. */
-function verifying({ verify }: Device['details']): string[] {
-  if (!isObject(verify)) return []
+/** How far a verify of a mirror is, or when one was and the next will be. */
+function verifying(details: Device['details'], now: number): string[] {
+  const { verify, verifiedAt, verifyNextAt, differencesHint } = details
+  const hint = typeof differencesHint === 'string' ? [differencesHint] : []
+  if (!isObject(verify)) {
+    const last = typeof verifiedAt === 'string' ? [`verified ${moment(verifiedAt, now)}`] : []
+    if (typeof verifyNextAt !== 'string') return [...last, ...hint]
+    const isDue = new Date(verifyNextAt).getTime() <= now
+    return [...last, isDue ? 'verify is due' : `verify next ${moment(verifyNextAt, now)}`, ...hint]
+  }
   const { bytesDifferent } = verify
   const found =
     typeof bytesDifferent === 'number' && bytesDifferent > 0
       ? `, ${bytesDifferent} bytes differ`
       : ''
-  return [`verify ${progressLine(verify)}${found}`]
+  return [`verify ${progressLine(verify)}${found}`, ...hint]
 }
 
 function exported(name: string, { uris, clients, readOnly }: Export): string {

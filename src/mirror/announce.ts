@@ -1,6 +1,7 @@
 import { KiB } from '../base/size.ts'
 import type { Facts } from '../device/device.ts'
 import { fencingOf } from '../device/facts.ts'
+import { describeDifferences, verifiedOf } from './differences.ts'
 import type { Leg } from './leg.ts'
 import type { HistoryEntry } from './record.ts'
 import type { Volume } from './volume.ts'
@@ -59,7 +60,8 @@ function ailing(volume: Volume): string {
     else if (leg.device.state.word !== 'online')
       unwell.push(`${leg.name} is ${leg.device.state.word}`)
   }
-  return unwell.join(', ')
+  const differing = volume.record === null ? '' : describeDifferences(volume.record)
+  return [...unwell, ...(differing === '' ? [] : [differing])].join(', ')
 }
 
 function facts(volume: Volume): Facts {
@@ -114,8 +116,25 @@ export function describe(volume: Volume): Record<string, unknown> {
     waitingSeconds: Math.round(oldestMs / 100) / 10,
     waitingFor: reason,
     verify: volume.verifying?.describe() ?? null,
+    ...verifies(volume),
     looking: volume.looking.describe(),
     legs,
+  }
+}
+
+/** When legs were compared last and will be next, and where they differ. */
+function verifies({ record, settings, path }: Volume): Record<string, unknown> {
+  if (record === null) return {}
+  const { completedAt, countedFrom, differences } = verifiedOf(record)
+  const { verifyEveryMs } = settings
+  const next = verifyEveryMs === null || countedFrom === 0 ? null : countedFrom + verifyEveryMs
+  return {
+    verifiedAt: completedAt,
+    verifyNextAt: next,
+    differences,
+    ...(differences.length === 0
+      ? {}
+      : { differencesHint: `\`dst verify ${path} --repair-from LEG\` makes them equal` }),
   }
 }
 
@@ -137,7 +156,9 @@ export function history({ record, word, reason, host }: Volume): readonly Histor
 function volumeWord(volume: Volume): string {
   if (!volume.running) return volume.word
   const well = waiting(volume).oldestMs < waitMsMin
-  if (well && volume.legs.every((leg) => legWord(volume, leg) === 'in-sync')) return 'healthy'
+  const equal = (volume.record?.verified?.differences ?? []).length === 0
+  if (well && equal && volume.legs.every((leg) => legWord(volume, leg) === 'in-sync'))
+    return 'healthy'
   return volume.resyncs.size > 0 ? 'syncing' : 'degraded'
 }
 

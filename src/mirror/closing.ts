@@ -4,7 +4,7 @@ import type { Volume } from './volume.ts'
 export async function close(volume: Volume): Promise<void> {
   if (volume.running) {
     for (const [, resync] of volume.resyncs) resync.stop('the volume is closed')
-    volume.verifying?.stop()
+    volume.verifying?.stop('legs')
     try {
       await volume.intent.cleanAll()
       volume.remember('start', '', 'closed')

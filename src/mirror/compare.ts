@@ -64,6 +64,21 @@ async function differenceAt(
   return differentBytes(ours, theirs)
 }
 
+/** Where the sectors lie in which any of the pieces, all of one length, differs from the first. */
+export function differentRanges(pieces: readonly Buffer[]): { from: number; to: number }[] {
+  const [first, ...others] = pieces
+  const ranges: { from: number; to: number }[] = []
+  if (first === undefined) return ranges
+  for (let at = 0; at < first.length; at += sectorBytes) {
+    const to = Math.min(at + sectorBytes, first.length)
+    if (others.every((other) => other.compare(first, at, to, at, to) === 0)) continue
+    const last = ranges.at(-1)
+    if (last?.to === at) last.to = to
+    else ranges.push({ from: at, to })
+  }
+  return ranges
+}
+
 /** Bytes of the sectors in which two pieces of the same length differ. */
 export function differentBytes(one: Buffer, other: Buffer): number {
   if (one.equals(other)) return 0

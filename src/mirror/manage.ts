@@ -7,6 +7,7 @@ import type { Changed } from './compare.ts'
 import { claimLeg, giveUp, outbid, whatForceDoes } from './claims.ts'
 import { within } from './deadline.ts'
 import { endBackOff, isFenced, isLast, leave } from './departure.ts'
+import { afterRemoving, verifiedOf } from './differences.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { writeMap } from './dirty.ts'
 import { flushLeg } from './flushing.ts'
@@ -328,6 +329,8 @@ function forget(volume: Volume, leg: Leg): void {
 
 function strike({ record }: Volume, { member }: Leg): void {
   record!.members = record!.members.filter((one) => one !== member)
+  const verified = verifiedOf(record!)
+  verified.differences = afterRemoving(verified.differences, member!.name)
 }
 
 /** Until it is durable that the leg is none, it is shown. It stays claimed, see `giveUp`. */

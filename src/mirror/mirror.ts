@@ -3,7 +3,7 @@ import type { Device, Driver, DriverHost, Fencing } from '../device/device.ts'
 import { fencingOf } from '../device/facts.ts'
 import type { Request } from '../device/request.ts'
 import type { HistoryEntry } from './record.ts'
-import { describe, history } from './announce.ts'
+import { announce, describe, history } from './announce.ts'
 import { giveUp } from './claims.ts'
 import { changedAlone } from './compare.ts'
 import { close } from './closing.ts'
@@ -24,6 +24,7 @@ import type { Leg } from './leg.ts'
 import { grow, makeReady } from './growth.ts'
 import { tryStart } from './opening.ts'
 import { bringBack } from './returning.ts'
+import { VerifySchedule } from './schedule.ts'
 import { Verify, type VerifyOptions, type VerifyResult } from './verify.ts'
 import { Volume } from './volume.ts'
 import type { AttachOptions, LegOptions, MirrorOptions } from './settings.ts'
@@ -35,6 +36,7 @@ import type { AttachOptions, LegOptions, MirrorOptions } from './settings.ts'
 export class MirrorDriver implements Driver {
   readonly type = 'mirror'
   private readonly volume: Volume
+  private readonly schedule: VerifySchedule
   private attempt = false
   /** Whether it is growing, and whether something happened to the legs since that began. */
   private growing = false
@@ -43,6 +45,7 @@ export class MirrorDriver implements Driver {
   constructor(options: MirrorOptions) {
     assert(options.legs.length > 0, 'a mirror has legs')
     this.volume = new Volume(options)
+    this.schedule = new VerifySchedule(this.volume, (each) => this.verify(each))
     this.volume.onWaiting = () => {
       void this.startSoon()
     }
@@ -62,6 +65,7 @@ export class MirrorDriver implements Driver {
     const { volume } = this
     volume.host = host
     volume.path = host.path
+    this.schedule.start()
     // A look through large disks takes hours: others are not to wait for that.
     const long = new Promise<void>((resolve) => (volume.looking.onLong = resolve))
     await Promise.race([this.startSoon(), long])
@@ -69,6 +73,7 @@ export class MirrorDriver implements Driver {
 
   async close(): Promise<void> {
     this.volume.looking.stop()
+    this.schedule.stop()
     await this.volume.control.run(() => close(this.volume))
   }
 
@@ -180,12 +185,13 @@ export class MirrorDriver implements Driver {
     } finally {
       volume.verifying = null
       volume.measuring = volume.resyncs.size > 0
+      announce(volume)
     }
   }
 
   /** Ends a verify that is under way; what it found so far is its result. */
   stopVerify(): void {
-    this.volume.verifying?.stop()
+    this.volume.verifying?.stop('asked')
   }
 
   /** Oldest first, `historyMax` at most; of a volume that waits, the last entry says for what. */

@@ -1,3 +1,4 @@
+import { isVerified, type Verified } from './differences.ts'
 import { extentSizeMax, extentSizeMin, extentsMax } from './layout.ts'
 
 /** What a leg can be; the words of `status`. */
@@ -61,6 +62,8 @@ export interface VolumeRecord {
   zeroing: { from: number; to: number } | null
   /** The end of the history: all that is kept of it in the head's record, less on the legs. */
   entries: HistoryEntry[]
+  /** What verifies found; records of before have none. */
+  verified?: Verified
 }
 
 export type HistoryKind = 'membership' | 'resync' | 'verify' | 'operator' | 'start'
@@ -136,6 +139,7 @@ export function parseRecord(value: unknown): VolumeRecord | null {
     areMembers(members, slots) &&
     Array.isArray(entries) &&
     entries.every(isEntry) &&
+    (value['verified'] === undefined || isVerified(value['verified'])) &&
     (zeroing === null || (isObject(zeroing) && isSize(zeroing['from']) && isSize(zeroing['to'])))
   return known ? (value as unknown as VolumeRecord) : null
 }

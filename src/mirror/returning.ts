@@ -6,6 +6,7 @@ import { blockGeometryOf } from './blocks.ts'
 import { format } from './create.ts'
 import { claimLeg } from './claims.ts'
 import { backOff, failed, noteSince, setState } from './departure.ts'
+import { afterCopying, verifiedOf } from './differences.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { checkpoint, syncDirtyMaps, writeAllMaps } from './dirty.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './layout.ts'
@@ -300,8 +301,16 @@ async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<boolean
   noteSince(volume, leg, 'syncing')
   volume.resyncs.delete(leg)
   announce(volume)
+  if (resync.kind === 'full') noteCopied(volume, leg)
   volume.remember('resync', leg.name, 'is in sync', resync.summary('complete'))
   await membership.settled()
   if (volume.epoch === epoch && volume.readable.includes(leg)) volume.onGrown()
   return true
+}
+
+/** What a verify found different is so no more on a leg that was copied whole. */
+function noteCopied({ record }: Volume, leg: Leg): void {
+  const verified = verifiedOf(record!)
+  const others = record!.members.filter((one) => one !== leg.member).map(({ name }) => name)
+  verified.differences = afterCopying(verified.differences, leg.name, others)
 }

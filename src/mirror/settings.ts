@@ -76,6 +76,10 @@ export interface MirrorSettings {
    * Beyond that whole extents are copied.
    */
   readonly missedBytesMax: number
+  /** Milliseconds from the end of one verify to the next; null for none unasked. */
+  readonly verifyEveryMs: number | null
+  /** Bytes per second of those at most; null for the limit of a resync. */
+  readonly verifyBytesPerSecond: number | null
   /** Entries that the history keeps. */
   readonly historyMax: number
 }
@@ -109,5 +113,7 @@ export const mirrorDefaults: MirrorSettings = {
   resyncCheckpointBytes: 256 * MiB,
   resyncCheckpointMs: 5000,
   missedBytesMax: 16 * MiB,
+  verifyEveryMs: null,
+  verifyBytesPerSecond: null,
   historyMax: 256,
 }

@@ -1,7 +1,11 @@
 import { StorageError, systemError } from '../base/errors.ts'
-import { differentBytes } from './compare.ts'
+import { announce } from './announce.ts'
+import { differentBytes, differentRanges } from './compare.ts'
 import { failed, readFailed } from './departure.ts'
+import { afterComparing, describeDifferences, verifiedOf } from './differences.ts'
+import type { KnownDifference } from './differences.ts'
 import { syncDirtyMaps } from './dirty.ts'
+import { pageBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { Pace } from './pace.ts'
 import { LockedRange } from './locked.ts'
@@ -14,6 +18,8 @@ export interface VerifyOptions {
   readonly repair?: boolean
   /** Bytes per second at most. */
   readonly bytesPerSecond?: number
+  /** Of a scheduled one: the byte to begin at, where the last one came to that was interrupted. */
+  readonly from?: number
 }
 
 export interface Difference {
@@ -36,6 +42,10 @@ export interface VerifyResult {
 }
 
 const differencesMax = 1000
+/** Milliseconds between two savings of how far a scheduled verify is, each a write on every leg. */
+const saveMs = 60_000
+/** The same where something was found: a crash must not make it forgotten. */
+const saveFoundMs = 5000
 
 /** What one leg reads in the range being compared; null when it cannot. */
 interface Reading {
@@ -51,8 +61,13 @@ export class Verify {
   private readonly pace: Pace
   private readonly startedAt: number
   private readonly differences: Difference[] = []
-  private stopped = false
-  private offset = 0
+  /** Why it ends before the end. */
+  private stopped: 'asked' | 'legs' | null = null
+  private offset: number
+  /** Where the pieces begin that are under way. */
+  private readonly underWay = new Set<number>()
+  private savedAt: number
+  private foundUnsaved = false
   private bytesChecked = 0
   private bytesDifferent = 0
   private bytesRepaired = 0
@@ -71,6 +86,8 @@ export class Verify {
     const limit = options.bytesPerSecond ?? volume.settings.resyncBytesPerSecond
     this.pace = new Pace(volume, limit)
     this.startedAt = volume.clock.now()
+    this.savedAt = this.startedAt
+    this.offset = this.begin
   }
 
   async run(): Promise<VerifyResult> {
@@ -79,45 +96,90 @@ export class Verify {
     await Promise.all(workers)
     const complete = this.alive() && this.offset >= volume.record!.dataSize
     const { bytesChecked, bytesDifferent, bytesRepaired, differences } = this
-    if (volume.epoch === this.epoch) this.remember(complete)
+    if (volume.epoch === this.epoch) {
+      this.conclude(complete)
+      // What is told must be known after a crash.
+      await volume.membership.settled()
+    }
     return { bytesChecked, bytesDifferent, bytesRepaired, complete, differences }
   }
 
-  stop(): void {
-    this.stopped = true
+  stop(why: 'asked' | 'legs'): void {
+    this.stopped ??= why
   }
 
   describe(): Record<string, unknown> {
     const total = this.volume.record?.dataSize ?? 0
     const seconds = Math.max(0.001, (this.volume.clock.now() - this.startedAt) / 1000)
     const bytesPerSecond = Math.round(this.bytesChecked / seconds)
-    const bytesLeft = total - this.bytesChecked
+    const bytesDone = Math.min(total, this.begin + this.bytesChecked)
+    const bytesLeft = total - bytesDone
     return {
-      bytesDone: this.bytesChecked,
+      bytesDone,
       bytesLeft,
       bytesDifferent: this.bytesDifferent,
       bytesRepaired: this.bytesRepaired,
-      percent: total === 0 ? 100 : Math.floor((1000 * this.bytesChecked) / total) / 10,
+      percent: total === 0 ? 100 : Math.floor((1000 * bytesDone) / total) / 10,
       bytesPerSecond,
       secondsLeft: bytesPerSecond === 0 ? null : Math.ceil(bytesLeft / bytesPerSecond),
     }
   }
 
   private alive(): boolean {
-    return !this.stopped && this.volume.epoch === this.epoch
+    return this.stopped === null && this.volume.epoch === this.epoch
   }
 
-  private remember(complete: boolean): void {
+  /** The run goes on: what it found is history, and the next one is counted from here. */
+  private conclude(complete: boolean): void {
     const { volume, bytesDifferent, bytesRepaired } = this
+    const verified = verifiedOf(volume.record!)
+    const now = Math.floor(volume.clock.wall())
+    if (complete) verified.completedAt = now
+    // A scheduled one goes on where it was once legs are back, unless an operator ended it.
+    const isOver = complete || (this.isScheduled && this.stopped === 'asked')
+    if (isOver) {
+      verified.position = 0
+      verified.countedFrom = now
+    } else if (this.isScheduled) verified.position = this.position
     const outcome = complete ? 'complete' : 'stopped'
-    volume.remember('verify', '', `${bytesDifferent} bytes differed, ${bytesRepaired} repaired`, {
+    const still = describeDifferences(volume.record!)
+    const found = `${bytesDifferent} bytes differed, ${bytesRepaired} repaired`
+    volume.remember('verify', '', still === '' ? found : `${found}; now ${still}`, {
       kind: 'verify',
-      cause: 'asked for',
+      cause: this.isScheduled ? 'scheduled' : 'asked for',
       source: this.options.repairFrom ?? 'majority',
       bytes: this.bytesChecked,
       milliseconds: Math.round(volume.clock.now() - this.startedAt),
       outcome,
     })
+    volume.membership.request(false)
+    announce(volume)
+  }
+
+  /** The record may have been written by others. */
+  private get begin(): number {
+    const { from = 0 } = this.options
+    return from < this.volume.record!.dataSize && from % pageBytes === 0 ? from : 0
+  }
+
+  private get isScheduled(): boolean {
+    return this.options.from !== undefined
+  }
+
+  /** Bytes up to which everything was compared. */
+  private get position(): number {
+    return Math.min(this.offset, ...this.underWay)
+  }
+
+  /** Has it remembered, now and then, what was found and how far it is. */
+  private save(): void {
+    const { volume } = this
+    if (this.isScheduled) verifiedOf(volume.record!).position = this.position
+    const now = volume.clock.now()
+    const due = this.foundUnsaved ? saveFoundMs : this.isScheduled ? saveMs : Infinity
+    if (now - this.savedAt < due) return
+    this.savedAt = now
+    this.foundUnsaved = false
     volume.membership.request(false)
   }
 
@@ -128,25 +190,36 @@ export class Verify {
       const { offset } = this
       const length = Math.min(volume.settings.resyncChunkBytes, dataSize - offset)
       this.offset += length
+      this.underWay.add(offset)
       await this.pace.before(length)
       if (!this.alive()) break
       const range = new LockedRange(offset, offset + length)
       await range.acquire(volume)
       if (this.alive()) await this.compare(offset, length)
       if (volume.epoch === this.epoch) volume.locks.release(range)
-      if (this.alive()) this.bytesChecked += length
+      if (!this.alive()) break
+      this.bytesChecked += length
+      this.underWay.delete(offset)
+      this.save()
     }
   }
 
   private async compare(offset: number, length: number): Promise<void> {
     const legs = [...this.volume.readable]
     // What one leg says alone is not compared with anything.
-    if (legs.length < 2) this.stop()
+    if (legs.length < 2) this.stop('legs')
     if (!this.alive()) return
-    if (equal(await this.readAll(legs, offset, length))) return
+    if (equal(await this.readAll(legs, offset, length))) {
+      if (this.alive()) this.learn(offset, length, [])
+      return
+    }
     // Once more: what differs for a moment only is no difference.
     const readings = await this.readAll(legs, offset, length)
-    if (equal(readings) || !this.alive()) return
+    if (!this.alive()) return
+    if (equal(readings)) {
+      this.learn(offset, length, [])
+      return
+    }
     const right = this.decide(readings)
     const wrong = readings.filter(({ bytes }) => right === null || bytes?.equals(right) !== true)
     const different = largestDifference(readings)
@@ -160,10 +233,28 @@ export class Verify {
         if (!well.includes(leg)) repaired = (await this.rewrite(leg, offset, right)) && repaired
       if (repaired) this.bytesRepaired += different
     }
-    if (this.differences.length < differencesMax) {
-      const names = wrong.map(({ leg }) => leg.name)
-      this.differences.push({ offset, length, legs: names, repaired })
-    }
+    if (!this.alive()) return
+    const found = differencesIn(readings, offset)
+    // What could not be written to a leg now is written when it is back.
+    const mended = right !== null && this.options.repair !== false
+    if (mended || readings.every(({ bytes }) => bytes !== null))
+      this.learn(offset, length, mended ? [] : found)
+    const names = wrong.map(({ leg }) => leg.name)
+    const ranges = found.length === 0 ? [{ from: offset, to: offset + length }] : found
+    for (const { from, to } of ranges)
+      if (this.differences.length < differencesMax)
+        this.differences.push({ offset: from, length: to - from, legs: names, repaired })
+  }
+
+  /** The range was compared, and this is what differs in it now. */
+  private learn(offset: number, length: number, found: readonly KnownDifference[]): void {
+    const verified = verifiedOf(this.volume.record!)
+    const { differences } = verified
+    if (found.length === 0 && differences.length === 0) return
+    const range = { from: offset, to: offset + length }
+    verified.differences = afterComparing(differences, range, found)
+    this.foundUnsaved = true
+    if (differences.length === 0) announce(this.volume)
   }
 
   /** Legs that are not compared may have copied what is wrong: they lack what is right. */
@@ -225,6 +316,24 @@ function equal(readings: readonly Reading[]): boolean {
   const first = readings[0]?.bytes ?? null
   if (readings.length < 2) return true
   return first !== null && readings.every(({ bytes }) => bytes?.equals(first) === true)
+}
+
+/** Where the legs differ that could be read. */
+function differencesIn(readings: readonly Reading[], offset: number): KnownDifference[] {
+  const read = readings.filter(({ bytes }) => bytes !== null)
+  const groups: { readonly bytes: Buffer; readonly names: string[] }[] = []
+  for (const { leg, bytes } of read) {
+    const same = groups.find((group) => group.bytes.equals(bytes!))
+    if (same === undefined) groups.push({ bytes: bytes!, names: [leg.name] })
+    else same.names.push(leg.name)
+  }
+  const names = groups.map((group) => group.names)
+  return differentRanges(groups.map(({ bytes }) => bytes)).map(({ from, to }) => ({
+    from: offset + from,
+    to: offset + to,
+    bytes: to - from,
+    groups: names,
+  }))
 }
 
 function largestDifference(readings: readonly Reading[]): number {

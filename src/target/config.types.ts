@@ -335,6 +335,7 @@ export interface Mirror {
   legRetryMax: number | string
   suspend: Suspend
   resync: Resync
+  verify?: Verify
   /**
    * Entries that the volume's history keeps.
    */
@@ -405,6 +406,21 @@ export interface Resync {
    * up, or after a crash of the head, whole extents are copied. 0: always.
    */
   memory: number | string
+}
+/**
+ * Compares all legs in sync now and then; see docs/mirror.md. Left out: only when dst verify
+ * asks for it.
+ */
+export interface Verify {
+  /**
+   * From the end of one verify, whoever asked for it, to the beginning of the next. What a
+   * restart interrupts goes on where it was.
+   */
+  every: number | string
+  /**
+   * Bytes per second at most. Left out: that of resync.
+   */
+  speed?: number | string
 }
 /**
  * A fault layer: fails some requests and passes on the others.

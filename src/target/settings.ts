@@ -10,7 +10,7 @@ export function mirrorSettings(
   mirror: config.Mirror,
   legTimeoutMs = milliseconds(mirror.legTimeout),
 ): MirrorSettings {
-  const { suspend, resync } = mirror
+  const { suspend, resync, verify } = mirror
   return {
     extentSize: bytes(mirror.extentSize),
     size: mirror.size === undefined ? null : bytes(mirror.size),
@@ -32,6 +32,8 @@ export function mirrorSettings(
     resyncCheckpointBytes: bytes(resync.checkpoint),
     resyncCheckpointMs: milliseconds(resync.checkpointTime),
     missedBytesMax: bytes(resync.memory),
+    verifyEveryMs: verify === undefined ? null : milliseconds(verify.every),
+    verifyBytesPerSecond: verify?.speed === undefined ? null : bytes(verify.speed),
     historyMax: mirror.historySize,
   }
 }

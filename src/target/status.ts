@@ -92,10 +92,17 @@ function legStatus(
   return all
 }
 
+const momentNames: ReadonlySet<string> = new Set(['since', 'verifiedAt', 'verifyNextAt'])
+
 /** Moments that a driver gives in milliseconds of the wall clock, for people. */
 function timed(details: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const { since, ...rest } = details
-  return typeof since === 'number' ? { ...rest, since: iso(since) } : { ...details }
+  const moments = Object.entries(details).filter(
+    ([name, value]) => momentNames.has(name) && typeof value === 'number',
+  )
+  return {
+    ...details,
+    ...Object.fromEntries(moments.map(([name, value]) => [name, iso(value as number)])),
+  }
 }
 
 function countersStatus(counters: Counters): status.Device['counters'] {

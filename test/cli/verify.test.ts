@@ -1,7 +1,8 @@
 import { expect } from 'chai'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { resolve } from 'node:path'
+import { open } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { dst, Workshop } from '../support/process.ts'
 import { legsReach } from '../support/volume.ts'
@@ -53,5 +54,38 @@ describe('dst verify', function () {
     expect(code).to.equal(1)
     expect(said).to.include('not all')
     expect((await run('verify', 'home')).code).to.equal(0)
+  })
+})
+
+describe('what dst verify found', () => {
+  let workshop: Workshop
+  beforeEach(() => (workshop = new Workshop()))
+  afterEach(() => workshop.close())
+
+  const run = (...words: string[]) => dst([...words, '--management', management], workshop.folder)
+
+  it('is shown by status with its bytes and what mends it, and so is the next one', async () => {
+    const leg = (path: string) => ({ type: 'file', path, size: '16M', create: true })
+    const home = {
+      type: 'mirror',
+      legs: { left: leg('left.img'), right: leg('right.img') },
+      verify: { every: '168h' },
+    }
+    await workshop.serve('t', { management: { address: management }, devices: { home } })
+    await legsReach(workshop.folder, management, ['in-sync'], 30_000)
+    const right = await open(join(workshop.folder, 'right.img'), 'r+')
+    await right.write(Buffer.alloc(512, 9), 0, 512, 1_048_576)
+    await right.close()
+    expect((await run('verify', 'home')).stdout).to.match(
+      /^ {2}512 bytes at 1048576: left, right$/m,
+    )
+    const degraded = await run('status')
+    expect(degraded.code).to.equal(1)
+    expect(degraded.stdout).to.include('left and right differ in 512 bytes at 1048576')
+    expect(degraded.stdout).to.include('`dst verify home --repair-from LEG`')
+    expect((await run('verify', 'home', '--repair-from', 'left')).code).to.equal(0)
+    const well = await run('status')
+    expect(well.code).to.equal(0)
+    expect(well.stdout).to.match(/verified \d\d:\d\d:\d\d {2}verify next 2\d{3}-/)
   })
 })

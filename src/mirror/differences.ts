@@ -1,0 +1,164 @@
+import type { VolumeRecord } from './record.ts'
+
+/** Bytes in which legs differ, as a verify found them. */
+export interface KnownDifference {
+  readonly from: number
+  readonly to: number
+  /** How many of these differ; fewer than all where neighbours were put together. */
+  readonly bytes: number
+  /** The names of the legs that were compared; those in one group have the same bytes. */
+  readonly groups: readonly (readonly string[])[]
+}
+
+/** What verifies of a volume found, until it is mended. */
+export interface Verified {
+  /** Wall clock, milliseconds: when a verify came to the end of the volume; null if none has. */
+  completedAt: number | null
+  /** Wall clock, milliseconds: the next one that is scheduled is counted from here. 0: not yet. */
+  countedFrom: number
+  /** Bytes up to which a scheduled verify has come that was interrupted and is to go on. */
+  position: number
+  differences: readonly KnownDifference[]
+}
+
+/** Ranges that are remembered one by one; of more, the nearest are put together. */
+const rangesMax = 32
+/** Names of legs in all of them: superblocks hold the record, and have an end. */
+const namesMax = 256
+/** Characters of the name of a leg. */
+const nameMax = 100
+
+export function verifiedOf(record: VolumeRecord): Verified {
+  record.verified ??= { completedAt: null, countedFrom: 0, position: 0, differences: [] }
+  return record.verified
+}
+
+/** What is known once the range was compared, with what was found different in it. */
+export function afterComparing(
+  known: readonly KnownDifference[],
+  range: { readonly from: number; readonly to: number },
+  found: readonly KnownDifference[],
+): readonly KnownDifference[] {
+  const kept = known.flatMap((one) => [
+    ...part(one, one.from, Math.min(one.to, range.from)),
+    ...part(one, Math.max(one.from, range.to), one.to),
+  ])
+  return limited([...kept, ...found].toSorted((one, other) => one.from - other.from))
+}
+
+function part(one: KnownDifference, from: number, to: number): KnownDifference[] {
+  return from >= to ? [] : [{ ...one, from, to, bytes: Math.min(one.bytes, to - from) }]
+}
+
+function limited(ranges: KnownDifference[]): readonly KnownDifference[] {
+  const names = Math.max(2, ...ranges.map(({ groups }) => groups.flat().length))
+  const most = Math.max(1, Math.min(rangesMax, Math.floor(namesMax / names)))
+  while (ranges.length > most) {
+    let nearest = 1
+    for (let at = 2; at < ranges.length; at++)
+      if (gapBefore(ranges, at) < gapBefore(ranges, nearest)) nearest = at
+    const [one, other] = ranges.splice(nearest - 1, 2) as [KnownDifference, KnownDifference]
+    ranges.splice(nearest - 1, 0, together(one, other))
+  }
+  return ranges
+}
+
+function gapBefore(ranges: readonly KnownDifference[], at: number): number {
+  return ranges[at]!.from - ranges[at - 1]!.to
+}
+
+function together(one: KnownDifference, other: KnownDifference): KnownDifference {
+  const { from } = one
+  const to = Math.max(one.to, other.to)
+  const bytes = Math.min(one.bytes + other.bytes, to - from)
+  if (JSON.stringify(one.groups) === JSON.stringify(other.groups))
+    return { from, to, bytes, groups: one.groups }
+  // Nothing is the same in both: nobody is taken for equal to another.
+  const names = new Set([...one.groups.flat(), ...other.groups.flat()])
+  return { from, to, bytes, groups: [...names].map((name) => [name]) }
+}
+
+/**
+ * What is known once a leg was copied whole from others, which of them nobody knows: where these
+ * have the same bytes it has them too. What all legs agree on by now is mended.
+ */
+export function afterCopying(
+  known: readonly KnownDifference[],
+  copied: string,
+  legs: readonly string[],
+): readonly KnownDifference[] {
+  const changed = known.map((one): KnownDifference => {
+    const others = withoutLeg(one.groups, copied)
+    const certain = others.length === 1 && legs.every((leg) => isIn(one.groups, leg))
+    return { ...one, groups: certain ? [[...others[0]!, copied]] : [...others, [copied]] }
+  })
+  return standing(changed)
+}
+
+function isIn(groups: KnownDifference['groups'], leg: string): boolean {
+  return groups.some((group) => group.includes(leg))
+}
+
+/** What is known once a leg is none any more. */
+export function afterRemoving(
+  known: readonly KnownDifference[],
+  leg: string,
+): readonly KnownDifference[] {
+  return standing(known.map((one) => ({ ...one, groups: withoutLeg(one.groups, leg) })))
+}
+
+function withoutLeg(
+  groups: KnownDifference['groups'],
+  leg: string,
+): readonly (readonly string[])[] {
+  return groups
+    .map((group) => group.filter((name) => name !== leg))
+    .filter(({ length }) => length > 0)
+}
+
+function standing(known: readonly KnownDifference[]): readonly KnownDifference[] {
+  return known.filter(({ groups }) => groups.length > 1)
+}
+
+/** A sentence with the bytes in which legs differ, '' if none are known. */
+export function describeDifferences({ verified }: VolumeRecord): string {
+  const known = verified?.differences ?? []
+  const [first] = known
+  if (first === undefined) return ''
+  const bytes = known.reduce((sum, one) => sum + one.bytes, 0)
+  const names = [...new Set(known.flatMap(({ groups }) => groups.flat()))].join(' and ')
+  const more = known.length === 1 ? '' : `, in ${known.length} places, the first`
+  return `${names} differ in ${bytes} bytes${more} at ${first.from}`
+}
+
+/** Whether a record that was read may be believed in this. */
+export function isVerified(value: unknown): value is Verified {
+  if (!isObject(value) || !isCount(value['countedFrom']) || !isCount(value['position']))
+    return false
+  const { completedAt, differences } = value
+  if (completedAt !== null && !isCount(completedAt)) return false
+  if (!Array.isArray(differences) || differences.length > rangesMax) return false
+  return differences.every(isDifference)
+}
+
+function isDifference(value: unknown): value is KnownDifference {
+  if (!isObject(value)) return false
+  const { from, to, bytes, groups } = value
+  if (!isCount(from) || !isCount(to) || !isCount(bytes) || from >= to || bytes > to - from)
+    return false
+  if (!Array.isArray(groups) || !groups.every(Array.isArray)) return false
+  const names: readonly unknown[] = groups.flat()
+  return (
+    groups.length > 1 &&
+    names.length <= namesMax &&
+    names.every((name) => typeof name === 'string' && name.length <= nameMax)
+  )
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
+}

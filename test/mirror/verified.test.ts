@@ -1,0 +1,204 @@
+import { expect } from 'chai'
+import { afterComparing, afterCopying, isVerified } from '../../src/mirror/differences.ts'
+import type { KnownDifference, Verified } from '../../src/mirror/differences.ts'
+import type { MirrorSettings } from '../../src/mirror/settings.ts'
+import { MiB } from '../../src/base/size.ts'
+import { write } from '../support/io.ts'
+import { disks, extentSize, Head, MemoryStore, pattern } from './head.ts'
+
+/** What `status` shows of it. */
+function shown(head: Head) {
+  return head.driver.describe() as unknown as Omit<Verified, 'completedAt'> & {
+    readonly volume: string
+    readonly verifiedAt: number | null
+    readonly verifyNextAt: number | null
+    readonly differencesHint?: string
+    readonly verify: { readonly bytesDone: number } | null
+  }
+}
+
+const range = (from: number, to: number, ...groups: string[][]): KnownDifference => ({
+  from,
+  to,
+  bytes: to - from,
+  groups,
+})
+
+describe('what a verify found different', () => {
+  async function differing(settings: Partial<MirrorSettings> = {}) {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const head = await new Head(legs, store, settings).open()
+    await write(head.device, 0, pattern(1))
+    legs['b']!.cached.fill(9, extentSize + 512, extentSize + 1536)
+    legs['b']!.cached.copy(legs['b']!.stable)
+    await head.driver.verify({ repair: true })
+    return { legs, store, head }
+  }
+
+  it('degrades the volume, and is told with its bytes and what to type', async () => {
+    const { head } = await differing()
+    expect(shown(head).volume).to.equal('degraded')
+    expect(shown(head).differences).to.deep.equal([
+      range(extentSize + 512, extentSize + 1536, ['a'], ['b']),
+    ])
+    expect(head.device.state.word).to.equal('degraded')
+    expect(head.device.state.reason).to.equal(`a and b differ in 1024 bytes at ${extentSize + 512}`)
+    expect(shown(head).differencesHint).to.include('dst verify m --repair-from LEG')
+    expect(head.history().at(-1)!.text).to.include('a and b differ in 1024 bytes')
+    await head.device.close()
+  })
+
+  it('is known after a restart, and with a new state directory', async () => {
+    const { legs, store, head } = await differing()
+    await head.device.close()
+    for (const kept of [store, new MemoryStore()]) {
+      const next = await new Head(legs, kept).open()
+      await next.until('it is degraded', () => shown(next).volume === 'degraded')
+      expect(shown(next).differences).to.have.length(1)
+      await next.device.close()
+    }
+  })
+
+  it('is known when the head dies right after the verify', async () => {
+    const { legs, store, head } = await differing()
+    head.kill()
+    const next = await new Head(legs, store).open()
+    await next.until('it is degraded', () => shown(next).volume === 'degraded')
+    await next.device.close()
+  })
+
+  it('is mended by a verify that repairs', async () => {
+    const { head } = await differing()
+    await head.driver.verify({ repairFrom: 'a' })
+    expect(shown(head).differences).to.deep.equal([])
+    expect(shown(head).volume).to.equal('healthy')
+    expect(head.device.state.word).to.equal('online')
+    await head.device.close()
+  })
+
+  it('is mended by a verify that finds nothing any more', async () => {
+    const { head } = await differing()
+    await write(head.device, extentSize, pattern(3))
+    await head.driver.verify()
+    expect(shown(head).volume).to.equal('healthy')
+    await head.device.close()
+  })
+
+  it('is mended by copying one of two legs whole', async () => {
+    const { head } = await differing()
+    await head.driver.invalidateLeg('b')
+    await head.until('it is healthy', () => shown(head).volume === 'healthy')
+    expect(head.lastResync('b')).to.include({ kind: 'full', outcome: 'complete' })
+    await head.device.close()
+  })
+
+  it('is gone with the leg that differed', async () => {
+    const { head } = await differing()
+    await (await head.driver.removeLeg('b')).close()
+    expect(shown(head).differences).to.deep.equal([])
+    await head.device.close()
+  })
+})
+
+describe('what is known of differences', () => {
+  it('is replaced where a range was compared again', () => {
+    const known = [range(0, 100, ['a'], ['b']), range(200, 300, ['a'], ['b'])]
+    const found = [range(60, 70, ['a', 'c'], ['b'])]
+    expect(afterComparing(known, { from: 50, to: 250 }, found)).to.deep.equal([
+      range(0, 50, ['a'], ['b']),
+      range(60, 70, ['a', 'c'], ['b']),
+      range(250, 300, ['a'], ['b']),
+    ])
+  })
+
+  it('has an end: of many ranges the nearest become one, and none is lost', () => {
+    let known: readonly KnownDifference[] = []
+    for (let at = 0; at < 200; at++) {
+      const from = at * 1000 + (at % 7)
+      known = afterComparing(known, { from, to: from + 10 }, [range(from, from + 10, ['a'], ['b'])])
+    }
+    expect(known).to.have.length(32)
+    expect(known.reduce((sum, { bytes }) => sum + bytes, 0)).to.equal(2000)
+    const verified = { completedAt: null, countedFrom: 0, position: 0, differences: known }
+    expect(isVerified(JSON.parse(JSON.stringify(verified)))).to.equal(true)
+  })
+
+  it('is mended by a copy only where all its sources agree', () => {
+    const known = [range(0, 10, ['a', 'b'], ['c'])]
+    expect(afterCopying(known, 'c', ['a', 'b'])).to.deep.equal([])
+    expect(afterCopying(known, 'a', ['b', 'c'])).to.deep.equal([range(0, 10, ['b'], ['c'], ['a'])])
+    // One that was not compared may have been the source.
+    expect(afterCopying(known, 'c', ['a', 'b', 'd'])).to.have.length(1)
+  })
+
+  it('is not believed where it makes no sense', () => {
+    const good: Verified = { completedAt: 1, countedFrom: 1, position: 0, differences: [] }
+    const bad: unknown[] = [
+      null,
+      [],
+      { ...good, position: -1 },
+      { ...good, completedAt: 'today' },
+      { ...good, differences: [{ from: 5, to: 5, bytes: 0, groups: [['a'], ['b']] }] },
+      { ...good, differences: [range(0, 5, ['a'])] },
+      { ...good, differences: [{ ...range(0, 5, ['a'], ['b']), bytes: 6 }] },
+      { ...good, differences: [range(0, 5, ['a'], ['b'.repeat(101)])] },
+      { ...good, differences: Array.from({ length: 33 }, () => range(0, 5, ['a'], ['b'])) },
+    ]
+    expect(isVerified(good)).to.equal(true)
+    for (const value of bad) expect(isVerified(value), JSON.stringify(value)).to.equal(false)
+  })
+})
+
+describe('a scheduled verify', () => {
+  const often = { verifyEveryMs: 200 }
+  const verifies = (head: Head) => head.history().filter(({ kind }) => kind === 'verify')
+
+  it('runs by itself, and status says when it did and when it will', async () => {
+    const head = await new Head(disks('a', 'b'), new MemoryStore(), often).open()
+    await head.until('one is over', () => shown(head).verifiedAt !== null)
+    const { verifiedAt, verifyNextAt } = shown(head)
+    expect(verifyNextAt! - verifiedAt!).to.equal(200)
+    expect(verifies(head)[0]!.resync).to.include({ cause: 'scheduled', outcome: 'complete' })
+    await head.device.close()
+  })
+
+  it('goes on after a restart where it was, and tells what was found before', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const slow = { ...often, verifyBytesPerSecond: 8 * MiB, resyncChunkBytes: extentSize }
+    const head = await new Head(legs, store, slow).open()
+    legs['b']!.cached.fill(9, 0, 512)
+    await head.until('it is under way', () => (shown(head).verify?.bytesDone ?? 0) > 2 * extentSize)
+    await head.device.close()
+    const next = await new Head(legs, store, often).open()
+    await next.until('it is over', () => shown(next).verifiedAt !== null)
+    expect(verifies(next).at(-1)!.resync!.bytes).to.be.below(next.device.facts!.size)
+    expect(shown(next).differences).to.have.length(1)
+    await next.device.close()
+  })
+
+  it('goes on when a leg that left in the middle of it is back', async () => {
+    const legs = disks('a', 'b')
+    const slow = { ...often, verifyBytesPerSecond: 8 * MiB, resyncChunkBytes: extentSize }
+    const head = await new Head(legs, new MemoryStore(), slow).open()
+    await head.until('it is under way', () => (shown(head).verify?.bytesDone ?? 0) > 2 * extentSize)
+    legs['b']!.goAway()
+    await head.until('it has ended', () => shown(head).verify === null)
+    legs['b']!.comeBack()
+    await head.until('it goes on', () => (shown(head).verify?.bytesDone ?? 0) > 2 * extentSize)
+    await head.device.close()
+  })
+
+  it('that an operator ends does not begin again at once', async () => {
+    const long = { verifyEveryMs: 1000, verifyBytesPerSecond: MiB, resyncChunkBytes: extentSize }
+    const head = await new Head(disks('a', 'b'), new MemoryStore(), long).open()
+    await head.until('it is under way', () => (shown(head).verify?.bytesDone ?? 0) > 0)
+    const before = shown(head).verifyNextAt!
+    head.driver.stopVerify()
+    await head.until('it has ended', () => shown(head).verify === null)
+    expect(shown(head).verifyNextAt!).to.be.above(before)
+    expect(verifies(head).at(-1)!.resync).to.include({ outcome: 'stopped' })
+    await head.device.close()
+  })
+})
