@@ -5,6 +5,7 @@ import type { Facts } from '../device/device.ts'
 import type { Export } from '../device/export.ts'
 import { stringBytesMax } from './codec.ts'
 import type { Phase, ServerConnection } from './connection.ts'
+import type { Listing } from './listing.ts'
 import * as options from './options.ts'
 import { Info, Option, Reply, TransmissionFlag } from './options.ts'
 import { Transmission } from './transmission.ts'
@@ -12,8 +13,12 @@ import { Transmission } from './transmission.ts'
 /** Bytes of an option's data: two strings and their lengths fit; longer options are refused. */
 const optionBytesMax = 2 * stringBytesMax + 64
 
-/** Replies a client may leave unread before it is not listened to any more, in bytes. */
-const unreadBytesMax = 64 * KiB
+/**
+ * Bytes of replies that a client may leave unread before it is not listened to any more. They are
+ * counted like all that is kept for clients, but nobody waits for room to negotiate: whoever comes
+ * late is not to be turned away because others hold much.
+ */
+const unreadBytesMax = 4 * KiB
 
 /** A client that waits for its export's device to become usable. */
 interface Waiting {
@@ -33,6 +38,7 @@ export class Negotiation implements Phase {
   private readonly host: ServerConnection
   /** Bytes of the longest payload a client may send or ask for. */
   private readonly payloadMax: number
+  private readonly listing: Listing
   private readonly timer: Timer
   private flagsTaken = false
   private zeroes = true
@@ -41,11 +47,14 @@ export class Negotiation implements Phase {
   private allocationOf: Export | null = null
   private waiting: Waiting | null = null
   private congested = false
+  /** Bytes of what the outbox holds that are counted: all but the list, which all clients share. */
+  private counted = 0
   private over = false
 
-  constructor(host: ServerConnection, payloadMax: number) {
+  constructor(host: ServerConnection, payloadMax: number, listing: Listing) {
     this.host = host
     this.payloadMax = payloadMax
+    this.listing = listing
     const { clock, limits } = host.context
     this.timer = clock.timer(limits.handshakeTimeout, () => this.expire())
     this.send(options.encodeGreeting())
@@ -57,6 +66,7 @@ export class Negotiation implements Phase {
   }
 
   sent(): void {
+    this.giveBack(Math.max(0, this.counted - this.host.outbox.bytesQueued))
     if (!this.congested || this.host.outbox.bytesQueued > 0) return
     this.congested = false
     this.host.proceed()
@@ -74,6 +84,7 @@ export class Negotiation implements Phase {
 
   closed(): void {
     this.finish()
+    this.giveBack(this.counted)
   }
 
   private step(): boolean {
@@ -146,12 +157,7 @@ export class Negotiation implements Phase {
       this.reply(Option.list, Reply.errInvalid, 'the option takes no data')
       return
     }
-    // Of one whose device was never there nobody can tell the size: clients that look at each would
-    // show none at all.
-    const known = this.host.context.exports.list().filter(({ device }) => device.facts !== null)
-    for (const exported of known)
-      this.replyData(Option.list, Reply.server, options.encodeServer(exported))
-    this.reply(Option.list, Reply.ack)
+    this.host.outbox.lend(this.listing.bytes)
   }
 
   private metaContext(option: number, data: Buffer): void {
@@ -226,6 +232,7 @@ export class Negotiation implements Phase {
       allocation: this.allocationOf === exported,
       payloadMax: roundDown(this.payloadMax, facts.blockSize),
       flags,
+      uncounted: host.outbox.bytesQueued - this.counted,
     })
     host.begin(transmission)
     transmission.run()
@@ -323,6 +330,13 @@ export class Negotiation implements Phase {
     const { outbox } = this.host
     const at = outbox.reserve(bytes.length)
     bytes.copy(outbox.bytes, at)
+    this.counted += bytes.length
+    this.host.room.charge(bytes.length)
+  }
+
+  private giveBack(bytes: number): void {
+    this.counted -= bytes
+    this.host.room.giveBack(bytes)
   }
 }
 

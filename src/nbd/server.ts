@@ -2,6 +2,7 @@ import type { Accept } from '../net/network.ts'
 import { Places } from '../net/places.ts'
 import type { ClientStatus, Service, ServiceContext } from '../net/service.ts'
 import { ServerConnection } from './connection.ts'
+import { Listing } from './listing.ts'
 import { Negotiation } from './negotiation.ts'
 import { replyOverheadBytes } from './transmission.ts'
 
@@ -11,6 +12,7 @@ export class NbdService implements Service {
   /** Bytes of the longest payload: what is allowed, and what fits into the limits of memory. */
   private readonly payloadMax: number
   private readonly places: Places
+  private readonly listing: Listing
   private readonly connections = new Set<ServerConnection>()
   private drained: (() => void) | null = null
   private draining: Promise<void> | null = null
@@ -18,6 +20,7 @@ export class NbdService implements Service {
   constructor(context: ServiceContext) {
     this.context = context
     this.places = context.places ?? new Places(context.limits)
+    this.listing = new Listing(context.exports)
     const { payload, bytesPerConnection } = context.limits
     const bytes = Math.min(bytesPerConnection, context.admission.largest)
     this.payloadMax = Math.min(payload, bytes - replyOverheadBytes)
@@ -27,7 +30,7 @@ export class NbdService implements Service {
     if (this.draining !== null || !this.places.enter(connection)) return null
     const client = new ServerConnection(this.context, connection, this.left)
     this.connections.add(client)
-    client.begin(new Negotiation(client, this.payloadMax))
+    client.begin(new Negotiation(client, this.payloadMax, this.listing))
     return client
   }
 

@@ -50,6 +50,8 @@ export interface Agreement {
   readonly payloadMax: number
   /** Of `TransmissionFlag`. */
   readonly flags: number
+  /** Bytes of the negotiation that the socket still holds and that nobody reserved. */
+  readonly uncounted: number
 }
 
 /**
@@ -80,8 +82,7 @@ export class Transmission implements Phase, Completer {
    */
   private landings = 0
   private landingTimer: Timer | null = null
-  /** Bytes of the negotiation that the socket still holds: nobody reserved them. */
-  private unreserved: number
+  private uncounted: number
   private stalledBy: 'nothing' | 'limits' | 'admission' | 'turn' = 'nothing'
   private readonly stint: Stint
   /** Whether the device answered the last read before it returned from it. */
@@ -105,7 +106,7 @@ export class Transmission implements Phase, Completer {
     this.allocation = agreement.allocation
     this.payloadMax = agreement.payloadMax
     this.readOnly = (agreement.flags & TransmissionFlag.readOnly) !== 0
-    this.unreserved = host.outbox.bytesQueued
+    this.uncounted = agreement.uncounted
     // Known clients force unit access on anything once they may; it means something to few.
     const fua = (agreement.flags & TransmissionFlag.fua) !== 0 ? CommandFlag.fua : 0
     const df = this.structured ? CommandFlag.df : 0
@@ -124,9 +125,9 @@ export class Transmission implements Phase, Completer {
   }
 
   sent(bytes: number): void {
-    const unreserved = Math.min(bytes, this.unreserved)
-    this.unreserved -= unreserved
-    this.giveBack(bytes - unreserved)
+    const uncounted = Math.min(bytes, this.uncounted)
+    this.uncounted -= uncounted
+    this.giveBack(bytes - uncounted)
     this.retry()
   }
 
@@ -146,7 +147,7 @@ export class Transmission implements Phase, Completer {
       this.giveBack(roomOf(Operation.write, request.length) - rest)
       request.abandon()
     }
-    this.giveBack(this.host.outbox.bytesQueued - this.unreserved)
+    this.giveBack(this.host.outbox.bytesQueued - this.uncounted)
   }
 
   admitted(): void {

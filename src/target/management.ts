@@ -5,6 +5,8 @@ import { KiB } from '../base/size.ts'
 import { bindPrivately, giveAccess, ownerOnly } from '../net/access.ts'
 import { formatAddress, type Address } from '../net/address.ts'
 import { removeStaleSocket } from '../net/sockets.ts'
+import { Callers } from './callers.ts'
+import { encodeAnswer, SharedAnswer } from './shared-answer.ts'
 import { isObject } from './tree.ts'
 
 /** What the management interface asks of a target. */
@@ -27,7 +29,8 @@ export interface Manager {
 const bodyBytesMax = 64 * KiB
 /** Milliseconds from a request's first byte to its last. */
 const requestTimeout = 10_000
-const connectionsMax = 64
+/** Milliseconds between two looks whether that is over. */
+const checkInterval = 1000
 
 const httpStatus: Partial<Record<Code, number>> = {
   INVALID: 400,
@@ -44,16 +47,26 @@ const httpStatus: Partial<Record<Code, number>> = {
 export class ManagementServer {
   private readonly manager: Manager
   private readonly server: http.Server
+  private readonly callers = new Callers()
+  private readonly status: SharedAnswer
   /** The name under which it is reached over TCP; null over a unix socket. */
   private host: string | null = null
 
   constructor(manager: Manager) {
     this.manager = manager
+    this.status = new SharedAnswer(() => manager.status())
     this.server = http.createServer(
-      { requestTimeout, headersTimeout: requestTimeout, keepAliveTimeout: requestTimeout },
-      (request, response) => void this.answer(request, response),
+      {
+        requestTimeout,
+        headersTimeout: requestTimeout,
+        keepAliveTimeout: requestTimeout,
+        connectionsCheckingInterval: checkInterval,
+      },
+      (request, response) => {
+        if (this.callers.begin(request, response)) void this.answer(request, response)
+      },
     )
-    this.server.maxConnections = connectionsMax
+    this.server.on('connection', (socket) => this.callers.joined(socket))
   }
 
   /** Resolves to where it listens; rejects with a StorageError. `access` is for unix sockets. */
@@ -84,25 +97,33 @@ export class ManagementServer {
     // Whoever goes away before the answer is there must not stop us.
     response.on('error', () => undefined)
     try {
-      reply(response, 200, await this.carryOut(request))
+      this.reply(response, 200, await this.carryOut(request))
     } catch (error) {
       if (error instanceof Refusal)
-        reply(response, error.status, { error: { message: error.message } })
+        this.reply(response, error.status, encodeAnswer({ error: { message: error.message } }))
       else if (error instanceof StorageError) {
         const { code, message, device } = error
-        reply(response, httpStatus[code] ?? 500, { error: { code, message, device } })
+        const answer = encodeAnswer({ error: { code, message, device } })
+        this.reply(response, httpStatus[code] ?? 500, answer)
       } else throw error
     }
   }
 
-  private async carryOut(request: IncomingMessage): Promise<unknown> {
+  private reply(response: ServerResponse, status: number, bytes: Buffer): void {
+    this.callers.answering(response)
+    const { length } = bytes
+    response.writeHead(status, { 'content-type': 'application/json', 'content-length': length })
+    response.end(bytes)
+  }
+
+  private async carryOut(request: IncomingMessage): Promise<Buffer> {
     // Commands come from programs; a page in a browser on this machine is not to give any.
     const { origin, host } = request.headers
     if (origin !== undefined || !this.isNamedBy(host)) throw new Refusal(403, 'not for browsers')
     // Not read as a URL: not everything that a peer can send is one.
     const [pathname = ''] = (request.url ?? '').split('?', 1)
     const path = pathname.split('/').slice(1).map(decoded)
-    if (request.method === 'GET' && pathname === '/v1/status') return this.manager.status()
+    if (request.method === 'GET' && pathname === '/v1/status') return this.status.get()
     const route = commandOf(path)
     if (route === null) throw new Refusal(404, `there is nothing at ${pathname}`)
     if (request.method !== 'POST') throw new Refusal(405, 'commands are sent by POST')
@@ -110,7 +131,7 @@ export class ManagementServer {
     if (this.host !== null && !isJson(request.headers['content-type']))
       throw new Refusal(415, 'the body of a command is application/json')
     const options = await body(request)
-    return (await this.manager.run(route.command, route.names, options)) ?? {}
+    return encodeAnswer((await this.manager.run(route.command, route.names, options)) ?? {})
   }
 
   /**
@@ -182,11 +203,4 @@ async function body(request: IncomingMessage): Promise<Readonly<Record<string, u
   }
   if (!isObject(value)) throw new Refusal(400, 'the body is not a JSON object')
   return value
-}
-
-function reply(response: ServerResponse, status: number, value: unknown): void {
-  const text = `${JSON.stringify(value)}\n`
-  const length = Buffer.byteLength(text)
-  response.writeHead(status, { 'content-type': 'application/json', 'content-length': length })
-  response.end(text)
 }

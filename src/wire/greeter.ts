@@ -3,7 +3,6 @@ import type { ServiceContext } from '../net/service.ts'
 import {
   decodeHello,
   decodePreface,
-  encodeListing,
   encodeWelcome,
   featuresKnown,
   helloBytesMax,
@@ -12,9 +11,17 @@ import {
   version,
   type Hello,
 } from './hello.ts'
+import type { SharedListing } from './listing.ts'
 import type { ServerConnection } from './server-connection.ts'
 import { slotsMax, type Session, type Sessions } from './session.ts'
 import { statusOf, statusOk } from './status.ts'
+
+/** What is the same for all clients of a server. */
+export interface Announced {
+  /** Tells this run of the server from any other. */
+  readonly instance: string
+  readonly listing: SharedListing
+}
 
 /** The first message of a client and the answer to it. */
 export class Greeter {
@@ -23,7 +30,7 @@ export class Greeter {
   private readonly user: ServerConnection
   private readonly context: ServiceContext
   private readonly sessions: Sessions
-  private readonly instance: string
+  private readonly announced: Announced
   private attaching: Session | null = null
   private gone = false
 
@@ -31,12 +38,12 @@ export class Greeter {
     user: ServerConnection,
     context: ServiceContext,
     sessions: Sessions,
-    instance: string,
+    announced: Announced,
   ) {
     this.user = user
     this.context = context
     this.sessions = sessions
-    this.instance = instance
+    this.announced = announced
   }
 
   /** Reads the hello if it is all there, and answers it now or later. */
@@ -57,7 +64,7 @@ export class Greeter {
     const hello = decodeHello(inbox.bytes, inbox.at, inbox.at + length)
     inbox.consume(length)
     if (typeof hello === 'string') this.user.kick(`its hello is wrong: ${hello}`)
-    else if (hello.purpose === Purpose.list) this.list()
+    else if (hello.purpose === Purpose.list) this.user.sendListing(this.announced.listing.bytes)
     else if (hello.purpose === Purpose.attach) this.attach(hello)
     else this.refuse(new StorageError('UNSUPPORTED', `unknown purpose ${hello.purpose}`))
   }
@@ -98,7 +105,7 @@ export class Greeter {
     const { requestsPerConnection } = this.context.limits
     const depth = Math.min(Math.max(hello.depth, 1), requestsPerConnection, slotsMax)
     const features = hello.features & featuresKnown
-    const { instance } = this
+    const { instance } = this.announced
     this.user.welcomed(session, hello.index, depth, features)
     const welcome = { status: statusOk, depth, features, instance, facts, text: '' }
     this.user.send(encodeWelcome(welcome), false)
@@ -109,21 +116,10 @@ export class Greeter {
       status: statusOf(error.code),
       depth: 0,
       features: 0,
-      instance: this.instance,
+      instance: this.announced.instance,
       facts: null,
       text: error.message,
     }
     this.user.send(encodeWelcome(welcome), true)
-  }
-
-  private list(): void {
-    const listing = this.context.exports.list().map(({ name, description, device, readOnly }) => ({
-      name,
-      description,
-      size: device.facts?.size ?? 0,
-      readOnly: readOnly || device.facts?.readOnly === true,
-      usable: device.usable,
-    }))
-    this.user.send(encodeListing(listing), true)
   }
 }

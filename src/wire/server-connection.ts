@@ -8,7 +8,7 @@ import type { ServiceContext } from '../net/service.ts'
 import { Stint } from '../net/stint.ts'
 import { Flag, isChange, Operation, Request, type Completer } from '../device/request.ts'
 import { checksumOf, Command, decodeRequest, newRequestHeader, requestBytes } from './codec.ts'
-import { Greeter } from './greeter.ts'
+import { Greeter, type Announced } from './greeter.ts'
 import { Feature, type WireFacts } from './hello.ts'
 import { Liveness } from './liveness.ts'
 import { ask, isQuestion } from './questions.ts'
@@ -56,6 +56,8 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   private awaitingRoom = false
   private draining = false
   private factsWaiting: WireFacts | null = null
+  /** Bytes in the outbox that all clients share, and that count for none of them. */
+  private uncounted = 0
   /** Nothing is read and nothing answered any more. */
   private over = false
   private readonly liveness: Liveness
@@ -64,7 +66,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     connection: Connection,
     context: ServiceContext,
     sessions: Sessions,
-    instance: string,
+    announced: Announced,
     onClosed: (connection: ServerConnection) => void,
   ) {
     this.connection = connection
@@ -77,7 +79,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     this.room = context.admission.join(connection.origin, this)
     this.arriving = new Landing(this.inbox, this.room)
     this.replies = new Replies(this.outbox, this.room, context.slab)
-    this.greeter = new Greeter(this, context, sessions, instance)
+    this.greeter = new Greeter(this, context, sessions, announced)
     this.stint = new Stint(context.clock, () => this.wake())
     const { limits, clock } = context
     this.liveness = new Liveness(limits, this.outbox, this.room, clock.now())
@@ -100,7 +102,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     this.liveness.sent = true
     const queued = this.outbox.bytesQueued
     this.outbox.sent()
-    this.room.giveBack(queued - this.outbox.bytesQueued)
+    this.letGo(queued - this.outbox.bytesQueued)
     if (this.factsWaiting !== null) this.tellFacts(this.factsWaiting)
     this.wake()
   }
@@ -111,7 +113,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
       this.context.log.debug({ peer: this.peer, err: reason }, 'a connection of a client broke')
     this.room.leave()
     if (this.arriving.request !== null) this.dropLanding()
-    this.room.giveBack(this.outbox.bytesQueued)
+    this.letGo(this.outbox.bytesQueued)
     this.inbox.close()
     this.outbox.close()
     if (this.session !== null) this.sessions.detach(this.session, this)
@@ -197,6 +199,22 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     if (!end) return
     this.over = true
     this.connection.end()
+  }
+
+  /** Sends what all clients share, and closes. */
+  sendListing(listing: Buffer): void {
+    this.uncounted = listing.length
+    this.outbox.lend(listing)
+    this.outbox.flush()
+    this.over = true
+    this.connection.end()
+  }
+
+  /** The socket holds so many bytes less. */
+  private letGo(bytes: number): void {
+    const uncounted = Math.min(bytes, this.uncounted)
+    this.uncounted -= uncounted
+    this.room.giveBack(bytes - uncounted)
   }
 
   completed(request: Request): void {

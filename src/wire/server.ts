@@ -4,6 +4,8 @@ import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Places } from '../net/places.ts'
 import type { ClientStatus, Service, ServiceContext } from '../net/service.ts'
 import type { Claims } from './claims.ts'
+import type { Announced } from './greeter.ts'
+import { SharedListing } from './listing.ts'
 import { replyOverheadBytes } from './replies.ts'
 import { ServerConnection } from './server-connection.ts'
 import { Sessions } from './session.ts'
@@ -16,8 +18,7 @@ export class DstService implements Service {
   private readonly context: ServiceContext
   private readonly places: Places
   private readonly sessions: Sessions
-  /** Tells this run of the server from any other. */
-  private readonly instance: string
+  private readonly announced: Announced
   private readonly connections = new Set<ServerConnection>()
   private ticking: Timer | null = null
   private draining = false
@@ -30,13 +31,16 @@ export class DstService implements Service {
     this.context = { ...context, limits: { ...limits, payload } }
     this.places = context.places ?? new Places(limits)
     this.sessions = new Sessions(context.clock, payload, claims)
-    this.instance = context.random.bytes(16).toString('hex')
+    this.announced = {
+      instance: context.random.bytes(16).toString('hex'),
+      listing: new SharedListing(context.exports),
+    }
   }
 
   readonly accept = (connection: Connection): ConnectionHandler | null => {
     if (this.draining || !this.places.enter(connection)) return null
-    const { context, sessions, instance } = this
-    const accepted = new ServerConnection(connection, context, sessions, instance, this.closed)
+    const { context, sessions, announced } = this
+    const accepted = new ServerConnection(connection, context, sessions, announced, this.closed)
     this.connections.add(accepted)
     this.schedule()
     return accepted

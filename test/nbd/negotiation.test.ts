@@ -12,7 +12,7 @@ describe('the NBD server’s handshake', () => {
   let rig: Rig
   let talker: Talker
   beforeEach(async () => {
-    rig = new Rig({ handshakeTimeout: 300 })
+    rig = new Rig({ handshakeTimeout: 2000 })
     await rig.listen()
     await rig.addMemory('disk', MiB)
     await rig.addMemory('other', 2 * MiB, true)

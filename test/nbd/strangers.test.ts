@@ -28,6 +28,11 @@ const manners: Readonly<Record<string, (talker: Talker) => void>> = {
     talker.socket.pause()
     for (let at = 0; at < 2; at++) talker.say(talker.request(Command.read, 0, longest, at))
   },
+  'ask for what is allocated and read nothing': (talker) => {
+    talker.socket.pause()
+    for (let at = 0; at < 2000; at++)
+      talker.say(talker.request(Command.blockStatus, 0, 64 * MiB, at))
+  },
 }
 
 for (const receive of ['landing', 'events'] satisfies Receive[])
@@ -41,7 +46,7 @@ for (const receive of ['landing', 'events'] satisfies Receive[])
       await rig.addMemory('other', 64 * MiB)
       await rig.listen()
       strangers = await Promise.all(
-        Array.from({ length: 9 }, () => Talker.using(rig.unix, 'disk', false)),
+        Array.from({ length: 9 }, () => Talker.using(rig.unix, 'disk', true)),
       )
     })
     afterEach(async () => {

@@ -1,6 +1,9 @@
 import { expect } from 'chai'
+import { once } from 'node:events'
 import http from 'node:http'
+import net from 'node:net'
 import { ManagementServer, type Manager } from '../../src/target/management.ts'
+import { SharedAnswer } from '../../src/target/shared-answer.ts'
 import { iso } from '../../src/target/status.ts'
 
 const manager: Manager = {
@@ -88,10 +91,98 @@ describe('commands over TCP', () => {
   })
 })
 
+describe('an answer that is shared', () => {
+  it('is made once for all who ask at once, and is never older than the question', async () => {
+    let made = 0
+    const answer = new SharedAnswer(() => ++made)
+    const first = await Promise.all(Array.from({ length: 20 }, () => answer.get()))
+    expect(new Set(first).size).to.equal(1)
+    const second = await Promise.all(Array.from({ length: 20 }, () => answer.get()))
+    expect(second.map(String)).to.deep.equal(new Array(20).fill('2\n'))
+  })
+})
+
 describe('a moment in a status', () => {
   it('can be any that a record can have', () => {
     expect(iso(0)).to.equal('1970-01-01T00:00:00.000Z')
     // Beyond what a date can be: a leg's record is read with it.
     expect(iso(Number.MAX_SAFE_INTEGER)).to.equal('+275760-09-13T00:00:00.000Z')
+  })
+})
+
+describe('the management interface beside strangers who', () => {
+  const longText = 'x'.repeat(1 << 20)
+  let server: ManagementServer
+  let port: number
+  let made: number
+  let under: number
+  const sockets: net.Socket[] = []
+  beforeEach(async () => {
+    made = 0
+    under = 0
+    server = new ManagementServer({
+      status: () => {
+        made++
+        return { longText, made }
+      },
+      run: async () => {
+        under++
+        await new Promise(() => undefined)
+      },
+    })
+    const address = await server.listen({ kind: 'tcp', host: '127.0.0.1', port: 0 })
+    port = address.kind === 'tcp' ? address.port : 0
+  })
+  afterEach(() => {
+    for (const socket of sockets.splice(0)) socket.destroy()
+    server.close()
+  })
+
+  async function connect(): Promise<net.Socket> {
+    const socket = net.connect(port, '127.0.0.1').on('error', () => undefined)
+    sockets.push(socket)
+    await once(socket, 'connect')
+    return socket
+  }
+
+  const get = 'GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n'
+  const post = 'POST /v1/volumes/home/verify HTTP/1.1\r\nHost: localhost\r\n'
+
+  it('ask a thousand times in one packet are answered once, and closed', async () => {
+    const socket = await connect()
+    let text = ''
+    socket.on('data', (piece: Buffer) => (text += piece.toString('latin1')))
+    socket.write(get.repeat(1000))
+    await once(socket, 'close')
+    expect(text.match(/HTTP\/1\.1 200/g)).to.have.length(1)
+    expect(text).to.match(/connection: close/i)
+    expect(made).to.equal(1)
+  })
+
+  for (const [manner, text] of [
+    ['say nothing', ''],
+    ['say half a request', get.slice(0, 30)],
+    ['never send the body', `${post}Content-Length: 10\r\n\r\n{`],
+    ['read no answer', get],
+  ] as const)
+    it(`${manner}: others get their answers, however many those are`, async () => {
+      for (let at = 0; at < 80; at++) {
+        const socket = await connect()
+        socket.pause()
+        socket.write(text)
+      }
+      const response = await fetch(`http://127.0.0.1:${port}/v1/status`)
+      expect(response.status).to.equal(200)
+      await response.text()
+    })
+
+  it('connect while commands are carried out: those are not cut off', async () => {
+    const first = await connect()
+    first.write(`${post}\r\n`)
+    while (under === 0) await new Promise(setImmediate)
+    for (let at = 0; at < 80; at++) await connect()
+    await fetch(`http://127.0.0.1:${port}/v1/status`)
+    expect(first.destroyed).to.equal(false)
+    expect(first.readyState).to.equal('open')
   })
 })

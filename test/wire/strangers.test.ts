@@ -1,10 +1,12 @@
 import { expect } from 'chai'
 import { MiB } from '../../src/base/size.ts'
 import { Command } from '../../src/wire/codec.ts'
+import { Purpose } from '../../src/wire/hello.ts'
+import { listExports } from '../../src/wire/list.ts'
 import { statusOk } from '../../src/wire/status.ts'
 import { timelessClock } from '../support/clock.ts'
 import { RawClient, hello, request } from './raw.ts'
-import { Target } from './rig.ts'
+import { clientContext, Target } from './rig.ts'
 
 /** What the longest write has, but for what goes beside it. */
 const longest = 32 * MiB
@@ -84,6 +86,27 @@ describe('clients of DST/1 beside nine strangers who', function () {
       }
       client.destroy()
     })
+
+  it('ask for the list and read nothing hold nothing of their own', async () => {
+    for (let at = 0; at < 400; at++)
+      target.exports.set(`e${at}`.padEnd(4000, 'x'), target.exports.find('disk')!.device)
+    const before = process.memoryUsage().arrayBuffers
+    const deaf = await Promise.all(
+      Array.from({ length: 50 }, async () => {
+        const client = await RawClient.connect(target.unix)
+        client.socket.pause()
+        client.send(hello({ purpose: Purpose.list, name: '' }))
+        return client
+      }),
+    )
+    await settled()
+    const client = await greeted('other', 99)
+    expect(target.admission.bytesInFlight).to.equal(0)
+    expect(process.memoryUsage().arrayBuffers - before).to.be.below(24 * MiB)
+    expect(await listExports(clientContext(), target.unix, 10_000)).to.have.length(402)
+    client.destroy()
+    for (const each of deaf) each.destroy()
+  })
 
   it('announce a payload and send nothing can write the longest themselves', async () => {
     for (const stranger of strangers) manners['announce a payload and send nothing']!(stranger)

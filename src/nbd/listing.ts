@@ -1,0 +1,41 @@
+import type { Export, Exports } from '../device/export.ts'
+import * as options from './options.ts'
+import { Option, Reply } from './options.ts'
+
+/**
+ * The answer to LIST: the same bytes for all clients, made anew only when there is something else
+ * to tell. So those who ask and do not read hold nothing of their own.
+ */
+export class Listing {
+  private readonly exports: Exports
+  private told: readonly Export[] = []
+  private replies: Buffer | null = null
+
+  constructor(exports: Exports) {
+    this.exports = exports
+  }
+
+  /** Never changed: `Outbox.lend` may have it. */
+  get bytes(): Buffer {
+    // Of one whose device was never there nobody can tell the size: clients that look at each would
+    // show none at all.
+    const known = this.exports.list().filter(({ device }) => device.facts !== null)
+    if (this.replies === null || !same(known, this.told)) {
+      this.told = known
+      this.replies = encode(known)
+    }
+    return this.replies
+  }
+}
+
+function same(some: readonly Export[], others: readonly Export[]): boolean {
+  return some.length === others.length && some.every((each, at) => each === others[at])
+}
+
+function encode(exports: readonly Export[]): Buffer {
+  const replies = exports.map((each) =>
+    options.encodeOptionReply(Option.list, Reply.server, options.encodeServer(each)),
+  )
+  replies.push(options.encodeOptionReply(Option.list, Reply.ack, Buffer.alloc(0)))
+  return Buffer.concat(replies)
+}

@@ -1,0 +1,46 @@
+import type { Exports } from '../device/export.ts'
+import { encodeListing, type Listing } from './hello.ts'
+
+/**
+ * The answer to who asks for the exports: the same bytes for all clients, made anew only when there
+ * is something else to tell. So those who ask and do not read hold nothing of their own.
+ */
+export class SharedListing {
+  private readonly exports: Exports
+  private told: readonly Listing[] = []
+  private encoded: Buffer | null = null
+
+  constructor(exports: Exports) {
+    this.exports = exports
+  }
+
+  /** Never changed: `Outbox.lend` may have it. */
+  get bytes(): Buffer {
+    const listing = this.exports.list().map(({ name, description, device, readOnly }) => ({
+      name,
+      description,
+      size: device.facts?.size ?? 0,
+      readOnly: readOnly || device.facts?.readOnly === true,
+      usable: device.usable,
+    }))
+    if (this.encoded === null || !same(listing, this.told)) {
+      this.told = listing
+      this.encoded = encodeListing(listing)
+    }
+    return this.encoded
+  }
+}
+
+function same(some: readonly Listing[], others: readonly Listing[]): boolean {
+  return some.length === others.length && some.every((each, at) => isSame(each, others[at]!))
+}
+
+function isSame(one: Listing, other: Listing): boolean {
+  return (
+    one.name === other.name &&
+    one.description === other.description &&
+    one.size === other.size &&
+    one.readOnly === other.readOnly &&
+    one.usable === other.usable
+  )
+}
