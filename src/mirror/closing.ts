@@ -6,7 +6,7 @@ export async function close(volume: Volume): Promise<void> {
     for (const [, resync] of volume.resyncs) resync.stop('the volume is closed')
     volume.verifying?.stop('legs')
     try {
-      await volume.intent.cleanAll()
+      await volume.intent.empty()
       volume.remember('start', '', 'closed')
       volume.membership.request(false)
       await volume.membership.settled()

@@ -1,43 +1,57 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { systemError } from '../base/errors.ts'
 import { KiB } from '../base/size.ts'
-import { failed } from './departure.ts'
 import { flushLeg } from './flushing.ts'
 import { encodePage, mapOffset, pageBytes, pageOfBit } from './layout.ts'
 import type { Leg } from './leg.ts'
+import type { MapWork } from './rules/run.ts'
 import type { Volume } from './volume.ts'
 
-/** Makes every dirty bit that is set by now durable on every leg in sync. */
-export async function syncDirtyMaps(volume: Volume): Promise<void> {
-  await volume.maps.run(async () => {
-    let whole = true
-    for (const leg of volume.legs) {
-      const pages = leg.dirty?.takeBehind() ?? []
-      if (pages.length > 0) whole = (await writePages(volume, leg, pages)) && whole
-    }
-    if (!whole) await volume.membership.settled()
-  })
+/** Pages of a map on their way to legs; 0 is the log, `1 + slot` what the member of it lacks. */
+export interface MapPages {
+  readonly map: number
+  readonly bits: Bitmap
+  readonly pages: readonly number[]
+}
+
+/** Writes what the rules ask for. Resolves to whether every leg could take it; never rejects. */
+export function writeWork(volume: Volume, { what, then }: MapWork<Leg>): Promise<boolean> {
+  const { legs, run } = volume
+  if (what === 'log') return writeMaps(volume, run.keepers, [volume.intent.takePages()])
+  // One that has left meanwhile may be somebody else's by now.
+  if (what === 'all')
+    return writeAllMaps(
+      volume,
+      run.keepers.filter((leg) => leg === then),
+    )
+  const lacking = legs.filter(({ dirty }) => dirty !== null)
+  return writeMaps(
+    volume,
+    run.keepers,
+    lacking.map((leg) => pagesOf(leg, leg.dirty!.takeBehind())),
+  )
+}
+
+function pagesOf({ dirty, member }: Leg, pages: readonly number[]): MapPages {
+  return { map: 1 + member!.slot, bits: dirty!.durable, pages }
 }
 
 /** Makes durable that the leg has what was copied to it: flushes it, then clears bits. */
 export async function checkpoint(volume: Volume, leg: Leg): Promise<void> {
   const { dirty } = leg
+  const { membership } = volume
   if (dirty === null) return
   const uncovered = dirty.beginFlush()
   try {
     await flushLeg(volume, leg)
-    await volume.maps.run(async () => {
+    await membership.withMaps(async () => {
       if (leg.dirty !== dirty) return
-      const pages = dirty.replaceDurable(uncovered)
-      if (!(await writePages(volume, leg, pages))) await volume.membership.settled()
+      const pages = [pagesOf(leg, dirty.replaceDurable(uncovered))]
+      if (!(await writeMaps(volume, volume.run.keepers, pages))) await membership.settled()
     })
   } finally {
     dirty.endFlush(uncovered)
   }
-}
-
-function writePages(volume: Volume, leg: Leg, pages: readonly number[]): Promise<boolean> {
-  return writeMap(volume, volume.run.keepers, 1 + leg.member!.slot, leg.dirty!.durable, pages)
 }
 
 /** Bytes of pages that are written at once, and such writes under way on each leg. */
@@ -45,36 +59,36 @@ const runBytesMax = 256 * KiB
 const runsUnderWay = 8
 
 /**
- * Writes pages of a map to legs, neighbours together, side by side. A leg that cannot take them
+ * Writes pages of maps to legs, neighbours together, side by side. A leg that cannot take them
  * leaves. Resolves to whether all could; never rejects.
  */
-export async function writeMap(
-  volume: Volume,
+export async function writeMaps(
+  { geometry, membership }: Volume,
   legs: readonly Leg[],
-  map: number,
-  bits: Bitmap,
-  pages: readonly number[],
+  maps: readonly MapPages[],
 ): Promise<boolean> {
-  const left = runsOf(pages)
+  const left = maps.flatMap(runsOf)
   const since = legs.map((leg) => leg.timesAbandoned)
   let whole = true
   const work = async (): Promise<void> => {
     for (let run = left.shift(); run !== undefined; run = left.shift()) {
-      const bytes = encodeRun(bits, map, run)
-      for (const written of await Promise.all(legs.map((_, at) => writeRun(at, run, bytes))))
-        whole &&= written
+      const bytes = encodeRun(run)
+      const offset = run.first * pageBytes
+      const write = (leg: Leg, at: number): Promise<boolean> => {
+        // What left meanwhile may be somebody else's by now.
+        if (leg.timesAbandoned !== since[at]) return Promise.resolve(false)
+        return writeRun(leg, mapOffset(geometry, leg.end, run.map) + offset, bytes)
+      }
+      for (const written of await Promise.all(legs.map(write))) whole &&= written
     }
   }
-  const writeRun = async (at: number, { first }: Run, bytes: Buffer): Promise<boolean> => {
-    const leg = legs[at]!
-    // What left meanwhile may be somebody else's by now.
-    if (leg.timesAbandoned !== since[at]) return false
+  const writeRun = async (leg: Leg, offset: number, bytes: Buffer): Promise<boolean> => {
     try {
-      await leg.write(mapOffset(volume.geometry, leg.end, map) + first * pageBytes, bytes)
+      await leg.write(offset, bytes)
       return true
     } catch (cause) {
       const error = systemError(cause, 'writing metadata', leg.device.path)
-      failed(volume, leg, 'metadata', error)
+      membership.tell({ kind: 'failed', leg, work: 'metadata', error })
       return false
     }
   }
@@ -82,24 +96,26 @@ export async function writeMap(
   return whole
 }
 
-/** Pages one after the other. */
-interface Run {
+/** Pages of a map one after the other. */
+interface PageRun {
+  readonly map: number
+  readonly bits: Bitmap
   readonly first: number
   readonly count: number
 }
 
-function runsOf(pages: readonly number[]): Run[] {
-  const runs: { first: number; count: number }[] = []
+function runsOf({ map, bits, pages }: MapPages): PageRun[] {
+  const runs: { map: number; bits: Bitmap; first: number; count: number }[] = []
   for (const page of pages.toSorted((one, other) => one - other)) {
     const last = runs.at(-1)
     const joins = last !== undefined && page === last.first + last.count
     if (joins && (last.count + 1) * pageBytes <= runBytesMax) last.count++
-    else runs.push({ first: page, count: 1 })
+    else runs.push({ map, bits, first: page, count: 1 })
   }
   return runs
 }
 
-function encodeRun(bits: Bitmap, map: number, { first, count }: Run): Buffer {
+function encodeRun({ map, bits, first, count }: PageRun): Buffer {
   const bytes = Buffer.allocUnsafe(count * pageBytes)
   for (let at = 0; at < count; at++)
     encodePage(bits, map, first + at, bytes.subarray(at * pageBytes, (at + 1) * pageBytes))
@@ -107,19 +123,17 @@ function encodeRun(bits: Bitmap, map: number, { first, count }: Run): Buffer {
 }
 
 /** Every page of every map, for a leg that is about to be in sync. */
-export async function writeAllMaps(volume: Volume, leg: Leg): Promise<boolean> {
-  const pages = allPages(volume)
-  let whole = await writeMap(volume, [leg], 0, volume.intent.bits, pages)
+export function writeAllMaps(volume: Volume, legs: readonly Leg[]): Promise<boolean> {
+  const pages = allPages(volume.extents)
   const empty = new Bitmap(volume.extents)
+  const maps: MapPages[] = [{ map: 0, bits: volume.intent.bits, pages }]
   for (let slot = 0; slot < volume.geometry.slots; slot++) {
     const about = volume.legs.find((one) => one.member?.slot === slot)
-    const bits = about?.dirty?.durable ?? empty
-    whole = (await writeMap(volume, [leg], 1 + slot, bits, pages)) && whole
+    maps.push({ map: 1 + slot, bits: about?.dirty?.durable ?? empty, pages })
   }
-  return whole
+  return writeMaps(volume, legs, maps)
 }
 
-function allPages(volume: Volume): number[] {
-  const last = pageOfBit(volume.extents - 1)
-  return Array.from({ length: last + 1 }, (_, page) => page)
+export function allPages(extents: number): number[] {
+  return Array.from({ length: pageOfBit(extents - 1) + 1 }, (_, page) => page)
 }

@@ -60,13 +60,16 @@ export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
     await volume.quiet(async () => {
       await volume.membership.settled()
       if (volume.epoch !== epoch || !isStillReady(volume, ready)) return
-      await volume.intent.cleanAll()
+      await volume.intent.empty()
       await volume.membership.settled()
       if (volume.epoch !== epoch) return
       if (isStillReady(volume, ready)) {
         await enlarge(volume, ready)
         done = true
-      } else await volume.intent.prepare()
+      } else {
+        volume.intent.prepare()
+        await volume.membership.written('log')
+      }
     })
   } catch (error) {
     if (volume.epoch === epoch) volume.suspend(systemError(error, 'growing').message)
@@ -171,7 +174,7 @@ async function moveMetadata(leg: Leg, volume: Volume): Promise<void> {
   }
   // A long history would not fit.
   const record = (): VolumeRecord => ({ ...volume.record!, entries: [] })
-  await volume.maps.run(() => leg.writeBothSuperblocks(prepare, record))
+  await volume.membership.withMaps(() => leg.writeBothSuperblocks(prepare, record))
 }
 
 /** At the start after a growth: zeroes where metadata were, on all legs in sync. */

@@ -2,10 +2,10 @@ import { Bitmap } from '../base/bitmap.ts'
 import type { Timer } from '../base/clock.ts'
 import { Ring } from '../base/ring.ts'
 import { blockBytesOf, setBlocks } from './blocks.ts'
-import { syncDirtyMaps, writeMap } from './dirty.ts'
-import { flushLegs } from './flushing.ts'
+import { allPages, type MapPages } from './dirty.ts'
 import { pageOfBit } from './layout.ts'
-import type { WriteLog } from './rules/run.ts'
+import type { Membership } from './membership.ts'
+import { isOver, type WriteLog } from './rules/run.ts'
 import type { Volume } from './volume.ts'
 
 /** An extent in the intent log: writes to it need no metadata. */
@@ -42,29 +42,28 @@ export interface IntentHolder {
 /**
  * Which extents may differ between legs if the head dies now. A bit is durable on every leg in
  * sync before the first write to its extent is submitted to any leg, and stays until every leg
- * has flushed the last one, or the dirty map that says otherwise is durable.
+ * has flushed the last one, or the dirty map that says otherwise is durable. When its pages are
+ * written, and what may leave it, the rules decide: `maps` and `cleaning`.
  */
 export class IntentLog implements WriteLog {
   readonly bits: Bitmap
   /** Rises with every write that settles. */
   moment = 1
   private readonly volume: Volume
-  private readonly epoch: number
+  private readonly membership: Membership
   private readonly hot = new Map<number, HotExtent>()
   /** What an earlier run left; null once it is in the dirty maps of whoever lacks it. */
   private inherited: Bitmap | null = null
-  /** Writes that wait for the next pages to be written, and the extents those will hold. */
-  private waiting: IntentHolder[] = []
-  private fresh: HotExtent[] = []
-  private readonly pages = new Set<number>()
+  /** Pages that changed, the extents that are new on them, and the writes that wait for these. */
+  private next = new Batch()
+  /** What is being written of them. */
+  private underWay = new Batch()
   /** Writes that wait until there is room for more hot extents. */
   private readonly crowd = new Ring<IntentHolder>()
-  private pumping = false
-  /** Resolves when no page is left to be written. */
-  private pumped: Promise<void> = Promise.resolve()
-  private cleaning = false
-  /** Resolves when the cleaning under way has ended. */
-  private cleaned: Promise<void> = Promise.resolve()
+  /** Whether the rules are about to be told that pages have changed. */
+  private asking = false
+  /** Told when the cleaning under way has ended, or the run. */
+  private whenCleaned: (() => void)[] = []
   private idleMark = 0
   private readonly extentSize: number
   private readonly blockBytes: number
@@ -74,10 +73,10 @@ export class IntentLog implements WriteLog {
   private unlogged = 0
   private timer: Timer | null = null
 
-  constructor(volume: Volume, extents: number) {
+  constructor(volume: Volume, membership: Membership) {
     this.volume = volume
-    this.epoch = volume.epoch
-    this.bits = new Bitmap(extents)
+    this.membership = membership
+    this.bits = new Bitmap(volume.extents)
     this.extentSize = volume.extentSize
     this.blockBytes = blockBytesOf(volume.extentSize)
   }
@@ -104,7 +103,7 @@ export class IntentLog implements WriteLog {
     }
     if (this.crowd.length > 0 || this.hot.size > 2 * this.volume.settings.hotExtentsMax) {
       this.crowd.push(holder)
-      void this.clean(false)
+      this.makeRoom()
       return false
     }
     return this.enterEach(holder)
@@ -117,9 +116,9 @@ export class IntentLog implements WriteLog {
       if (extent === undefined) {
         extent = new HotExtent(index, this.extentSize / this.blockBytes / 8)
         this.hot.set(index, extent)
-        this.fresh.push(extent)
+        this.next.fresh.push(extent)
         this.bits.set(index)
-        this.pages.add(pageOfBit(index))
+        this.next.pages.add(pageOfBit(index))
       }
       durable &&= extent.durable
       this.note(extent, holder)
@@ -127,10 +126,10 @@ export class IntentLog implements WriteLog {
       holder.hot.push(extent)
     }
     if (durable) return true
-    this.waiting.push(holder)
+    this.next.waiting.push(holder)
     this.keepTime()
-    void this.pump()
-    if (this.hot.size > this.volume.settings.hotExtentsMax) void this.clean(false)
+    this.askForPages()
+    if (this.hot.size > this.volume.settings.hotExtentsMax) this.makeRoom()
     return false
   }
 
@@ -162,7 +161,7 @@ export class IntentLog implements WriteLog {
     }
     hot.length = 0
     if (!this.volume.settings.intentLog) this.unlogged--
-    if (this.crowd.length > 0) void this.clean(false)
+    if (this.crowd.length > 0) this.makeRoom()
   }
 
   /** Takes over what an earlier run left in the log, until `started`. */
@@ -171,7 +170,7 @@ export class IntentLog implements WriteLog {
     this.bits.merge(bits)
     // It may be in the log of one leg only, which may go.
     for (let bit = bits.next(0); bit !== -1; bit = bits.next(bit + 1))
-      this.pages.add(pageOfBit(bit))
+      this.next.pages.add(pageOfBit(bit))
   }
 
   /**
@@ -185,21 +184,23 @@ export class IntentLog implements WriteLog {
     if (inherited === null || !this.volume.settings.intentLog) return
     for (let bit = inherited.next(0); bit !== -1; bit = inherited.next(bit + 1)) {
       this.bits.clear(bit)
-      this.pages.add(pageOfBit(bit))
+      this.next.pages.add(pageOfBit(bit))
     }
-    void this.pump()
+    this.askForPages()
   }
 
   /**
-   * Before the volume is served, or goes on after `cleanAll`: every leg in sync has what was
-   * inherited. Without a log every extent counts as hot for as long as the volume runs.
+   * Before the volume is served, or goes on after `empty`: without a log every extent counts as hot
+   * for as long as the volume runs.
    */
-  async prepare(): Promise<void> {
-    if (!this.volume.settings.intentLog) {
-      this.bits.setAll()
-      for (let page = 0; page <= pageOfBit(this.bits.length - 1); page++) this.pages.add(page)
-    }
-    await this.pump()
+  prepare(): void {
+    if (this.volume.settings.intentLog) return
+    this.bits.setAll()
+    this.changeAllPages()
+  }
+
+  private changeAllPages(): void {
+    for (const page of allPages(this.bits.length)) this.next.pages.add(page)
   }
 
   /**
@@ -231,148 +232,137 @@ export class IntentLog implements WriteLog {
   }
 
   forEachIdle(moment: number, found: (extent: number) => void): void {
+    if (!this.volume.settings.intentLog) {
+      if (this.unlogged === 0) for (let at = 0; at < this.bits.length; at++) found(at)
+      return
+    }
     for (const extent of this.hot.values())
       if (extent.inFlight === 0 && extent.durable && extent.lastMoment <= moment)
         found(extent.index)
   }
 
+  /** The run is over. */
   stop(): void {
     this.timer?.cancel()
     this.timer = null
+    this.tellCleaned()
   }
 
-  /** Empties the log; no write is under way. */
-  async cleanAll(): Promise<void> {
-    if (this.volume.settings.intentLog) await this.clean(true)
-    else {
-      const { volume } = this
-      await flushLegs(volume, this.moment)
-      // From now on only the dirty map says what an absent leg may have lost.
-      for (const { dirty, unflushed } of volume.legs)
-        if (unflushed !== null) dirty?.missSet(unflushed)
-      await syncDirtyMaps(volume)
-      await volume.membership.settled()
-      if (volume.epoch !== this.epoch) return
-      this.bits.clearAll()
-      for (let page = 0; page <= pageOfBit(this.bits.length - 1); page++) this.pages.add(page)
-      await this.pump()
-    }
-    await this.pumped
+  // Pages, when the rules want them.
+
+  /** Everything that changes in one turn of the loop is written at once. */
+  private askForPages(): void {
+    if (this.asking) return
+    this.asking = true
+    void Promise.resolve().then(() => {
+      this.asking = false
+      this.membership.tell({ kind: 'log' })
+    })
   }
 
-  /** Writes the pages that changed until there are none. One page write serves all who wait. */
-  private async pump(): Promise<void> {
-    if (this.pumping) return
-    this.pumping = true
-    this.pumped = this.writeBatches()
-    await this.pumped
+  takePages(): MapPages {
+    this.underWay = this.next
+    this.next = new Batch()
+    return { map: 0, bits: this.bits, pages: [...this.underWay.pages] }
   }
 
-  private async writeBatches(): Promise<void> {
-    // Who came while the page of its extents was being written waits for no other page.
-    while ((this.pages.size > 0 || this.waiting.length > 0) && this.volume.epoch === this.epoch)
-      await this.volume.maps.run(() => this.writeBatch())
-    // In the turn that found nothing left, or what comes in between would wait for ever.
-    this.pumping = false
-  }
-
-  private async writeBatch(): Promise<void> {
-    const { volume, waiting, fresh } = this
-    const pages = [...this.pages]
-    this.pages.clear()
-    this.waiting = []
-    this.fresh = []
-    await writeMap(volume, volume.run.keepers, 0, this.bits, pages)
-    // A restart may begin from a leg alone whose leaving is not durable: its log would lack this.
-    await volume.membership.settled()
-    if (volume.epoch !== this.epoch) return
+  /** What was taken last counts. */
+  logged(): void {
+    const { fresh, waiting } = this.underWay
+    this.underWay = new Batch()
     for (const extent of fresh) extent.durable = true
     for (const holder of waiting) holder.logged()
   }
 
+  // What leaves the log.
+
   private keepTime(): void {
     this.timer ??= this.volume.clock.timer(this.volume.settings.intentIdleMs, () => {
       this.timer = null
-      if (this.volume.epoch !== this.epoch || this.hot.size === 0) return
+      if (this.hot.size === 0) return
       this.keepTime()
       const mark = this.idleMark
       this.idleMark = this.moment
-      void this.cleanUntil(mark)
+      this.clean(mark)
     })
   }
 
-  /** Makes room: everything idle, or what was idle for longest. */
-  private async clean(everything: boolean): Promise<void> {
-    if (everything) {
-      while (this.cleaning) await this.cleaned
-      await this.cleanUntil(this.moment)
-      return
-    }
+  /** Has what was idle for longest leave the log. */
+  private makeRoom(): void {
     const excess = this.hot.size - Math.floor(this.volume.settings.hotExtentsMax / 2)
-    if (this.cleaning || excess <= 0) return
+    if (this.isCleaning || excess <= 0) return
     const idle = [...this.hot.values()].filter((extent) => extent.inFlight === 0 && extent.durable)
     if (idle.length === 0) return
     idle.sort((one, other) => one.lastMoment - other.lastMoment)
-    await this.cleanUntil(idle[Math.min(excess, idle.length) - 1]!.lastMoment)
+    this.clean(idle[Math.min(excess, idle.length) - 1]!.lastMoment)
   }
 
-  /** Takes out what was last written to before or at `moment`. */
-  private cleanUntil(moment: number): Promise<void> {
-    if (!this.cleaning) {
-      this.cleaning = true
-      this.cleaned = this.cleanNow(moment)
-    }
-    return this.cleaned
+  private get isCleaning(): boolean {
+    return this.membership.run.cleaning !== null
   }
 
-  private async cleanNow(moment: number): Promise<void> {
-    let failed = false
-    try {
-      await this.cleanStep(moment)
-    } catch (error) {
-      failed = true
-      this.volume.log.debug({ err: error }, 'the intent log was not cleaned')
+  /** Has what was last written to at `moment` or before leave the log. */
+  private clean(moment: number): void {
+    let latest = this.volume.settings.intentLog ? 0 : moment
+    this.forEachIdle(moment, (at) => (latest = Math.max(latest, this.hot.get(at)?.lastMoment ?? 0)))
+    if (latest > 0) this.membership.tell({ kind: 'clean', moment: latest })
+  }
+
+  /** What was last written to at `moment` or before may go; 0: no leg could be flushed. */
+  cleaned(moment: number): void {
+    const { hotExtentsMax, intentLog } = this.volume.settings
+    if (moment > 0) {
+      if (!intentLog) {
+        this.bits.clearAll()
+        this.changeAllPages()
+      } else
+        this.forEachIdle(moment, (extent) => {
+          this.forget(extent)
+        })
+      this.askForPages()
     }
-    this.cleaning = false
+    this.tellCleaned()
     // Where nothing can be flushed there will be no room, and who waits for it would wait for ever.
-    this.admit(failed ? Infinity : 2 * this.volume.settings.hotExtentsMax)
+    this.admit(moment > 0 ? 2 * hotExtentsMax : Infinity)
     // With nothing under way any more, who waits would wait until the extents have been idle.
-    const current = this.volume.epoch === this.epoch
-    if (this.crowd.length > 0 && current && !failed) void this.clean(false)
+    if (this.crowd.length > 0) this.makeRoom()
   }
 
-  private async cleanStep(moment: number): Promise<void> {
-    const { volume } = this
-    // At a start it is not durable yet which leg is the source: the next may choose another.
-    if (volume.word === 'starting') return
-    const idle = [...this.hot.values()].filter(
-      (extent) => extent.inFlight === 0 && extent.durable && extent.lastMoment <= moment,
-    )
-    if (idle.length === 0) return
-    const latest = idle.reduce((last, extent) => Math.max(last, extent.lastMoment), 0)
-    await flushLegs(volume, latest)
-    if (volume.epoch !== this.epoch) return
-    for (const leg of volume.legs)
-      if (leg.unflushed !== null && leg.dirty !== null)
-        for (const { index } of idle)
-          if (leg.unflushed.extents.has(index)) leg.dirty.missFrom(leg.unflushed, index)
-    await syncDirtyMaps(volume)
-    // Until it is durable who left, only this log says where the legs differ.
-    await volume.membership.settled()
-    if (volume.epoch !== this.epoch) return
-    for (const extent of idle) {
-      if (extent.inFlight > 0 || extent.lastMoment > latest) continue
-      this.hot.delete(extent.index)
-      this.bits.clear(extent.index)
-      this.pages.add(pageOfBit(extent.index))
-    }
-    await this.pump()
+  private forget(extent: number): void {
+    this.hot.delete(extent)
+    this.bits.clear(extent)
+    this.next.pages.add(pageOfBit(extent))
+  }
+
+  private tellCleaned(): void {
+    const told = this.whenCleaned
+    this.whenCleaned = []
+    for (const resolve of told) resolve()
+  }
+
+  private async cleaningEnds(): Promise<void> {
+    while (this.isCleaning) await new Promise<void>((resolve) => this.whenCleaned.push(resolve))
+  }
+
+  /** Empties the log; no write is under way. */
+  async empty(): Promise<void> {
+    await this.cleaningEnds()
+    this.clean(this.moment)
+    await this.cleaningEnds()
+    await this.membership.written('log')
   }
 
   private admit(bound: number): void {
-    while (this.crowd.length > 0 && this.hot.size <= bound && this.volume.epoch === this.epoch) {
+    while (this.crowd.length > 0 && this.hot.size <= bound && !isOver(this.membership.run)) {
       const holder = this.crowd.shift()!
       if (this.enterEach(holder)) holder.logged()
     }
   }
+}
+
+/** Pages of the log that are written together, and what that makes durable. */
+class Batch {
+  readonly pages = new Set<number>()
+  readonly fresh: HotExtent[] = []
+  readonly waiting: IntentHolder[] = []
 }

@@ -9,9 +9,9 @@ import { within } from './deadline.ts'
 import { endBackOff, isFenced, isLast, leave } from './departure.ts'
 import { afterRemoving, verifiedOf } from './differences.ts'
 import { DirtyMap } from './dirty-map.ts'
-import { writeMap } from './dirty.ts'
+import { allPages, writeMaps } from './dirty.ts'
 import { flushLeg } from './flushing.ts'
-import { pageOfBit, type Geometry } from './layout.ts'
+import type { Geometry } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
 import { addMember, tryStart } from './opening.ts'
@@ -101,8 +101,8 @@ export async function detachLeg(
 /** Has the leg say in itself what it is, and remembers its content's stamp. */
 async function stampDetached(volume: Volume, leg: Leg): Promise<void> {
   const { epoch } = volume
-  const pages = Array.from({ length: pageOfBit(volume.extents - 1) + 1 }, (_, page) => page)
-  await writeMap(volume, [leg], 0, new Bitmap(volume.extents), pages)
+  const { extents } = volume
+  await writeMaps(volume, [leg], [{ map: 0, bits: new Bitmap(extents), pages: allPages(extents) }])
   await volume.membership.quiet()
   if (volume.epoch !== epoch) throw volume.unavailable()
   await leg.writeSuperblock(() => ({ ...volume.record!, entries: [] }))

@@ -3,11 +3,13 @@ import { blockGeometryOf, BlockSet } from './blocks.ts'
 import { within } from './deadline.ts'
 import { backOff, endBackOff, noteSince } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
+import { writeWork } from './dirty.ts'
+import { IntentLog } from './intent.ts'
 import type { Leg } from './leg.ts'
 import type { VolumeRecord } from './record.ts'
 import type { Verdict } from './rules/departures.ts'
-import type { Effect, Event } from './rules/effects.ts'
-import { createRun, isOver, isPending, type Run } from './rules/run.ts'
+import type { Effect, Event, FlushReason } from './rules/effects.ts'
+import { createRun, isOver, isPending, type MapWork, type Run } from './rules/run.ts'
 import { step } from './rules/step.ts'
 import type { Volume } from './volume.ts'
 import type { FlushJob, WriteJob } from './writes.ts'
@@ -24,20 +26,23 @@ const saveRetryMs = 500
  */
 export class Membership {
   readonly run: Run<Leg>
+  readonly intent: IntentLog
   private readonly volume: Volume
   /** What waits under a number: requests that have settled, and procedures below zero. */
   private readonly waiting = new Map<number, { durable: () => void }>()
   private procedures = 0
   private carrying = false
+  private whenStarted: () => void = () => undefined
   private turning = false
   /** The record as it is saved in this round. */
   private saved: VolumeRecord | null = null
 
   constructor(volume: Volume) {
     this.volume = volume
+    this.intent = new IntentLog(volume, this)
     this.run = createRun<Leg>({
       record: volume.record!,
-      log: volume.intent,
+      log: this.intent,
       legs: volume.legs,
       minInSync: volume.minInSync,
       makeLacking: () => new DirtyMap(blockGeometryOf(volume)),
@@ -78,11 +83,50 @@ export class Membership {
 
   /** Resolves when everything requested by now is durable, or the volume stopped. */
   settled(): Promise<void> {
-    if (!this.pending || isOver(this.run)) return Promise.resolve()
+    return this.pending ? this.procedure((id) => ({ kind: 'wait', id })) : Promise.resolve()
+  }
+
+  /** Resolves when the map says on disk what is known by now, or the volume stopped. */
+  written(what: 'log' | 'lacking'): Promise<void> {
+    return this.procedure((id) => ({ kind: 'write', what, id }))
+  }
+
+  /** Carries out `action` while no map is being written; not at all, if the volume stops. */
+  async withMaps(action: () => Promise<void>): Promise<void> {
+    await this.procedure((id) => ({ kind: 'write', what: 'held', id }))
+    if (isOver(this.run)) return
+    try {
+      await action()
+    } finally {
+      this.tell({ kind: 'maps', outcome: 'whole' })
+    }
+  }
+
+  /** Resolves when the volume may be served: false if it stopped before. */
+  async start(what: 'record' | 'members'): Promise<boolean> {
+    if (isOver(this.run)) return false
+    await new Promise<void>((resolve) => {
+      this.whenStarted = resolve
+      this.tell({ kind: 'start', what })
+    })
+    return !isOver(this.run)
+  }
+
+  /** Flushes a leg for the mirror itself. Resolves when it is decided what becomes of it. */
+  async flush(leg: Leg, why: FlushReason | 'client'): Promise<StorageError | null> {
+    const { moment } = this.intent
+    const error = await flush(leg)
+    this.tell({ kind: 'flushed', leg, why, moment, error })
+    return error
+  }
+
+  /** Resolves when the rules release what the event names, or the volume stopped. */
+  private procedure(eventOf: (id: number) => Event<Leg>): Promise<void> {
+    if (isOver(this.run)) return Promise.resolve()
     return new Promise((resolve) => {
       const id = --this.procedures
       this.waiting.set(id, { durable: resolve })
-      this.tell({ kind: 'wait', id })
+      this.tell(eventOf(id))
     })
   }
 
@@ -94,6 +138,8 @@ export class Membership {
   /** The volume stops: lets go of those who only want to know. */
   stop(): void {
     this.tell({ kind: 'ended' })
+    this.intent.stop()
+    this.whenStarted()
     for (const [id, { durable }] of this.waiting) if (id < 0) durable()
     this.waiting.clear()
   }
@@ -137,6 +183,21 @@ export class Membership {
       case 'superblock':
         void this.writeSuperblock(effect.leg, effect.version)
         break
+      case 'maps':
+        void this.writeMaps(effect.work)
+        break
+      case 'flush':
+        void this.flush(effect.leg, effect.why)
+        break
+      case 'logged':
+        this.intent.logged()
+        break
+      case 'cleaned':
+        this.intent.cleaned(effect.moment)
+        break
+      case 'started':
+        this.whenStarted()
+        break
       case 'left':
         this.left(effect)
         break
@@ -166,14 +227,9 @@ export class Membership {
       }
       // What the shell does in procedures of its own.
       case 'stamp':
-      case 'maps':
-      case 'flush':
       case 'back':
       case 'copy-again':
       case 'not-back':
-      case 'logged':
-      case 'cleaned':
-      case 'started':
         break
     }
   }
@@ -197,6 +253,15 @@ export class Membership {
     backOff(volume, leg)
     volume.resyncs.get(leg)?.stop(reason)
     leg.abandon()
+  }
+
+  private async writeMaps(work: MapWork<Leg>): Promise<void> {
+    if (work.what === 'held') {
+      this.release(work.then as number)
+      return
+    }
+    const whole = await writeWork(this.volume, work)
+    this.tell({ kind: 'maps', outcome: whole ? 'whole' : 'not-all' })
   }
 
   private async save(version: number): Promise<void> {
@@ -255,5 +320,17 @@ export class Membership {
       error = systemError(cause, 'writing the superblock', leg.device.path)
     }
     this.tell({ kind: 'superblock', leg, version, error })
+  }
+}
+
+async function flush(leg: Leg): Promise<StorageError | null> {
+  const before = leg.device.flushError
+  try {
+    await leg.flush()
+    return null
+  } catch (cause) {
+    // By then the leg has left for it, which says less.
+    const { flushError, path } = leg.device
+    return systemError(flushError === before ? cause : flushError, 'flushing', path)
   }
 }

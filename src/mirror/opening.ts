@@ -1,6 +1,5 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
-import { Mutex } from '../base/mutex.ts'
 import { RangeLock } from '../base/range-lock.ts'
 import { claimedOf } from '../device/facts.ts'
 import { announce } from './announce.ts'
@@ -10,10 +9,7 @@ import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
 import { fencing, isFenced, legChanged, noteSince } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
-import { syncDirtyMaps } from './dirty.ts'
-import { flushLegs } from './flushing.ts'
 import { finishGrowth } from './growth.ts'
-import { IntentLog } from './intent.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { anotherDevice, claimedByOthers } from './returning.ts'
@@ -265,9 +261,8 @@ function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): 
   volume.record = record
   volume.extentSize = record.extentSize
   volume.locks = new RangeLock()
-  volume.maps = new Mutex()
-  volume.intent = new IntentLog(volume, volume.extents)
   volume.membership = new Membership(volume)
+  volume.intent = volume.membership.intent
   volume.run = volume.membership.run
 }
 
@@ -392,7 +387,7 @@ async function run(
   intents: Bitmap,
   newGeneration: boolean,
 ): Promise<void> {
-  const { epoch } = volume
+  const { epoch, membership } = volume
   volume.intent.inherit(intents)
   volume.word = 'starting'
   for (const leg of volume.legs) {
@@ -408,20 +403,14 @@ async function run(
   if (volume.epoch !== epoch) return
   volume.remember('start', '', `started ${start.reason}`)
   await finishGrowth(volume)
-  await syncDirtyMaps(volume)
-  await volume.intent.prepare()
-  await flushLegs(volume, volume.intent.moment)
-  if (volume.epoch !== epoch) return
-  volume.membership.request(newGeneration)
-  await volume.membership.settled()
-  if (volume.epoch !== epoch) return
+  volume.intent.prepare()
+  if (!(await membership.start(newGeneration ? 'members' : 'record'))) return
   volume.unserved = ''
   volume.word = 'running'
   volume.ran = true
   volume.runningSince = volume.clock.now()
   volume.reason = ''
   volume.intent.started()
-  volume.membership.tell({ kind: 'served' })
   volume.regroup()
   volume.unpark()
   for (const leg of volume.legs) if (!volume.inSync.includes(leg)) volume.look(leg)

@@ -8,7 +8,7 @@ import { claimLeg } from './claims.ts'
 import { backOff, failed, noteSince, setState } from './departure.ts'
 import { afterCopying, verifiedOf } from './differences.ts'
 import { DirtyMap } from './dirty-map.ts'
-import { checkpoint, syncDirtyMaps, writeAllMaps } from './dirty.ts'
+import { checkpoint, writeAllMaps } from './dirty.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './layout.ts'
 import { wasNeverServed } from './forks.ts'
 import type { Leg } from './leg.ts'
@@ -227,7 +227,7 @@ export async function join(
   if (leg.serial === 0) member.id = volume.newId(32)
   member.size = leg.end
   // What it lacks must be on disk before anything says that this is all it lacks.
-  await syncDirtyMaps(volume)
+  await volume.membership.written('lacking')
   await volume.membership.quiet()
   if (volume.epoch !== epoch) return false
   const stamped = structuredClone(volume.record!)
@@ -290,10 +290,10 @@ async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<boolean
   await checkpoint(volume, leg)
   if (over()) return true
   const { membership } = volume
-  await volume.maps.run(async () => {
+  await membership.withMaps(async () => {
     if (over()) return
     membership.tell({ kind: 'hand-over', leg })
-    await writeAllMaps(volume, leg)
+    await writeAllMaps(volume, [leg])
   })
   if (over()) return true
   membership.tell({ kind: 'handed-over', leg })

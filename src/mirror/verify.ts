@@ -4,7 +4,6 @@ import { differentBytes, differentRanges } from './compare.ts'
 import { failed, readFailed } from './departure.ts'
 import { afterComparing, describeDifferences, verifiedOf } from './differences.ts'
 import type { KnownDifference } from './differences.ts'
-import { syncDirtyMaps } from './dirty.ts'
 import { pageBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { Pace } from './pace.ts'
@@ -260,7 +259,7 @@ export class Verify {
   /** Legs that are not compared may have copied what is wrong: they lack what is right. */
   private async noteElsewhere(offset: number, length: number): Promise<void> {
     for (const leg of this.volume.legs) this.note(leg, offset, length)
-    await syncDirtyMaps(this.volume)
+    await this.volume.membership.written('lacking')
   }
 
   private note({ dirty }: Leg, offset: number, length: number): void {
@@ -307,7 +306,7 @@ export class Verify {
     }
     if (!this.alive()) return false
     this.note(leg, offset, bytes.length)
-    await syncDirtyMaps(volume)
+    await volume.membership.written('lacking')
     return false
   }
 }

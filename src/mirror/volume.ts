@@ -62,9 +62,8 @@ export class Volume {
   claimed = 0
   readonly head = new HeadMemory()
 
-  /** Replaced at every start. `maps` orders the writing of bitmaps. */
+  /** Replaced at every start. */
   locks = new RangeLock()
-  maps = new Mutex()
   membership!: Membership
   intent!: IntentLog
 
@@ -397,7 +396,6 @@ export class Volume {
     for (const resync of this.resyncs.values()) resync.stop(reason)
     this.repairs = 0
     if (this.record !== null) {
-      this.intent.stop()
       this.membership.stop()
     }
     for (const leg of this.legs) {

@@ -17,6 +17,14 @@ describe('every order of what can happen to a mirror', () => {
     expect(states).to.be.greaterThan(10_000)
   })
 
+  it('lets no write go before the page of its own extent is written', function () {
+    // The page of one extent is written while another is added to the log.
+    const once = { writes: 2, flushes: 0, cleanings: 0, extents: 2 }
+    const world = new World({ ...defaults, ...once, kinds: new Set(['crash']) })
+    const { violation } = explore(world, { ...bounds, statesMax: 30_000 })
+    expect(violation).to.equal(null)
+  })
+
   for (const defect of defects.filter(({ quick }) => quick))
     it(`finds that ${defect.breaks.replace(/^\d: /, '')}`, function () {
       const world = new World({ ...defaults, ...defect.configuration })

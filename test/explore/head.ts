@@ -1,7 +1,7 @@
 import type { StorageError } from '../../src/base/errors.ts'
 import type { VolumeRecord } from '../../src/mirror/record.ts'
 import type { Effect, Event } from '../../src/mirror/rules/effects.ts'
-import { createRun, isPending, type Run } from '../../src/mirror/rules/run.ts'
+import { createRun, isPending, type MapWork, type Run } from '../../src/mirror/rules/run.ts'
 import { step } from '../../src/mirror/rules/step.ts'
 import type { Written } from '../../src/mirror/rules/writing.ts'
 import { rules } from '../../src/mirror/rules/table.ts'
@@ -185,7 +185,7 @@ export class Head {
   }
 
   /** Whether what legs lack has to be written. */
-  private takePages(what: 'lacking' | 'copied', then: unknown): boolean {
+  private takePages(what: MapWork['what'], then: unknown): boolean {
     if (what === 'copied') return (then as HeadLeg).dirty!.takeFlushed()
     let any = false
     for (const { dirty } of this.legs) if (dirty?.takeBehind() === true) any = true

@@ -18,12 +18,10 @@ export const mutantTable: readonly Mutant[] = [
     breaks: '3: data are written before the intent log says so',
     file: 'mirror/intent.js',
     find: `        if (durable)
-            return true;
-        this.waiting.push(holder);`,
-    replace: `        if (!durable) void this.pump();
+            return true;`,
+    replace: `        if (!durable) this.askForPages();
         if (true)
-            return true;
-        this.waiting.push(holder);`,
+            return true;`,
     scenario: 'nothing is written before the log says so',
   },
   {
@@ -37,9 +35,9 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'intent-cleared-unflushed',
     breaks: '3: an extent leaves the intent log before the legs flushed it',
-    file: 'mirror/intent.js',
-    find: '        await flushLegs(volume, latest);\n        if (volume.epoch',
-    replace: '        if (volume.epoch',
+    file: 'mirror/rules/cleaning.js',
+    find: 'run.writers.filter((leg) => leg.flushedMoment < moment)',
+    replace: '[]',
     scenario: 'after its writes left the log',
   },
   {
@@ -301,7 +299,7 @@ export const mutantTable: readonly Mutant[] = [
     name: 'joined-unmapped',
     breaks: '2: a leg takes part again before what it lacks is on disk',
     file: 'mirror/returning.js',
-    find: `    await syncDirtyMaps(volume);
+    find: `    await volume.membership.written('lacking');
     await volume.membership.quiet();`,
     replace: '    await volume.membership.quiet();',
     scenario: 'filled to its end',
@@ -310,19 +308,16 @@ export const mutantTable: readonly Mutant[] = [
     name: 'maps-not-given',
     breaks: '2: a leg is in sync without the maps of what others lack',
     file: 'mirror/returning.js',
-    find: 'await writeAllMaps(volume, leg);',
+    find: 'await writeAllMaps(volume, [leg]);',
     replace: '',
     scenario: 'knows what others lack',
   },
   {
     name: 'log-failure-ignored',
     breaks: '3: data are written although a leg could not take the log',
-    file: 'mirror/intent.js',
-    find: `        await volume.membership.settled();
-        if (volume.epoch !== this.epoch)
-            return;
-        for (const extent of fresh)`,
-    replace: '        for (const extent of fresh)',
+    file: 'mirror/rules/maps.js',
+    find: 'return work.version <= run.durable;',
+    replace: 'return true;',
     scenario: 'has not left durably',
   },
   {

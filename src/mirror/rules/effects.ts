@@ -15,7 +15,10 @@ export type Effect<L extends RunLeg = RunLeg> =
   | { readonly kind: 'superblock'; readonly leg: L; readonly version: number }
   /** Write `Run.record` to the leg, with the leg as syncing; then tell `stamped`. */
   | { readonly kind: 'stamp'; readonly leg: L }
-  /** Write pages of maps as they are now to all `keepers`, `all` to its leg; then tell `maps`. */
+  /**
+   * Write pages of maps as they are now to all `keepers`, `all` to its leg; then tell `maps`.
+   * `held`: let the procedure of this number do what it wants with the maps.
+   */
   | { readonly kind: 'maps'; readonly work: MapWork<L> }
   /** Flush the leg; then tell `flushed`. */
   | { readonly kind: 'flush'; readonly leg: L; readonly why: FlushReason }
@@ -83,8 +86,8 @@ export type Event<L extends RunLeg = RunLeg> =
   | { readonly kind: 'maps'; readonly outcome: 'whole' | 'not-all' }
   /** Writes wait for a map of the log, or pages of it are to be written. */
   | { readonly kind: 'log' }
-  /** Writes what legs lack to the maps, and releases `id`. */
-  | { readonly kind: 'write-lacking'; readonly id: number }
+  /** Writes a map, or keeps all others from being written, and releases `id`. */
+  | { readonly kind: 'write'; readonly what: 'log' | 'lacking' | 'held'; readonly id: number }
   /** Every leg that takes part has answered a request, or left. */
   | { readonly kind: 'settled'; readonly id: number }
   /** Something waits until all that was requested is durable. */
@@ -126,8 +129,6 @@ export type Event<L extends RunLeg = RunLeg> =
   | { readonly kind: 'hand-over'; readonly leg: L }
   /** The leg has all maps. */
   | { readonly kind: 'handed-over'; readonly leg: L }
-  /** The start is durable. */
-  | { readonly kind: 'served' }
   /** The run is over for a reason of the shell's. */
   | { readonly kind: 'ended' }
 

@@ -53,12 +53,14 @@ export function countsNow(run: Run, work: MapWork): boolean {
 
 function next(run: Run): void {
   const { then, what } = run.works.shift()!
-  if (run.works.length > 0) begin(run)
+  const [waiting] = run.works
+  // What was written counts before the next pages are taken: those are others.
+  if (what === 'log') run.out.push({ kind: 'logged' })
   if (then === 'clean') rules.cleanedMaps(run)
   else if (then === 'start') rules.startedMaps(run, what)
-  else if (then === 'log') run.out.push({ kind: 'logged' })
   else if (typeof then === 'number') run.out.push({ kind: 'release', id: then })
-  else rules.mapsOfLeg(run, then, what)
+  else if (then !== 'log') rules.mapsOfLeg(run, then, what)
+  if (waiting !== undefined && run.works[0] === waiting) begin(run)
 }
 
 /** Whether the record may be told to a leg now: all of it is durable. */

@@ -82,7 +82,7 @@ export interface Finishing {
 /** A map being written, or waiting for its turn. */
 export interface MapWork<L extends RunLeg = RunLeg> {
   /** The log; what legs lack; what was copied to a leg and flushed; all maps, to one leg. */
-  readonly what: 'log' | 'lacking' | 'copied' | 'all'
+  readonly what: 'log' | 'lacking' | 'copied' | 'all' | 'held'
   /** What goes on then: the writes that wait, a leg that returns, a number that the shell gave. */
   readonly then: 'log' | 'clean' | 'start' | L | number
   phase: 'waiting' | 'pages' | 'durable'

@@ -51,8 +51,8 @@ function take(run: Run, event: Exclude<Event, OfLeg>): Verdict {
     case 'log':
       writeMaps(run, 'log', 'log')
       break
-    case 'write-lacking':
-      writeMaps(run, 'lacking', event.id)
+    case 'write':
+      writeMaps(run, event.what, event.id)
       break
     case 'settled':
       rules.settled(run, event.id)
@@ -67,9 +67,6 @@ function take(run: Run, event: Exclude<Event, OfLeg>): Verdict {
       run.legs = event.legs
       run.minInSync = event.minInSync
       regroup(run)
-      break
-    case 'served':
-      run.word = 'running'
       break
     case 'ended':
       end(run)
