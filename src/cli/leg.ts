@@ -5,6 +5,7 @@ import { parseUri } from '../net/address.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { UsageError } from './exit.ts'
 import { isObject } from '../target/tree.ts'
+import { showGrowth, sizeAsked } from './growth.ts'
 import { printWarning } from './print.ts'
 import { waitForLeg } from './progress.ts'
 
@@ -19,9 +20,9 @@ const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
 export function leg(yargs: Argv): Argv {
   return yargs.command(
     'leg <command>',
-    'take legs of a mirror off, put them back, add and remove them',
+    'take legs of a mirror off, put them back, add, enlarge and remove them',
     (commands) =>
-      [detach, attach, add, remove, invalidate, trust, leave]
+      [detach, attach, add, grow, remove, invalidate, trust, leave]
         .reduce<Argv>((all, define) => define(all), commands)
         .demandCommand(1, 'what shall be done with the leg? dst leg --help lists it')
         .example('dst leg detach home right --as monday', 'a consistent image, taken now')
@@ -108,6 +109,25 @@ function add(yargs: Argv): Argv {
     async ({ device, size, readLast, discard, wait, ...place }) => {
       await send(place, 'add', { device: deviceOf(device, size), readLast, discard })
       if (wait) await waitForLeg(new ManagementClient(place.management), place.volume, place.leg)
+    },
+  )
+}
+
+function grow(yargs: Argv): Argv {
+  return yargs.command(
+    'grow <volume> <leg> [size]',
+    'enlarge the file of a leg, or use what its file or disk has grown by',
+    (options) =>
+      onLeg(options)
+        .positional('size', { type: 'string', describe: 'of the leg, such as 64G; all of it' })
+        .example('dst leg grow home left 64G', 'make its file that large')
+        .example('dst leg grow home left', 'use all that its file or disk has')
+        .epilogue('The volume grows when every leg has: `dst volume grow` does all at once.'),
+    async ({ management, volume, leg, size }) => {
+      const asked = sizeAsked(size)
+      const client = new ManagementClient(management)
+      const outcome = await client.command(['volumes', volume, 'legs', leg, 'grow'], asked)
+      showGrowth(volume, outcome)
     },
   )
 }

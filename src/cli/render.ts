@@ -56,25 +56,28 @@ function addDevice(
   for (const [label, child] of Object.entries(device.children))
     addDevice(rows, depth + 1, label, child, status, now)
   for (const [label, leg] of Object.entries(device.legs ?? {}))
-    addLeg(rows, depth + 1, label, leg, status, now)
+    addLeg(rows, depth + 1, { volume: device.path, name: label, leg }, status, now)
 }
 
-function addLeg(
-  rows: Row[],
-  depth: number,
-  name: string,
-  leg: Leg,
-  status: Status,
-  now: number,
-): void {
+/** A leg under its name, and the path of its mirror. */
+interface LegOf {
+  readonly volume: string
+  readonly name: string
+  readonly leg: Leg
+}
+
+function addLeg(rows: Row[], depth: number, of: LegOf, status: Status, now: number): void {
+  const { volume, name, leg } = of
   const { device } = leg
   const own = device === null ? [] : describe(device, status, now)
-  rows.push({ depth, name, state: leg.state, rest: [...own, ...progress(leg, now)] })
+  const hasMore = typeof device?.details['bytesUnused'] === 'number'
+  const more = hasMore ? [`\`dst leg grow ${volume} ${name}\` uses them`] : []
+  rows.push({ depth, name, state: leg.state, rest: [...own, ...more, ...progress(leg, now)] })
   if (device === null) return
   for (const [label, child] of Object.entries(device.children))
     addDevice(rows, depth + 1, label, child, status, now)
   for (const [label, inner] of Object.entries(device.legs ?? {}))
-    addLeg(rows, depth + 1, label, inner, status, now)
+    addLeg(rows, depth + 1, { volume: device.path, name: label, leg: inner }, status, now)
 }
 
 /** A mirror says more of itself than whether it takes requests. */
@@ -91,7 +94,8 @@ function describe(device: Device, status: Status, now: number): string[] {
   for (const [name, each] of Object.entries(status.exports))
     if (each.device === device.path) words.push(exported(name, each))
   if (inFlight > 0) words.push(`${inFlight} in flight`)
-  const { bytesUnused } = details
+  const { bytesUnused, room } = details
+  if (typeof room === 'string' && room !== '') words.push(room)
   if (typeof bytesUnused === 'number') words.push(`${describeSize(bytesUnused)} more are there`)
   if (isObject(details['looking'])) words.push(progressLine(details['looking']))
   words.push(...waits(details), ...verifying(details, now))

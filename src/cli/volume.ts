@@ -4,6 +4,7 @@ import { describeSize } from '../base/size.ts'
 import type { HistoryEntry } from '../mirror/record.ts'
 import { iso } from '../target/status.ts'
 import { ManagementClient, managementOption } from './client.ts'
+import { showGrowth, sizeAsked } from './growth.ts'
 import { printJson, printLine } from './print.ts'
 
 const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
@@ -11,9 +12,9 @@ const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
 export function volume(yargs: Argv): Argv {
   return yargs.command(
     'volume <command>',
-    'start a mirror that waits, and show what became of it',
+    'start a mirror that waits, enlarge it, and show what became of it',
     (commands) =>
-      [start, history]
+      [start, history, grow]
         .reduce<Argv>((all, define) => define(all), commands)
         .demandCommand(1, 'what shall be done with the volume? dst volume --help lists it')
         .example('dst volume history home', 'membership changes and resyncs')
@@ -47,6 +48,23 @@ function start(yargs: Argv): Argv {
     async ({ management, volume, force, leg }) => {
       const options = leg === undefined ? { force } : { force, leg }
       await new ManagementClient(management).command(['volumes', volume, 'start'], options)
+    },
+  )
+}
+
+function grow(yargs: Argv): Argv {
+  return yargs.command(
+    'grow <volume> [size]',
+    'enlarge a volume with all its legs while it runs',
+    (options) =>
+      onVolume(options)
+        .positional('size', { type: 'string', describe: 'of the volume, such as 64G' })
+        .example('dst volume grow home 64G', 'enlarge the files of all legs as far as needed')
+        .example('dst volume grow home', 'use what the files and disks of the legs have grown by'),
+    async ({ management, volume, size }) => {
+      const asked = sizeAsked(size)
+      const client = new ManagementClient(management)
+      showGrowth(volume, await client.command(['volumes', volume, 'grow'], asked))
     },
   )
 }

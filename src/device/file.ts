@@ -1,5 +1,5 @@
 import fs from 'node:fs/promises'
-import { assert, systemError, type StorageError } from '../base/errors.ts'
+import { assert, StorageError, systemError } from '../base/errors.ts'
 import type { Clock, Timer } from '../base/clock.ts'
 import { roundDown } from '../base/size.ts'
 import { blockBytesMax, type Slab } from '../base/slab.ts'
@@ -41,6 +41,8 @@ export class FileDriver implements Driver {
   /** Bytes of the file or disk when somebody looked last; 0 before. */
   private sizeFound = 0
   private made = false
+  /** Bytes of it that are served at most; undefined for all of it. */
+  private size: number | undefined
   /** Of a file that could not be opened: what waits for the next try, and how long. */
   private retry: Timer | null = null
   private retryFactor = 1
@@ -96,8 +98,11 @@ export class FileDriver implements Driver {
 
   private async openOnce(host: DriverHost): Promise<void> {
     const { slab, clock } = this
-    const medium = await openMedium(this.options, host.path, { slab, clock })
+    const grownTo = (await this.options.grownTo?.()) ?? 0
+    const options = { ...this.options, sizeMax: grownTo }
+    const medium = await openMedium(options, host.path, { slab, clock })
     this.medium = medium
+    this.size = options.size === undefined ? undefined : medium.size
     this.made = medium.made
     const { fd } = medium.handle
     const file = {
@@ -139,6 +144,35 @@ export class FileDriver implements Driver {
     this.sizeFound = bytes
     this.syncs!.noticed(bytes)
     this.grew(bytes)
+  }
+
+  /**
+   * Has it serve so many bytes, or all that is there if `bytes` is null; a file that has fewer is
+   * enlarged, durably, once `agreed` was told how large it will be. Rejects with CONFIG if it
+   * cannot.
+   */
+  async grow(bytes: number | null, agreed: (bytes: number) => Promise<void>): Promise<void> {
+    const { medium } = this
+    const path = this.host?.path ?? ''
+    const refuse = (what: string): StorageError => new StorageError('CONFIG', what, path)
+    if (medium === null || this.broken) throw refuse('it is not open')
+    if (medium.synced === null) throw refuse('it is read-only')
+    const { handle, regular, blockSize } = medium
+    try {
+      const there = await sizeNow(medium)
+      const wanted = bytes ?? roundDown(there, blockSize)
+      if (wanted <= medium.size)
+        throw refuse(`it has ${medium.size} bytes, and no more are there: say a larger size`)
+      if (wanted % blockSize !== 0) throw refuse(`its blocks have ${blockSize} bytes`)
+      if (wanted > there && !regular) throw refuse(`the disk has ${there} bytes: enlarge it first`)
+      await agreed(wanted)
+      if (wanted > there) await handle.truncate(wanted)
+      await handle.sync()
+      this.size = wanted
+      await this.look()
+    } catch (cause) {
+      throw systemError(cause, 'enlarging the file', path)
+    }
   }
 
   submit(request: Request): void {
@@ -268,11 +302,11 @@ export class FileDriver implements Driver {
     this.host!.online(this.facts(this.medium!), lost === undefined ? 'online' : 'degraded', lost)
   }
 
-  /** A file whose size is not configured may grow while it is open. */
+  /** A file may grow while it is open, up to the size that is configured. */
   private readonly grew = (bytes: number): void => {
     const medium = this.medium!
-    const size = roundDown(bytes, medium.blockSize)
-    if (this.options.size !== undefined || this.broken || size <= medium.size) return
+    const size = roundDown(Math.min(bytes, this.size ?? Infinity), medium.blockSize)
+    if (this.broken || size <= medium.size) return
     this.medium = { ...medium, size }
     this.host!.online(this.facts(this.medium))
   }

@@ -4,6 +4,7 @@ import { fencingOf } from '../device/facts.ts'
 import { describeDifferences, verifiedOf } from './differences.ts'
 import type { Leg } from './leg.ts'
 import type { HistoryEntry } from './record.ts'
+import { describeRoom } from './room.ts'
 import type { Volume } from './volume.ts'
 import { silentMs, waiting, waitMsMin } from './waits.ts'
 
@@ -117,6 +118,7 @@ export function describe(volume: Volume): Record<string, unknown> {
     waitingFor: reason,
     verify: volume.verifying?.describe() ?? null,
     ...verifies(volume),
+    room: describeRoom(volume),
     looking: volume.looking.describe(),
     legs,
   }

@@ -111,7 +111,7 @@ function wantedGeometry(volume: Volume): Geometry | null {
   if (volume.legs.some((leg) => leg.stuck && leg.stuckAt === leg.endNow)) return null
   const { extentSize, slots } = record!
   const rooms = volume.legs.map((leg) => dataSizeFor(leg.endNow, extentSize, slots))
-  const dataSize = Math.min(...rooms, volume.settings.size ?? Infinity)
+  const dataSize = Math.min(...rooms, volume.sizeMax)
   if (dataSize <= record!.dataSize) return null
   const wanted = { dataSize, extentSize, slots }
   return volume.legs.every((leg) => canMove(leg, wanted)) ? wanted : null

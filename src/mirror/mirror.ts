@@ -24,10 +24,14 @@ import type { Leg } from './leg.ts'
 import { grow, makeReady } from './growth.ts'
 import { tryStart } from './opening.ts'
 import { bringBack } from './returning.ts'
+import { legBytesFor, whyNotLarger } from './room.ts'
 import { VerifySchedule } from './schedule.ts'
 import { Verify, type VerifyOptions, type VerifyResult } from './verify.ts'
 import { Volume } from './volume.ts'
 import type { AttachOptions, LegOptions, MirrorOptions } from './settings.ts'
+
+/** Milliseconds between two looks whether a volume that grew runs again. */
+const restartMs = 10
 
 /**
  * A volume: the same bytes on every leg, and the memory of which leg has them. Management methods
@@ -38,8 +42,8 @@ export class MirrorDriver implements Driver {
   private readonly volume: Volume
   private readonly schedule: VerifySchedule
   private attempt = false
-  /** Whether it is growing, and whether something happened to the legs since that began. */
-  private growing = false
+  /** Growing that is under way, and whether something happened to the legs since it began. */
+  private growing: Promise<void> | null = null
   private changed = false
 
   constructor(options: MirrorOptions) {
@@ -101,16 +105,43 @@ export class MirrorDriver implements Driver {
     })
   }
 
-  private async grow(): Promise<void> {
+  private grow(): Promise<void> {
     this.changed = true
-    if (this.growing) return
-    this.growing = true
+    this.growing ??= this.growOn().finally(() => (this.growing = null))
+    return this.growing
+  }
+
+  private async growOn(): Promise<void> {
     while (this.changed) {
       this.changed = false
       const ready = await makeReady(this.volume)
       if (ready !== null) this.changed = !(await this.alone((volume) => grow(volume, ready)))
     }
-    this.growing = false
+  }
+
+  /** Bytes that a leg has to have for the volume to have `dataSize`; throws if it cannot grow. */
+  legBytesFor(name: string, dataSize: number): number {
+    const { volume } = this
+    const leg = volume.legs.find((one) => one.name === name)
+    if (leg === undefined || !volume.running || volume.readable.length < volume.legs.length)
+      throw new StorageError('CONFIG', whyNotLarger(volume), volume.path)
+    const { dataSize: now } = volume.geometry
+    if (dataSize <= now)
+      throw new StorageError('CONFIG', `it has ${now} bytes: a volume does not shrink`, volume.path)
+    return legBytesFor(volume, leg, dataSize)
+  }
+
+  /**
+   * Uses what the legs have grown by, up to `dataSize` also where the configuration says less.
+   * Resolves to the bytes that the volume has then, and what keeps it from having more.
+   */
+  async growNow(dataSize = 0): Promise<{ readonly size: number; readonly reason: string }> {
+    const { volume } = this
+    volume.sizeMax = Math.max(volume.sizeMax, dataSize)
+    await this.grow()
+    // It starts anew from the larger record: a moment, or as long as a leg takes to make zeroes.
+    while (volume.growing && !volume.running && volume.host !== null) await volume.pause(restartMs)
+    return { size: volume.record?.dataSize ?? 0, reason: whyNotLarger(volume) }
   }
 
   /** Starts a volume that waits; `force` is the operator's word that no absent leg is newer. */

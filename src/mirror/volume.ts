@@ -51,6 +51,8 @@ export class Volume {
   path = ''
   word: VolumeWord = 'waiting'
   reason = 'not opened yet'
+  /** Bytes up to which it grows. */
+  sizeMax: number
   epoch = 0
   record: VolumeRecord | null = null
   extentSize = 0
@@ -112,6 +114,7 @@ export class Volume {
 
   constructor(options: MirrorOptions) {
     this.settings = { ...mirrorDefaults, ...options.settings }
+    this.sizeMax = this.settings.size ?? Infinity
     this.clock = options.clock
     this.random = options.random
     this.log = options.log

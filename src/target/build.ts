@@ -10,6 +10,7 @@ import { MemoryDriver } from '../device/memory.ts'
 import type { Network } from '../net/network.ts'
 import { MirrorDriver } from '../mirror/mirror.ts'
 import type * as config from './config.types.ts'
+import { GrownFiles } from './grown.ts'
 import { layer } from './layers.ts'
 import { legTimeoutOf } from './patience.ts'
 import { remote } from './remotes.ts'
@@ -56,6 +57,8 @@ export interface LegSpot {
 export class Tree {
   /** What this target remembers between runs. */
   readonly store: FileStore
+  /** What commands enlarged and the configuration has smaller. */
+  readonly grown: GrownFiles
   /** Paths of legs whose files may be made although they were there before: an operator's word. */
   readonly replaced = new Set<string>()
   private readonly world: World
@@ -69,6 +72,7 @@ export class Tree {
     this.world = world
     this.named = config.devices
     this.store = new FileStore(config.state.directory)
+    this.grown = new GrownFiles(this.store, world.clock)
     // A parent builds its children: what is below a mirror is built in a way of its own.
     const used = new Set(Object.values(config.devices).flatMap((each) => namesUsed(each)))
     for (const name of Object.keys(config.devices)) if (!used.has(name)) this.byName(name, null)
@@ -173,7 +177,7 @@ export class Tree {
     }
   }
 
-  private fileOptions({ leg }: Spot, file: config.File): FileOptions {
+  private fileOptions({ leg, path: device }: Spot, file: config.File): FileOptions {
     const { path, create, grow, direct, readOnly, size } = file
     const options = {
       ...{ path, create, grow, direct, readOnly },
@@ -182,7 +186,9 @@ export class Tree {
     }
     if (leg === null) return options
     const mayNotCreate = () => whyNotMade(leg, path, this)
-    return { ...options, guardWhenClaimed: true, mayNotCreate }
+    if (options.size !== undefined) this.grown.expect(device, options.size)
+    const grownTo = () => this.grown.sizeOf(device)
+    return { ...options, guardWhenClaimed: true, mayNotCreate, grownTo }
   }
 
   private mirror({ path }: Spot, mirror: config.Mirror): MirrorDriver {

@@ -6,6 +6,7 @@ import type { AttachOptions } from '../mirror/settings.ts'
 import { checkConfig } from './config.ts'
 import type * as config from './config.types.ts'
 import { FileRights } from './file-rights.ts'
+import { growLeg, growVolume } from './growing.ts'
 import type { Manager } from './management.ts'
 import { speedMin } from './quantity-check.ts'
 import { statusOf } from './status.ts'
@@ -16,7 +17,7 @@ type Options = Readonly<Record<string, unknown>>
 
 /** One command on a volume: the options it takes, with their types, and what it does. */
 interface Command {
-  readonly options: Readonly<Record<string, 'string' | 'boolean' | 'speed' | 'child'>>
+  readonly options: Readonly<Record<string, 'string' | 'boolean' | 'speed' | 'size' | 'child'>>
   /** Options were checked. `leg` is '' for commands on a whole volume. */
   run(volume: MirrorDriver, leg: string, options: Options, manager: TargetManager): Promise<unknown>
 }
@@ -40,6 +41,14 @@ const commands: Readonly<Record<string, Command>> = {
       volume.stopVerify()
       return Promise.resolve()
     },
+  },
+  'volume.grow': {
+    options: { size: 'size' },
+    run: (volume, _leg, { size }, { target }) => growVolume(target, volume, sizeOr(size)),
+  },
+  'leg.grow': {
+    options: { size: 'size' },
+    run: (volume, leg, { size }, { target }) => growLeg(target, volume, leg, sizeOr(size)),
   },
   'leg.detach': {
     options: { as: 'string' },
@@ -71,6 +80,11 @@ const commands: Readonly<Record<string, Command>> = {
   },
 }
 
+/** A size that was checked; null where none was given. */
+function sizeOr(size: unknown): number | null {
+  return typeof size === 'number' ? size : null
+}
+
 /** What a command that changes the legs of a volume answers. */
 interface Outcome {
   /** What the configuration does not say; '' if it does. */
@@ -79,7 +93,7 @@ interface Outcome {
 
 /** Carries out commands on the volumes of a target. */
 export class TargetManager implements Manager {
-  private readonly target: Target
+  readonly target: Target
   private readonly program: string
   private readonly rights: FileRights
 
@@ -220,6 +234,10 @@ function wrongOption(command: Command, option: string, value: unknown): string |
       return typeof value === 'number' && value >= speedMin
         ? null
         : `"${option}" is a number of bytes, at least ${speedMin}`
+    case 'size':
+      return Number.isSafeInteger(value) && (value as number) > 0
+        ? null
+        : `"${option}" is a number of bytes`
     case 'string':
       if (typeof value !== 'string') return `"${option}" is a string`
       // It is kept for ever, and shown to people.

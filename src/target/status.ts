@@ -18,7 +18,7 @@ export function statusOf(target: Target, program: string): status.Status {
     pid: process.pid,
     startedAt: iso(target.startedAt),
     state: worst(Object.values(devices).map(health)),
-    warnings: [...target.changes.warnings],
+    warnings: [...target.warnings],
     listeners: target.listeners.map(({ protocol, address }) => ({
       protocol,
       address: formatAddress(address),

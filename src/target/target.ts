@@ -20,6 +20,7 @@ import type * as config from './config.types.ts'
 import { Changes } from './changes.ts'
 import { ExportTable } from './exports.ts'
 import { FoldingLog } from './folding.ts'
+import type { GrownFiles } from './grown.ts'
 import { Journal } from './journal.ts'
 import { Looking } from './looking.ts'
 import { ManagementServer } from './management.ts'
@@ -67,6 +68,7 @@ export class Target {
   private readonly journal: Journal
   /** What commands changed and the configuration does not say. */
   readonly changes: Changes
+  readonly grown: GrownFiles
   /** Notices that files and disks have grown. */
   readonly looking: Looking
   /** What the target and its devices log: whatever is tried again says the same again. */
@@ -87,6 +89,7 @@ export class Target {
     const quiet = new QuietLog(this.folding, world.clock, refusalLinesMax, quietTime)
     this.places = new Places(limitsOf(config.limits), quiet, openDescriptors())
     this.changes = new Changes(this.tree.store, world.clock, this.tree.legsByVolume())
+    this.grown = this.tree.grown
     this.looking = new Looking(world.clock, () => this.tree.devices)
     this.journal = new Journal(world.log, world.clock)
     this.management = new ManagementServer(new TargetManager(this, program))
@@ -153,7 +156,12 @@ export class Target {
     this.open = true
     if (this.stopped === null) this.looking.start()
     await this.changes.load()
-    for (const warning of this.changes.warnings) this.world.log.warn({}, warning)
+    for (const warning of this.warnings) this.world.log.warn({}, warning)
+  }
+
+  /** What the configuration does not say, and should. */
+  get warnings(): readonly string[] {
+    return [...this.changes.warnings, ...this.grown.warnings]
   }
 
   /** Whether anything is ever saved in the state directory: records of mirrors, claims of heads. */

@@ -21,6 +21,8 @@ export interface FileOptions {
   readonly mayNotCreate?: () => Promise<string | null>
   /** Enlarges a file that is smaller than `size`. */
   readonly grow?: boolean
+  /** Bytes that a command had it grow to: it may have as many, in place of a smaller `size`. */
+  readonly grownTo?: () => Promise<number>
   /** Bypasses the page cache. */
   readonly direct?: boolean
   readonly readOnly?: boolean
@@ -31,6 +33,11 @@ export interface FileOptions {
   readonly retryMs?: number
   /** A disk is kept from others once a parent claims it, not from the start: it may be detached. */
   readonly guardWhenClaimed?: boolean
+}
+
+/** With what `grownTo` said. */
+interface SizedOptions extends FileOptions {
+  readonly sizeMax?: number
 }
 
 /** An open file or disk and what is known of it. */
@@ -59,7 +66,7 @@ export interface Medium {
 
 /** Opens, creates, grows and locks as the options say; throws a StorageError. */
 export async function openMedium(
-  options: FileOptions,
+  options: SizedOptions,
   device: string,
   { slab, clock }: { readonly slab: Slab; readonly clock: Clock },
 ): Promise<Medium> {
@@ -154,7 +161,7 @@ async function syncFolder(path: string): Promise<void> {
 
 async function examine(
   handle: FileHandle,
-  options: FileOptions,
+  options: SizedOptions,
   slab: Slab,
   device: string,
 ): Promise<Medium> {
@@ -200,12 +207,14 @@ export async function sizeNow({ handle, regular, sysfs }: Medium): Promise<numbe
 /** The size to serve; grows the file if that was asked for. A smaller size never cuts a file. */
 async function agreeOnSize(
   handle: FileHandle,
-  options: FileOptions,
+  options: SizedOptions,
   found: number,
   regular: boolean,
   device: string,
 ): Promise<number> {
-  const { path, size = found } = options
+  const { path, sizeMax = 0, size: configured = found } = options
+  // It may not have come to that.
+  const size = Math.max(configured, Math.min(found, sizeMax))
   if (found < size && regular && options.grow === true) {
     await handle.truncate(size)
     await handle.sync()

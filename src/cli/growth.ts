@@ -1,0 +1,25 @@
+import { describeSize, parseSize, sizeMeant } from '../base/size.ts'
+import { isObject } from '../target/tree.ts'
+import { UsageError } from './exit.ts'
+import { printLine, printWarning } from './print.ts'
+
+/** The options of a command that enlarges, from the size on the command line. */
+export function sizeAsked(text: string | undefined): { readonly size?: number } {
+  if (text === undefined) return {}
+  const size = parseSize(text)
+  if (size === null || size === 0)
+    throw new UsageError(`"${text}" is no size such as 64G${sizeMeant(text)}`)
+  return { size }
+}
+
+/** How large the volume is now, what keeps it from being larger, and what to write down. */
+export function showGrowth(volume: string, outcome: unknown): void {
+  if (!isObject(outcome)) return
+  const { size, reason, warning } = outcome
+  if (typeof size === 'number') {
+    const why = typeof reason === 'string' && reason !== '' ? `; for more: ${reason}` : ''
+    printLine(`${volume} has ${describeSize(size)} (${size} bytes)${why}`)
+  }
+  if (typeof warning === 'string' && warning !== '')
+    for (const line of warning.split('\n')) printWarning(line)
+}

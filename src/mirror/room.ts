@@ -1,0 +1,57 @@
+import { describeSize, roundUp } from '../base/size.ts'
+import { dataSizeFor, metadataBytes, pageBytes, type Geometry } from './layout.ts'
+import type { Leg } from './leg.ts'
+import type { Volume } from './volume.ts'
+
+/** Bytes that a leg has to have for a volume of `dataSize` bytes, grown from what it is. */
+export function legBytesFor({ geometry }: Volume, leg: Leg, dataSize: number): number {
+  const wanted = { ...geometry, dataSize }
+  let bytes = dataSize
+  // The metadata for the last bytes take a few more themselves.
+  while (dataSizeFor(bytes, wanted.extentSize, wanted.slots) < dataSize)
+    bytes = Math.max(bytes + pageBytes, dataSize + metadataBytes({ ...wanted, dataSize: bytes }))
+  const moved = leg.endNow >= bytes ? 0 : leg.end + metadataBytes(wanted)
+  return roundUp(Math.max(bytes, moved), pageBytes)
+}
+
+/** The largest volume that the leg has room for now. */
+export function roomOf(leg: Leg, { extentSize, slots }: Geometry): number {
+  return dataSizeFor(leg.endNow, extentSize, slots)
+}
+
+/** What keeps a volume from being larger, and what to type; a sentence. */
+export function whyNotLarger(volume: Volume): string {
+  const { legs, readable, path, sizeMax } = volume
+  if (!volume.running) return `the volume is ${volume.word}: ${volume.reason}`
+  const away = legs.filter((leg) => !readable.includes(leg)).map(({ name }) => name)
+  if (away.length > 0) return `${away.join(' and ')} must be in sync first`
+  const stuck = legs.find((leg) => leg.stuck && leg.stuckAt === leg.endNow)
+  if (stuck !== undefined)
+    return `${stuck.name} cannot hold what it grew by; \`dst volume history ${path}\` says why`
+  const { geometry } = volume
+  const { dataSize } = geometry
+  if (dataSize >= sizeMax)
+    return `the configuration has its size; \`dst volume grow ${path} SIZE\` goes beyond`
+  const least = legs.toSorted((one, other) => roomOf(one, geometry) - roomOf(other, geometry))[0]!
+  if (roomOf(least, geometry) <= dataSize)
+    return `${least.name} has no more room; \`dst leg grow ${path} ${least.name} SIZE\``
+  const short = legs.find((leg) => leg.endNow !== leg.end && leg.endNow < movable(volume, leg))
+  if (short !== undefined)
+    return `${short.name} needs ${movable(volume, short)} bytes at least: its metadata move`
+  return 'it is about to grow'
+}
+
+/** Where metadata may end that must not touch those of now. */
+function movable({ geometry }: Volume, leg: Leg): number {
+  const { extentSize, slots } = geometry
+  return leg.end + metadataBytes({ dataSize: roomOf(leg, geometry), extentSize, slots })
+}
+
+/** What a leg has grown by that the volume cannot use yet, and why; '' where there is no such. */
+export function describeRoom(volume: Volume): string {
+  if (!volume.running) return ''
+  const grown = volume.legs.filter((leg) => leg.endNow > leg.end)
+  if (grown.length === 0) return ''
+  const names = grown.map((leg) => `${leg.name} by ${describeSize(leg.endNow - leg.end)}`)
+  return `grew: ${names.join(', ')}; ${whyNotLarger(volume)}`
+}
