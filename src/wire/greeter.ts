@@ -4,6 +4,7 @@ import {
   decodeHello,
   decodePreface,
   encodeWelcome,
+  Feature,
   featuresKnown,
   helloBytesMax,
   prefaceBytes,
@@ -106,8 +107,9 @@ export class Greeter {
     const depth = Math.min(Math.max(hello.depth, 1), requestsPerConnection, slotsMax)
     const features = hello.features & featuresKnown
     const { instance } = this.announced
+    const text = (features & Feature.memory) === 0 ? '' : `${session.number}`
     this.user.welcomed(session, hello.index, depth, features)
-    const welcome = { status: statusOk, depth, features, instance, facts, text: '' }
+    const welcome = { status: statusOk, depth, features, instance, facts, text }
     this.user.send(encodeWelcome(welcome), false)
   }
 

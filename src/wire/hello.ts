@@ -31,9 +31,13 @@ export const listingBytesMax = 16 * MiB
 /** Bytes of the largest block, as NBD has it too: zeroes are written by as much as fits a step. */
 const blockSizeMax = 64 * KiB
 
-/** Bits of `features`. `fencing`: a session that was outbid may not read, and is told at once. */
-export const Feature = { checksums: 1, fencing: 2 } as const
-export const featuresKnown = Feature.checksums | Feature.fencing
+/**
+ * Bits of `features`. `fencing`: a session that was outbid may not read, and is told at once.
+ * `memory`: the welcome says which session it is, so that a client whose session was forgotten
+ * knows.
+ */
+export const Feature = { checksums: 1, fencing: 2, memory: 4 } as const
+export const featuresKnown = Feature.checksums | Feature.fencing | Feature.memory
 
 /** What a connection is for. */
 export const Purpose = { attach: 1, list: 2 } as const
@@ -75,7 +79,7 @@ export interface Welcome {
   readonly instance: string
   /** Null when the status is not 0. */
   readonly facts: WireFacts | null
-  /** Why it is refused, for people. */
+  /** Why it is refused, for people; with `memory`, the number of the session that goes on. */
   readonly text: string
 }
 

@@ -13,6 +13,7 @@ import { Controls } from './controls.ts'
 import { Dialer, type ClientContext, type DialerUser } from './dialer.ts'
 import { Feature, type Welcome, type WireFacts } from './hello.ts'
 import type { RemoteOptions } from './remote-options.ts'
+import { SessionMemory } from './session-memory.ts'
 import { SlotState, Slots } from './slots.ts'
 
 /** Requests wanted in flight per connection. */
@@ -40,6 +41,7 @@ export class RemoteDriver implements Driver, DialerUser {
   private path = ''
   private known: WireFacts | null = null
   private offered: WireFacts | null = null
+  private readonly memory = new SessionMemory()
   private sizeDiffers = false
   /** Slots whose requests are to be sent again, in order. */
   private readonly resend = new Ring<number>()
@@ -64,7 +66,7 @@ export class RemoteDriver implements Driver, DialerUser {
     this.context = context
     const { address, name, connections, connectTimeout, checksums } = options
     this.target = `${name} at ${formatAddress(address)}`
-    const features = Feature.fencing | (checksums ? Feature.checksums : 0)
+    const features = Feature.fencing | Feature.memory | (checksums ? Feature.checksums : 0)
     this.dialer = new Dialer(
       { address, name, connections, connectTimeout, features, depth: depthWanted },
       this,
@@ -247,6 +249,7 @@ export class RemoteDriver implements Driver, DialerUser {
     if (this.up && !same(before!, facts))
       return this.error('STALE', `${this.target} changed while connecting to it`)
     this.offered = offered
+    if (!this.up) this.memory.look(welcome)
     return null
   }
 
@@ -329,23 +332,24 @@ export class RemoteDriver implements Driver, DialerUser {
     const failed: Request[] = []
     const other = before !== null && before.identity !== facts.identity
     const lost = other || (before !== null && before.bootId !== facts.bootId)
+    const { forgotten } = this.memory
     for (const slot of this.slots.inOrder()) {
       const request = this.slots.requests[slot]!
       request.extents.clear()
-      if (lost && (other || mutates(request))) failed.push(this.slots.giveBack(slot))
+      const unsure = forgotten && isChange(request.operation)
+      if (unsure || (lost && (other || mutates(request)))) failed.push(this.slots.giveBack(slot))
       else {
         this.slots.states[slot] = SlotState.ready
         this.resend.push(slot)
       }
     }
-    if (!lost) return
-    for (let left = this.waiting.length; left > 0; left--) {
+    for (let left = lost ? this.waiting.length : 0; left > 0; left--) {
       const request = this.waiting.shift()!
       if (other || mutates(request)) failed.push(request)
       else this.waiting.push(request)
     }
-    for (const request of failed)
-      this.drop(request, this.error('STALE', `${this.target} restarted`))
+    const why = lost ? 'restarted' : 'has forgotten the session, and whether this was carried out'
+    for (const request of failed) this.drop(request, this.error('STALE', `${this.target} ${why}`))
   }
 
   private failAll(error: StorageError): void {

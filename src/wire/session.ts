@@ -4,6 +4,7 @@ import { roundDown } from '../base/size.ts'
 import type { Claimed, Device, Facts } from '../device/device.ts'
 import type { Export } from '../device/export.ts'
 import { claimedOf } from '../device/facts.ts'
+import { AwaySessions } from './away.ts'
 import { claimMax, type Claims } from './claims.ts'
 import type { Hello, WireFacts } from './hello.ts'
 
@@ -11,8 +12,6 @@ import type { Hello, WireFacts } from './hello.ts'
 export const slotsMax = 1024
 /** Connections of one session: more give one event loop nothing. */
 export const connectionsPerSession = 64
-/** Sessions that a server knows, connected or remembered. */
-const sessionsMax = 4096
 /** Milliseconds that a session without connections is remembered: longer than anybody's hold. */
 const sessionTimeout = 10 * 60_000
 
@@ -30,6 +29,10 @@ export interface SessionConnection {
   tellFenced?(epoch: number): void
 }
 
+/** Sessions that have nothing to remember have no room for it either. */
+const noBytes = new Uint8Array(0)
+const noWords = new Uint32Array(0)
+
 /** What a server remembers of what came with a slot. */
 const SlotState = { free: 0, busy: 1, answered: 2 } as const
 
@@ -38,6 +41,8 @@ const SlotState = { free: 0, busy: 1, answered: 2 } as const
  * change that was carried out for it, so that one sent again is answered and not done twice.
  */
 export class Session {
+  /** Tells it from all others of this server, also from one that the same client had before. */
+  readonly number: number
   readonly key: string
   readonly target: Export
   /** Wall clock, milliseconds. */
@@ -58,16 +63,18 @@ export class Session {
   changing = 0
   private readonly payloadMax: number
   private told: Facts | null = null
-  private readonly states = new Uint8Array(slotsMax)
-  private readonly sequences = new Uint32Array(slotsMax)
-  private readonly results = new Uint8Array(slotsMax)
+  /** Made with the first request; the others with the first change. */
+  private states = noBytes
+  private sequences = noWords
+  private results = noBytes
   /** What older connections brought is under way: also when nobody is left who waits for it. */
   draining = false
   /** Who waits until nothing is in flight, and is told so. */
   private readonly whenIdle = new Map<SessionConnection, () => void>()
   private whenUnchanging: (() => void)[] = []
 
-  constructor(key: string, target: Export, payloadMax: number, clock: Clock) {
+  constructor(number: number, { key, target, payloadMax, clock }: SessionSetting) {
+    this.number = number
     this.key = key
     this.target = target
     this.payloadMax = payloadMax
@@ -101,6 +108,11 @@ export class Session {
     for (const connection of this.connections) connection.tellFenced?.(this.claimLast)
   }
 
+  /** Whether it ever changed anything: then there is something to remember. */
+  get wrote(): boolean {
+    return this.sequences !== noWords
+  }
+
   /** Whether the slot's last request has yet to be answered: then it cannot be used again. */
   busy(slot: number): boolean {
     return this.states[slot] === SlotState.busy
@@ -113,17 +125,25 @@ export class Session {
   }
 
   begin(slot: number, sequence: number, changes: boolean): void {
+    if (this.states === noBytes) this.states = new Uint8Array(slotsMax)
     this.states[slot] = SlotState.busy
-    this.sequences[slot] = sequence
     this.inFlight++
-    if (changes) this.changing++
+    if (!changes) return
+    if (this.sequences === noWords) {
+      this.sequences = new Uint32Array(slotsMax)
+      this.results = new Uint8Array(slotsMax)
+    }
+    this.sequences[slot] = sequence
+    this.changing++
   }
 
   finish(slot: number, status: number, changes: boolean): void {
     this.states[slot] = changes ? SlotState.answered : SlotState.free
-    this.results[slot] = status
     this.inFlight--
-    if (changes) this.changing--
+    if (changes) {
+      this.results[slot] = status
+      this.changing--
+    }
     if (this.changing === 0 && this.whenUnchanging.length > 0) {
       const told = this.whenUnchanging
       this.whenUnchanging = []
@@ -213,12 +233,23 @@ function continues(before: Facts, now: Facts): boolean {
   )
 }
 
+/** What a session is made of. */
+interface SessionSetting {
+  readonly key: string
+  readonly target: Export
+  readonly payloadMax: number
+  readonly clock: Clock
+}
+
 /** All sessions of one server, and who claimed which device. */
 export class Sessions {
   readonly claims: Claims
   private readonly clock: Clock
   private readonly payloadMax: number
+  /** Those with connections are bounded by what bounds connections. */
   private readonly sessions = new Map<string, Session>()
+  private made = 0
+  private readonly away = new AwaySessions<Session>()
   /** Claims that wait for changes under way. */
   private readonly claiming = new WeakMap<Device, number>()
 
@@ -251,12 +282,15 @@ export class Sessions {
     connection: SessionConnection,
     done: (result: Session | StorageError) => void,
   ): Session | null {
-    const session = this.find(hello, target)
-    const refusal = session === null ? busy('too many sessions') : this.refusal(hello, session)
-    if (refusal !== null || session === null) {
-      done(refusal ?? busy('too many sessions'))
+    const known = this.find(hello, target)
+    const refusal = this.refusal(hello, target, known)
+    if (refusal !== null) {
+      done(refusal)
       return null
     }
+    // Not before: who is refused and comes again would pass for one that is remembered.
+    const session = known ?? this.begin(hello, target)
+    this.away.delete(session)
     const newer = hello.epoch > session.epoch
     if (newer) {
       session.kickAll('replaced by a newer connection of the same client')
@@ -280,6 +314,9 @@ export class Sessions {
   detach(session: Session, connection: SessionConnection): void {
     session.remove(connection)
     session.idleSince = this.clock.now()
+    if (session.connections.size > 0 || this.sessions.get(session.key) !== session) return
+    const evicted = this.away.add(session)
+    if (evicted !== null) this.forget(evicted)
   }
 
   /**
@@ -350,28 +387,33 @@ export class Sessions {
   }
 
   private find(hello: Hello, target: Export): Session | null {
-    const key = `${hello.client} ${target.name}`
-    const known = this.sessions.get(key)
+    const known = this.sessions.get(keyOf(hello, target))
     // An export that was taken away and given again may be another device.
     if (known?.target.device === target.device) return known
     if (known !== undefined) {
       known.kickAll('the export is another device now')
       this.forget(known)
     }
-    if (this.sessions.size >= sessionsMax && !this.evict()) return null
-    const session = new Session(key, target, this.payloadMax, this.clock)
+    return null
+  }
+
+  private begin(hello: Hello, target: Export): Session {
+    const { payloadMax, clock } = this
+    const key = keyOf(hello, target)
+    const session = new Session(++this.made, { key, target, payloadMax, clock })
     this.sessions.set(key, session)
     return session
   }
 
-  private refusal(hello: Hello, session: Session): StorageError | null {
-    const { device } = session.target
+  private refusal(hello: Hello, target: Export, session: Session | null): StorageError | null {
+    const { device } = target
     if (device.facts === null)
       return new StorageError('UNAVAILABLE', `${device.path}: ${device.state.reason}`)
     // Also when the newer head has given it up since: this one does not know what it missed.
     const claimed = this.claims.last(device)
     if (hello.claim > claimMax) return tooHigh(hello.claim)
     if (hello.claim > 0 && hello.claim < claimed) return tooLow(claimed, hello.claim)
+    if (session === null) return null
     if (hello.epoch < session.epoch)
       return new StorageError('STALE', `this session is at epoch ${session.epoch} already`)
     if (hello.epoch > session.epoch) return null
@@ -385,18 +427,12 @@ export class Sessions {
   private forget(session: Session): void {
     session.close()
     this.sessions.delete(session.key)
+    this.away.delete(session)
   }
+}
 
-  /** Makes room by forgetting who has been away for longest. */
-  private evict(): boolean {
-    let oldest: Session | null = null
-    for (const session of this.sessions.values())
-      if (idle(session) && (oldest === null || session.idleSince < oldest.idleSince))
-        oldest = session
-    if (oldest === null) return false
-    this.forget(oldest)
-    return true
-  }
+function keyOf({ client }: Hello, { name }: Export): string {
+  return `${client} ${name}`
 }
 
 function idle(session: Session): boolean {

@@ -1,0 +1,39 @@
+/** Sessions without connections that a server remembers. */
+const awayMax = 4096
+
+/** As much of a session as decides how long it is remembered. */
+export interface Rememberable {
+  /** Whether it ever changed anything. */
+  readonly wrote: boolean
+  /** Requests that its device still has. */
+  readonly inFlight: number
+}
+
+/**
+ * Sessions whose clients are away. Of too many, those go first that never wrote: strangers come and
+ * go as they like. What was written is what would be done twice, so it is remembered for longest.
+ */
+export class AwaySessions<Session extends Rememberable> {
+  /** Those who left first come first. */
+  private readonly writers = new Set<Session>()
+  private readonly others = new Set<Session>()
+
+  /** Returns which one has to be forgotten for it; null for none. */
+  add(session: Session): Session | null {
+    this.delete(session)
+    const away = session.wrote ? this.writers : this.others
+    away.add(session)
+    return this.writers.size + this.others.size > awayMax ? this.first() : null
+  }
+
+  delete(session: Session): void {
+    this.writers.delete(session)
+    this.others.delete(session)
+  }
+
+  private first(): Session | null {
+    for (const away of [this.others, this.writers])
+      for (const session of away) if (session.inFlight === 0) return session
+    return null
+  }
+}

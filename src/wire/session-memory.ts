@@ -1,0 +1,22 @@
+import { Feature, type Welcome } from './hello.ts'
+
+/**
+ * What a client knows of the session that it has with a server, to tell whether the server still
+ * knows it. One that forgot it cannot tell what it has carried out from what it has not.
+ */
+export class SessionMemory {
+  private instance = ''
+  /** '' with a server that does not tell. */
+  private number = ''
+  /** Whether the server that goes on has forgotten what it had of us before this session. */
+  forgotten = false
+
+  /** The first welcome of each session. A server that restarted is known by its boot id. */
+  look({ instance, features, text }: Welcome): void {
+    const number = (features & Feature.memory) === 0 ? '' : text
+    const told = this.number !== '' && number !== ''
+    this.forgotten = told && instance === this.instance && number !== this.number
+    this.instance = instance
+    this.number = number
+  }
+}
