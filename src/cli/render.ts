@@ -4,31 +4,74 @@ import type { Device, Export, Leg, Status } from '../target/status.types.ts'
 import { printable } from './print.ts'
 import { progressLine } from './progress.ts'
 
-/** One line: what stands in columns, and what follows them. */
+/** A device: what stands in columns, what follows them, and lines of their own below it. */
 interface Row {
   readonly depth: number
   readonly name: string
   readonly state: string
   readonly rest: readonly string[]
+  readonly below: readonly string[]
 }
 
 /**
  * The status as text: a line for each device, those inside others indented. Healthy ones are short;
- * the others say why. `now` is wall time in milliseconds.
+ * the others say why. `now` is wall time in milliseconds. For people lines are broken at `columns`;
+ * programs find a device on one line.
  */
-export function renderStatus(status: Status, now: number): string {
+export function renderStatus(status: Status, now: number, columns = Infinity): string {
   const rows: Row[] = []
   for (const [name, device] of Object.entries(status.devices))
     addDevice(rows, 0, name, device, status, now)
   const nameWidth = Math.max(0, ...rows.map(({ depth, name }) => 2 * depth + name.length))
   const stateWidth = Math.max(0, ...rows.map(({ state }) => state.length))
   return rows
-    .map(({ depth, name, state, rest }) => {
+    .flatMap(({ depth, name, state, rest, below }) => {
       const first = `${'  '.repeat(depth)}${name}`.padEnd(nameWidth)
-      return printable([first, state.padEnd(stateWidth), ...rest].join('  ').trimEnd())
+      const own = broken([first, state.padEnd(stateWidth), ...withoutRepeats(rest)], {
+        columns,
+        indent: nameWidth + stateWidth + 4,
+      })
+      return [...own, ...below.map((line) => printable(`${'  '.repeat(depth + 2)}${line}`))]
     })
     .concat(refusedLines(status), '')
     .join('\n')
+}
+
+/** Columns that continued lines have at least, however deep the tree and narrow the terminal. */
+const restMin = 30
+
+/** What stands in one line, two blanks apart, or in several that are indented. */
+function broken(
+  words: readonly string[],
+  { columns, indent }: { readonly columns: number; readonly indent: number },
+): string[] {
+  const width = Math.max(columns, Math.min(indent, 30) + restMin)
+  const margin = ' '.repeat(Math.min(indent, width - restMin))
+  const lines: string[] = []
+  let line = ''
+  for (const word of words) {
+    const longer = line === '' ? word : `${line}  ${word}`
+    if (line === '' || longer.length <= width) {
+      line = longer
+      continue
+    }
+    lines.push(line)
+    line = `${margin}${word}`
+  }
+  return [...lines, line].map((text) => printable(text.trimEnd()))
+}
+
+/** A reason is often said by a leg, by its device, and by the last request that failed. */
+function withoutRepeats(words: readonly string[]): readonly string[] {
+  const isSaid = (word: string, at: number): boolean =>
+    words.indexOf(word) < at ||
+    (isSentence(word) && words.some((other) => other !== word && other.includes(word)))
+  return words.filter((word, at) => !isSaid(word, at))
+}
+
+/** Longer than what stands in a line twice by chance. */
+function isSentence(word: string): boolean {
+  return word.length >= 20
 }
 
 /** A line for each limit at which clients were not let in; none while there was no need. */
@@ -52,7 +95,8 @@ function addDevice(
   status: Status,
   now: number,
 ): void {
-  rows.push({ depth, name, state: wordOf(device), rest: describe(device, status, now) })
+  const rest = describe(device, status, now)
+  rows.push({ depth, name, state: wordOf(device), rest, below: users(device, status, now) })
   for (const [label, child] of Object.entries(device.children))
     addDevice(rows, depth + 1, label, child, status, now)
   for (const [label, leg] of Object.entries(device.legs ?? {}))
@@ -72,7 +116,9 @@ function addLeg(rows: Row[], depth: number, of: LegOf, status: Status, now: numb
   const own = device === null ? [] : describe(device, status, now)
   const hasMore = typeof device?.details['bytesUnused'] === 'number'
   const more = hasMore ? [`\`dst leg grow ${volume} ${name}\` uses them`] : []
-  rows.push({ depth, name, state: leg.state, rest: [...own, ...more, ...progress(leg, now)] })
+  const rest = [...own, ...more, ...progress(leg, now)]
+  const below = device === null ? [] : users(device, status, now)
+  rows.push({ depth, name, state: leg.state, rest, below })
   if (device === null) return
   for (const [label, child] of Object.entries(device.children))
     addDevice(rows, depth + 1, label, child, status, now)
@@ -94,6 +140,7 @@ function describe(device: Device, status: Status, now: number): string[] {
   for (const [name, each] of Object.entries(status.exports))
     if (each.device === device.path) words.push(exported(name, each))
   if (inFlight > 0) words.push(`${inFlight} in flight`)
+  words.push(...busy(device))
   const { bytesUnused, room } = details
   if (typeof room === 'string' && room !== '') words.push(room)
   if (typeof bytesUnused === 'number') words.push(`${describeSize(bytesUnused)} more are there`)
@@ -103,7 +150,46 @@ function describe(device: Device, status: Status, now: number): string[] {
   if (slow.length > 0) words.push(`slow: ${slow.map(([name]) => name).join(', ')}`)
   if (state !== 'online') words.push(...why(reason, device.since, now))
   else if (reason !== '') words.push(reason)
+  const { hint } = details
+  if (typeof hint === 'string' && hint !== '') words.push(hint)
   return [...words, ...lastError(device, now)]
+}
+
+/** What it does in a second, and how long that takes; nothing of what is idle. */
+function busy({ rate, latency }: Device): string[] {
+  if (rate === undefined || rate === null || rate.operationsPerSecond === 0) return []
+  const { operationsPerSecond, bytesReadPerSecond, bytesWrittenPerSecond } = rate
+  const words = [`${operationsPerSecond} requests/s`]
+  if (bytesReadPerSecond > 0) words.push(`reads ${describeSize(bytesReadPerSecond)}/s`)
+  if (bytesWrittenPerSecond > 0) words.push(`writes ${describeSize(bytesWrittenPerSecond)}/s`)
+  for (const [operation, name] of [
+    ['read', 'a read'],
+    ['write', 'a write'],
+    ['flush', 'a flush'],
+  ] as const)
+    if (latency[operation] !== undefined) words.push(`${name} takes ${latency[operation]} ms`)
+  return [words.join(', ')]
+}
+
+/** Clients that are named one by one; of more, how many there are. */
+const clientsMax = 20
+
+/** By which other addresses it can be reached, and who uses it. */
+function users(device: Device, { exports }: Status, now: number): string[] {
+  const mine = Object.values(exports).filter((each) => each.device === device.path)
+  return mine.flatMap(({ uris, clients }) => {
+    const named = clients.slice(0, clientsMax).map((client) => {
+      const { protocol, peer, connections, inFlight, since } = client
+      const several = connections > 1 ? `, ${connections} connections` : ''
+      return `client ${peer} over ${protocol}${several}, ${inFlight} in flight, ${ago(since, now)}`
+    })
+    const more = clients.length - named.length
+    return [
+      ...uris.slice(1).map((uri) => `also ${uri}`),
+      ...named,
+      ...(more > 0 ? [`and ${more} more clients`] : []),
+    ]
+  })
 }
 
 /** Milliseconds after which an error is old news, which `--json` has alone. */
@@ -161,13 +247,14 @@ function progress(leg: Leg, now: number): string[] {
   const words = silent ? [`no answer for ${silentSeconds} s`] : []
   if (leg.slow !== undefined) words.push(leg.slow)
   if (leg.state === 'in-sync') return words
-  const { reason, since, bytesOutOfSync, label, generation, resync } = leg
+  const { reason, hint, since, bytesOutOfSync, label, generation, resync } = leg
   if (isObject(resync)) words.push(progressLine(resync))
   if (typeof bytesOutOfSync === 'number' && bytesOutOfSync > 0)
     words.push(`${describeSize(bytesOutOfSync)} out of sync`)
   if (typeof label === 'string') words.push(`as "${label}"`)
   if (typeof generation === 'number') words.push(`generation ${generation}`)
   if (typeof reason === 'string' && reason !== '') words.push(reason)
+  if (typeof hint === 'string' && hint !== '') words.push(hint)
   if (typeof since === 'string') words.push(ago(since, now))
   return words
 }

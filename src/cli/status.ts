@@ -61,11 +61,12 @@ async function run(options: Options): Promise<void> {
 
 function show(status: Status, { json, watch }: Options): void {
   const terminal = process.stdout.isTTY
+  const columns = terminal ? process.stdout.columns : Infinity
   if (json) printJson(status, watch ? 0 : 2)
   else {
     // Clears what the last look wrote.
     const clear = watch && terminal ? '\u001b[H\u001b[J' : ''
-    process.stdout.write(`${clear}${renderStatus(status, Date.now())}${watch ? '\n' : ''}`)
+    process.stdout.write(`${clear}${renderStatus(status, Date.now(), columns)}${watch ? '\n' : ''}`)
   }
 }
 

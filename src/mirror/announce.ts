@@ -2,6 +2,7 @@ import { KiB } from '../base/size.ts'
 import type { Facts } from '../device/device.ts'
 import { fencingOf } from '../device/facts.ts'
 import { describeDifferences, verifiedOf } from './differences.ts'
+import { legHint, volumeHint } from './hints.ts'
 import type { Leg } from './leg.ts'
 import type { HistoryEntry } from './record.ts'
 import { describeRoom } from './room.ts'
@@ -109,6 +110,7 @@ export function describe(volume: Volume): Record<string, unknown> {
   return {
     volume: volumeWord(volume),
     reason: volume.running ? '' : volume.reason,
+    hint: volumeHint(volume),
     generation: volume.record?.generation.counter ?? 0,
     identity: volume.record?.volume ?? '',
     minInSync: volume.minInSync,
@@ -178,6 +180,7 @@ function describeLeg(volume: Volume, leg: Leg): Record<string, unknown> {
   return {
     state: legWord(volume, leg),
     reason: legReason(volume, leg),
+    hint: legHint(volume, leg, legWord(volume, leg)),
     since: member?.since ?? leg.device.state.since,
     readLast: leg.readLast,
     fencing: fencingOf([leg.device.driver]),

@@ -83,7 +83,10 @@ export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
   try {
     await within(volume, leg.device.driver.claim?.(0))
   } catch (error) {
-    volume.log.warn({ volume: volume.path, leg: leg.name, err: error }, 'the leg stays claimed')
+    volume.log.warn(
+      { volume: volume.path, leg: leg.name, err: error },
+      `${volume.path}/${leg.name} stays claimed`,
+    )
   }
 }
 
@@ -96,7 +99,10 @@ export async function raiseNumber(volume: Volume): Promise<void> {
   const { head } = volume
   head.number = Math.min((head.number ?? 0) + more, numberMax)
   await head.save(volume).catch((error: unknown) => {
-    volume.log.warn({ err: error, volume: volume.path }, "the head's number cannot be kept")
+    volume.log.warn(
+      { err: error, volume: volume.path },
+      `the number of the head of ${volume.path} cannot be kept`,
+    )
   })
 }
 

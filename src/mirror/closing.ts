@@ -11,7 +11,7 @@ export async function close(volume: Volume): Promise<void> {
       volume.membership.request(false)
       await volume.membership.settled()
     } catch (error) {
-      volume.log.warn({ volume: volume.path, err: error }, 'the volume was not closed cleanly')
+      volume.log.warn({ volume: volume.path, err: error }, `${volume.path} was not closed cleanly`)
     }
   }
   volume.host = null

@@ -17,6 +17,9 @@ export interface Ready {
   readonly generation: Generation
 }
 
+/** Why a volume starts anew that is larger now. */
+export const hasGrown = 'the volume has grown'
+
 /** The longest pause before growing is tried again, in multiples of `legRetryMsMax`: an hour. */
 const pausesMax = 60
 
@@ -146,7 +149,7 @@ async function enlarge(volume: Volume, { wanted, zeroFrom }: Ready): Promise<voi
   volume.remember('operator', '', `grew from ${from} to ${wanted.dataSize} bytes`)
   volume.membership.request(true)
   await volume.membership.settled()
-  if (volume.epoch === epoch) volume.suspend('the volume has grown', true)
+  if (volume.epoch === epoch) volume.suspend(hasGrown, true)
 }
 
 /** What counts is the old size still: with maps of the new one everything would be copied. */

@@ -264,12 +264,18 @@ async function settle(
   if (verdict.word === 'partial' || verdict.word === 'full') return verdict
   const bytes = verdict.word === 'diverged' ? await bothSides(volume, leg, found) : ''
   if (!discard || verdict.word === 'impossible')
-    throw refuse(volume, `${leg.name} is refused: ${verdict.cause}${bytes}`)
+    throw refuse(volume, `${leg.name} is refused: ${verdict.cause}${bytes}${waysOut(verdict)}`)
   await claimLeg(volume, leg, true)
   // A new identity: whatever it was, it is a blank leg from now on.
   leg.serial = 0
   leg.member!.left = null
   return { word: 'full', cause: `discarded by the operator: ${verdict.cause}` }
+}
+
+/** What an operator may do about a refusal that the reason does not say. */
+function waysOut({ word, cause }: Verdict): string {
+  if (word === 'impossible' || cause.includes('`')) return ''
+  return '; with --discard it loses what it has alone, and is filled'
 }
 
 async function mustJoin(

@@ -291,7 +291,10 @@ export class Membership {
         volume.lookAgain()
         return false
       } catch (error) {
-        volume.log.error({ err: error, volume: volume.path }, 'the head cannot save its record')
+        volume.log.error(
+          { err: error, volume: volume.path },
+          `the head of ${volume.path} cannot save its record`,
+        )
         // A try without time left would end as one that hangs, and hide the reason.
         if (volume.clock.now() + saveRetryMs >= deadline) {
           // Nothing was acknowledged since: whoever mends it need not tell.

@@ -30,7 +30,10 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   if (volume.word !== 'waiting' && volume.word !== 'suspended') return
   const { epoch } = volume
   const found = await survey(volume).catch((error: unknown) => {
-    volume.log.error({ err: error, volume: volume.path }, 'the state directory does not answer')
+    volume.log.error(
+      { err: error, volume: volume.path },
+      `${volume.path} waits: the state directory does not answer`,
+    )
     return null
   })
   if (volume.epoch !== epoch) return
@@ -76,7 +79,8 @@ function servedLast({ member }: Leg): boolean {
 }
 
 function wait(volume: Volume, reason: string): void {
-  if (volume.reason !== reason) volume.log.warn({ volume: volume.path, reason }, 'the volume waits')
+  if (volume.reason !== reason)
+    volume.log.warn({ volume: volume.path, reason }, `${volume.path} waits: ${reason}`)
   // What waits is bounded, whatever it stopped for.
   volume.growing = false
   volume.reason = reason

@@ -13,11 +13,17 @@ export async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
     const text = (await stored(volume, volume.store.load(volume.key))) ?? null
     const record = text === null ? null : parseRecordText(text)
     if (text !== null && record === null)
-      volume.log.error({ volume: volume.path }, "the head's record is damaged and not used")
+      volume.log.error(
+        { volume: volume.path },
+        `the head's record of ${volume.path} is damaged and not used`,
+      )
     return record
   } catch (error) {
     if ((error as StorageError).code === 'TIMEOUT') throw error
-    volume.log.error({ volume: volume.path, err: error }, "the head's record cannot be read")
+    volume.log.error(
+      { volume: volume.path, err: error },
+      `the head's record of ${volume.path} cannot be read`,
+    )
     return null
   }
 }

@@ -162,7 +162,10 @@ async function repair(volume: Volume, leg: Leg, offset: number, length: number):
       const child = await source.carryOut(Operation.read, offset, length, null)
       failing = leg
       await rewrite(leg, offset, child)
-      volume.log.warn({ leg: leg.name, offset, length }, 'a bad range was rewritten')
+      volume.log.warn(
+        { leg: leg.name, offset, length },
+        `${volume.path}/${leg.name}: ${length} bytes at ${offset} were unreadable, and rewritten`,
+      )
     } catch (error) {
       const failure = systemError(error, 'rewriting a bad range')
       if (volume.epoch === epoch)

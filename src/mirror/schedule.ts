@@ -57,7 +57,10 @@ export class VerifySchedule {
       await this.verify({ from: verified.position, ...speedOf(volume) })
     } catch (error) {
       const failure = systemError(error, 'the scheduled verify')
-      volume.log.info({ volume: volume.path, err: failure }, 'the scheduled verify did not begin')
+      volume.log.info(
+        { volume: volume.path, err: failure },
+        `${volume.path}: the scheduled verify did not begin`,
+      )
     } finally {
       this.running = false
     }

@@ -436,7 +436,8 @@ export class Volume {
 
   /** Adds to the history; it is saved with the next change of the record. */
   remember(kind: HistoryKind, leg: string, text: string, resync?: ResyncSummary): void {
-    this.log.info({ volume: this.path, leg, ...resync }, text)
+    const subject = leg === '' ? this.path : `${this.path}/${leg}`
+    this.log.info({ volume: this.path, leg, ...resync }, `${subject}: ${text}`)
     if (this.record === null) return
     const at = Math.floor(this.clock.wall())
     const what = resync === undefined ? { kind, leg, text } : { kind, leg, text, resync }

@@ -2,8 +2,10 @@ import type { Clock } from '../base/clock.ts'
 import type { Code, StorageError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import type { Device, State } from '../device/device.ts'
+import { hasGrown } from '../mirror/growth.ts'
 import { FoldingLog } from './folding.ts'
 import { QuietLog } from './quiet.ts'
+import { isObject } from './tree.ts'
 
 /** Milliseconds in which so many changes of one device's state are told. */
 const quietTime = 10_000
@@ -20,6 +22,22 @@ const clientCodes: ReadonlySet<Code> = new Set([
   'UNSUPPORTED',
   'SHUTDOWN',
 ])
+
+/**
+ * Whether it is no trouble: what connects for the first time, and a mirror that lacks nothing but
+ * legs that are being filled or were taken off, or starts anew because it has grown.
+ */
+function isWanted({ state, driver }: Device): boolean {
+  if (state.word === 'opening') return true
+  if (driver.type !== 'mirror' || state.word !== 'degraded') return false
+  const { legs, reason, differences } = driver.describe()
+  if (reason === hasGrown) return true
+  const all = isObject(legs) ? Object.values(legs).filter(isObject) : []
+  const equal = Array.isArray(differences) && differences.length === 0
+  return reason === '' && equal && all.every(({ state: leg }) => wantedStates.has(leg))
+}
+
+const wantedStates: ReadonlySet<unknown> = new Set(['in-sync', 'syncing', 'detached'])
 
 /** Writes what becomes of devices to the log: changes of state, and errors, a few of many. */
 export class Journal {
@@ -51,7 +69,7 @@ export class Journal {
     const message = `${device.path} is ${word}${reason === '' ? '' : `: ${reason}`}`
     const log = this.logs.get(device)!
     if (word === 'closed') log.debug(fields, message)
-    else if (word === 'online') log.info(fields, message)
+    else if (word === 'online' || isWanted(device)) log.info(fields, message)
     else if (word === 'failed') log.error(fields, message)
     else log.warn(fields, message)
   }

@@ -1,5 +1,6 @@
 import type { Clock, Timer } from '../base/clock.ts'
 import type { Device } from '../device/device.ts'
+import { Rates } from './rates.ts'
 
 /** Milliseconds between two looks: nobody is told when a file or disk has grown. */
 const lookMs = 2000
@@ -10,17 +11,21 @@ const waitMs = 500
 export class Looking {
   private readonly clock: Clock
   private readonly devices: () => readonly Device[]
+  /** How busy they are. */
+  readonly rates: Rates
   private timer: Timer | null = null
   private under: Promise<unknown> | null = null
 
   constructor(clock: Clock, devices: () => readonly Device[]) {
     this.clock = clock
     this.devices = devices
+    this.rates = new Rates(clock)
   }
 
   start(): void {
     this.timer = this.clock.timer(lookMs, () => {
       void this.look()
+      this.rates.look(this.devices())
       this.start()
     })
   }

@@ -2,7 +2,6 @@ import type { Counters, Device, Facts } from '../device/device.ts'
 import { operationNames, type Operation } from '../device/request.ts'
 import { formatAddress } from '../net/address.ts'
 import type { ClientStatus } from '../net/service.ts'
-import type { Tree } from './build.ts'
 import { slowLegs } from './slowness.ts'
 import type * as status from './status.types.ts'
 import type { Target } from './target.ts'
@@ -11,7 +10,7 @@ import { isObject } from './tree.ts'
 /** What the target is doing, as `schemas/status.schema.json` describes it. */
 export function statusOf(target: Target, program: string): status.Status {
   const clients = target.clients()
-  const devices = byName(target.tree.roots, (root) => deviceStatus(root, target.tree))
+  const devices = byName(target.tree.roots, (root) => deviceStatus(root, target))
   return {
     version: 1,
     program,
@@ -51,10 +50,11 @@ function clientStatus({ protocol, peer, connections, inFlight, since }: ClientSt
   return { protocol, peer, connections, inFlight, since: iso(since) }
 }
 
-function deviceStatus(device: Device, tree: Tree): status.Device {
+function deviceStatus(device: Device, target: Target): status.Device {
+  const { tree } = target
   const { path, driver, facts, state, counters } = device
   const children = Object.fromEntries(
-    driver.children.map((child) => [tree.labelOf(child), deviceStatus(child, tree)]),
+    driver.children.map((child) => [tree.labelOf(child), deviceStatus(child, target)]),
   )
   const { legs, ...details } = driver.describe()
   const common = {
@@ -67,6 +67,7 @@ function deviceStatus(device: Device, tree: Tree): status.Device {
     inFlight: counters.inFlight,
     counters: countersStatus(counters),
     latency: latencyStatus(device),
+    rate: target.looking.rates.of(device),
     lastError: lastError(counters),
     abilities: facts === null ? null : abilities(facts),
     details: timed(details),

@@ -174,6 +174,10 @@ export interface Device {
     [k: string]: number
   }
   /**
+   * What it did in the last few seconds; null or left out while that is not known.
+   */
+  rate?: Rate | null
+  /**
    * The last request that was carried out and failed, not one that was refused because of what
    * it asked for; null if none did.
    */
@@ -217,6 +221,14 @@ export interface Counter {
    * Those that failed.
    */
   errors: number
+}
+/**
+ * Requests and bytes in a second.
+ */
+export interface Rate {
+  operationsPerSecond: number
+  bytesReadPerSecond: number
+  bytesWrittenPerSecond: number
 }
 /**
  * Why a request failed.

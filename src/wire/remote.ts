@@ -265,7 +265,10 @@ export class RemoteDriver implements Driver, DialerUser {
     this.released = false
     this.lastProblem = ''
     this.outbidBy = 0
-    this.context.log.info({ device: this.path, target: this.target }, 'connected')
+    this.context.log.info(
+      { device: this.path, target: this.target },
+      `${this.path} is connected to ${this.target}`,
+    )
     this.announce()
     this.firstAttempt?.(null)
     this.firstAttempt = null
@@ -284,7 +287,8 @@ export class RemoteDriver implements Driver, DialerUser {
     while (this.resend.length > 0) this.resend.shift()
     this.controls.failAll(this.error('UNAVAILABLE', reason.message))
     const { hold } = this.options
-    this.context.log.warn({ device: this.path, target: this.target, err: reason }, 'lost')
+    const lost = `${this.path} has lost ${this.target}: ${reason.message}`
+    this.context.log.warn({ device: this.path, target: this.target, err: reason }, lost)
     this.holding = hold > 0 && this.outbidBy === 0
     if (!this.holding) return
     this.host.online(

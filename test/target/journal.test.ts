@@ -39,6 +39,33 @@ describe('the log', () => {
     expect(all.lines).to.have.length(7)
   })
 
+  it('does not warn of what an operator wanted', () => {
+    const levels: string[] = []
+    const add = (level: string) => (): void => void levels.push(level)
+    const log = { debug: add('debug'), info: add('info'), warn: add('warn'), error: add('error') }
+    let told: (device: Device) => void = () => undefined
+    const said = { reason: '', differences: [], legs: { a: { state: 'in-sync' }, b: {} } }
+    const mirror = {
+      path: 'm',
+      driver: { type: 'mirror', describe: () => said },
+      state: { word: 'online', reason: '' },
+      watch: (watcher: typeof told) => (told = watcher),
+    }
+    new Journal(log, new ManualClock()).follow(mirror as unknown as Device)
+    for (const [word, state] of [
+      ['degraded', 'syncing'],
+      ['degraded', 'detached'],
+      ['degraded', 'missing'],
+      ['opening', 'missing'],
+      ['offline', 'missing'],
+    ] as const) {
+      mirror.state = { word, reason: `b is ${state}` }
+      said.legs.b = { state }
+      told(mirror as unknown as Device)
+    }
+    expect(levels).to.deep.equal(['info', 'info', 'warn', 'info', 'warn'])
+  })
+
   it('is not filled by a device whose state changes all the time', async () => {
     const all = new Lines()
     const clock = new ManualClock()

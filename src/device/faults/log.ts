@@ -42,8 +42,12 @@ export class LogDriver extends Layer implements Completer {
     this.began.delete(request)
     const operation = operationNames[request.operation]
     const fields = { device: this.path, operation, offset, length, flags, ms }
-    if (error === null) this.log[this.options.level](fields, 'request completed')
-    else this.log.warn({ ...fields, code: error.code, error: error.message }, 'request failed')
+    if (error === null) this.log[this.options.level](fields, `${this.path}: ${operation} completed`)
+    else
+      this.log.warn(
+        { ...fields, code: error.code, error: error.message },
+        `${this.path}: ${operation} failed`,
+      )
     request.complete()
   }
 
