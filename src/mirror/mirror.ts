@@ -1,3 +1,4 @@
+import type { Timer } from '../base/clock.ts'
 import { assert, StorageError } from '../base/errors.ts'
 import type { Device, Driver, DriverHost, Fencing } from '../device/device.ts'
 import { fencingOf } from '../device/facts.ts'
@@ -32,6 +33,12 @@ import type { AttachOptions, LegOptions, MirrorOptions } from './settings.ts'
 
 /** Milliseconds between two looks whether a volume that grew runs again. */
 const restartMs = 10
+
+/**
+ * Milliseconds that others wait for a volume that does not start and does not fail either, such as
+ * one whose record cannot be saved: it is tried for as long as requests may be held.
+ */
+const openMsMax = 5000
 
 /**
  * A volume: the same bytes on every leg, and the memory of which leg has them. Management methods
@@ -72,7 +79,16 @@ export class MirrorDriver implements Driver {
     this.schedule.start()
     // A look through large disks takes hours: others are not to wait for that.
     const long = new Promise<void>((resolve) => (volume.looking.onLong = resolve))
-    await Promise.race([this.startSoon(), long])
+    let timer: Timer | undefined
+    const late = new Promise<void>((resolve) => {
+      timer = volume.clock.timer(openMsMax, () => {
+        if (volume.word === 'waiting' || volume.word === 'starting')
+          host.offline('offline', 'the start takes long: its record is saved, or its legs are read')
+        resolve()
+      })
+    })
+    await Promise.race([this.startSoon(), long, late])
+    timer?.cancel()
   }
 
   async close(): Promise<void> {

@@ -19,6 +19,21 @@ class StuckStore extends MemoryStore {
 const settings = { suspendMs: 150, legTimeoutMs: 60 }
 
 describe('a state directory that hangs', () => {
+  it('keeps nobody waiting for a volume that cannot start without it', async () => {
+    const legs = disks('a', 'b')
+    const store = new HeldStore()
+    const first = await new Head(legs, store).open()
+    await first.device.close()
+    const open = store.shut()
+    // Longer than any test: only the volume itself waits for that.
+    const head = await new Head(legs, store, { suspendMs: 600_000 }).open()
+    expect(head.device.usable).to.equal(false)
+    expect(head.device.state.reason).to.include('takes long')
+    open()
+    await head.until('it runs', () => head.device.usable)
+    await head.device.close()
+  })
+
   it('is given up like one that fails', async () => {
     const legs = disks('a', 'b')
     const store = new HeldStore()
