@@ -333,15 +333,17 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   }
 
   /** What can be said before the device is asked. */
-  private check(session: Session, operation: Operation): 'INVALID' | 'TOO_LARGE' | Refusal | null {
+  private check(session: Session, operation: Operation): Refusal | null {
     const { flags, length, payload, offset } = this.header
-    if ((flags & ~flagsKnown) !== 0 || Number.isNaN(offset)) return 'INVALID'
+    if ((flags & ~flagsKnown) !== 0) return 'INVALID'
+    // No number says exactly where: it is beyond the end of any device.
+    if (Number.isNaN(offset) && operation !== Operation.flush) return 'RANGE'
     if (payload !== (operation === Operation.write ? length : 0)) return 'INVALID'
     if (operation <= Operation.write && length > this.context.limits.payload) return 'TOO_LARGE'
     return this.forbidden(session, operation)
   }
 
-  private forbidden(session: Session, operation: Operation): Refusal | null {
+  private forbidden(session: Session, operation: Operation): 'FENCED' | 'READ_ONLY' | null {
     if (session.replaced) return 'FENCED'
     if (operation === Operation.read || operation === Operation.status) return null
     if (session.fenced) return 'FENCED'
@@ -426,4 +428,4 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
   }
 }
 
-type Refusal = 'FENCED' | 'READ_ONLY'
+type Refusal = 'INVALID' | 'RANGE' | 'TOO_LARGE' | 'FENCED' | 'READ_ONLY'

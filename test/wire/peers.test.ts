@@ -90,6 +90,11 @@ describe('a server and a client of its own making', () => {
       [request({ command: Command.write, length: 1 }, block), 'INVALID'],
       [request({ command: Command.write, length: 0 }), 'INVALID'],
       [request({ command: Command.trim, offset: size - 1, length: 2 }), 'RANGE'],
+      [request({ offset: 2 ** 60, length: 1 }), 'RANGE'],
+      [
+        request({ command: Command.write, offset: 2 ** 63, length: 1 }, block.subarray(0, 1)),
+        'RANGE',
+      ],
       [request({ command: 9, length: 1 }, block), 'UNSUPPORTED'],
       [request({ command: 200 }, block), 'UNSUPPORTED'],
       [request({ command: Command.claim, offset: 2 ** 54 }), 'INVALID'],
