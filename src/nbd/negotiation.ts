@@ -20,6 +20,12 @@ const optionBytesMax = 2 * stringBytesMax + 64
  */
 const unreadBytesMax = 4 * KiB
 
+/**
+ * Bytes of the longest request of clients that do not ask for block sizes: that of the Linux kernel
+ * as nbd-client sets it up. With less it would learn of the limit by errors.
+ */
+const unaskedBytesMax = 128 * KiB
+
 /** A client that waits for its export's device to become usable. */
 interface Waiting {
   readonly option: number
@@ -47,6 +53,8 @@ export class Negotiation implements Phase {
   private allocationOf: Export | null = null
   private waiting: Waiting | null = null
   private congested = false
+  /** The option whose data are too long and have yet to be taken in. */
+  private tooLong: number | null = null
   /** Bytes of what the outbox holds that are counted: all but the list, which all clients share. */
   private counted = 0
   private over = false
@@ -99,6 +107,7 @@ export class Negotiation implements Phase {
       this.flagsTaken = true
       return true
     }
+    if (this.tooLong !== null) return inbox.skip(0) && this.refuseLong(this.tooLong)
     if (!inbox.need(options.optionHeaderBytes)) return false
     const header = options.decodeOption(inbox.bytes, inbox.at)
     if (header === null) return this.drop('wrong magic of an option')
@@ -106,14 +115,21 @@ export class Negotiation implements Phase {
     if (length > optionBytesMax) {
       if (option === Option.exportName) return this.drop('name of an export too long')
       inbox.consume(options.optionHeaderBytes)
-      this.reply(option, Reply.errTooBig, 'the option is too long')
-      return inbox.skip(length)
+      this.tooLong = option
+      return inbox.skip(length) && this.refuseLong(option)
     }
     if (!inbox.need(options.optionHeaderBytes + length)) return false
     inbox.consume(options.optionHeaderBytes)
     const data = inbox.bytes.subarray(inbox.at, inbox.at + length)
     inbox.consume(length)
     this.handle(option, data)
+    return true
+  }
+
+  /** Once all of it is here: some clients hear nothing while they send. */
+  private refuseLong(option: number): true {
+    this.tooLong = null
+    this.reply(option, Reply.errTooBig, 'the option is too long')
     return true
   }
 
@@ -143,6 +159,11 @@ export class Negotiation implements Phase {
         else this.choose(option, request.name, request.infos)
         break
       }
+      case Option.startTls:
+        if (data.length > 0) this.reply(option, Reply.errInvalid, 'the option takes no data')
+        // Not "unsupported": the client learns that it is the server's choice to have no TLS.
+        else this.reply(option, Reply.errPolicy, 'TLS is not configured here')
+        break
       case Option.listMetaContext:
       case Option.setMetaContext:
         this.metaContext(option, data)
@@ -221,6 +242,13 @@ export class Negotiation implements Phase {
   private accept(option: number, exported: Export, infos: readonly number[]): void {
     const facts = exported.device.facts!
     const flags = transmissionFlags(exported, facts, this.structured)
+    const payloadMax = roundDown(this.payloadMax, facts.blockSize)
+    if (payloadMax < unaskedBytesMax && !infos.includes(Info.blockSize)) {
+      const why = `at most ${payloadMax} bytes are read or written at once: ask for block sizes`
+      if (option === Option.exportName) this.drop(why)
+      else this.reply(option, Reply.errBlockSizeReqd, why)
+      return
+    }
     if (option === Option.exportName)
       this.send(options.encodeExportNameReply(facts.size, flags, this.zeroes))
     else this.describe(option, exported, infos, flags)
@@ -230,7 +258,7 @@ export class Negotiation implements Phase {
     const transmission = new Transmission(host, exported, {
       structured: this.structured,
       allocation: this.allocationOf === exported,
-      payloadMax: roundDown(this.payloadMax, facts.blockSize),
+      payloadMax,
       flags,
       uncounted: host.outbox.bytesQueued - this.counted,
     })

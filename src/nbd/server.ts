@@ -4,7 +4,7 @@ import type { ClientStatus, Service, ServiceContext } from '../net/service.ts'
 import { ServerConnection } from './connection.ts'
 import { Listing } from './listing.ts'
 import { Negotiation } from './negotiation.ts'
-import { replyOverheadBytes } from './transmission.ts'
+import { replyOverheadBytes } from './asking.ts'
 
 /** Serves exports over NBD, on any number of listeners. */
 export class NbdService implements Service {

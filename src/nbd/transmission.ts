@@ -1,25 +1,19 @@
 import type { Timer } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
-import { Flag, isChange, Operation, Request, type Completer } from '../device/request.ts'
+import { isChange, Operation, Request, type Completer } from '../device/request.ts'
 import type { Export } from '../device/export.ts'
-import { extentRunsMax } from '../device/extents.ts'
 import { LossReport } from '../device/loss-report.ts'
 import { stagedPayloadMax } from '../net/inbox.ts'
 import { Landing, type Progress } from '../net/landing.ts'
 import type { Guests } from '../net/service.ts'
 import { Stint } from '../net/stint.ts'
+import { beyondAll, deviceFlags, replyOverheadBytes, roomOf, statusRunsMax } from './asking.ts'
 import * as codec from './codec.ts'
 import { ChunkType, Command, CommandFlag, Errno } from './codec.ts'
 import type { Phase, ServerConnection } from './connection.ts'
 import { TransmissionFlag } from './options.ts'
 import { whyRefused } from './refusal.ts'
 import { errnoOf, errnoOfRequest } from './status.ts'
-
-/**
- * Bytes reserved for a reply beside its payload: headers, or an error with its message. What a
- * client leaves unread counts against the same limits as what it has in flight.
- */
-export const replyOverheadBytes = 512
 
 /** Characters of an error's message; four bytes each at most, so it fits the overhead. */
 const messageCharactersMax = 120
@@ -89,6 +83,8 @@ export class Transmission implements Phase, Completer {
   private prompt = false
   private running = false
   private ending = false
+  /** Why a write is refused whose payload has yet to be taken in; the header is still its own. */
+  private refused: Code | null = null
   private readonly losses: LossReport
   private readonly guests: Guests | null
 
@@ -147,6 +143,7 @@ export class Transmission implements Phase, Completer {
       this.giveBack(roomOf(Operation.write, request.length) - rest)
       request.abandon()
     }
+    if (this.refused !== null) this.giveBack(replyOverheadBytes)
     this.giveBack(this.host.outbox.bytesQueued - this.uncounted)
   }
 
@@ -180,6 +177,7 @@ export class Transmission implements Phase, Completer {
   /** Takes in the next request; false when there is none yet, or no room for it. */
   private step(): boolean {
     const { inbox } = this.host
+    if (this.refused !== null) return inbox.skip(0) && this.answerRefused(this.refused)
     if (this.ending || !inbox.need(codec.requestBytes)) return false
     const { header } = this
     if (header.decode(inbox.bytes, inbox.at) !== null) return this.drop('wrong magic of a request')
@@ -196,7 +194,8 @@ export class Transmission implements Phase, Completer {
     if (staged && !inbox.need(codec.requestBytes + length)) return false
     if (!this.reserve(operation, taken)) return false
     inbox.consume(codec.requestBytes)
-    if (refusal !== null) return this.answerRefused(refusal)
+    if (refusal !== null)
+      return type === Command.write ? this.skipRefused(refusal) : this.answerRefused(refusal)
     return this.take(operation, taken)
   }
 
@@ -256,7 +255,7 @@ export class Transmission implements Phase, Completer {
     const { clock, limits } = this.host.context
     this.landingTimer = clock.timer(limits.sendTimeout, () => {
       this.landingTimer = null
-      if (this.landing.request === null || this.ending) return
+      if ((this.landing.request === null && this.refused === null) || this.ending) return
       const waits = this.stalledBy === 'admission'
       if (this.landings === landings && !waits) this.drop('a payload does not come')
       else this.watchLanding()
@@ -290,9 +289,21 @@ export class Transmission implements Phase, Completer {
     }
   }
 
-  private answerRefused(code: Code): boolean {
-    const { type, flags, length, cookieHigh, cookieLow } = this.header
-    const { outbox, inbox } = this.host
+  /** Takes the payload in before the answer: some clients hear nothing while they send. */
+  private skipRefused(code: Code): boolean {
+    const { length } = this.header
+    this.refused = code
+    if (length > refusedPayloadsMax * this.payloadMax) return this.drop('payload far too long')
+    if (this.host.inbox.skip(length)) return this.answerRefused(code)
+    this.landings++
+    if (this.landingTimer === null) this.watchLanding()
+    return false
+  }
+
+  private answerRefused(code: Code): true {
+    const { type, flags, cookieHigh, cookieLow } = this.header
+    const { outbox } = this.host
+    this.refused = null
     const before = outbox.bytesQueued
     const tooLong = code === 'TOO_LARGE' && type === Command.read && this.structured
     const operation = operationOf[type] ?? Operation.flush
@@ -302,9 +313,7 @@ export class Transmission implements Phase, Completer {
     const bounds = { payloadMax, size, flags: this.flagsOf[type] }
     this.replyError(cookieHigh, cookieLow, errno, whyRefused(code, this.header, bounds))
     this.giveBack(replyOverheadBytes - (outbox.bytesQueued - before))
-    if (type !== Command.write) return true
-    if (length > refusedPayloadsMax * this.payloadMax) return this.drop('payload far too long')
-    return inbox.skip(length)
+    return true
   }
 
   private reply(request: Request): void {
@@ -422,27 +431,4 @@ export class Transmission implements Phase, Completer {
     this.host.fail(new StorageError('PROTOCOL', why))
     return false
   }
-}
-
-/** Runs in one reply: as many as fit what is staged in one piece. */
-const statusRunsMax = Math.min(extentRunsMax, 2000)
-
-/** Bytes reserved for a request: its payload, and what is sent beside it. */
-function roomOf(operation: Operation, length: number): number {
-  if (operation <= Operation.write) return length + replyOverheadBytes
-  if (operation === Operation.status) return 8 * statusRunsMax + replyOverheadBytes
-  return replyOverheadBytes
-}
-
-function deviceFlags(type: number, flags: number): number {
-  if (type !== Command.write && type !== Command.trim && type !== Command.writeZeroes) return 0
-  let found = (flags & CommandFlag.fua) !== 0 ? Flag.fua : 0
-  if ((flags & CommandFlag.fastZero) !== 0) found |= Flag.fastZero
-  if ((flags & CommandFlag.noHole) !== 0) found |= Flag.noHole
-  return found
-}
-
-/** Where no number says exactly what a client asked for, it is beyond the end of any device. */
-function beyondAll(offset: number): Code | null {
-  return offset > Number.MAX_SAFE_INTEGER ? 'RANGE' : null
 }

@@ -19,6 +19,11 @@ export interface Limits {
    * wait for room, for it to take all of them.
    */
   readonly sendTimeout: number
+  /**
+   * Milliseconds of silence over TCP after which the system asks a client whether it is there. One
+   * that vanished without a word is gone ten seconds later.
+   */
+  readonly keepAlive: number
   /** Requests in flight of one connection; the rest wait in the socket. */
   readonly requestsPerConnection: number
   /** Payload bytes in flight of one connection. */
@@ -36,6 +41,7 @@ export const defaultLimits: Limits = {
   connectionsPerPeer: 4096,
   handshakeTimeout: 10_000,
   sendTimeout: 30_000,
+  keepAlive: 60_000,
   requestsPerConnection: 128,
   bytesPerConnection: 64 * MiB,
   bytesInFlight: 256 * MiB,

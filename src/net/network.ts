@@ -47,6 +47,16 @@ export interface ConnectionHandler {
   closed(reason: StorageError | null): void
 }
 
+export interface ListenOptions {
+  /** Of a unix socket; left out: for the user of this process alone. */
+  readonly access?: SocketAccess
+  /**
+   * Milliseconds of silence after which the system asks a peer over TCP whether it is there; it is
+   * gone ten seconds later. Left out: the system's own time, of hours.
+   */
+  readonly keepAlive?: number
+}
+
 export interface Listener {
   /** Where it listens: the chosen port instead of 0. */
   readonly address: Address
@@ -71,8 +81,7 @@ export interface Network {
     failed: (error: StorageError) => void,
   ): () => void
   /**
-   * Rejects with a StorageError: an address in use, or not ours. `access` is for unix sockets;
-   * without it they are for the user of this process alone.
+   * Rejects with a StorageError: an address in use, or not ours.
    */
-  listen(address: Address, accept: Accept, access?: SocketAccess): Promise<Listener>
+  listen(address: Address, accept: Accept, options?: ListenOptions): Promise<Listener>
 }

@@ -6,7 +6,14 @@ import { Ring } from '../base/ring.ts'
 import { KiB, MiB } from '../base/size.ts'
 import { bindPrivately, giveAccess, ownerOnly } from './access.ts'
 import { formatAddress, originOf, type Address } from './address.ts'
-import type { Accept, Connection, ConnectionHandler, Listener, Network } from './network.ts'
+import type {
+  Accept,
+  Connection,
+  ConnectionHandler,
+  Listener,
+  ListenOptions,
+  Network,
+} from './network.ts'
 import { writerOf, type Writer } from './writer.ts'
 
 /**
@@ -30,6 +37,13 @@ const batchBytes = { unix: 256 * KiB, tcp: 2 * MiB } as const
 
 /** Milliseconds that an ended connection waits for its peer to read the last bytes and close. */
 const lingerTimeout = 2000
+
+/** Milliseconds of silence after which a server that we dialed is asked whether it is there. */
+const keepAliveDialed = 60_000
+
+/** What the system takes as such a time. */
+const keepAliveMin = 1000
+const keepAliveMax = 32_767_000
 
 /** Sockets of the operating system: TCP and unix. */
 export class SocketNetwork implements Network {
@@ -65,7 +79,13 @@ export class SocketNetwork implements Network {
     const options: net.TcpNetConnectOpts | net.IpcNetConnectOpts = {
       ...(address.kind === 'unix'
         ? { path: address.path }
-        : { host: address.host, port: address.port, noDelay: true, keepAlive: true }),
+        : {
+            host: address.host,
+            port: address.port,
+            noDelay: true,
+            keepAlive: true,
+            keepAliveInitialDelay: keepAliveDialed,
+          }),
       autoSelectFamilyAttemptTimeout: Math.max(10, Math.floor(patience / 2)),
       ...(this.receive === 'landing' ? { onread: connection.onread } : {}),
     }
@@ -83,10 +103,15 @@ export class SocketNetwork implements Network {
     }
   }
 
-  async listen(address: Address, accept: Accept, access = ownerOnly): Promise<Listener> {
+  async listen(
+    address: Address,
+    accept: Accept,
+    { access = ownerOnly, keepAlive = 0 }: ListenOptions = {},
+  ): Promise<Listener> {
     const landing = this.receive === 'landing'
+    const delay = keepAlive === 0 ? 0 : Math.min(keepAliveMax, Math.max(keepAliveMin, keepAlive))
     const server = net.createServer(
-      { pauseOnConnect: landing, noDelay: true, keepAlive: true },
+      { pauseOnConnect: landing, noDelay: true, keepAlive: true, keepAliveInitialDelay: delay },
       (accepted) => {
         const connection = new SocketConnection(peerOf(accepted), address.kind)
         const { remoteAddress: host } = accepted

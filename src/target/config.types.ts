@@ -535,6 +535,11 @@ export interface Limits {
    */
   sendTimeout: number | string
   /**
+   * Silence over TCP after which the system asks a client whether it is there; one that
+   * vanished is gone ten seconds later. At least a second, at most nine hours.
+   */
+  keepAlive: number | string
+  /**
    * Requests in flight of one connection; the rest wait in the socket.
    */
   requestsPerConnection: number
@@ -549,7 +554,8 @@ export interface Limits {
    */
   bytesInFlight: number | string
   /**
-   * The longest read or write: from 64K to 32M.
+   * The longest read or write: from 64K to 32M. With less than 128K, NBD clients that do not
+   * ask for block sizes, such as nbd-client, are refused.
    */
   payload: number | string
   /**

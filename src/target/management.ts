@@ -29,6 +29,8 @@ export interface Manager {
 const bodyBytesMax = 64 * KiB
 /** Milliseconds from a request's first byte to its last. */
 const requestTimeout = 10_000
+/** Milliseconds of silence over TCP after which it is asked whether who waits for an answer is there. */
+const keepAliveDelay = 60_000
 /** Milliseconds between two looks whether that is over. */
 const checkInterval = 1000
 
@@ -61,6 +63,8 @@ export class ManagementServer {
         headersTimeout: requestTimeout,
         keepAliveTimeout: requestTimeout,
         connectionsCheckingInterval: checkInterval,
+        keepAlive: true,
+        keepAliveInitialDelay: keepAliveDelay,
       },
       (request, response) => {
         if (this.callers.begin(request, response)) void this.answer(request, response)

@@ -12,6 +12,7 @@ export function limitsOf(limits: config.Limits): Limits {
     connectionsPerPeer: limits.connectionsPerPeer,
     handshakeTimeout: milliseconds(limits.handshakeTimeout),
     sendTimeout: milliseconds(limits.sendTimeout),
+    keepAlive: milliseconds(limits.keepAlive),
     requestsPerConnection: limits.requestsPerConnection,
     bytesPerConnection: bytes(limits.bytesPerConnection),
     bytesInFlight: bytes(limits.bytesInFlight),

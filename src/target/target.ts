@@ -281,7 +281,9 @@ export class Target {
         const address = parseAddress(text, defaultPorts[protocol])!
         const service = this.service(protocol)
         await makeFolderOf(address)
-        const listener = await this.world.network.listen(address, accept, accessOf(rights))
+        const { keepAlive } = limitsOf(this.config.limits)
+        const options = { access: accessOf(rights), keepAlive }
+        const listener = await this.world.network.listen(address, accept, options)
         served.push({ protocol, address: listener.address, service, listener })
       })
     const { management } = this.config

@@ -38,7 +38,8 @@ describe('the NBD server’s handshake', () => {
   it('answers options that it does not know or does not want, and goes on', async () => {
     const data = Buffer.from('data')
     expect(types(await talker.option(77, data))).to.deep.equal([Reply.errUnsup])
-    expect(types(await talker.option(Option.startTls))).to.deep.equal([Reply.errUnsup])
+    expect(types(await talker.option(Option.startTls))).to.deep.equal([Reply.errPolicy])
+    expect(types(await talker.option(Option.startTls, data))).to.deep.equal([Reply.errInvalid])
     expect(types(await talker.option(Option.list, data))).to.deep.equal([Reply.errInvalid])
     expect(types(await talker.option(Option.structuredReply, data))).to.deep.equal([
       Reply.errInvalid,
@@ -71,6 +72,32 @@ describe('the NBD server’s handshake', () => {
       { info: Info.blockSize, minimum: 1, preferred: 4096, maximum: 32 * MiB },
     ])
     expect(types(await talker.go('disk'))).to.deep.equal([Reply.info, Reply.info, Reply.ack])
+  })
+
+  it('answers an option that is too long once all of it is here', async () => {
+    const option = options.encodeOption(Option.go, Buffer.alloc(100_000))
+    talker.say(option.subarray(0, -1))
+    let told = false
+    const answered = talker.optionReplies(Option.go)
+    void answered.then(() => (told = true))
+    for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate)
+    expect(told).to.equal(false)
+    talker.say(option.subarray(-1))
+    expect(types(await answered)).to.deep.equal([Reply.errTooBig])
+  })
+
+  it('tells who does not ask of a limit that the kernel would exceed', async () => {
+    const narrow = new Rig({ payload: 64 * 1024 })
+    await narrow.addMemory('disk', MiB)
+    await narrow.listen()
+    const client = await Talker.greeted(narrow.unix)
+    expect(types(await client.go('disk', []))).to.deep.equal([Reply.errBlockSizeReqd])
+    expect(types(await client.go('disk'))).to.deep.equal([Reply.info, Reply.info, Reply.ack])
+    client.close()
+    const old = await Talker.greeted(narrow.unix)
+    old.say(options.encodeOption(Option.exportName, Buffer.from('disk')))
+    await old.closed()
+    await narrow.close()
   })
 
   it('takes EXPORT_NAME, with and without zeroes', async () => {

@@ -186,6 +186,32 @@ for (const receive of ['landing', 'events'] as const satisfies Receive[])
         await other.closed()
       })
 
+      it('answers a refused write once its payload is here', async () => {
+        const unknownFlag = 0x100
+        const reader = await Talker.using(rig.unix, 'fixed', structured)
+        const cases: [Talker, number, number][] = [
+          [talker, 256 * 1024, unknownFlag],
+          [talker, MiB + 1, 0],
+          [reader, 256 * 1024, 0],
+        ]
+        for (const [client, length, flags] of cases) {
+          const answered = client.answer()
+          let told = false
+          void answered.then(() => (told = true))
+          client.say(client.request(Command.write, 0, length, 1, flags))
+          client.say(Buffer.alloc(length - 1))
+          for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate)
+          expect(told).to.equal(false)
+          client.say(Buffer.alloc(1))
+          expect((await answered).error).to.be.above(0)
+          expect((await client.ask(Command.read, 0, 512)).error).to.equal(0)
+        }
+        const gone = await Talker.using(rig.unix, 'disk', structured)
+        gone.say(gone.request(Command.write, 0, MiB, 1, unknownFlag))
+        gone.close()
+        reader.close()
+      })
+
       it('lets go of everything when a client leaves in the middle of a payload', async () => {
         talker.say(talker.request(Command.write, 0, MiB))
         talker.say(Buffer.alloc(MiB / 2))

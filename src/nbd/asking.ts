@@ -1,0 +1,33 @@
+import type { Code } from '../base/errors.ts'
+import { extentRunsMax } from '../device/extents.ts'
+import { Flag, Operation } from '../device/request.ts'
+import { Command, CommandFlag } from './codec.ts'
+
+/**
+ * Bytes reserved for a reply beside its payload: headers, or an error with its message. What a
+ * client leaves unread counts against the same limits as what it has in flight.
+ */
+export const replyOverheadBytes = 512
+
+/** Runs in one reply: as many as fit what is staged in one piece. */
+export const statusRunsMax = Math.min(extentRunsMax, 2000)
+
+/** Bytes reserved for a request: its payload, and what is sent beside it. */
+export function roomOf(operation: Operation, length: number): number {
+  if (operation <= Operation.write) return length + replyOverheadBytes
+  if (operation === Operation.status) return 8 * statusRunsMax + replyOverheadBytes
+  return replyOverheadBytes
+}
+
+export function deviceFlags(type: number, flags: number): number {
+  if (type !== Command.write && type !== Command.trim && type !== Command.writeZeroes) return 0
+  let found = (flags & CommandFlag.fua) !== 0 ? Flag.fua : 0
+  if ((flags & CommandFlag.fastZero) !== 0) found |= Flag.fastZero
+  if ((flags & CommandFlag.noHole) !== 0) found |= Flag.noHole
+  return found
+}
+
+/** Where no number says exactly what a client asked for, it is beyond the end of any device. */
+export function beyondAll(offset: number): Code | null {
+  return offset > Number.MAX_SAFE_INTEGER ? 'RANGE' : null
+}
