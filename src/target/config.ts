@@ -142,12 +142,13 @@ function replace(object: unknown, key: string | number, by: (text: string) => st
   if (typeof value === 'string') values[key] = by(value)
 }
 
-/** `/devices/disk/size, line 7 of config.json`. */
+/** `/devices/disk/size, line 7, column 40 of config.json`. */
 function where(file: string, pointer: string, source: Source | null): string {
   const name = basename(file)
   if (pointer === '') return name
   let near = pointer
-  while (near !== '' && source?.lines.has(near) === false) near = near.replace(/\/[^/]*$/, '')
-  const line = source?.lines.get(near)
-  return line === undefined ? `${pointer} in ${name}` : `${pointer}, line ${line} of ${name}`
+  while (near !== '' && source?.places.has(near) === false) near = near.replace(/\/[^/]*$/, '')
+  const place = source?.places.get(near)
+  if (place === undefined) return `${pointer} in ${name}`
+  return `${pointer}, line ${place.line}, column ${place.column} of ${name}`
 }

@@ -45,7 +45,7 @@ function explain(error: ErrorObject): Problem {
       return { what: `${what}; allowed: ${known.join(', ')}`, pointer: step(pointer, name) }
     }
     case 'required':
-      return { what: `"${String(parameters['missingProperty'])}" is missing`, pointer }
+      return { what: missing(String(parameters['missingProperty']), schema.properties), pointer }
     case 'enum': {
       const allowed = (parameters['allowedValues'] as unknown[]).map(String)
       const meant = typeof error.data === 'string' ? suggestion(error.data, allowed) : ''
@@ -53,7 +53,7 @@ function explain(error: ErrorObject): Problem {
     }
     case 'type': {
       const allowed = [parameters['type']].flat().join(' or ')
-      return { what: `found ${found}, allowed: ${allowed}`, pointer }
+      return { what: `found ${found}, allowed: ${allowed}${example(error.parentSchema)}`, pointer }
     }
     case 'pattern':
       if (error.propertyName !== undefined)
@@ -66,6 +66,39 @@ function explain(error: ErrorObject): Problem {
       return { what: `found ${found}, ${error.message ?? 'not allowed'}`, pointer }
   }
 }
+
+/** A property that is not there, and what it could be. */
+function missing(name: string, properties: object | undefined): string {
+  const schema = Object.entries(properties ?? {}).find(([known]) => known === name)?.[1] as unknown
+  const value = exampleOf(schema)
+  const like = value === undefined ? '' : `, such as "${name}": ${JSON.stringify(value)}`
+  return `"${name}" is missing${like}`
+}
+
+function example(schema: unknown): string {
+  const value = exampleOf(schema)
+  return value === undefined ? '' : `, such as ${JSON.stringify(value)}`
+}
+
+interface Described {
+  readonly $ref?: string
+  readonly const?: unknown
+  readonly enum?: readonly unknown[]
+  readonly examples?: readonly unknown[]
+}
+
+/** A value that the schema gives as an example; undefined where it gives none. */
+function exampleOf(schema: unknown): unknown {
+  if (typeof schema !== 'object' || schema === null) return undefined
+  const { $ref, const: only, enum: several, examples } = schema as Described
+  const own = examples?.[0] ?? only ?? several?.[0]
+  if (own !== undefined || $ref === undefined) return own
+  const definitions = ($defs ??= (readSchema('config.schema.json') as { $defs: Definitions }).$defs)
+  return exampleOf(definitions[$ref.replace('#/$defs/', '')])
+}
+
+type Definitions = Readonly<Record<string, unknown>>
+let $defs: Definitions | null = null
 
 /** What was probably meant, of sizes and times. */
 function meant({ data, schemaPath }: ErrorObject): string {

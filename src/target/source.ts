@@ -1,3 +1,5 @@
+import { createScanner, parseTree, printParseErrorCode } from 'jsonc-parser'
+import type { Node, ParseError } from 'jsonc-parser'
 import { StorageError } from '../base/errors.ts'
 
 /** Something wrong with a configuration. */
@@ -8,29 +10,79 @@ export interface Problem {
   readonly pointer: string
 }
 
-/** A JSON text with the places of its values. */
+/** Where something stands in a text, both from 1. */
+export interface Place {
+  readonly line: number
+  readonly column: number
+}
+
+/** A text with the places of its values. */
 export interface Source {
   readonly value: unknown
-  /** The line, from 1, where the value (the key, for a property) of a JSON pointer stands. */
-  readonly lines: ReadonlyMap<string, number>
+  /** Where the value (the key, for a property) of a JSON pointer stands. */
+  readonly places: ReadonlyMap<string, Place>
   /** Properties that appear twice in one object: only the last would count. */
   readonly duplicates: readonly Problem[]
 }
 
-/** Reads a JSON text. A StorageError with code CONFIG says where it stops being JSON. */
+/**
+ * Reads JSON, with comments and with commas after the last of a list, which people leave. Throws a
+ * StorageError with code CONFIG that says where it stops being that.
+ */
 export function parseSource(file: string): Source {
   // A byte order mark is what some editors begin with: it says nothing.
   const text = file.replace(/^\ufeff/, '')
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch (error) {
-    throw new StorageError('CONFIG', `not JSON: ${placed(text, error as Error)}`)
+  if (depthOf(text) > levelsMax) throw new StorageError('CONFIG', tooDeep)
+  const errors: ParseError[] = []
+  const tree = parseTree(text, errors, { allowTrailingComma: true })
+  const [error] = errors
+  const lines = new Lines(text)
+  if (error !== undefined || tree === undefined) {
+    const { line, column } = lines.at(error?.offset ?? text.length)
+    const what =
+      error === undefined ? 'nothing is there' : sentences[printParseErrorCode(error.error)]
+    throw new StorageError(
+      'CONFIG',
+      `not JSON: ${what ?? 'it breaks off'} (line ${line}, column ${column})`,
+    )
   }
-  if (isTooDeep(value)) throw new StorageError('CONFIG', tooDeep)
-  const scanner = new Scanner(text)
-  scanner.value('')
-  return { value, lines: scanner.lines, duplicates: scanner.duplicates }
+  const walker = new Walker(lines)
+  const value = walker.value(tree, '')
+  return { value, places: walker.places, duplicates: walker.duplicates }
+}
+
+/** What stands in the place of the parser's codes. */
+const sentences: Readonly<Record<string, string>> = {
+  InvalidSymbol: 'a word that is none; texts stand in double quotes, as "64M"',
+  InvalidNumberFormat: 'a number that is none; one with a unit is a text, as "64M"',
+  PropertyNameExpected: 'the name of a property is missing, as "size"',
+  ValueExpected: 'a value is missing, as "64M", 4096, true, { } or [ ]',
+  ColonExpected: 'a colon is missing, as in "size": "64M"',
+  CommaExpected: 'a comma is missing before this',
+  CloseBraceExpected: 'a } is missing',
+  CloseBracketExpected: 'a ] is missing',
+  EndOfFileExpected: 'something follows after the end',
+  UnexpectedEndOfComment: 'a comment is not closed: */ is missing',
+  UnexpectedEndOfString: 'a text is not closed: " is missing',
+  UnexpectedEndOfNumber: 'a number is not complete',
+  InvalidUnicode: 'after \\u four hexadecimal digits follow',
+  InvalidEscapeCharacter: 'no such character after a \\; a \\ itself is \\\\',
+  InvalidCharacter: 'a control character in a text',
+}
+
+/** How deep brackets are nested: the parser calls itself for each. */
+function depthOf(text: string): number {
+  const scanner = createScanner(text, true)
+  let depth = 0
+  let most = 0
+  for (scanner.scan(); scanner.getTokenOffset() < text.length; scanner.scan()) {
+    // Of a text this is its quotation mark, and comments are passed over.
+    const first = text[scanner.getTokenOffset()]!
+    if ('{['.includes(first)) depth++
+    else if ('}]'.includes(first)) depth--
+    most = Math.max(most, depth)
+  }
+  return most
 }
 
 /** Levels of a value that can be walked through: more than the deepest tree of devices has. */
@@ -57,117 +109,61 @@ export function step(pointer: string, key: string | number): string {
   return `${pointer}/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`
 }
 
-/** The engine's sentence, with a line and a column, which it does not always know. */
-function placed(text: string, error: Error): string {
-  const before = text.slice(0, firstWrong(text)).split('\n')
-  const what = error.message.replace(
-    /,? (in JSON )?at position.*|, (\.\.\.)?".*is not valid JSON/s,
-    '',
-  )
-  return `${what} (line ${before.length}, column ${before.at(-1)!.length + 1})`
-}
-
-/** Index of the first character that no JSON text has there; the length if more is missing. */
-function firstWrong(text: string): number {
-  let possible = 0
-  let wrong = text.length + 1
-  while (wrong - possible > 1) {
-    const middle = (possible + wrong) >> 1
-    if (mayContinue(text.slice(0, middle))) possible = middle
-    else wrong = middle
-  }
-  return possible
-}
-
-/** Whether more characters could make a JSON text of this one. */
-function mayContinue(prefix: string): boolean {
-  try {
-    JSON.parse(prefix)
-    return true
-  } catch (error) {
-    const { message } = error as Error
-    const position = /at position (\d+)/.exec(message)
-    if (position === null) return message.includes('end of JSON')
-    return Number(position[1]) >= prefix.length || message.startsWith('Unterminated string')
-  }
-}
-
-/** Walks a text that is known to be JSON. */
-class Scanner {
-  readonly lines = new Map<string, number>()
-  readonly duplicates: Problem[] = []
-  private readonly text: string
-  private at = 0
-  private line = 1
+/** Lines and columns of a text. */
+class Lines {
+  private readonly starts: number[] = [0]
 
   constructor(text: string) {
-    this.text = text
+    for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1))
+      this.starts.push(at + 1)
   }
 
-  value(pointer: string): void {
-    this.space()
-    if (!this.lines.has(pointer)) this.lines.set(pointer, this.line)
-    const first = this.text[this.at]
-    if (first === '{') this.object(pointer)
-    else if (first === '[') this.array(pointer)
-    else if (first === '"') this.string()
-    else while (/[^\s,\]}]/.test(this.text[this.at] ?? ' ')) this.at++
+  at(offset: number): Place {
+    let first = 0
+    let beyond = this.starts.length
+    while (beyond - first > 1) {
+      const middle = (first + beyond) >> 1
+      if (this.starts[middle]! <= offset) first = middle
+      else beyond = middle
+    }
+    return { line: first + 1, column: offset - this.starts[first]! + 1 }
+  }
+}
+
+/** Makes values of a parsed text, and notes where they stand. */
+class Walker {
+  readonly places = new Map<string, Place>()
+  readonly duplicates: Problem[] = []
+  private readonly lines: Lines
+
+  constructor(lines: Lines) {
+    this.lines = lines
   }
 
-  private object(pointer: string): void {
+  value(node: Node, pointer: string): unknown {
+    if (!this.places.has(pointer)) this.places.set(pointer, this.lines.at(node.offset))
+    const { type, children = [] } = node
+    if (type === 'array') return children.map((child, at) => this.value(child, step(pointer, at)))
+    if (type !== 'object') return node.value as unknown
+    // A property may have any name, such as __proto__.
     const seen = new Set<string>()
-    this.open()
-    while (this.text[this.at] !== '}') {
-      const { line } = this
-      const key = this.string()
-      const place = step(pointer, key)
-      if (seen.has(key))
-        this.duplicates.push({
-          what: `"${key}" is given twice, also in line ${this.lines.get(place)!}`,
-          pointer: place,
-        })
-      seen.add(key)
-      this.lines.set(place, line)
-      this.space()
-      this.at++
-      this.value(place)
-      this.separator()
+    return Object.fromEntries(children.map((child) => this.property(child, pointer, seen)))
+  }
+
+  private property(
+    { children = [], offset }: Node,
+    pointer: string,
+    seen: Set<string>,
+  ): readonly [string, unknown] {
+    const [key, value] = children as [Node, Node]
+    const name = String(key.value)
+    const place = step(pointer, name)
+    if (seen.has(name)) {
+      const what = `"${name}" is given twice, also in line ${this.places.get(place)!.line}`
+      this.duplicates.push({ what, pointer: place })
     }
-    this.at++
-  }
-
-  private array(pointer: string): void {
-    let index = 0
-    this.open()
-    while (this.text[this.at] !== ']') {
-      this.value(step(pointer, index++))
-      this.separator()
-    }
-    this.at++
-  }
-
-  /** Steps over a bracket, to the first item or the closing bracket. */
-  private open(): void {
-    this.at++
-    this.space()
-  }
-
-  /** Steps over white space and at most one comma. */
-  private separator(): void {
-    this.space()
-    if (this.text[this.at] === ',') this.at++
-    this.space()
-  }
-
-  private string(): string {
-    const start = this.at++
-    while (this.text[this.at] !== '"') this.at += this.text[this.at] === '\\' ? 2 : 1
-    this.at++
-    return JSON.parse(this.text.slice(start, this.at)) as string
-  }
-
-  private space(): void {
-    for (; /\s/.test(this.text[this.at] ?? ''); this.at++)
-      if (this.text[this.at] === '\n') this.line++
+    seen.add(name)
+    this.places.set(place, this.lines.at(offset))
+    return [name, this.value(value, place)]
   }
 }

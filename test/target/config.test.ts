@@ -259,12 +259,34 @@ describe('a configuration', () => {
         lines('{\n  "devices": {\n    "a": {\n      "type": "memory",\n      "siz": 4\n'),
       ).to.have.length(1)
       const text = '{\n "devices": {\n  "a": {\n   "type": "memory",\n   "size": "x"\n  }\n }\n}'
-      expect(lines(text)[0]).to.match(/\(\/devices\/a\/size, line 5 of config.json\)$/)
+      expect(lines(text)[0]).to.match(/\(\/devices\/a\/size, line 5, column \d+ of config.json\)$/)
     })
 
     it('says where it stops being JSON', () => {
       expect(lines('{\n  "devices": }')[0]).to.match(/^not JSON: .*line 2, column 14/)
       expect(lines('')[0]).to.match(/^not JSON/)
+    })
+
+    it('may have comments, and commas after the last', () => {
+      const text =
+        '{ // what is served\n "devices": { /* one */ "a": { "type": "memory", "size": "4M", }, },\n}'
+      expect(lines(text)).to.deep.equal([])
+      expect(lines('{ "devices": { } /* never closed')[0]).to.include('*/ is missing')
+      const wrong = text.replace('"4M"', '"4MiB"')
+      expect(lines(wrong)[0]).to.match(/mean "4M"\?\).*line 2, column 5\d of config\.json/)
+    })
+
+    it('is given an example with each error', () => {
+      const missing = lines('{ "devices": { "a": { "type": "memory" } } }')[0]
+      expect(missing).to.match(/^"size" is missing, such as "size": /)
+      const wrong = lines('{ "devices": { "a": { "type": "memory", "size": true } } }')[0]
+      expect(wrong).to.match(/^found true, allowed: .*, such as /)
+      expect(lines('{ "devices" { } }')[0]).to.include('a colon is missing')
+      expect(lines("{ 'devices': { } }")[0]).to.include('double quotes')
+    })
+
+    it('is refused before it is parsed where it is nested without end', () => {
+      expect(lines('['.repeat(1_000_000))[0]).to.include('nested more than')
     })
 
     it('gives nothing twice', () => {

@@ -22,14 +22,17 @@ describe('the places in a JSON text', () => {
         const pretty = JSON.stringify(JSON.parse(text), null, indent)
         const source = parseSource(pretty)
         expect(source.duplicates).to.deep.equal([])
-        expect(source.lines.get('')).to.equal(1)
-        expect(Math.max(...source.lines.values())).to.be.at.most(pretty.split('\n').length)
+        expect(source.value).to.deep.equal(JSON.parse(text))
+        expect(source.places.get('')).to.deep.equal({ line: 1, column: 1 })
+        const lines = [...source.places.values()].map(({ line }) => line)
+        expect(Math.max(...lines)).to.be.at.most(pretty.split('\n').length)
       }),
     )
   })
 
   it('count keys with slashes and tildes as pointers do', () => {
-    expect(parseSource('{\n"a/b~c": [\n1,\n2]}').lines.get('/a~1b~0c/1')).to.equal(4)
+    const { places } = parseSource('{\n"a/b~c": [\n1,\n  2]}')
+    expect(places.get('/a~1b~0c/1')).to.deep.equal({ line: 4, column: 3 })
   })
 })
 
