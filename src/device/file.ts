@@ -1,6 +1,7 @@
 import fs from 'node:fs/promises'
 import { assert, StorageError, systemError } from '../base/errors.ts'
 import type { Clock, Timer } from '../base/clock.ts'
+import { Mutex } from '../base/mutex.ts'
 import { roundDown } from '../base/size.ts'
 import { blockBytesMax, type Slab } from '../base/slab.ts'
 import type { Driver, DriverHost, Facts } from './device.ts'
@@ -43,6 +44,8 @@ export class FileDriver implements Driver {
   private made = false
   /** Bytes of it that are served at most; undefined for all of it. */
   private size: number | undefined
+  /** One command after the other: the file may be larger when it is the next one's turn. */
+  private readonly growing = new Mutex()
   /** Of a file that could not be opened: what waits for the next try, and how long. */
   private retry: Timer | null = null
   private retryFactor = 1
@@ -151,7 +154,14 @@ export class FileDriver implements Driver {
    * enlarged, durably, once `agreed` was told how large it will be. Rejects with CONFIG if it
    * cannot.
    */
-  async grow(bytes: number | null, agreed: (bytes: number) => Promise<void>): Promise<void> {
+  grow(bytes: number | null, agreed: (bytes: number) => Promise<void>): Promise<void> {
+    return this.growing.run(() => this.growAlone(bytes, agreed))
+  }
+
+  private async growAlone(
+    bytes: number | null,
+    agreed: (bytes: number) => Promise<void>,
+  ): Promise<void> {
     const { medium } = this
     const path = this.host?.path ?? ''
     const refuse = (what: string): StorageError => new StorageError('CONFIG', what, path)
@@ -166,9 +176,10 @@ export class FileDriver implements Driver {
       if (wanted % blockSize !== 0) throw refuse(`its blocks have ${blockSize} bytes`)
       if (wanted > there && !regular) throw refuse(`the disk has ${there} bytes: enlarge it first`)
       await agreed(wanted)
-      if (wanted > there) await handle.truncate(wanted)
+      // Once more: somebody may have enlarged it meanwhile, and this must never make it smaller.
+      if (wanted > (await sizeNow(medium))) await handle.truncate(wanted)
       await handle.sync()
-      this.size = wanted
+      if (this.size !== undefined) this.size = wanted
       await this.look()
     } catch (cause) {
       throw systemError(cause, 'enlarging the file', path)

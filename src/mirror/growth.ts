@@ -5,6 +5,7 @@ import { flushLeg } from './flushing.ts'
 import { dataSizeFor, metadataBytes, type Geometry } from './layout.ts'
 import { zeroBytesMax, type Leg } from './leg.ts'
 import { sameGeneration, type Generation, type VolumeRecord } from './record.ts'
+import { sizeLimit } from './room.ts'
 import { unreachable } from './verdicts.ts'
 import type { Volume } from './volume.ts'
 
@@ -114,7 +115,7 @@ function wantedGeometry(volume: Volume): Geometry | null {
   if (volume.legs.some((leg) => leg.stuck && leg.stuckAt === leg.endNow)) return null
   const { extentSize, slots } = record!
   const rooms = volume.legs.map((leg) => dataSizeFor(leg.endNow, extentSize, slots))
-  const dataSize = Math.min(...rooms, volume.sizeMax)
+  const dataSize = Math.min(...rooms, sizeLimit(volume))
   if (dataSize <= record!.dataSize) return null
   const wanted = { dataSize, extentSize, slots }
   return volume.legs.every((leg) => canMove(leg, wanted)) ? wanted : null

@@ -25,7 +25,7 @@ import type { Leg } from './leg.ts'
 import { grow, makeReady } from './growth.ts'
 import { tryStart } from './opening.ts'
 import { bringBack } from './returning.ts'
-import { legBytesFor, whyNotLarger } from './room.ts'
+import { legBytesFor, whyNoSize, whyNotLarger } from './room.ts'
 import { VerifySchedule } from './schedule.ts'
 import { Verify, type VerifyOptions, type VerifyResult } from './verify.ts'
 import { Volume } from './volume.ts'
@@ -144,6 +144,8 @@ export class MirrorDriver implements Driver {
     const { dataSize: now } = volume.geometry
     if (dataSize <= now)
       throw new StorageError('CONFIG', `it has ${now} bytes: a volume does not shrink`, volume.path)
+    const impossible = whyNoSize(volume, dataSize)
+    if (impossible !== '') throw new StorageError('CONFIG', impossible, volume.path)
     return legBytesFor(volume, leg, dataSize)
   }
 

@@ -1,5 +1,5 @@
-import { describeSize, roundUp } from '../base/size.ts'
-import { dataSizeFor, metadataBytes, pageBytes, type Geometry } from './layout.ts'
+import { describeSize, roundDown, roundUp } from '../base/size.ts'
+import { dataSizeFor, extentsMax, metadataBytes, pageBytes, type Geometry } from './layout.ts'
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
 
@@ -19,9 +19,26 @@ export function roomOf(leg: Leg, { extentSize, slots }: Geometry): number {
   return dataSizeFor(leg.endNow, extentSize, slots)
 }
 
+/** Bytes that no volume with such extents goes beyond: its record would not be read again. */
+export function dataSizeMax({ extentSize }: Geometry): number {
+  return extentsMax * extentSize
+}
+
+/** Bytes that the volume may have, however large its legs are. */
+export function sizeLimit({ geometry, sizeMax }: Volume): number {
+  return roundDown(Math.min(sizeMax, dataSizeMax(geometry)), pageBytes)
+}
+
+/** Why no volume can have so many bytes, '' if one can. */
+export function whyNoSize({ geometry }: Volume, dataSize: number): string {
+  const most = dataSizeMax(geometry)
+  if (dataSize > most) return `a volume with its extents has ${describeSize(most)} at most`
+  return dataSize % pageBytes === 0 ? '' : `its size is a multiple of ${pageBytes} bytes`
+}
+
 /** What keeps a volume from being larger, and what to type; a sentence. */
 export function whyNotLarger(volume: Volume): string {
-  const { legs, readable, path, sizeMax } = volume
+  const { legs, readable, path } = volume
   if (!volume.running) return `the volume is ${volume.word}: ${volume.reason}`
   const away = legs.filter((leg) => !readable.includes(leg)).map(({ name }) => name)
   if (away.length > 0) return `${away.join(' and ')} must be in sync first`
@@ -30,7 +47,8 @@ export function whyNotLarger(volume: Volume): string {
     return `${stuck.name} cannot hold what it grew by; \`dst volume history ${path}\` says why`
   const { geometry } = volume
   const { dataSize } = geometry
-  if (dataSize >= sizeMax)
+  if (dataSize >= dataSizeMax(geometry)) return 'it has as many extents as a volume can have'
+  if (dataSize >= sizeLimit(volume))
     return `the configuration has its size; \`dst volume grow ${path} SIZE\` goes beyond`
   const least = legs.toSorted((one, other) => roomOf(one, geometry) - roomOf(other, geometry))[0]!
   if (roomOf(least, geometry) <= dataSize)

@@ -381,6 +381,7 @@ export class Volume {
   /** Stops for good, until an operator says otherwise. */
   halt(word: 'failed' | 'closed', reason: string, error?: StorageError): void {
     const failure = error ?? new StorageError('UNAVAILABLE', reason, this.path)
+    this.growing = false
     const ended = this.endRun(word, reason)
     announce(this)
     for (const { request } of ended) request!.fail(failure)

@@ -48,6 +48,18 @@ describe('a volume', () => {
     await again.device.close()
   })
 
+  it('that a newer head takes over while it grows leaves nobody waiting for that', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    // It starts anew from its larger record, and its next claim is refused.
+    for (const disk of Object.values(legs)) disk.epoch = disk.last = 2 ** 50
+    for (const disk of Object.values(legs)) disk.grow(8 * MiB)
+    const grown = head.driver.growNow()
+    await head.until('it was replaced', () => head.device.state.word === 'failed')
+    expect((await grown).reason).to.include('a newer head has taken over')
+    await head.device.close()
+  })
+
   it('is the old one or the new one, whenever its head dies while it grows', async function () {
     for (let steps = 0, grown = false; !grown; steps += 3) {
       const legs = disks('a', 'b')

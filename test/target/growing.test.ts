@@ -160,4 +160,50 @@ describe('growing by a command', () => {
     expect((await run('volume.grow', undefined, 16 * MiB)).size).to.equal(16 * MiB)
     expect(sizeOf('right')).to.equal(32 * MiB)
   })
+
+  it('never cuts a file short, whatever commands come at once', async () => {
+    const legs = { left: file('left', '16M'), right: file('right', '16M') }
+    const { home, run, status } = await start(legs)
+    await write(home, 0, Buffer.alloc(4096, 5))
+    const small = refusal(run('volume.grow', undefined, 24 * MiB))
+    const sizes = [64 * MiB, 32 * MiB, 48 * MiB]
+    await Promise.all([small, ...sizes.map((size) => refusal(run('leg.grow', 'left', size)))])
+    expect(sizeOf('left')).to.equal(64 * MiB)
+    const left = (await status()).devices['home']!.legs!['left']!
+    expect(left.state).to.equal('in-sync')
+    expect(left.device!.size).to.equal(64 * MiB)
+    expect((await read(home, 0, 4096))[0]).to.equal(5)
+  })
+
+  it('takes nothing from a file that somebody enlarges meanwhile', async () => {
+    const { target, run } = await start({ left: file('left', '16M'), right: file('right', '16M') })
+    const { grown } = target
+    const note = grown.note.bind(grown)
+    grown.note = async (device, size) => {
+      truncateSync(join(folder, 'left.img'), 64 * MiB)
+      return note(device, size)
+    }
+    await run('leg.grow', 'left', 32 * MiB)
+    expect(sizeOf('left')).to.equal(64 * MiB)
+  })
+
+  it('leaves a file without a size to grow by itself later', async () => {
+    writeFileSync(join(folder, 'left.img'), '')
+    truncateSync(join(folder, 'left.img'), 16 * MiB)
+    const { run, status } = await start({ left: file('left'), right: file('right', '64M') })
+    await run('leg.grow', 'left', 32 * MiB)
+    truncateSync(join(folder, 'left.img'), 64 * MiB)
+    expect((await status()).devices['home']!.legs!['left']!.device!.size).to.equal(64 * MiB)
+  })
+
+  it('refuses a size that no volume can have', async () => {
+    const { home, run } = await start(
+      { left: file('left', '32M'), right: file('right', '32M') },
+      { size: '8M' },
+    )
+    expect(await refusal(run('volume.grow', undefined, 16 * MiB + 100))).to.include('multiple')
+    expect(await refusal(run('volume.grow', undefined, Number.MAX_SAFE_INTEGER))).to.include('most')
+    expect(home.facts!.size).to.equal(8 * MiB)
+    expect(sizeOf('left')).to.equal(32 * MiB)
+  })
 })
