@@ -1,6 +1,7 @@
 import type { Argv } from 'yargs'
 import type { Claimed } from '../device/device.ts'
 import { ManagementClient, managementOption } from './client.ts'
+import { UsageError } from './exit.ts'
 import { printLine } from './print.ts'
 
 const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
@@ -21,20 +22,38 @@ export function claim(yargs: Argv): Argv {
 
 function reset(yargs: Argv): Argv {
   return yargs.command(
-    'reset <export>',
+    'reset [export]',
     'forget who has claimed an export: for a claim that no head can outbid',
     (options) =>
       options
-        .positional('export', { type: 'string', demandOption: true, describe: 'its name' })
+        .positional('export', { type: 'string', describe: 'its name' })
+        .option('all', {
+          type: 'boolean',
+          default: false,
+          describe: 'the claims of all devices: where the record of them cannot be read',
+        })
         .option('management', managementOption)
         .example('dst claim reset spare', 'heads that are there claim it anew; the highest has it')
         .epilogue(exitCodes),
-    async ({ management, export: name }) => {
+    async ({ management, all, export: name }) => {
+      if (all === (name !== undefined)) throw new UsageError('name an export, or say --all')
       const client = new ManagementClient(management)
-      const before = (await client.command(['exports', name, 'claim', 'reset'])) as Claimed
-      const { held, givenUp } = before
-      if (held > 0) printLine(`${name}: the claim ${held} was reset`)
-      else printLine(givenUp > 0 ? `${name}: ${givenUp} was given up` : `${name} was not claimed`)
+      printLine(all ? await resetAll(client) : await resetOne(client, name!))
     },
   )
+}
+
+async function resetOne(client: ManagementClient, name: string): Promise<string> {
+  const path = ['exports', name, 'claim', 'reset']
+  const { held, givenUp } = (await client.command(path)) as Claimed
+  if (held > 0) return `${name}: the claim ${held} was reset`
+  return givenUp > 0 ? `${name}: ${givenUp} was given up` : `${name} was not claimed`
+}
+
+async function resetAll(client: ManagementClient): Promise<string> {
+  const answer = (await client.command(['claims', 'reset'])) as { forgotten: number | null }
+  const { forgotten } = answer
+  return forgotten === null
+    ? 'the claims of all devices were reset; which there were is not known'
+    : `the claims of all devices were reset: ${forgotten}`
 }

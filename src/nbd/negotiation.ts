@@ -26,6 +26,9 @@ const unreadBytesMax = 4 * KiB
  */
 const unaskedBytesMax = 128 * KiB
 
+/** Characters of a name that a client asked for, in a line of the log. */
+const nameShown = 100
+
 /** A client that waits for its export's device to become usable. */
 interface Waiting {
   readonly option: number
@@ -210,6 +213,7 @@ export class Negotiation implements Phase {
   private choose(option: number, name: string, infos: readonly number[]): void {
     const exported = this.find(name)
     if (exported === undefined) {
+      this.tellRefused(name, 'there is no such export')
       if (option === Option.exportName) this.drop('asked for an export that is not there')
       else this.reply(option, Reply.errUnknown, 'there is no such export')
       return
@@ -245,6 +249,7 @@ export class Negotiation implements Phase {
     const payloadMax = roundDown(this.payloadMax, facts.blockSize)
     if (payloadMax < unaskedBytesMax && !infos.includes(Info.blockSize)) {
       const why = `at most ${payloadMax} bytes are read or written at once: ask for block sizes`
+      this.tellRefused(exported.name, why)
       if (option === Option.exportName) this.drop(why)
       else this.reply(option, Reply.errBlockSizeReqd, why)
       return
@@ -255,6 +260,9 @@ export class Negotiation implements Phase {
     if (option === Option.info) return
     this.finish()
     const { host } = this
+    const { log } = host.context
+    const { peer } = host.connection
+    log.info({ peer, export: exported.name }, 'an NBD client uses an export')
     const transmission = new Transmission(host, exported, {
       structured: this.structured,
       allocation: this.allocationOf === exported,
@@ -298,6 +306,12 @@ export class Negotiation implements Phase {
     return all.length === 1 ? all[0] : undefined
   }
 
+  private tellRefused(name: string, reason: string): void {
+    const { connection, context } = this.host
+    const fields = { peer: connection.peer, export: name.slice(0, nameShown), reason }
+    context.log.info(fields, 'an NBD client was refused')
+  }
+
   private notUsable(exported: Export): string {
     const { word, reason } = exported.device.state
     return `the export is not available: its device is ${word}${reason === '' ? '' : `: ${reason}`}`
@@ -310,6 +324,7 @@ export class Negotiation implements Phase {
       return
     }
     this.stopWaiting()
+    this.tellRefused(waiting.exported.name, this.notUsable(waiting.exported))
     this.reply(waiting.option, Reply.errUnknown, this.notUsable(waiting.exported))
     this.end()
   }

@@ -1,4 +1,5 @@
 import { StorageError } from '../base/errors.ts'
+import { silentLog, type Log } from '../base/log.ts'
 import type { Device } from '../device/device.ts'
 import { FileDriver } from '../device/file.ts'
 import { MirrorDriver } from '../mirror/mirror.ts'
@@ -97,9 +98,12 @@ export class TargetManager implements Manager {
   private readonly program: string
   private readonly rights: FileRights
 
+  private readonly log: Log
+
   /** `program` is the name and version that `status` shows. */
-  constructor(target: Target, program: string) {
+  constructor(target: Target, program: string, log: Log = silentLog) {
     this.target = target
+    this.log = log
     this.program = program
     this.rights = new FileRights(target.config)
   }
@@ -109,7 +113,30 @@ export class TargetManager implements Manager {
     return statusOf(this.target, this.program)
   }
 
-  run(name: string, names: Readonly<Record<string, string>>, options: Options): Promise<unknown> {
+  /** Carries the command out, with a line in the log of who asked for what, and of a refusal. */
+  async run(
+    name: string,
+    names: Readonly<Record<string, string>>,
+    options: Options,
+  ): Promise<unknown> {
+    const named = Object.entries(names).map(([what, each]) => [what, cut(each)])
+    const asked = Object.fromEntries(named) as Record<string, string>
+    const fields = { ...asked, command: cut(name), options: cut(JSON.stringify(options)) }
+    this.log.info(fields, `an operator gave a command: ${cut(name)}`)
+    try {
+      return await this.carryOut(name, names, options)
+    } catch (error) {
+      this.log.info({ ...fields, err: error }, `a command of an operator failed: ${cut(name)}`)
+      throw error
+    }
+  }
+
+  private carryOut(
+    name: string,
+    names: Readonly<Record<string, string>>,
+    options: Options,
+  ): Promise<unknown> {
+    if (name === 'claim.resetAll') return this.target.resetAllClaims()
     if (name === 'claim.reset') return this.target.resetClaim(names['export']!)
     const command = Object.hasOwn(commands, name) ? commands[name] : undefined
     if (command === undefined) {

@@ -165,11 +165,15 @@ class Refusal extends Error {
   }
 }
 
-/** `/v1/volumes/V/history`, `/v1/volumes/V/legs/L/detach` and `/v1/exports/E/claim/reset`. */
+/**
+ * `/v1/volumes/V/history`, `/v1/volumes/V/legs/L/detach`, `/v1/exports/E/claim/reset` and
+ * `/v1/claims/reset`.
+ */
 function commandOf(
   path: readonly string[],
 ): { command: string; names: Readonly<Record<string, string>> } | null {
   const [version, volumes, volume, next, leg, verb] = path
+  if (path.join('/') === 'v1/claims/reset') return { command: 'claim.resetAll', names: {} }
   if (version === 'v1' && volumes === 'exports' && path.length === 5 && next === 'claim')
     return { command: `claim.${leg!}`, names: { export: volume! } }
   if (version !== 'v1' || volumes !== 'volumes' || volume === undefined) return null

@@ -92,7 +92,8 @@ export class Target {
     this.grown = this.tree.grown
     this.looking = new Looking(world.clock, () => this.tree.devices)
     this.journal = new Journal(world.log, world.clock)
-    this.management = new ManagementServer(new TargetManager(this, program))
+    const commandLog = new QuietLog(this.folding, world.clock, linesMax, quietTime)
+    this.management = new ManagementServer(new TargetManager(this, program, commandLog))
     this.exports = new ExportTable(
       Object.entries(config.exports).map(([name, each]): Export => {
         const { readOnly, description } = each
@@ -312,6 +313,13 @@ export class Target {
     const before = await this.claims.reset(found.device)
     this.folding.warn({ export: name, ...before }, 'an operator has reset the claim of an export')
     return before
+  }
+
+  /** The same for all devices at once, also where the record of the claims cannot be read. */
+  async resetAllClaims(): Promise<{ readonly forgotten: number | null }> {
+    const forgotten = await this.claims.resetAll()
+    this.folding.warn({ forgotten }, 'an operator has reset the claims of all devices')
+    return { forgotten }
   }
 
   /** Opens a device that joins the tree while the target runs. */

@@ -105,11 +105,46 @@ export class Claims {
     const identity = device.facts?.identity
     if (identity === undefined)
       throw new StorageError('UNAVAILABLE', 'nobody knows yet which device it is', device.path)
+    // A record that cannot be read is that of all devices: that takes a word of its own.
+    await this.settled().catch((error: unknown) => {
+      const { message } = systemError(error, 'reading who has claimed devices')
+      const way = '`dst claim reset --all` has the claims of all devices forgotten'
+      throw new StorageError('CONFIG', `${message}; ${way}`)
+    })
     const before = this.describe(device)
     if (this.epochs.delete(identity)) this.version++
     await this.save()
     for (const reset of this.resetWatchers) reset(identity)
     return before
+  }
+
+  /**
+   * By an operator's word nothing is remembered of any claim: the way out where the record cannot
+   * be read, and nobody is let in. Resolves to how many devices were claimed, held or given up, when
+   * that is durable; null where nobody knows.
+   */
+  async resetAll(): Promise<number | null> {
+    const known = await this.settled().then(
+      () => this.epochs.size,
+      () => null,
+    )
+    const identities = [...this.epochs.keys()]
+    this.epochs = new Map()
+    this.version++
+    await this.save()
+    this.loaded = true
+    for (const identity of identities) for (const reset of this.resetWatchers) reset(identity)
+    return known
+  }
+
+  /** Rejects when it cannot be known what earlier runs of the target were told. */
+  private settled(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.ready((problem) => {
+        if (problem === null) resolve()
+        else reject(problem)
+      })
+    })
   }
 
   /** Resolves when it is durable. `epoch` is no lower than the last; 0 gives the claim up. */

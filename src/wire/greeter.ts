@@ -17,6 +17,9 @@ import type { ServerConnection } from './server-connection.ts'
 import { slotsMax, type Session, type Sessions } from './session.ts'
 import { statusOf, statusOk } from './status.ts'
 
+/** Characters of the reason of a refusal, in a line of the log: names of clients are in it. */
+const reasonShown = 200
+
 /** What is the same for all clients of a server. */
 export interface Announced {
   /** Tells this run of the server from any other. */
@@ -109,11 +112,20 @@ export class Greeter {
     const { instance } = this.announced
     const text = (features & Feature.memory) === 0 ? '' : `${session.number}`
     this.user.welcomed(session, hello.index, depth, features)
+    if (hello.index === 0) {
+      const { peer } = this.user
+      const fields = { peer, export: hello.name, epoch: hello.epoch, claim: hello.claim }
+      const how = hello.claim > 0 ? `, claimed with ${hello.claim}` : ''
+      this.context.log.info(fields, `a DST/1 client uses an export${how}`)
+    }
     const welcome = { status: statusOk, depth, features, instance, facts, text }
     this.user.send(encodeWelcome(welcome), false)
   }
 
   private refuse(error: StorageError): void {
+    const { peer } = this.user
+    const reason = error.message.slice(0, reasonShown)
+    this.context.log.info({ peer, code: error.code, reason }, 'a DST/1 client was refused')
     const welcome = {
       status: statusOf(error.code),
       depth: 0,

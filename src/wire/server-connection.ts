@@ -413,8 +413,11 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
       return
     }
     this.questions++
+    const { log } = this.context
+    const fields = { peer: this.peer, export: this.session!.target.name, epoch }
     void ask(this.sessions, this.session!, command, epoch).then(({ status, text }) => {
       this.questions--
+      if (command === Command.claim) log.info({ ...fields, status }, tellClaim(epoch, status))
       if (this.over) this.room.giveBack(replyOverheadBytes)
       else this.replies.answer(status, slot, sequence, text)
     })
@@ -426,6 +429,11 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     this.outbox.flush()
     this.connection.end()
   }
+}
+
+function tellClaim(epoch: number, status: number): string {
+  if (status !== statusOk) return 'a claim of a DST/1 client was refused'
+  return epoch === 0 ? 'a DST/1 client gave its claim up' : `a DST/1 client claimed with ${epoch}`
 }
 
 type Refusal = 'INVALID' | 'RANGE' | 'TOO_LARGE' | 'FENCED' | 'READ_ONLY'
