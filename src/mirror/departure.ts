@@ -68,6 +68,8 @@ export function legChanged(volume: Volume, leg: Leg): void {
   const another = leg.noticeFacts()
   if (another || !device.usable) leg.refusal = ''
   if (!volume.active || !volume.writers.includes(leg)) {
+    if (leg.coming !== null)
+      volume.membership.tell({ kind: 'device', leg, now: deviceNow(volume, leg) })
     noteLostCache(leg)
     announce(volume)
     volume.look(leg)
@@ -106,7 +108,8 @@ function deviceNow(volume: Volume, leg: Leg): DeviceNow {
     const reason = state.reason === '' ? state.word : `${state.word}: ${state.reason}`
     return { ...now, word: 'away', reason }
   }
-  if (facts!.identity !== leg.identity || facts!.size < leg.end)
+  const isAnother = leg.coming === null ? facts!.identity !== leg.identity : !leg.isAsSeen
+  if (isAnother || facts!.size < leg.end)
     return { ...now, word: 'exchanged', reason: 'another device is in its place' }
   const why = flushError?.message ?? state.reason
   const reason = `it lost what was not flushed: ${why === '' ? 'its target restarted' : why}`

@@ -19,8 +19,8 @@ export class DirtyMap {
   readonly copying = new Map<number, boolean>()
   /** Pages with bits that are set and not durable. */
   private readonly behind = new Set<number>()
-  /** Of every flush of the leg under way: the extents that it may not cover. */
-  private readonly uncovered = new Set<Bitmap>()
+  /** Of the flush of what was copied: the extents that it may not cover. */
+  private uncovered: Bitmap | null = null
   /** Of extents in `bits` or `durable`; what is not known of may lack everything. */
   private readonly blocks: Blocks
 
@@ -123,22 +123,16 @@ export class DirtyMap {
   /** The leg has all of the extent, as far as it does not lose its cache. */
   copied(extent: number): void {
     this.bits.clear(extent)
-    for (const extents of this.uncovered) extents.set(extent)
+    this.uncovered?.set(extent)
     // It may have been missed since the map was written last.
     if (!this.durable.set(extent)) return
     this.behind.add(pageOfBit(extent))
   }
 
-  /** The leg is about to be flushed: what that will not cover, until `endFlush`. */
-  beginFlush(): Bitmap {
-    const extents = new Bitmap(this.bits.length)
-    extents.copy(this.bits)
-    this.uncovered.add(extents)
-    return extents
-  }
-
-  endFlush(extents: Bitmap): void {
-    this.uncovered.delete(extents)
+  /** The leg is about to be flushed, for what was copied to it. */
+  beginFlush(): void {
+    this.uncovered = new Bitmap(this.bits.length)
+    this.uncovered.copy(this.bits)
   }
 
   /** The leg may have lost what was copied to it and not flushed: copy it again. */
@@ -159,8 +153,11 @@ export class DirtyMap {
     return pages
   }
 
-  /** The pages to write so that no more than `wanted`, and what was set since, stays durable. */
-  replaceDurable(wanted: Bitmap): number[] {
+  /** The pages to write so that no more stays durable than what the flush did not cover. */
+  takeFlushed(): number[] {
+    const wanted = this.uncovered
+    this.uncovered = null
+    if (wanted === null) return []
     wanted.merge(this.bits)
     const pages = new Set(this.behind)
     for (let at = 0; at < wanted.bytes.length; at++)

@@ -1,7 +1,7 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { systemError } from '../base/errors.ts'
 import { KiB } from '../base/size.ts'
-import { flushLeg } from './flushing.ts'
+import type { DirtyMap } from './dirty-map.ts'
 import { encodePage, mapOffset, pageBytes, pageOfBit } from './layout.ts'
 import type { Leg } from './leg.ts'
 import type { MapWork } from './rules/run.ts'
@@ -15,43 +15,33 @@ export interface MapPages {
 }
 
 /** Writes what the rules ask for. Resolves to whether every leg could take it; never rejects. */
-export function writeWork(volume: Volume, { what, then }: MapWork<Leg>): Promise<boolean> {
-  const { legs, run } = volume
-  if (what === 'log') return writeMaps(volume, run.keepers, [volume.intent.takePages()])
-  // One that has left meanwhile may be somebody else's by now.
-  if (what === 'all')
-    return writeAllMaps(
-      volume,
-      run.keepers.filter((leg) => leg === then),
-    )
-  const lacking = legs.filter(({ dirty }) => dirty !== null)
-  return writeMaps(
-    volume,
-    run.keepers,
-    lacking.map((leg) => pagesOf(leg, leg.dirty!.takeBehind())),
-  )
-}
-
-function pagesOf({ dirty, member }: Leg, pages: readonly number[]): MapPages {
-  return { map: 1 + member!.slot, bits: dirty!.durable, pages }
-}
-
-/** Makes durable that the leg has what was copied to it: flushes it, then clears bits. */
-export async function checkpoint(volume: Volume, leg: Leg): Promise<void> {
-  const { dirty } = leg
-  const { membership } = volume
-  if (dirty === null) return
-  const uncovered = dirty.beginFlush()
-  try {
-    await flushLeg(volume, leg)
-    await membership.withMaps(async () => {
-      if (leg.dirty !== dirty) return
-      const pages = [pagesOf(leg, dirty.replaceDurable(uncovered))]
-      if (!(await writeMaps(volume, volume.run.keepers, pages))) await membership.settled()
-    })
-  } finally {
-    dirty.endFlush(uncovered)
+export function writeWork(volume: Volume, work: MapWork<Leg>): Promise<boolean> {
+  const { keepers } = volume.run
+  switch (work.what) {
+    case 'log':
+      return writeMaps(volume, keepers, [volume.intent.takePages()])
+    case 'copied':
+      return writeMaps(
+        volume,
+        keepers,
+        pagesOf(work.then as Leg, (dirty) => dirty.takeFlushed()),
+      )
+    case 'all':
+      // It may have left, and be somebody else's by now.
+      return writeMaps(
+        volume,
+        keepers.filter((leg) => leg === work.then),
+        allMaps(volume),
+      )
+    default: {
+      const lacking = volume.legs.flatMap((leg) => pagesOf(leg, (dirty) => dirty.takeBehind()))
+      return writeMaps(volume, keepers, lacking)
+    }
   }
+}
+
+function pagesOf({ dirty, member }: Leg, take: (dirty: DirtyMap) => number[]): MapPages[] {
+  return dirty === null ? [] : [{ map: 1 + member!.slot, bits: dirty.durable, pages: take(dirty) }]
 }
 
 /** Bytes of pages that are written at once, and such writes under way on each leg. */
@@ -123,7 +113,7 @@ function encodeRun({ map, bits, first, count }: PageRun): Buffer {
 }
 
 /** Every page of every map, for a leg that is about to be in sync. */
-export function writeAllMaps(volume: Volume, legs: readonly Leg[]): Promise<boolean> {
+function allMaps(volume: Volume): MapPages[] {
   const pages = allPages(volume.extents)
   const empty = new Bitmap(volume.extents)
   const maps: MapPages[] = [{ map: 0, bits: volume.intent.bits, pages }]
@@ -131,7 +121,7 @@ export function writeAllMaps(volume: Volume, legs: readonly Leg[]): Promise<bool
     const about = volume.legs.find((one) => one.member?.slot === slot)
     maps.push({ map: 1 + slot, bits: about?.dirty?.durable ?? empty, pages })
   }
-  return writeMaps(volume, legs, maps)
+  return maps
 }
 
 export function allPages(extents: number): number[] {

@@ -5,10 +5,12 @@ import { backOff, endBackOff, noteSince } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { writeWork } from './dirty.ts'
 import { IntentLog } from './intent.ts'
+import { format } from './create.ts'
 import type { Leg } from './leg.ts'
 import type { VolumeRecord } from './record.ts'
+import { isBack, isWhole } from './returning.ts'
 import type { Verdict } from './rules/departures.ts'
-import type { Effect, Event, FlushReason } from './rules/effects.ts'
+import type { Effect, Event, FlushReason, LegError } from './rules/effects.ts'
 import { createRun, isOver, isPending, type MapWork, type Run } from './rules/run.ts'
 import { step } from './rules/step.ts'
 import type { Volume } from './volume.ts'
@@ -19,6 +21,9 @@ type EffectOf<K extends Effect['kind']> = Extract<Effect<Leg>, { readonly kind: 
 /** Entries of the history that superblocks carry: the head's own record has all. */
 const superblockEntriesMax = 16
 const saveRetryMs = 500
+
+/** What becomes of a leg; an error where it could not come back. */
+export type Outcome = 'back' | 'joining' | 'copy-again' | 'copies-saved' | 'left' | LegError
 
 /**
  * The shell of the rules for one run: hands them what happens, and carries out what they want, in
@@ -31,6 +36,8 @@ export class Membership {
   /** What waits under a number: requests that have settled, and procedures below zero. */
   private readonly waiting = new Map<number, { durable: () => void }>()
   private procedures = 0
+  /** Procedures that wait for what becomes of a leg. */
+  private readonly asking = new Map<Leg, (outcome: Outcome) => void>()
   private carrying = false
   private whenStarted: () => void = () => undefined
   private turning = false
@@ -112,9 +119,25 @@ export class Membership {
     return !isOver(this.run)
   }
 
+  /** Tells what has happened to a leg; resolves with what becomes of it then. */
+  ask(leg: Leg, event: Extract<Event<Leg>, { kind: 'return' | 'copied' }>): Promise<Outcome> {
+    return new Promise((resolve) => {
+      this.asking.set(leg, resolve)
+      this.tell(event)
+      // It left before the rules could hear of it.
+      if (leg.coming === null && leg.finishing === null) this.answer(leg, 'left')
+    })
+  }
+
+  private answer(leg: Leg, outcome: Outcome): void {
+    this.asking.get(leg)?.(outcome)
+    this.asking.delete(leg)
+  }
+
   /** Flushes a leg for the mirror itself. Resolves when it is decided what becomes of it. */
   async flush(leg: Leg, why: FlushReason | 'client'): Promise<StorageError | null> {
     const { moment } = this.intent
+    if (why === 'copied') leg.dirty!.beginFlush()
     const error = await flush(leg)
     this.tell({ kind: 'flushed', leg, why, moment, error })
     return error
@@ -140,6 +163,7 @@ export class Membership {
     this.tell({ kind: 'ended' })
     this.intent.stop()
     this.whenStarted()
+    for (const leg of this.asking.keys()) this.answer(leg, 'left')
     for (const [id, { durable }] of this.waiting) if (id < 0) durable()
     this.waiting.clear()
   }
@@ -225,11 +249,23 @@ export class Membership {
         volume.halt('failed', reason, new StorageError('FENCED', effect.message, volume.path))
         break
       }
-      // What the shell does in procedures of its own.
       case 'stamp':
+        void this.stamp(effect.leg)
+        break
       case 'back':
+        isBack(volume, effect)
+        this.answer(effect.leg, 'back')
+        break
+      case 'joining':
+        isWhole(volume, effect.leg)
+        this.answer(effect.leg, 'joining')
+        break
       case 'copy-again':
+      case 'copies-saved':
+        this.answer(effect.leg, effect.kind)
+        break
       case 'not-back':
+        this.answer(effect.leg, effect.error ?? 'left')
         break
     }
   }
@@ -253,6 +289,7 @@ export class Membership {
     backOff(volume, leg)
     volume.resyncs.get(leg)?.stop(reason)
     leg.abandon()
+    this.answer(leg, 'left')
   }
 
   private async writeMaps(work: MapWork<Leg>): Promise<void> {
@@ -306,6 +343,20 @@ export class Membership {
       }
     }
     return false
+  }
+
+  private async stamp(leg: Leg): Promise<void> {
+    const record = structuredClone(this.run.record)
+    record.members.find(({ id }) => id === leg.member!.id)!.state = 'syncing'
+    record.entries = []
+    let error: StorageError | null = null
+    try {
+      if (leg.serial === 0) await format(leg, record)
+      else await leg.writeSuperblock(() => record)
+    } catch (cause) {
+      error = systemError(cause, 'coming back', leg.device.path)
+    }
+    this.tell({ kind: 'stamped', leg, error })
   }
 
   private async writeSuperblock(leg: Leg, version: number): Promise<void> {

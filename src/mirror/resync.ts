@@ -1,8 +1,5 @@
-import { systemError } from '../base/errors.ts'
 import { blockBytesOf } from './blocks.ts'
 import { Copy, type Unreadable } from './copy.ts'
-import { failed } from './departure.ts'
-import { checkpoint } from './dirty.ts'
 import { pageBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
@@ -42,6 +39,7 @@ export class Resync {
   private bytesDone = 0
   private bytesMoved = 0
   private bytesAtCheckpoint = 0
+  private saving: Promise<unknown> | null = null
   private checkpointAt: number
   /** Extents being copied, and the pieces of each that are not done. */
   private readonly left = new Map<number, number>()
@@ -117,8 +115,9 @@ export class Resync {
     }
   }
 
-  private alive(): boolean {
-    return this.stopped === null && this.volume.epoch === this.epoch
+  /** Whether it goes on: it is stopped when the leg leaves or the run ends. */
+  alive(): boolean {
+    return this.stopped === null
   }
 
   /** What is zero at the source is so here without a byte being read: it may make room. */
@@ -314,11 +313,9 @@ export class Resync {
     if (bytes === 0 || !this.alive()) return
     this.bytesAtCheckpoint = done
     this.checkpointAt = volume.clock.now()
-    try {
-      await checkpoint(volume, leg)
-    } catch (error) {
-      if (this.alive()) failed(volume, leg, 'flush', systemError(error, 'resync'))
-    }
+    this.saving ??= volume.membership.ask(leg, { kind: 'copied', leg, what: 'some' })
+    await this.saving
+    this.saving = null
   }
 }
 

@@ -2,18 +2,16 @@ import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
 import { announce } from './announce.ts'
-import { blockGeometryOf } from './blocks.ts'
-import { format } from './create.ts'
 import { claimLeg } from './claims.ts'
-import { backOff, failed, noteSince, setState } from './departure.ts'
+import { backOff, noteSince, setState } from './departure.ts'
 import { afterCopying, verifiedOf } from './differences.ts'
-import { DirtyMap } from './dirty-map.ts'
-import { checkpoint, writeAllMaps } from './dirty.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './layout.ts'
 import { wasNeverServed } from './forks.ts'
 import type { Leg } from './leg.ts'
-import { isPast, reasonMax, remembers, sameGeneration, type ResyncSummary } from './record.ts'
+import type { Outcome } from './membership.ts'
+import { isPast, remembers, sameGeneration } from './record.ts'
 import { Resync } from './resync.ts'
+import type { Effect } from './rules/effects.ts'
 import { refusalOf, splitReason, tooOldToCompare } from './start.ts'
 import type { Found, Superblock } from './superblock.ts'
 import type { Volume } from './volume.ts'
@@ -202,110 +200,67 @@ function putBackCause(shown: number, left: number): string {
   return `it was put back to an older state: it shows generation ${shown}, and left at ${left}`
 }
 
-/**
- * Lets the leg take part again and starts to copy what it lacks. False if that is not to be,
- * because the leg or the volume went away meanwhile.
- */
+/** Has the leg take part again. False if it or the volume went away meanwhile. */
 export async function join(
   volume: Volume,
   leg: Leg,
-  verdict: { readonly word: 'partial' | 'full'; readonly cause: string },
+  { word, cause }: Extract<Verdict, { readonly word: 'partial' | 'full' }>,
 ): Promise<boolean> {
   if (!volume.running) return false
   // An operator's command may have waited since the leg was looked at.
   if (!leg.isAsSeen) throw anotherDevice(leg)
-  const { epoch } = volume
   const member = leg.member!
-  const facts = leg.device.facts!
-  const dirty = (leg.dirty ??= new DirtyMap(blockGeometryOf(volume)))
-  const rebooted = facts.bootId !== member.bootId
-  if (verdict.word === 'full') dirty.setAll()
-  else {
-    if (rebooted) dirty.forgetCopies()
-    if (rebooted && leg.unflushed !== null) dirty.missSet(leg.unflushed)
-  }
   if (leg.serial === 0) member.id = volume.newId(32)
   member.size = leg.end
-  // What it lacks must be on disk before anything says that this is all it lacks.
-  await volume.membership.written('lacking')
-  await volume.membership.quiet()
-  if (volume.epoch !== epoch) return false
-  const stamped = structuredClone(volume.record!)
-  stamped.members.find(({ id }) => id === member.id)!.state = 'syncing'
-  stamped.entries = []
-  if (leg.serial === 0) await format(leg, stamped)
-  else await leg.writeSuperblock(() => stamped)
-  if (volume.epoch !== epoch) return false
-  if (!leg.device.usable || leg.device.facts !== facts) {
-    volume.look(leg)
-    return false
-  }
-  const was = member.state
-  volume.remember('membership', leg.name, `is back, ${verdict.word} copy: ${verdict.cause}`)
-  const cause = verdict.cause.slice(0, reasonMax)
-  const how = { generation: stamped.generation, bootId: facts.bootId, cause }
-  volume.membership.tell({ kind: 'rejoin', leg, how })
+  const how = { copy: word, bootId: leg.device.facts!.bootId, cause }
+  const outcome = await volume.membership.ask(leg, { kind: 'return', leg, how })
+  if (typeof outcome === 'object')
+    throw new StorageError(outcome.code, outcome.message, leg.device.path)
+  if (outcome === 'back') return true
+  if (volume.running) volume.look(leg)
+  return false
+}
+
+/** The leg gets writes again: what it lacks is copied. */
+export function isBack(volume: Volume, { leg, how, was }: Back): void {
+  const { copy, cause } = how
+  volume.remember('membership', leg.name, `is back, ${copy} copy: ${cause}`)
   leg.adopt()
   noteSince(volume, leg, was)
-  const kind = verdict.word === 'partial' && leg.crashed ? 'crash' : verdict.word
+  const resync = new Resync(volume, leg, copy === 'partial' && leg.crashed ? 'crash' : copy, cause)
   leg.crashed = false
-  startResync(volume, leg, kind, verdict.cause)
-  announce(volume)
-  return true
-}
-
-export function startResync(
-  volume: Volume,
-  leg: Leg,
-  kind: ResyncSummary['kind'],
-  cause: string,
-): void {
-  const resync = new Resync(volume, leg, kind, cause)
   volume.resyncs.set(leg, resync)
   void drive(volume, leg, resync)
+  announce(volume)
 }
+
+type Back = Extract<Effect<Leg>, { readonly kind: 'back' }>
 
 async function drive(volume: Volume, leg: Leg, resync: Resync): Promise<void> {
-  const { epoch } = volume
-  const current = (): boolean => volume.epoch === epoch && volume.resyncs.get(leg) === resync
-  try {
-    while (current() && (await resync.run()))
-      if (current() && (await volume.control.run(() => finish(volume, leg, resync)))) break
-  } catch (error) {
-    const failure = systemError(error, 'the end of the resync')
-    if (current()) failed(volume, leg, 'flush', failure)
-  }
-  if (volume.epoch === epoch && volume.resyncs.size === 0)
-    volume.measuring = volume.verifying !== null
+  while (await resync.run())
+    if ((await volume.control.run(() => finish(volume, leg, resync))) !== 'copy-again') break
+  if (volume.resyncs.size === 0) volume.measuring = volume.verifying !== null
 }
 
-/**
- * The leg lacks nothing: flush it, give it the metadata, then make durable that it is in sync,
- * and only then read from it. False when something was missed meanwhile.
- */
-async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<boolean> {
-  const { epoch } = volume
-  const over = (): boolean => volume.epoch !== epoch || volume.resyncs.get(leg) !== resync
-  if (over()) return true
-  await checkpoint(volume, leg)
-  if (over()) return true
+/** The leg lacks nothing: the rules make it in sync, unless something was missed meanwhile. */
+async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<Outcome> {
   const { membership } = volume
-  await membership.withMaps(async () => {
-    if (over()) return
-    membership.tell({ kind: 'hand-over', leg })
-    await writeAllMaps(volume, [leg])
-  })
-  if (over()) return true
-  membership.tell({ kind: 'handed-over', leg })
-  if (leg.stage === 'syncing') return false
+  if (!resync.alive()) return 'left'
+  const outcome = await membership.ask(leg, { kind: 'copied', leg, what: 'all' })
+  if (outcome !== 'joining') return outcome
+  await membership.settled()
+  if (volume.readable.includes(leg)) volume.onGrown()
+  return outcome
+}
+
+/** The leg lacks nothing, which is about to be saved. */
+export function isWhole(volume: Volume, leg: Leg): void {
+  const resync = volume.resyncs.get(leg)!
   noteSince(volume, leg, 'syncing')
   volume.resyncs.delete(leg)
   announce(volume)
   if (resync.kind === 'full') noteCopied(volume, leg)
   volume.remember('resync', leg.name, 'is in sync', resync.summary('complete'))
-  await membership.settled()
-  if (volume.epoch === epoch && volume.readable.includes(leg)) volume.onGrown()
-  return true
 }
 
 /** What a verify found different is so no more on a leg that was copied whole. */

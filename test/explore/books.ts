@@ -38,6 +38,11 @@ export class Lacks implements Lacking {
     return this.bits !== 0
   }
 
+  /** Whether something was copied, and it is not on disk that it was. */
+  get hasCopied(): boolean {
+    return (this.durable & ~this.bits) !== 0
+  }
+
   clear(): void {
     this.bits = this.durable = this.copying = this.missed = 0
     this.behind = false
@@ -98,6 +103,7 @@ export class Lacks implements Lacking {
 
   /** The same, so that no more than what the flush did not cover stays. */
   takeFlushed(): boolean {
+    if (this.uncovered === -1) return false
     const wanted = this.uncovered | this.bits
     const changed = this.behind || wanted !== this.durable
     this.durable = wanted

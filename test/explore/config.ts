@@ -31,6 +31,8 @@ export interface Configuration {
   readonly width: number
   /** How often extents that are not written to may leave the log. */
   readonly cleanings: number
+  /** How often what was copied so far may be made durable before all is. */
+  readonly checkpoints: number
   readonly minInSync: number
   readonly faults: number
   readonly kinds: ReadonlySet<FaultKind>
@@ -45,6 +47,7 @@ export const defaults: Configuration = {
   flushes: 1,
   width: 2,
   cleanings: 1,
+  checkpoints: 0,
   minInSync: 1,
   faults: 1,
   kinds: new Set(faultKinds),

@@ -15,6 +15,7 @@ function configurationOf(words: readonly string[]): Configuration {
     flushes: number('flushes', defaults.flushes),
     width: number('width', defaults.width),
     cleanings: number('cleanings', defaults.cleanings),
+    checkpoints: number('checkpoints', defaults.checkpoints),
     minInSync: number('minInSync', defaults.minInSync),
     faults: number('faults', defaults.faults),
     kinds: new Set(kinds ?? faultKinds),

@@ -55,6 +55,7 @@ function transfer(world: World, codec: Codec): void {
   clients.writes = pack.byte(clients.writes)
   clients.flushes = pack.byte(clients.flushes)
   clients.cleanings = pack.byte(clients.cleanings)
+  clients.checkpoints = pack.byte(clients.checkpoints)
   bytes(pack, clients.acknowledged)
   bytes(pack, clients.flushed)
   for (const [at, disk] of world.disks.entries()) {
@@ -220,7 +221,11 @@ function transferLeg(leg: HeadLeg, head: Head, codec: Codec): void {
   } else leg.unflushed = null
   transferComing(leg, codec)
   const phase = pack.word(finishings, leg.finishing?.phase ?? null)
-  if (!pack.writing) leg.finishing = phase === null ? null : { phase }
+  if (phase === null) leg.finishing = null
+  else {
+    const all = pack.flag(leg.finishing?.what === 'all')
+    if (!pack.writing) leg.finishing = { phase, what: all ? 'all' : 'some' }
+  }
 }
 
 function transferComing(leg: HeadLeg, codec: Codec): void {

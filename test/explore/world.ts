@@ -33,6 +33,8 @@ export interface Clients {
   flushes: number
   /** How often extents that are idle may leave the log. */
   cleanings: number
+  /** How often what was copied so far is made durable. */
+  checkpoints: number
   /** Of each extent: the last write that was acknowledged, and the last one that was flushed. */
   readonly acknowledged: number[]
   readonly flushed: number[]
@@ -64,6 +66,7 @@ export class World implements Explored, Surroundings {
       writes: 0,
       flushes: 0,
       cleanings: 0,
+      checkpoints: 0,
       acknowledged: zeroes(),
       flushed: zeroes(),
     }
@@ -102,6 +105,7 @@ export class World implements Explored, Surroundings {
     this.clients.acknowledged.fill(0)
     this.clients.flushed.fill(0)
     this.clients.cleanings = this.configuration.cleanings
+    this.clients.checkpoints = this.configuration.checkpoints
     this.faults = 0
     this.settle()
     this.faults = this.configuration.faults
@@ -110,7 +114,7 @@ export class World implements Explored, Surroundings {
   /** Lets everything under way come to its end, without a fault. */
   private settle(): void {
     const clients = { ...this.clients }
-    Object.assign(this.clients, { writes: 0, flushes: 0, cleanings: 0 })
+    Object.assign(this.clients, { writes: 0, flushes: 0, cleanings: 0, checkpoints: 0 })
     while (this.next(() => 0) !== '');
     Object.assign(this.clients, clients)
   }
@@ -244,7 +248,9 @@ export class World implements Explored, Surroundings {
       })
     for (const leg of head.legs) {
       if (this.mayReturn(head, leg)) this.moves.push(() => giveBack(this, head, leg))
-      if (leg.stage !== 'syncing' || leg.finishing !== null) continue
+      if (leg.stage !== 'syncing' || leg.finishing?.what === 'all') continue
+      if (this.clients.checkpoints > 0 && leg.finishing === null && leg.dirty!.hasCopied)
+        this.moves.push(() => this.checkpoint(head, leg))
       for (let extent = 0; extent < this.configuration.extents; extent++)
         if (mayCopy(head, leg, extent)) this.moves.push(() => copy(this, head, leg, extent))
     }
@@ -255,6 +261,12 @@ export class World implements Explored, Surroundings {
         head.tell({ kind: 'clean', moment: head.log.moment })
         return 'the log is cleaned'
       })
+  }
+
+  private checkpoint(head: Head, leg: HeadLeg): string {
+    this.clients.checkpoints--
+    head.tell({ kind: 'copied', leg, what: 'some' })
+    return `what was copied to ${leg.name} is made durable`
   }
 
   private hasIdle({ log }: Head): boolean {
@@ -379,7 +391,7 @@ export class World implements Explored, Surroundings {
   lookForCopied(head: Head): void {
     for (const leg of head.legs)
       if (leg.stage === 'syncing' && leg.finishing === null && !leg.dirty!.any)
-        head.tell({ kind: 'copied', leg })
+        head.tell({ kind: 'copied', leg, what: 'all' })
   }
 
   /** The device says that something has changed. */

@@ -242,13 +242,12 @@ class Model {
 
   private checkpoint(): void {
     if (this.away) return
-    const uncovered = this.dirty.beginFlush()
+    this.dirty.beginFlush()
     for (const [block, version] of this.cached.entries()) this.stable[block] = version
     this.unflushed = new BlockSet(this.geometry)
     // What is copied while the flush is under way is not covered by it.
     if (this.random.fraction() < 0.5) this.copy()
-    this.dirty.replaceDurable(uncovered)
-    this.dirty.endFlush(uncovered)
+    this.dirty.takeFlushed()
   }
 
   private loseCache(): void {

@@ -122,9 +122,11 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'copies-unflushed',
     breaks: '6: a leg is in sync before what was copied to it is flushed',
-    file: 'mirror/dirty.js',
-    find: 'await flushLeg(volume, leg);',
-    replace: 'leg.hasFlushed(volume.intent.moment);',
+    file: 'mirror/rules/returning.js',
+    find: "run.out.push({ kind: 'flush', leg, why: 'copied' });",
+    replace: `leg.dirty.beginFlush();
+    leg.flushedMoment = run.log.moment;
+    flushedCopies(run, leg);`,
     scenario: 'after a resync: what was copied',
   },
   {
@@ -298,18 +300,17 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'joined-unmapped',
     breaks: '2: a leg takes part again before what it lacks is on disk',
-    file: 'mirror/returning.js',
-    find: `    await volume.membership.written('lacking');
-    await volume.membership.quiet();`,
-    replace: '    await volume.membership.quiet();',
+    file: 'mirror/rules/returning.js',
+    find: "writeMaps(run, 'lacking', leg);",
+    replace: "leg.coming.phase = 'quiet';",
     scenario: 'filled to its end',
   },
   {
     name: 'maps-not-given',
     breaks: '2: a leg is in sync without the maps of what others lack',
-    file: 'mirror/returning.js',
-    find: 'await writeAllMaps(volume, [leg]);',
-    replace: '',
+    file: 'mirror/dirty.js',
+    find: 'allMaps(volume));',
+    replace: '[]);',
     scenario: 'knows what others lack',
   },
   {
@@ -323,8 +324,8 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'unflushed-forgotten',
     breaks: '6: what an absent leg had not flushed is forgotten though it restarted',
-    file: 'mirror/returning.js',
-    find: 'if (rebooted && leg.unflushed !== null)',
+    file: 'mirror/rules/returning.js',
+    find: 'if (leg.unflushed !== null)',
     replace: 'if (false)',
     scenario: 'while it is away lacks',
     also: [

@@ -103,6 +103,7 @@ export function end(run: Run): void {
   run.opening = null
   run.short = []
   run.inSync = run.writers = run.absent = run.keepers = run.readable = []
+  for (const leg of run.legs) leg.coming = leg.finishing = null
 }
 
 /** The device of a leg that takes part has changed. */
@@ -110,7 +111,7 @@ export function device(run: Run, leg: RunLeg, now: DeviceNow): void {
   const { word, reason } = now
   if (leg.coming !== null && (word !== 'there' || now.bootId !== leg.coming.bootId)) {
     leg.coming = null
-    run.out.push({ kind: 'not-back', leg, error: { code: 'UNAVAILABLE', message: reason } })
+    run.out.push({ kind: 'not-back', leg, error: null })
   }
   if (!run.writers.includes(leg)) return
   if (word === 'fenced') failed(run, leg, 'read', { code: 'FENCED', message: reason })

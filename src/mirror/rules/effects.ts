@@ -31,11 +31,15 @@ export type Effect<L extends RunLeg = RunLeg> =
       readonly reason: string
     }
   /** The leg gets writes: copy to it what it lacks; then tell `copied`. */
-  | { readonly kind: 'back'; readonly leg: L }
+  | { readonly kind: 'back'; readonly leg: L; readonly was: LegState; readonly how: Returning }
   /** The same once more: it missed something while it got the maps. */
   | { readonly kind: 'copy-again'; readonly leg: L }
-  /** The leg could not come back. */
-  | { readonly kind: 'not-back'; readonly leg: L; readonly error: LegError }
+  /** It is on disk that the leg has what was copied so far. */
+  | { readonly kind: 'copies-saved'; readonly leg: L }
+  /** The leg lacks nothing: that is about to be saved. */
+  | { readonly kind: 'joining'; readonly leg: L }
+  /** The leg could not come back; null: its device has changed, and is to be looked at again. */
+  | { readonly kind: 'not-back'; readonly leg: L; readonly error: LegError | null }
   /** The leg is durably in sync. */
   | { readonly kind: 'in-sync'; readonly leg: L }
   /** Groups of legs are others than before. */
@@ -112,8 +116,8 @@ export type Event<L extends RunLeg = RunLeg> =
   | { readonly kind: 'return'; readonly leg: L; readonly how: Returning }
   /** The superblock of the leg says that it is being filled, unless there was an error. */
   | { readonly kind: 'stamped'; readonly leg: L; readonly error: LegError | null }
-  /** All that the leg lacked was copied to it. */
-  | { readonly kind: 'copied'; readonly leg: L }
+  /** All that the leg lacked was copied to it, or some of it that is to be made durable. */
+  | { readonly kind: 'copied'; readonly leg: L; readonly what: 'all' | 'some' }
   /** An operator takes a leg out. */
   | {
       readonly kind: 'take-out'
@@ -123,12 +127,6 @@ export type Event<L extends RunLeg = RunLeg> =
     }
   /** Legs were added or removed. */
   | { readonly kind: 'legs'; readonly legs: readonly L[]; readonly minInSync: number }
-  /** The superblock of an absent leg says that it is being filled. */
-  | { readonly kind: 'rejoin'; readonly leg: L; readonly how: Rejoining }
-  /** A leg lacks nothing, was flushed, and is about to get the maps. */
-  | { readonly kind: 'hand-over'; readonly leg: L }
-  /** The leg has all maps. */
-  | { readonly kind: 'handed-over'; readonly leg: L }
   /** The run is over for a reason of the shell's. */
   | { readonly kind: 'ended' }
 
@@ -154,12 +152,5 @@ export interface Returning {
   readonly copy: 'partial' | 'full'
   readonly bootId: string
   /** Why it has to be filled, for people. */
-  readonly cause: string
-}
-
-/** What the superblock of a leg that is back says. */
-export interface Rejoining {
-  readonly generation: Generation
-  readonly bootId: string
   readonly cause: string
 }

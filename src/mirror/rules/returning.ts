@@ -1,7 +1,8 @@
-import type { LegError, Rejoining, Returning } from './effects.ts'
+import { reasonMax } from '../record.ts'
+import type { LegError, Returning } from './effects.ts'
 import { writeMaps } from './maps.ts'
 import { request } from './rounds.ts'
-import { regroup, type MapWork, type Run, type RunLeg } from './run.ts'
+import { regroup, type Coming, type MapWork, type Run, type RunLeg } from './run.ts'
 import { rules } from './table.ts'
 
 /**
@@ -14,7 +15,10 @@ import { rules } from './table.ts'
 
 /** The leg is there again, and may come back. */
 export function begin(run: Run, leg: RunLeg, how: Returning): void {
-  if (leg.stage !== 'absent' && leg.stage !== 'detached') return
+  if (leg.stage !== 'absent' && leg.stage !== 'detached') {
+    run.out.push({ kind: 'not-back', leg, error: null })
+    return
+  }
   const dirty = (leg.dirty ??= run.makeLacking())
   if (how.copy === 'full') dirty.setAll()
   else if (how.bootId !== leg.member!.bootId) {
@@ -28,12 +32,20 @@ export function begin(run: Run, leg: RunLeg, how: Returning): void {
 
 /** Maps were written for a leg that returns. */
 export function mapsOfLeg(run: Run, leg: RunLeg, what: MapWork['what']): void {
+  const { coming, finishing } = leg
   if (what === 'lacking') {
-    if (leg.coming?.phase === 'maps') leg.coming.phase = 'quiet'
+    // If it went away and came back once more, that is in the pages that come later.
+    const later = run.works.some((work) => work.what === 'lacking' && work.then === leg)
+    if (coming?.phase === 'maps' && !later) coming.phase = 'quiet'
   } else if (what === 'all') rules.handedOver(run, leg)
-  else if (leg.finishing?.phase === 'maps') {
-    leg.finishing.phase = 'hand-over'
-    writeMaps(run, 'all', leg)
+  else if (finishing?.phase === 'maps') {
+    if (finishing.what === 'all') {
+      finishing.phase = 'hand-over'
+      writeMaps(run, 'all', leg)
+    } else {
+      leg.finishing = null
+      run.out.push({ kind: 'copies-saved', leg })
+    }
   }
 }
 
@@ -52,15 +64,16 @@ export function stamped(run: Run, leg: RunLeg, error: LegError | null): void {
   const { coming } = leg
   if (coming?.phase !== 'stamp') return
   leg.coming = null
-  if (error !== null) {
-    run.out.push({ kind: 'not-back', leg, error })
-    return
+  if (error?.code === 'FENCED') rules.failed(run, leg, 'metadata', error)
+  else if (error !== null) run.out.push({ kind: 'not-back', leg, error })
+  else {
+    const was = leg.member!.state
+    rejoin(run, leg, coming)
+    run.out.push({ kind: 'back', leg, was, how: coming })
   }
-  rejoin(run, leg, { ...coming, generation: coming.generation! })
-  run.out.push({ kind: 'back', leg })
 }
 
-export function rejoin(run: Run, leg: RunLeg, { generation, bootId, cause }: Rejoining): void {
+function rejoin(run: Run, leg: RunLeg, { generation, bootId, cause }: Coming): void {
   const member = leg.member!
   // Of one that kept its cache that is still true, and may be lost with the cache yet.
   if (bootId !== member.bootId) leg.unflushed = null
@@ -71,15 +84,15 @@ export function rejoin(run: Run, leg: RunLeg, { generation, bootId, cause }: Rej
   leg.readErrors = 0
   leg.stage = 'syncing'
   member.state = 'syncing'
-  member.reason = cause
+  member.reason = cause.slice(0, reasonMax)
   request(run, 'record')
   regroup(run)
 }
 
-/** All that the leg lacked was copied: it is flushed first. */
-export function copied(run: Run, leg: RunLeg): void {
+/** What was copied, perhaps all that the leg lacked, is flushed first. */
+export function copied(run: Run, leg: RunLeg, what: 'all' | 'some'): void {
   if (leg.stage !== 'syncing' || leg.finishing !== null) return
-  leg.finishing = { phase: 'flush' }
+  leg.finishing = { phase: 'flush', what }
   run.out.push({ kind: 'flush', leg, why: 'copied' })
 }
 
@@ -88,13 +101,6 @@ export function flushedCopies(run: Run, leg: RunLeg): void {
   if (leg.finishing?.phase !== 'flush') return
   leg.finishing.phase = 'maps'
   writeMaps(run, 'copied', leg)
-}
-
-/** The leg lacks nothing and was flushed: from here on it gets what is written to the maps. */
-export function handOver(run: Run, leg: RunLeg): void {
-  if (leg.stage !== 'syncing') return
-  leg.stage = 'handing-over'
-  regroup(run)
 }
 
 /** The leg has the maps. If it missed nothing meanwhile, it is in sync once that is durable. */
@@ -106,6 +112,7 @@ export function handedOver(run: Run, leg: RunLeg): void {
     run.out.push({ kind: 'copy-again', leg })
   } else {
     leg.stage = 'saving'
+    run.out.push({ kind: 'joining', leg })
     const member = leg.member!
     member.state = 'in-sync'
     member.reason = ''

@@ -64,7 +64,7 @@ export interface RunLeg {
   announcedBy: number
   /** Of an absent leg that is about to get writes again. */
   coming: Coming | null
-  /** Of a leg that was copied to, and is about to be in sync. */
+  /** Of a leg that was copied to: that is being made durable, and it is perhaps about to be in sync. */
   finishing: Finishing | null
 }
 
@@ -77,6 +77,8 @@ export interface Coming extends Returning {
 
 export interface Finishing {
   phase: 'flush' | 'maps' | 'hand-over'
+  /** Whether all was copied that the leg lacked, or what was so far is made durable. */
+  readonly what: 'all' | 'some'
 }
 
 /** A map being written, or waiting for its turn. */

@@ -3,7 +3,7 @@ import { device, end, type Verdict } from './departures.ts'
 import type { Event } from './effects.ts'
 import { mapsDone, settleMaps, writeMaps } from './maps.ts'
 import { settleStart, start } from './opening.ts'
-import { begin, copied, handOver, rejoin, stampQuiet, stamped } from './returning.ts'
+import { begin, copied, stampQuiet, stamped } from './returning.ts'
 import { beginRound, request, saved } from './rounds.ts'
 import { isOver, regroup, type Run, type RunLeg } from './run.ts'
 import { rules } from './table.ts'
@@ -98,16 +98,7 @@ function takeOfLeg(run: Run, event: OfLeg): Verdict {
       stamped(run, leg, event.error)
       break
     case 'copied':
-      copied(run, leg)
-      break
-    case 'rejoin':
-      rejoin(run, leg, event.how)
-      break
-    case 'hand-over':
-      handOver(run, leg)
-      break
-    case 'handed-over':
-      rules.handedOver(run, leg)
+      copied(run, leg, event.what)
       break
     case 'take-out':
       rules.leave(run, leg, { state: event.state, reason: event.reason, cache: 'kept' })
