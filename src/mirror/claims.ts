@@ -65,13 +65,13 @@ export async function claimLeg(volume: Volume, leg: Leg, outdo: boolean): Promis
   const mine = Math.max(volume.claimed, leg.claimed)
   if (givenUp > mine && held <= mine) {
     if (!outdo) return false
-    const { epoch } = volume
+    const { membership } = volume
     const claim = await nextClaim(volume, { held: 0, givenUp })
     // Before it is claimed: the next head has to know that it must claim more.
     volume.remember('membership', leg.name, 'is claimed above what another head gave up')
-    volume.membership.request(true)
-    await volume.membership.settled()
-    if (volume.epoch !== epoch) throw volume.unavailable()
+    membership.request(true)
+    await membership.settled()
+    if (membership.over()) throw volume.unavailable()
     leg.claimed = claim
   }
   await within(volume, leg.device.driver.claim?.(Math.max(volume.claimed, leg.claimed)))

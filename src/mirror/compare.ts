@@ -17,14 +17,14 @@ export interface Changed {
  * differ. Clients go on; what they write meanwhile the leg lacks, and is passed over.
  */
 export async function changedAlone(volume: Volume, leg: Leg): Promise<Changed> {
-  const { extentSize, epoch } = volume
+  const { extentSize, membership } = volume
   const { dataSize } = volume.record!
   const pace = new Pace(volume, volume.settings.resyncBytesPerSecond)
   const extents: number[] = []
   let bytes = 0
   // A comparison cut short says nothing about the rest, and the range locks are another run's.
   const mustGoOn = (): void => {
-    if (volume.epoch !== epoch)
+    if (membership.over())
       throw new StorageError('UNAVAILABLE', 'the volume stopped meanwhile', volume.path)
   }
   for (let extent = 0; extent < volume.extents; extent++) {
@@ -41,7 +41,7 @@ export async function changedAlone(volume: Volume, leg: Leg): Promise<Changed> {
         if (leg.dirty?.bits.has(extent) === false)
           different += await differenceAt(volume, leg, offset, length)
       } finally {
-        if (volume.epoch === epoch) volume.locks.release(range)
+        range.release(volume)
       }
       offset += length
     }

@@ -33,7 +33,8 @@ export function writeWork(volume: Volume, work: MapWork<Leg>): Promise<boolean> 
         keepers.filter((leg) => leg === work.then),
         allMaps(volume),
       )
-    default: {
+    case 'lacking':
+    case 'held': {
       const lacking = volume.legs.flatMap((leg) => pagesOf(leg, (dirty) => dirty.takeBehind()))
       return writeMaps(volume, keepers, lacking)
     }

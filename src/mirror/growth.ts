@@ -31,13 +31,13 @@ const pausesMax = 60
 export async function makeReady(volume: Volume): Promise<Ready | null> {
   const wanted = wantedGeometry(volume)
   if (wanted === null) return null
-  const { epoch, legs } = volume
+  const { legs, membership } = volume
   const { generation, dataSize } = volume.record!
   // A leg whose metadata were moved by an earlier attempt has nothing there any more.
   const ends = legs.map((leg) => (leg.endNow > leg.end ? leg.end : dataSize))
   const zeroFrom = Math.min(wanted.dataSize, Math.max(dataSize, ...ends))
   const over = (): boolean =>
-    volume.epoch !== epoch || volume.legs !== legs || volume.readable.length < legs.length
+    membership.over() || volume.legs !== legs || volume.readable.length < legs.length
   for (const leg of legs) {
     try {
       await zeroRange(volume, leg, { from: zeroFrom, to: wanted.dataSize }, over)
@@ -58,25 +58,25 @@ export async function makeReady(volume: Volume): Promise<Ready | null> {
  * or the new one. False when the legs are not as they were when they were made ready.
  */
 export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
-  const { epoch } = volume
+  const { membership } = volume
   let done = false
   try {
     await volume.quiet(async () => {
-      await volume.membership.settled()
-      if (volume.epoch !== epoch || !isStillReady(volume, ready)) return
+      await membership.settled()
+      if (membership.over() || !isStillReady(volume, ready)) return
       await volume.intent.empty()
-      await volume.membership.settled()
-      if (volume.epoch !== epoch) return
+      await membership.settled()
+      if (membership.over()) return
       if (isStillReady(volume, ready)) {
         await enlarge(volume, ready)
         done = true
       } else {
         volume.intent.prepare()
-        await volume.membership.written('log')
+        await membership.written('log')
       }
     })
   } catch (error) {
-    if (volume.epoch === epoch) volume.suspend(systemError(error, 'growing').message)
+    if (!membership.over()) volume.suspend(systemError(error, 'growing').message)
   }
   return done
 }
@@ -132,7 +132,7 @@ function canMove(leg: Leg, wanted: Geometry): boolean {
 
 async function enlarge(volume: Volume, { wanted, zeroFrom }: Ready): Promise<void> {
   const record = volume.record!
-  const { epoch } = volume
+  const { membership } = volume
   const from = record.dataSize
   await onEach(volume, async (leg) => {
     if (leg.endNow > leg.end) await moveMetadata(leg, volume)
@@ -140,17 +140,17 @@ async function enlarge(volume: Volume, { wanted, zeroFrom }: Ready): Promise<voi
   try {
     await onEach(volume, (leg) => formatMaps(leg, wanted))
   } catch (error) {
-    if (volume.epoch === epoch) await restoreMaps(volume)
+    if (!membership.over()) await restoreMaps(volume)
     throw error
   }
-  if (volume.epoch !== epoch) return
+  if (membership.over()) return
   record.dataSize = wanted.dataSize
   record.zeroing = { from, to: zeroFrom }
   for (const leg of volume.legs) leg.member!.size = leg.end
   volume.remember('operator', '', `grew from ${from} to ${wanted.dataSize} bytes`)
-  volume.membership.request(true)
-  await volume.membership.settled()
-  if (volume.epoch === epoch) volume.suspend(hasGrown, true)
+  membership.request(true)
+  await membership.settled()
+  if (!membership.over()) volume.suspend(hasGrown, true)
 }
 
 /** What counts is the old size still: with maps of the new one everything would be copied. */
@@ -159,12 +159,12 @@ async function restoreMaps({ legs, geometry }: Volume): Promise<void> {
 }
 
 async function onEach(volume: Volume, action: (leg: Leg) => Promise<void>): Promise<void> {
-  const { epoch } = volume
+  const { membership } = volume
   for (const leg of volume.legs) {
     try {
-      if (volume.epoch === epoch) await action(leg)
+      if (!membership.over()) await action(leg)
     } catch (error) {
-      if (volume.epoch === epoch) cannotGrow(volume, leg, error)
+      if (!membership.over()) cannotGrow(volume, leg, error)
       throw error
     }
   }
@@ -185,11 +185,11 @@ async function moveMetadata(leg: Leg, volume: Volume): Promise<void> {
 export async function finishGrowth(volume: Volume): Promise<void> {
   const { zeroing } = volume.record!
   if (zeroing === null) return
-  const { epoch, extentSize } = volume
+  const { extentSize, membership } = volume
   const first = Math.floor(zeroing.from / extentSize)
   for (let extent = first; extent < volume.extents; extent++)
     for (const leg of volume.legs) leg.dirty?.set(extent)
-  const over = (): boolean => volume.epoch !== epoch
+  const over = (): boolean => membership.over()
   const zero = async (leg: Leg): Promise<void> => {
     try {
       await zeroRange(volume, leg, zeroing, over)

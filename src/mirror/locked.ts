@@ -1,10 +1,11 @@
-import type { RangeHolder } from '../base/range-lock.ts'
+import type { RangeHolder, RangeLock } from '../base/range-lock.ts'
 import type { Volume } from './volume.ts'
 
-/** A range locked for a copy, a comparison or a repair. */
+/** A range locked for a copy, a comparison or a repair, in the run that it began in. */
 export class LockedRange implements RangeHolder {
   readonly rangeFrom: number
   readonly rangeTo: number
+  private locks: RangeLock | null = null
   private resolve: (() => void) | null = null
 
   constructor(from: number, to: number) {
@@ -18,7 +19,8 @@ export class LockedRange implements RangeHolder {
 
   /** Resolves when the range is locked, or when the run ended: whoever waits must look. */
   acquire(volume: Volume): Promise<void> {
-    if (volume.locks.acquire(this)) return Promise.resolve()
+    this.locks = volume.locks
+    if (this.locks.acquire(this)) return Promise.resolve()
     return new Promise((resolve) => {
       this.resolve = () => {
         volume.onEnd.delete(resolve)
@@ -26,5 +28,10 @@ export class LockedRange implements RangeHolder {
       }
       volume.onEnd.add(resolve)
     })
+  }
+
+  /** Those of a run that has ended are nobody's any more. */
+  release({ locks }: Volume): void {
+    if (this.locks === locks) locks.release(this)
   }
 }

@@ -74,14 +74,14 @@ export async function detachLeg(
   mustSpare(volume, leg)
   const label = options.as ?? name
   if (label.length > labelMax) throw refuse(volume, `a name has at most ${labelMax} characters`)
-  const { epoch } = volume
+  const { membership } = volume
   volume.held.add(leg)
   try {
     await volume.quiet(() => alone(volume, () => drainAndLeave(volume, leg, label)))
   } finally {
     volume.held.delete(leg)
   }
-  if (volume.epoch !== epoch || leg.member?.state !== 'detached') {
+  if (membership.over() || leg.member?.state !== 'detached') {
     // The next start knows nothing of it, or will say so.
     if (leg.member?.state === 'detached') {
       leg.member.state = 'missing'
@@ -100,11 +100,11 @@ export async function detachLeg(
 
 /** Has the leg say in itself what it is, and remembers its content's stamp. */
 async function stampDetached(volume: Volume, leg: Leg): Promise<void> {
-  const { epoch } = volume
+  const { membership } = volume
   const { extents } = volume
   await writeMaps(volume, [leg], [{ map: 0, bits: new Bitmap(extents), pages: allPages(extents) }])
   await volume.membership.quiet()
-  if (volume.epoch !== epoch) throw volume.unavailable()
+  if (membership.over()) throw volume.unavailable()
   await leg.writeSuperblock(() => ({ ...volume.record!, entries: [] }))
   await leg.flush()
   leg.member!.stamp = await stampOf(volume, leg)
@@ -114,8 +114,8 @@ async function stampDetached(volume: Volume, leg: Leg): Promise<void> {
 
 /** Returns when it is durable that the leg left, or when it does not leave so after all. */
 async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<void> {
-  const { epoch } = volume
-  const over = (): boolean => volume.epoch !== epoch || !volume.inSync.includes(leg)
+  const { membership } = volume
+  const over = (): boolean => membership.over() || !volume.inSync.includes(leg)
   await flushLeg(volume, leg)
   // Metadata are no requests of clients either, and would land on what is somebody else's.
   while (!over() && leg.changing) await leg.unchanging()
@@ -134,14 +134,14 @@ async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<v
 async function alone(volume: Volume, action: () => Promise<void>): Promise<void> {
   // If the run ended while writes drained, nobody releases what is locked.
   if (!volume.running) return
-  const { epoch } = volume
+  const { membership } = volume
   const everything = new LockedRange(0, volume.record!.dataSize)
   await everything.acquire(volume)
-  if (volume.epoch !== epoch) return
+  if (membership.over()) return
   try {
     await action()
   } finally {
-    if (volume.epoch === epoch) volume.locks.release(everything)
+    everything.release(volume)
   }
 }
 
@@ -283,11 +283,11 @@ async function mustJoin(
   leg: Leg,
   verdict: Extract<Verdict, { word: 'partial' | 'full' }>,
 ): Promise<void> {
-  const { epoch } = volume
+  const { membership } = volume
   if (await join(volume, leg, verdict)) {
     // Nobody may be told so before the next start knows it.
     await volume.membership.settled()
-    if (volume.epoch === epoch) return
+    if (!membership.over()) return
   }
   const what = `${leg.name}, or the volume, went away meanwhile`
   throw new StorageError('UNAVAILABLE', what, volume.path)
@@ -363,10 +363,10 @@ export async function removeLeg(volume: Volume, name: string): Promise<Leg> {
 
 /** Makes a change of the record durable; throws when the run ended first: nobody may be told. */
 async function durably(volume: Volume, generation: boolean): Promise<void> {
-  const { epoch } = volume
+  const { membership } = volume
   volume.membership.request(generation)
   await volume.membership.settled()
-  if (volume.epoch !== epoch) throw volume.unavailable()
+  if (membership.over()) throw volume.unavailable()
 }
 
 /** Removes a leg that is to be an image: a detached one, or one in sync that is detached first. */

@@ -32,6 +32,8 @@ export type Outcome = 'back' | 'joining' | 'copy-again' | 'copies-saved' | 'left
 export class Membership {
   readonly run: Run<Leg>
   readonly intent: IntentLog
+  /** Ranges that are being written again to a leg that could not read them. */
+  repairs = 0
   private readonly volume: Volume
   /** What waits under a number: requests that have settled, and procedures below zero. */
   private readonly waiting = new Map<number, { durable: () => void }>()
@@ -59,6 +61,11 @@ export class Membership {
       },
     })
     this.run.out = []
+  }
+
+  /** Whether the run has ended: what began in it goes no further. */
+  over(): boolean {
+    return isOver(this.run)
   }
 
   /** Whether a change was requested that is not durable yet. */
@@ -101,7 +108,7 @@ export class Membership {
   /** Carries out `action` while no map is being written; not at all, if the volume stops. */
   async withMaps(action: () => Promise<void>): Promise<void> {
     await this.procedure((id) => ({ kind: 'write', what: 'held', id }))
-    if (isOver(this.run)) return
+    if (this.over()) return
     try {
       await action()
     } finally {
@@ -111,12 +118,12 @@ export class Membership {
 
   /** Resolves when the volume may be served: false if it stopped before. */
   async start(what: 'record' | 'members'): Promise<boolean> {
-    if (isOver(this.run)) return false
+    if (this.over()) return false
     await new Promise<void>((resolve) => {
       this.whenStarted = resolve
       this.tell({ kind: 'start', what })
     })
-    return !isOver(this.run)
+    return !this.over()
   }
 
   /** Tells what has happened to a leg; resolves with what becomes of it then. */
@@ -145,7 +152,7 @@ export class Membership {
 
   /** Resolves when the rules release what the event names, or the volume stopped. */
   private procedure(eventOf: (id: number) => Event<Leg>): Promise<void> {
-    if (isOver(this.run)) return Promise.resolve()
+    if (this.over()) return Promise.resolve()
     return new Promise((resolve) => {
       const id = --this.procedures
       this.waiting.set(id, { durable: resolve })
@@ -155,12 +162,13 @@ export class Membership {
 
   /** Resolves when the record, as it is then, may be told to a leg: all of it is durable. */
   async quiet(): Promise<void> {
-    while (this.pending && !isOver(this.run)) await this.settled()
+    while (this.pending && !this.over()) await this.settled()
   }
 
   /** The volume stops: lets go of those who only want to know. */
   stop(): void {
     this.tell({ kind: 'ended' })
+    this.run.out = []
     this.intent.stop()
     this.whenStarted()
     for (const leg of this.asking.keys()) this.answer(leg, 'left')
@@ -176,7 +184,7 @@ export class Membership {
     } finally {
       this.carrying = false
     }
-    if (this.run.round === null && this.pending && !isOver(this.run)) this.turn()
+    if (this.run.round === null && this.pending && !this.over()) this.turn()
   }
 
   private next(): Effect<Leg> | undefined {
@@ -190,7 +198,7 @@ export class Membership {
     void Promise.resolve().then(() => {
       this.turning = false
       const { volume } = this
-      if (isOver(this.run)) return
+      if (this.over()) return
       this.tell({ kind: 'turn', generationId: volume.newId(16), floor: volume.counterFloor })
     })
   }
@@ -360,7 +368,7 @@ export class Membership {
   }
 
   private async writeSuperblock(leg: Leg, version: number): Promise<void> {
-    if (isOver(this.run)) return
+    if (this.over()) return
     let error: StorageError | null = null
     const saved = this.saved!
     try {

@@ -1,6 +1,5 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
-import { RangeLock } from '../base/range-lock.ts'
 import { claimedOf } from '../device/facts.ts'
 import { announce } from './announce.ts'
 import { blockGeometryOf } from './blocks.ts'
@@ -264,7 +263,6 @@ function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): 
   keepHistory(volume, record)
   volume.record = record
   volume.extentSize = record.extentSize
-  volume.locks = new RangeLock()
   volume.membership = new Membership(volume)
   volume.intent = volume.membership.intent
   volume.run = volume.membership.run
@@ -391,7 +389,7 @@ async function run(
   intents: Bitmap,
   newGeneration: boolean,
 ): Promise<void> {
-  const { epoch, membership } = volume
+  const { membership } = volume
   volume.intent.inherit(intents)
   volume.word = 'starting'
   for (const leg of volume.legs) {
@@ -404,7 +402,7 @@ async function run(
   volume.regroup()
   // Whatever happened to them while nobody listened.
   for (const leg of volume.inSync) legChanged(volume, leg)
-  if (volume.epoch !== epoch) return
+  if (membership.over()) return
   volume.remember('start', '', `started ${start.reason}`)
   await finishGrowth(volume)
   volume.intent.prepare()

@@ -3,6 +3,7 @@ import { Operation, Request } from '../device/request.ts'
 import { failed, readFailed } from './departure.ts'
 import type { Leg, LegCaller } from './leg.ts'
 import { LockedRange } from './locked.ts'
+import { isOver, noRun } from './rules/run.ts'
 import type { Volume } from './volume.ts'
 import type { Job } from './writes.ts'
 
@@ -13,7 +14,7 @@ export class ReadJob implements Job, LegCaller {
   order = 0
   deadline: number | undefined = undefined
   private readonly volume: Volume
-  private epoch = 0
+  private run = noRun<Leg>()
   /** Legs that could not answer; null as long as all went well. */
   private failed: Leg[] | null = null
   private error: StorageError | null = null
@@ -22,9 +23,14 @@ export class ReadJob implements Job, LegCaller {
     this.volume = volume
   }
 
+  /** Whether the run in which it began has ended. */
+  private over(): boolean {
+    return isOver(this.run)
+  }
+
   start(request: Request): void {
     this.request = request
-    this.epoch = this.volume.epoch
+    this.run = this.volume.run
     this.failed = null
     this.error = null
     this.next()
@@ -47,7 +53,7 @@ export class ReadJob implements Job, LegCaller {
 
   legDone(leg: Leg, child: Request): void {
     leg.reads--
-    if (this.epoch !== this.volume.epoch) {
+    if (this.over()) {
       child.release()
       return
     }
@@ -68,7 +74,7 @@ export class ReadJob implements Job, LegCaller {
 
   legLost(leg: Leg): void {
     leg.reads--
-    if (this.epoch !== this.volume.epoch) return
+    if (this.over()) return
     this.failed ??= []
     this.next()
   }
@@ -78,7 +84,7 @@ export class ReadJob implements Job, LegCaller {
     this.error = error
     if (readFailed(volume, leg, error)) (this.failed ??= []).push(leg)
     else this.failed ??= []
-    if (this.epoch === volume.epoch) this.next()
+    if (!this.over()) this.next()
   }
 
   private pickAnother(): Leg | null {
@@ -146,17 +152,17 @@ function repairLater(volume: Volume, leg: Leg, { operation, offset, length }: Re
 
 /** Has the leg, which could not read the range, written to again from one that can. */
 export function repairSoon(volume: Volume, leg: Leg, offset: number, length: number): void {
-  if (volume.repairs < repairsMax) void repair(volume, leg, offset, length)
+  if (volume.membership.repairs < repairsMax) void repair(volume, leg, offset, length)
 }
 
 /** Writes to a leg what it could not read, from one that can; a leg that cannot take it leaves. */
 async function repair(volume: Volume, leg: Leg, offset: number, length: number): Promise<void> {
-  const { epoch } = volume
-  volume.repairs++
+  const { membership } = volume
+  membership.repairs++
   const range = new LockedRange(offset, offset + length)
   await range.acquire(volume)
   const source = volume.readable.find((one) => one !== leg)
-  if (volume.epoch === epoch && source !== undefined && volume.inSync.includes(leg)) {
+  if (!membership.over() && source !== undefined && volume.inSync.includes(leg)) {
     let failing = source
     try {
       const child = await source.carryOut(Operation.read, offset, length, null)
@@ -168,14 +174,13 @@ async function repair(volume: Volume, leg: Leg, offset: number, length: number):
       )
     } catch (error) {
       const failure = systemError(error, 'rewriting a bad range')
-      if (volume.epoch === epoch)
+      if (!membership.over())
         if (failing === leg) failed(volume, leg, 'write', failure)
         else readFailed(volume, source, failure)
     }
   }
-  if (volume.epoch !== epoch) return
-  volume.repairs--
-  volume.locks.release(range)
+  membership.repairs--
+  range.release(volume)
 }
 
 /** Writes what was read from one leg to another, without copying it. */

@@ -3,6 +3,7 @@ import { Copy, type Unreadable } from './copy.ts'
 import { pageBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
+import type { Membership } from './membership.ts'
 import { Pace } from './pace.ts'
 import { reasonMax, type ResyncSummary } from './record.ts'
 import { Skim } from './skim.ts'
@@ -29,7 +30,7 @@ export class Resync {
   readonly kind: ResyncSummary['kind']
   readonly cause: string
   private readonly volume: Volume
-  private readonly epoch: number
+  private readonly membership: Membership
   private readonly leg: Leg
   private readonly pace: Pace
   private readonly startedAt: number
@@ -39,7 +40,7 @@ export class Resync {
   private bytesDone = 0
   private bytesMoved = 0
   private bytesAtCheckpoint = 0
-  private saving: Promise<unknown> | null = null
+  private saving: Promise<void> | null = null
   private checkpointAt: number
   /** Extents being copied, and the pieces of each that are not done. */
   private readonly left = new Map<number, number>()
@@ -54,7 +55,7 @@ export class Resync {
 
   constructor(volume: Volume, leg: Leg, kind: ResyncSummary['kind'], cause: string) {
     this.volume = volume
-    this.epoch = volume.epoch
+    this.membership = volume.membership
     this.leg = leg
     this.kind = kind
     this.cause = cause
@@ -133,12 +134,12 @@ export class Resync {
       await range.acquire(volume)
       for (const extent of stretch.extents) leg.dirty?.copying.set(extent, false)
       const zero = this.alive() ? await skim.carryOut(stretch, this.sources) : new Set<number>()
-      if (volume.epoch !== this.epoch) return
+      if (this.membership.over()) return
       for (const extent of stretch.extents) {
         const bytes = zero.has(extent) ? (leg.dirty?.bytesOf(extent) ?? 0) : 0
         if (this.extentDone(extent, zero.has(extent))) this.bytesDone += bytes
       }
-      volume.locks.release(range)
+      range.release(volume)
       from = stretch.extents.at(-1)! + 1
       await this.save()
     }
@@ -219,7 +220,7 @@ export class Resync {
     const wanted = piece.plan.bytesOf(Page.copy)
     const bounds: Run = { from: piece.offset, to: piece.offset + piece.length }
     const whole = this.alive() && (await copy.run(bounds))
-    if (volume.epoch !== this.epoch) return
+    if (this.membership.over()) return
     this.bytesMoved += copy.bytes
     if (whole) this.bytesDone += wanted - piece.plan.bytesOf(Page.lost)
     this.pace.spent(piece.length, copy.bytes)
@@ -227,7 +228,7 @@ export class Resync {
     if (whole) this.noteUnreadable(piece, copy)
     else if (this.alive()) leg.dirty?.copying.set(piece.extent, true)
     this.pieceDone(piece)
-    volume.locks.release(range)
+    range.release(volume)
   }
 
   private noteUnreadable(piece: Piece, { plan, unreadable }: Copy): void {
@@ -304,7 +305,7 @@ export class Resync {
 
   /** Makes durable what was copied, from time to time, or now. */
   private async save(now = false): Promise<void> {
-    const { volume, leg } = this
+    const { volume } = this
     const { resyncCheckpointBytes, resyncCheckpointMs } = volume.settings
     const done = this.bytesDone
     const since = volume.clock.now() - this.checkpointAt
@@ -313,8 +314,12 @@ export class Resync {
     if (bytes === 0 || !this.alive()) return
     this.bytesAtCheckpoint = done
     this.checkpointAt = volume.clock.now()
-    this.saving ??= volume.membership.ask(leg, { kind: 'copied', leg, what: 'some' })
+    this.saving ??= this.makeDurable()
     await this.saving
+  }
+
+  private async makeDurable(): Promise<void> {
+    await this.membership.ask(this.leg, { kind: 'copied', leg: this.leg, what: 'some' })
     this.saving = null
   }
 }

@@ -24,12 +24,12 @@ export type Verdict =
 
 /** Brings a leg back that may come back by itself; says nothing if it may not now. */
 export async function bringBack(volume: Volume, leg: Leg): Promise<void> {
-  const { epoch } = volume
+  const { membership } = volume
   leg.wanted = leg.pending > 0
   if (!mayReturn(volume, leg)) return
   try {
     const found = await inspect(volume, leg)
-    if (volume.epoch !== epoch || !leg.device.usable) return
+    if (membership.over() || !leg.device.usable) return
     const verdict = judge(volume, leg, found)
     if (verdict.word === 'partial' || verdict.word === 'full') await join(volume, leg, verdict)
     else {
@@ -40,7 +40,7 @@ export async function bringBack(volume: Volume, leg: Leg): Promise<void> {
     }
   } catch (error) {
     const failure = systemError(error, 'coming back')
-    if (volume.epoch !== epoch) return
+    if (membership.over()) return
     if (failure.code === 'FENCED') volume.halt('failed', 'a newer head has taken over', failure)
     else stayAway(volume, leg, failure.message)
   }
@@ -217,7 +217,7 @@ export async function join(
   if (typeof outcome === 'object')
     throw new StorageError(outcome.code, outcome.message, leg.device.path)
   if (outcome === 'back') return true
-  if (volume.running) volume.look(leg)
+  if (volume.active) volume.look(leg)
   return false
 }
 

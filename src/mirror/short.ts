@@ -27,9 +27,8 @@ export class ShortJobs {
     const { volume } = this
     const entry = { job, since: volume.clock.now() }
     this.entries.push(entry)
-    const { epoch } = volume
     volume.clock.timer(volume.settings.suspendMs, () => {
-      if (volume.epoch !== epoch || !this.entries.includes(entry)) return
+      if (!this.entries.includes(entry)) return
       this.entries = this.entries.filter((one) => one !== entry)
       volume.membership.forget(job)
       job.fail(new StorageError('UNAVAILABLE', 'too few legs are in sync', volume.path))

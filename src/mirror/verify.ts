@@ -6,6 +6,7 @@ import { afterComparing, describeDifferences, verifiedOf } from './differences.t
 import type { KnownDifference } from './differences.ts'
 import { pageBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
+import type { Membership } from './membership.ts'
 import { Pace } from './pace.ts'
 import { LockedRange } from './locked.ts'
 import type { Volume } from './volume.ts'
@@ -55,7 +56,7 @@ interface Reading {
 /** Compares all legs in sync while the volume runs, each piece with its range locked. */
 export class Verify {
   private readonly volume: Volume
-  private readonly epoch: number
+  private readonly membership: Membership
   private readonly options: VerifyOptions
   private readonly pace: Pace
   private readonly startedAt: number
@@ -80,7 +81,7 @@ export class Verify {
     const { bytesPerSecond = 1 } = options
     if (!(bytesPerSecond > 0)) throw refuse(`a speed of ${bytesPerSecond} bytes per second`)
     this.volume = volume
-    this.epoch = volume.epoch
+    this.membership = volume.membership
     this.options = options
     const limit = options.bytesPerSecond ?? volume.settings.resyncBytesPerSecond
     this.pace = new Pace(volume, limit)
@@ -95,7 +96,7 @@ export class Verify {
     await Promise.all(workers)
     const complete = this.alive() && this.offset >= volume.record!.dataSize
     const { bytesChecked, bytesDifferent, bytesRepaired, differences } = this
-    if (volume.epoch === this.epoch) {
+    if (!this.membership.over()) {
       this.conclude(complete)
       // What is told must be known after a crash.
       await volume.membership.settled()
@@ -125,7 +126,7 @@ export class Verify {
   }
 
   private alive(): boolean {
-    return this.stopped === null && this.volume.epoch === this.epoch
+    return this.stopped === null && !this.membership.over()
   }
 
   /** The run goes on: what it found is history, and the next one is counted from here. */
@@ -195,7 +196,7 @@ export class Verify {
       const range = new LockedRange(offset, offset + length)
       await range.acquire(volume)
       if (this.alive()) await this.compare(offset, length)
-      if (volume.epoch === this.epoch) volume.locks.release(range)
+      range.release(volume)
       if (!this.alive()) break
       this.bytesChecked += length
       this.underWay.delete(offset)

@@ -30,8 +30,8 @@ import { FlushJob, WriteJob, type Job } from './writes.ts'
 const noRun = createNoRun<Leg>()
 
 /**
- * Everything that the parts of a mirror share. From one start to the loss of every leg is one
- * run, told apart by `epoch`: what began in an earlier run sees that and goes no further.
+ * Everything that the parts of a mirror share. From one start to the loss of every leg is one run:
+ * all that it knows is its `Membership`, and what comes late for an ended one is dropped there.
  */
 export class Volume {
   readonly settings: MirrorSettings
@@ -53,6 +53,7 @@ export class Volume {
   reason = 'not opened yet'
   /** Bytes up to which it grows. */
   sizeMax: number
+  /** Counts the ends of runs and of attempts at one, which have no run yet. */
   epoch = 0
   record: VolumeRecord | null = null
   extentSize = 0
@@ -79,7 +80,6 @@ export class Volume {
   readonly flushJobs: FlushJob[] = []
   readonly readJobs: ReadJob[] = []
   readonly resyncs = new Map<Leg, Resync>()
-  repairs = 0
   /** Called when the run ends, by those who wait for something that will not come. */
   onEnd = new Set<() => void>()
   /** A resync or verify wants to know how long clients' writes take. */
@@ -393,12 +393,12 @@ export class Volume {
     this.word = word
     this.reason = reason
     this.epoch++
+    this.locks = new RangeLock()
     const jobs = this.jobs.toSorted((one, other) => one.order - other.order)
     this.jobs = []
     this.mutations = 0
     this.short.clear()
     for (const resync of this.resyncs.values()) resync.stop(reason)
-    this.repairs = 0
     if (this.record !== null) {
       this.membership.stop()
     }

@@ -5,6 +5,7 @@ import { failed } from './departure.ts'
 import type { HotExtent, IntentHolder } from './intent.ts'
 import { zeroBytesMax, type Leg, type LegCaller } from './leg.ts'
 import { isPrompt } from './rules/acknowledgements.ts'
+import { isOver, noRun } from './rules/run.ts'
 import { begun, failedOnLast, missed } from './rules/writing.ts'
 import type { Volume } from './volume.ts'
 
@@ -36,7 +37,7 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
   lastExtent = 0
   readonly hot: HotExtent[] = []
   private readonly volume: Volume
-  private epoch = 0
+  private run = noRun<Leg>()
   private pending = 0
   /** Up to here it was handed to the legs. */
   private at = 0
@@ -47,10 +48,15 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
     this.volume = volume
   }
 
+  /** Whether the run in which it began has ended. */
+  private over(): boolean {
+    return isOver(this.run)
+  }
+
   start(request: Request): void {
     const { volume } = this
     this.request = request
-    this.epoch = volume.epoch
+    this.run = volume.run
     this.error = null
     this.rangeFrom = request.offset
     this.rangeTo = request.offset + request.length
@@ -62,21 +68,20 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
   }
 
   granted(): void {
-    if (this.volume.intent.enter(this)) this.logged()
+    if (!this.over() && this.volume.intent.enter(this)) this.logged()
   }
 
   logged(): void {
-    if (this.epoch !== this.volume.epoch) return
+    if (this.over()) return
     this.at = this.rangeFrom
     this.proceed()
   }
 
   /** Piece after piece, for as long as legs answer at once. */
   private proceed(): void {
-    const { volume } = this
     do {
       this.submitPiece()
-      if (this.epoch !== volume.epoch || --this.pending > 0) return
+      if (this.over() || --this.pending > 0) return
     } while (this.wantsMore())
     this.settle()
   }
@@ -115,7 +120,7 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
   }
 
   private hasLeft(leg: Leg): boolean {
-    if (this.epoch !== this.volume.epoch) return true
+    if (this.over()) return true
     if (this.volume.writers.includes(leg)) return false
     this.markDirty(leg)
     this.pending--
@@ -131,18 +136,18 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
     const { error } = child
     child.release()
     if (error !== null) this.legFailed(leg, error)
-    if (this.epoch === this.volume.epoch) this.answered()
+    if (!this.over()) this.answered()
   }
 
   legLost(leg: Leg): void {
-    if (this.epoch !== this.volume.epoch) return
+    if (this.over()) return
     this.markDirty(leg)
     this.answered()
   }
 
   private legFailed(leg: Leg, error: StorageError): void {
     const { volume } = this
-    if (this.epoch !== volume.epoch) return
+    if (this.over()) return
     if (failed(volume, leg, 'write', error)) {
       this.markDirty(leg)
       return
@@ -158,7 +163,7 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
     volume.intent.exit(this)
     volume.locks.release(this)
     // Releasing may have carried out others that ended in the loss of every leg.
-    if (this.epoch !== volume.epoch) return
+    if (this.over()) return
     if (volume.measuring) volume.measured(volume.clock.now() - this.startedAt)
     if (this.error !== null) this.finish()
     else if (isPrompt(volume.run)) this.finish()
@@ -166,7 +171,7 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
   }
 
   durable(): void {
-    if (this.epoch === this.volume.epoch) this.finish()
+    if (!this.over()) this.finish()
   }
 
   /** Acknowledges the write, or fails it. */
@@ -201,7 +206,7 @@ export class FlushJob implements Job, LegCaller {
   order = 0
   deadline: number | undefined = undefined
   private readonly volume: Volume
-  private epoch = 0
+  private run = noRun<Leg>()
   private pending = 0
   private moment = 0
   private error: StorageError | null = null
@@ -210,35 +215,40 @@ export class FlushJob implements Job, LegCaller {
     this.volume = volume
   }
 
+  /** Whether the run in which it began has ended. */
+  private over(): boolean {
+    return isOver(this.run)
+  }
+
   start(request: Request): void {
     const { volume } = this
     this.request = request
-    this.epoch = volume.epoch
+    this.run = volume.run
     this.error = null
     this.moment = volume.intent.moment
     const { writers } = volume
     this.pending = writers.length + 1
     for (const leg of writers) {
-      if (this.epoch !== volume.epoch) return
+      if (this.over()) return
       const left = volume.writers !== writers && !volume.writers.includes(leg)
       if (left || leg.device.facts!.flush === 'none') this.pending--
       else leg.submit(Request.take(Operation.flush, 0, 0, 0, leg), this)
     }
-    if (this.epoch === volume.epoch && --this.pending === 0) this.settle()
+    if (!this.over() && --this.pending === 0) this.settle()
   }
 
   legDone(leg: Leg, child: Request): void {
     const { volume } = this
     const { error } = child
     child.release()
-    if (this.epoch !== volume.epoch) return
+    if (this.over()) return
     if (error === null) leg.hasFlushed(this.moment)
     else if (!failed(volume, leg, 'flush', error)) this.error ??= error
-    if (this.epoch === volume.epoch && --this.pending === 0) this.settle()
+    if (!this.over() && --this.pending === 0) this.settle()
   }
 
   legLost(): void {
-    if (this.epoch === this.volume.epoch && --this.pending === 0) this.settle()
+    if (!this.over() && --this.pending === 0) this.settle()
   }
 
   private settle(): void {
@@ -249,7 +259,7 @@ export class FlushJob implements Job, LegCaller {
   }
 
   durable(): void {
-    if (this.epoch === this.volume.epoch) this.finish()
+    if (!this.over()) this.finish()
   }
 
   /** Fails with the error what waited for more legs. */
