@@ -7,24 +7,26 @@ import type { Pack } from './pack.ts'
  * First all are collected, then each is written as its place among them.
  */
 export class Ranks {
-  private values: number[] = []
-  private collecting = true
+  /** In their order, each once. */
+  private readonly values: number[] = []
 
-  collect(): void {
-    this.values = []
-    this.collecting = true
+  clear(): void {
+    this.values.length = 0
   }
 
-  settle(): void {
-    this.values = [...new Set(this.values)].sort((one, other) => one - other)
-    this.collecting = false
+  /** 0 stands for none. */
+  add(value: number): void {
+    const { values } = this
+    let at = values.length
+    while (at > 0 && values[at - 1]! > value) at--
+    if (value !== 0 && (at === 0 || values[at - 1] !== value)) values.splice(at, 0, value)
   }
 
-  /** The place of the number, from 1 on; the number itself while all are collected. */
+  /** The place of the number, from 1 on. */
   of(value: number): number {
-    if (!this.collecting) return this.values.indexOf(value) + 1
-    this.values.push(value)
-    return 0
+    const place = this.values.indexOf(value) + 1
+    if (place === 0) throw new Error(`${value} was not collected`)
+    return place
   }
 
   has(value: number): boolean {

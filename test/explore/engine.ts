@@ -24,8 +24,14 @@ export interface Outcome {
   readonly seconds: number
   /** Whether there is no state that was not looked at. */
   readonly complete: boolean
-  /** The first violation, and what led to it. */
-  readonly violation: { readonly what: string; readonly trace: readonly string[] } | null
+  /** The first violation, and the shortest way to it. */
+  readonly violation: { readonly what: string; readonly trace: readonly Step[] } | null
+}
+
+/** Something that happened: the numbers that were chosen for it, and what it was. */
+export interface Step {
+  readonly choices: readonly number[]
+  readonly what: string
 }
 
 /** Bounds of an exploration. */
@@ -140,6 +146,11 @@ class Odometer {
   private readonly bases: number[] = []
   private at = 0
 
+  /** What was chosen last. */
+  get choices(): readonly number[] {
+    return [...this.digits]
+  }
+
   readonly choose = (count: number): number => {
     if (this.at === this.digits.length) {
       this.digits.push(0)
@@ -251,7 +262,7 @@ class Search {
   }
 
   /** What happened from the beginning to the state. */
-  private trace(node: number): string[] {
+  private trace(node: number): Step[] {
     const { world } = this
     world.reset()
     const pack = new Pack()
@@ -263,8 +274,8 @@ class Search {
       for (let at = 0; ; at++) {
         pack.beginReading(copy, 0, copy.length)
         world.transfer(pack)
-        const label = world.next(odometer.choose)
-        if (at === choice) return label
+        const what = world.next(odometer.choose)
+        if (at === choice) return { choices: odometer.choices, what }
         odometer.next()
       }
     })

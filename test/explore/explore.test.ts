@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { defaults } from './config.ts'
 import { defects, withDefect } from './defects.ts'
 import { explore } from './engine.ts'
+import { replay, scriptOf } from './script.ts'
 import { World } from './world.ts'
 
 const bounds = { statesMax: 200_000, secondsMax: 60 }
@@ -30,5 +31,9 @@ describe('every order of what can happen to a mirror', () => {
       const world = new World({ ...defaults, ...defect.configuration })
       const { violation } = withDefect(defect, () => explore(world, bounds))
       expect(violation).not.to.equal(null)
+      // What is printed of it is a script, which leads to the same again.
+      const script = scriptOf(violation!.trace)
+      expect(withDefect(defect, () => replay(world, script))).to.equal(violation!.what)
+      expect(replay(world, script)).not.to.equal(violation!.what)
     })
 })

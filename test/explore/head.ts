@@ -141,6 +141,8 @@ export class Head {
       case 'short':
       case 'back':
       case 'copy-again':
+      case 'copies-saved':
+      case 'joining':
       case 'not-back':
       case 'in-sync':
       case 'regrouped':

@@ -1,6 +1,8 @@
+import { readFileSync } from 'node:fs'
 import { defaults, faultKinds, type Configuration, type FaultKind } from './config.ts'
 import { defects, withDefect } from './defects.ts'
 import { explore, type Outcome } from './engine.ts'
+import { replay, scriptOf } from './script.ts'
 import { World } from './world.ts'
 
 /** `npm run explore -- legs=2 extents=1 writes=2 flushes=1 faults=2 kinds=restart,away` */
@@ -34,7 +36,7 @@ function print(name: string, { states, depth, seconds, complete, violation }: Ou
   console.log(`${name}: ${figures}, ${all}`)
   if (violation === null) return
   console.log(`    ${violation.what}`)
-  for (const line of violation.trace) console.log(`        ${line}`)
+  console.log(scriptOf(violation.trace))
 }
 
 if (words.includes('defects')) {
@@ -46,6 +48,10 @@ if (words.includes('defects')) {
     print(defect.name, outcome)
     if (outcome.violation === null) process.exitCode = 1
   }
+} else if (words.includes('replay')) {
+  const wrong = replay(new World(configurationOf(words)), readFileSync(0, 'utf8'))
+  console.log(wrong === '' ? 'nothing is wrong' : wrong)
+  if (wrong !== '') process.exitCode = 1
 } else {
   const outcome = explore(new World(configurationOf(words)), bounds)
   print(words.join(' '), outcome)

@@ -1,16 +1,11 @@
 import { regroup, type Run } from '../../src/mirror/rules/run.ts'
 import { Lacks, Set8 } from './books.ts'
+import { collect, type Scales } from './collect.ts'
 import { Codec, generationOf, numberOf, Ranks, restore, snapshotOf } from './codec.ts'
 import type { Head } from './head.ts'
 import type { HeadLeg, Job, Op, OpKind } from './model.ts'
 import type { Pack } from './pack.ts'
 import type { World } from './world.ts'
-
-/** Numbers of one head that are only compared with each other. */
-interface Scales {
-  readonly moments: Ranks
-  readonly versions: Ranks
-}
 
 const scales: Scales[] = [0, 1].map(() => ({ moments: new Ranks(), versions: new Ranks() }))
 
@@ -19,19 +14,7 @@ export function transferWorld(world: World, pack: Pack): void {
   const codec = codecFor(world, pack)
   if (pack.writing) {
     world.ops.sort(compareOps)
-    codec.generations.collect()
-    for (const { moments, versions } of scales) {
-      moments.collect()
-      versions.collect()
-    }
-    const { at } = pack
-    transfer(world, codec)
-    codec.generations.settle()
-    for (const { moments, versions } of scales) {
-      moments.settle()
-      versions.settle()
-    }
-    pack.at = at
+    collect(world, codec.generations, scales)
   }
   transfer(world, codec)
 }

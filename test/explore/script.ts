@@ -1,0 +1,36 @@
+import { violationMark, type Explored, type Step } from './engine.ts'
+import { Pack } from './pack.ts'
+
+/** The trace of a violation as a script: in each line what was chosen, and what that was. */
+export function scriptOf(trace: readonly Step[]): string {
+  return trace.map(({ choices, what }) => `${choices.join(',')}  ${what}`).join('\n')
+}
+
+/** Plays a script from the beginning; what is wrong then, '' when nothing is. */
+export function replay(world: Explored, script: string): string {
+  const pack = new Pack()
+  world.reset()
+  for (const line of script.trim().split('\n')) {
+    const [numbers, what] = line.trim().split('  ') as [string, string]
+    const choices = numbers.split(',').map(Number)
+    // As the search did: what is packed is in one order, whatever led to it.
+    rename(world, pack)
+    const happened = world.next(() => choices.shift() ?? 0)
+    if (happened !== what) return `the script says: ${what}; what happens is: ${happened}`
+    const wrong = world.check()
+    if (wrong !== '') return wrong
+  }
+  rename(world, pack)
+  // What is wrong with a state in which nothing happens any more.
+  const last = world.next(() => 0)
+  return last.startsWith(violationMark) ? last.slice(violationMark.length) : ''
+}
+
+/** Writes and reads the state, so that it is as the search would find it. */
+export function rename(world: Explored, pack: Pack): void {
+  pack.beginWriting()
+  world.transfer(pack)
+  const copy = pack.bytes.slice(0, pack.at)
+  pack.beginReading(copy, 0, copy.length)
+  world.transfer(pack)
+}
