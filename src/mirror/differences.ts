@@ -33,17 +33,39 @@ export function verifiedOf(record: VolumeRecord): Verified {
   return record.verified
 }
 
+/** What was compared: bytes, and the names of the legs; null where nothing can differ any more. */
+export interface ComparedRange {
+  readonly from: number
+  readonly to: number
+  readonly legs: readonly string[] | null
+}
+
 /** What is known once the range was compared, with what was found different in it. */
 export function afterComparing(
   known: readonly KnownDifference[],
-  range: { readonly from: number; readonly to: number },
+  range: ComparedRange,
   found: readonly KnownDifference[],
 ): readonly KnownDifference[] {
-  const kept = known.flatMap((one) => [
+  const outside = known.flatMap((one) => without(one, range))
+  // Of a leg that is away the others know nothing.
+  const { legs } = range
+  const unseen = known
+    .filter(({ groups }) => legs !== null && groups.flat().some((name) => !legs.includes(name)))
+    .flatMap((one) => part(one, Math.max(one.from, range.from), Math.min(one.to, range.to)))
+  let rest = found
+  for (const one of unseen) rest = rest.flatMap((other) => without(other, one))
+  const all = [...outside, ...unseen, ...rest]
+  return limited(all.toSorted((one, other) => one.from - other.from))
+}
+
+type Bytes = Pick<KnownDifference, 'from' | 'to'>
+
+/** What of the difference lies before and after the range. */
+function without(one: KnownDifference, range: Bytes): KnownDifference[] {
+  return [
     ...part(one, one.from, Math.min(one.to, range.from)),
     ...part(one, Math.max(one.from, range.to), one.to),
-  ])
-  return limited([...kept, ...found].toSorted((one, other) => one.from - other.from))
+  ]
 }
 
 function part(one: KnownDifference, from: number, to: number): KnownDifference[] {
@@ -97,6 +119,15 @@ export function afterCopying(
 
 function isIn(groups: KnownDifference['groups'], leg: string): boolean {
   return groups.some((group) => group.includes(leg))
+}
+
+/** Forgets what is known of legs that the volume has no more. */
+export function keepMembers({ verified, members }: VolumeRecord): void {
+  if (verified === undefined) return
+  const names = new Set(members.map(({ name }) => name))
+  const known = new Set(verified.differences.flatMap(({ groups }) => groups.flat()))
+  for (const name of known)
+    if (!names.has(name)) verified.differences = afterRemoving(verified.differences, name)
 }
 
 /** What is known once a leg is none any more. */

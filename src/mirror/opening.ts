@@ -7,6 +7,7 @@ import { claimedBefore, claimLeg, hadAnotherHead, nextClaim, raiseNumber } from 
 import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
 import { fencing, isFenced, legChanged, noteSince } from './departure.ts'
+import { keepMembers } from './differences.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { finishGrowth } from './growth.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
@@ -252,6 +253,7 @@ async function mustBeAsSeen(views: readonly LegView[]): Promise<void> {
 function complete(volume: Volume, record: VolumeRecord, views: readonly LegView[]): void {
   const names = new Set(volume.legs.map((leg) => leg.name))
   record.members = record.members.filter((member) => names.has(member.name))
+  keepMembers(record)
   for (const { leg } of views)
     if (!record.members.some(({ name }) => name === leg.name)) addMember(volume, record, leg)
 }

@@ -3,7 +3,7 @@ import { announce } from './announce.ts'
 import { differentBytes, differentRanges } from './compare.ts'
 import { failed, readFailed } from './departure.ts'
 import { afterComparing, describeDifferences, verifiedOf } from './differences.ts'
-import type { KnownDifference } from './differences.ts'
+import type { ComparedRange, KnownDifference } from './differences.ts'
 import { pageBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
 import type { Membership } from './membership.ts'
@@ -210,14 +210,14 @@ export class Verify {
     if (legs.length < 2) this.stop('legs')
     if (!this.alive()) return
     if (equal(await this.readAll(legs, offset, length))) {
-      if (this.alive()) this.learn(offset, length, [])
+      if (this.alive()) this.learn(rangeOf(offset, length, legs), [])
       return
     }
     // Once more: what differs for a moment only is no difference.
     const readings = await this.readAll(legs, offset, length)
     if (!this.alive()) return
     if (equal(readings)) {
-      this.learn(offset, length, [])
+      this.learn(rangeOf(offset, length, legs), [])
       return
     }
     const right = this.decide(readings)
@@ -237,8 +237,9 @@ export class Verify {
     const found = differencesIn(readings, offset)
     // What could not be written to a leg now is written when it is back.
     const mended = right !== null && this.options.repair !== false
-    if (mended || readings.every(({ bytes }) => bytes !== null))
-      this.learn(offset, length, mended ? [] : found)
+    if (mended) this.learn({ from: offset, to: offset + length, legs: null }, [])
+    else if (readings.every(({ bytes }) => bytes !== null))
+      this.learn(rangeOf(offset, length, legs), found)
     const names = wrong.map(({ leg }) => leg.name)
     const ranges = found.length === 0 ? [{ from: offset, to: offset + length }] : found
     for (const { from, to } of ranges)
@@ -247,11 +248,10 @@ export class Verify {
   }
 
   /** The range was compared, and this is what differs in it now. */
-  private learn(offset: number, length: number, found: readonly KnownDifference[]): void {
+  private learn(range: ComparedRange, found: readonly KnownDifference[]): void {
     const verified = verifiedOf(this.volume.record!)
     const { differences } = verified
     if (found.length === 0 && differences.length === 0) return
-    const range = { from: offset, to: offset + length }
     verified.differences = afterComparing(differences, range, found)
     this.foundUnsaved = true
     if (differences.length === 0) announce(this.volume)
@@ -310,6 +310,10 @@ export class Verify {
     await volume.membership.written('lacking')
     return false
   }
+}
+
+function rangeOf(offset: number, length: number, legs: readonly Leg[]): ComparedRange {
+  return { from: offset, to: offset + length, legs: legs.map(({ name }) => name) }
 }
 
 function equal(readings: readonly Reading[]): boolean {

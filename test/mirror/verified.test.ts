@@ -93,6 +93,37 @@ describe('what a verify found different', () => {
     await head.device.close()
   })
 
+  it('is gone with a leg that the configuration has no more', async () => {
+    const { legs, store, head } = await differing()
+    await head.device.close()
+    const next = await new Head({ a: legs['a']! }, store).open()
+    await next.inSync('a')
+    expect(shown(next).differences).to.deep.equal([])
+    expect(shown(next).volume).to.equal('healthy')
+    await next.device.close()
+  })
+
+  it('of a leg that is away stays, whatever the others say', async () => {
+    const legs = disks('a', 'b', 'c')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await write(head.device, 0, pattern(1))
+    legs['c']!.cached.fill(9, extentSize + 512, extentSize + 1536)
+    legs['c']!.cached.copy(legs['c']!.stable)
+    await head.driver.verify({ repair: false })
+    const known = [range(extentSize + 512, extentSize + 1536, ['a', 'b'], ['c'])]
+    expect(shown(head).differences).to.deep.equal(known)
+    legs['c']!.goAway()
+    await head.until('c is away', () => head.state('c') === 'missing')
+    await head.driver.verify({ repairFrom: 'a' })
+    expect(shown(head).differences).to.deep.equal(known)
+    legs['c']!.comeBack()
+    await head.inSync('a', 'b', 'c')
+    expect(shown(head).volume).to.equal('degraded')
+    await head.driver.verify({ repairFrom: 'a' })
+    expect(shown(head).volume).to.equal('healthy')
+    await head.device.close()
+  })
+
   it('is gone with the leg that differed', async () => {
     const { head } = await differing()
     await (await head.driver.removeLeg('b')).close()
@@ -105,10 +136,20 @@ describe('what is known of differences', () => {
   it('is replaced where a range was compared again', () => {
     const known = [range(0, 100, ['a'], ['b']), range(200, 300, ['a'], ['b'])]
     const found = [range(60, 70, ['a', 'c'], ['b'])]
-    expect(afterComparing(known, { from: 50, to: 250 }, found)).to.deep.equal([
+    const compared = { from: 50, to: 250, legs: ['a', 'b', 'c'] }
+    expect(afterComparing(known, compared, found)).to.deep.equal([
       range(0, 50, ['a'], ['b']),
       range(60, 70, ['a', 'c'], ['b']),
       range(250, 300, ['a'], ['b']),
+    ])
+  })
+
+  it('stays for a leg that was not compared', () => {
+    const known = [range(0, 50, ['a', 'b'], ['c'])]
+    const compared = { from: 0, to: 100, legs: ['a', 'b'] }
+    expect(afterComparing(known, compared, [range(40, 60, ['a'], ['b'])])).to.deep.equal([
+      range(0, 50, ['a', 'b'], ['c']),
+      range(50, 60, ['a'], ['b']),
     ])
   })
 
@@ -116,7 +157,8 @@ describe('what is known of differences', () => {
     let known: readonly KnownDifference[] = []
     for (let at = 0; at < 200; at++) {
       const from = at * 1000 + (at % 7)
-      known = afterComparing(known, { from, to: from + 10 }, [range(from, from + 10, ['a'], ['b'])])
+      const found = [range(from, from + 10, ['a'], ['b'])]
+      known = afterComparing(known, { from, to: from + 10, legs: ['a', 'b'] }, found)
     }
     expect(known).to.have.length(32)
     expect(known.reduce((sum, { bytes }) => sum + bytes, 0)).to.equal(2000)

@@ -15,7 +15,8 @@ export function flushed(run: Run, event: Extract<Event, { kind: 'flushed' }>): V
     return verdict
   }
   leg.flushedMoment = Math.max(leg.flushedMoment, moment)
-  leg.unflushed = null
+  // One that left before this was heard may lack what was written since the flush began.
+  if (run.writers.includes(leg)) leg.unflushed = null
   if (why === 'copied') flushedCopies(run, leg)
   else if (why === 'clean') rules.flushedForLog(run, leg)
   else if (why === 'start') rules.flushedForStart(run, leg)
