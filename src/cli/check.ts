@@ -1,5 +1,6 @@
 import type { Argv } from 'yargs'
 import { loadConfig } from '../target/config.ts'
+import { lockedFiles } from '../target/locks.ts'
 import { printJson, printLine, printWarning } from './print.ts'
 
 export function check(yargs: Argv): Argv {
@@ -18,8 +19,10 @@ export function check(yargs: Argv): Argv {
         .example('dst check --print config.json', 'show what is in force')
         .epilogue('Exit codes: 0 it can be served, 2 it cannot.'),
     ({ file, print }) => {
-      const { shown, warnings } = loadConfig(file)
+      const { config, shown, warnings } = loadConfig(file)
       for (const warning of warnings) printWarning(warning)
+      for (const path of lockedFiles(config))
+        printWarning(`${path} is in use by a program that runs: another one cannot serve it now`)
       if (print) printJson(shown)
       else printLine(`${file} is right`)
     },

@@ -7,6 +7,7 @@ import { bridge } from './bridge.ts'
 import { check } from './check.ts'
 import { claim } from './claim.ts'
 import { Exit, report, UsageError } from './exit.ts'
+import { init } from './init.ts'
 import { leg } from './leg.ts'
 import { list } from './list.ts'
 import { serve } from './serve.ts'
@@ -16,6 +17,7 @@ import { volume } from './volume.ts'
 
 /** Each command is a file of its own that adds itself. */
 const commands = [
+  init,
   serve,
   check,
   list,
@@ -40,10 +42,13 @@ function parser(words: readonly string[]): Argv {
     .demandCommand(1, 'a command is missing; dst --help lists them')
     .strict()
     .recommendCommands()
+    // Hidden from the list: whatever follows it, --help as well, is completed.
+    .completion('completion', false)
     .help()
     .wrap(Math.min(columnsMax, process.stdout.columns || columnsMax))
     .example('dst serve config.json', 'serve what the file describes')
     .example('dst status', 'show how it is')
+    .epilogue('For a shell that completes commands: dst completion >>~/.bashrc')
     .epilogue('Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.')
     .check(givenOnce, true)
     .exitProcess(false)

@@ -10,6 +10,7 @@ import type * as config from '../target/config.types.ts'
 import { Target } from '../target/target.ts'
 import { Exit } from './exit.ts'
 import { LogOutput } from './log-output.ts'
+import { textOf } from './log-text.ts'
 import { printableLines, printLine } from './print.ts'
 
 /** Name and version, as `status` shows them. */
@@ -29,7 +30,8 @@ export async function runTarget(
   const output = new LogOutput((lines) => {
     log.warn({ lines }, `${lines} lines were dropped: whoever reads the log stood still`)
   })
-  const write = (record: object): void => output.write(lineOf(record))
+  const format = process.stderr.isTTY ? textOf : lineOf
+  const write = (record: object): void => output.write(format(record))
   const log = bunyan.createLogger({
     name: 'dst',
     streams: [{ type: 'raw', stream: { write }, level: config.log.level }],
