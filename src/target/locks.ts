@@ -3,8 +3,8 @@ import type { Config } from './config.types.ts'
 import { isObject } from './tree.ts'
 
 /**
- * Files of a configuration that somebody has locked for writing, as the kernel lists locks: mostly a
- * target that runs. Empty where that list cannot be read, or does not name the file system.
+ * Files of a configuration that somebody has locked for writing, as the kernel lists locks: mostly
+ * a target that runs. Empty where that list cannot be read, or does not name the file system.
  */
 export function lockedFiles({ devices }: Pick<Config, 'devices'>): readonly string[] {
   let table: string

@@ -265,10 +265,8 @@ export class RemoteDriver implements Driver, DialerUser {
     this.released = false
     this.lastProblem = ''
     this.outbidBy = 0
-    this.context.log.info(
-      { device: this.path, target: this.target },
-      `${this.path} is connected to ${this.target}`,
-    )
+    const { path: device, target } = this
+    this.context.log.info({ device, target }, `${device} is connected to ${target}`)
     this.announce()
     this.firstAttempt?.(null)
     this.firstAttempt = null
@@ -287,8 +285,8 @@ export class RemoteDriver implements Driver, DialerUser {
     while (this.resend.length > 0) this.resend.shift()
     this.controls.failAll(this.error('UNAVAILABLE', reason.message))
     const { hold } = this.options
-    const lost = `${this.path} has lost ${this.target}: ${reason.message}`
-    this.context.log.warn({ device: this.path, target: this.target, err: reason }, lost)
+    const { path: device, target } = this
+    this.context.log.warn({ device, target, err: reason }, `${device} has lost ${target}`)
     this.holding = hold > 0 && this.outbidBy === 0
     if (!this.holding) return
     this.host.online(
