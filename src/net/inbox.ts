@@ -98,6 +98,11 @@ export class Inbox {
     return this.payload !== null
   }
 
+  /** Whether some of a payload that is kept, or of bytes that are dropped, have yet to land. */
+  get awaiting(): boolean {
+    return this.payload !== null || this.skipping > 0
+  }
+
   /** For `ConnectionHandler.landing`. */
   landing(): Buffer {
     // While stalled the answer would not stay true: the parser may move on before bytes land.

@@ -29,7 +29,7 @@ export interface Manager {
 const bodyBytesMax = 64 * KiB
 /** Milliseconds from a request's first byte to its last. */
 const requestTimeout = 10_000
-/** Milliseconds of silence over TCP after which it is asked whether who waits for an answer is there. */
+/** Milliseconds of silence over TCP after which who waits for an answer is asked if it is there. */
 const keepAliveDelay = 60_000
 /** Milliseconds between two looks whether that is over. */
 const checkInterval = 1000

@@ -120,8 +120,8 @@ export class Claims {
 
   /**
    * By an operator's word nothing is remembered of any claim: the way out where the record cannot
-   * be read, and nobody is let in. Resolves to how many devices were claimed, held or given up, when
-   * that is durable; null where nobody knows.
+   * be read, and nobody is let in. Resolves, when that is durable, to how many devices were
+   * claimed, held or given up; null where nobody knows.
    */
   async resetAll(): Promise<number | null> {
     const known = await this.settled().then(
@@ -227,6 +227,14 @@ export function decodeClaimed(text: string): Claimed | null {
   const parts = /^(\d{1,16}) (\d{1,16})$/.exec(text)
   const [held, givenUp] = [Number(parts?.[1]), Number(parts?.[2])]
   return Number.isSafeInteger(held) && Number.isSafeInteger(givenUp) ? { held, givenUp } : null
+}
+
+export function tooLow(last: number, epoch: number): StorageError {
+  return new StorageError('FENCED', `claimed with epoch ${last}, not ${epoch}`)
+}
+
+export function tooHigh(epoch: number): StorageError {
+  return new StorageError('INVALID', `a claim of ${epoch}: no head comes to more than ${claimMax}`)
 }
 
 function parse(text: string): Map<string, number> | null {

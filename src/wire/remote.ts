@@ -9,6 +9,7 @@ import { heldBytesMax, heldRequestsMax } from '../net/reconnect.ts'
 import { decodeClaimed } from './claims.ts'
 import type { ClientConnection } from './client-connection.ts'
 import { Command } from './codec.ts'
+import { mutates, same } from './continuity.ts'
 import { Controls } from './controls.ts'
 import { Dialer, type ClientContext, type DialerUser } from './dialer.ts'
 import { Feature, type Welcome, type WireFacts } from './hello.ts'
@@ -435,18 +436,4 @@ export class RemoteDriver implements Driver, DialerUser {
   private error(code: Code, message: string): StorageError {
     return new StorageError(code, message, this.path)
   }
-}
-
-/** Whether requests made for one mean the same for the other. */
-function same(one: Facts, other: Facts): boolean {
-  return (
-    one.identity === other.identity &&
-    one.bootId === other.bootId &&
-    one.blockSize === other.blockSize
-  )
-}
-
-/** Whether the request is of use only to the boot it was made for. */
-function mutates(request: Request): boolean {
-  return request.operation === Operation.flush || isChange(request.operation)
 }

@@ -159,7 +159,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
 
   /** Closes what is silent or does not listen for too long. Called about once a second. */
   tick(now: number): void {
-    const landingSince = this.inbox.payloadLanding ? this.landingSince : null
+    const landingSince = this.inbox.awaiting ? this.landingSince : null
     const { stalled } = this
     const verdict = this.liveness.look(now, {
       greeted: this.session !== null,
@@ -302,7 +302,7 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     if (refusal !== null || answered >= 0) {
       if (!this.reserve(Operation.flush, 0)) return false
       inbox.consume(requestBytes)
-      const skipped = inbox.skip(payload)
+      const skipped = this.skip(payload)
       if (refusal === null) this.replies.answer(answered, slot, sequence)
       else this.replies.answer(statusOf(refusal), slot, sequence, sentenceOf(refusal))
       return skipped
@@ -397,12 +397,18 @@ export class ServerConnection implements ConnectionHandler, Completer, Waiter, S
     const { command, slot, sequence, offset, payload } = header
     if (command !== Command.pong && !this.reserve(Operation.flush, 0)) return false
     inbox.consume(requestBytes)
-    const skipped = inbox.skip(payload)
+    const skipped = this.skip(payload)
     if (command === Command.ping) this.replies.pong(slot, sequence)
     else if (isQuestion(command)) this.question(command, offset)
     else if (command !== Command.pong)
       this.replies.answer(statusOf('UNSUPPORTED'), slot, sequence, 'unknown command')
     return skipped
+  }
+
+  /** Drops a payload, which has to come in time like one that is kept. */
+  private skip(payload: number): boolean {
+    this.landingSince = this.context.clock.now()
+    return this.inbox.skip(payload)
   }
 
   private question(command: number, epoch: number): void {

@@ -5,7 +5,7 @@ import type { Claimed, Device, Facts } from '../device/device.ts'
 import type { Export } from '../device/export.ts'
 import { claimedOf } from '../device/facts.ts'
 import { AwaySessions } from './away.ts'
-import { claimMax, type Claims } from './claims.ts'
+import { claimMax, tooHigh, tooLow, type Claims } from './claims.ts'
 import type { Hello, WireFacts } from './hello.ts'
 
 /** Slots of one session: requests that all its connections together may have in flight. */
@@ -437,14 +437,6 @@ function keyOf({ client }: Hello, { name }: Export): string {
 
 function idle(session: Session): boolean {
   return session.connections.size === 0 && session.inFlight === 0
-}
-
-function tooLow(last: number, epoch: number): StorageError {
-  return new StorageError('FENCED', `claimed with epoch ${last}, not ${epoch}`)
-}
-
-function tooHigh(epoch: number): StorageError {
-  return new StorageError('INVALID', `a claim of ${epoch}: no head comes to more than ${claimMax}`)
 }
 
 function busy(what: string): StorageError {

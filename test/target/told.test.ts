@@ -68,7 +68,7 @@ describe('the log of a target', () => {
     for (const each of [older, newer]) await each.close()
   })
 
-  it('says that the claims of all devices were reset: the way out of a damaged record', async () => {
+  it('says that all claims were reset: the way out of a damaged record', async () => {
     await target.start()
     const head = remote(at('dst'), 'disk')
     await head.open()

@@ -249,6 +249,19 @@ describe('a server with limits', () => {
     await target.stop()
   })
 
+  it('closes who sends a byte now and then of a payload that is dropped', async () => {
+    const clock = new ManualClock()
+    const { target } = await started({ clock })
+    const client = await greetedBy(clock, target, '22')
+    client.send(request({ command: 99, payload: 0xffff_ffff }))
+    for (let turn = 0; turn < 1000 && !client.socket.destroyed; turn++) {
+      client.send(Buffer.alloc(1))
+      await passes(clock, 500)
+    }
+    expect(client.socket.destroyed).to.equal(true)
+    await target.stop()
+  })
+
   it('keeps memory within its limit, whatever is asked for', async () => {
     const { target } = await started({ limits: { bytesInFlight: 8 * MiB } })
     const clients: RawClient[] = []
