@@ -23,7 +23,7 @@ describe('what a user installs', () => {
     for (const name of [...sources, 'README.md', 'LICENSE', 'CHANGELOG.md', 'config.example.json'])
       cpSync(name, join(clone, name), { recursive: true })
     symlinkSync(resolve('node_modules'), join(clone, 'node_modules'))
-    const run = { cwd: clone, timeout: 110_000 }
+    const run = { cwd: clone, timeout: 280_000 }
     await mustRun('npm', ['pack', '--silent', '--pack-destination', workshop.folder], run)
     const packed = readdirSync(workshop.folder).find((name) => name.endsWith('.tgz'))!
     expect(packed).to.match(/^dst-target-/)

@@ -53,7 +53,7 @@ describe('dst status', function () {
       },
       { home: { device: 'm' }, part: { device: 'named/1', readOnly: true } },
     )
-    await legsReach(workshop.folder, management, ['in-sync'], 30_000)
+    await legsReach(workshop.folder, management, ['in-sync'], 120_000)
     const json = await status('--json')
     const value = JSON.parse(json.stdout) as Record<string, unknown>
     expect(validate(value), JSON.stringify(validate.errors)).to.equal(true)
@@ -82,7 +82,7 @@ describe('dst status', function () {
     const target = await serve({
       m: { type: 'mirror', legs: { good, bad: slow }, resync: { speed: '1M' } },
     })
-    await legsReach(workshop.folder, management, ['in-sync'], 30_000)
+    await legsReach(workshop.folder, management, ['in-sync'], 120_000)
     expect((await status()).code).to.equal(0)
     expect(
       (await dst(['leg', 'invalidate', 'm', 'bad', '--management', management], workshop.folder))
@@ -100,7 +100,7 @@ describe('dst status', function () {
       { m: { type: 'mirror', legs: { left: memory, right: memory } } },
       { home: { device: 'm' } },
     )
-    await legsReach(workshop.folder, management, ['in-sync'], 30_000)
+    await legsReach(workshop.folder, management, ['in-sync'], 120_000)
     const run = (...words: string[]) => dst([...words, '--management', management], workshop.folder)
     expect((await run('leg', 'detach', 'm', 'right', '--as', 'monday')).code).to.equal(0)
     const text = (await status()).stdout
@@ -110,7 +110,7 @@ describe('dst status', function () {
     expect(verify.code).to.equal(1)
     expect(verify.stderr).to.include('fewer than two legs are in sync')
     expect((await run('leg', 'attach', 'm', 'right')).code).to.equal(0)
-    await legsReach(workshop.folder, management, ['in-sync'], 30_000)
+    await legsReach(workshop.folder, management, ['in-sync'], 120_000)
     expect((await run('verify', 'm')).stdout).to.include('the legs are equal')
   })
 
@@ -214,7 +214,7 @@ describe('the management interface', () => {
   it('adds and removes a leg while the volume runs', async function () {
     const command = (...words: string[]) =>
       dst([...words, '--management', management], workshop.folder)
-    await legsReach(workshop.folder, management, ['in-sync'], 30_000)
+    await legsReach(workshop.folder, management, ['in-sync'], 120_000)
     const added = await command('leg', 'add', 'm', 'c', './c.img', '--size', '16M', '--wait')
     expect(added.code, added.stderr).to.equal(0)
     const { stdout } = await command('status', 'm')

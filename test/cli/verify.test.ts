@@ -16,7 +16,7 @@ describe('dst verify', function () {
     workshop = new Workshop()
     const devices = { home: { type: 'mirror', legs: { left: memory, right: memory } } }
     await workshop.serve('t', { management: { address: management }, devices })
-    await legsReach(workshop.folder, management, ['in-sync'], 30_000)
+    await legsReach(workshop.folder, management, ['in-sync'], 120_000)
   })
   afterEach(() => workshop.close())
 
@@ -72,7 +72,7 @@ describe('what dst verify found', () => {
       verify: { every: '168h' },
     }
     await workshop.serve('t', { management: { address: management }, devices: { home } })
-    await legsReach(workshop.folder, management, ['in-sync'], 30_000)
+    await legsReach(workshop.folder, management, ['in-sync'], 120_000)
     const right = await open(join(workshop.folder, 'right.img'), 'r+')
     await right.write(Buffer.alloc(512, 9), 0, 512, 1_048_576)
     await right.close()

@@ -65,14 +65,14 @@ class Server {
 }
 
 /** Milliseconds: some servers take a second of processor time to begin a conversation. */
-const patience = 15_000
+const patience = 60_000
 
 /**
  * Resolves once the server talks: programs do not tell when they are ready. Asks properly, because
  * some choke on who connects and says nothing.
  */
 async function talking(address: Address): Promise<void> {
-  const deadline = performance.now() + 10_000
+  const deadline = performance.now() + 60_000
   for (;;) {
     try {
       await listExports(nbdWorld(), address, patience)

@@ -88,7 +88,7 @@ export class Head {
 
   /** Waits until something is so, told by the clock of the test that it will not be. */
   async until(what: string, so: () => boolean): Promise<void> {
-    const deadline = Date.now() + 3000
+    const deadline = Date.now() + 60_000
     while (!so()) {
       if (Date.now() > deadline)
         throw new Error(`never: ${what}; ${JSON.stringify(this.driver.describe())}`)

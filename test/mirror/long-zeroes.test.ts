@@ -45,7 +45,7 @@ describe('zeroes of a long range', () => {
       expect({ error, left }).to.deep.equal({ error: null, left: [] })
       expect((await read(head.device, 35 * MiB, 4096))[0]).to.equal(0)
       await head.device.close()
-    }).timeout(20_000)
+    })
 
   it('are whole on a leg that is away for some of the pieces', async () => {
     const legs = { a: new Disk(40 * MiB), b: new Disk(40 * MiB) }

@@ -63,7 +63,7 @@ describe('legs as images', function () {
       },
       exports: { home: { device: 'home' }, right: { device: 'right', readOnly: true } },
     })
-    await legsReach(workshop.folder, management, ['in-sync'], 60_000)
+    await legsReach(workshop.folder, management, ['in-sync'], 120_000)
     return { process, port, uri: `nbd://127.0.0.1:${port}/home` }
   }
 
@@ -126,7 +126,7 @@ describe('legs as images', function () {
     expect(digest('right.img'), 'nobody writes to a detached image').to.equal(before)
 
     await command('leg', 'attach', 'home', 'right')
-    await legsReach(workshop.folder, management, ['in-sync'], 60_000)
+    await legsReach(workshop.folder, management, ['in-sync'], 120_000)
     const copied = await bytesCopied()
     expect(copied).to.be.at.least(2 * MiB)
     expect(copied).to.be.at.most(8 * MiB)

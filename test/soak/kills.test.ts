@@ -59,7 +59,7 @@ describe('a mirror over a file, a remote and an nbd leg, killed again and again'
     const dst = await serveStore('dst', dstPort)
     const nbd = await serveStore('nbd', nbdPort)
     const head = await serveHead(headPort, dstPort, nbdPort)
-    const rest = () => legsReach(workshop.folder, management, ['in-sync'], 60_000)
+    const rest = () => legsReach(workshop.folder, management, ['in-sync'], 120_000)
     await rest()
     const socket = join(workshop.folder, 'bridge.sock')
     const far = `dst://127.0.0.1:${headPort}/home`

@@ -54,7 +54,7 @@ describe('a mirror of remotes whose targets and head are killed', function () {
       devices: { home: { type: 'mirror', legs, legRetry: '200ms', legRetryMax: '1s' } },
       exports: { home: { device: 'home' } },
     })
-    await legsReach(workshop.folder, 'unix:head.sock', ['in-sync'], 60_000)
+    await legsReach(workshop.folder, 'unix:head.sock', ['in-sync'], 120_000)
     const socket = join(workshop.folder, 'bridge.sock')
     const far = `dst://127.0.0.1:${headPort}/home`
     await workshop.run(['bridge', far, '--hold', '120s', '--listen', `unix:${socket}`])
@@ -66,7 +66,7 @@ describe('a mirror of remotes whose targets and head are killed', function () {
     const counts = await troubled(troubles, 3, work)
     expect(Object.keys(counts)).to.have.length(troubles.length)
 
-    await legsReach(workshop.folder, 'unix:head.sock', ['in-sync'], 60_000)
+    await legsReach(workshop.folder, 'unix:head.sock', ['in-sync'], 120_000)
     expect(await head.stop(), head.stderr).to.equal(0)
     for (const other of names.slice(1)) {
       const files = [names[0], other].map((name) => join(workshop.folder, `${name}.img`))
