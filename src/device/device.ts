@@ -119,6 +119,12 @@ export interface Driver {
   /** Whether it is empty after every start. */
   readonly forgets?: boolean
   /**
+   * How often contact with it was made anew after whoever keeps it had restarted, and may have been
+   * put back to an older state meanwhile. Null where that is nobody's concern but its own; absent
+   * where it cannot happen while the device is open, but to its children.
+   */
+  readonly restarts?: number | null
+  /**
    * Starts. Resolves when the first attempt came to an end, well or not: a remote that is away does
    * not stop the start. Rejects with a StorageError only for what an operator must mend. Children
    * have been opened before.

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Ability, Claimed, Driver, Facts, Fencing } from './device.ts'
+import type { Ability, Claimed, Device, Driver, Facts, Fencing } from './device.ts'
 
 /** What a device does by other means its parent need not do again: to the parent it is native. */
 export function seenFromAbove(facts: Facts): Facts {
@@ -34,6 +34,13 @@ export function claimedOf(all: readonly Claimed[]): Claimed {
 export function fencingOf(all: readonly Driver[]): Fencing {
   const each = all.map((driver) => driver.fencing?.() ?? 'none')
   return each.find((one) => one === 'none') ?? each.find((one) => one === 'refused') ?? 'told'
+}
+
+/** How often a device, or any part of it, may have been put back unseen; null where none can be. */
+export function restartsOf({ driver }: Device): number | null {
+  if (driver.restarts !== undefined) return driver.restarts
+  const each = driver.children.map(restartsOf).filter((one) => one !== null)
+  return each.length === 0 ? null : each.reduce((sum, one) => sum + one, 0)
 }
 
 /** 32 hex digits that stand for the text. */

@@ -79,9 +79,23 @@ export function legChanged(volume: Volume, leg: Leg): void {
   const well = now.word === 'there' && now.bootId === leg.bootId
   volume.membership.tell({ kind: 'device', leg, now })
   if (!volume.writers.includes(leg)) return
+  if (now.word === 'there' && leg.hasRestarted) {
+    doubt(volume, leg)
+    return
+  }
   if (!well) leg.adopt()
   volume.regroup()
   if (leg.endNow > leg.end) volume.onGrown()
+}
+
+/**
+ * Whoever keeps the leg restarted, and may have been put back to an older state meanwhile: what it
+ * shows is looked at before it takes part again.
+ */
+function doubt(volume: Volume, leg: Leg): void {
+  const reason = 'its target restarted'
+  if (isLast(volume, leg)) volume.suspend(`${leg.name}: ${reason}`)
+  else leave(volume, leg, 'missing', reason)
 }
 
 /**
@@ -92,7 +106,7 @@ export function legChanged(volume: Volume, leg: Leg): void {
 function noteLostCache(leg: Leg): void {
   const { device, dirty, unflushed, member } = leg
   if (!device.usable || dirty === null || unflushed === null) return
-  if (device.facts!.bootId === member?.bootId) return
+  if (device.facts!.bootId === member?.bootId && !leg.hasRestarted) return
   dirty.forgetCopies()
   dirty.missSet(unflushed)
   leg.unflushed = null

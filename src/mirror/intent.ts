@@ -67,7 +67,7 @@ export class IntentLog implements WriteLog {
   private idleMark = 0
   private readonly extentSize: number
   private readonly blockBytes: number
-  /** What settled by this moment no leg that takes part can lose any more. */
+  /** What settled by this moment no leg that takes part can lose any more, see `safeMoment`. */
   private flushedMoment = 0
   /** Without a log: writes under way, of which nobody notes the extents. */
   private unlogged = 0
@@ -147,8 +147,9 @@ export class IntentLog implements WriteLog {
   /** A flush has ended. What an absent leg had not flushed was set aside when it left. */
   flushed(): void {
     let least = this.moment
-    for (const leg of this.volume.writers) least = Math.min(least, leg.flushedMoment)
+    for (const leg of this.volume.writers) least = Math.min(least, leg.safeMoment)
     this.flushedMoment = least
+    this.volume.marks.flushed()
   }
 
   /** The write settled: every leg that stays answered it. */

@@ -3,6 +3,7 @@ import { StorageError } from '../base/errors.ts'
 import { Mutex } from '../base/mutex.ts'
 import { MiB } from '../base/size.ts'
 import type { Device } from '../device/device.ts'
+import { restartsOf } from '../device/facts.ts'
 import { Flag, Operation, Request, type Completer } from '../device/request.ts'
 import type { BlockSet } from './blocks.ts'
 import type { DirtyMap } from './dirty-map.ts'
@@ -17,6 +18,7 @@ import {
 } from './layout.ts'
 import type { Member, VolumeRecord } from './record.ts'
 import type { Coming, Finishing, RunLeg, Stage } from './rules/run.ts'
+import { Waiter, type LegCaller } from './leg-caller.ts'
 import {
   choose,
   decodeSlot,
@@ -26,14 +28,6 @@ import {
   slotLength,
   type Found,
 } from './superblock.ts'
-
-/** Who submitted a request to a leg. */
-export interface LegCaller {
-  /** The request is complete; the caller releases it. */
-  legDone(leg: Leg, child: Request): void
-  /** The leg left with the request under way: its answer will not be told, nor waited for. */
-  legLost(leg: Leg): void
-}
 
 /**
  * Bytes of zeroes that are asked for at once where a leg may have to write them: few enough that a
@@ -69,10 +63,14 @@ export class Leg implements Completer, RunLeg {
   unflushed: BlockSet | null = null
   /** Writes settled before this moment, see `IntentLog.moment`, are on its stable storage. */
   flushedMoment = 0
+  /** What was on its stable storage when its superblock was written last, see `marks.ts`. */
+  markedMoment = 0
   /** Whether it lacks only what was in the intent log when the head died. */
   crashed = false
   bootId = ''
   identity = ''
+  /** How often its target had restarted when it was looked at last. */
+  private restarts: number | null = null
   /** What it was claimed with, where that had to be more than `Volume.claimed`. */
   claimed = 0
   /** Where its metadata end, bytes. */
@@ -139,6 +137,23 @@ export class Leg implements Completer, RunLeg {
   hasFlushed(moment: number): void {
     this.flushedMoment = Math.max(this.flushedMoment, moment)
     this.unflushed = null
+  }
+
+  /** It takes part, and has a superblock that was written when it had flushed up to `moment`. */
+  hasMarked(moment: number): void {
+    this.markedMoment = Math.max(this.markedMoment, moment)
+  }
+
+  /** What settled before it is there even if the leg was put back, or its superblock tells of it. */
+  get safeMoment(): number {
+    return this.restarts === null
+      ? this.flushedMoment
+      : Math.min(this.flushedMoment, this.markedMoment)
+  }
+
+  /** Whether its target restarted since it was adopted: what it has now is to be looked at. */
+  get hasRestarted(): boolean {
+    return restartsOf(this.device) !== this.restarts
   }
 
   /** Resolves when it is not `changing`, or was abandoned: whoever waits must look. */
@@ -270,12 +285,16 @@ export class Leg implements Completer, RunLeg {
 
   /** What the leg's superblocks say, when its metadata end at `end`. */
   async examine(end: number): Promise<Found> {
-    this.seen = this.device.facts?.identity ?? ''
+    this.seen = this.shown
     if (end < 2 * superblockBytes) return { kind: 'blank' }
     const first = await this.readSlot(superblockOffset(end, 0))
     const second = await this.readSlot(superblockOffset(end, 1))
     const found = choose(first, second)
-    this.foundSlot = found === second ? 1 : 0
+    const newest = (slot: Found): boolean =>
+      slot.kind === 'superblock' &&
+      found.kind === 'superblock' &&
+      slot.superblock === found.superblock
+    this.foundSlot = newest(second) ? 1 : 0
     if (found.kind !== 'superblock') return found
     const { record } = found.superblock
     if (record.dataSize + metadataBytes(record) <= end) return found
@@ -301,10 +320,12 @@ export class Leg implements Completer, RunLeg {
     return found
   }
 
-  /** Remembers what `examine` found. */
-  note(found: Found): void {
+  /** Remembers what `examine` found; `mark` is a serial that it had for certain as this member. */
+  note(found: Found, mark: number): void {
     const superblock = found.kind === 'superblock' ? found.superblock : null
     this.serial = superblock?.serial ?? 0
+    // The next must be above what it had before it was put back.
+    if (superblock !== null) this.serial = Math.max(this.serial, mark)
     this.slot = this.foundSlot
     this.serialIsUnflushed = true
     this.self = superblock?.self ?? ''
@@ -360,6 +381,7 @@ export class Leg implements Completer, RunLeg {
     // Only now: a slot that could not be written may be torn, and is tried again, not the other.
     this.serial = serial
     this.slot = slot
+    this.member!.mark = serial
   }
 
   /** Makes the leg an image like any other: nothing is left of what the volume wrote for itself. */
@@ -373,6 +395,7 @@ export class Leg implements Completer, RunLeg {
   /** Remembers which device it is now. */
   adopt(): void {
     const facts = this.device.facts!
+    this.restarts = restartsOf(this.device)
     this.bootId = facts.bootId
     this.identity = facts.identity
     if (this.member === null) return
@@ -401,7 +424,12 @@ export class Leg implements Completer, RunLeg {
 
   /** Whether the device that `examine` looked at is there still. */
   get isAsSeen(): boolean {
-    return this.device.facts?.identity === this.seen
+    return this.seen === this.shown
+  }
+
+  /** Which device it is, and since which start of its target. */
+  private get shown(): string {
+    return `${this.device.facts?.identity ?? ''} ${restartsOf(this.device)}`
   }
 
   /** Who is read from rather than whom: the lowest. */
@@ -412,28 +440,5 @@ export class Leg implements Completer, RunLeg {
   /** Where metadata would end, as large as the leg is now. */
   get endNow(): number {
     return metadataEnd(this.device.facts?.size ?? 0)
-  }
-}
-
-class Waiter implements LegCaller {
-  private readonly resolve: (child: Request) => void
-  private readonly reject: (error: StorageError) => void
-
-  constructor(resolve: (child: Request) => void, reject: (error: StorageError) => void) {
-    this.resolve = resolve
-    this.reject = reject
-  }
-
-  legDone(_leg: Leg, child: Request): void {
-    const { error } = child
-    if (error === null) this.resolve(child)
-    else {
-      child.release()
-      this.reject(error)
-    }
-  }
-
-  legLost(leg: Leg): void {
-    this.reject(new StorageError('UNAVAILABLE', `${leg.name} left`, leg.device.path))
   }
 }

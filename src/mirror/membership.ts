@@ -7,7 +7,7 @@ import { writeWork } from './dirty.ts'
 import { IntentLog } from './intent.ts'
 import { format } from './create.ts'
 import type { Leg } from './leg.ts'
-import type { VolumeRecord } from './record.ts'
+import type { Member, VolumeRecord } from './record.ts'
 import { isBack, isWhole } from './returning.ts'
 import type { Verdict } from './rules/departures.ts'
 import type { Effect, Event, FlushReason, LegError } from './rules/effects.ts'
@@ -146,8 +146,22 @@ export class Membership {
     const { moment } = this.intent
     if (why === 'copied') leg.dirty!.beginFlush()
     const error = await flush(leg)
+    const marks = why === 'clean' || why === 'copied'
+    if (error === null && marks && !(await this.isMarked(leg, moment))) return null
     this.tell({ kind: 'flushed', leg, why, moment, error })
     return error
+  }
+
+  /**
+   * Of a leg that is put back to a moment before this, nobody knows any more what it lacks: it has
+   * to show less than it had. False if it could not be marked, and left.
+   */
+  private isMarked(leg: Leg, moment: number): Promise<boolean> {
+    const { marks } = this.volume
+    return marks.renewOn(leg, moment).then(
+      () => true,
+      () => false,
+    )
   }
 
   /** Resolves when the rules release what the event names, or the volume stopped. */
@@ -370,19 +384,40 @@ export class Membership {
   private async writeSuperblock(leg: Leg, version: number): Promise<void> {
     if (this.over()) return
     let error: StorageError | null = null
+    const { flushedMoment } = leg
     const saved = this.saved!
     try {
-      const entries = saved.entries.slice(-superblockEntriesMax)
       await leg.writeSuperblock(() => {
         // It may have waited for its turn, and the leg may be somebody else's by now.
-        if (this.run.keepers.includes(leg)) return { ...saved, entries }
+        if (this.run.keepers.includes(leg)) return forLeg(saved)
         throw new StorageError('UNAVAILABLE', `${leg.name} left`)
       })
+      if (!isOver(this.run)) leg.hasMarked(flushedMoment)
     } catch (cause) {
       error = systemError(cause, 'writing the superblock', leg.device.path)
     }
     this.tell({ kind: 'superblock', leg, version, error })
   }
+
+  /** What a leg's superblock says between two changes of the record; throws if the leg left. */
+  recordFor(leg: Leg): VolumeRecord {
+    const { run, saved } = this
+    if (saved === null || isOver(run) || !run.writers.includes(leg))
+      throw new StorageError('UNAVAILABLE', `${leg.name} left`)
+    const marks = new Map(this.volume.legs.map(({ member }) => [member?.id, member?.mark]))
+    const syncing = run.keepers.includes(leg) ? '' : leg.member!.id
+    const members = saved.members.map((member): Member => {
+      const mark = marks.get(member.id) ?? member.mark ?? 0
+      const { state } = member
+      return { ...member, mark, state: member.id === syncing ? 'syncing' : state }
+    })
+    return forLeg({ ...saved, members })
+  }
+}
+
+/** The head's own record has the whole history. */
+function forLeg(saved: VolumeRecord): VolumeRecord {
+  return { ...saved, entries: saved.entries.slice(-superblockEntriesMax) }
 }
 
 async function flush(leg: Leg): Promise<StorageError | null> {

@@ -46,6 +46,8 @@ const openMsMax = 5000
  */
 export class MirrorDriver implements Driver {
   readonly type = 'mirror'
+  /** It looks after its legs by itself. */
+  readonly restarts = null
   private readonly volume: Volume
   private readonly schedule: VerifySchedule
   private attempt = false

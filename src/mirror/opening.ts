@@ -54,7 +54,7 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
     await replaced(volume, epoch, fencing(taken))
     return
   }
-  for (const { leg, found } of views) if (found !== null) leg.note(found)
+  for (const { leg, found, mark } of views) if (found !== null) leg.note(found, mark)
   if (decision.kind === 'create') await create(volume, views)
   else if (decision.kind === 'start') {
     const { record } = decision
@@ -327,6 +327,7 @@ function loadDirtyMaps(volume: Volume, present: readonly Leg[], maps: Maps): voi
     leg.unflushed = null
     leg.crashed = false
     leg.flushedMoment = 0
+    leg.markedMoment = 0
     if (present.includes(leg)) continue
     const dirty = new DirtyMap(blockGeometryOf(volume))
     dirty.inherit(maps.dirty.get(leg.name)!)

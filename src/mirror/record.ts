@@ -27,6 +27,8 @@ export interface Member {
   left: Generation | null
   /** Bytes of the leg: where its metadata end. */
   size: number
+  /** A serial that its superblock had for certain; records of before have none. */
+  mark?: number
   /** `Facts.bootId` of the leg when it was last seen. */
   bootId: string
   /** `Facts.identity` of the leg when it was last written to; records of before have none. */
@@ -206,6 +208,7 @@ function isMember(value: unknown, slots: number): value is Member {
     value['slot'] < slots &&
     (value['left'] === null || isGeneration(value['left'])) &&
     isSize(value['size']) &&
+    (value['mark'] === undefined || isSize(value['mark'])) &&
     isText(value['bootId']) &&
     (value['identity'] === undefined || isText(value['identity'])) &&
     (value['label'] === null || isText(value['label'])) &&

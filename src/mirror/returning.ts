@@ -13,7 +13,7 @@ import { isPast, remembers, sameGeneration } from './record.ts'
 import { Resync } from './resync.ts'
 import type { Effect } from './rules/effects.ts'
 import { refusalOf, splitReason, tooOldToCompare } from './start.ts'
-import type { Found, Superblock } from './superblock.ts'
+import { showsMark, type Found } from './superblock.ts'
 import type { Volume } from './volume.ts'
 
 /** What becomes of a leg that is there again. */
@@ -102,7 +102,7 @@ export function anotherDevice(leg: Leg): StorageError {
 
 async function examine(volume: Volume, leg: Leg): Promise<Found> {
   const found = await leg.examineEnds(volume.record!.volume, leg.member!.size)
-  leg.note(found)
+  leg.note(found, found.kind === 'superblock' ? volume.marks.of(leg, found.superblock.self) : 0)
   return found
 }
 
@@ -134,7 +134,7 @@ export function judge(volume: Volume, leg: Leg, found: Found): Verdict {
     return impossible(`it has room for ${room} bytes, the volume has ${record!.dataSize}`)
   if (found.kind === 'blank') return judgeBlank(volume, leg)
   if (found.kind !== 'superblock') return refused(refusalOf(found))
-  return judgeSuperblock(volume, leg, found.superblock)
+  return judgeSuperblock(volume, leg, found)
 }
 
 /**
@@ -154,7 +154,10 @@ function forgets({ driver }: Device): boolean {
   return driver.forgets === true || driver.children.some(forgets)
 }
 
-function judgeSuperblock(volume: Volume, leg: Leg, superblock: Superblock): Verdict {
+type FoundSuperblock = Extract<Found, { kind: 'superblock' }>
+
+function judgeSuperblock(volume: Volume, leg: Leg, found: FoundSuperblock): Verdict {
+  const { superblock } = found
   const record = volume.record!
   const member = leg.member!
   const { self } = superblock
@@ -191,13 +194,19 @@ function judgeSuperblock(volume: Volume, leg: Leg, superblock: Superblock): Verd
   if (member.state !== 'detached' && leg.isAnotherThan(member))
     return { word: 'full', cause: 'another device is in its place' }
   if (member.left === null) return { word: 'full', cause: 'nothing is known of what it lacks' }
+  const mark = volume.marks.of(leg, self)
+  if (member.state !== 'detached' && !showsMark(found, mark))
+    return { word: 'full', cause: putBackCause(`superblock ${superblock.serial}`, `${mark}`) }
   if (generation.counter < member.left.counter)
-    return { word: 'full', cause: putBackCause(generation.counter, member.left.counter) }
+    return {
+      word: 'full',
+      cause: putBackCause(`generation ${generation.counter}`, `${member.left.counter}`),
+    }
   return { word: 'partial', cause: member.reason === '' ? 'it was away' : member.reason }
 }
 
-function putBackCause(shown: number, left: number): string {
-  return `it was put back to an older state: it shows generation ${shown}, and left at ${left}`
+function putBackCause(shown: string, had: string): string {
+  return `it was put back to an older state: it shows ${shown}, and had ${had}`
 }
 
 /** Has the leg take part again. False if it or the volume went away meanwhile. */
@@ -210,9 +219,13 @@ export async function join(
   // An operator's command may have waited since the leg was looked at.
   if (!leg.isAsSeen) throw anotherDevice(leg)
   const member = leg.member!
-  if (leg.serial === 0) member.id = volume.newId(32)
+  if (leg.serial === 0) {
+    member.id = volume.newId(32)
+    delete member.mark
+  }
   member.size = leg.end
-  const how = { copy: word, bootId: leg.device.facts!.bootId, cause }
+  const { hasRestarted: restarted } = leg
+  const how = { copy: word, bootId: leg.device.facts!.bootId, restarted, cause }
   const outcome = await volume.membership.ask(leg, { kind: 'return', leg, how })
   if (typeof outcome === 'object')
     throw new StorageError(outcome.code, outcome.message, leg.device.path)

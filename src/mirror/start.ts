@@ -8,7 +8,7 @@ import {
   type Member,
   type VolumeRecord,
 } from './record.ts'
-import { formatVersion, type Found, type Superblock } from './superblock.ts'
+import { formatVersion, showsMark, type Found, type Superblock } from './superblock.ts'
 
 /** One leg, as seen when the volume wants to start. */
 export interface LegView {
@@ -19,6 +19,8 @@ export interface LegView {
   readonly reason: string
   /** Whether another head has claimed it after this one did. */
   readonly hadAnotherHead: boolean
+  /** A serial that it had for certain. */
+  readonly mark: number
 }
 
 /** The record in the head's own store. */
@@ -56,7 +58,14 @@ export type Decision =
       readonly reason: string
     }
 
-type Candidate = { leg: Leg; name: string; superblock: Superblock }
+type Candidate = {
+  leg: Leg
+  name: string
+  superblock: Superblock
+  /** Whether it shows all that it had for certain. */
+  complete: boolean
+  mark: number
+}
 
 /**
  * Whether the volume may start, from which record and with which legs. The newest record counts.
@@ -125,12 +134,19 @@ function readable(
   refusals: Map<Leg, string>,
 ): Candidate[] {
   const candidates: Candidate[] = []
-  for (const { leg, name, found } of views) {
+  for (const { leg, name, found, mark } of views) {
     if (found === null || found.kind === 'blank') continue
     if (found.kind !== 'superblock') refusals.set(leg, refusalOf(found))
     else if (own !== null && found.superblock.record.volume !== own.volume)
       refusals.set(leg, `it belongs to another volume, ${found.superblock.record.volume}`)
-    else candidates.push({ leg, name, superblock: found.superblock })
+    else
+      candidates.push({
+        leg,
+        name,
+        superblock: found.superblock,
+        mark,
+        complete: showsMark(found, mark),
+      })
   }
   return candidates.filter((one) => {
     const reason = misplaced(own, one, candidates)
@@ -295,7 +311,7 @@ function decideStart(
     if (member.state !== 'in-sync') continue
     const view = views.find(({ name }) => name === member.name)
     const found = candidates.find(({ superblock }) => superblock.self === member.id)
-    if (found !== undefined && isWhole(found.superblock, record) && !refusals.has(found.leg))
+    if (found !== undefined && hasAll(found, record) && !refusals.has(found.leg))
       (found.leg.isAnotherThan(member) ? moved : present).push(found.leg)
     else if (couldBeNewer(view, refusals)) awaited.push(awaitedReason(view, member, refusals))
     else putBack.push(putBackReason(member, found, record))
@@ -332,9 +348,16 @@ function putBackReason(
   record: VolumeRecord,
 ): string {
   if (found === undefined) return `${name} is blank`
-  const { counter } = found.superblock.record.generation
-  const had = record.base.counter
-  return `${name} was put back to an older state: it shows generation ${counter}, and had ${had}`
+  const { superblock, mark } = found
+  const { counter } = superblock.record.generation
+  const older = isWhole(superblock, record)
+    ? `superblock ${superblock.serial}, and had ${mark}`
+    : `generation ${counter}, and had ${record.base.counter}`
+  return `${name} was put back to an older state: it shows ${older}`
+}
+
+function hasAll({ superblock, complete }: Candidate, record: VolumeRecord): boolean {
+  return isWhole(superblock, record) && complete
 }
 
 function namesOf(legs: readonly Leg[]): string {

@@ -23,7 +23,12 @@ export interface Superblock {
 
 /** What a slot, or a leg's pair of slots, can be. */
 export type Found =
-  | { readonly kind: 'superblock'; readonly superblock: Superblock }
+  | {
+      readonly kind: 'superblock'
+      readonly superblock: Superblock
+      /** The serial of the other slot; 0 when that has none. */
+      readonly previous: number
+    }
   /** Nothing of ours: never formatted, or the first superblock was not written to its end. */
   | { readonly kind: 'blank' }
   /** Ours once, but not whole. */
@@ -87,13 +92,26 @@ export function decodeSlot(bytes: Buffer): Found {
 export function choose(first: Found, second: Found): Found {
   if (first.kind === 'foreign') return first
   if (second.kind === 'foreign') return second
-  if (first.kind === 'superblock' && second.kind === 'superblock')
-    return first.superblock.serial > second.superblock.serial ? first : second
+  if (first.kind === 'superblock' && second.kind === 'superblock') {
+    const [one, other] = [first.superblock.serial, second.superblock.serial]
+    return one > other ? { ...first, previous: other } : { ...second, previous: one }
+  }
   if (first.kind === 'superblock') return first
   if (second.kind === 'superblock') return second
   // Slots are written in turn: a damaged one beside a blank one was the very first.
   if (first.kind === 'blank' || second.kind === 'blank') return { kind: 'blank' }
   return { kind: 'damaged', reason: `both superblocks are bad: ${first.reason}, ${second.reason}` }
+}
+
+/**
+ * Whether a leg shows all that it had when its superblock with this serial was stable. Slots are
+ * written in turn, so until two more are written one of them has it. One that was put back may have
+ * got a newer superblock since, which was under way and was sent again: then the other is too old.
+ */
+export function showsMark(found: Found, mark: number): boolean {
+  if (found.kind !== 'superblock') return false
+  const { serial } = found.superblock
+  return serial === mark || (serial > mark && found.previous >= mark)
 }
 
 /** Whether the first is the volume's, and the other is not or is of an earlier day. */
@@ -125,5 +143,5 @@ function decodeBody(body: Buffer, serial: number): Found {
   const known = parseRecord(record)
   if (known === null || typeof self !== 'string' || !known.members.some(({ id }) => id === self))
     return { kind: 'damaged', reason: 'a body that makes no sense' }
-  return { kind: 'superblock', superblock: { serial, self, record: known } }
+  return { kind: 'superblock', superblock: { serial, self, record: known }, previous: 0 }
 }

@@ -4,7 +4,7 @@ import { hadAnotherHead } from './claims.ts'
 import { findFilled, formerEnd } from './former.ts'
 import type { Leg } from './leg.ts'
 import { loadOwn } from './own-record.ts'
-import type { VolumeRecord } from './record.ts'
+import { sameGeneration, type VolumeRecord } from './record.ts'
 import type { LegView, OwnRecord } from './start.ts'
 import type { Volume } from './volume.ts'
 
@@ -17,15 +17,29 @@ export interface Survey {
 /** Reads the head's own record, and looks at every leg that is there. */
 export async function survey(volume: Volume): Promise<Survey> {
   await volume.head.load(volume)
+  await volume.marks.load()
   const record = await loadOwn(volume)
-  const views = await Promise.all(volume.legs.map((leg) => view(volume, leg, record)))
-  if (record === null) {
-    await lookAtOldEnds(views)
-    return { own: null, views }
-  }
+  let views = await Promise.all(volume.legs.map((leg) => view(volume, leg, record)))
+  if (record === null) await lookAtOldEnds(views)
+  const shown = views.flatMap(({ found }) =>
+    found?.kind === 'superblock' ? [found.superblock.record] : [],
+  )
+  const records = record === null ? shown : [record, ...shown]
+  views = views.map((one) => ({ ...one, mark: markOf(volume, one, records) }))
+  if (record === null) return { own: null, views }
   const { head } = volume
   if (views.some((one) => tellsOfAnotherHead(record, one))) head.doubt(record)
   return { own: { record, vouches: !head.doubts(record) }, views }
+}
+
+/** A serial that the leg had: by what this head knows, and by legs that were in sync with it. */
+function markOf(volume: Volume, { leg, found }: LegView, records: readonly VolumeRecord[]): number {
+  if (found?.kind !== 'superblock') return 0
+  const { self, record } = found.superblock
+  const marks = records
+    .filter(({ generation }) => sameGeneration(generation, record.generation))
+    .map(({ members }) => members.find(({ id }) => id === self)?.mark ?? 0)
+  return Math.max(volume.marks.of(leg, self), ...marks)
 }
 
 /** Whether it is a leg of this volume, and not one that was given away. */
@@ -38,7 +52,7 @@ function tellsOfAnotherHead(record: VolumeRecord, { name, found, ...view }: LegV
 async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise<LegView> {
   const { name, device } = leg
   const absent = (reason: string): LegView => {
-    return { leg, name, found: null, reason, hadAnotherHead: false }
+    return { leg, name, found: null, reason, hadAnotherHead: false, mark: 0 }
   }
   if (!device.usable) return absent(`${device.state.word}: ${device.state.reason}`)
   leg.wanted = leg.pending > 0
@@ -47,7 +61,7 @@ async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise
     const known = own?.members.find((member) => member.name === name)
     const found = await leg.examineEnds(own?.volume ?? '', known?.size ?? 0)
     const another = own !== null && (await hadAnotherHead(volume, leg))
-    return { leg, name, found, reason: '', hadAnotherHead: another }
+    return { leg, name, found, reason: '', hadAnotherHead: another, mark: 0 }
   } catch (error) {
     return absent(systemError(error, 'cannot be examined').message)
   }

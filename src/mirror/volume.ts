@@ -14,6 +14,7 @@ import { extentCount, type Geometry } from './layout.ts'
 import { addEntry } from './ledger.ts'
 import { Leg } from './leg.ts'
 import { Looking } from './looking.ts'
+import { Marks } from './marks.ts'
 import { Membership } from './membership.ts'
 import { isQuestion, Parking } from './parking.ts'
 import { ReadJob } from './reads.ts'
@@ -46,6 +47,7 @@ export class Volume {
   readonly watchdog = new Watchdog(this)
   readonly looking = new Looking()
   readonly short = new ShortJobs(this)
+  readonly marks = new Marks(this)
   /** In the order of the configuration. */
   legs: Leg[] = []
   path = ''
@@ -401,6 +403,7 @@ export class Volume {
     for (const resync of this.resyncs.values()) resync.stop(reason)
     if (this.record !== null) {
       this.membership.stop()
+      this.marks.stop()
     }
     for (const leg of this.legs) {
       leg.stage = 'absent'

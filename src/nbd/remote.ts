@@ -82,6 +82,8 @@ interface Orphan {
  */
 export class NbdDriver implements Driver, ClientOwner {
   readonly type = 'nbd'
+  /** Nothing tells a connection that was lost from a server that was. */
+  restarts = 0
   readonly children = []
   private readonly options: Required<Omit<NbdOptions, 'size'>> & Pick<NbdOptions, 'size'>
   private readonly world: NbdWorld
@@ -244,6 +246,7 @@ export class NbdDriver implements Driver, ClientOwner {
   private begin(session: Session, terms: Terms): void {
     const facts = factsOf(terms, this.uri, this.world.random)
     const other = this.facts !== null && this.facts.identity !== facts.identity
+    if (this.facts !== null) this.restarts++
     this.facts = facts
     this.holdOver = false
     if (other) this.held.failAll(this.error('STALE', 'the export is not the one it was'))

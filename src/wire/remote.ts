@@ -31,6 +31,7 @@ export class RemoteDriver implements Driver, DialerUser {
   readonly children: readonly Device[] = []
   readonly slots = new Slots()
   claimEpoch = 0
+  restarts = 0
   private readonly options: RemoteOptions
   private readonly context: ClientContext
   /** For people: the export's name and address. */
@@ -41,6 +42,9 @@ export class RemoteDriver implements Driver, DialerUser {
   /** Of the device; '' before it is opened. */
   private path = ''
   private known: WireFacts | null = null
+  /** Of the target's process: the one that the last session was with, and the one that answered. */
+  private instance = ''
+  private instanceOffered = ''
   private offered: WireFacts | null = null
   private readonly memory = new SessionMemory()
   private sizeDiffers = false
@@ -251,6 +255,7 @@ export class RemoteDriver implements Driver, DialerUser {
       return this.error('STALE', `${this.target} changed while connecting to it`)
     this.offered = offered
     if (!this.up) this.memory.look(welcome)
+    this.instanceOffered = welcome.instance
     return null
   }
 
@@ -258,6 +263,8 @@ export class RemoteDriver implements Driver, DialerUser {
     const before = this.known?.facts ?? null
     this.known = this.offered!
     const { facts } = this.known
+    if (this.instance !== '' && this.instance !== this.instanceOffered) this.restarts++
+    this.instance = this.instanceOffered
     this.holdTimer?.cancel()
     this.holding = true
     this.gather(before, facts)

@@ -36,6 +36,8 @@ export class Disk {
   onClaim: () => Promise<void> = () => Promise.resolve()
   stampCount = 0
   readonly drivers = new Set<DiskDriver>()
+  /** How often its target restarted; null where it has none. */
+  restarts: number | null = null
   /** What it says of itself besides the usual. */
   said: Partial<Facts> = {}
 
@@ -127,6 +129,10 @@ export class DiskDriver implements Driver {
   private host: DriverHost | null = null
   private held: Request[] = []
   private away: boolean
+
+  get restarts(): number | null {
+    return this.disk.restarts
+  }
 
   constructor(disk: Disk, away = false) {
     this.disk = disk

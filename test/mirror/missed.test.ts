@@ -41,7 +41,7 @@ describe('what a leg missed', () => {
   it('is known so after it left the log, of what was not flushed as well', async () => {
     for (const reboots of [false, true]) {
       const legs = disks('a', 'b')
-      const head = await new Head(legs, new MemoryStore(), { intentIdleMs: 5 }).open()
+      const head = await new Head(legs, new MemoryStore(), { intentIdleMs: 200 }).open()
       const { a, b } = legs as { a: Disk; b: Disk }
       await write(head.device, 0, pattern(1, 8 * extentSize))
       await flush(head.device)

@@ -1,7 +1,10 @@
 import { expect } from 'chai'
+import { MiB } from '../../src/base/size.ts'
+import { Operation } from '../../src/device/request.ts'
+import { superblockOffset } from '../../src/mirror/layout.ts'
 import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
-import { disks, Head, later, MemoryStore, pattern } from './head.ts'
+import { disks, extentSize, Head, later, MemoryStore, pattern } from './head.ts'
 
 type Legs = Readonly<Record<string, Disk>>
 
@@ -130,6 +133,173 @@ describe('a leg that was put back to an older state while the head was dead', ()
     await reads(head, 3)
     expect(legs['b']!.cached[0]).to.equal(3)
     await head.device.close()
+  })
+})
+
+/** Whose legs are on targets, which may restart. */
+function onTargets(...names: string[]): Legs {
+  const legs = disks(...names)
+  for (const disk of Object.values(legs)) disk.restarts = 0
+  return legs
+}
+
+/** What was written is marked: until the superblock of the leg was written once more. */
+async function marked(head: Head, disk: Disk): Promise<void> {
+  const at = disk.log.length
+  const slots = [0, 1].map((slot) => superblockOffset(disk.size, slot))
+  const written = (): boolean =>
+    disk.log.slice(at).some(({ offset, fua }) => fua && slots.includes(offset))
+  await head.until('it is marked', written)
+}
+
+/** Puts the disk back while its target is down, which is there again at once, or after a while. */
+async function putBackAndRestart(disk: Disk, back: () => void, away: boolean) {
+  if (away) {
+    disk.goAway()
+    await later(5)
+  }
+  back()
+  disk.restarts!++
+  if (!away) disk.bootId = `${disk.bootId.slice(0, 31)}f`
+  disk.comeBack()
+  await later(1)
+}
+
+describe('a leg that is put back to a moment of the same run', () => {
+  for (const away of [false, true])
+    for (const intentLog of [true, false])
+      it(`is filled${away ? ' when it comes back' : ''}${intentLog ? '' : ', without a log'}`, async () => {
+        const legs = onTargets('a', 'b')
+        const b = legs['b']!
+        const head = await new Head(legs, new MemoryStore(), { ...quickLog, intentLog }).open()
+        await put(head, 1)
+        await marked(head, b)
+        const back = copyOf(b)
+        await put(head, 2)
+        await marked(head, b)
+        await putBackAndRestart(b, back, away)
+        await reads(head, 2)
+        await head.inSync('a', 'b')
+        expect(head.lastResync('b')).to.include({ kind: 'full' })
+        expect(head.lastResync('b')!.cause).to.include('put back to an older state')
+        await reads(head, 2)
+        await head.device.close()
+        expect(b.cached[0]).to.equal(2)
+      })
+
+  it('gets again what was written since its last mark', async () => {
+    for (const away of [false, true]) {
+      const legs = onTargets('a', 'b')
+      const b = legs['b']!
+      const head = await new Head(legs, new MemoryStore(), { intentIdleMs: 60_000 }).open()
+      await put(head, 1)
+      const back = copyOf(b)
+      await put(head, 2)
+      await putBackAndRestart(b, back, away)
+      await head.inSync('a', 'b')
+      expect(head.lastResync('b')).to.include({ kind: 'partial' })
+      await reads(head, 2)
+      await head.device.close()
+      expect(b.cached[0]).to.equal(2)
+    }
+  })
+
+  it('is not gone on with though it is the only one', async () => {
+    const legs = onTargets('a')
+    const a = legs['a']!
+    const head = await new Head(legs, new MemoryStore(), quickLog).open()
+    await put(head, 1)
+    await marked(head, a)
+    const back = copyOf(a)
+    await put(head, 2)
+    await marked(head, a)
+    await putBackAndRestart(a, back, false)
+    await head.until('it waits', () => {
+      return String(head.driver.describe()['reason']).includes('a was put back to an older state')
+    })
+    await head.driver.startVolume({ force: true })
+    await reads(head, 1)
+    // It goes on above what it showed before, so that it is believed from now on.
+    await head.device.close()
+    const next = await new Head(legs, new MemoryStore(), quickLog).open()
+    await next.inSync('a')
+    await reads(next, 1)
+    await next.device.close()
+  })
+
+  it('while it was being filled is filled once more', async () => {
+    const legs = onTargets('a', 'b')
+    const [a, b] = [legs['a']!, legs['b']!]
+    const settings = { ...quickLog, resyncCheckpointBytes: 4096 }
+    const head = await new Head(legs, new MemoryStore(), settings).open()
+    b.goAway()
+    for (let at = 0; at < 8; at++) await write(head.device, at * extentSize, pattern(1))
+    // What it has to be is read of a, up to the sixth extent.
+    a.hold = ({ operation, offset, length }) =>
+      operation === Operation.read && offset >= 5 * extentSize && offset + length < 3 * MiB
+    b.comeBack()
+    await head.until('it is being filled', () => head.state('b') === 'syncing')
+    const back = copyOf(b)
+    await head.until('some is called copied', () => {
+      return Number(head.leg('b')['bytesOutOfSync']) <= 4 * 4096
+    })
+    await marked(head, b)
+    await putBackAndRestart(b, back, false)
+    a.letGo()
+    await head.inSync('a', 'b')
+    await head.device.close()
+    for (let at = 0; at < 8; at++) expect(b.cached[at * extentSize], `extent ${at}`).to.equal(1)
+  })
+})
+
+describe('a leg that is put back to a moment of the run in which the head died', () => {
+  /** Ones are on a copy of each leg, twos on the legs, and their head is dead. */
+  async function died(legs: Legs, store: MemoryStore): Promise<(() => void)[]> {
+    const head = await new Head(legs, store, quickLog).open()
+    await put(head, 1)
+    await marked(head, legs['a']!)
+    const back = Object.values(legs).map(copyOf)
+    for (let turn = 0; turn < 2; turn++) {
+      await put(head, 2)
+      await marked(head, legs['a']!)
+      await logEmpty(head)
+    }
+    await later(5)
+    head.kill()
+    return back
+  }
+
+  it('is filled', async () => {
+    for (const remembers of [true, false]) {
+      const legs = disks('a', 'b')
+      const store = new MemoryStore()
+      const [, back] = await died(legs, store)
+      back!()
+      const head = await new Head(legs, remembers ? store : new MemoryStore()).open()
+      await reads(head, 2)
+      await head.inSync('a', 'b')
+      expect(head.lastResync('b')!.cause).to.include('put back to an older state')
+      await head.device.close()
+      expect(legs['b']!.cached[0]).to.equal(2)
+    }
+  })
+
+  it('is not believed though all of them were', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    for (const back of await died(legs, store)) back()
+    const head = await new Head(legs, store).open()
+    await later(30)
+    expect(head.device.usable).to.equal(false)
+    for (const name of ['a', 'b'])
+      expect(head.driver.describe()['reason']).to.include(`${name} was put back`)
+    await head.driver.startVolume({ force: true })
+    await head.inSync('a', 'b')
+    await reads(head, 1)
+    await head.device.close()
+    const next = await new Head(legs, store).open()
+    await next.inSync('a', 'b')
+    await next.device.close()
   })
 })
 

@@ -18,7 +18,14 @@ import {
   superblockOffset,
 } from '../../src/mirror/layout.ts'
 import { entryTextMax, legsMax, reasonMax, type VolumeRecord } from '../../src/mirror/record.ts'
-import { choose, decodeSlot, encodeSuperblock, slotLength } from '../../src/mirror/superblock.ts'
+import {
+  choose,
+  decodeSlot,
+  encodeSuperblock,
+  slotLength,
+  showsMark,
+  type Found,
+} from '../../src/mirror/superblock.ts'
 
 function hex(value: number, digits: number): string {
   return value.toString(16).padStart(digits, '0')
@@ -74,7 +81,7 @@ describe('a superblock', () => {
   it('reads back', () => {
     const found = decodeSlot(encoded)
     const superblock = { serial: 7, self: hex(16, 32), record: record(2) }
-    expect(found).to.deep.equal({ kind: 'superblock', superblock })
+    expect(found).to.deep.equal({ kind: 'superblock', superblock, previous: 0 })
   })
 
   it('fits 256 legs with long reasons', () => {
@@ -128,12 +135,22 @@ describe('a superblock', () => {
     const blank = decodeSlot(Buffer.alloc(pageBytes))
     const damaged = decodeSlot(Buffer.concat([encoded.subarray(0, 100), Buffer.alloc(pageBytes)]))
     expect([blank.kind, damaged.kind]).to.deep.equal(['blank', 'damaged'])
-    expect(choose(older, good)).to.equal(good)
-    expect(choose(good, older)).to.equal(good)
+    const both = { ...good, previous: 6 }
+    expect(choose(older, good)).to.deep.equal(both)
+    expect(choose(good, older)).to.deep.equal(both)
     expect(choose(damaged, good)).to.equal(good)
     expect(choose(damaged, blank).kind).to.equal('blank')
     expect(choose(damaged, damaged).kind).to.equal('damaged')
     expect(choose(good, { kind: 'foreign', version: 2 }).kind).to.equal('foreign')
+  })
+
+  it('shows all that one had that was stable, unless a newer one stands beside an older one', () => {
+    const found = (previous: number): Found => ({ ...decodeSlot(encoded), previous }) as Found
+    const shows = (previous: number, mark: number): boolean => showsMark(found(previous), mark)
+    // Whole, with the next one torn, and written twice by another head since.
+    expect([shows(6, 7), shows(0, 7), shows(6, 6), shows(6, 5)]).to.not.include(false)
+    // Put back; and put back before a superblock arrived that had been under way.
+    expect([shows(6, 8), shows(5, 6), shows(0, 6)]).to.not.include(true)
   })
 
   it('with a body that makes no sense is damaged, however well it is wrapped', () => {

@@ -3,16 +3,18 @@ import type { Run, RunLeg } from './run.ts'
 import { rules } from './table.ts'
 
 /**
- * Extents leave the log in this order: every leg that takes writes flushes the last one → what an
- * absent leg had not flushed is in its map → the maps are on disk → so is who left → the log
- * forgets.
+ * Extents leave the log in this order: every leg that takes writes flushes the last one, and is
+ * marked → what an absent leg had not flushed is in its map → the maps are on disk → so is who left
+ * → the log forgets.
  */
 
 /** Takes out what was last written to at `moment` or before. */
 export function clean(run: Run, moment: number): void {
   // At a start it is not durable yet which leg is the source: the next may choose another.
   if (run.cleaning !== null || run.word !== 'running') return
-  const legs = run.writers.filter((leg) => leg.flushedMoment < moment)
+  const legs = run.writers.filter(
+    ({ flushedMoment, markedMoment = Infinity }) => Math.min(flushedMoment, markedMoment) < moment,
+  )
   run.cleaning = { phase: 'flush', moment, version: 0, waits: legs }
   for (const leg of legs) run.out.push({ kind: 'flush', leg, why: 'clean' })
   rules.flushedForLog(run, null)

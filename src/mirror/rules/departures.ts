@@ -37,7 +37,7 @@ export function leave(run: Run, leg: RunLeg, { state, reason, cache }: Leaving):
   run.forEachWrite((write) => {
     rules.missed(leg, write)
   })
-  log.forEachSince(leg.flushedMoment, (extent, row) => {
+  log.forEachSince(leg.safeMoment ?? leg.flushedMoment, (extent, row) => {
     unflushed.add(extent, row)
   })
   if (cache === 'lost') {

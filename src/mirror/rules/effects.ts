@@ -151,6 +151,8 @@ export interface DeviceNow {
 export interface Returning {
   readonly copy: 'partial' | 'full'
   readonly bootId: string
+  /** Whether its target restarted since it took part, and may have been put back meanwhile. */
+  readonly restarted?: boolean
   /** Why it has to be filled, for people. */
   readonly cause: string
 }

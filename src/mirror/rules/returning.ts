@@ -21,7 +21,7 @@ export function begin(run: Run, leg: RunLeg, how: Returning): void {
   }
   const dirty = (leg.dirty ??= run.makeLacking())
   if (how.copy === 'full') dirty.setAll()
-  else if (how.bootId !== leg.member!.bootId) {
+  else if (how.bootId !== leg.member!.bootId || how.restarted === true) {
     dirty.forgetCopies()
     if (leg.unflushed !== null) dirty.missSet(leg.unflushed)
   }

@@ -53,10 +53,14 @@ export interface RunLeg {
   stage: Stage
   /** Of a leg that is not in sync: what it lacks. */
   dirty: Lacking | null
-  /** Of an absent leg: what it acknowledged and had not flushed; lost if it restarts. */
+  /** Of an absent leg: what it acknowledged and may lose if it restarts. */
   unflushed: Unflushed | null
   /** Writes settled before this moment are on its stable storage. */
   flushedMoment: number
+  /** No later: those before this moment it cannot have lost unseen, not even if it was put back. */
+  readonly safeMoment?: number
+  /** Where a leg is marked: those before this moment its mark vouches for, see `marks.ts`. */
+  readonly markedMoment?: number
   bootId: string
   /** Reads that it failed since it was last in sync. */
   readErrors: number
