@@ -4,6 +4,7 @@ import { emulateFua, emulateWriteZeroes, splitLarge } from './emulation.ts'
 import { digest } from './facts.ts'
 import { CacheLife, mayHaveLost } from './life.ts'
 import { Latency } from './latency.ts'
+import type { Lives } from './lives.ts'
 import { Flag, isChange, Operation } from './request.ts'
 import type { Completer, Request } from './request.ts'
 import { Unflushed } from './unflushed.ts'
@@ -116,6 +117,8 @@ export interface Driver {
   /** The configuration's word: file, memory, remote, nbd, linear, mirror, error, delay, log. */
   readonly type: string
   readonly children: readonly Device[]
+  /** Whether a forced change that fails with NO_SPACE may have failed in its flush. */
+  readonly flushesUnseen?: boolean
   /** Whether it is empty after every start. */
   readonly forgets?: boolean
   /**
@@ -192,8 +195,17 @@ export class Device implements DriverHost {
   private readonly watchers = new Set<Watcher>()
   private idle: (() => void) | null = null
   private closing: Promise<void> | null = null
+  /** Told that the life of the cache cannot be kept, and that a later process may not tell of it. */
+  onUnkept: (error: unknown) => void = () => undefined
+  /** Null where the device's boot id outlives the process in which it changed, or nobody needs it. */
+  private readonly lives: Lives | null
+  /** What the driver called it first in this process. */
+  private firstBootId = ''
+  /** Resolves when the life of the cache is durable: failures are told after it. */
+  private keeping: Promise<void> | null = null
 
-  constructor(path: string, driver: Driver, clock: Clock) {
+  constructor(path: string, driver: Driver, clock: Clock, lives: Lives | null = null) {
+    this.lives = lives
     this.path = path
     this.driver = driver
     this.clock = clock
@@ -234,6 +246,7 @@ export class Device implements DriverHost {
 
   /** Opens the children side by side, then this device. A failed open closes what it opened. */
   async open(): Promise<void> {
+    await this.lives?.load()
     const opened = await Promise.allSettled(this.driver.children.map((child) => child.open()))
     const failed = opened.find((result) => result.status === 'rejected')
     try {
@@ -267,8 +280,10 @@ export class Device implements DriverHost {
 
   online(facts: Facts, word: 'online' | 'degraded' = 'online', reason = ''): void {
     if (this.state.word === 'closed') return
-    const { known, renamed } = this
+    const { known } = this
     const { bootId } = facts
+    if (known === null) this.recall(facts)
+    const { renamed } = this
     const same = renamed !== null && (bootId === renamed.from || bootId === renamed.to)
     if (same) facts = { ...facts, bootId: renamed.to }
     else {
@@ -278,7 +293,31 @@ export class Device implements DriverHost {
     if (known !== null && (known.bootId !== facts.bootId || known.identity !== facts.identity))
       this.unflushed.cacheLost()
     this.known = facts
+    if (known !== null && known.bootId !== facts.bootId) this.keepLife(facts)
     this.enter(word, reason)
+  }
+
+  /** What earlier processes saw of the device, which the driver's boot id does not say. */
+  private recall({ identity, bootId }: Facts): void {
+    const { lives, clock } = this
+    if (lives === null) return
+    this.firstBootId = bootId
+    // Where nobody can tell, every start counts as a loss.
+    const to = lives.known
+      ? lives.of(identity, bootId)
+      : digest(`${bootId}: ${clock.wall()} ${clock.now()}`)
+    if (to !== null) this.renamed = { from: bootId, to }
+  }
+
+  /** The device lost what was not flushed: a later process must not show the boot id of before. */
+  private keepLife({ identity, bootId }: Facts): void {
+    const { lives } = this
+    if (lives === null || this.firstBootId === bootId) return
+    const kept = lives.keep(identity, { from: this.firstBootId, to: bootId }).catch(this.unkept)
+    this.keeping = kept
+    void kept.then(() => {
+      if (this.keeping === kept) this.keeping = null
+    })
   }
 
   /** @internal A flush failed: what was not flushed is lost, another life of the cache begins. */
@@ -294,6 +333,7 @@ export class Device implements DriverHost {
     this.flushError = error
     unflushed.cacheLost()
     this.known = { ...known, bootId: to }
+    this.keepLife(this.known)
     if (state.word !== 'closed') this.enter(state.word, state.reason, state.code)
   }
 
@@ -355,9 +395,18 @@ export class Device implements DriverHost {
     if (life !== this.life) {
       if (error === null && cached)
         request.error = new StorageError('STALE', 'the device lost its cache meanwhile', this.path)
-    } else if (error !== null && (forced || operation === Operation.flush) && mayHaveLost(error))
-      this.flushFailed(error)
-    this.account(request)
+    } else if (error !== null && this.failedToFlush(request, error)) this.flushFailed(error)
+    if (this.keeping === null || request.error === null) this.account(request)
+    else void this.keeping.then(() => this.account(request))
+  }
+
+  /** Whether the error is that of a flush, or of the one behind a forced change. */
+  private failedToFlush({ operation, flags }: Request, error: StorageError): boolean {
+    if (operation === Operation.flush) return mayHaveLost(error)
+    if ((flags & Flag.fua) === 0 || this.known!.fua !== 'native') return false
+    // For what is refused for want of space nothing was taken, and nothing lost.
+    if (error.code === 'NO_SPACE' && this.driver.flushesUnseen !== true) return false
+    return mayHaveLost(error)
   }
 
   private account(request: Request): void {
@@ -387,6 +436,10 @@ export class Device implements DriverHost {
     const since = word === this.state.word ? this.state.since : this.clock.wall()
     this.state = code === undefined ? { word, reason, since } : { word, reason, since, code }
     for (const watcher of [...this.watchers]) watcher(this)
+  }
+
+  private readonly unkept = (error: unknown): void => {
+    this.onUnkept(error)
   }
 
   private unavailableReason(): string {

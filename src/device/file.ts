@@ -7,6 +7,7 @@ import { blockBytesMax, type Slab } from '../base/slab.ts'
 import type { Driver, DriverHost, Facts } from './device.ts'
 import { digest } from './facts.ts'
 import { Allocation, type Source } from './files/allocation.ts'
+import { Forced } from './files/forced.ts'
 import { Holes, whyNoHoles } from './files/holes.ts'
 import { openMedium, sizeNow, type FileOptions, type Medium } from './files/medium.ts'
 import { Syncs } from './files/syncs.ts'
@@ -35,6 +36,9 @@ export class FileDriver implements Driver {
   private noHoles = ''
   /** Of a regular file: where it has data. */
   private allocation: Allocation | null = null
+  private readonly forced = new Forced((flush) => {
+    this.syncs!.submit(flush)
+  })
   private changed = false
   private keepsZeroes = false
   private broken = false
@@ -187,6 +191,7 @@ export class FileDriver implements Driver {
   }
 
   submit(request: Request): void {
+    if ((request.flags & Flag.fua) !== 0) request.push(this.forced)
     switch (request.operation) {
       case Operation.write:
         this.changed = true

@@ -1,6 +1,6 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
-import { claimedOf } from '../device/facts.ts'
+import { claimedOf, restartsOf } from '../device/facts.ts'
 import { announce } from './announce.ts'
 import { blockGeometryOf } from './blocks.ts'
 import { claimedBefore, claimLeg, hadAnotherHead, nextClaim, raiseNumber } from './claims.ts'
@@ -359,7 +359,9 @@ interface Here extends Present {
 }
 
 function seen(leg: Leg): Here {
-  return { leg, member: leg.member!, bootId: leg.device.facts!.bootId, readLast: leg.readLast }
+  const { device, readLast } = leg
+  const tells = restartsOf(device) !== null
+  return { leg, member: leg.member!, bootId: device.facts!.bootId, readLast, tells }
 }
 
 /** After a crash one leg is the truth, and the others are made equal to it. */

@@ -26,8 +26,8 @@ export type Found =
   | {
       readonly kind: 'superblock'
       readonly superblock: Superblock
-      /** The serial of the other slot; 0 when that has none. */
-      readonly previous: number
+      /** The serial of the other slot: 0 when that has none, null when it is torn. */
+      readonly previous: number | null
     }
   /** Nothing of ours: never formatted, or the first superblock was not written to its end. */
   | { readonly kind: 'blank' }
@@ -96,8 +96,9 @@ export function choose(first: Found, second: Found): Found {
     const [one, other] = [first.superblock.serial, second.superblock.serial]
     return one > other ? { ...first, previous: other } : { ...second, previous: one }
   }
-  if (first.kind === 'superblock') return first
-  if (second.kind === 'superblock') return second
+  if (first.kind === 'superblock') return { ...first, previous: second.kind === 'blank' ? 0 : null }
+  if (second.kind === 'superblock')
+    return { ...second, previous: first.kind === 'blank' ? 0 : null }
   // Slots are written in turn: a damaged one beside a blank one was the very first.
   if (first.kind === 'blank' || second.kind === 'blank') return { kind: 'blank' }
   return { kind: 'damaged', reason: `both superblocks are bad: ${first.reason}, ${second.reason}` }
@@ -110,8 +111,10 @@ export function choose(first: Found, second: Found): Found {
  */
 export function showsMark(found: Found, mark: number): boolean {
   if (found.kind !== 'superblock') return false
-  const { serial } = found.superblock
-  return serial === mark || (serial > mark && found.previous >= mark)
+  const { superblock, previous } = found
+  const { serial } = superblock
+  // One that is torn was being written when power was lost.
+  return serial === mark || (serial > mark && (previous === null || previous >= mark))
 }
 
 /** Whether the first is the volume's, and the other is not or is of an earlier day. */

@@ -82,6 +82,8 @@ interface Orphan {
  */
 export class NbdDriver implements Driver, ClientOwner {
   readonly type = 'nbd'
+  /** Many servers write, and then flush: the error is the same. */
+  readonly flushesUnseen = true
   /** Nothing tells a connection that was lost from a server that was. */
   restarts = 0
   readonly children = []

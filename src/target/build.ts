@@ -4,6 +4,7 @@ import type { Log } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
 import { Device, type Driver } from '../device/device.ts'
+import { Lives } from '../device/lives.ts'
 import { FileDriver, type FileOptions } from '../device/file.ts'
 import { LinearDriver } from '../device/linear.ts'
 import { MemoryDriver } from '../device/memory.ts'
@@ -61,6 +62,8 @@ export class Tree {
   readonly grown: GrownFiles
   /** Paths of legs whose files may be made although they were there before: an operator's word. */
   readonly replaced = new Set<string>()
+  /** Which of its files failed a flush. */
+  private readonly lives: Lives
   private readonly world: World
   private readonly named: Readonly<Record<string, config.Device>>
   private readonly built = new Map<string, Device>()
@@ -73,6 +76,7 @@ export class Tree {
     this.named = config.devices
     this.store = new FileStore(config.state.directory)
     this.grown = new GrownFiles(this.store, world.clock)
+    this.lives = new Lives(this.store)
     // A parent builds its children: what is below a mirror is built in a way of its own.
     const used = new Set(Object.values(config.devices).flatMap((each) => namesUsed(each)))
     for (const name of Object.keys(config.devices)) if (!used.has(name)) this.byName(name, null)
@@ -151,7 +155,13 @@ export class Tree {
   }
 
   private build(spot: Spot, description: config.Device): Device {
-    const device = new Device(spot.path, this.driver(spot, description), this.world.clock)
+    const { clock, log } = this.world
+    // Others say by themselves what they lost, over the restarts of whoever asks.
+    const lives = description.type === 'file' ? this.lives : null
+    const device = new Device(spot.path, this.driver(spot, description), clock, lives)
+    device.onUnkept = (err) => {
+      log.error({ device: spot.path, err }, 'a later start will not know that a flush failed')
+    }
     this.byPath.set(spot.path, device)
     return device
   }

@@ -70,6 +70,26 @@ describe('a flush that a device fails', () => {
     expect(leaf.losses).to.equal(2)
   })
 
+  it('is none where there is no space for a forced write, but for a server that flushes unseen', async () => {
+    const full = new StorageError('NO_SPACE', 'the disk is full')
+    driver.say({ fua: 'native' })
+    for (const unseen of [false, true]) {
+      Object.assign(driver, { flushesUnseen: unseen, failing: null })
+      await write(leaf, 0, block)
+      const { bootId } = leaf.facts!
+      driver.failing = full
+      expect(
+        (await submit(leaf, Operation.write, 8192, 4096, Flag.fua, [block])).error?.code,
+      ).to.equal('NO_SPACE')
+      expect(leaf.facts!.bootId !== bootId).to.equal(unseen)
+    }
+    driver.failing = null
+    // A flush has no other way to say so than that what was written found no place.
+    await write(leaf, 0, block)
+    expect(await flushEnding(full)).to.equal('NO_SPACE')
+    expect(leaf.losses).to.equal(2)
+  })
+
   it('is none where it was refused or not answered', async () => {
     const { bootId } = leaf.facts!
     await write(leaf, 0, block)

@@ -29,7 +29,7 @@ function crash(world: World, leg: Leg, ms: number): void {
   })
 }
 
-function failFlush({ medium }: Leg): void {
+export function failFlush({ medium }: Leg): void {
   medium.dropsUnwritten = true
   medium.flushFails = true
   medium.flushFailsOnce = true

@@ -96,4 +96,38 @@ export const mutantsOfLosses: readonly Mutant[] = [
     replace: 'return present;',
     plays: { script: 'restart', blow: 'crashSoon' },
   },
+  {
+    name: 'marks-believed',
+    breaks: '2: a leg that shows less than it had in this generation is taken for whole',
+    file: 'mirror/superblock.js',
+    find: 'return serial === mark || ',
+    replace: 'return true || ',
+    plays: { script: 'put back in a run', blow: 'crashLate' },
+  },
+  {
+    name: 'unmarked-forgotten',
+    breaks: '2: what was written since the last mark is not copied to a target that restarted',
+    file: 'mirror/leg.js',
+    find: `return this.restarts === null
+            ? this.flushedMoment
+            : Math.min(this.flushedMoment, this.markedMoment);`,
+    replace: 'return this.flushedMoment;',
+    plays: { script: 'put back in a run', blow: 'crashLate' },
+  },
+  {
+    name: 'restart-unseen',
+    breaks: '2: a leg whose target restarted goes on without being looked at',
+    file: 'mirror/departure.js',
+    find: "now.word === 'there' && leg.hasRestarted",
+    replace: 'false',
+    plays: { script: 'put back in a run', blow: 'crashLate' },
+  },
+  {
+    name: 'lives-forgotten',
+    breaks: '8: a target that starts again does not know that a flush failed',
+    file: 'device/lives.js',
+    find: 'return life?.from === bootId ? life.to : null;',
+    replace: 'return null;',
+    plays: { script: 'failed flush forgotten', blow: 'crashHead' },
+  },
 ]

@@ -20,15 +20,16 @@ export class PutBack {
 
   /**
    * Copies the leg's disk, or puts back what was copied before: from before the head started last,
-   * because within one generation nobody can tell, see docs/mirror.md. Only a leg that others can
-   * do without, all being well.
+   * which is killed for it, or while its target is down and the head goes on, see docs/mirror.md for
+   * what nobody can tell. Only a leg that others can do without, all being well.
    */
   act(leg: Leg): void {
     const { world } = this
     const { head, trace } = world
     const copy = this.copies.get(leg)
     if (head === null || !head.opened) return
-    if (copy === undefined || copy.head === head.number || this.dice.chance(0.2)) {
+    const sameRun = copy?.head === head.number
+    if (copy === undefined || (sameRun && leg.target === null) || this.dice.chance(0.2)) {
       trace.note(`the disk of ${leg.name} is copied`)
       this.copies.set(leg, { bytes: Buffer.from(leg.medium.content), head: head.number })
       return
@@ -38,12 +39,12 @@ export class PutBack {
     const spare = peers.length > 0 && peers.every(settled) && world.healthy() && head.commands === 0
     if (world.replaced || !spare || copy.bytes.length !== leg.medium.size) return
     world.replaced = true
-    this.putBack(leg, copy.bytes)
+    this.putBack(leg, copy.bytes, sameRun ? 'goes on' : 'is killed')
   }
 
-  private putBack(leg: Leg, copy: Buffer): void {
+  private putBack(leg: Leg, copy: Buffer, head: 'goes on' | 'is killed'): void {
     const { world, dice } = this
-    world.killHead('killed')
+    if (head === 'is killed') world.killHead('killed')
     putInPlace(world, leg, copy, dice.skewed(0, downMsMax))
     // Nothing happens to the others meanwhile: until it is filled they have the only copy.
     let noticed = false
@@ -52,9 +53,10 @@ export class PutBack {
       noticed ||= state !== undefined && state !== 'in-sync'
       return noticed && state === 'in-sync'
     })
-    world.clock.after(dice.skewed(0, downMsMax), null, () => {
-      if (world.head === null) world.startHead()
-    })
+    if (head === 'is killed')
+      world.clock.after(dice.skewed(0, downMsMax), null, () => {
+        if (world.head === null) world.startHead()
+      })
   }
 }
 

@@ -1,6 +1,7 @@
 import { KiB } from '../../src/base/size.ts'
 import { Flag } from '../../src/device/request.ts'
 import { compareLegs } from './audit.ts'
+import { failFlush } from './blows.ts'
 import type { Client } from './client.ts'
 import { manage } from './manage.ts'
 import type { LegPlan } from './plan.ts'
@@ -302,6 +303,49 @@ export const scripts: readonly Script[] = [
       }
       await actor.do((one) => one.read(0, 16))
       await actor.do((one) => one.write(64, 8))
+      await actor.well()
+      await stir(actor)
+    },
+  },
+  {
+    name: 'put back in a run',
+    options: { settings: { intentIdleMs: 20 } },
+    // Of two, the other may fail while one is put back: then there is nothing to go on from.
+    houses: ['three'],
+    async play(actor) {
+      const { world } = actor
+      await actor.do(writes)
+      await actor.pass(100)
+      const { head } = world
+      const copy = Buffer.from(actor.leg('right').medium.content)
+      await stir(actor)
+      // There is a mark since then: where the other leg fails meanwhile, nothing else could tell.
+      await actor.pass(100)
+      for (const away of [5, goneMs]) {
+        await actor.well()
+        // What the other has is all that there is; and another head may have died with what it knew.
+        if (!world.healthy() || world.head !== head) return
+        putInPlace(world, actor.leg('right'), copy, away)
+        await actor.do((one) => one.write(64, 8))
+        await actor.do((one) => one.read(0, 16))
+      }
+      await actor.well()
+      await stir(actor)
+    },
+  },
+  {
+    name: 'failed flush forgotten',
+    houses: ['forced', 'flushed', 'local'],
+    async play(actor) {
+      await stir(actor)
+      await actor.do(writes)
+      failFlush(actor.leg('right'))
+      await actor.ask((one) => one.flush())
+      await actor.pass(stillMs)
+      // Whoever saw it fail is gone, in the same boot.
+      actor.kill('right')
+      actor.start('right')
+      await actor.idle()
       await actor.well()
       await stir(actor)
     },

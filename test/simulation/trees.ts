@@ -2,6 +2,7 @@ import type { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { MemoryStore } from '../../src/base/store.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
+import { Lives } from '../../src/device/lives.ts'
 import type { Exports } from '../../src/device/export.ts'
 import { LinearDriver } from '../../src/device/linear.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
@@ -73,7 +74,9 @@ export class Target {
   async start(): Promise<void> {
     const process = this.machine.start('target')
     this.process = process
-    const device = new Device('disk', new DiskDriver(this.medium, process), process.clock)
+    const { clock } = process
+    const lives = new Lives(this.store)
+    const device = new Device('disk', new DiskDriver(this.medium, process), clock, lives)
     await device.open()
     const claims = new Claims(this.store)
     const service = new DstService(serviceContext(process, only(device)), claims)

@@ -8,6 +8,7 @@ import { Operation, type Request } from '../../src/device/request.ts'
 export class LossyDriver implements Driver {
   readonly type = 'lossy'
   readonly children = []
+  flushesUnseen = false
   readonly flushes: Request[] = []
   holdFlushes = false
   readonly writes: Request[] = []

@@ -6,6 +6,11 @@ export interface Present {
   /** Of its device, now. */
   readonly bootId: string
   readonly readLast: boolean
+  /**
+   * Whether whoever keeps it has outlived a crash of this head, and would tell that it lost its
+   * cache: one that failed a flush a moment before shows another boot id then.
+   */
+  readonly tells?: boolean
 }
 
 /** What becomes of the legs when the volume starts. */
@@ -43,7 +48,9 @@ export function chooseSource<P extends Present>(
   intents: boolean,
 ): Choice<P> {
   const kept = keptCache(present)
-  const source = kept.find(({ readLast }) => !readLast) ?? kept[0] ?? present[0]!
+  const surest = kept.filter(({ tells }) => tells === true)
+  const best = surest.length > 0 ? surest : kept
+  const source = best.find(({ readLast }) => !readLast) ?? best[0] ?? present[0]!
   const differ = intents ? present.filter((one) => one !== source) : []
   return { source, differ, lost: intents && !kept.includes(source) }
 }

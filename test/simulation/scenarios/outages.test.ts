@@ -70,7 +70,20 @@ describe('scenarios: legs that fail', () => {
     }
   })
 
-  it('a remote that returns within its hold never leaves', async () => {
+  it('a remote that is reached again within its hold never leaves', async () => {
+    const stage = await new Stage({ hold: 5000 }).start()
+    stage.partition('right')
+    const client = stage.begin((hand) => hand.write(0, 8))
+    await stage.pass(1000)
+    expect(client.inFlight, 'the write waits').to.equal(1)
+    stage.heal('right')
+    await stage.until('the write is acknowledged', () => client.inFlight === 0)
+    expect(client.lastError).to.equal(null)
+    expect(stage.legs['right']).to.equal('in-sync')
+    await stage.audit()
+  })
+
+  it('a remote whose target is back within its hold is waited for, and then looked at', async () => {
     const stage = await new Stage({ hold: 5000 }).start()
     stage.killTarget('right')
     const client = stage.begin((hand) => hand.write(0, 8))
@@ -79,7 +92,7 @@ describe('scenarios: legs that fail', () => {
     stage.startTarget('right')
     await stage.until('the write is acknowledged', () => client.inFlight === 0)
     expect(client.lastError).to.equal(null)
-    expect(stage.legs['right']).to.equal('in-sync')
+    await stage.healthy()
     await stage.audit()
   })
 
