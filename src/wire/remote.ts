@@ -14,7 +14,7 @@ import { Controls } from './controls.ts'
 import { Dialer, type ClientContext, type DialerUser } from './dialer.ts'
 import { Feature, type Welcome, type WireFacts } from './hello.ts'
 import type { RemoteOptions } from './remote-options.ts'
-import { SessionMemory } from './session-memory.ts'
+import { mutates, same, SessionMemory } from './session-memory.ts'
 import { SlotState, Slots } from './slots.ts'
 
 /** Requests wanted in flight per connection. */
@@ -31,7 +31,6 @@ export class RemoteDriver implements Driver, DialerUser {
   readonly children: readonly Device[] = []
   readonly slots = new Slots()
   claimEpoch = 0
-  restarts = 0
   private readonly options: RemoteOptions
   private readonly context: ClientContext
   /** For people: the export's name and address. */
@@ -42,9 +41,6 @@ export class RemoteDriver implements Driver, DialerUser {
   /** Of the device; '' before it is opened. */
   private path = ''
   private known: WireFacts | null = null
-  /** Of the target's process: the one that the last session was with, and the one that answered. */
-  private instance = ''
-  private instanceOffered = ''
   private offered: WireFacts | null = null
   private readonly memory = new SessionMemory()
   private sizeDiffers = false
@@ -99,6 +95,10 @@ export class RemoteDriver implements Driver, DialerUser {
     this.controls.failAll(this.error('UNAVAILABLE', 'the device is closed'))
     this.firstAttempt?.(null)
     await this.dialer.stop()
+  }
+
+  get restarts(): number {
+    return this.memory.restarts
   }
 
   describe(): Record<string, unknown> {
@@ -255,7 +255,6 @@ export class RemoteDriver implements Driver, DialerUser {
       return this.error('STALE', `${this.target} changed while connecting to it`)
     this.offered = offered
     if (!this.up) this.memory.look(welcome)
-    this.instanceOffered = welcome.instance
     return null
   }
 
@@ -263,8 +262,6 @@ export class RemoteDriver implements Driver, DialerUser {
     const before = this.known?.facts ?? null
     this.known = this.offered!
     const { facts } = this.known
-    if (this.instance !== '' && this.instance !== this.instanceOffered) this.restarts++
-    this.instance = this.instanceOffered
     this.holdTimer?.cancel()
     this.holding = true
     this.gather(before, facts)

@@ -1,3 +1,5 @@
+import type { Facts } from '../device/device.ts'
+import { isChange, Operation, type Request } from '../device/request.ts'
 import { Feature, type Welcome } from './hello.ts'
 
 /**
@@ -10,13 +12,30 @@ export class SessionMemory {
   private number = ''
   /** Whether the server that goes on has forgotten what it had of us before this session. */
   forgotten = false
+  /** How often a session was begun with a server that had restarted, or had forgotten the last. */
+  restarts = 0
 
   /** The first welcome of each session. A server that restarted is known by its boot id. */
   look({ instance, features, text }: Welcome): void {
     const number = (features & Feature.memory) === 0 ? '' : text
     const told = this.number !== '' && number !== ''
     this.forgotten = told && instance === this.instance && number !== this.number
+    if (this.forgotten || (this.instance !== '' && instance !== this.instance)) this.restarts++
     this.instance = instance
     this.number = number
   }
+}
+
+/** Whether requests made for one mean the same for the other. */
+export function same(one: Facts, other: Facts): boolean {
+  return (
+    one.identity === other.identity &&
+    one.bootId === other.bootId &&
+    one.blockSize === other.blockSize
+  )
+}
+
+/** Whether the request is of use only to the boot it was made for. */
+export function mutates(request: Request): boolean {
+  return request.operation === Operation.flush || isChange(request.operation)
 }
