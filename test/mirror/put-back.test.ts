@@ -144,8 +144,7 @@ function onTargets(...names: string[]): Legs {
 }
 
 /** What was written is marked: until the superblock of the leg was written once more. */
-async function marked(head: Head, disk: Disk): Promise<void> {
-  const at = disk.log.length
+async function marked(head: Head, disk: Disk, at = disk.log.length): Promise<void> {
   const slots = [0, 1].map((slot) => superblockOffset(disk.size, slot))
   const written = (): boolean =>
     disk.log.slice(at).some(({ offset, fua }) => fua && slots.includes(offset))
@@ -240,10 +239,11 @@ describe('a leg that is put back to a moment of the same run', () => {
     b.comeBack()
     await head.until('it is being filled', () => head.state('b') === 'syncing')
     const back = copyOf(b)
+    const copiedAt = b.log.length
     await head.until('some is called copied', () => {
       return Number(head.leg('b')['bytesOutOfSync']) <= 4 * 4096
     })
-    await marked(head, b)
+    await marked(head, b, copiedAt)
     await putBackAndRestart(b, back, false)
     a.letGo()
     await head.inSync('a', 'b')
