@@ -14,7 +14,7 @@ import { Controls } from './controls.ts'
 import { Dialer, type ClientContext, type DialerUser } from './dialer.ts'
 import { Feature, type Welcome, type WireFacts } from './hello.ts'
 import type { RemoteOptions } from './remote-options.ts'
-import { mutates, same, SessionMemory } from './session-memory.ts'
+import { SessionMemory } from './session-memory.ts'
 import { SlotState, Slots } from './slots.ts'
 
 /** Requests wanted in flight per connection. */

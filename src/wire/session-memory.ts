@@ -1,5 +1,3 @@
-import type { Facts } from '../device/device.ts'
-import { isChange, Operation, type Request } from '../device/request.ts'
 import { Feature, type Welcome } from './hello.ts'
 
 /**
@@ -24,18 +22,4 @@ export class SessionMemory {
     this.instance = instance
     this.number = number
   }
-}
-
-/** Whether requests made for one mean the same for the other. */
-export function same(one: Facts, other: Facts): boolean {
-  return (
-    one.identity === other.identity &&
-    one.bootId === other.bootId &&
-    one.blockSize === other.blockSize
-  )
-}
-
-/** Whether the request is of use only to the boot it was made for. */
-export function mutates(request: Request): boolean {
-  return request.operation === Operation.flush || isChange(request.operation)
 }
