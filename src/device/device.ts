@@ -195,9 +195,9 @@ export class Device implements DriverHost {
   private readonly watchers = new Set<Watcher>()
   private idle: (() => void) | null = null
   private closing: Promise<void> | null = null
-  /** Told that the life of the cache cannot be kept, and that a later process may not tell of it. */
+  /** Told that the life of the cache cannot be kept: a later process may not tell of it. */
   onUnkept: (error: unknown) => void = () => undefined
-  /** Null where the device's boot id outlives the process in which it changed, or nobody needs it. */
+  /** Null where the boot id outlives the process in which it changed, or nobody needs it. */
   private readonly lives: Lives | null
   /** What the driver called it first in this process. */
   private firstBootId = ''

@@ -144,7 +144,7 @@ export class Leg implements Completer, RunLeg {
     this.markedMoment = Math.max(this.markedMoment, moment)
   }
 
-  /** What settled before it is there even if the leg was put back, or its superblock tells of it. */
+  /** What settled before it is there even if the leg was put back, or its superblock tells. */
   get safeMoment(): number {
     return this.restarts === null
       ? this.flushedMoment

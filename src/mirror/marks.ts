@@ -9,8 +9,9 @@ import type { Volume } from './volume.ts'
  * The serial of a leg's superblock rises with each that is written, so it is a mark: a leg that
  * shows a lower one than it had on stable storage was put back to an older state, and all of it is
  * copied. Within a run marks are renewed so that little is written without one: before extents
- * leave the log, before what was copied to a leg is called copied, and some time after a flush. What
- * was written since the last one is copied to a leg whose target restarted, see `Leg.safeMoment`.
+ * leave the log, before what was copied to a leg is called copied, and some time after a flush.
+ * What was written since the last one is copied to a leg whose target restarted, see
+ * `Leg.safeMoment`.
  *
  * Besides in memory, marks are in every record, and in a file of the head's own beside it. That
  * file may be behind: it is written without anybody waiting for it.
@@ -62,7 +63,7 @@ export class Marks {
     this.gather()
   }
 
-  /** Marks what every leg that takes writes has flushed. Never rejects: a leg that cannot leaves. */
+  /** Marks what every leg that takes writes has flushed. Never rejects: who cannot leaves. */
   async renew(): Promise<void> {
     const legs = this.volume.writers.filter((leg) => leg.flushedMoment > leg.markedMoment)
     await Promise.all(legs.map((leg) => this.renewOn(leg).catch(() => undefined)))

@@ -174,9 +174,9 @@ export function isPast(leg: VolumeRecord, record: VolumeRecord): boolean {
 }
 
 /**
- * What a leg is remembered to have left that was in sync by the record a run starts from. Null where
- * the volume was created and never ran, whose first run would be a generation: such a leg may not
- * even have got its superblock, and a blank one is filled like any new one.
+ * What a leg is remembered to have left that was in sync by the record a run starts from. Null
+ * where the volume was created and never ran, for the first run would be a generation: such a leg
+ * may not even have got its superblock, and a blank one is filled like any new one.
  */
 export function leftAtStart({ base, history }: VolumeRecord): Generation | null {
   return history.length === 0 ? null : base

@@ -118,7 +118,7 @@ function neverServed(own: VolumeRecord, candidates: readonly Candidate[]): boole
   })
 }
 
-/** Leaves out legs that show what was never served, unless that is all there is, or is asked for. */
+/** Leaves out legs that show what was never served, unless that is all there is, or wanted. */
 function served(candidates: readonly Candidate[], wish: StartWish): readonly Candidate[] {
   const shown = candidates.map(({ superblock }) => superblock)
   const rest = candidates.filter(

@@ -70,7 +70,7 @@ describe('a flush that a device fails', () => {
     expect(leaf.losses).to.equal(2)
   })
 
-  it('is none where there is no space for a forced write, but for a server that flushes unseen', async () => {
+  it('is none where a forced write finds no space, unless the flush is not seen', async () => {
     const full = new StorageError('NO_SPACE', 'the disk is full')
     driver.say({ fua: 'native' })
     for (const unseen of [false, true]) {

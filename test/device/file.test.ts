@@ -237,29 +237,6 @@ describe('a file', () => {
     await write(device, 0, random.bytes(4096))
   })
 
-  it('asks by a flush what a forced write lost for which there was no space', async () => {
-    const force = async (device: Device): Promise<string> => {
-      const { error } = await submit(device, Operation.write, 0, 4096, Flag.fua, [
-        random.bytes(4096),
-      ])
-      return error?.code ?? 'done'
-    }
-    for (const found of [true, false]) {
-      const device = await opened({ size: MiB, create: true })
-      const { bootId } = device.facts!
-      await write(device, 8192, random.bytes(4096))
-      const full = failing('ENOSPC')
-      const replaced = { write: full, writev: full, ...(found ? {} : { fdatasync: full }) }
-      await withFs(replaced, async () => {
-        expect(await force(device)).to.equal('NO_SPACE')
-      })
-      expect(device.facts!.bootId === bootId).to.equal(found)
-      expect(device.losses).to.equal(found ? 0 : 1)
-      expect(device.state.word).to.equal(found ? 'online' : 'degraded')
-      await device.close()
-    }
-  })
-
   describe('while a write is under way', () => {
     const length = 64 * KiB
     let device: Device

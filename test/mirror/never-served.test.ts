@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
+import { choose, decodeSlot } from '../../src/mirror/superblock.ts'
 import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
 import { disks, Head, MemoryStore, pattern } from './head.ts'
@@ -10,6 +11,15 @@ type Legs = Readonly<Record<'a' | 'b' | 'c', Disk>>
 function isSuperblock({ size }: Disk, operation: Operation, offset: number): boolean {
   const slots = [0, 1].map((slot) => superblockOffset(size, slot))
   return operation === Operation.write && slots.includes(offset)
+}
+
+/** The generation that the disk's newest superblock shows. */
+function shownBy({ stable, size }: Disk): number {
+  const found = choose(
+    decodeSlot(stable.subarray(superblockOffset(size, 0))),
+    decodeSlot(stable.subarray(superblockOffset(size, 1))),
+  )
+  return found.kind === 'superblock' ? found.superblock.record.generation.counter : 0
 }
 
 /**
@@ -31,10 +41,8 @@ async function cutOff(): Promise<Legs> {
   for (const disk of [a, b])
     disk.hold = ({ operation, offset }) => isSuperblock(disk, operation, offset)
   c.letGo()
-  const at = c.log.length
-  const stamped = (): boolean =>
-    c.log.slice(at).some((one) => isSuperblock(c, one.operation, one.offset))
-  await head.until('c has the generation', stamped)
+  const { generation } = head.driver.describe() as { generation: number }
+  await head.until('c has the generation', () => shownBy(c) > generation)
   head.kill()
   for (const disk of [a, b]) disk.hold = () => false
   return legs

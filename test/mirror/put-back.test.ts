@@ -167,7 +167,7 @@ async function putBackAndRestart(disk: Disk, back: () => void, away: boolean) {
 describe('a leg that is put back to a moment of the same run', () => {
   for (const away of [false, true])
     for (const intentLog of [true, false])
-      it(`is filled${away ? ' when it comes back' : ''}${intentLog ? '' : ', without a log'}`, async () => {
+      it(`is filled: ${away ? 'away' : 'there'}, ${intentLog ? 'log' : 'no log'}`, async () => {
         const legs = onTargets('a', 'b')
         const b = legs['b']!
         const head = await new Head(legs, new MemoryStore(), { ...quickLog, intentLog }).open()

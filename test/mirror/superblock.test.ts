@@ -144,7 +144,7 @@ describe('a superblock', () => {
     expect(choose(good, { kind: 'foreign', version: 2 }).kind).to.equal('foreign')
   })
 
-  it('shows all that one had that was stable, unless a newer one stands beside an older one', () => {
+  it('shows all that was stable, unless a newer one stands beside an older one', () => {
     const shows = (previous: number | null, mark: number): boolean =>
       showsMark({ ...decodeSlot(encoded), previous } as Found, mark)
     // Whole; with the next one torn; written once more, and twice, than anybody has noted.

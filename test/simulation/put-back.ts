@@ -20,8 +20,8 @@ export class PutBack {
 
   /**
    * Copies the leg's disk, or puts back what was copied before: from before the head started last,
-   * which is killed for it, or while its target is down and the head goes on, see docs/mirror.md for
-   * what nobody can tell. Only a leg that others can do without, all being well.
+   * which is killed for it, or while its target is down and the head goes on. For what nobody can
+   * tell see docs/mirror.md. Only a leg that others can do without, all being well.
    */
   act(leg: Leg): void {
     const { world } = this

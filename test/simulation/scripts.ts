@@ -323,7 +323,7 @@ export const scripts: readonly Script[] = [
       await actor.pass(100)
       for (const away of [5, goneMs]) {
         await actor.well()
-        // What the other has is all that there is; and another head may have died with what it knew.
+        // Another head may have died with what it knew.
         if (!world.healthy() || world.head !== head) return
         putInPlace(world, actor.leg('right'), copy, away)
         await actor.do((one) => one.write(64, 8))

@@ -68,7 +68,7 @@ export interface RunLeg {
   announcedBy: number
   /** Of an absent leg that is about to get writes again. */
   coming: Coming | null
-  /** Of a leg that was copied to: that is being made durable, and it is perhaps about to be in sync. */
+  /** Of a leg that was copied to: that is made durable, and it is perhaps about to be in sync. */
   finishing: Finishing | null
 }
 

@@ -83,7 +83,7 @@ describe('scenarios: legs that fail', () => {
     await stage.audit()
   })
 
-  it('a remote whose target is back within its hold is waited for, and then looked at', async () => {
+  it('a remote whose target is back within its hold is waited for and looked at', async () => {
     const stage = await new Stage({ hold: 5000 }).start()
     stage.killTarget('right')
     const client = stage.begin((hand) => hand.write(0, 8))
