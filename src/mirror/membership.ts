@@ -16,6 +16,12 @@ import { step } from './rules/step.ts'
 import type { Volume } from './volume.ts'
 import type { FlushJob, WriteJob } from './writes.ts'
 
+/** What the rules decide of a leg's return. */
+type ReturnEffect = Extract<
+  Effect<Leg>,
+  { kind: 'stamp' | 'back' | 'joining' | 'copy-again' | 'copies-saved' | 'not-back' }
+>
+
 type EffectOf<K extends Effect['kind']> = Extract<Effect<Leg>, { readonly kind: K }>
 
 /** Entries of the history that superblocks carry: the head's own record has all. */
@@ -271,6 +277,20 @@ export class Membership {
         volume.halt('failed', reason, new StorageError('FENCED', effect.message, volume.path))
         break
       }
+      case 'stamp':
+      case 'back':
+      case 'joining':
+      case 'copy-again':
+      case 'copies-saved':
+      case 'not-back':
+        this.goOn(effect)
+        break
+    }
+  }
+
+  private goOn(effect: ReturnEffect): void {
+    const { volume } = this
+    switch (effect.kind) {
       case 'stamp':
         void this.stamp(effect.leg)
         break
