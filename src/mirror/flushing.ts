@@ -1,3 +1,4 @@
+import { systemError, type StorageError } from '../base/errors.ts'
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
 
@@ -8,4 +9,17 @@ import type { Volume } from './volume.ts'
 export async function flushLeg({ membership }: Volume, leg: Leg): Promise<void> {
   const error = await membership.flush(leg, 'client')
   if (error !== null) throw error
+}
+
+/** Flushes a leg; resolves with what that failed with. */
+export async function flushed(leg: Leg): Promise<StorageError | null> {
+  const before = leg.device.flushError
+  try {
+    await leg.flush()
+    return null
+  } catch (cause) {
+    // By then the leg has left for it, which says less.
+    const { flushError, path } = leg.device
+    return systemError(flushError === before ? cause : flushError, 'flushing', path)
+  }
 }

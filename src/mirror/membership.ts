@@ -4,6 +4,7 @@ import { within } from './deadline.ts'
 import { backOff, endBackOff, noteSince } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { writeWork } from './dirty.ts'
+import { flushed } from './flushing.ts'
 import { IntentLog } from './intent.ts'
 import { format } from './create.ts'
 import type { Leg } from './leg.ts'
@@ -151,7 +152,7 @@ export class Membership {
   async flush(leg: Leg, why: FlushReason | 'client'): Promise<StorageError | null> {
     const { moment } = this.intent
     if (why === 'copied') leg.dirty!.beginFlush()
-    const error = await flush(leg)
+    const error = await flushed(leg)
     const marks = why === 'clean' || why === 'copied'
     if (error === null && marks && !(await this.isMarked(leg, moment))) return null
     this.tell({ kind: 'flushed', leg, why, moment, error })
@@ -438,16 +439,4 @@ export class Membership {
 /** The head's own record has the whole history. */
 function forLeg(saved: VolumeRecord): VolumeRecord {
   return { ...saved, entries: saved.entries.slice(-superblockEntriesMax) }
-}
-
-async function flush(leg: Leg): Promise<StorageError | null> {
-  const before = leg.device.flushError
-  try {
-    await leg.flush()
-    return null
-  } catch (cause) {
-    // By then the leg has left for it, which says less.
-    const { flushError, path } = leg.device
-    return systemError(flushError === before ? cause : flushError, 'flushing', path)
-  }
 }
