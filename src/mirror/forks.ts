@@ -13,8 +13,10 @@ export interface Shown {
  * that head died, or a newer one took the legs from it in the middle of that. What the record's leg
  * has besides is no side of a split brain then: it is filled.
  *
- * A leg that was put back to an older state looks the same, but a volume goes on from such a leg by
- * an operator's word alone, which is kept: after it nothing is concluded.
+ * Of a generation that was served every leg in sync says so before anything is acknowledged in it:
+ * it is the record's base. So a leg that was put back to an older state, with the record of its
+ * head, proves nothing against one that has what was written since. By an operator's word a volume
+ * goes on from older legs as well; that is kept, and after it nothing is concluded.
  */
 export function wasNeverServed(record: VolumeRecord, legs: readonly Shown[]): boolean {
   const inSync = record.members.filter(({ state }) => state === 'in-sync')

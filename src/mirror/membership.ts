@@ -355,8 +355,10 @@ export class Membership {
   }
 
   private async saveBase({ version, base }: EffectOf<'save-base'>): Promise<void> {
-    const text = JSON.stringify({ ...this.saved!, base })
-    if (await this.saveHead(text)) this.tell({ kind: 'saved', version })
+    const saved = { ...this.saved!, base }
+    if (!(await this.saveHead(JSON.stringify(saved)))) return
+    this.saved = saved
+    this.tell({ kind: 'saved', version })
   }
 
   private async saveHead(text: string): Promise<boolean> {

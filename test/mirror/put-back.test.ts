@@ -303,6 +303,42 @@ describe('a leg that is put back to a moment of the run in which the head died',
   })
 })
 
+/** Another store that has what this one has now. */
+async function copyOfStore(store: MemoryStore): Promise<MemoryStore> {
+  const copy = new MemoryStore()
+  for (const key of ['m', 'm_head', 'm_marks']) {
+    const text = await store.load(key)
+    if (text !== null) await copy.save(key, text)
+  }
+  return copy
+}
+
+describe('a machine that was put back to an older state, with its leg', () => {
+  it('does not have the other leg filled, which alone has what was written since', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const first = await new Head(legs, store, quickLog).open()
+    await first.inSync('a', 'b')
+    legs['b']!.goAway()
+    await put(first, 1)
+    await logEmpty(first)
+    const back = copyOf(legs['a']!)
+    const older = await copyOfStore(store)
+    legs['b']!.comeBack()
+    await first.inSync('a', 'b')
+    await put(first, 2)
+    first.kill()
+    back()
+    const head = await new Head(legs, older, quickLog, ['b']).open()
+    await head.inSync('a')
+    await write(head.device, 8192, pattern(3))
+    legs['b']!.comeBack()
+    await head.until('b is refused', () => head.leg('b').reason.includes('split brain'))
+    await head.device.close()
+    expect(legs['b']!.cached[0]).to.equal(2)
+  })
+})
+
 describe('a start', () => {
   it('that crashed before it was served puts no leg in doubt', async () => {
     const legs = disks('a', 'b')

@@ -118,8 +118,8 @@ describe('a mirror does not fall for', () => {
       return null
     }
     await write(head.device, 0, pattern(1))
-    // The intent, then the superblock that says that b left, then the data.
-    expect(order).to.deep.equal(['metadata', 'metadata', 'data'])
+    // The intent, the superblock that says that b left, the one that says that all have this, data.
+    expect(order).to.deep.equal(['metadata', 'metadata', 'metadata', 'data'])
     expect(legs['b']!.cached[0]).to.equal(0)
     expect(head.state('b')).to.equal('failed')
     await head.device.close()

@@ -67,9 +67,10 @@ export const mutantsOfLosses: readonly Mutant[] = [
     name: 'base-saved-late',
     breaks: '2: only the next change of the record says that a generation is on every leg',
     file: 'mirror/membership.js',
-    find: `const text = JSON.stringify({ ...this.saved, base });
-        if (await this.saveHead(text))`,
-    replace: 'if (true)',
+    find: `const saved = { ...this.saved, base };
+        if (!(await this.saveHead(JSON.stringify(saved))))
+            return;`,
+    replace: 'const saved = this.saved;',
     plays: { script: 'rolled back', blow: 'killHead' },
   },
   {

@@ -7,8 +7,9 @@ import { isOver, isPending, regroup, type Run, type RunLeg } from './run.ts'
 /**
  * Changes of the record become durable in rounds, one at a time: first in the head's own store,
  * then in the superblock of every leg in sync, then in the own store that a new generation is on
- * all of them. A leg whose superblock cannot be written leaves, which is the next change, and the
- * round is repeated. Only then goes on what waits for it.
+ * all of them, and at last in their superblocks that it is: in a generation of which a leg does not
+ * say so nothing was acknowledged, see `forks.ts`. A leg whose superblock cannot be written leaves,
+ * which is the next change, and the round is repeated. Only then goes on what waits for it.
  */
 
 /** The record was changed; with `members`, so were the legs in sync. */
@@ -37,12 +38,11 @@ export function advance(record: VolumeRecord, id: string, floor: number): void {
   record.generation = { counter: Math.max(record.generation.counter, floor) + 1, id }
 }
 
-/** The head's own store has the record: now the legs. */
+/** The head's own store has the record, or its base: now the legs. */
 export function saved(run: Run, version: number): void {
   const { round } = run
   if (round?.version !== version) return
-  if (round.phase === 'base') finishRound(run)
-  if (round.phase !== 'save') return
+  if (round.phase === 'superblocks') return
   round.phase = 'superblocks'
   round.waits = run.keepers
   for (const leg of round.waits) run.out.push({ kind: 'superblock', leg, version })
