@@ -74,6 +74,8 @@ export class Marks {
     const { volume } = this
     const { epoch, membership } = volume
     try {
+      // A new leg's superblock would name a member that its own record does not have.
+      if (!membership.hasSaved(leg)) await membership.settled()
       await leg.writeSuperblock(() => membership.recordFor(leg))
     } catch (cause) {
       const error = systemError(cause, 'writing the superblock', leg.device.path)

@@ -422,10 +422,15 @@ export class Membership {
     this.tell({ kind: 'superblock', leg, version, error })
   }
 
+  /** Whether the record that is saved last has the leg as the member that it is. */
+  hasSaved({ member }: Leg): boolean {
+    return this.saved?.members.some(({ id }) => id === member?.id) === true
+  }
+
   /** What a leg's superblock says between two changes of the record; throws if the leg left. */
   recordFor(leg: Leg): VolumeRecord {
     const { run, saved } = this
-    if (saved === null || isOver(run) || !run.writers.includes(leg))
+    if (saved === null || isOver(run) || !run.writers.includes(leg) || !this.hasSaved(leg))
       throw new StorageError('UNAVAILABLE', `${leg.name} left`)
     const marks = new Map(this.volume.legs.map(({ member }) => [member?.id, member?.mark]))
     const syncing = run.keepers.includes(leg) ? '' : leg.member!.id
