@@ -411,7 +411,9 @@ async function run(
   volume.remember('start', '', `started ${start.reason}`)
   await finishGrowth(volume)
   volume.intent.prepare()
-  if (!(await membership.start(newGeneration ? 'members' : 'record'))) return
+  const started = await membership.start(newGeneration ? 'members' : 'record')
+  // The run may have ended since that was decided.
+  if (!started || membership.over()) return
   volume.unserved = ''
   volume.word = 'running'
   volume.ran = true
