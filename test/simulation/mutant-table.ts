@@ -36,8 +36,8 @@ export const mutantTable: readonly Mutant[] = [
     name: 'intent-cleared-unflushed',
     breaks: '3: an extent leaves the intent log before the legs flushed it',
     file: 'mirror/rules/cleaning.js',
-    find: 'run.writers.filter((leg) => leg.flushedMoment < moment)',
-    replace: '[]',
+    find: 'Math.min(flushedMoment, markedMoment) < moment',
+    replace: 'false',
     scenario: 'after its writes left the log',
   },
   {
@@ -390,10 +390,11 @@ export const mutantTable: readonly Mutant[] = [
     name: 'removed-before-durable',
     breaks: '2: a leg is called removed before a restart would know it',
     file: 'mirror/manage.js',
-    find: `    await volume.membership.settled();
-    if (volume.epoch !== epoch)
+    find: `volume.membership.request(generation);
+    await volume.membership.settled();
+    if (membership.over())
         throw volume.unavailable();`,
-    replace: '',
+    replace: 'volume.membership.request(generation);',
     scenario: 'called removed counts for nothing',
   },
   {

@@ -30,8 +30,8 @@ export const mutantsOfLosses: readonly Mutant[] = [
     also: [
       {
         file: 'device/device.js',
-        find: '(forced || operation === Operation.flush) && mayHaveLost',
-        replace: 'operation === Operation.flush && mayHaveLost',
+        find: "if ((flags & Flag.fua) === 0 || this.known.fua !== 'native')",
+        replace: 'if (true)',
       },
     ],
     plays: { script: 'writes, flushed', blow: 'failFlush' },
