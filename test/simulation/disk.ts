@@ -17,7 +17,7 @@ export class DiskDriver implements Driver {
   readonly children = []
   private readonly medium: Medium
   private readonly process: Process
-  private grown: (() => void) | null = null
+  private watcher: (() => void) | null = null
 
   constructor(medium: Medium, process: Process) {
     this.medium = medium
@@ -29,15 +29,15 @@ export class DiskDriver implements Driver {
       host.online(this.facts())
     }
     announce()
-    this.grown = () => {
+    this.watcher = () => {
       this.process.machine.clock.after(0, this.process, announce)
     }
-    this.medium.grown.add(this.grown)
+    this.medium.watchers.add(this.watcher)
     return Promise.resolve()
   }
 
   close(): Promise<void> {
-    if (this.grown !== null) this.medium.grown.delete(this.grown)
+    if (this.watcher !== null) this.medium.watchers.delete(this.watcher)
     return Promise.resolve()
   }
 

@@ -94,8 +94,8 @@ export class Medium {
   epoch = 0
   /** Sectors written since the last power loss; null before the first. */
   private writtenSince: Set<number> | null = null
-  /** Told when it is larger than it was. */
-  readonly grown = new Set<() => void>()
+  /** Told when it is larger than it was, or another one. */
+  readonly watchers = new Set<() => void>()
   /** Told of a loss, and how it came about. */
   lost: (how: string) => void = () => undefined
   private orders = 0
@@ -123,7 +123,12 @@ export class Medium {
     const rubbish = Buffer.alloc(bytes, 'rubbish!')
     this.content = Buffer.concat([this.content, rubbish])
     this.size += bytes
-    for (const told of this.grown) told()
+    this.announce()
+  }
+
+  /** Has its users look at it again. */
+  announce(): void {
+    for (const look of this.watchers) look()
   }
 
   /** Another disk is in its place, with rubbish on it. */

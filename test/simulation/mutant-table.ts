@@ -263,7 +263,7 @@ export const mutantTable: readonly Mutant[] = [
     file: 'mirror/dirty-map.js',
     find: 'of this.copying.keys()',
     replace: 'of []',
-    scenario: 'in the middle of an extent',
+    scenario: 'drops the beginning of an extent',
   },
   {
     name: 'restored-believed',
@@ -366,9 +366,9 @@ export const mutantTable: readonly Mutant[] = [
     name: 'another-device',
     breaks: '4: a leg whose device was replaced goes on as if it were the same',
     file: 'mirror/departure.js',
-    find: 'facts.identity !== leg.identity || ',
+    find: 'isAnother || ',
     replace: '',
-    scenario: 'replaced within the hold',
+    scenario: 'exchanged behind a target',
   },
   {
     name: 'linear-flushes-one',

@@ -210,6 +210,18 @@ export class Stage {
     this.killTarget(name)
     this.leg(name).medium.replace()
     this.startTarget(name)
+    await this.attachReplaced(name)
+  }
+
+  /** The same behind a target that runs on: one that passes on what another one exports. */
+  async exchangeDisk(name: string): Promise<void> {
+    const { medium } = this.leg(name)
+    medium.replace()
+    medium.announce()
+    await this.attachReplaced(name)
+  }
+
+  private async attachReplaced(name: string): Promise<void> {
     await this.until(`${name} is refused`, () => {
       const { state, reason = '' } = this.world.legStatus()[name]!
       return state === 'failed' && reason.includes('is blank')

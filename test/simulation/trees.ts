@@ -5,6 +5,7 @@ import { Device, type Driver } from '../../src/device/device.ts'
 import { Lives } from '../../src/device/lives.ts'
 import type { Exports } from '../../src/device/export.ts'
 import { LinearDriver } from '../../src/device/linear.ts'
+import { Operation, Request, type Completer } from '../../src/device/request.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import { Admission } from '../../src/net/admission.ts'
 import { defaultLimits } from '../../src/net/limits.ts'
@@ -60,10 +61,17 @@ export class Leg {
   }
 }
 
+const unheard: Completer = {
+  completed: (request) => {
+    request.release()
+  },
+}
+
 export class Target {
   readonly machine: Machine
   readonly medium: Medium
   process: Process | null = null
+  private device: Device | null = null
   private readonly store = new MemoryStore()
 
   constructor(machine: Machine, medium: Medium) {
@@ -77,10 +85,16 @@ export class Target {
     const { clock } = process
     const lives = new Lives(this.store)
     const device = new Device('disk', new DiskDriver(this.medium, process), clock, lives)
+    this.device = device
     await device.open()
     const claims = new Claims(this.store)
     const service = new DstService(serviceContext(process, only(device)), claims)
     await process.network.listen(addressOf(this.machine), service.accept)
+  }
+
+  /** Flushes its disk, as it does for another client of its own. */
+  flush(): void {
+    this.device!.submit(Request.take(Operation.flush, 0, 0, 0, unheard))
   }
 }
 

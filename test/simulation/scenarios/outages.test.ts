@@ -208,6 +208,14 @@ describe('scenarios: legs that fail', () => {
     await stage.audit()
   })
 
+  it('a disk that is exchanged behind a target that runs on is another leg', async () => {
+    const stage = await new Stage({ hold: 5000 }).start()
+    expect(await stage.write(0, 128)).to.equal(null)
+    await stage.exchangeDisk('right')
+    await stage.healthy()
+    await stage.audit()
+  })
+
   it('suspend-io: all legs gone at once; requests wait, and lose nothing', async () => {
     const stage = await new Stage({ hold: 100, settings: { suspendMs: 60_000 } }).start()
     expect(await stage.write(0, 8)).to.equal(null)

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { failFlush } from '../blows.ts'
 import { Stage } from '../stage.ts'
 
 /** A volume of which `right` misses the first `sectors`, and is away. */
@@ -207,8 +208,11 @@ describe('scenarios: resync', () => {
   })
 
   it('resync-discard: zeroes and trims of an absent leg’s range are not forgotten', async () => {
-    const stage = await new Stage({ hold: 50 }).start()
+    const stage = await new Stage({ hold: 50, settings: { intentIdleMs: 20 } }).start()
     expect(await stage.write(0, 512)).to.equal(null)
+    expect(await stage.flush()).to.equal(null)
+    // What was written since its last mark is copied anyway: only the zeroes are to be missed.
+    await stage.pass(1000)
     stage.killTarget('right')
     expect(await stage.zero(0, 64)).to.equal(null)
     expect(await stage.trim(128, 128)).to.equal(null)
@@ -302,6 +306,23 @@ describe('scenarios: resync', () => {
       await stage.healthy()
       await stage.audit()
     }
+  })
+
+  it('a flush of another client drops the beginning of an extent: it is copied again', async () => {
+    const pieces = { resyncWindow: 1, resyncChunkBytes: 16 * 1024, resyncBytesPerSecond: 16 * 1024 }
+    const settings = { ...pieces, intentIdleMs: 20 }
+    const stage = await new Stage({ forces: true, settings }).start()
+    await behind(stage, 128)
+    stage.startTarget('right')
+    await stage.legIs('right', 'syncing')
+    await stage.pass(2500)
+    // Its target does not restart, so the leg stays, and what was copied to it so far is gone.
+    failFlush(stage.leg('right'))
+    stage.leg('right').target!.flush()
+    await stage.healthy()
+    const left = stage.mirror.history().filter(({ text }) => text.startsWith('left as'))
+    expect(left, 'it left once, before that').to.have.length(1)
+    await stage.audit()
   })
 
   it('what no source can read is not copied, and the leg is not in sync', async () => {
