@@ -26,6 +26,7 @@ import {
   isNewer,
   serialMax,
   slotLength,
+  withFormer,
   type Found,
 } from './superblock.ts'
 
@@ -317,7 +318,7 @@ export class Leg implements Completer, RunLeg {
       return before
     }
     this.foundSlot = slot
-    return found
+    return withFormer(found, before)
   }
 
   /** Remembers what `examine` found; `mark` is a serial that it had for certain as this member. */

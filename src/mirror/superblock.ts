@@ -117,6 +117,17 @@ export function showsMark(found: Found, mark: number): boolean {
   return serial === mark || (serial > mark && (previous === null || previous >= mark))
 }
 
+/**
+ * Of a leg that grew, and whose head died when only the first of its superblocks was at the new
+ * end: the one before it is at the `former` end.
+ */
+export function withFormer(found: Found, former: Found): Found {
+  if (found.kind !== 'superblock' || former.kind !== 'superblock') return found
+  const { self, serial } = former.superblock
+  const first = found.previous === 0 && found.superblock.self === self
+  return first ? { ...found, previous: serial } : found
+}
+
 /** Whether the first is the volume's, and the other is not or is of an earlier day. */
 export function isNewer(one: Found, other: Found, volume: string): boolean {
   if (one.kind !== 'superblock' || one.superblock.record.volume !== volume) return false

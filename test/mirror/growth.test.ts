@@ -91,6 +91,35 @@ describe('a volume', () => {
     }
   })
 
+  it('puts no leg in doubt whose head dies while its superblocks are moved', async () => {
+    for (let steps = 0, grown = false; !grown; steps++) {
+      const legs = disks('a')
+      const store = new MemoryStore()
+      const first = await new Head(legs, store).open()
+      const { size } = first.device.facts!
+      await write(first.device, 0, pattern(1))
+      await flush(first.device)
+      const a = legs['a']!
+      let left = steps
+      a.fault = () => {
+        if (left-- === 0) first.kill()
+        return left < 0 ? new StorageError('UNAVAILABLE', 'the head is dead') : null
+      }
+      a.grow(8 * MiB)
+      await first.until('dead or grown', () => left < 0 || first.device.facts!.size > size)
+      grown = left >= 0
+      first.kill()
+      a.fault = () => null
+      const second = await new Head(legs, store).open()
+      await second.until('it is served, or waits', () => {
+        return second.device.usable || String(second.driver.describe()['reason']).includes('wait')
+      })
+      const reason = String(second.driver.describe()['reason'])
+      expect(reason, `after ${steps} steps`).to.not.include('put back')
+      await second.device.close()
+    }
+  })
+
   it('takes no room that a leg has not any more when the log is clean', async () => {
     const legs = disks('a', 'b')
     const head = await new Head(legs, new MemoryStore()).open()
