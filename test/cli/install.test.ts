@@ -23,7 +23,9 @@ describe('what a user installs', () => {
     for (const name of [...sources, 'README.md', 'LICENSE', 'CHANGELOG.md', 'config.example.json'])
       cpSync(name, join(clone, name), { recursive: true })
     symlinkSync(resolve('node_modules'), join(clone, 'node_modules'))
-    const run = { cwd: clone, timeout: 280_000 }
+    // Else an npm that runs this test would have the package built in its own folder.
+    const outside = Object.entries(process.env).filter(([name]) => !name.startsWith('npm_'))
+    const run = { cwd: clone, timeout: 280_000, env: Object.fromEntries(outside) }
     await mustRun('npm', ['pack', '--silent', '--pack-destination', workshop.folder], run)
     const packed = readdirSync(workshop.folder).find((name) => name.endsWith('.tgz'))!
     expect(packed).to.match(/^dst-target-/)

@@ -53,7 +53,7 @@ export function runProgram(
     const child = execFile(
       findProgram(name) ?? name,
       args,
-      { timeout: 60_000, killSignal: 'SIGKILL', maxBuffer: outputBytesMax, ...options },
+      { timeout: 240_000, killSignal: 'SIGKILL', maxBuffer: outputBytesMax, ...options },
       (error: ExecFileException | null, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === 'number' ? error.code : null
         resolve({ code, stdout, stderr: stderr === '' && error !== null ? error.message : stderr })
