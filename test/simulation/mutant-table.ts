@@ -1,3 +1,4 @@
+import { restartsUnheeded, serialsUnheeded } from './mutant-edits.ts'
 import type { Mutant } from './mutants.ts'
 
 /**
@@ -50,11 +51,13 @@ export const mutantTable: readonly Mutant[] = [
   },
   {
     name: 'cache-loss-ignored',
-    breaks: '6: a target that restarted is taken to have what it had not flushed',
+    breaks:
+      '6: a target that restarted is taken to have what it had not flushed, and not looked at',
     file: 'mirror/rules/departures.js',
     find: 'const lost = run.log.hasSince(leg.flushedMoment);',
     replace: 'const lost = false;',
     scenario: 'a target that lost its cache catches up',
+    also: [restartsUnheeded],
   },
   {
     name: 'flush-by-some',
@@ -267,11 +270,12 @@ export const mutantTable: readonly Mutant[] = [
   },
   {
     name: 'restored-believed',
-    breaks: '2: a leg restored from an older copy of itself is taken for whole',
+    breaks: '2: a leg restored from an older copy of itself is known by neither device nor serial',
     file: 'mirror/leg.js',
     find: 'return identity !== undefined && ',
     replace: 'return false && ',
     scenario: 'restored from an older copy of itself',
+    also: [serialsUnheeded],
   },
   {
     name: 'minority-repairs',

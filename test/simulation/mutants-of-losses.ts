@@ -1,3 +1,4 @@
+import { restartsUnheeded, serialsUnheeded } from './mutant-edits.ts'
 import type { Mutant } from './mutants.ts'
 
 /**
@@ -7,10 +8,12 @@ import type { Mutant } from './mutants.ts'
 export const mutantsOfLosses: readonly Mutant[] = [
   {
     name: 'lost-before-acknowledged',
-    breaks: '8: a write is acknowledged after the last leg lost it, and that was told before',
+    breaks:
+      '8: what the last leg lost is acknowledged, having been told, and nobody looks at the leg',
     file: 'mirror/verdicts.js',
     find: "return writing ? 'suspend' : 'tell';",
     replace: "return 'tell';",
+    also: [restartsUnheeded],
     plays: { script: 'short, two', blow: 'crashSoon' },
   },
   {
@@ -57,20 +60,23 @@ export const mutantsOfLosses: readonly Mutant[] = [
   },
   {
     name: 'put-back-believed',
-    breaks: '2: a leg that shows an older generation than it had is taken for whole',
+    breaks: '2: a leg that shows an older generation, and serial, than it had is taken for whole',
     file: 'mirror/start.js',
     find: 'return generation.counter >= record.base.counter && ',
     replace: 'return ',
+    also: [serialsUnheeded],
     plays: { script: 'rolled back', blow: 'killHead' },
   },
   {
     name: 'base-saved-late',
-    breaks: '2: only the next change of the record says that a generation is on every leg',
+    breaks:
+      '2: only the next change says that a generation is on every leg, and serials are no help',
     file: 'mirror/membership.js',
     find: `const saved = { ...this.saved, base };
         if (!(await this.saveHead(JSON.stringify(saved))))
             return;`,
     replace: 'const saved = this.saved;',
+    also: [serialsUnheeded],
     plays: { script: 'rolled back', blow: 'killHead' },
   },
   {
@@ -100,9 +106,7 @@ export const mutantsOfLosses: readonly Mutant[] = [
   {
     name: 'marks-believed',
     breaks: '2: a leg that shows less than it had in this generation is taken for whole',
-    file: 'mirror/superblock.js',
-    find: 'return serial === mark || ',
-    replace: 'return true || ',
+    ...serialsUnheeded,
     plays: { script: 'put back in a run', blow: 'crashLate' },
   },
   {
@@ -113,15 +117,13 @@ export const mutantsOfLosses: readonly Mutant[] = [
             ? this.flushedMoment
             : Math.min(this.flushedMoment, this.markedMoment);`,
     replace: 'return this.flushedMoment;',
-    plays: { script: 'put back in a run', blow: 'crashLate' },
+    plays: { script: 'put back unmarked', blow: 'crashLate' },
   },
   {
     name: 'restart-unseen',
     breaks: '2: a leg whose target restarted goes on without being looked at',
-    file: 'mirror/departure.js',
-    find: "now.word === 'there' && leg.hasRestarted",
-    replace: 'false',
-    plays: { script: 'put back in a run', blow: 'crashLate' },
+    ...restartsUnheeded,
+    plays: { script: 'put back unmarked', blow: 'crashLate' },
   },
   {
     name: 'lives-forgotten',
@@ -129,6 +131,6 @@ export const mutantsOfLosses: readonly Mutant[] = [
     file: 'device/lives.js',
     find: 'return life?.from === bootId ? life.to : null;',
     replace: 'return null;',
-    plays: { script: 'failed flush forgotten', blow: 'crashHead' },
+    plays: { script: 'failed flush forgotten, local', blow: 'crashHead' },
   },
 ]

@@ -334,6 +334,35 @@ export const scripts: readonly Script[] = [
     },
   },
   {
+    name: 'put back unmarked',
+    options: { settings: { intentIdleMs: 100 } },
+    houses: ['three'],
+    async play(actor) {
+      const { world } = actor
+      await actor.do(writes)
+      await actor.pass(500)
+      const { head } = world
+      const isUndisturbed = (): boolean => world.healthy() && world.head === head
+      for (const away of [5, goneMs]) {
+        const copy = Buffer.from(actor.leg('right').medium.content)
+        // Flushed, and not marked yet: its superblock does not tell that it was put back.
+        await actor.do((one) => one.write(0, 16))
+        await actor.do((one) => one.flush())
+        if (!isUndisturbed()) return
+        putInPlace(world, actor.leg('right'), copy, away)
+        // While nothing is written it seems to have lost nothing.
+        await actor.pass(20)
+        await actor.do((one) => {
+          for (let at = 0; at < 12; at++) one.read(at, 1)
+        })
+        await actor.do((_, other) => other.write(extent, 8))
+        await actor.well()
+        await actor.do((one) => one.read(0, 16))
+      }
+      await stir(actor)
+    },
+  },
+  {
     name: 'failed flush forgotten',
     houses: ['forced', 'flushed', 'local'],
     async play(actor) {
