@@ -83,6 +83,8 @@ export class Leg implements Completer, RunLeg {
   stuckAt = 0
   stuckMs = 0
   serial = 0
+  /** A serial that it had for certain when it was looked at last. */
+  private mark = 0
   /** Which of the two slots has the newest superblock; and which one `examine` found it in. */
   private slot = 0
   private foundSlot = 0
@@ -327,6 +329,7 @@ export class Leg implements Completer, RunLeg {
     this.serial = superblock?.serial ?? 0
     // The next must be above what it had before it was put back.
     if (superblock !== null) this.serial = Math.max(this.serial, mark)
+    this.mark = mark
     this.slot = this.foundSlot
     this.serialIsUnflushed = true
     this.self = superblock?.self ?? ''
@@ -364,9 +367,9 @@ export class Leg implements Completer, RunLeg {
       await this.writeSlot(record)
       return
     }
-    // Only somebody else writes such a serial, and nothing is above it: numbers begin anew. Until
-    // it is written over it counts, so a crash in between finds what was there before.
-    this.serial = 0
+    // Only somebody else writes such a serial, and nothing is above it: numbers go on from what the
+    // leg had. Until it is written over it counts, so a crash finds what was there before.
+    this.serial = this.mark
     await this.writeSlot(record)
     await this.writeSlot(record)
   }

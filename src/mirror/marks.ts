@@ -3,6 +3,7 @@ import { StorageError, systemError } from '../base/errors.ts'
 import { stored } from './deadline.ts'
 import { failed } from './departure.ts'
 import type { Leg } from './leg.ts'
+import { highestMark } from './superblock.ts'
 import type { Volume } from './volume.ts'
 
 /**
@@ -43,8 +44,8 @@ export class Marks {
 
   /** The highest serial that the leg is known to have had as this member. */
   of(leg: Leg, self: string): number {
-    const mark = leg.member?.id === self ? (leg.member.mark ?? 0) : 0
-    return Math.max(mark, this.known.get(self) ?? 0)
+    const mark = leg.member?.id === self ? leg.member.mark : 0
+    return highestMark([mark, this.known.get(self)])
   }
 
   /** A flush has ended: what it made stable is to be marked, but not for each flush. */

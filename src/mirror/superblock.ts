@@ -42,6 +42,17 @@ export const formatVersion = 1
 export const serialMax = Number.MAX_SAFE_INTEGER
 const magic = Buffer.from('DSTLEG\r\n', 'latin1')
 
+/**
+ * The highest serial that is taken for a mark: more than any leg comes to. Of what is above, which
+ * somebody else wrote, numbers begin anew, and no mark may be left that outlasts them.
+ */
+const markMax = 2 ** 52
+
+/** The highest of the marks, as far as they can be true. */
+export function highestMark(marks: readonly (number | undefined)[]): number {
+  return marks.reduce<number>((most, mark = 0) => (mark > markMax ? most : Math.max(most, mark)), 0)
+}
+
 /** Null when the record does not fit into a slot, not even without what only people read. */
 export function encodeSuperblock({ serial, self, record }: Superblock): Buffer | null {
   let body = Buffer.from(JSON.stringify({ self, record }))

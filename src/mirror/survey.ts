@@ -6,6 +6,7 @@ import type { Leg } from './leg.ts'
 import { loadOwn } from './own-record.ts'
 import { sameGeneration, type VolumeRecord } from './record.ts'
 import type { LegView, OwnRecord } from './start.ts'
+import { highestMark } from './superblock.ts'
 import type { Volume } from './volume.ts'
 
 /** What a start is decided by. */
@@ -38,8 +39,8 @@ function markOf(volume: Volume, { leg, found }: LegView, records: readonly Volum
   const { self, record } = found.superblock
   const marks = records
     .filter(({ generation }) => sameGeneration(generation, record.generation))
-    .map(({ members }) => members.find(({ id }) => id === self)?.mark ?? 0)
-  return Math.max(volume.marks.of(leg, self), ...marks)
+    .map(({ members }) => members.find(({ id }) => id === self)?.mark)
+  return highestMark([volume.marks.of(leg, self), ...marks])
 }
 
 /** Whether it is a leg of this volume, and not one that was given away. */

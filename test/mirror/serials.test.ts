@@ -91,6 +91,29 @@ describe('a superblock with the largest serial there is', () => {
   })
 })
 
+describe('a superblock with almost the largest serial there is', () => {
+  it('puts no leg in doubt once numbers began anew', async () => {
+    const legs = disks('a')
+    const store = new MemoryStore()
+    let head = await new Head(legs, store).open()
+    await head.device.close()
+    const a = legs['a']!
+    for (let back = 3; back > 0; back--) {
+      put(a, 1, { ...newestOf(a), serial: Number.MAX_SAFE_INTEGER - back })
+      for (let turn = 0; turn < 4; turn++) {
+        head = new Head(legs, store)
+        void head.open()
+        await head.until('it is served, or waits', () => {
+          return head.device.usable || String(head.driver.describe()['reason']).includes('wait')
+        })
+        const reason = String(head.driver.describe()['reason'])
+        expect(reason, `${back} below it, start ${turn}`).to.not.include('put back')
+        await head.device.close()
+      }
+    }
+  })
+})
+
 describe('the superblocks of a leg', () => {
   it('are written one after the other, also while the volume grows', async () => {
     const legs = disks('a', 'b')
