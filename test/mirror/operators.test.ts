@@ -56,9 +56,15 @@ describe('a volume', () => {
     const head = await new Head(legs, new MemoryStore()).open()
     const b = legs['b']!
     const { epoch } = b
-    b.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
+    let held = false
+    b.hold = ({ operation, offset }) => {
+      const own = operation === Operation.write && offset === 0
+      held ||= own
+      return own
+    }
     const written = write(head.device, 0, pattern(1))
-    await head.until('it is under way', () => head.leg('b')['pending'] === 1)
+    // Not only a page of the log, after which it would not even begin on a leg that has left.
+    await head.until('it is under way', () => held)
     let done = false
     const gone = head.driver.removeLeg('b').finally(() => (done = true))
     await written
