@@ -89,7 +89,7 @@ for (const receive of ['landing', 'events'] as const satisfies Receive[])
   describe(`fuzzing NBD, ${receive}, seed ${firstSeed}`, () => {
     let rig: Rig
     beforeEach(async () => {
-      rig = new Rig({ payload: MiB, handshakeTimeout: 500 }, receive)
+      rig = new Rig({ payload: MiB, handshakeTimeout: 2000 }, receive)
       await rig.listen()
       await rig.addMemory('m', size)
     })

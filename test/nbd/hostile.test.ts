@@ -36,7 +36,7 @@ describe('the NBD client before a server that', () => {
 
   async function before(script: (talker: Talker) => Promise<void>): Promise<void> {
     server = await FakeServer.start(script)
-    const patience = { connectTimeout: 300, requestTimeout: 1000, quiesce: 0, hold: 300 }
+    const patience = { connectTimeout: 3000, requestTimeout: 3000, quiesce: 0, hold: 300 }
     leaf = nbdLeaf(server.address, 'm', patience, world)
     await leaf.open()
   }
@@ -238,7 +238,7 @@ describe('the NBD client before a server that', () => {
 
   const openings: [string, Buffer[], string][] = [
     ['is no NBD server', [Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n')], 'not an NBD server'],
-    ['says nothing', [], 'no handshake within 300 ms'],
+    ['says nothing', [], 'no handshake within 3000 ms'],
     ['answers another option', [reply(Option.list, Reply.ack)], 'was not sent'],
     ['has another magic in a reply', [Buffer.alloc(20)], 'magic'],
     ['replies 4 GiB', [long], 'too long'],
