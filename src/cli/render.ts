@@ -155,7 +155,7 @@ function describe(device: Device, status: Status, now: number): string[] {
   return [...words, ...lastError(device, now)]
 }
 
-/** What it does in a second, and how long that takes; nothing of what is idle. */
+/** Rates and latencies of a device that has requests; nothing for an idle one. */
 function busy({ rate, latency }: Device): string[] {
   if (rate === undefined || rate === null || rate.operationsPerSecond === 0) return []
   const { operationsPerSecond, bytesReadPerSecond, bytesWrittenPerSecond } = rate

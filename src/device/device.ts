@@ -122,9 +122,9 @@ export interface Driver {
   /** Whether it is empty after every start. */
   readonly forgets?: boolean
   /**
-   * How often contact with it was made anew after whoever keeps it had restarted, and may have been
-   * put back to an older state meanwhile. Null where that is nobody's concern but its own; absent
-   * where it cannot happen while the device is open, but to its children.
+   * How often the driver reconnected to a server that may have restarted in between, and whose disk
+   * may have been put back to an older state. Null where the driver looks after that by itself;
+   * absent where only the children can be put back while the device is open.
    */
   readonly restarts?: number | null
   /**
@@ -197,7 +197,7 @@ export class Device implements DriverHost {
   private closing: Promise<void> | null = null
   /** Told that the life of the cache cannot be kept: a later process may not tell of it. */
   onUnkept: (error: unknown) => void = () => undefined
-  /** Null where the boot id outlives the process in which it changed, or nobody needs it. */
+  /** Keeps changed boot ids over restarts. Null where the driver does so, or none is needed. */
   private readonly lives: Lives | null
   /** What the driver called it first in this process. */
   private firstBootId = ''
@@ -302,14 +302,14 @@ export class Device implements DriverHost {
     const { lives, clock } = this
     if (lives === null) return
     this.firstBootId = bootId
-    // Where nobody can tell, every start counts as a loss.
+    // Without a record of what happened before, every start counts as a loss.
     const to = lives.known
       ? lives.of(identity, bootId)
       : digest(`${bootId}: ${clock.wall()} ${clock.now()}`)
     if (to !== null) this.renamed = { from: bootId, to }
   }
 
-  /** The device lost what was not flushed: a later process must not show the boot id of before. */
+  /** Has later processes show the new boot id, too, after a loss of what was not flushed. */
   private keepLife({ identity, bootId }: Facts): void {
     const { lives } = this
     if (lives === null || this.firstBootId === bootId) return
@@ -404,7 +404,7 @@ export class Device implements DriverHost {
   private failedToFlush({ operation, flags }: Request, error: StorageError): boolean {
     if (operation === Operation.flush) return mayHaveLost(error)
     if ((flags & Flag.fua) === 0 || this.known!.fua !== 'native') return false
-    // For what is refused for want of space nothing was taken, and nothing lost.
+    // Want of space costs this write alone, see `Forced`; who flushes unseen may lose more.
     if (error.code === 'NO_SPACE' && this.driver.flushesUnseen !== true) return false
     return mayHaveLost(error)
   }

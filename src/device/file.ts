@@ -180,7 +180,7 @@ export class FileDriver implements Driver {
       if (wanted % blockSize !== 0) throw refuse(`its blocks have ${blockSize} bytes`)
       if (wanted > there && !regular) throw refuse(`the disk has ${there} bytes: enlarge it first`)
       await agreed(wanted)
-      // Once more: somebody may have enlarged it meanwhile, and this must never make it smaller.
+      // The size may have changed during `agreed`, and truncating must never make the file smaller.
       if (wanted > (await sizeNow(medium))) await handle.truncate(wanted)
       await handle.sync()
       if (this.size !== undefined) this.size = wanted

@@ -1,4 +1,5 @@
 import { Operation, Request, type Completer } from '../request.ts'
+import { afterFlush } from './holes.ts'
 
 /**
  * A write to stable storage for which there is no space is one of two things, and the kernel's
@@ -18,18 +19,8 @@ export class Forced implements Completer {
       request.complete()
       return
     }
-    const flush = Request.take(Operation.flush, 0, 0, 0, told)
+    const flush = Request.take(Operation.flush, 0, 0, 0, afterFlush)
     flush.context = request
     this.flush(flush)
   }
-}
-
-const told: Completer = {
-  completed(flush) {
-    const request = flush.context as Request
-    const { error } = flush
-    flush.release()
-    if (error === null) request.complete()
-    else request.fail(error)
-  },
 }

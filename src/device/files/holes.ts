@@ -232,7 +232,8 @@ export class Holes {
   }
 }
 
-const afterFlush: Completer = {
+/** Ends the request that a flush was sent for as the flush ended. */
+export const afterFlush: Completer = {
   completed(flush) {
     const request = flush.context as Request
     const { error } = flush
