@@ -40,7 +40,7 @@ export interface MirrorSettings {
   readonly extentSize: number
   /** Bytes of the volume when it is created; null for as many as the smallest leg can hold. */
   readonly size: number | null
-  /** The leg whose content a new volume starts with; null for the first, if contents differ. */
+  /** The leg whose content a new volume starts with; null: at most one may have data then. */
   readonly source: string | null
   /** Writes wait rather than be acknowledged by fewer legs. */
   readonly minInSync: number

@@ -292,8 +292,8 @@ export interface Mirror {
    */
   size?: number | string
   /**
-   * The leg whose content a new volume starts with. Left out: the first one, if contents
-   * differ.
+   * The leg whose content a new volume starts with. Left out: the one that has data; if
+   * several have, nothing is made until this says which counts.
    */
   source?: string
   /**

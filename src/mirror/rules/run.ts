@@ -46,7 +46,10 @@ export interface WriteLog {
   forEachIdle(moment: number, found: (extent: number) => void): void
 }
 
-/** One leg, as far as the rules are concerned. Only they change it while the run lasts. */
+/**
+ * One leg, as far as the rules are concerned. While the run lasts only they change its stage; a
+ * flush of a client (`Leg.hasFlushed`) and commands (`manage.ts`) change something of the rest.
+ */
 export interface RunLeg {
   readonly name: string
   member: Member | null
