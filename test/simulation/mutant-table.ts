@@ -411,7 +411,7 @@ export const mutantTable: readonly Mutant[] = [
   },
   {
     name: 'trusted-unstamped',
-    breaks: 'T12: a detached leg that is trusted is written to before that is durable',
+    breaks: '2: a detached leg that is trusted is written to before that is durable',
     file: 'mirror/manage.js',
     find: `            await takeBack(volume, leg);
             const found`,
