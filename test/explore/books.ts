@@ -1,5 +1,5 @@
 import type { Lacking, Row, Unflushed, WriteLog } from '../../src/mirror/rules/run.ts'
-import type { Pack } from './pack.ts'
+import type { Codec } from './codec.ts'
 
 /** A set of up to eight extents as the bits of a number. */
 export class Set8 implements Unflushed {
@@ -112,13 +112,16 @@ export class Lacks implements Lacking {
     return changed
   }
 
-  transfer(pack: Pack): void {
-    this.bits = pack.byte(this.bits)
-    this.durable = pack.byte(this.durable)
+  transfer(codec: Codec): void {
+    const { pack } = codec
+    this.bits = codec.extentSet(this.bits)
+    this.durable = codec.extentSet(this.durable)
     this.behind = pack.flag(this.behind)
-    this.copying = pack.byte(this.copying)
-    this.missed = pack.byte(this.missed)
-    this.uncovered = pack.byte(this.uncovered + 1) - 1
+    this.copying = codec.extentSet(this.copying)
+    this.missed = codec.extentSet(this.missed)
+    if (pack.flag(this.uncovered !== -1))
+      this.uncovered = codec.extentSet(Math.max(0, this.uncovered))
+    else this.uncovered = -1
   }
 }
 
@@ -195,17 +198,20 @@ export class Log implements WriteLog {
     this.last[extent] = ++this.moment
   }
 
-  transfer(pack: Pack, moments: (moment: number) => number): void {
+  transfer(codec: Codec, moments: (moment: number) => number): void {
+    const { pack, extents } = codec
     this.moment = moments(this.moment)
-    this.hot = pack.byte(this.hot)
-    for (let at = 0; at < this.extents; at++) {
-      this.inFlight[at] = pack.byte(this.inFlight[at]!)
-      this.last[at] = moments((this.hot & (1 << at)) === 0 ? 0 : this.last[at]!)
+    this.hot = codec.extentSet(this.hot)
+    for (let at = 0; at < extents.length; at++) {
+      const extent = extents[at]!
+      this.inFlight[extent] = pack.byte(this.inFlight[extent]!)
+      const isHot = (this.hot & (1 << extent)) !== 0
+      this.last[extent] = moments(isHot ? this.last[extent]! : 0)
     }
-    this.durable = pack.byte(this.durable)
-    this.fresh = pack.byte(this.fresh)
-    this.writing = pack.byte(this.writing)
-    this.bits = pack.byte(this.bits)
-    this.inherited = pack.byte(this.inherited)
+    this.durable = codec.extentSet(this.durable)
+    this.fresh = codec.extentSet(this.fresh)
+    this.writing = codec.extentSet(this.writing)
+    this.bits = codec.extentSet(this.bits)
+    this.inherited = codec.extentSet(this.inherited)
   }
 }

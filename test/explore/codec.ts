@@ -1,6 +1,8 @@
 import type { Generation, VolumeRecord } from '../../src/mirror/record.ts'
 import { legStates } from '../../src/mirror/record.ts'
 import type { Pack } from './pack.ts'
+import type { Configuration } from './config.ts'
+import { View } from './view.ts'
 
 /**
  * Numbers that are only ever compared with each other: a state is the same when their order is.
@@ -127,27 +129,92 @@ export function restore(record: VolumeRecord, from: Snapshot): void {
   }
 }
 
-/** Writes and reads what has generations and boot ids in it. */
+/** Writes and reads what has generations, boot ids, legs and extents in it. */
 export class Codec {
   readonly pack: Pack
   readonly generations = new Ranks()
   readonly boots: readonly Names[]
+  /** In which order legs and extents are written. What is read is in that order already. */
+  readonly view: View
+  private readonly asWritten: View
   private readonly dense: boolean
 
   /** `dense`: there is one head, so that generations that nothing mentions may be left out. */
-  constructor(pack: Pack, legs: number, dense: boolean) {
+  constructor(pack: Pack, { legs, extents }: Configuration, dense: boolean) {
     this.pack = pack
     this.boots = Array.from({ length: legs }, () => new Names())
+    this.view = new View(legs, extents)
+    this.asWritten = new View(legs, extents)
     this.dense = dense
+  }
+
+  /** Which leg is at each place. */
+  get legs(): readonly number[] {
+    return this.pack.writing ? this.view.legs : this.asWritten.legs
+  }
+
+  get extents(): readonly number[] {
+    return this.pack.writing ? this.view.extents : this.asWritten.extents
+  }
+
+  leg(leg: number): number {
+    const { pack, view } = this
+    if (!pack.writing) return pack.byte(0)
+    pack.byte(view.placeOfLeg[leg]!)
+    return leg
+  }
+
+  extent(extent: number): number {
+    const { pack, view } = this
+    if (!pack.writing) return pack.byte(0)
+    pack.byte(view.placeOfExtent[extent]!)
+    return extent
+  }
+
+  /** A set of legs, as bits. */
+  legSet(bits: number): number {
+    const { pack, view } = this
+    if (!pack.writing) return pack.byte(0)
+    pack.byte(view.legSets[bits]!)
+    return bits
+  }
+
+  extentSet(bits: number): number {
+    const { pack, view } = this
+    if (!pack.writing) return pack.byte(0)
+    pack.byte(view.extentSets[bits]!)
+    return bits
+  }
+
+  /** What each leg lacks, three bits for each. */
+  lacks(value: number): number {
+    const { pack, view } = this
+    if (!pack.writing) return pack.byte(0) | (pack.byte(0) << 8)
+    let placed = 0
+    for (let at = 0; at < view.legs.length; at++)
+      placed |= view.extentSets[(value >> (3 * view.legs[at]!)) & 7]! << (3 * at)
+    pack.byte(placed & 255)
+    pack.byte(placed >> 8)
+    return value
+  }
+
+  /** One byte of each extent. */
+  perExtent(values: number[]): void {
+    const { pack, extents } = this
+    for (let at = 0; at < extents.length; at++)
+      values[extents[at]!] = pack.byte(values[extents[at]!]!)
   }
 
   /** The generation as it was, or as it was written. */
   generation(number: number): number {
     const { pack } = this
     if (!pack.writing) return pack.byte(0) * (this.dense ? 4 : 1)
-    const rank = number === 0 ? 0 : this.generations.of(number)
-    pack.byte(this.dense ? rank : number)
+    pack.byte(this.dense ? this.rank(number) : number)
     return number
+  }
+
+  rank(number: number): number {
+    return number === 0 ? 0 : this.generations.of(number)
   }
 
   boot(leg: number, boot: number): number {
@@ -159,25 +226,28 @@ export class Codec {
 
   snapshot(from: Snapshot | null): Snapshot | null {
     if (!this.pack.flag(from !== null)) return null
-    const into = from ?? {
-      generation: 0,
-      base: 0,
-      history: [],
-      states: Array<number>(this.boots.length).fill(0),
-      left: Array<number>(this.boots.length).fill(0),
-      boots: Array<number>(this.boots.length).fill(0),
-    }
+    // Others have hold of the one that was.
+    const into = this.pack.writing ? from! : this.blank()
     this.record(into)
     return into
   }
 
+  private blank(): Snapshot {
+    const { length } = this.boots
+    const zeroes = (): number[] => (length === 2 ? [0, 0] : Array<number>(length).fill(0))
+    const [states, left, boots] = [zeroes(), zeroes(), zeroes()]
+    return { generation: 0, base: 0, history: [], states, left, boots }
+  }
+
   /** What is in a snapshot, in its place. */
   private record(into: Snapshot): void {
+    const { legs, pack } = this
     into.generation = this.generation(into.generation)
     into.base = this.generation(into.base)
     into.history = this.history(into.history)
-    for (let leg = 0; leg < this.boots.length; leg++) {
-      into.states[leg] = this.pack.byte(into.states[leg]!)
+    for (let at = 0; at < legs.length; at++) {
+      const leg = legs[at]!
+      into.states[leg] = pack.byte(into.states[leg]!)
       into.left[leg] = this.generation(into.left[leg]!)
       into.boots[leg] = this.boot(leg, into.boots[leg]!)
     }

@@ -1,7 +1,5 @@
-import { Pack, packBytes } from './pack.ts'
-
-/** Begins what `next` says when the state that it was asked about is wrong. */
-export const violationMark = '?'
+import { Hashes } from './hashes.ts'
+import { Pack } from './pack.ts'
 
 /** What is explored: a state that can be packed, and what may happen next. */
 export interface Explored {
@@ -10,10 +8,17 @@ export interface Explored {
   /** Writes the state to the pack, or reads it from there. */
   transfer(pack: Pack): void
   /**
-   * Lets one thing happen, which one is decided by `choose`, and says what it was. '' when nothing
-   * can happen. `choose(n)` gives a number from 0 to n - 1.
+   * Lists what may happen in this state: the list holds whenever the same state is read again. What
+   * is wrong with a state in which nothing happens by itself, '' if nothing is.
    */
-  next(choose: (count: number) => number): string
+  list(): string
+  /** How much was listed. */
+  readonly listed: number
+  /**
+   * Lets one of what was listed happen, and says what it was. Where it may end in several ways
+   * `choose(n)` gives a number from 0 to n - 1.
+   */
+  happen(move: number, choose: (count: number) => number): string
   /** What is wrong with the state, '' when nothing is. */
   check(): string
 }
@@ -68,77 +73,56 @@ class Tree {
   }
 }
 
-/** A set of 64-bit hashes. */
-class Hashes {
-  private high = new Uint32Array(1 << 20)
-  private low = new Uint32Array(1 << 20)
-  private count = 0
-
-  /** Whether it was not there before. */
-  add(bytes: Uint8Array, length: number): boolean {
-    if (this.count * 2 > this.high.length) this.grow()
-    let one = 0x9747b28c
-    let other = 0x1b873593
-    for (let at = 0; at < length; at++) {
-      const byte = bytes[at]!
-      one = Math.imul(one ^ byte, 0x01000193)
-      other = Math.imul(other ^ byte, 0x5bd1e995)
-      other ^= other >>> 15
-    }
-    one = Math.imul(one ^ (one >>> 16), 0x85ebca6b)
-    one ^= one >>> 13
-    other = Math.imul(other ^ (other >>> 13), 0xc2b2ae35)
-    // Zero means that a place is free.
-    return this.insert((one ^ (one >>> 16)) >>> 0, ((other ^ (other >>> 16)) >>> 0) | 1)
-  }
-
-  private insert(high: number, low: number): boolean {
-    const mask = this.high.length - 1
-    for (let at = (high ^ (low << 7)) & mask; ; at = (at + 1) & mask) {
-      if (this.low[at] === 0) {
-        this.high[at] = high
-        this.low[at] = low
-        this.count++
-        return true
-      }
-      if (this.high[at] === high && this.low[at] === low) return false
-    }
-  }
-
-  private grow(): void {
-    const { high, low } = this
-    this.high = new Uint32Array(2 * high.length)
-    this.low = new Uint32Array(2 * low.length)
-    this.count = 0
-    for (let at = 0; at < high.length; at++) if (low[at] !== 0) this.insert(high[at]!, low[at]!)
-  }
-}
-
-/** States that are to be looked at, packed one after the other. */
+/** States that are to be looked at, packed one after the other, each behind its length. */
 class Frontier {
-  private bytes = new Uint8Array(1 << 20)
-  private end = 0
-  readonly nodes: number[] = []
-  readonly places: number[] = []
+  private readonly chunks: Uint8Array[] = []
+  private readonly nodes: Uint32Array[] = []
+  private end = chunkBytes
+  private count = nodesPerChunk
+  length = 0
 
-  add(node: number, from: Uint8Array, length: number): void {
-    if (this.end + length > this.bytes.length) {
-      const bytes = new Uint8Array(2 * this.bytes.length)
-      bytes.set(this.bytes)
-      this.bytes = bytes
+  add(node: number, { bytes, at: length }: Pack): void {
+    if (this.count === nodesPerChunk) {
+      this.nodes.push(new Uint32Array(nodesPerChunk))
+      this.count = 0
     }
-    this.bytes.set(from.subarray(0, length), this.end)
-    this.nodes.push(node)
-    this.places.push(this.end)
-    this.end += length
+    this.nodes.at(-1)![this.count++] = node
+    if (this.end + length + 2 > chunkBytes) {
+      this.chunks.push(new Uint8Array(chunkBytes))
+      this.end = 0
+    }
+    const chunk = this.chunks.at(-1)!
+    chunk[this.end] = length & 255
+    chunk[this.end + 1] = length >> 8
+    for (let at = 0, to = this.end + 2; at < length; at++, to++) chunk[to] = bytes[at]!
+    this.end += length + 2
+    this.length++
   }
 
-  read(at: number, pack: Pack): void {
-    const from = this.places[at]!
-    const to = this.places[at + 1] ?? this.end
-    pack.beginReading(this.bytes, from, to - from)
+  /** Calls back with every state, and where it is packed, as long as it wants to go on. */
+  forEach(found: (node: number, bytes: Uint8Array, at: number) => boolean): void {
+    let seen = 0
+    for (let index = 0; index < this.chunks.length; index++) {
+      const chunk = this.chunks[index]!
+      let at = 0
+      while (at + 2 < chunkBytes && seen < this.length) {
+        const length = chunk[at]! | (chunk[at + 1]! << 8)
+        // Nothing is behind the last state of a chunk.
+        if (length === 0) break
+        const node = this.nodes[Math.floor(seen / nodesPerChunk)]![seen % nodesPerChunk]!
+        if (!found(node, chunk, at + 2)) return
+        seen++
+        at += length + 2
+      }
+      // Nobody asks for it again.
+      this.chunks[index] = nothing
+    }
   }
 }
+
+const chunkBytes = 1 << 22
+const nodesPerChunk = 1 << 16
+const nothing = new Uint8Array(0)
 
 /** All combinations of choices, one after the other. */
 class Odometer {
@@ -185,9 +169,12 @@ class Search {
   private readonly state = new Pack()
   private readonly tree = new Tree()
   private readonly hashes = new Hashes()
-  private frontier = new Frontier()
+  private readonly odometer = new Odometer()
   private following = new Frontier()
   private violation: Outcome['violation'] = null
+  private isGivenUp = false
+  // Of the processor: other work on the machine does not count.
+  private readonly began = process.cpuUsage()
 
   constructor(world: Explored, bounds: Bounds) {
     this.world = world
@@ -195,57 +182,62 @@ class Search {
   }
 
   run(): Outcome {
-    const { world, bounds, tree } = this
-    // Of the processor: other work on the machine does not count.
-    const began = process.cpuUsage()
-    const seconds = (): number => {
-      const { user, system } = process.cpuUsage(began)
-      return (user + system) / 1e6
-    }
-    world.reset()
+    this.world.reset()
     this.meet(0, 0)
     let depth = 0
-    let complete = false
-    for (; !this.isOver(); depth++) {
-      this.frontier = this.following
+    while (!this.isOver && this.following.length > 0) {
+      const frontier = this.following
       this.following = new Frontier()
-      const { nodes } = this.frontier
-      complete = nodes.length === 0
-      if (process.env['EXPLORE_DEPTHS'] !== undefined) console.log(depth, nodes.length, tree.length)
-      if (complete) break
-      for (let at = 0; at < nodes.length && !this.isOver(); at++) {
-        this.expand(at)
-        if (tree.length > bounds.statesMax || ((at & 1023) === 0 && seconds() > bounds.secondsMax))
-          return {
-            states: tree.length,
-            depth,
-            seconds: seconds(),
-            complete: false,
-            violation: null,
-          }
-      }
+      if (process.env['EXPLORE_DEPTHS'] !== undefined)
+        console.log(depth, frontier.length, this.tree.length, Math.round(this.seconds))
+      frontier.forEach((node, bytes, at) => {
+        this.expand(node, bytes, at)
+        if ((node & 1023) === 0 || this.tree.length > this.bounds.statesMax) this.lookAtBounds()
+        return !this.isOver
+      })
+      depth++
     }
-    return { states: tree.length, depth, seconds: seconds(), complete, violation: this.violation }
+    const { violation, seconds, isOver } = this
+    return { states: this.tree.length, depth, seconds, complete: !isOver, violation }
+  }
+
+  private get seconds(): number {
+    const { user, system } = process.cpuUsage(this.began)
+    return (user + system) / 1e6
+  }
+
+  private get isOver(): boolean {
+    return this.violation !== null || this.isGivenUp
+  }
+
+  private lookAtBounds(): void {
+    const { statesMax, secondsMax } = this.bounds
+    if (this.tree.length > statesMax || this.seconds > secondsMax) this.isGivenUp = true
   }
 
   /** Everything that may happen next in one state. */
-  private expand(at: number): void {
-    const { world, pack } = this
-    const odometer = new Odometer()
-    const node = this.frontier.nodes[at]!
-    for (let choice = 0; ; choice++) {
-      this.frontier.read(at, pack)
-      world.transfer(pack)
-      const label = world.next(odometer.choose)
-      if (label.startsWith(violationMark))
-        this.violation = { what: label.slice(1), trace: this.trace(node) }
-      else if (label !== '') this.meet(node, choice)
-      if (this.isOver() || !odometer.next()) return
+  private expand(node: number, bytes: Uint8Array, at: number): void {
+    const { world, pack, odometer } = this
+    pack.beginReading(bytes, at)
+    world.transfer(pack)
+    const what = world.list()
+    if (what !== '') {
+      this.violation = { what, trace: this.trace(node) }
+      return
     }
-  }
-
-  private isOver(): boolean {
-    return this.violation !== null
+    let isRead = true
+    let choice = 0
+    for (let move = 0; move < world.listed; move++)
+      do {
+        if (!isRead) {
+          pack.beginReading(bytes, at)
+          world.transfer(pack)
+        }
+        isRead = false
+        world.happen(move, odometer.choose)
+        this.meet(node, choice++)
+        if (this.isOver) return
+      } while (odometer.next())
   }
 
   /** The world is in a state, perhaps a new one. */
@@ -253,10 +245,9 @@ class Search {
     const { world, state } = this
     state.beginWriting()
     world.transfer(state)
-    if (state.at > packBytes) throw new Error('a state is too long')
-    if (!this.hashes.add(state.bytes, state.at)) return
+    if (!this.hashes.add(state)) return
     const node = this.tree.add(parent, choice)
-    this.following.add(node, state.bytes, state.at)
+    this.following.add(node, state)
     const what = world.check()
     if (what !== '') this.violation = { what, trace: this.trace(node) }
   }
@@ -271,13 +262,15 @@ class Search {
       world.transfer(pack)
       const copy = pack.bytes.slice(0, pack.at)
       const odometer = new Odometer()
-      for (let at = 0; ; at++) {
-        pack.beginReading(copy, 0, copy.length)
-        world.transfer(pack)
-        const what = world.next(odometer.choose)
-        if (at === choice) return { choices: odometer.choices, what }
-        odometer.next()
-      }
+      let before = 0
+      for (let move = 0; ; move++)
+        do {
+          pack.beginReading(copy, 0)
+          world.transfer(pack)
+          world.list()
+          const what = world.happen(move, odometer.choose)
+          if (before++ === choice) return { choices: [move, ...odometer.choices], what }
+        } while (odometer.next())
     })
   }
 }

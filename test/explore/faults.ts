@@ -1,4 +1,5 @@
 import type { Code } from '../../src/base/errors.ts'
+import { fail, lookForCopied } from './answers.ts'
 import type { FaultKind } from './config.ts'
 import type { Head } from './head.ts'
 import type { Op } from './model.ts'
@@ -20,53 +21,52 @@ const faultNames: Readonly<Record<FaultKind, string>> = {
 /** A boot id that nothing has: they are named anew whenever the state is packed. */
 const freshBoot = 250
 
-export function offerFaults(world: World, choose: Choose): void {
+export function offerFaults(world: World): void {
   const { kinds } = world.configuration
-  const offer = (kind: FaultKind, of: string, happens: () => void): void => {
+  const offer: Offer = (kind, of, happens) => {
     if (!kinds.has(kind)) return
-    world.moves.push(() => {
+    world.moves.push((choose) => {
       world.faults--
-      happens()
+      happens(choose)
       return `! ${of}${faultNames[kind]}`
     })
   }
   for (const [at, disk] of world.disks.entries()) {
     const name = `${nameOf(at)} `
     if (disk.up) {
-      offer('restart', name, () => restarts(world, at, choose))
-      offer('away', name, () => goesAway(world, at, choose))
-    } else if (hasUnflushed(disk)) offer('cut', name, () => losePower(disk, choose))
+      offer('restart', name, (choose) => restarts(world, at, choose))
+      offer('away', name, (choose) => goesAway(world, at, choose))
+    } else if (hasUnflushed(disk)) offer('cut', name, (choose) => losePower(disk, choose))
   }
-  for (const op of world.ops) offerFailures(world, op, offer, choose)
+  for (const at of world.ops.keys()) offerFailures(world, at, offer)
   const [head] = world.heads
-  if (head!.word !== 'dead') offer('crash', '', () => crash(world, head!, choose))
-  offer('blackout', '', () => blackout(world, choose))
+  if (head!.word !== 'dead') offer('crash', '', (choose) => crash(world, head!, choose))
+  offer('blackout', '', (choose) => blackout(world, choose))
 }
 
-function offerFailures(
-  world: World,
-  op: Op,
-  offer: (kind: FaultKind, of: string, happens: () => void) => void,
-  choose: Choose,
-): void {
-  if (op.ghost !== 'no') return
-  const name = `${nameOp(op)} `
-  if (op.kind === 'save') offer('store', '', () => failAlone(world, op, 'IO'))
-  else if (op.kind === 'flush') offer('flush', name, () => failFlush(world, op, choose))
+type Offer = (kind: FaultKind, of: string, happens: (choose: Choose) => void) => void
+
+function offerFailures(world: World, at: number, offer: Offer): void {
+  const { kind, ghost, ...op } = world.ops[at]!
+  if (ghost !== 'no') return
+  const name = `${nameOp(world.ops[at]!)} `
+  if (kind === 'save') offer('store', '', () => failAlone(world, world.ops[at]!, 'IO'))
+  else if (kind === 'flush')
+    offer('flush', name, (choose) => failFlush(world, world.ops[at]!, choose))
   else {
-    offer('error', name, () => failAlone(world, op, 'IO'))
+    offer('error', name, () => failAlone(world, world.ops[at]!, 'IO'))
     offer('silent', name, () => {
       const head = world.heads[op.head]!
       head.tell({ kind: 'silent', leg: head.legs[op.leg]!, reason: 'no answer' })
-      world.lookForCopied(head)
+      lookForCopied(head)
     })
   }
 }
 
 function failAlone(world: World, op: Op, code: Code): void {
   world.ops = world.ops.filter((one) => one !== op)
-  world.fail(op, code)
-  world.lookForCopied(world.heads[op.head]!)
+  fail(world, op, code)
+  lookForCopied(world.heads[op.head]!)
 }
 
 /** What it was to write is gone: that is another life of the leg's cache. */
@@ -76,8 +76,8 @@ function failFlush(world: World, op: Op, choose: Choose): void {
   if (hasUnflushed(disk)) losePower(disk, choose)
   const head = world.heads[op.head]!
   world.tellDevice(head, op.leg)
-  world.fail(op, 'IO')
-  world.lookForCopied(head)
+  fail(world, op, 'IO')
+  lookForCopied(head)
 }
 
 /** Takes what is under way on the leg from it: some of it may have been carried out. */
@@ -93,16 +93,16 @@ function restarts(world: World, at: number, choose: Choose): void {
   const here = cutOff(world, at, choose)
   losePower(disk, choose)
   world.tellDevice(world.heads[0]!, at)
-  for (const op of here) if (op.ghost === 'no') world.fail(op, 'STALE')
-  world.lookForCopied(world.heads[0]!)
+  for (const op of here) if (op.ghost === 'no') fail(world, op, 'STALE')
+  lookForCopied(world.heads[0]!)
 }
 
 function goesAway(world: World, at: number, choose: Choose): void {
   world.disks[at]!.up = false
   const here = cutOff(world, at, choose)
   world.tellDevice(world.heads[0]!, at)
-  for (const op of here) if (op.ghost === 'no') world.fail(op, 'UNAVAILABLE')
-  world.lookForCopied(world.heads[0]!)
+  for (const op of here) if (op.ghost === 'no') fail(world, op, 'UNAVAILABLE')
+  lookForCopied(world.heads[0]!)
 }
 
 function crash(world: World, head: Head, choose: Choose): void {

@@ -1,13 +1,22 @@
 import type { StorageError } from '../../src/base/errors.ts'
 import type { VolumeRecord } from '../../src/mirror/record.ts'
 import type { Effect, Event } from '../../src/mirror/rules/effects.ts'
-import { createRun, isPending, type MapWork, type Run } from '../../src/mirror/rules/run.ts'
+import {
+  createRun,
+  isPending,
+  regroup,
+  type MapWork,
+  type Run,
+} from '../../src/mirror/rules/run.ts'
 import { step } from '../../src/mirror/rules/step.ts'
 import type { Written } from '../../src/mirror/rules/writing.ts'
 import { rules } from '../../src/mirror/rules/table.ts'
 import { Lacks, Log, Set8 } from './books.ts'
 import { emptyRecord, numberOf, snapshotOf, type Snapshot } from './codec.ts'
 import { HeadLeg, type Job, type Op, type OpKind, type Surroundings } from './model.ts'
+
+const stages = ['in-sync', 'saving', 'handing-over', 'syncing', 'absent', 'detached'] as const
+type Groups = Pick<Run<HeadLeg>, 'inSync' | 'writers' | 'absent' | 'keepers' | 'readable'>
 
 /** The shell of a head: carries out what the rules want, as `Volume` does. */
 export class Head {
@@ -26,8 +35,11 @@ export class Head {
   mapWhole = true
   /** The record of the round under way. */
   saved: Snapshot | null = null
+  /** Every set of legs, by its bits. */
+  readonly subsets: readonly (readonly HeadLeg[])[]
   /** Filled whenever a run is read from a packed state. */
   readonly spare: Run<HeadLeg>
+  private readonly groups = new Map<number, Groups>()
   private readonly world: Surroundings
   private busy = false
 
@@ -38,7 +50,25 @@ export class Head {
     this.record = emptyRecord(legs)
     this.legs = this.record.members.map((member, at) => new HeadLeg(at, member))
     this.log = new Log(extents)
+    this.subsets = Array.from({ length: 1 << legs }, (_, bits) =>
+      this.legs.filter(({ bit }) => (bits & bit) !== 0),
+    )
     this.spare = this.createRun()
+  }
+
+  /** Sorts the legs of a run that was read by their stages. */
+  regroup(run: Run<HeadLeg>): void {
+    let key = 0
+    for (const { stage, dirty } of this.legs)
+      key = key * 16 + stages.indexOf(stage) * 2 + (dirty === null ? 0 : 1)
+    const known = this.groups.get(key)
+    if (known !== undefined) Object.assign(run, known)
+    else {
+      regroup(run)
+      const { inSync, writers, absent, keepers, readable } = run
+      this.groups.set(key, { inSync, writers, absent, keepers, readable })
+    }
+    run.out = []
   }
 
   /** A run of its legs, whose stages are set. */

@@ -6,19 +6,38 @@ export const packBytes = 4096
  * `x`, or gives what was written. So what is written and what is read cannot differ.
  */
 export class Pack {
-  readonly bytes = new Uint8Array(packBytes)
+  /** What was written, in words of four bytes. */
+  readonly words: Uint32Array
+  bytes: Uint8Array
   writing = true
   at = 0
+  private readonly own: Uint8Array
+
+  constructor() {
+    const buffer = new ArrayBuffer(packBytes)
+    this.bytes = this.own = new Uint8Array(buffer)
+    this.words = new Uint32Array(buffer)
+  }
 
   beginWriting(): void {
+    this.bytes = this.own
     this.writing = true
     this.at = 0
   }
 
-  beginReading(from: Uint8Array, at: number, length: number): void {
-    this.bytes.set(from.subarray(at, at + length))
+  /** Reads what is there: it may not change before it was read. */
+  beginReading(from: Uint8Array, at: number): void {
+    this.bytes = from
     this.writing = false
-    this.at = 0
+    this.at = at
+  }
+
+  /** Fills the last word with zeroes: so many words were written. */
+  pad(): number {
+    if (this.at + 4 > packBytes) throw new Error('a state is too long')
+    const length = (this.at + 3) >> 2
+    for (let at = this.at; at < length * 4; at++) this.bytes[at] = 0
+    return length
   }
 
   /** 0 to 255. */

@@ -1,4 +1,4 @@
-import { violationMark, type Explored, type Step } from './engine.ts'
+import type { Explored, Step } from './engine.ts'
 import { Pack } from './pack.ts'
 
 /** The trace of a violation as a script: in each line what was chosen, and what that was. */
@@ -15,16 +15,17 @@ export function replay(world: Explored, script: string): string {
     const choices = numbers.split(',').map(Number)
     // As the search did: what is packed is in one order, whatever led to it.
     rename(world, pack)
+    const stuck = world.list()
+    if (stuck !== '') return stuck
     // Where the rules are others there may be less to choose from.
-    const happened = world.next((count) => Math.min(choices.shift() ?? 0, count - 1))
+    const choose = (count: number): number => Math.min(choices.shift() ?? 0, count - 1)
+    const happened = world.listed === 0 ? '' : world.happen(choose(world.listed), choose)
     if (happened !== what) return `the script says: ${what}; what happens is: ${happened}`
     const wrong = world.check()
     if (wrong !== '') return wrong
   }
   rename(world, pack)
-  // What is wrong with a state in which nothing happens any more.
-  const last = world.next(() => 0)
-  return last.startsWith(violationMark) ? last.slice(violationMark.length) : ''
+  return world.list()
 }
 
 /** Writes and reads the state, so that it is as the search would find it. */
@@ -32,6 +33,6 @@ export function rename(world: Explored, pack: Pack): void {
   pack.beginWriting()
   world.transfer(pack)
   const copy = pack.bytes.slice(0, pack.at)
-  pack.beginReading(copy, 0, copy.length)
+  pack.beginReading(copy, 0)
   world.transfer(pack)
 }

@@ -1,8 +1,9 @@
-import { regroup, type Run } from '../../src/mirror/rules/run.ts'
+import type { Run } from '../../src/mirror/rules/run.ts'
 import { Lacks, Set8 } from './books.ts'
 import { collect, type Scales } from './collect.ts'
 import { Codec, generationOf, numberOf, Ranks, restore, snapshotOf } from './codec.ts'
 import type { Head } from './head.ts'
+import { sortView } from './keys.ts'
 import type { HeadLeg, Job, Op, OpKind } from './model.ts'
 import type { Pack } from './pack.ts'
 import type { World } from './world.ts'
@@ -13,8 +14,9 @@ const scales: Scales[] = [0, 1].map(() => ({ moments: new Ranks(), versions: new
 export function transferWorld(world: World, pack: Pack): void {
   const codec = codecFor(world, pack)
   if (pack.writing) {
-    world.ops.sort(compareOps)
     collect(world, codec.generations, scales)
+    if (world.isReduced) sortView(world, codec)
+    sortOps(world, codec)
   }
   transfer(world, codec)
 }
@@ -24,7 +26,7 @@ const codecs = new WeakMap<Pack, Codec>()
 function codecFor(world: World, pack: Pack): Codec {
   let codec = codecs.get(pack)
   if (codec === undefined) {
-    codec = new Codec(pack, world.configuration.legs, world.heads.length === 1)
+    codec = new Codec(pack, world.configuration, world.heads.length === 1)
     codecs.set(pack, codec)
   }
   return codec
@@ -39,16 +41,18 @@ function transfer(world: World, codec: Codec): void {
   clients.flushes = pack.byte(clients.flushes)
   clients.cleanings = pack.byte(clients.cleanings)
   clients.checkpoints = pack.byte(clients.checkpoints)
-  bytes(pack, clients.acknowledged)
-  bytes(pack, clients.flushed)
-  for (const [at, disk] of world.disks.entries()) {
+  codec.perExtent(clients.acknowledged)
+  codec.perExtent(clients.flushed)
+  for (let place = 0; place < world.disks.length; place++) {
+    const at = codec.legs[place]!
+    const disk = world.disks[at]!
     disk.up = pack.flag(disk.up)
     disk.boot = codec.boot(at, disk.boot)
-    bytes(pack, disk.cache)
-    bytes(pack, disk.stable)
+    codec.perExtent(disk.cache)
+    codec.perExtent(disk.stable)
     disk.superblock = codec.snapshot(disk.superblock)!
-    disk.log = pack.byte(disk.log)
-    disk.lacks = word16(pack, disk.lacks)
+    disk.log = codec.extentSet(disk.log)
+    disk.lacks = codec.lacks(disk.lacks)
     disk.examined = pack.flag(disk.examined)
   }
   for (const head of world.heads) {
@@ -60,15 +64,6 @@ function transfer(world: World, codec: Codec): void {
   for (let at = 0; at < count; at++)
     ops.push(transferOp(pack.writing ? world.ops[at]! : null, codec))
   if (!pack.writing) world.ops = ops
-}
-
-function bytes(pack: Pack, values: number[]): void {
-  for (let at = 0; at < values.length; at++) values[at] = pack.byte(values[at]!)
-}
-
-function word16(pack: Pack, value: number): number {
-  const low = pack.byte(value & 255)
-  return low | (pack.byte(value >> 8) << 8)
 }
 
 const opKinds: readonly OpKind[] = [
@@ -86,18 +81,32 @@ const ghosts = ['no', 'lands', 'may-land'] as const
 const reasons = ['client', 'copied', 'clean', 'start'] as const
 
 /** Ops are a set: their order says nothing. */
-function compareOps(one: Op, other: Op): number {
-  return (
-    one.leg - other.leg ||
-    opKinds.indexOf(one.kind) - opKinds.indexOf(other.kind) ||
-    one.job - other.job ||
-    one.extent - other.extent ||
-    reasons.indexOf(one.why) - reasons.indexOf(other.why) ||
-    ghosts.indexOf(one.ghost) - ghosts.indexOf(other.ghost) ||
-    one.head - other.head ||
-    one.value - other.value ||
-    one.moment - other.moment
-  )
+function sortOps({ ops }: World, { view }: Codec): void {
+  const keyOf = (op: Op): number => {
+    const place = view.placeOfLeg[op.leg]! * 16 + opKinds.indexOf(op.kind)
+    const extent = op.kind === 'all' ? 0 : view.placeOfExtent[op.extent]!
+    const what = (place * 64 + op.job) * 8 + extent
+    const rest = (reasons.indexOf(op.why) * 4 + ghosts.indexOf(op.ghost)) * 2 + op.head
+    return what * 64 + rest
+  }
+  for (let at = 0; at < ops.length; at++) keys[at] = keyOf(ops[at]!)
+  for (let to = 1; to < ops.length; to++)
+    for (let at = to; at > 0 && comesBefore(ops, at); at--) {
+      const [op, key] = [ops[at]!, keys[at]!]
+      ops[at] = ops[at - 1]!
+      keys[at] = keys[at - 1]!
+      ops[at - 1] = op
+      keys[at - 1] = key
+    }
+}
+
+const keys: number[] = []
+
+function comesBefore(ops: readonly Op[], at: number): boolean {
+  const [key, before] = [keys[at]!, keys[at - 1]!]
+  if (key !== before) return key < before
+  const [one, other] = [ops[at]!, ops[at - 1]!]
+  return one.value < other.value || (one.value === other.value && one.moment < other.moment)
 }
 
 function transferOp(op: Op | null, codec: Codec): Op {
@@ -105,7 +114,7 @@ function transferOp(op: Op | null, codec: Codec): Op {
   const kind = pack.word(opKinds, op?.kind ?? null)!
   const head = pack.byte(op?.head ?? 0)
   const { moments, versions } = scales[head]!
-  const leg = pack.byte(op?.leg ?? 0)
+  const leg = codec.leg(op?.leg ?? 0)
   const ghost = pack.word(ghosts, op?.ghost ?? null)!
   const versioned = kind === 'superblock' || kind === 'save'
   // Nobody hears of a ghost.
@@ -116,12 +125,18 @@ function transferOp(op: Op | null, codec: Codec): Op {
     leg,
     ghost,
     job: versioned && ghost === 'no' ? ranked(pack, versions, job) : pack.byte(job),
-    extent: pack.byte(op?.extent ?? 0),
-    value: word16(pack, op?.value ?? 0),
+    extent: kind === 'all' ? codec.extentSet(op?.extent ?? 0) : codec.extent(op?.extent ?? 0),
+    value: transferValue(kind, op?.value ?? 0, codec),
     why: pack.word(reasons, op?.why ?? null)!,
     moment: ghost === 'no' ? ranked(pack, moments, op?.moment ?? 0) : pack.byte(0),
     snapshot: codec.snapshot(op?.snapshot ?? null),
   }
+}
+
+/** A value, the log, or what legs lack. */
+function transferValue(kind: OpKind, value: number, codec: Codec): number {
+  if (kind === 'log') return codec.extentSet(value)
+  return kind === 'lacks' || kind === 'all' ? codec.lacks(value) : codec.pack.byte(value)
 }
 
 /** The number as it was, or its place among all of its kind. */
@@ -144,12 +159,13 @@ function transferHead(head: Head, codec: Codec): void {
     return
   }
   const { moments } = scales[head.index]!
-  head.log.transfer(pack, (moment) => ranked(pack, moments, moment))
-  head.mapLegs = pack.byte(head.mapLegs)
+  head.log.transfer(codec, (moment) => ranked(pack, moments, moment))
+  head.mapLegs = codec.legSet(head.mapLegs)
   head.mapWhole = pack.flag(head.mapWhole)
   transferRecord(head, codec)
   head.saved = codec.snapshot(head.saved)
-  for (const leg of head.legs) transferLeg(leg, head, codec)
+  for (let at = 0; at < head.legs.length; at++)
+    transferLeg(head.legs[codec.legs[at]!]!, head, codec)
   if (!pack.writing) head.run = head.spare
   transferRun(head.run!, head, codec)
 }
@@ -162,7 +178,8 @@ function transferRecord(head: Head, codec: Codec): void {
 
 const phases = ['range', 'log', 'legs', 'settled'] as const
 
-function transferJobs(jobs: Job[], head: Head, { pack }: Codec): Job[] {
+function transferJobs(jobs: Job[], head: Head, codec: Codec): Job[] {
+  const { pack } = codec
   const { moments } = scales[head.index]!
   const count = pack.byte(jobs.length)
   const read: Job[] = []
@@ -172,16 +189,22 @@ function transferJobs(jobs: Job[], head: Head, { pack }: Codec): Job[] {
     read.push({
       kind,
       id: pack.byte(job?.id ?? 0),
-      extent: pack.byte(job?.extent ?? 0),
+      extent: kind === 'write' ? codec.extent(job?.extent ?? 0) : pack.byte(0),
       value: pack.byte(job?.value ?? 0),
-      covers: pack.list(job?.covers ?? []),
+      covers: kind === 'flush' ? transferCovers(job?.covers ?? null, codec) : [],
       phase: pack.word(phases, job?.phase ?? null)!,
-      pending: pack.byte(job?.pending ?? 0),
+      pending: codec.legSet(job?.pending ?? 0),
       failed: pack.flag(job?.failed ?? false),
       moment: ranked(pack, moments, job?.phase === 'legs' && kind === 'flush' ? job.moment : 0),
     })
   }
   return pack.writing ? jobs : read
+}
+
+function transferCovers(covers: number[] | null, codec: Codec): number[] {
+  const into = covers ?? codec.extents.map(() => 0)
+  codec.perExtent(into)
+  return into
 }
 
 const stages = ['in-sync', 'saving', 'handing-over', 'syncing', 'absent', 'detached'] as const
@@ -196,11 +219,11 @@ function transferLeg(leg: HeadLeg, head: Head, codec: Codec): void {
   const boot = codec.boot(leg.index, leg.bootId.charCodeAt(0))
   if (!pack.writing) leg.bootId = String.fromCharCode(boot)
   leg.announcedBy = leg.stage === 'saving' ? ranked(pack, versions, leg.announcedBy) : 0
-  if (pack.flag(leg.dirty !== null)) (leg.dirty ??= new Lacks(head.extents)).transfer(pack)
+  if (pack.flag(leg.dirty !== null)) (leg.dirty ??= new Lacks(head.extents)).transfer(codec)
   else leg.dirty = null
   if (pack.flag(leg.unflushed !== null)) {
     leg.unflushed ??= new Set8()
-    leg.unflushed.bits = pack.byte(leg.unflushed.bits)
+    leg.unflushed.bits = codec.extentSet(leg.unflushed.bits)
   } else leg.unflushed = null
   transferComing(leg, codec)
   const phase = pack.word(finishings, leg.finishing?.phase ?? null)
@@ -238,8 +261,10 @@ function transferRun(run: Run<HeadLeg>, head: Head, codec: Codec): void {
   const { pack } = codec
   const { versions, moments } = scales[head.index]!
   const mask = (legs: readonly HeadLeg[]): readonly HeadLeg[] => {
-    const bits = pack.byte(legs.reduce((all, { bit }) => all | bit, 0))
-    return pack.writing ? legs : head.legs.filter(({ bit }) => (bits & bit) !== 0)
+    let bits = 0
+    for (let at = 0; at < legs.length; at++) bits |= legs[at]!.bit
+    bits = codec.legSet(bits)
+    return pack.writing ? legs : head.subsets[bits]!
   }
   run.word = pack.word(runWords, run.word)!
   // What is durable is the lowest version that anybody can ask for.
@@ -249,7 +274,7 @@ function transferRun(run: Run<HeadLeg>, head: Head, codec: Codec): void {
   transferRound(run, codec, versions, mask)
   transferWaits(run, pack, versions)
   run.short = pack.list(run.short)
-  transferWorks(run, head, pack, versions)
+  transferWorks(run, head, codec, versions)
   const cleaning = pack.word(['flush', 'maps', 'durable'] as const, run.cleaning?.phase ?? null)
   if (cleaning === null) run.cleaning = null
   else {
@@ -271,8 +296,7 @@ function transferRun(run: Run<HeadLeg>, head: Head, codec: Codec): void {
     }
   }
   if (pack.writing) return
-  regroup(run)
-  run.out = []
+  head.regroup(run)
 }
 
 function transferRound(
@@ -310,7 +334,8 @@ function transferWaits(run: Run<HeadLeg>, pack: Pack, versions: Ranks): void {
 const whats = ['log', 'lacking', 'copied', 'all'] as const
 const thens = ['log', 'clean', 'start'] as const
 
-function transferWorks(run: Run<HeadLeg>, head: Head, pack: Pack, versions: Ranks): void {
+function transferWorks(run: Run<HeadLeg>, head: Head, codec: Codec, versions: Ranks): void {
+  const { pack } = codec
   const count = pack.byte(run.works.length)
   const works: Run<HeadLeg>['works'] = []
   for (let at = 0; at < count; at++) {
@@ -318,7 +343,7 @@ function transferWorks(run: Run<HeadLeg>, head: Head, pack: Pack, versions: Rank
     const what = pack.word(whats, work?.what ?? null)!
     const then = work?.then ?? null
     const word = pack.word(thens, typeof then === 'string' ? then : null)
-    const leg = pack.byte(then !== null && typeof then === 'object' ? then.index : 0)
+    const leg = codec.leg(then !== null && typeof then === 'object' ? then.index : 0)
     const phase = pack.word(['waiting', 'pages', 'durable'] as const, work?.phase ?? null)!
     const version = ranked(pack, versions, work?.version ?? 0)
     works.push({ what, then: word ?? head.legs[leg]!, phase, version })

@@ -1,7 +1,7 @@
-import type { Code } from '../../src/base/errors.ts'
+import { answer, lookForCopied } from './answers.ts'
 import { type Snapshot, snapshotOf } from './codec.ts'
 import type { Configuration } from './config.ts'
-import { violationMark, type Explored } from './engine.ts'
+import type { Explored } from './engine.ts'
 import { offerFaults } from './faults.ts'
 import { Head } from './head.ts'
 import type { HeadLeg, Job, Op, Surroundings } from './model.ts'
@@ -41,8 +41,11 @@ export interface Clients {
 }
 
 export type Choose = (count: number) => number
-/** What may happen: what it is called, on which leg or extent, and how. */
-type Move = () => string
+/**
+ * Something that may happen: carries it out, and says what it was. It is kept while the same state
+ * is read again and again, so it has hold of places, not of ops.
+ */
+export type Move = (choose: Choose) => string
 
 /** Heads, legs, stores and clients, all of them plain data between two moves. */
 export class World implements Explored, Surroundings {
@@ -115,8 +118,12 @@ export class World implements Explored, Surroundings {
   private settle(): void {
     const clients = { ...this.clients }
     Object.assign(this.clients, { writes: 0, flushes: 0, cleanings: 0, checkpoints: 0 })
-    while (this.next(() => 0) !== '');
+    while (this.list() === '' && this.listed > 0) this.happen(0, () => 0)
     Object.assign(this.clients, clients)
+  }
+
+  get isReduced(): boolean {
+    return false
   }
 
   transfer(pack: Pack): void {
@@ -165,18 +172,25 @@ export class World implements Explored, Surroundings {
 
   // What may happen.
 
-  next(choose: Choose): string {
+  list(): string {
     this.moves = []
     this.offerHeads()
     this.offerOps()
     if (this.moves.length === 0) {
       const what = this.stuck()
-      if (what !== '') return violationMark + what
+      if (what !== '') return what
     }
-    this.offerClients(choose)
-    if (this.faults > 0) offerFaults(this, choose)
-    if (this.moves.length === 0) return ''
-    return this.moves[choose(this.moves.length)]!()
+    this.offerClients()
+    if (this.faults > 0) offerFaults(this)
+    return ''
+  }
+
+  get listed(): number {
+    return this.moves.length
+  }
+
+  happen(move: number, choose: Choose): string {
+    return this.moves[move]!(choose)
   }
 
   check(): string {
@@ -193,13 +207,13 @@ export class World implements Explored, Surroundings {
     return out.length > 0 ? `nothing can happen, and ${out[0]!.name} is not in sync` : ''
   }
 
-  private offerClients(choose: Choose): void {
+  private offerClients(): void {
     const { clients, configuration } = this
     const head = this.heads.find(({ word }) => word !== 'dead')
     if (head === undefined) return
     if (head.jobs.length + head.parked.length >= configuration.width) return
-    if (clients.writes > 0) this.moves.push(() => this.ask(head, 'write', choose))
-    if (clients.flushes > 0) this.moves.push(() => this.ask(head, 'flush', choose))
+    if (clients.writes > 0) this.moves.push((choose) => this.ask(head, 'write', choose))
+    if (clients.flushes > 0) this.moves.push((choose) => this.ask(head, 'flush', choose))
   }
 
   private ask(head: Head, kind: 'write' | 'flush', choose: Choose): string {
@@ -300,11 +314,11 @@ export class World implements Explored, Surroundings {
 
   private offerOps(): void {
     const late = this.ops.some(({ kind, ghost }) => kind === 'save' && ghost !== 'no')
-    for (const op of this.ops) {
+    for (const [at, { kind, ghost }] of this.ops.entries()) {
       // A store saves in order.
-      if (op.kind === 'save' && op.ghost === 'no' && late) continue
-      this.moves.push(() => this.land(op))
-      if (op.ghost === 'may-land') this.moves.push(() => this.vanish(op))
+      if (kind === 'save' && ghost === 'no' && late) continue
+      this.moves.push(() => this.land(this.ops[at]!))
+      if (ghost === 'may-land') this.moves.push(() => this.vanish(this.ops[at]!))
     }
   }
 
@@ -317,7 +331,7 @@ export class World implements Explored, Surroundings {
     this.ops = this.ops.filter((one) => one !== op)
     this.apply(op)
     const head = this.heads[op.head]!
-    if (op.ghost === 'no') this.answer(head, op)
+    if (op.ghost === 'no') answer(head, op)
     return `${nameOp(op)} is done${op.ghost === 'no' ? '' : ', too late'}`
   }
 
@@ -345,55 +359,6 @@ export class World implements Explored, Surroundings {
     if (superblock) disk.examined = false
   }
 
-  private answer(head: Head, op: Op): void {
-    const leg = head.legs[op.leg]!
-    const job = head.jobs.find(({ id }) => id === op.job)
-    switch (op.kind) {
-      case 'write':
-        if (job !== undefined) head.answered(job, leg)
-        break
-      case 'flush':
-        head.tell({ kind: 'flushed', leg, why: op.why, moment: op.moment, error: null })
-        if (op.why === 'client' && job !== undefined) head.answered(job, leg)
-        break
-      case 'copy':
-        this.copied(head, leg, op.extent)
-        break
-      case 'log':
-      case 'lacks':
-      case 'all':
-        head.mapped(leg, 'written')
-        break
-      case 'stamp':
-        head.tell({ kind: 'stamped', leg, error: null })
-        break
-      case 'superblock':
-        head.tell({ kind: 'superblock', leg, version: op.job, error: null })
-        break
-      case 'save':
-        head.tell({ kind: 'saved', version: op.job })
-        break
-    }
-    this.lookForCopied(head)
-  }
-
-  private copied(head: Head, { dirty }: HeadLeg, extent: number): void {
-    const bit = 1 << extent
-    if (dirty === null || (dirty.copying & bit) === 0) return
-    const missed = (dirty.missed & bit) !== 0
-    dirty.copying &= ~bit
-    dirty.missed &= ~bit
-    if (!missed) dirty.copied(extent)
-    head.grantRanges()
-  }
-
-  /** A leg that lacks nothing any more is made in sync. */
-  lookForCopied(head: Head): void {
-    for (const leg of head.legs)
-      if (leg.stage === 'syncing' && leg.finishing === null && !leg.dirty!.any)
-        head.tell({ kind: 'copied', leg, what: 'all' })
-  }
-
   /** The device says that something has changed. */
   tellDevice(head: Head, at: number): void {
     const { up, boot } = this.disks[at]!
@@ -402,40 +367,6 @@ export class World implements Explored, Surroundings {
     const writing = head.jobs.some(({ kind }) => kind === 'write')
     const now = { word, bootId, state: 'missing', writing, reason: 'gone' } as const
     head.tell({ kind: 'device', leg: head.legs[at]!, now })
-    this.lookForCopied(head)
-  }
-
-  fail(op: Op, code: Code): void {
-    const head = this.heads[op.head]!
-    const leg = head.legs[op.leg]!
-    const error = { code, message: op.kind }
-    const job = head.jobs.find(({ id }) => id === op.job)
-    switch (op.kind) {
-      case 'write':
-        if (job !== undefined) head.refused(job, leg, code)
-        break
-      case 'flush':
-        if (op.why !== 'client') head.tell({ kind: 'flushed', leg, why: op.why, moment: 0, error })
-        else if (job !== undefined) head.refused(job, leg, code)
-        break
-      case 'copy':
-        head.tell({ kind: 'failed', leg, work: 'write', error })
-        break
-      case 'log':
-      case 'lacks':
-      case 'all':
-        head.tell({ kind: 'failed', leg, work: 'metadata', error })
-        head.mapped(leg, 'not')
-        break
-      case 'stamp':
-        head.tell({ kind: 'stamped', leg, error })
-        break
-      case 'superblock':
-        head.tell({ kind: 'superblock', leg, version: op.job, error })
-        break
-      case 'save':
-        head.tell({ kind: 'ended' })
-        if (head.run !== null) head.endRun()
-    }
+    lookForCopied(head)
   }
 }
