@@ -86,7 +86,8 @@ function table(schema: Schema): string {
 function kind(schema: Schema): string {
   if (schema.$ref !== undefined) {
     const name = nameOf(schema.$ref)
-    return `[${name}](#${values.includes(name) ? 'values' : name.toLowerCase()})`
+    const heading = values.includes(name) ? 'values' : name.toLowerCase()
+    return `[${name}](#${heading === 'device' ? 'devices' : heading})`
   }
   if (schema.const !== undefined) return code(schema.const)
   if (schema.enum !== undefined) return schema.enum.map(code).join(', ')

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
 import { fileAt, generate, read } from '../../schemas/generate.ts'
@@ -15,6 +15,13 @@ import { defaultRemoteOptions } from '../../src/wire/remote-options.ts'
 /** A device with its defaults filled in. */
 function filled(device: object): config.Device {
   return checkConfig({ devices: { it: device } }, '/').config.devices['it']!
+}
+
+/** What an example in a document is of: a device, or a whole configuration; null for a part. */
+function definitionOf(example: unknown): string | null {
+  if (typeof example !== 'object' || example === null) return null
+  if ('type' in example) return 'config#/$defs/device'
+  return 'devices' in example || 'listeners' in example ? 'config' : null
 }
 
 describe('the schemas', () => {
@@ -34,6 +41,25 @@ describe('the schemas', () => {
         const validate = ajv.getSchema(`config#/$defs/${name}`)!
         expect(validate(example), `${name} ${JSON.stringify(validate.errors)}`).to.equal(true)
       }
+  })
+
+  it('pass the examples of README and docs', () => {
+    const ajv = new Ajv2020({ strict: true, allowUnionTypes: true, discriminator: true })
+    ajv.addSchema(read('schemas/config.schema.json'), 'config')
+    const pages = readdirSync(fileAt('docs'), { recursive: true, encoding: 'utf8' })
+    const paths = pages.filter((page) => page.endsWith('.md')).map((page) => `docs/${page}`)
+    let found = 0
+    for (const path of ['README.md', ...paths])
+      for (const [, text] of readFileSync(fileAt(path), 'utf8').matchAll(/```json\n(.*?)```/gs)) {
+        const example: unknown = JSON.parse(text!)
+        const name = definitionOf(example)
+        if (name === null) continue
+        found++
+        const validate = ajv.getSchema(name)!
+        const why = `${path}: ${text!} ${JSON.stringify(validate.errors)}`
+        expect(validate(example), why).to.equal(true)
+      }
+    expect(found).to.be.greaterThan(10)
   })
 
   it('have the defaults of the code', () => {
