@@ -10,16 +10,24 @@ export class SessionMemory {
   private number = ''
   /** Whether the server that goes on has forgotten what it had of us before this session. */
   forgotten = false
-  /** How often a session was begun with a server that had restarted, or had forgotten the last. */
+  /**
+   * How often a session was begun with a server that had restarted, or had forgotten the last; or
+   * after a target below it had restarted.
+   */
   restarts = 0
 
   /** The first welcome of each session. A server that restarted is known by its boot id. */
   look({ instance, features, text }: Welcome): void {
     const number = (features & Feature.memory) === 0 ? '' : text
     const told = this.number !== '' && number !== ''
-    this.forgotten = told && instance === this.instance && number !== this.number
+    this.forgotten = told && isSameProcess(instance, this.instance) && number !== this.number
     if (this.forgotten || (this.instance !== '' && instance !== this.instance)) this.restarts++
     this.instance = instance
     this.number = number
   }
+}
+
+/** The other half changes as well when a target below the server restarts. */
+function isSameProcess(one: string, other: string): boolean {
+  return one.slice(0, one.length / 2) === other.slice(0, other.length / 2)
 }

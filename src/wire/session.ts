@@ -3,9 +3,10 @@ import { StorageError } from '../base/errors.ts'
 import { roundDown } from '../base/size.ts'
 import type { Claimed, Device, Facts } from '../device/device.ts'
 import type { Export } from '../device/export.ts'
-import { claimedOf } from '../device/facts.ts'
+import { claimedOf, restartsOf } from '../device/facts.ts'
 import { AwaySessions } from './away.ts'
 import { claimMax, tooHigh, tooLow, type Claims } from './claims.ts'
+import { same } from './continuity.ts'
 import type { Hello, WireFacts } from './hello.ts'
 
 /** Slots of one session: requests that all its connections together may have in flight. */
@@ -63,6 +64,7 @@ export class Session {
   changing = 0
   private readonly payloadMax: number
   private told: Facts | null = null
+  private toldRestarts = 0
   /** Made with the first request; the others with the first change. */
   private states = noBytes
   private sequences = noWords
@@ -192,6 +194,7 @@ export class Session {
     const { facts } = device
     if (facts === null) return null
     this.told = facts
+    this.toldRestarts = this.restarts
     const seen: Facts = {
       ...facts,
       payloadMax: roundDown(this.payloadMax, facts.blockSize),
@@ -206,12 +209,22 @@ export class Session {
     return { facts: seen, word: word === 'online' || word === 'degraded' ? word : 'offline' }
   }
 
+  /** How often a target below may have been put back to an older state: see `restartsOf`. */
+  get restarts(): number {
+    return restartsOf(this.target.device) ?? 0
+  }
+
+  private goesOn(told: Facts, facts: Facts): boolean {
+    const wasPutBack = this.restarts !== this.toldRestarts
+    return same(told, facts) && facts.size >= told.size && !wasPutBack
+  }
+
   private readonly changed = (device: Device): void => {
     if (this.connections.size === 0) return
     const { told } = this
     const { facts } = device
     if (device.state.word === 'closed') this.kickAll('the device is closed')
-    else if (told !== null && facts !== null && !continues(told, facts))
+    else if (told !== null && facts !== null && !this.goesOn(told, facts))
       // What is in flight belongs to the device as it was: only a new hello starts afresh.
       this.kickAll('the device is not what it was')
     else for (const connection of this.connections) this.tell(connection)
@@ -221,16 +234,6 @@ export class Session {
     const facts = this.facts()
     if (facts !== null) connection.tellFacts(facts)
   }
-}
-
-/** Whether requests made for `before` mean the same now. */
-function continues(before: Facts, now: Facts): boolean {
-  return (
-    before.identity === now.identity &&
-    before.bootId === now.bootId &&
-    before.blockSize === now.blockSize &&
-    before.size <= now.size
-  )
 }
 
 /** What a session is made of. */
