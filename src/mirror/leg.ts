@@ -386,6 +386,7 @@ export class Leg implements Completer, RunLeg {
     this.serial = serial
     this.slot = slot
     this.member!.mark = serial
+    this.member!.markedIn = record.generation
   }
 
   /** Makes the leg an image like any other: nothing is left of what the volume wrote for itself. */

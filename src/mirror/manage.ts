@@ -432,6 +432,7 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
       }
       mustRun(volume)
       leg.dirty = new DirtyMap(blockGeometryOf(volume))
+      delete leg.member!.whole
       volume.short.markDirty(leg)
       leg.unflushed = null
       leg.refusal = ''

@@ -3,28 +3,34 @@ import { StorageError, systemError } from '../base/errors.ts'
 import { stored } from './deadline.ts'
 import { failed } from './departure.ts'
 import type { Leg } from './leg.ts'
-import { highestMark } from './superblock.ts'
+import { isGeneration, type Member, type VolumeRecord } from './record.ts'
+import { highestMark, laterMark, markIn, markOf, type Mark, type Superblock } from './superblock.ts'
 import type { Volume } from './volume.ts'
 
 /**
  * The serial of a leg's superblock rises with each that is written, so it is a mark: a leg that
  * shows a lower one than it had on stable storage was put back to an older state, and all of it is
  * copied. Within a run marks are renewed so that little is written without one: before extents
- * leave the log, before what was copied to a leg is called copied, and some time after a flush.
+ * leave the log, before what was copied to a leg is called copied, and some time after a flush or a
+ * forced write.
  * What was written since the last one is copied to a leg whose target restarted, see
  * `Leg.safeMoment`.
  *
  * Besides in memory, marks are in every record, and in a file of the head's own beside it. That
- * file may be behind: it is written without anybody waiting for it.
+ * file may be behind: it is written without anybody waiting for it. Each mark says of which
+ * generation the superblock was: of a leg that shows a later one it says nothing, because another
+ * head may have had it meanwhile, from an older state on, by an operator's word.
  */
 export class Marks {
   private readonly volume: Volume
   /** By the id of the member: what the file said when it was read, and what was written since. */
-  private known = new Map<string, number>()
+  private known = new Map<string, Mark>()
   private loaded = false
   private saved = ''
   private saving = false
   private timer: Timer | null = null
+  /** Whether a forced write has ended since marks were renewed last. */
+  private isForced = false
 
   constructor(volume: Volume) {
     this.volume = volume
@@ -42,10 +48,15 @@ export class Marks {
     this.loaded = true
   }
 
-  /** The highest serial that the leg is known to have had as this member. */
-  of(leg: Leg, self: string): number {
-    const mark = leg.member?.id === self ? leg.member.mark : 0
-    return highestMark([mark, this.known.get(self)])
+  /** A serial that the leg has to show where its superblock is this one. */
+  of({ member }: Leg, { self, record }: Superblock): number {
+    const own = member?.id === self ? this.markOf(member) : null
+    return highestMark([own, this.known.get(self) ?? null], record.generation)
+  }
+
+  /** What a record says of its members, which led to where the volume is, or is its own. */
+  learn(record: VolumeRecord): void {
+    for (const { id } of record.members) this.note(id, markIn(record, id))
   }
 
   /** A flush has ended: what it made stable is to be marked, but not for each flush. */
@@ -57,16 +68,27 @@ export class Marks {
     })
   }
 
+  /** A forced write has ended, which no flush follows perhaps. */
+  forced(): void {
+    this.isForced = true
+    this.flushed()
+  }
+
   /** The run ends: the next may begin with a record that was saved before. */
   stop(): void {
     this.timer?.cancel()
     this.timer = null
+    this.isForced = false
     this.gather()
   }
 
-  /** Marks what every leg that takes writes has flushed. Never rejects: who cannot leaves. */
+  /** Marks what every leg that takes writes has stable. Never rejects: who cannot leaves. */
   async renew(): Promise<void> {
-    const legs = this.volume.writers.filter((leg) => leg.flushedMoment > leg.markedMoment)
+    const { isForced } = this
+    this.isForced = false
+    const legs = this.volume.writers.filter(
+      (leg) => isForced || leg.flushedMoment > leg.markedMoment,
+    )
     await Promise.all(legs.map((leg) => this.renewOn(leg).catch(() => undefined)))
   }
 
@@ -107,17 +129,26 @@ export class Marks {
 
   private text(): string {
     this.gather()
-    const marks: Record<string, number> = {}
-    for (const { member } of this.volume.legs)
-      if (member !== null) marks[member.id] = this.known.get(member.id) ?? 0
+    const marks: Record<string, Mark> = {}
+    for (const { member } of this.volume.legs) {
+      const mark = this.known.get(member?.id ?? '')
+      if (mark !== undefined) marks[member!.id] = mark
+    }
     return JSON.stringify(marks)
   }
 
   private gather(): void {
-    for (const leg of this.volume.legs) {
-      const { member } = leg
-      if (member !== null) this.known.set(member.id, this.of(leg, member.id))
-    }
+    for (const { member } of this.volume.legs)
+      if (member !== null) this.note(member.id, this.markOf(member))
+  }
+
+  private note(id: string, mark: Mark | null): void {
+    const later = laterMark(mark, this.known.get(id) ?? null)
+    if (later !== null) this.known.set(id, later)
+  }
+
+  private markOf({ mark, markedIn }: Member): Mark | null {
+    return markOf(mark, markedIn ?? this.volume.record?.generation ?? null)
   }
 
   private get key(): string {
@@ -125,14 +156,28 @@ export class Marks {
   }
 }
 
-function parse(text: string): Map<string, number> {
+function parse(text: string): Map<string, Mark> {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch {
     return new Map()
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return new Map()
-  const marks = Object.entries(value).filter(([, serial]) => Number.isSafeInteger(serial))
-  return new Map(marks as [string, number][])
+  const known = new Map<string, Mark>()
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return known
+  for (const [id, entry] of Object.entries(value)) {
+    const mark = parseMark(entry)
+    if (mark !== null) known.set(id, mark)
+  }
+  return known
+}
+
+function parseMark(value: unknown): Mark | null {
+  // As versions of before wrote it, without a generation.
+  const { serial, generation = null } = (
+    typeof value === 'number' ? { serial: value } : (value ?? {})
+  ) as Partial<Record<keyof Mark, unknown>>
+  if (typeof serial !== 'number' || !Number.isSafeInteger(serial)) return null
+  if (generation !== null && !isGeneration(generation)) return null
+  return markOf(serial, generation)
 }

@@ -8,7 +8,7 @@ import { flushed } from './flushing.ts'
 import { IntentLog } from './intent.ts'
 import { format } from './create.ts'
 import type { Leg } from './leg.ts'
-import type { Member, VolumeRecord } from './record.ts'
+import { withMarkOf, type Member, type VolumeRecord } from './record.ts'
 import { isBack, isWhole } from './returning.ts'
 import type { Verdict } from './rules/departures.ts'
 import type { Effect, Event, FlushReason, LegError } from './rules/effects.ts'
@@ -432,12 +432,11 @@ export class Membership {
     const { run, saved } = this
     if (saved === null || isOver(run) || !run.writers.includes(leg) || !this.hasSaved(leg))
       throw new StorageError('UNAVAILABLE', `${leg.name} left`)
-    const marks = new Map(this.volume.legs.map(({ member }) => [member?.id, member?.mark]))
+    const known = new Map(this.volume.legs.map(({ member }) => [member?.id, member]))
     const syncing = run.keepers.includes(leg) ? '' : leg.member!.id
     const members = saved.members.map((member): Member => {
-      const mark = marks.get(member.id) ?? member.mark ?? 0
-      const { state } = member
-      return { ...member, mark, state: member.id === syncing ? 'syncing' : state }
+      const state = member.id === syncing ? 'syncing' : member.state
+      return { ...withMarkOf(member, known.get(member.id)), state }
     })
     return forLeg({ ...saved, members })
   }

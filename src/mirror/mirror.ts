@@ -25,7 +25,7 @@ import type { Leg } from './leg.ts'
 import { grow, makeReady } from './growth.ts'
 import { tryStart } from './opening.ts'
 import { bringBack } from './returning.ts'
-import { legBytesFor, whyNoSize, whyNotLarger } from './room.ts'
+import { legBytesFor, sizeWarning, whyNoSize, whyNotLarger } from './room.ts'
 import { VerifySchedule } from './schedule.ts'
 import { Verify, type VerifyOptions, type VerifyResult } from './verify.ts'
 import { Volume } from './volume.ts'
@@ -162,6 +162,11 @@ export class MirrorDriver implements Driver {
     // It starts anew from the larger record: a moment, or as long as a leg takes to make zeroes.
     while (volume.growing && !volume.running && volume.host !== null) await volume.pause(restartMs)
     return { size: volume.record?.dataSize ?? 0, reason: whyNotLarger(volume) }
+  }
+
+  /** That the volume is larger than the configuration has it; '' if it is not. */
+  get sizeWarning(): string {
+    return sizeWarning(this.volume)
   }
 
   /** Starts a volume that waits; `force` is the operator's word that no absent leg is newer. */

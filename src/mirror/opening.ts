@@ -20,7 +20,7 @@ import { chooseSource, settleMembers, type Present } from './rules/choosing.ts'
 import { rules } from './rules/table.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
 import { hasLostRecord } from './own-record.ts'
-import { lookForFormerEnds, survey } from './survey.ts'
+import { learnMarks, lookForFormerEnds, survey } from './survey.ts'
 import type { Volume } from './volume.ts'
 
 type Start = Extract<Decision, { kind: 'start' }>
@@ -268,6 +268,7 @@ function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): 
   volume.membership = new Membership(volume)
   volume.intent = volume.membership.intent
   volume.run = volume.membership.run
+  learnMarks(volume, record, views)
 }
 
 export function addMember(volume: Volume, record: VolumeRecord, leg: Leg): void {

@@ -29,10 +29,14 @@ export interface Member {
   size: number
   /** A serial that its superblock had for certain; records of before have none. */
   mark?: number
+  /** The generation of that superblock; records of before do not say. */
+  markedIn?: Generation
   /** `Facts.bootId` of the leg when it was last seen. */
   bootId: string
   /** `Facts.identity` of the leg when it was last written to; records of before have none. */
   identity?: string
+  /** Of a leg not in sync: whether it was to be copied whole since it left. Absent means no. */
+  whole?: boolean
   /** Of a detached leg: the name given, and the content's stamp at that moment. */
   label: string | null
   stamp: string | null
@@ -109,6 +113,12 @@ export const historyGenerationsMax = 64
 
 /** More than any volume comes to, and little enough for a claim above it to be an exact number. */
 const counterMax = 2 ** 32 + 2 ** 31
+
+/** The member with the mark that it has got since. */
+export function withMarkOf(member: Member, now: Member | null | undefined): Member {
+  if (now?.mark === undefined || now.markedIn === undefined) return member
+  return { ...member, mark: now.mark, markedIn: now.markedIn }
+}
 
 /** A record as it was saved, checked in every part; null when it makes no sense. Never throws. */
 export function parseRecord(value: unknown): VolumeRecord | null {
@@ -209,8 +219,10 @@ function isMember(value: unknown, slots: number): value is Member {
     (value['left'] === null || isGeneration(value['left'])) &&
     isSize(value['size']) &&
     (value['mark'] === undefined || isSize(value['mark'])) &&
+    (value['markedIn'] === undefined || isGeneration(value['markedIn'])) &&
     isText(value['bootId']) &&
     (value['identity'] === undefined || isText(value['identity'])) &&
+    (value['whole'] === undefined || typeof value['whole'] === 'boolean') &&
     (value['label'] === null || isText(value['label'])) &&
     (value['stamp'] === null || isText(value['stamp']))
   )
@@ -235,7 +247,7 @@ function isForcedAt(value: unknown): boolean {
   return value === undefined || value === null || isGeneration(value)
 }
 
-function isGeneration(value: unknown): value is Generation {
+export function isGeneration(value: unknown): value is Generation {
   if (!isObject(value) || !isHex(value['id'], 16)) return false
   return isSize(value['counter']) && value['counter'] <= counterMax
 }

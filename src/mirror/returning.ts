@@ -102,7 +102,7 @@ export function anotherDevice(leg: Leg): StorageError {
 
 async function examine(volume: Volume, leg: Leg): Promise<Found> {
   const found = await leg.examineEnds(volume.record!.volume, leg.member!.size)
-  leg.note(found, found.kind === 'superblock' ? volume.marks.of(leg, found.superblock.self) : 0)
+  leg.note(found, found.kind === 'superblock' ? volume.marks.of(leg, found.superblock) : 0)
   return found
 }
 
@@ -194,7 +194,7 @@ function judgeSuperblock(volume: Volume, leg: Leg, found: FoundSuperblock): Verd
   if (member.state !== 'detached' && leg.isAnotherThan(member))
     return { word: 'full', cause: 'another device is in its place' }
   if (member.left === null) return { word: 'full', cause: 'nothing is known of what it lacks' }
-  const mark = volume.marks.of(leg, self)
+  const mark = volume.marks.of(leg, superblock)
   if (member.state !== 'detached' && !showsMark(found, mark))
     return { word: 'full', cause: putBackCause(`superblock ${superblock.serial}`, `${mark}`) }
   if (generation.counter < member.left.counter)
@@ -222,6 +222,7 @@ export async function join(
   if (leg.serial === 0) {
     member.id = volume.newId(32)
     delete member.mark
+    delete member.markedIn
   }
   member.size = leg.end
   const { hasRestarted: restarted } = leg
@@ -239,6 +240,8 @@ export function isBack(volume: Volume, { leg, how, was }: Back): void {
   const { copy, cause } = how
   volume.remember('membership', leg.name, `is back, ${copy} copy: ${cause}`)
   leg.adopt()
+  // What is left of it after an interruption is a partial copy, and makes it whole as well.
+  if (copy === 'full') leg.member!.whole = true
   noteSince(volume, leg, was)
   const resync = new Resync(volume, leg, copy === 'partial' && leg.crashed ? 'crash' : copy, cause)
   leg.crashed = false
@@ -272,12 +275,13 @@ export function isWhole(volume: Volume, leg: Leg): void {
   noteSince(volume, leg, 'syncing')
   volume.resyncs.delete(leg)
   announce(volume)
-  if (resync.kind === 'full') noteCopied(volume, leg)
+  if (leg.member!.whole === true) noteCopied(volume, leg)
   volume.remember('resync', leg.name, 'is in sync', resync.summary('complete'))
 }
 
 /** What a verify found different is so no more on a leg that was copied whole. */
 function noteCopied({ record }: Volume, leg: Leg): void {
+  delete leg.member!.whole
   const verified = verifiedOf(record!)
   const others = record!.members.filter((one) => one !== leg.member).map(({ name }) => name)
   verified.differences = afterCopying(verified.differences, leg.name, others)

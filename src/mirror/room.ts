@@ -1,4 +1,4 @@
-import { describeSize, roundDown, roundUp } from '../base/size.ts'
+import { describeSize, formatSize, roundDown, roundUp } from '../base/size.ts'
 import { dataSizeFor, extentsMax, metadataBytes, pageBytes, type Geometry } from './layout.ts'
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
@@ -72,4 +72,15 @@ export function describeRoom(volume: Volume): string {
   if (grown.length === 0) return ''
   const names = grown.map((leg) => `${leg.name} by ${describeSize(leg.endNow - leg.end)}`)
   return `grew: ${names.join(', ')}; ${whyNotLarger(volume)}`
+}
+
+/** For an operator: that the volume is larger than the configuration has it; '' if it is not. */
+export function sizeWarning({ record, settings, path }: Volume): string {
+  const { size } = settings
+  if (record === null || size === null || record.dataSize <= size) return ''
+  const [old, now] = [formatSize(size), formatSize(record.dataSize)]
+  return (
+    `${path} was enlarged to ${now} by a command, and the configuration has its size as ${old}: ` +
+    `write "size": "${now}" there`
+  )
 }

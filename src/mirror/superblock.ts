@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib'
 import { roundUp } from '../base/size.ts'
 import { pageBytes, superblockBytes } from './layout.ts'
-import { parseRecord, type VolumeRecord } from './record.ts'
+import { parseRecord, sameGeneration, type Generation, type VolumeRecord } from './record.ts'
 
 /**
  * One of the two slots of a leg, little-endian, the rest zero to the end of a page:
@@ -48,9 +48,48 @@ const magic = Buffer.from('DSTLEG\r\n', 'latin1')
  */
 const markMax = 2 ** 52
 
-/** The highest of the marks, as far as they can be true. */
-export function highestMark(marks: readonly (number | undefined)[]): number {
-  return marks.reduce<number>((most, mark = 0) => (mark > markMax ? most : Math.max(most, mark)), 0)
+/** A serial that a leg's superblock had for certain. */
+export interface Mark {
+  readonly serial: number
+  /** The generation of that superblock; null where nobody knows. */
+  readonly generation: Generation | null
+}
+
+/** The mark, unless it cannot be true. */
+export function markOf(serial: number | undefined, generation: Generation | null): Mark | null {
+  return serial === undefined || serial > markMax ? null : { serial, generation }
+}
+
+/** What the record says of the member with this id. */
+export function markIn({ members, generation }: VolumeRecord, id: string): Mark | null {
+  const member = members.find((one) => one.id === id)
+  return member === undefined ? null : markOf(member.mark, member.markedIn ?? generation)
+}
+
+/**
+ * The highest serial that a leg has to show whose superblock is of the generation `shown`. Marks of
+ * earlier generations say nothing of it: the head that wrote a later one had taken the leg as it
+ * was, and went on from the serial that it found.
+ */
+export function highestMark(marks: readonly (Mark | null)[], shown: Generation): number {
+  let highest = 0
+  for (const mark of marks)
+    if (mark !== null && !isBefore(mark.generation, shown)) highest = Math.max(highest, mark.serial)
+  return highest
+}
+
+function isBefore(generation: Generation | null, shown: Generation): boolean {
+  if (generation === null || sameGeneration(generation, shown)) return false
+  return generation.counter <= shown.counter
+}
+
+/** Which of two marks of one leg came later; without a generation the higher one counts. */
+export function laterMark(one: Mark | null, other: Mark | null): Mark | null {
+  if (one === null || other === null) return one ?? other
+  const [first, second] = [one.generation, other.generation]
+  if (first === null || second === null || first.counter === second.counter)
+    return one.serial >= other.serial ? one : other
+  return first.counter > second.counter ? one : other
 }
 
 /** Null when the record does not fit into a slot, not even without what only people read. */

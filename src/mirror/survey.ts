@@ -4,9 +4,9 @@ import { hadAnotherHead } from './claims.ts'
 import { findFilled, formerEnd } from './former.ts'
 import type { Leg } from './leg.ts'
 import { loadOwn } from './own-record.ts'
-import { sameGeneration, type VolumeRecord } from './record.ts'
+import { isPast, sameGeneration, type VolumeRecord } from './record.ts'
 import type { LegView, OwnRecord } from './start.ts'
-import { highestMark } from './superblock.ts'
+import { highestMark, markIn } from './superblock.ts'
 import type { Volume } from './volume.ts'
 
 /** What a start is decided by. */
@@ -20,6 +20,7 @@ export async function survey(volume: Volume): Promise<Survey> {
   await volume.head.load(volume)
   await volume.marks.load()
   const record = await loadOwn(volume)
+  if (record !== null) volume.marks.learn(record)
   let views = await Promise.all(volume.legs.map((leg) => view(volume, leg, record)))
   if (record === null) await lookAtOldEnds(views)
   const shown = views.flatMap(({ found }) =>
@@ -33,14 +34,30 @@ export async function survey(volume: Volume): Promise<Survey> {
   return { own: { record, vouches: !head.doubts(record) }, views }
 }
 
-/** A serial that the leg had: by what this head knows, and by legs that were in sync with it. */
+/**
+ * A serial that the leg had: by what this head knows, and by the records of whoever was at the
+ * leg's generation as well, and perhaps went on from there.
+ */
 function markOf(volume: Volume, { leg, found }: LegView, records: readonly VolumeRecord[]): number {
   if (found?.kind !== 'superblock') return 0
   const { self, record } = found.superblock
   const marks = records
-    .filter(({ generation }) => sameGeneration(generation, record.generation))
-    .map(({ members }) => members.find(({ id }) => id === self)?.mark)
-  return highestMark([volume.marks.of(leg, self), ...marks])
+    .filter((other) => isSameOrPast(record, other))
+    .map((other) => markIn(other, self))
+  return Math.max(volume.marks.of(leg, found.superblock), highestMark(marks, record.generation))
+}
+
+function isSameOrPast(one: VolumeRecord, other: VolumeRecord): boolean {
+  return sameGeneration(one.generation, other.generation) || isPast(one, other)
+}
+
+/** What legs that are there remember of those that are not, by records that led to this one. */
+export function learnMarks(volume: Volume, record: VolumeRecord, views: readonly LegView[]): void {
+  for (const { found } of views) {
+    if (found?.kind !== 'superblock') continue
+    const { superblock } = found
+    if (isSameOrPast(superblock.record, record)) volume.marks.learn(superblock.record)
+  }
 }
 
 /** Whether it is a leg of this volume, and not one that was given away. */

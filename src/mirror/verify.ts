@@ -53,6 +53,9 @@ interface Reading {
   bytes: Buffer | null
 }
 
+/** What became of a range that a leg was to get. */
+type Rewritten = 'written' | 'later' | 'differs'
+
 /** Compares all legs in sync while the volume runs, each piece with its range locked. */
 export class Verify {
   private readonly volume: Volume
@@ -224,19 +227,24 @@ export class Verify {
     const wrong = readings.filter(({ bytes }) => right === null || bytes?.equals(right) !== true)
     const different = largestDifference(readings)
     this.bytesDifferent += different
-    let repaired = right !== null && this.options.repair !== false
-    if (right !== null && repaired) {
+    const repairs = right !== null && this.options.repair !== false
+    let repaired = repairs
+    // What a leg could not take now it gets when it is back; the last one stays as it is.
+    let mended = repairs
+    if (repairs) {
       await this.noteElsewhere(offset, length)
       // One that is being filled, and is about to be in sync, gets it as well.
       const well = readings.filter((one) => !wrong.includes(one)).map(({ leg }) => leg)
       for (const leg of new Set([...legs, ...this.volume.writers]))
-        if (!well.includes(leg)) repaired = (await this.rewrite(leg, offset, right)) && repaired
+        if (!well.includes(leg)) {
+          const outcome = await this.rewrite(leg, offset, right)
+          repaired &&= outcome === 'written'
+          mended &&= outcome !== 'differs'
+        }
       if (repaired) this.bytesRepaired += different
     }
     if (!this.alive()) return
     const found = differencesIn(readings, offset)
-    // What could not be written to a leg now is written when it is back.
-    const mended = right !== null && this.options.repair !== false
     if (mended) this.learn({ from: offset, to: offset + length, legs: null }, [])
     else if (readings.every(({ bytes }) => bytes !== null))
       this.learn(rangeOf(offset, length, legs), found)
@@ -293,22 +301,23 @@ export class Verify {
     return null
   }
 
-  /** Whether it has the bytes now; one that leaves, or has left, gets them when it is back. */
-  private async rewrite(leg: Leg, offset: number, bytes: Buffer): Promise<boolean> {
+  /** One that leaves, or has left, gets the bytes when it is back; one that must stay differs. */
+  private async rewrite(leg: Leg, offset: number, bytes: Buffer): Promise<Rewritten> {
     const { volume } = this
-    if (!this.alive()) return false
+    if (!this.alive()) return 'differs'
     try {
       if (volume.writers.includes(leg)) {
         await leg.write(offset, bytes)
-        return true
+        return 'written'
       }
     } catch (error) {
-      if (this.alive()) failed(volume, leg, 'write', systemError(error, 'verify'))
+      const stays = this.alive() && !failed(volume, leg, 'write', systemError(error, 'verify'))
+      if (stays) return 'differs'
     }
-    if (!this.alive()) return false
+    if (!this.alive()) return 'differs'
     this.note(leg, offset, bytes.length)
     await volume.membership.written('lacking')
-    return false
+    return 'later'
   }
 }
 

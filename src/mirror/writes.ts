@@ -182,8 +182,10 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
     this.request = null
     volume.endJob(this)
     volume.writeJobs.push(this)
-    if (error === null) request.complete()
-    else request.fail(error)
+    if (error === null) {
+      if ((request.flags & Flag.fua) !== 0) volume.marks.forced()
+      request.complete()
+    } else request.fail(error)
   }
 
   /** The request, given up as if it had never begun; this job is not used again. */

@@ -1,33 +1,10 @@
 import { expect } from 'chai'
 import { MiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
-import { superblockOffset } from '../../src/mirror/layout.ts'
-import { flush, read, write } from '../support/io.ts'
+import { write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
 import { disks, extentSize, Head, later, MemoryStore, pattern } from './head.ts'
-
-type Legs = Readonly<Record<string, Disk>>
-
-const quickLog = { intentIdleMs: 2 }
-
-/** Copies what a disk has, to put it back later: the same disk, with an older content. */
-function copyOf(disk: Disk): () => void {
-  const content = Buffer.from(disk.stable)
-  return () => {
-    content.copy(disk.cached)
-    content.copy(disk.stable)
-  }
-}
-
-async function put(head: Head, byte: number): Promise<void> {
-  await write(head.device, 0, pattern(byte))
-  await flush(head.device)
-}
-
-/** Until the intent log is empty: what is copied then says nothing of what comes. */
-function logEmpty(head: Head): Promise<void> {
-  return head.until('the log is empty', () => head.driver.describe()['hotExtents'] === 0)
-}
+import { copyOf, logEmpty, marked, put, quickLog, reads, type Legs } from './putting-back.ts'
 
 /** A volume that holds twos, after a crash of its head; puts b back to when it held ones. */
 async function crashed(legs: Legs, store: MemoryStore | null): Promise<() => void> {
@@ -41,11 +18,6 @@ async function crashed(legs: Legs, store: MemoryStore | null): Promise<() => voi
   await logEmpty(second)
   second.kill()
   return back
-}
-
-/** Every leg that answers reads gives these bytes, whichever it is. */
-async function reads(head: Head, byte: number): Promise<void> {
-  for (let turn = 0; turn < 6; turn++) expect((await read(head.device, 0, 4096))[0]).to.equal(byte)
 }
 
 describe('a leg that was put back to an older state while the head was dead', () => {
@@ -141,14 +113,6 @@ function onTargets(...names: string[]): Legs {
   const legs = disks(...names)
   for (const disk of Object.values(legs)) disk.restarts = 0
   return legs
-}
-
-/** What was written is marked: until the superblock of the leg was written once more. */
-async function marked(head: Head, disk: Disk, at = disk.log.length): Promise<void> {
-  const slots = [0, 1].map((slot) => superblockOffset(disk.size, slot))
-  const written = (): boolean =>
-    disk.log.slice(at).some(({ offset, fua }) => fua && slots.includes(offset))
-  await head.until('it is marked', written)
 }
 
 /** Puts the disk back while its target is down, which is there again at once, or after a while. */

@@ -2,7 +2,9 @@ import { expect } from 'chai'
 import { afterComparing, afterCopying, isVerified } from '../../src/mirror/differences.ts'
 import type { KnownDifference, Verified } from '../../src/mirror/differences.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
+import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
+import { Operation, type Request } from '../../src/device/request.ts'
 import { write } from '../support/io.ts'
 import { disks, extentSize, Head, MemoryStore, pattern } from './head.ts'
 
@@ -90,6 +92,59 @@ describe('what a verify found different', () => {
     await head.driver.invalidateLeg('b')
     await head.until('it is healthy', () => shown(head).volume === 'healthy')
     expect(head.lastResync('b')).to.include({ kind: 'full', outcome: 'complete' })
+    await head.device.close()
+  })
+
+  it('is mended by copying a leg whole, though that was interrupted', async () => {
+    const settings = { resyncWindow: 1, resyncChunkBytes: extentSize, resyncCheckpointBytes: 1 }
+    const { head, legs } = await differing(settings)
+    const b = legs['b']!
+    await write(head.device, 8 * extentSize, pattern(1))
+    let reached: () => void = () => undefined
+    const late = new Promise<void>((resolve) => (reached = resolve))
+    b.hold = ({ operation, offset }) => {
+      const isLate = operation === Operation.write && offset === 8 * extentSize
+      if (isLate) reached()
+      return isLate
+    }
+    await head.driver.invalidateLeg('b')
+    await late
+    b.hold = () => false
+    b.goAway()
+    await head.until('b is away', () => head.state('b') === 'missing')
+    b.comeBack()
+    await head.inSync('a', 'b')
+    expect(head.lastResync('b')).to.include({ kind: 'partial', outcome: 'complete' })
+    expect(shown(head).volume).to.equal('healthy')
+    await head.device.close()
+    expect(b.cached.subarray(0, MiB).equals(legs['a']!.cached.subarray(0, MiB))).to.equal(true)
+  })
+
+  it('stays where the leg that is left could not be repaired', async () => {
+    const { head, legs } = await differing()
+    const b = legs['b']!
+    let reached: () => void = () => undefined
+    const repairing = new Promise<void>((resolve) => (reached = resolve))
+    const isRepair = ({ operation, offset, length }: Request): boolean =>
+      operation === Operation.write && offset < 2 * extentSize && offset + length > extentSize
+    b.hold = (request) => {
+      if (isRepair(request)) reached()
+      return isRepair(request)
+    }
+    const verifying = head.driver.verify({ repairFrom: 'a' })
+    await repairing
+    legs['a']!.goAway()
+    await head.until('a is away', () => head.state('a') === 'missing')
+    b.fault = (request) => (isRepair(request) ? new StorageError('IO', 'bad disk') : null)
+    b.letGo()
+    await verifying
+    expect(shown(head).differences).to.have.length(1)
+    b.fault = () => null
+    legs['a']!.comeBack()
+    await head.inSync('a', 'b')
+    expect(shown(head).volume).to.equal('degraded')
+    await head.driver.verify({ repairFrom: 'b' })
+    expect(shown(head).volume).to.equal('healthy')
     await head.device.close()
   })
 
