@@ -7,6 +7,12 @@ export interface StateStore {
   /** Null when nothing was saved under the key. Rejects when it cannot be read. */
   load(key: string): Promise<string | null>
   save(key: string, text: string): Promise<void>
+  /**
+   * Keeps what is under the key, readable or not, under another name as well, where no program
+   * looks for it. Resolves to that name, '' where there is nothing; rejects when it cannot be kept.
+   * What is under the key stays there until something is saved in its place.
+   */
+  setAside(key: string): Promise<string>
 }
 
 /** Keeps records in memory: for tests, and for a mirror whose legs are memory. */
@@ -20,5 +26,12 @@ export class MemoryStore implements StateStore {
   save(key: string, text: string): Promise<void> {
     this.texts.set(key, text)
     return Promise.resolve()
+  }
+
+  setAside(key: string): Promise<string> {
+    const text = this.texts.get(key)
+    const name = text === undefined ? '' : `${key}.damaged`
+    if (text !== undefined) this.texts.set(name, text)
+    return Promise.resolve(name)
   }
 }

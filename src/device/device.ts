@@ -246,7 +246,7 @@ export class Device implements DriverHost {
 
   /** Opens the children side by side, then this device. A failed open closes what it opened. */
   async open(): Promise<void> {
-    await this.lives?.load()
+    await this.lives?.load(this.clock)
     const opened = await Promise.allSettled(this.driver.children.map((child) => child.open()))
     const failed = opened.find((result) => result.status === 'rejected')
     try {
@@ -302,10 +302,9 @@ export class Device implements DriverHost {
     const { lives, clock } = this
     if (lives === null) return
     this.firstBootId = bootId
-    // Without a record of what happened before, every start counts as a loss.
-    const to = lives.known
-      ? lives.of(identity, bootId)
-      : digest(`${bootId}: ${clock.wall()} ${clock.now()}`)
+    if (!lives.known)
+      lives.lose({ from: bootId, to: digest(`${bootId}: ${clock.wall()} ${clock.now()}`) })
+    const to = lives.of(identity, bootId)
     if (to !== null) this.renamed = { from: bootId, to }
   }
 

@@ -63,7 +63,7 @@ export class Tree {
   /** Paths of legs whose files may be made although they were there before: an operator's word. */
   readonly replaced = new Set<string>()
   /** Which of its files failed a flush. */
-  private readonly lives: Lives
+  readonly lives: Lives
   private readonly world: World
   private readonly named: Readonly<Record<string, config.Device>>
   private readonly built = new Map<string, Device>()

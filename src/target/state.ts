@@ -76,6 +76,20 @@ export class FileStore implements StateStore {
     }
   }
 
+  async setAside(key: string): Promise<string> {
+    const path = this.pathOf(key)
+    const aside = await freeName(`${path}.damaged`)
+    try {
+      // Its content may be what cannot be read, and not every file system has second names.
+      await fs.link(path, aside).catch(() => fs.copyFile(path, aside, constants.COPYFILE_EXCL))
+      await syncDirectory(this.directory)
+      return aside
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''
+      throw systemError(error, `setting ${path} aside`)
+    }
+  }
+
   private pathOf(key: string): string {
     return join(this.directory, `${key}.json`)
   }
@@ -92,6 +106,18 @@ async function contentOf(file: FileHandle, path: string): Promise<string> {
   if (checksumOf(text) !== sealed[1])
     throw damaged(path, 'not what was saved: its checksum differs')
   return text
+}
+
+/** The path, or with a number behind it where that is taken. */
+async function freeName(path: string): Promise<string> {
+  const isFree = (name: string): Promise<boolean> =>
+    fs.lstat(name).then(
+      () => false,
+      () => true,
+    )
+  let name = path
+  for (let number = 2; !(await isFree(name)); number++) name = `${path}-${number}`
+  return name
 }
 
 function checksumOf(text: string): string {

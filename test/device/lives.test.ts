@@ -73,6 +73,43 @@ describe('the life of a cache that began with a failed flush', () => {
     expect(String(problems[0])).to.include('cannot be kept: full')
   })
 
+  it('is not hidden by what is kept later, where earlier processes cannot be heard', async () => {
+    const store = new MemoryStore()
+    await store.save('target.lives', '{"x":')
+    const one = await process(store)
+    await failFlush(one)
+    const lives = new Lives(store)
+    await lives.load(systemClock)
+    expect(lives.known).to.equal(true)
+    // The device that failed, one that is seen for the first time since, and one of another boot.
+    expect(lives.of('2'.repeat(32), '1'.repeat(32))).to.equal(one.device.facts!.bootId)
+    expect(lives.of('4'.repeat(32), '1'.repeat(32))).to.match(/^[0-9a-f]{32}$/)
+    expect(lives.of('4'.repeat(32), '3'.repeat(32))).to.equal(null)
+    expect(await store.load('target.lives.damaged')).to.equal('{"x":')
+  })
+
+  it('says what cannot be read, and where it was set aside', async () => {
+    const store = new MemoryStore()
+    await store.save('target.lives', '{"x":')
+    const lives = new Lives(store)
+    await lives.load(systemClock)
+    expect(lives.warning).to.include('every start counts as a failed flush')
+    await lives.keep('2'.repeat(32), { from: '1'.repeat(32), to: '5'.repeat(32) })
+    expect(lives.warning).to.include('set aside as target.lives.damaged')
+  })
+
+  it('is not kept where what cannot be read would be lost by that', async () => {
+    const store = new MemoryStore()
+    await store.save('target.lives', '{"x":')
+    store.setAside = () => Promise.reject(new StorageError('IO', 'no second name'))
+    const one = await process(store)
+    const problems: unknown[] = []
+    one.device.onUnkept = (problem) => problems.push(problem)
+    await failFlush(one)
+    expect(String(problems[0])).to.include('no second name')
+    expect(await store.load('target.lives')).to.equal('{"x":')
+  })
+
   it('may have been in every process before, where nobody can read what those saw', async () => {
     for (const text of ['{"x":', '[]', '{"x":{"from":1}}', null]) {
       const store = new MemoryStore()

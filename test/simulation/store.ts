@@ -64,6 +64,12 @@ class ProcessStore implements StateStore {
     return Promise.resolve(this.directory.texts.get(key) ?? null)
   }
 
+  setAside(key: string): Promise<string> {
+    const text = this.directory.texts.get(key)
+    if (text !== undefined) this.directory.texts.set(`${key}.damaged`, text)
+    return Promise.resolve(text === undefined ? '' : `${key}.damaged`)
+  }
+
   /** Saves of one key end in order. */
   save(key: string, text: string): Promise<void> {
     return new Promise((resolve, reject) => {

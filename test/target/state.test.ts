@@ -73,6 +73,21 @@ describe('a state directory', () => {
     expect(await fs.readFile(path('victim'), 'utf8')).to.equal('precious')
   })
 
+  it('keeps what cannot be read, besides what is saved in its place', async () => {
+    const store = new FileStore(folder)
+    expect(await store.setAside('home')).to.equal('')
+    const names: string[] = []
+    for (const text of ['garbage', 'more of it']) {
+      await fs.writeFile(path('home.json'), text)
+      names.push(await store.setAside('home'))
+      expect(await fs.readFile(path('home.json'), 'utf8')).to.equal(text)
+      await store.save('home', 'x')
+      expect(await fs.readFile(names.at(-1)!, 'utf8')).to.equal(text)
+    }
+    expect(await fs.readFile(names[0]!, 'utf8')).to.equal('garbage')
+    expect(await store.load('home')).to.equal('x')
+  })
+
   it('has claims of devices that are whole, or none is let in', async () => {
     const id = 'a'.repeat(32)
     for (const text of ['[]', '1', '1e400', 'null', '"x"', '{"x":1}', `{"${id}":1.5}`, '{']) {
