@@ -43,6 +43,7 @@ export async function growVolume(
     if (more) warnings.push(await enlarge(target, device, needed))
   }
   const growth = await volume.growNow(bytes ?? 0)
+  warnings.push(volume.sizeWarning)
   return { ...growth, warning: warnings.filter((text) => text !== '').join('\n') }
 }
 

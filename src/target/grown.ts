@@ -1,4 +1,7 @@
 import type { Clock } from '../base/clock.ts'
+import { inTime } from '../base/deadline.ts'
+import type { StorageError } from '../base/errors.ts'
+import { Mutex } from '../base/mutex.ts'
 import { formatSize } from '../base/size.ts'
 import type { StateStore } from '../base/store.ts'
 import { isObject } from './tree.ts'
@@ -25,8 +28,10 @@ export class GrownFiles {
   private readonly clock: Clock
   /** Bytes by the configuration, of devices that have a size there. */
   private readonly configured = new Map<string, number>()
-  private loaded: Promise<Map<string, Grown>> | null = null
-  private known = new Map<string, Grown>()
+  private loading: Promise<ReadonlyMap<string, Grown>> | null = null
+  /** What is durable; null until it was read. */
+  private known: ReadonlyMap<string, Grown> | null = null
+  private readonly noting = new Mutex()
 
   constructor(store: StateStore, clock: Clock) {
     this.store = store
@@ -38,27 +43,35 @@ export class GrownFiles {
     this.configured.set(device, size)
   }
 
-  /** Bytes that a command had the device grow to; 0 if none did. Rejects while nobody can tell. */
+  /**
+   * Bytes that a command had the device grow to; 0 if none did. Rejects where nobody can tell, with
+   * TIMEOUT where the state directory does not answer.
+   */
   async sizeOf(device: string): Promise<number> {
-    await this.load()
-    return this.known.get(device)?.size ?? 0
+    return (await this.load()).get(device)?.size ?? 0
   }
 
   /** Sentences, one for each device that the configuration has smaller. */
   get warnings(): readonly string[] {
-    return [...this.known.values()]
+    return [...(this.known?.values() ?? [])]
       .map((grown) => this.warning(grown))
       .filter((text) => text !== '')
   }
 
-  /** Remembers what was enlarged; the warning about it, '' where the configuration may stay. */
-  async note(device: string, size: number): Promise<string> {
+  /**
+   * Remembers what is to be enlarged; the warning about it, '' where the configuration may stay.
+   * Rejects when that is not durable, and then nothing is remembered.
+   */
+  note(device: string, size: number): Promise<string> {
+    return this.noting.run(() => this.noteAlone(device, size))
+  }
+
+  private async noteAlone(device: string, size: number): Promise<string> {
     const grown = { device, size, at: Math.floor(this.clock.wall()) }
-    await this.load()
-    this.known.set(device, grown)
-    const kept = [...this.known.values()].filter((one) => this.warning(one) !== '')
-    this.known = new Map(kept.map((one) => [one.device, one]))
+    const others = [...(await this.load()).values()].filter((one) => one.device !== device)
+    const kept = [...others, grown].filter((one) => this.warning(one) !== '')
     await this.store.save(key, JSON.stringify(kept))
+    this.known = new Map(kept.map((one) => [one.device, one]))
     return this.warning(grown)
   }
 
@@ -73,15 +86,17 @@ export class GrownFiles {
     )
   }
 
-  private async load(): Promise<void> {
-    this.loaded ??= this.store.load(key).then(parse)
+  private async load(): Promise<ReadonlyMap<string, Grown>> {
+    if (this.known !== null) return this.known
+    this.loading ??= this.store.load(key).then(parse)
     try {
-      this.known = await this.loaded
+      const found = await inTime(this.clock, this.loading, 'the state directory')
+      return (this.known ??= found)
     } catch (error) {
-      this.loaded = null
+      // What does not answer is waited for, what failed is tried again.
+      if ((error as StorageError).code !== 'TIMEOUT') this.loading = null
       throw error
     }
-    this.loaded = Promise.resolve(this.known)
   }
 }
 

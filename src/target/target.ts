@@ -1,11 +1,13 @@
 import { networkInterfaces } from 'node:os'
 import { dirname } from 'node:path'
 import type { Timer } from '../base/clock.ts'
+import { inTime } from '../base/deadline.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import { makeFolder } from '../base/folders.ts'
 import type { Claimed, Device } from '../device/device.ts'
 import type { Export } from '../device/export.ts'
 import { Operation, Request } from '../device/request.ts'
+import { MirrorDriver } from '../mirror/mirror.ts'
 import { defaultPorts, formatUri, parseAddress, type Address } from '../net/address.ts'
 import { Admission } from '../net/admission.ts'
 import { openDescriptors } from '../net/descriptors.ts'
@@ -146,9 +148,13 @@ export class Target {
       await this.stateLock.release()
       throw error
     }
-    const problem = await new Promise<StorageError | null>((resolve) => {
+    const { clock } = this.world
+    const claims = new Promise<StorageError | null>((resolve) => {
       this.claims.ready(resolve)
     })
+    const problem = await inTime(clock, claims, 'the state directory').catch(
+      (error: unknown) => error as StorageError,
+    )
     if (problem !== null)
       this.folding.error(
         { err: problem },
@@ -156,13 +162,18 @@ export class Target {
       )
     this.open = true
     if (this.stopped === null) this.looking.start()
-    await this.changes.load()
+    await inTime(clock, this.changes.load(), 'the state directory').catch(() => undefined)
     for (const warning of this.warnings) this.world.log.warn({}, warning)
   }
 
   /** What the configuration does not say, and should. */
   get warnings(): readonly string[] {
-    return [...this.changes.warnings, ...this.grown.warnings]
+    const { lives } = this.tree
+    const lost = lives.warning === '' ? [] : [lives.warning]
+    const drivers = this.tree.devices.map(({ driver }) => driver)
+    const sizes = drivers.flatMap((one) => (one instanceof MirrorDriver ? one.sizeWarning : []))
+    const grown = [...this.grown.warnings, ...sizes.filter((text) => text !== '')]
+    return [...lost, ...this.changes.warnings, ...grown]
   }
 
   /** Whether anything is ever saved in the state directory: records of mirrors, claims of heads. */
