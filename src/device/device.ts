@@ -350,26 +350,24 @@ export class Device implements DriverHost {
     const { counters, known } = this
     counters.inFlight++
     counters.operations[request.operation]!++
-    const refusal = this.refusal(request, known)
-    if (refusal !== null) {
+    if (known === null || !this.usable || validate(request, known) !== null) {
       request.push(this.refusals)
-      request.fail(refusal)
+      request.fail(this.refusal(request, known))
       return
     }
     this.latency.submitted(request)
     request.push(this.life)
     if (request.operation === Operation.flush) this.unflushed.watch(request)
-    this.carryOut(request, known!)
+    this.carryOut(request, known)
   }
 
-  private refusal(request: Request, facts: Facts | null): StorageError | null {
-    if (facts === null || !this.usable) {
-      const code = this.state.code ?? (this.state.word === 'failed' ? 'IO' : 'UNAVAILABLE')
-      return new StorageError(code, this.unavailableReason(), this.path)
-    }
-    const code = validate(request, facts)
-    if (code === null) return null
-    return new StorageError(code, whyRefused(code, request, facts), this.path)
+  /** Why the request is not carried out. */
+  private refusal(request: Request, facts: Facts | null): StorageError {
+    const refused = facts !== null && this.usable ? validate(request, facts) : null
+    if (refused !== null)
+      return new StorageError(refused, whyRefused(refused, request, facts!), this.path)
+    const code = this.state.code ?? (this.state.word === 'failed' ? 'IO' : 'UNAVAILABLE')
+    return new StorageError(code, this.unavailableReason(), this.path)
   }
 
   /** @internal The part of `submit` after checks and accounting; what emulation submits again. */
@@ -388,6 +386,12 @@ export class Device implements DriverHost {
 
   /** @internal The driver has carried out what was submitted in this life of its cache. */
   ended(request: Request, life: CacheLife): void {
+    if (request.error === null && life === this.life) this.account(request)
+    else this.doubt(request, life)
+  }
+
+  /** It failed, or the cache did meanwhile. */
+  private doubt(request: Request, life: CacheLife): void {
     const { operation, flags, error } = request
     const forced = (flags & Flag.fua) !== 0 && this.known!.fua === 'native'
     const cached = operation === Operation.flush || (isChange(operation) && !forced)
@@ -425,9 +429,7 @@ export class Device implements DriverHost {
   }
 
   private leave(request: Request): void {
-    const { counters } = this
-    counters.inFlight--
-    if (counters.inFlight === 0 && this.idle !== null) this.idle()
+    if (--this.counters.inFlight === 0 && this.idle !== null) this.idle()
     request.complete()
   }
 

@@ -3,6 +3,9 @@ import type { Operation, Request } from './request.ts'
 
 /** Requests that are not timed after a quick one of their kind: reading the clock is not free. */
 const skipped = 7
+/** The same after one that was answered at once, within so many milliseconds. */
+const skippedAtOnce = 31
+const atOnceMs = 0.02
 /** Milliseconds from which a request is slow: then all are timed that can be. */
 const slowMs = 10
 /** Share of the newest time in the smoothed one. */
@@ -24,24 +27,26 @@ export class Latency {
   }
 
   submitted(request: Request): void {
-    if (this.timed !== null) return
-    if (this.toSkip[request.operation]! > 0) {
-      this.toSkip[request.operation]!--
-      return
-    }
+    if (this.timed === null && --this.toSkip[request.operation]! < 0) this.begin(request)
+  }
+
+  private begin(request: Request): void {
     this.timed = request
     this.since = this.clock.now()
   }
 
   completed(request: Request): void {
-    if (request !== this.timed) return
+    if (request === this.timed) this.end(request)
+  }
+
+  private end(request: Request): void {
     this.timed = null
     // What is refused at once says nothing of how long it takes.
     if (request.error !== null) return
     const { operation } = request
     const now = this.clock.now()
     const took = now - this.since
-    this.toSkip[operation] = took >= slowMs ? 0 : skipped
+    this.toSkip[operation] = took >= slowMs ? 0 : took > atOnceMs ? skipped : skippedAtOnce
     const known = now - this.takenAt[operation]! <= rememberMs
     const before = known ? this.smoothed[operation]! : took
     this.smoothed[operation] = before + (took - before) * share

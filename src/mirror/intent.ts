@@ -67,6 +67,7 @@ export class IntentLog implements WriteLog {
   private idleMark = 0
   private readonly extentSize: number
   private readonly blockBytes: number
+  private readonly blockShift: number
   /** What settled by this moment no leg that takes part can lose any more, see `safeMoment`. */
   private flushedMoment = 0
   /** Without a log: writes under way, of which nobody notes the extents. */
@@ -79,6 +80,7 @@ export class IntentLog implements WriteLog {
     this.bits = new Bitmap(volume.extents)
     this.extentSize = volume.extentSize
     this.blockBytes = blockBytesOf(volume.extentSize)
+    this.blockShift = Math.log2(this.blockBytes)
   }
 
   get hotCount(): number {
@@ -135,13 +137,15 @@ export class IntentLog implements WriteLog {
 
   /** Remembers which blocks of the extent the holder writes to. */
   private note(extent: HotExtent, { rangeFrom, rangeTo }: IntentHolder): void {
-    const { extentSize, blockBytes } = this
+    const { extentSize, blockShift } = this
     const { row, index } = extent
     if (extent.inFlight === 0 && extent.lastMoment <= this.flushedMoment) row.fill(0)
     const base = index * extentSize
-    const first = Math.floor(Math.max(0, rangeFrom - base) / blockBytes)
-    const last = Math.floor((Math.min(extentSize, rangeTo - base) - 1) / blockBytes)
-    setBlocks(row, first, last)
+    // Within an extent: a shift is enough.
+    const first = Math.max(0, rangeFrom - base) >> blockShift
+    const last = (Math.min(extentSize, rangeTo - base) - 1) >> blockShift
+    if (first === last) row[first >> 3]! |= 1 << (first & 7)
+    else setBlocks(row, first, last)
   }
 
   /** A flush has ended. What an absent leg had not flushed was set aside when it left. */
@@ -156,11 +160,10 @@ export class IntentLog implements WriteLog {
   exit(holder: IntentHolder): void {
     const moment = ++this.moment
     const { hot } = holder
-    for (const extent of hot) {
+    for (let extent = hot.pop(); extent !== undefined; extent = hot.pop()) {
       extent.inFlight--
       extent.lastMoment = moment
     }
-    hot.length = 0
     if (!this.volume.settings.intentLog) this.unlogged--
     if (this.crowd.length > 0) this.makeRoom()
   }

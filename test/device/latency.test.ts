@@ -33,6 +33,15 @@ describe('the latency of a device', () => {
     expect(latency.of(Operation.write)).to.be.within(99, 100)
   })
 
+  it('is taken of few requests while they are answered at once, and of all that are slow', () => {
+    take(Operation.read, 0)
+    for (let turn = 0; turn < 31; turn++) take(Operation.read, 40)
+    expect(latency.of(Operation.read)).to.equal(0)
+    take(Operation.read, 40)
+    take(Operation.read, 40)
+    expect(latency.of(Operation.read)).to.be.within(17, 18)
+  })
+
   it('of one that is not answered is what it has taken already', () => {
     take(Operation.write, 20)
     const request = Request.take(Operation.write, 0, 0, 0, owner)
