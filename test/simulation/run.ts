@@ -1,3 +1,4 @@
+import { loopTurn } from './clock.ts'
 import { World } from './world.ts'
 
 /** The outcome of one seed. */
@@ -37,6 +38,9 @@ export async function outcomeOf(
   let problem: string | null = null
   try {
     await life()
+    // A rejection that nobody handled is told in a turn of the loop.
+    await loopTurn()
+    if (world.problem !== null) throw world.problem
   } catch (error) {
     problem = error instanceof Error ? (error.stack ?? error.message) : String(error)
   }
