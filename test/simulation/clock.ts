@@ -163,13 +163,13 @@ const stir = (): void => {
 }
 promiseHooks.createHook({ init: stir, settled: stir })
 
-/** After so many settlings the process's own loop has a turn: messages, rejections nobody handled. */
+/** So often the process's own loop has a turn: for messages, and rejections nobody handled. */
 const settlingsPerTurn = 256
 let settlings = 0
 
 /**
- * All promises settle. Node runs what `nextTick` was given once no promise can go on; twice, because
- * a callback of the loop runs it before the promises that it left. A turn of the loop for each event
+ * All promises settle: Node runs what `nextTick` was given when no promise can go on. Twice, as a
+ * callback of the loop runs it before the promises that it left. A turn of the loop for each event
  * would do as well, but costs what everything else in this process has to do in a turn.
  */
 function settled(): Promise<void> {
