@@ -187,7 +187,9 @@ export class Operator {
       note(world, `detach of ${name}`, detaching)
       await detaching.catch(() => undefined)
     }
-    if (state() !== undefined && state() !== 'in-sync' && this.isEqual(leg)) {
+    // Those that came with the head meanwhile were never asked to be quiet.
+    const still = world.clients.every(({ paused }) => paused)
+    if (still && state() !== undefined && state() !== 'in-sync' && this.isEqual(leg)) {
       // What the operator has seen shall be what is there, whatever happens meanwhile.
       medium.flush(medium.order)
       const trusting = mirror.trustLeg(name)
