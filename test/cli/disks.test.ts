@@ -8,7 +8,6 @@ import { dst, Workshop } from '../support/process.ts'
 import type { Outcome } from '../support/programs.ts'
 
 describe('disks under a target', function () {
-  this.timeout(180_000)
   let workshop: Workshop
   const loops = new Loops()
 

@@ -145,7 +145,7 @@ describe('dst serve', () => {
     expect((await run(device, Operation.read, 0, 4096)).error).to.equal(null)
     const began = performance.now()
     expect(await target.stop()).to.equal(1)
-    expect(performance.now() - began).to.be.lessThan(5000)
+    expect(performance.now() - began).to.be.lessThan(60_000)
     expect(target.stderr).to.include('clients were cut off')
     expect((await write).error).not.to.equal(null)
     await device.close()
@@ -267,7 +267,7 @@ describe('dst serve', () => {
     expect((await run(away, Operation.write, 0, 4096)).error).to.equal(null)
     await away.close()
     expect(await target.stop(), target.stderr).to.equal(0)
-  }).timeout(60_000)
+  })
 
   it('leaves a unix socket of a dead target behind, and takes it over', async () => {
     const target = await workshop.serve('t', { listeners: [listeners[1]], devices: {} })

@@ -188,7 +188,7 @@ describe('an nbd leaf over nbdkit that dies', () => {
     needPrograms(this, 'nbdkit')
     const args = (own: Server): string[] => ['-f', '-U', own.socket, 'file', image(own, 4 * MiB)]
     server = await new Server('nbdkit', args).start()
-    leaf = nbdLeaf(server.address, '', { connectTimeout: 1000 })
+    leaf = nbdLeaf(server.address, '', { connectTimeout: 30_000 })
     await leaf.open()
   })
   after(async () => {

@@ -69,8 +69,6 @@ async function fetchClient(): Promise<VatesModule | null> {
 }
 
 describe('@vates/nbd-client', function () {
-  this.timeout(180_000)
-
   let rig: Rig
   let module: VatesModule
   before(async function () {

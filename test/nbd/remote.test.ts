@@ -10,7 +10,8 @@ import { GateDriver } from './gate.ts'
 import { nbdLeaf } from './leaf.ts'
 import { Rig } from './rig.ts'
 
-const quick = { connectTimeout: 1000, requestTimeout: 400, quiesce: 100 }
+/** What should not take long has the time that a busy machine needs; nothing waits for its end. */
+const quick = { connectTimeout: 30_000, requestTimeout: 30_000, quiesce: 100 }
 
 /** Resolves when the device says the word. */
 function says(device: Device, word: string): Promise<void> {
@@ -52,6 +53,16 @@ describe('an nbd leaf whose server goes away', () => {
 
   const block = Buffer.alloc(4096, 7)
 
+  /** Resolves when a write was carried out, also where some took longer than they may before. */
+  async function written(): Promise<void> {
+    for (;;) {
+      await says(leaf, 'online')
+      const { error } = await submit(leaf, Operation.write, 0, 4096, 0, [block])
+      if (error === null) return
+      expect(error.code).to.be.oneOf(['TIMEOUT', 'UNAVAILABLE'])
+    }
+  }
+
   it('sends reads again, fails writes as stale, and is another incarnation', async () => {
     await begin()
     await write(leaf, 0, block)
@@ -89,7 +100,7 @@ describe('an nbd leaf whose server goes away', () => {
   })
 
   it('holds requests, fails them when that takes too long, and comes back', async () => {
-    await begin({ hold: 200 })
+    await begin({ hold: 200, requestTimeout: 400 })
     proxy.freeze()
     proxy.halfOpen()
     const held = submit(leaf, Operation.write, 0, 4096, 0, [block])
@@ -101,8 +112,7 @@ describe('an nbd leaf whose server goes away', () => {
     const offline = await submit(leaf, Operation.read, 0, 4096)
     expect(offline.error?.code).to.equal('UNAVAILABLE')
     proxy.thaw()
-    await says(leaf, 'online')
-    await write(leaf, 0, block)
+    await written()
   })
 
   it('carries out after the reconnect what it held', async () => {
@@ -130,19 +140,21 @@ describe('an nbd leaf whose server goes away', () => {
     expect([...(await codes())].sort()).to.deep.equal(['BUSY', 'UNAVAILABLE'])
   })
 
-  it('waits before it writes again, unless the server was seen to close', async () => {
-    await begin({ quiesce: 600, requestTimeout: 200 })
+  it('does not wait before it writes again where the server was seen to close', async () => {
+    await begin({ quiesce: 600_000 })
     proxy.cut()
     await says(leaf, 'degraded')
-    let started = performance.now()
     await write(leaf, 0, block)
-    expect(performance.now() - started).to.be.below(500)
+  })
+
+  it('waits before it writes again where nobody knows whether the server closed', async () => {
+    await begin({ quiesce: 600, requestTimeout: 200 })
     proxy.halfOpen()
-    started = performance.now()
+    const started = performance.now()
     const lost = await submit(leaf, Operation.write, 0, 4096, 0, [block])
     expect(lost.error?.code).to.equal('TIMEOUT')
-    await write(leaf, 0, block)
-    expect(performance.now() - started).to.be.within(750, 5000)
+    await written()
+    expect(performance.now() - started).to.be.above(750)
   })
 
   it('is opening while the server never was there, and online when it comes', async () => {
@@ -164,8 +176,8 @@ describe('an nbd leaf whose server goes away', () => {
   })
 
   it('comes back with all of its connections', async () => {
-    await begin({ connections: 4, quiesce: 5000 })
-    const started = performance.now()
+    // Longer than the test may take: all are seen to be closed.
+    await begin({ connections: 4, quiesce: 600_000 })
     const reads = (): Promise<Buffer>[] =>
       Array.from({ length: 200 }, (_, at) => read(leaf, at * 4096, 4096))
     for (let round = 0; round < 3; round++) {
@@ -180,11 +192,10 @@ describe('an nbd leaf whose server goes away', () => {
       for (const bytes of await Promise.all(waiting)) expect(bytes.length).to.equal(4096)
     }
     expect(leaf.driver.describe()).to.include({ reconnects: 3, held: 0 })
-    expect(performance.now() - started, 'all were seen to be closed').to.be.below(5000)
   })
 
   it('closes while it is away', async () => {
-    await begin()
+    await begin({ requestTimeout: 400 })
     proxy.freeze()
     proxy.halfOpen()
     const held = submit(leaf, Operation.read, 0, 512)

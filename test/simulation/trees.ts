@@ -26,7 +26,7 @@ const port = 4470
 export function serviceContext(process: Process, exports: Exports): ServiceContext {
   return {
     exports,
-    admission: new Admission(defaultLimits.bytesInFlight),
+    admission: new Admission(defaultLimits.bytesInFlight, undefined, process.clock),
     slab: process.slab,
     clock: process.clock,
     random: process.dice,

@@ -214,7 +214,8 @@ function reads(answer: Required<Manners>['answer']): Manners {
 }
 
 describe('a client and a server that', () => {
-  const impatient = { pingInterval: 40, pingTimeout: 150, connectTimeout: 150, hold: 400 }
+  /** Connecting has the time that a busy machine needs: nobody waits for the end of it. */
+  const impatient = { pingInterval: 40, pingTimeout: 150, connectTimeout: 10_000, hold: 400 }
   let server: FakeServer
   let address: Address
   let device: Device
@@ -239,17 +240,28 @@ describe('a client and a server that', () => {
     it(name, async () => {
       await device.open()
       server.manners = manners
+      const began = performance.now()
       server.drop()
       await reaches(device, ({ state }) => state.word !== 'online')
       const before = server.connections
       expect((await ask(Operation.read)).error?.code).to.equal('UNAVAILABLE')
       // Two connections each time, and pauses that grow: 50, 100, 200 ms, less up to a half.
-      expect(server.connections - before).to.be.at.most(14)
+      const pauses = Math.log2((performance.now() - began) / 25 + 1)
+      expect(server.connections - before).to.be.at.most(2 * (Math.ceil(pauses) + 2))
       server.manners = honest
       server.drop()
-      await reaches(device, ({ state }) => state.word === 'online')
-      expect((await ask(Operation.read)).error).to.equal(null)
+      await readAgain()
     })
+
+  /** Resolves when a read was answered, however often a busy machine is given up before. */
+  async function readAgain(): Promise<void> {
+    for (;;) {
+      await reaches(device, ({ state }) => state.word === 'online')
+      const { error } = await ask(Operation.read)
+      if (error === null) return
+      expect(error.code).to.equal('UNAVAILABLE')
+    }
+  }
 
   it('answers what nobody asked, and twice', async () => {
     server.manners = {
@@ -262,6 +274,7 @@ describe('a client and a server that', () => {
         say(reply(header, { kind: 200 }, 1000))
       },
     }
+    device = remote(address, 'x')
     await device.open()
     for (let turn = 0; turn < 5; turn++) {
       expect((await ask(Operation.read)).data.equals(Buffer.alloc(4 * KiB))).to.equal(true)
@@ -330,6 +343,7 @@ describe('a client and a server that', () => {
       hasty: true,
       answer: (say, header) => say(reply(header, { status: statusOf('NO_SPACE') }, 0)),
     }
+    device = remote(address, 'x')
     await device.open()
     const outcomes = await Promise.all([1, 2, 3].map(() => ask(Operation.write, MiB)))
     for (const outcome of outcomes) expect(outcome.error?.code).to.equal('NO_SPACE')

@@ -183,7 +183,7 @@ describe('scenarios: two heads on the same legs', () => {
       await stage.healthy()
       await stage.audit()
     }
-  }).timeout(60_000)
+  })
 
   it('concurrent-promote: of heads that start at once, one serves', async () => {
     for (let seed = 1; seed <= 24; seed++) {
@@ -214,5 +214,5 @@ describe('scenarios: two heads on the same legs', () => {
       await stage.healthy()
       await stage.audit()
     }
-  }).timeout(60_000)
+  })
 })

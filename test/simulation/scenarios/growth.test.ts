@@ -116,7 +116,7 @@ describe('scenarios: volumes that grow', () => {
         expect(size(stage)).to.equal(sizeBefore + growthBytes)
         await stage.audit()
       }
-  }).timeout(60_000)
+  })
 })
 
 describe('scenarios: legs of other sizes', () => {

@@ -56,5 +56,5 @@ describe('scenarios: ten mirrors under a linear', () => {
       await stage.healthy()
       await stage.audit()
     }
-  }).timeout(60_000)
+  })
 })
