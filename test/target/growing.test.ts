@@ -152,13 +152,21 @@ describe('growing by a command', () => {
 
   it('goes beyond the size of the volume in the configuration', async () => {
     const legs = { left: file('left', '32M'), right: file('right', '32M') }
-    const { home, run } = await start(legs, { size: '8M' })
+    const { target, home, run } = await start(legs, { size: '8M' })
     expect(home.facts!.size).to.equal(8 * MiB)
     expect((await run('leg.grow', 'left', 40 * MiB)).reason).to.include(
       'the configuration has its size',
     )
-    expect((await run('volume.grow', undefined, 16 * MiB)).size).to.equal(16 * MiB)
+    const { size, warning } = await run('volume.grow', undefined, 16 * MiB)
+    expect(size).to.equal(16 * MiB)
     expect(sizeOf('right')).to.equal(32 * MiB)
+    expect(warning).to.include('home was enlarged to 16M by a command').and.include('"size": "16M"')
+    await target.stop()
+    const again = await start(legs, { size: '8M' })
+    expect((await again.status()).warnings?.join()).to.include(warning)
+    await again.target.stop()
+    const written = await start(legs, { size: '16M' })
+    expect((await written.status()).warnings?.join()).to.not.include('home was enlarged')
   })
 
   it('never cuts a file short, whatever commands come at once', async () => {
