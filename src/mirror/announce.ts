@@ -17,20 +17,18 @@ export type VolumeWord = 'waiting' | 'starting' | 'running' | 'suspended' | 'fai
 
 /** Tells whoever uses the mirror what is true of it now, if that changed. */
 export function announce(volume: Volume): void {
-  const { host } = volume
+  const { host, word, reason } = volume
   if (host === null) return
-  const { word, reason } = volume
   if (word === 'running') {
     const unwell = ailing(volume)
-    tell(volume, facts(volume), unwell === '' ? 'online' : 'degraded', unwell)
+    volume.tell(facts(volume), unwell === '' ? 'online' : 'degraded', unwell)
   } else if (word === 'suspended' || (word === 'starting' && volume.told !== null)) {
     const seconds = Math.ceil(volume.settings.suspendMs / 1000)
     const held = `suspended, requests are held for ${seconds} s: ${reason}`
-    if (volume.told !== null) tell(volume, volume.told.facts, 'degraded', held)
+    if (volume.told !== null) volume.tell(volume.told.facts, 'degraded', held)
   } else {
-    volume.told = null
-    if (word === 'failed') host.offline('failed', reason, 'FENCED')
-    else host.offline('offline', reason)
+    if (word === 'failed') volume.tellOffline('failed', 'FENCED')
+    else volume.tellOffline('offline')
   }
 }
 
@@ -39,18 +37,6 @@ export interface Told {
   readonly facts: Facts
   readonly word: 'online' | 'degraded'
   readonly reason: string
-}
-
-function tell(volume: Volume, known: Facts, word: 'online' | 'degraded', reason: string): void {
-  const { told } = volume
-  if (told !== null && told.word === word && told.reason === reason && same(told.facts, known))
-    return
-  volume.told = { facts: known, word, reason }
-  volume.host!.online(known, word, reason)
-}
-
-function same(one: Facts, other: Facts): boolean {
-  return JSON.stringify(one) === JSON.stringify(other)
 }
 
 /** Which legs are not in sync, or not well; '' when all are. */

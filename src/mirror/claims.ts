@@ -1,44 +1,10 @@
 import type { Claimed } from '../device/device.ts'
 import { claimedOf } from '../device/facts.ts'
 import { within } from './deadline.ts'
-import { claimsPerStep, numberMax, stepAboveMax, stepMax } from './head-memory.ts'
+import { nobodys } from './head-memory.ts'
 import type { Leg } from './leg.ts'
 import { loadOwn } from './own-record.ts'
 import type { Volume } from './volume.ts'
-
-/** How much more is claimed by an operator's word: a few of them are enough, wherever it was. */
-const outbidFactor = 1024
-
-/**
- * What this head claims its legs with: above every generation seen, and never what another head
- * takes that saw the same, so that of two that start at once one is the older. A head keeps its
- * number over restarts, one higher each time: what it claimed before it died does not keep it out,
- * and what that left under way is waited for, though no generation may tell the two apart. Also
- * above what was given up of the legs; what another head holds is not outdone, and refuses the
- * claim. It is kept before it is made, so that the next start knows it for its own.
- */
-export async function nextClaim(volume: Volume, last: Claimed = nobodys): Promise<number> {
-  const { head } = volume
-  await head.load(volume)
-  volume.counterFloor = Math.max(volume.counterFloor, head.outbid)
-  let claim = claimAt(volume, volume.counterFloor + 1)
-  const above = Math.floor(last.givenUp / claimsPerStep) + 1
-  if (last.givenUp >= claim && last.held <= claim && above <= stepAboveMax) {
-    // Until a generation says so, nothing else tells this head after a crash that it claimed that.
-    head.outbid = above - 1
-    claim = claimAt(volume, above)
-  }
-  // The generation to come is no lower than the claim: whoever sees it claims more.
-  volume.counterFloor = Math.floor(claim / claimsPerStep) - 1
-  await head.remember(volume, claim)
-  return claim
-}
-
-function claimAt(volume: Volume, step: number): number {
-  return step * claimsPerStep + volume.head.number!
-}
-
-const nobodys: Claimed = { held: 0, givenUp: 0 }
 
 /**
  * Whether another head has claimed the leg after this one did, or knows nothing of this one: held
@@ -62,19 +28,19 @@ export async function claimedBefore(volume: Volume, leg: Leg): Promise<Claimed> 
  */
 export async function claimLeg(volume: Volume, leg: Leg, outdo: boolean): Promise<boolean> {
   const { held, givenUp } = await claimedBefore(volume, leg)
-  const mine = Math.max(volume.claimed, leg.claimed)
+  const { head, membership } = volume
+  const mine = head.claimOf(leg)
   if (givenUp > mine && held <= mine) {
     if (!outdo) return false
-    const { membership } = volume
-    const claim = await nextClaim(volume, { held: 0, givenUp })
+    const claim = await head.nextClaim(volume, { held: 0, givenUp })
     // Before it is claimed: the next head has to know that it must claim more.
     volume.remember('membership', leg.name, 'is claimed above what another head gave up')
     membership.request(true)
     await membership.settled()
     if (membership.over()) throw volume.unavailable()
-    leg.claimed = claim
+    head.claimAbove(leg, claim)
   }
-  await within(volume, leg.device.driver.claim?.(Math.max(volume.claimed, leg.claimed)))
+  await within(volume, leg.device.driver.claim?.(head.claimOf(leg)))
   return true
 }
 
@@ -95,9 +61,8 @@ export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
  * leg has: each time somebody starts this one again, it claims more.
  */
 export async function raiseNumber(volume: Volume): Promise<void> {
-  const more = 1 + Math.floor(volume.random.fraction() * claimsPerStep)
   const { head } = volume
-  head.number = Math.min((head.number ?? 0) + more, numberMax)
+  head.raiseNumber(volume.random)
   await head.save(volume).catch((error: unknown) => {
     volume.log.warn(
       { err: error, volume: volume.path },
@@ -118,17 +83,16 @@ export const whatForceDoes =
  * reached before it is claimed with more.
  */
 export async function outbid(volume: Volume): Promise<void> {
-  const step = Math.floor(volume.claimed / claimsPerStep)
   const { head } = volume
   await head.load(volume)
   // What the newer head went on with, the legs say; their claims will not, once they are ours.
   const own = await loadOwn(volume)
   if (own !== null) head.doubt(own)
-  head.outbid = Math.max(head.outbid, Math.min(step * outbidFactor, stepMax))
+  head.goFarAbove()
   const legs = volume.legs.filter(({ device }) => device.usable)
   const asked = legs.map((leg) => claimedBefore(volume, leg).catch(() => nobodys))
   const { givenUp } = claimedOf(await Promise.all(asked))
-  const claim = await nextClaim(volume, { held: 0, givenUp })
+  const claim = await head.nextClaim(volume, { held: 0, givenUp })
   for (const { device } of volume.legs)
     if (device.state.word === 'failed') device.driver.claim?.(claim).catch(() => undefined)
 }

@@ -14,8 +14,5 @@ export async function close(volume: Volume): Promise<void> {
       volume.log.warn({ volume: volume.path, err: error }, `${volume.path} was not closed cleanly`)
     }
   }
-  volume.host = null
-  volume.watchdog.stop()
-  for (const leg of volume.legs) volume.unwatch(leg)
-  if (volume.word !== 'closed') volume.halt('closed', 'closed')
+  volume.end()
 }

@@ -17,9 +17,17 @@ export interface Changed {
  * differ. Clients go on; what they write meanwhile the leg lacks, and is passed over.
  */
 export async function changedAlone(volume: Volume, leg: Leg): Promise<Changed> {
+  const pace = new Pace(volume, volume.settings.resyncBytesPerSecond)
+  try {
+    return await compareAll(volume, leg, pace)
+  } finally {
+    pace.end()
+  }
+}
+
+async function compareAll(volume: Volume, leg: Leg, pace: Pace): Promise<Changed> {
   const { extentSize, membership } = volume
   const { dataSize } = volume.record!
-  const pace = new Pace(volume, volume.settings.resyncBytesPerSecond)
   const extents: number[] = []
   let bytes = 0
   // A comparison cut short says nothing about the rest, and the range locks are another run's.
@@ -49,7 +57,6 @@ export async function changedAlone(volume: Volume, leg: Leg): Promise<Changed> {
     if (different > 0) extents.push(extent)
     bytes += different
   }
-  volume.measuring = volume.resyncs.size > 0 || volume.verifying !== null
   return { bytes, extents }
 }
 

@@ -156,24 +156,14 @@ export class Copy {
     return this.volume.readable
   }
 
-  private write(part: Run, run: Run, read: Request): Promise<void> {
+  private async write(part: Run, run: Run, read: Request): Promise<void> {
     const length = part.to - part.from
     const write = Request.take(Operation.write, part.from, length, 0, this.leg)
     write.shareRange(read, part.from - run.from, length)
     this.copied.push(part)
-    return new Promise((resolve) => {
-      this.leg.submit(write, {
-        legDone: (_leg, child) => {
-          const { error } = child
-          child.release()
-          if (error !== null) this.gaveUp(error)
-          resolve()
-        },
-        legLost: () => {
-          this.whole = false
-          resolve()
-        },
-      })
+    // Who leaves is not alive by then.
+    await this.leg.carryOutWrite(write).catch((error: unknown) => {
+      this.gaveUp(systemError(error, 'resync'))
     })
   }
 

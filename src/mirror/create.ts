@@ -71,7 +71,7 @@ function emptyRecord(volume: Volume, legs: readonly Leg[]): VolumeRecord {
       throw new StorageError('CONFIG', `leg ${leg.name} has blocks of ${blockSize}`, volume.path)
   }
   // No lower than the claim of the legs: 1, unless that had to be above what was given up.
-  const generation = { counter: volume.counterFloor + 1, id: volume.newId(16) }
+  const generation = { counter: volume.head.counterFloor + 1, id: volume.newId(16) }
   return {
     volume: volume.newId(32),
     generation,
@@ -107,8 +107,9 @@ async function chooseSources(volume: Volume, legs: Leg[], dataSize: number): Pro
 
 /** Looks through the leg only if that was not done, or may not be true any more. */
 async function hasData(volume: Volume, leg: Leg, size: number): Promise<boolean> {
-  const { filled } = leg
-  leg.filled = null
+  const { filled: found } = volume.looking
+  const filled = found.get(leg) ?? null
+  found.delete(leg)
   const known = filled !== null && filled.to <= size && (await isStillSo(volume, leg, filled))
   if (known) return filled.to > 0
   volume.looking.begin(size, volume.clock)
@@ -126,9 +127,9 @@ const formatBytes = 256 * KiB
 export async function format(leg: Leg, record: VolumeRecord): Promise<void> {
   const prepare = async (): Promise<void> => {
     await formatMaps(leg, record)
-    leg.serial = 0
+    leg.superblocks.forget()
   }
-  await leg.writeBothSuperblocks(prepare, () => record)
+  await leg.superblocks.writeBoth(prepare, () => record)
 }
 
 /** Empty maps, which lie one after the other, for a leg's present end. */

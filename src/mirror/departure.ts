@@ -32,20 +32,9 @@ export function noteSince(volume: Volume, { member }: Leg, was: LegState): void 
 /** Leaves the leg in peace for a while, longer each time. */
 export function backOff(volume: Volume, leg: Leg): void {
   const { legRetryMs, legRetryMsMax } = volume.settings
-  const { retry } = leg
-  retry.delay = Math.min(legRetryMsMax, Math.max(legRetryMs, retry.delay * 2))
-  retry.timer?.cancel()
-  retry.timer = volume.clock.timer(retry.delay, () => {
-    retry.timer = null
+  leg.backOff.begin(volume.clock, legRetryMs, legRetryMsMax, () => {
     volume.look(leg)
   })
-}
-
-/** The leg may come back at once. */
-export function endBackOff(leg: Leg): void {
-  leg.retry.timer?.cancel()
-  leg.retry.timer = null
-  leg.retry.delay = 0
 }
 
 /**
@@ -64,9 +53,7 @@ export function readFailed(volume: Volume, leg: Leg, error: StorageError): boole
 
 /** The leg's device changed its state or its facts. */
 export function legChanged(volume: Volume, leg: Leg): void {
-  const { device } = leg
-  const another = leg.noticeFacts()
-  if (another || !device.usable) leg.refusal = ''
+  leg.noticeFacts()
   if (!volume.active || !volume.writers.includes(leg)) {
     if (leg.coming !== null)
       volume.membership.tell({ kind: 'device', leg, now: deviceNow(volume, leg) })
@@ -85,7 +72,7 @@ export function legChanged(volume: Volume, leg: Leg): void {
   }
   if (!well) leg.adopt()
   volume.regroup()
-  if (leg.endNow > leg.end) volume.onGrown()
+  if (leg.endNow > leg.end) volume.hooks.onGrown()
 }
 
 /**
@@ -104,25 +91,23 @@ function doubt(volume: Volume, leg: Leg): void {
  * process of its target.
  */
 function noteLostCache(leg: Leg): void {
-  const { device, dirty, unflushed, member } = leg
-  if (!device.usable || dirty === null || unflushed === null) return
-  if (device.facts!.bootId === member?.bootId && !leg.hasRestarted) return
-  dirty.forgetCopies()
-  dirty.missSet(unflushed)
-  leg.unflushed = null
+  const { device, member } = leg
+  if (!device.usable) return
+  if (device.facts!.bootId !== member?.bootId || leg.hasRestarted) leg.loseCache()
 }
 
 /** What the rules have to know of a leg's device. */
 function deviceNow(volume: Volume, leg: Leg): DeviceNow {
   const { flushError, state, facts } = leg.device
   const bootId = facts?.bootId ?? ''
-  const now = { bootId, state: 'missing' as const, writing: volume.isWriting }
+  const now = { bootId, state: 'missing' as const, writing: volume.jobs.isWriting }
   if (isFenced(leg)) return { ...now, word: 'fenced', reason: state.reason }
   if (!leg.device.usable) {
     const reason = state.reason === '' ? state.word : `${state.word}: ${state.reason}`
     return { ...now, word: 'away', reason }
   }
-  const isAnother = leg.coming === null ? facts!.identity !== leg.identity : !leg.isAsSeen
+  const { coming, identity, superblocks } = leg
+  const isAnother = coming === null ? facts!.identity !== identity : !superblocks.isAsSeen
   if (isAnother || facts!.size < leg.end)
     return { ...now, word: 'exchanged', reason: 'another device is in its place' }
   const why = flushError?.message ?? state.reason

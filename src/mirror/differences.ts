@@ -1,4 +1,4 @@
-import type { VolumeRecord } from './record.ts'
+import { isObject, isSize, type Member, type VolumeRecord } from './record.ts'
 
 /** Bytes in which legs differ, as a verify found them. */
 export interface KnownDifference {
@@ -31,6 +31,46 @@ const nameMax = 100
 export function verifiedOf(record: VolumeRecord): Verified {
   record.verified ??= { completedAt: null, countedFrom: 0, position: 0, differences: [] }
   return record.verified
+}
+
+/** A verify came to the end of the volume, or is not to go on: the next is counted from now. */
+export function noteEnd(record: VolumeRecord, now: number, how: 'complete' | 'given up'): void {
+  const verified = verifiedOf(record)
+  if (how === 'complete') verified.completedAt = now
+  verified.position = 0
+  verified.countedFrom = now
+}
+
+/** A scheduled verify is to go on from here, if it is interrupted. */
+export function notePosition(record: VolumeRecord, position: number): void {
+  verifiedOf(record).position = position
+}
+
+/** Whether the next verify is counted from now on: it was from nowhere, or from later. */
+export function countFromNow(record: VolumeRecord, now: number): boolean {
+  const verified = verifiedOf(record)
+  // Also where the clock was set back since.
+  const begins = verified.countedFrom === 0 || verified.countedFrom > now
+  if (begins) verified.countedFrom = now
+  return begins
+}
+
+/** A range was compared, and this is what differs in it now. */
+export function noteCompared(
+  record: VolumeRecord,
+  range: ComparedRange,
+  found: readonly KnownDifference[],
+): void {
+  const verified = verifiedOf(record)
+  verified.differences = afterComparing(verified.differences, range, found)
+}
+
+/** What a verify found different is so no more on a leg that was copied whole. */
+export function noteCopied(record: VolumeRecord, member: Member): void {
+  delete member.whole
+  const verified = verifiedOf(record)
+  const others = record.members.filter((one) => one !== member).map(({ name }) => name)
+  verified.differences = afterCopying(verified.differences, member.name, others)
 }
 
 /** What was compared: bytes, and the names of the legs; null where nothing can differ any more. */
@@ -126,16 +166,13 @@ export function keepMembers({ verified, members }: VolumeRecord): void {
   if (verified === undefined) return
   const names = new Set(members.map(({ name }) => name))
   const known = new Set(verified.differences.flatMap(({ groups }) => groups.flat()))
-  for (const name of known)
-    if (!names.has(name)) verified.differences = afterRemoving(verified.differences, name)
+  for (const name of known) if (!names.has(name)) forgetLeg(verified, name)
 }
 
-/** What is known once a leg is none any more. */
-export function afterRemoving(
-  known: readonly KnownDifference[],
-  leg: string,
-): readonly KnownDifference[] {
-  return standing(known.map((one) => ({ ...one, groups: withoutLeg(one.groups, leg) })))
+/** Forgets what is known of a leg that is none any more. */
+export function forgetLeg(verified: Verified, leg: string): void {
+  const rest = verified.differences.map((one) => ({ ...one, groups: withoutLeg(one.groups, leg) }))
+  verified.differences = standing(rest)
 }
 
 function withoutLeg(
@@ -164,10 +201,9 @@ export function describeDifferences({ verified }: VolumeRecord): string {
 
 /** Whether a record that was read may be believed in this. */
 export function isVerified(value: unknown): value is Verified {
-  if (!isObject(value) || !isCount(value['countedFrom']) || !isCount(value['position']))
-    return false
+  if (!isObject(value) || !isSize(value['countedFrom']) || !isSize(value['position'])) return false
   const { completedAt, differences } = value
-  if (completedAt !== null && !isCount(completedAt)) return false
+  if (completedAt !== null && !isSize(completedAt)) return false
   if (!Array.isArray(differences) || differences.length > rangesMax) return false
   return differences.every(isDifference)
 }
@@ -175,7 +211,7 @@ export function isVerified(value: unknown): value is Verified {
 function isDifference(value: unknown): value is KnownDifference {
   if (!isObject(value)) return false
   const { from, to, bytes, groups } = value
-  if (!isCount(from) || !isCount(to) || !isCount(bytes) || from >= to || bytes > to - from)
+  if (!isSize(from) || !isSize(to) || !isSize(bytes) || from >= to || bytes > to - from)
     return false
   if (!Array.isArray(groups) || !groups.every(Array.isArray)) return false
   const names: readonly unknown[] = groups.flat()
@@ -184,12 +220,4 @@ function isDifference(value: unknown): value is KnownDifference {
     names.length <= namesMax &&
     names.every((name) => typeof name === 'string' && name.length <= nameMax)
   )
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-function isCount(value: unknown): value is number {
-  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
 }

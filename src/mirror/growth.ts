@@ -44,7 +44,7 @@ export async function makeReady(volume: Volume): Promise<Ready | null> {
     } catch (error) {
       if (over()) return null
       cannotGrow(volume, leg, error)
-      if ((error as StorageError).code === 'STALE') volume.onGrown()
+      if ((error as StorageError).code === 'STALE') volume.hooks.onGrown()
       return null
     }
   }
@@ -61,7 +61,7 @@ export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
   const { membership } = volume
   let done = false
   try {
-    await volume.quiet(async () => {
+    await volume.jobs.quiet(async () => {
       await membership.settled()
       if (membership.over() || !isStillReady(volume, ready)) return
       await volume.intent.empty()
@@ -95,15 +95,10 @@ function cannotGrow(volume: Volume, leg: Leg, error: unknown): void {
   const { code, message } = systemError(error, 'growing', leg.device.path)
   if (unreachable.has(code)) return
   const { legRetryMsMax } = volume.settings
-  const again = leg.stuckAt === leg.endNow
-  leg.stuckAt = leg.endNow
-  leg.stuckMs = again ? Math.min(2 * leg.stuckMs, pausesMax * legRetryMsMax) : legRetryMsMax
-  leg.stuck = true
-  volume.clock.timer(leg.stuckMs, () => {
-    leg.stuck = false
-    volume.onGrown()
+  const isNews = leg.getStuck(volume.clock, legRetryMsMax, pausesMax * legRetryMsMax, () => {
+    volume.hooks.onGrown()
   })
-  if (again) return
+  if (!isNews) return
   volume.remember('operator', leg.name, `the volume cannot grow because of this leg: ${message}`)
   volume.membership.request(false)
 }
@@ -112,7 +107,7 @@ function cannotGrow(volume: Volume, leg: Leg, error: unknown): void {
 function wantedGeometry(volume: Volume): Geometry | null {
   const { record } = volume
   if (!volume.running || volume.readable.length < volume.legs.length) return null
-  if (volume.legs.some((leg) => leg.stuck && leg.stuckAt === leg.endNow)) return null
+  if (volume.legs.some((leg) => leg.isStuck)) return null
   const { extentSize, slots } = record!
   const rooms = volume.legs.map((leg) => dataSizeFor(leg.endNow, extentSize, slots))
   const dataSize = Math.min(...rooms, sizeLimit(volume))
@@ -173,12 +168,12 @@ async function onEach(volume: Volume, action: (leg: Leg) => Promise<void>): Prom
 /** While neither maps nor superblocks are written for another reason, or those would be lost. */
 async function moveMetadata(leg: Leg, volume: Volume): Promise<void> {
   const prepare = async (): Promise<void> => {
-    leg.end = leg.endNow
+    leg.superblocks.moveToEnd()
     await formatMaps(leg, volume.geometry)
   }
   // A long history would not fit.
   const record = (): VolumeRecord => ({ ...volume.record!, entries: [] })
-  await volume.membership.withMaps(() => leg.writeBothSuperblocks(prepare, record))
+  await volume.membership.withMaps(() => leg.superblocks.writeBoth(prepare, record))
 }
 
 /** At the start after a growth: zeroes where metadata were, on all legs in sync. */

@@ -1,15 +1,23 @@
 import { StorageError, systemError } from '../base/errors.ts'
+import type { Random } from '../base/random.ts'
+import type { Claimed } from '../device/device.ts'
 import { stored } from './deadline.ts'
+import type { Leg } from './leg.ts'
 import type { VolumeRecord } from './record.ts'
 import type { Volume } from './volume.ts'
 
 /** Claims between two generations: room for the numbers that tell heads apart. */
-export const claimsPerStep = 2 ** 20
+const claimsPerStep = 2 ** 20
 /** Of a head's number and of steps: a claim stays a number that the wire can say exactly. */
-export const numberMax = 2 ** 40
-export const stepMax = 2 ** 32
+const numberMax = 2 ** 40
+const stepMax = 2 ** 32
 /** Beyond `stepMax`, for those who claim above what was given up there, each one step further. */
-export const stepAboveMax = stepMax + 2 ** 30
+const stepAboveMax = stepMax + 2 ** 30
+
+/** How much more is claimed by an operator's word: a few of them are enough, wherever it was. */
+const outbidFactor = 1024
+
+export const nobodys: Claimed = { held: 0, givenUp: 0 }
 
 /**
  * Claims that are remembered. An attempt at a start makes a new one only after a restart of the
@@ -23,9 +31,14 @@ const claimsKept = 64
  */
 export class HeadMemory {
   /** Tells this head's claims from those of others; null until it was read. */
-  number: number | null = null
+  private number: number | null = null
   /** The step that the next claim must be above, see `nextClaim`. */
-  outbid = 0
+  private outbid = 0
+  /** The highest generation seen on any leg: the next one, and the next claim, are above it. */
+  counterFloor = 0
+  /** What the legs were claimed with at the start, and those that had to be claimed with more. */
+  private claimed = 0
+  private readonly claimedAbove = new Map<Leg, number>()
   /**
    * Id of the generation of this head's record in which another head has had legs: that record
    * says no more who is in sync. Claims are the only evidence of it, which the next one replaces.
@@ -83,10 +96,65 @@ export class HeadMemory {
     return true
   }
 
-  /** The claim is about to be made: resolves when it is durable. */
-  async remember(volume: Volume, claim: number): Promise<void> {
+  /** Of a start: the highest generation that it knows of, 0 when it makes the first. */
+  startAbove(counter: number): void {
+    this.counterFloor = Math.max(counter, this.outbid)
+  }
+
+  /** What the leg is claimed with. */
+  claimOf(leg: Leg): number {
+    return Math.max(this.claimed, this.claimedAbove.get(leg) ?? 0)
+  }
+
+  /** All legs are about to be claimed with the next claim. */
+  async chooseClaim(volume: Volume, last: Claimed): Promise<void> {
+    this.claimed = await this.nextClaim(volume, last)
+  }
+
+  /** One leg is about to be claimed with more than the others. */
+  claimAbove(leg: Leg, claim: number): void {
+    this.claimedAbove.set(leg, claim)
+  }
+
+  /**
+   * What this head claims its legs with: above every generation seen, and never what another head
+   * takes that saw the same, so that of two that start at once one is the older. A head keeps its
+   * number over restarts, one higher each time: what it claimed before it died does not keep it
+   * out, and what that left under way is waited for, though no generation may tell the two apart.
+   * Also above what was given up of the legs; what another head holds is not outdone, and refuses
+   * the claim. It is kept before it is made, so that the next start knows it for its own.
+   */
+  async nextClaim(volume: Volume, last: Claimed): Promise<number> {
+    await this.load(volume)
+    this.counterFloor = Math.max(this.counterFloor, this.outbid)
+    let claim = this.claimAt(this.counterFloor + 1)
+    const above = Math.floor(last.givenUp / claimsPerStep) + 1
+    if (last.givenUp >= claim && last.held <= claim && above <= stepAboveMax) {
+      // Until a generation says so, nothing else tells this head after a crash what it claimed.
+      this.outbid = above - 1
+      claim = this.claimAt(above)
+    }
+    // The generation to come is no lower than the claim: whoever sees it claims more.
+    this.counterFloor = Math.floor(claim / claimsPerStep) - 1
     if (!this.claims.includes(claim)) this.claims = [claim, ...this.claims].slice(0, claimsKept)
     await this.save(volume)
+    return claim
+  }
+
+  private claimAt(step: number): number {
+    return step * claimsPerStep + this.number!
+  }
+
+  /** Another head has claimed more: from now on this one does. */
+  raiseNumber(random: Random): void {
+    const more = 1 + Math.floor(random.fraction() * claimsPerStep)
+    this.number = Math.min((this.number ?? 0) + more, numberMax)
+  }
+
+  /** The next claim is far above the last one. */
+  goFarAbove(): void {
+    const step = Math.floor(this.claimed / claimsPerStep)
+    this.outbid = Math.max(this.outbid, Math.min(step * outbidFactor, stepMax))
   }
 
   /** Another head has had legs that this head's record speaks of: kept with the next claim. */

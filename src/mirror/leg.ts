@@ -1,34 +1,19 @@
-import type { Timer } from '../base/clock.ts'
+import type { Bitmap } from '../base/bitmap.ts'
+import type { Clock } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
-import { Mutex } from '../base/mutex.ts'
 import { MiB } from '../base/size.ts'
 import type { Device } from '../device/device.ts'
 import { restartsOf } from '../device/facts.ts'
 import { Flag, Operation, Request, type Completer } from '../device/request.ts'
-import type { BlockSet } from './blocks.ts'
-import type { DirtyMap } from './dirty-map.ts'
-import type { Filled } from './former.ts'
-import {
-  metadataBytes,
-  metadataEnd,
-  pageBytes,
-  superblockBytes,
-  superblockOffset,
-  type Geometry,
-} from './layout.ts'
-import type { Member, VolumeRecord } from './record.ts'
+import { BackOff } from './back-off.ts'
+import { blockGeometryOf, type BlockSet } from './blocks.ts'
+import { DirtyMap } from './dirty-map.ts'
+import { metadataEnd } from './layout.ts'
+import type { Member } from './record.ts'
 import type { Coming, Finishing, RunLeg, Stage } from './rules/run.ts'
 import { Waiter, type LegCaller } from './leg-caller.ts'
-import {
-  choose,
-  decodeSlot,
-  encodeSuperblock,
-  isNewer,
-  serialMax,
-  slotLength,
-  withFormer,
-  type Found,
-} from './superblock.ts'
+import { Superblocks } from './superblocks.ts'
+import type { Volume } from './volume.ts'
 
 /**
  * Bytes of zeroes that are asked for at once where a leg may have to write them: few enough that a
@@ -36,12 +21,12 @@ import {
  */
 export const zeroBytesMax = 8 * MiB
 
-/** How long a leg is left in peace after it failed. */
-interface Retry {
-  /** Null when it may come back. */
-  timer: Timer | null
-  /** Milliseconds, the last time. */
-  delay: number
+/** Whom a leg tells. */
+export interface LegHooks {
+  /** The first request goes under way. */
+  onBusy(): void
+  /** It may be able to come back. */
+  onReady(): void
 }
 
 /** One leg as the running volume knows it, and every request that it has under way. */
@@ -72,42 +57,24 @@ export class Leg implements Completer, RunLeg {
   identity = ''
   /** How often its target had restarted when it was looked at last. */
   private restarts: number | null = null
-  /** What it was claimed with, where that had to be more than `Volume.claimed`. */
-  claimed = 0
-  /** Where its metadata end, bytes. */
-  end = 0
-  /** How far it has data, of a blank one that was looked at. */
-  filled: Filled | null = null
-  /** Whether growing is not tried again for now, at which `endNow` it failed, and for how long. */
-  stuck = false
-  stuckAt = 0
-  stuckMs = 0
-  serial = 0
-  /** A serial that it had for certain when it was looked at last. */
-  private mark = 0
-  /** Which of the two slots has the newest superblock; and which one `examine` found it in. */
-  private slot = 0
-  private foundSlot = 0
-  private readonly superblocks = new Mutex()
-  /** Whether the newest slot may be in the device's cache alone: it was read, not written. */
-  private serialIsUnflushed = false
-  /** Which device that was looked at. */
-  private seen = ''
+  /** It may not grow before that is over, unless `endNow` is another than it was. */
+  private readonly growing = new BackOff()
+  private stuckAt = 0
+  readonly superblocks = new Superblocks(this)
   /** What a refusal may depend on, as it was last. */
   private noticed = ''
-  /** The id in the superblock that was read last, '' if there was none. */
-  self = ''
   /** Reads under way, and where the last one ended: for balancing. */
   reads = 0
   lastOffset = 0
-  readonly retry: Retry = { timer: null, delay: 0 }
+  /** It is left in peace until that is over. */
+  readonly backOff = new BackOff()
   /** Of reads, since it was last in sync. */
   readErrors = 0
   /** Whether somebody who wants the leg waits until nothing is under way. */
-  wanted = false
-  /** Told when the first request goes under way, and, if it is wanted, when the last one ended. */
-  onBusy: () => void = () => undefined
-  onQuiet: () => void = () => undefined
+  private wanted = false
+  private readonly hooks: LegHooks
+  /** Told, if it is wanted, when the last request has ended. */
+  private onQuiet: () => void
   /** Told when nothing that changes it is under way, or when it is abandoned. */
   private whenUnchanging: (() => void)[] = []
   /** How often: what is done in steps goes no further once that has changed. */
@@ -119,10 +86,116 @@ export class Leg implements Completer, RunLeg {
   /** When it answered anything last. */
   private answeredTick = 0
 
-  constructor(name: string, device: Device, readLast: boolean) {
+  constructor(name: string, device: Device, readLast: boolean, hooks: LegHooks) {
     this.name = name
     this.device = device
     this.readLast = readLast
+    this.hooks = hooks
+    this.onQuiet = () => {
+      hooks.onReady()
+    }
+  }
+
+  /** It is a member of the volume. */
+  bind(member: Member): void {
+    this.member = member
+  }
+
+  /** No run has it: what it lacks is not known. */
+  forget(): void {
+    this.stage = 'absent'
+    this.dirty = null
+    this.unflushed = null
+    this.crashed = false
+    this.flushedMoment = 0
+    this.markedMoment = 0
+  }
+
+  /** It lacks nothing, but for what is noted in the map from now on. */
+  lacksNothing(volume: Volume): DirtyMap {
+    this.unflushed = null
+    return (this.dirty = new DirtyMap(blockGeometryOf(volume)))
+  }
+
+  /** It may lack anything. */
+  lacksAll(volume: Volume): void {
+    this.dirty ??= this.lacksNothing(volume)
+    this.dirty.setAll()
+  }
+
+  /** After a crash of the head it lacks what was in the intent log. */
+  lacksAfterCrash(volume: Volume, intents: Bitmap): void {
+    this.lacksNothing(volume).merge(intents)
+    this.crashed = true
+  }
+
+  /** Whether all that it lacks is of a crash, as it comes back; the next time it is not. */
+  takeCrashed(): boolean {
+    const { crashed } = this
+    this.crashed = false
+    return crashed
+  }
+
+  /** What it had not flushed is lost. */
+  loseCache(): void {
+    const { dirty, unflushed } = this
+    if (dirty === null || unflushed === null) return
+    dirty.forgetCopies()
+    dirty.missSet(unflushed)
+    this.unflushed = null
+  }
+
+  /** A run begins, in which it is what the record says. */
+  startAs({ state }: Member): void {
+    this.stage = state === 'in-sync' || state === 'detached' ? state : 'absent'
+    if (state !== 'in-sync') return
+    this.member!.size = this.end
+    this.readErrors = 0
+  }
+
+  /** It may not take part, for this reason. */
+  refuse(reason: string): void {
+    this.refusal = reason
+  }
+
+  /** It may take part at once, whatever happened. */
+  welcome(): void {
+    this.refusal = ''
+    this.backOff.end()
+  }
+
+  /** It could not hold what it grew by: a pause before that is tried again. Whether it is news. */
+  getStuck(clock: Clock, least: number, most: number, over: () => void): boolean {
+    const again = this.stuckAt === this.endNow
+    if (!again) this.growing.end()
+    this.stuckAt = this.endNow
+    this.growing.begin(clock, least, most, over)
+    return !again
+  }
+
+  get isStuck(): boolean {
+    return !this.growing.isOver && this.stuckAt === this.endNow
+  }
+
+  /** Somebody wants it as soon as nothing is under way; false if it is so now. */
+  want(): boolean {
+    this.wanted = this.pending > 0
+    return this.wanted
+  }
+
+  /** A read that ends there is about to be submitted; `endRead` when it was answered, or lost. */
+  beginRead(to: number): void {
+    this.reads++
+    this.lastOffset = to
+  }
+
+  endRead(): void {
+    this.reads--
+  }
+
+  /** A tick of the volume's watchdog. */
+  passTime(): void {
+    this.tick++
   }
 
   get pending(): number {
@@ -186,7 +259,7 @@ export class Leg implements Completer, RunLeg {
     child.tag = this.underWay.length
     child.tagHigh = this.tick
     this.underWay.push(child)
-    if (child.tag === 0) this.onBusy()
+    if (child.tag === 0) this.hooks.onBusy()
     this.device.submit(child)
   }
 
@@ -286,115 +359,12 @@ export class Leg implements Completer, RunLeg {
     })
   }
 
-  /** What the leg's superblocks say, when its metadata end at `end`. */
-  async examine(end: number): Promise<Found> {
-    this.seen = this.shown
-    if (end < 2 * superblockBytes) return { kind: 'blank' }
-    const first = await this.readSlot(superblockOffset(end, 0))
-    const second = await this.readSlot(superblockOffset(end, 1))
-    const found = choose(first, second)
-    const newest = (slot: Found): boolean =>
-      slot.kind === 'superblock' &&
-      found.kind === 'superblock' &&
-      slot.superblock === found.superblock
-    this.foundSlot = newest(second) ? 1 : 0
-    if (found.kind !== 'superblock') return found
-    const { record } = found.superblock
-    if (record.dataSize + metadataBytes(record) <= end) return found
-    const reason = `its superblock speaks of ${record.dataSize} bytes, for which it has no room`
-    return { kind: 'damaged', reason }
-  }
-
-  /**
-   * What the superblocks at its present end say, or at the end that it had as a member of the
-   * volume if those are newer: what it grew by may hold some of an earlier day. Sets `end`.
-   */
-  async examineEnds(volume: string, former: number): Promise<Found> {
-    this.end = this.endNow
-    const found = await this.examine(this.end)
-    if (former <= 0 || former >= this.end) return found
-    const slot = this.foundSlot
-    const before = await this.examine(former)
-    if (isNewer(before, found, volume)) {
-      this.end = former
-      return before
-    }
-    this.foundSlot = slot
-    return withFormer(found, before)
-  }
-
-  /** Remembers what `examine` found; `mark` is a serial that it had for certain as this member. */
-  note(found: Found, mark: number): void {
-    const superblock = found.kind === 'superblock' ? found.superblock : null
-    this.serial = superblock?.serial ?? 0
-    // The next must be above what it had before it was put back.
-    if (superblock !== null) this.serial = Math.max(this.serial, mark)
-    this.mark = mark
-    this.slot = this.foundSlot
-    this.serialIsUnflushed = true
-    this.self = superblock?.self ?? ''
-  }
-
-  private async readSlot(offset: number): Promise<Found> {
-    const start = await this.read(offset, pageBytes)
-    const length = slotLength(start)
-    if (length <= start.length) return decodeSlot(start)
-    const rounded = Math.min(superblockBytes, Math.ceil(length / pageBytes) * pageBytes)
-    return decodeSlot(await this.read(offset, rounded))
-  }
-
-  /**
-   * Writes the record into the slot whose turn it is: never into the only one that is stable, and
-   * one after the other. `record` is asked for when it is its turn, and may throw if that is late.
-   */
-  writeSuperblock(record: () => VolumeRecord): Promise<void> {
-    return this.superblocks.run(() => this.writeNext(record()))
-  }
-
-  /** Prepares their place and writes both, while no other is written. */
-  writeBothSuperblocks(prepare: () => Promise<void>, record: () => VolumeRecord): Promise<void> {
-    return this.superblocks.run(async () => {
-      await prepare()
-      await this.writeNext(record())
-      await this.writeNext(record())
+  /** Submits a write for the mirror itself; rejects when it failed, or the leg leaves. */
+  async carryOutWrite(write: Request): Promise<void> {
+    const child = await new Promise<Request>((resolve, reject) => {
+      this.submit(write, new Waiter(resolve, reject))
     })
-  }
-
-  private async writeNext(record: VolumeRecord): Promise<void> {
-    if (this.serialIsUnflushed) await this.flush()
-    this.serialIsUnflushed = false
-    if (this.serial < serialMax) {
-      await this.writeSlot(record)
-      return
-    }
-    // Only somebody else writes such a serial, and nothing is above it: numbers go on from what the
-    // leg had. Until it is written over it counts, so a crash finds what was there before.
-    this.serial = this.mark
-    await this.writeSlot(record)
-    await this.writeSlot(record)
-  }
-
-  private async writeSlot(record: VolumeRecord): Promise<void> {
-    const serial = this.serial + 1
-    const slot = 1 - this.slot
-    this.self = this.member!.id
-    const bytes = encodeSuperblock({ serial, self: this.member!.id, record })
-    if (bytes === null)
-      throw new StorageError('TOO_LARGE', 'the record does not fit a superblock', this.device.path)
-    await this.write(superblockOffset(this.end, slot), bytes)
-    // Only now: a slot that could not be written may be torn, and is tried again, not the other.
-    this.serial = serial
-    this.slot = slot
-    this.member!.mark = serial
-    this.member!.markedIn = record.generation
-  }
-
-  /** Makes the leg an image like any other: nothing is left of what the volume wrote for itself. */
-  async erase(geometry: Geometry): Promise<void> {
-    const bytes = metadataBytes(geometry)
-    await this.zero(this.end - bytes, bytes)
-    this.serial = 0
-    this.self = ''
+    child.release()
   }
 
   /** Remembers which device it is now. */
@@ -416,30 +386,25 @@ export class Leg implements Completer, RunLeg {
     return identity !== undefined && this.device.facts?.identity !== identity
   }
 
-  /** Whether the device says anything else of itself now than it did when this was asked last. */
-  noticeFacts(): boolean {
+  /** A refusal counts no more when the device is away, or says anything else of itself. */
+  noticeFacts(): void {
     const { noticed } = this
-    const { facts } = this.device
+    const { facts, usable } = this.device
     this.noticed =
       facts === null
         ? ''
         : [facts.size, facts.blockSize, facts.readOnly, facts.identity, facts.bootId].join()
-    return this.noticed !== noticed
-  }
-
-  /** Whether the device that `examine` looked at is there still. */
-  get isAsSeen(): boolean {
-    return this.seen === this.shown
-  }
-
-  /** Which device it is, and since which start of its target. */
-  private get shown(): string {
-    return `${this.device.facts?.identity ?? ''} ${restartsOf(this.device)}`
+    if (this.noticed !== noticed || !usable) this.refusal = ''
   }
 
   /** Who is read from rather than whom: the lowest. */
   get tier(): number {
     return (this.readLast ? 2 : 0) + (this.device.state.word === 'online' ? 0 : 1)
+  }
+
+  /** Where its metadata end, bytes. */
+  get end(): number {
+    return this.superblocks.end
   }
 
   /** Where metadata would end, as large as the leg is now. */

@@ -1,6 +1,8 @@
 import type { Clock } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
 import { MiB } from '../base/size.ts'
+import type { Filled } from './former.ts'
+import type { Leg } from './leg.ts'
 
 /**
  * Whoever opens a volume waits for the look until so much was read, in bytes, and so much time has
@@ -14,8 +16,9 @@ const patienceMs = 1000
  * counts as read.
  */
 export class Looking {
-  /** Told once it takes long. */
-  onLong: () => void = () => undefined
+  /** How far legs have data, of the blank ones that were looked through. */
+  readonly filled = new Map<Leg, Filled>()
+  private onLong: () => void = () => undefined
   private clock: Clock | null = null
   private stopped = false
   private startedAt = 0
@@ -39,6 +42,11 @@ export class Looking {
     const long = this.bytesRead >= patienceBytes && this.seconds * 1000 > patienceMs
     if (long) this.onLong()
     if (this.stopped) throw new StorageError('SHUTDOWN', 'the volume is being closed')
+  }
+
+  /** Resolves once it takes long. */
+  long(): Promise<void> {
+    return new Promise((resolve) => (this.onLong = resolve))
   }
 
   end(): void {

@@ -2,13 +2,11 @@ import { Bitmap } from '../base/bitmap.ts'
 import { StorageError } from '../base/errors.ts'
 import { digest } from '../device/facts.ts'
 import { announce } from './announce.ts'
-import { blockGeometryOf } from './blocks.ts'
 import type { Changed } from './compare.ts'
 import { claimLeg, giveUp, outbid, whatForceDoes } from './claims.ts'
 import { within } from './deadline.ts'
-import { endBackOff, isFenced, isLast, leave } from './departure.ts'
-import { afterRemoving, verifiedOf } from './differences.ts'
-import { DirtyMap } from './dirty-map.ts'
+import { isFenced, isLast, leave } from './departure.ts'
+import { forgetLeg, verifiedOf } from './differences.ts'
 import { allPages, writeMaps } from './dirty.ts'
 import { flushLeg } from './flushing.ts'
 import type { Geometry } from './layout.ts'
@@ -54,7 +52,7 @@ export async function startVolume(
   const force = options.force ?? false
   const outdone = volume.word === 'failed'
   if (outdone && !force) throw refuse(volume, `${volume.reason}; ${whatForceDoes}`)
-  if (outdone) volume.word = 'waiting'
+  if (outdone) volume.waitAgain()
   // A leg that turned this head away is not reached before it is claimed with more.
   if (force && (outdone || volume.legs.some(isFenced))) await outbid(volume)
   await tryStart(volume, { force, leg: options.leg ?? null })
@@ -77,7 +75,7 @@ export async function detachLeg(
   const { membership } = volume
   volume.held.add(leg)
   try {
-    await volume.quiet(() => alone(volume, () => drainAndLeave(volume, leg, label)))
+    await volume.jobs.quiet(() => alone(volume, () => drainAndLeave(volume, leg, label)))
   } finally {
     volume.held.delete(leg)
   }
@@ -105,7 +103,7 @@ async function stampDetached(volume: Volume, leg: Leg): Promise<void> {
   await writeMaps(volume, [leg], [{ map: 0, bits: new Bitmap(extents), pages: allPages(extents) }])
   await volume.membership.quiet()
   if (membership.over()) throw volume.unavailable()
-  await leg.writeSuperblock(() => ({ ...volume.record!, entries: [] }))
+  await leg.superblocks.write(() => ({ ...volume.record!, entries: [] }))
   await leg.flush()
   leg.member!.stamp = await stampOf(volume, leg)
   volume.membership.request(false)
@@ -124,8 +122,7 @@ async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<v
   mustSpare(volume, leg)
   leg.member!.label = label
   leave(volume, leg, 'detached', `taken off as ${label}`)
-  leg.dirty = new DirtyMap(blockGeometryOf(volume))
-  leg.unflushed = null
+  leg.lacksNothing(volume)
   volume.regroup()
   await volume.membership.settled()
 }
@@ -191,8 +188,7 @@ export async function attachLeg(
         `${name} was, or may have been, changed since it was detached: ${discarded} be discarded`,
       )
   }
-  leg.refusal = ''
-  endBackOff(leg)
+  leg.welcome()
   await takeBack(volume, leg)
   if (discard)
     volume.remember('operator', name, 'attached, discarding what was changed on it alone')
@@ -267,7 +263,7 @@ async function settle(
     throw refuse(volume, `${leg.name} is refused: ${verdict.cause}${bytes}${waysOut(verdict)}`)
   await claimLeg(volume, leg, true)
   // A new identity: whatever it was, it is a blank leg from now on.
-  leg.serial = 0
+  leg.superblocks.forget()
   leg.member!.left = null
   return { word: 'full', cause: `discarded by the operator: ${verdict.cause}` }
 }
@@ -310,8 +306,7 @@ export async function addLeg(
   volume.held.add(leg)
   try {
     addMember(volume, volume.record!, leg)
-    leg.dirty = new DirtyMap(blockGeometryOf(volume))
-    leg.dirty.setAll()
+    leg.lacksAll(volume)
     volume.regroup()
     const found = await inspect(volume, leg, true)
     const verdict = await settle(volume, leg, found, judge(volume, leg, found), discard)
@@ -327,16 +322,15 @@ export async function addLeg(
 
 function forget(volume: Volume, leg: Leg): void {
   strike(volume, leg)
-  leg.dirty = null
-  endBackOff(leg)
+  leg.forget()
+  leg.welcome()
   volume.dropLeg(leg)
   volume.regroup()
 }
 
 function strike({ record }: Volume, { member }: Leg): void {
   record!.members = record!.members.filter((one) => one !== member)
-  const verified = verifiedOf(record!)
-  verified.differences = afterRemoving(verified.differences, member!.name)
+  forgetLeg(verifiedOf(record!), member!.name)
 }
 
 /** Until it is durable that the leg is none, it is shown. It stays claimed, see `giveUp`. */
@@ -382,8 +376,8 @@ export async function exportLeg(volume: Volume, name: string): Promise<Leg> {
 
 /** Nothing is left of the volume on it; nobody watches over a leg that is none any more. */
 export async function eraseLeg(volume: Volume, leg: Leg, geometry: Geometry): Promise<void> {
-  if (!leg.isAsSeen) throw anotherDevice(leg)
-  await within(volume, leg.erase(geometry))
+  if (!leg.superblocks.isAsSeen) throw anotherDevice(leg)
+  await within(volume, leg.superblocks.erase(geometry))
   await within(volume, leg.flush())
 }
 
@@ -391,7 +385,7 @@ export async function eraseLeg(volume: Volume, leg: Leg, geometry: Geometry): Pr
 async function mustBe(volume: Volume, leg: Leg): Promise<void> {
   if (!leg.device.usable) throw refuse(volume, `${leg.name} is ${leg.device.state.word}`)
   await inspect(volume, leg)
-  if (leg.self !== leg.member!.id)
+  if (leg.superblocks.self !== leg.member!.id)
     throw refuse(volume, `${leg.name} is not the leg any more that was detached`)
 }
 
@@ -402,10 +396,9 @@ export async function invalidateLeg(volume: Volume, name: string): Promise<void>
   volume.remember('operator', name, 'invalidated: it is copied whole')
   if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'invalidated by the operator')
   leg.member!.left = null
-  leg.dirty ??= new DirtyMap(blockGeometryOf(volume))
-  leg.dirty.setAll()
+  leg.lacksAll(volume)
   await durably(volume, true)
-  endBackOff(leg)
+  leg.backOff.end()
   volume.look(leg)
 }
 
@@ -417,7 +410,7 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
   if (!leg.device.usable) throw refuse(volume, `${name} is ${leg.device.state.word}`)
   volume.held.add(leg)
   try {
-    await volume.quiet(async () => {
+    await volume.jobs.quiet(async () => {
       if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'trusted by the operator')
       // The operator vouches for what is on the leg, not for what may still land on it.
       if (leg.pending > 0) throw refuse(volume, `requests of ${name} are still under way`)
@@ -428,14 +421,13 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
         throw refuse(volume, `${name} cannot be trusted: ${verdict.cause}`)
       if (verdict.word !== 'partial') {
         await claimLeg(volume, leg, true)
-        leg.serial = 0
+        leg.superblocks.forget()
       }
       mustRun(volume)
-      leg.dirty = new DirtyMap(blockGeometryOf(volume))
+      leg.lacksNothing(volume)
       delete leg.member!.whole
       volume.short.markDirty(leg)
-      leg.unflushed = null
-      leg.refusal = ''
+      leg.welcome()
       volume.remember('operator', name, 'trusted: taken as in sync without copying')
       await mustJoin(volume, leg, { word: 'partial', cause: 'trusted by the operator' })
     })

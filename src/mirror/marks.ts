@@ -99,7 +99,7 @@ export class Marks {
     try {
       // A new leg's superblock would name a member that its own record does not have.
       if (!membership.hasSaved(leg)) await membership.settled()
-      await leg.writeSuperblock(() => membership.recordFor(leg))
+      await leg.superblocks.write(() => membership.recordFor(leg))
     } catch (cause) {
       const error = systemError(cause, 'writing the superblock', leg.device.path)
       const what = volume.run.keepers.includes(leg) ? 'metadata' : 'write'

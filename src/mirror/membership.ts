@@ -1,13 +1,15 @@
+import { empty } from '../base/empty.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import { blockGeometryOf, BlockSet } from './blocks.ts'
 import { within } from './deadline.ts'
-import { backOff, endBackOff, noteSince } from './departure.ts'
+import { backOff, noteSince } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { writeWork } from './dirty.ts'
 import { flushed } from './flushing.ts'
 import { IntentLog } from './intent.ts'
 import { format } from './create.ts'
 import type { Leg } from './leg.ts'
+import type { LockedRange } from './locked.ts'
 import { withMarkOf, type Member, type VolumeRecord } from './record.ts'
 import { isBack, isWhole } from './returning.ts'
 import type { Verdict } from './rules/departures.ts'
@@ -40,7 +42,7 @@ export class Membership {
   readonly run: Run<Leg>
   readonly intent: IntentLog
   /** Ranges that are being written again to a leg that could not read them. */
-  repairs = 0
+  readonly repairs = new Set<LockedRange>()
   private readonly volume: Volume
   /** What waits under a number: requests that have settled, and procedures below zero. */
   private readonly waiting = new Map<number, { durable: () => void }>()
@@ -64,10 +66,10 @@ export class Membership {
       makeLacking: () => new DirtyMap(blockGeometryOf(volume)),
       makeUnflushed: () => new BlockSet(blockGeometryOf(volume)),
       forEachWrite: (found) => {
-        volume.forEachWrite(found)
+        volume.jobs.forEachWrite(found)
       },
     })
-    this.run.out = []
+    empty(this.run.out)
   }
 
   /** Whether the run has ended: what began in it goes no further. */
@@ -189,7 +191,7 @@ export class Membership {
   /** The volume stops: lets go of those who only want to know. */
   stop(): void {
     this.tell({ kind: 'ended' })
-    this.run.out = []
+    empty(this.run.out)
     this.intent.stop()
     this.whenStarted()
     for (const leg of this.asking.keys()) this.answer(leg, 'left')
@@ -220,7 +222,7 @@ export class Membership {
       this.turning = false
       const { volume } = this
       if (this.over()) return
-      this.tell({ kind: 'turn', generationId: volume.newId(16), floor: volume.counterFloor })
+      this.tell({ kind: 'turn', generationId: volume.newId(16), floor: volume.head.counterFloor })
     })
   }
 
@@ -255,7 +257,7 @@ export class Membership {
         this.left(effect)
         break
       case 'in-sync':
-        endBackOff(effect.leg)
+        effect.leg.backOff.end()
         break
       case 'regrouped':
         volume.regrouped()
@@ -315,7 +317,7 @@ export class Membership {
 
   private awaitLegs(id: number): void {
     const job = this.waiting.get(id)
-    if (job !== undefined) this.volume.awaitLegs(job as WriteJob | FlushJob)
+    if (job !== undefined) this.volume.jobs.awaitLegs(job as WriteJob | FlushJob)
   }
 
   private release(id: number): void {
@@ -347,7 +349,7 @@ export class Membership {
   private async save(version: number): Promise<void> {
     const { volume } = this
     const { record } = this.run
-    volume.unserved = volume.word === 'starting' ? record.generation.id : ''
+    volume.saves(record)
     const text = JSON.stringify(record)
     if (!(await this.saveHead(text))) return
     this.saved = JSON.parse(text) as VolumeRecord
@@ -396,8 +398,8 @@ export class Membership {
     record.entries = []
     let error: StorageError | null = null
     try {
-      if (leg.serial === 0) await format(leg, record)
-      else await leg.writeSuperblock(() => record)
+      if (leg.superblocks.serial === 0) await format(leg, record)
+      else await leg.superblocks.write(() => record)
     } catch (cause) {
       error = systemError(cause, 'coming back', leg.device.path)
     }
@@ -410,7 +412,7 @@ export class Membership {
     const { flushedMoment } = leg
     const saved = this.saved!
     try {
-      await leg.writeSuperblock(() => {
+      await leg.superblocks.write(() => {
         // It may have waited for its turn, and the leg may be somebody else's by now.
         if (this.run.keepers.includes(leg)) return forLeg(saved)
         throw new StorageError('UNAVAILABLE', `${leg.name} left`)

@@ -4,7 +4,7 @@ import type { Device, Driver, DriverHost, Fencing } from '../device/device.ts'
 import { fencingOf } from '../device/facts.ts'
 import type { Request } from '../device/request.ts'
 import type { HistoryEntry } from './record.ts'
-import { announce, describe, history } from './announce.ts'
+import { describe, history } from './announce.ts'
 import { giveUp } from './claims.ts'
 import { changedAlone } from './compare.ts'
 import { close } from './closing.ts'
@@ -57,17 +57,12 @@ export class MirrorDriver implements Driver {
 
   constructor(options: MirrorOptions) {
     assert(options.legs.length > 0, 'a mirror has legs')
-    this.volume = new Volume(options)
+    this.volume = new Volume(options, {
+      onWaiting: () => void this.startSoon(),
+      onGrown: () => void this.grow(),
+      onReturn: (leg) => void this.alone((volume) => bringBack(volume, leg)),
+    })
     this.schedule = new VerifySchedule(this.volume, (each) => this.verify(each))
-    this.volume.onWaiting = () => {
-      void this.startSoon()
-    }
-    this.volume.onGrown = () => {
-      void this.grow()
-    }
-    this.volume.onReturn = (leg) => {
-      void this.volume.control.run(() => bringBack(this.volume, leg))
-    }
   }
 
   get children(): readonly Device[] {
@@ -76,11 +71,10 @@ export class MirrorDriver implements Driver {
 
   async open(host: DriverHost): Promise<void> {
     const { volume } = this
-    volume.host = host
-    volume.path = host.path
+    volume.open(host)
     this.schedule.start()
     // A look through large disks takes hours: others are not to wait for that.
-    const long = new Promise<void>((resolve) => (volume.looking.onLong = resolve))
+    const long = volume.looking.long()
     let timer: Timer | undefined
     const late = new Promise<void>((resolve) => {
       timer = volume.clock.timer(openMsMax, () => {
@@ -157,7 +151,7 @@ export class MirrorDriver implements Driver {
    */
   async growNow(dataSize = 0): Promise<{ readonly size: number; readonly reason: string }> {
     const { volume } = this
-    volume.sizeMax = Math.max(volume.sizeMax, dataSize)
+    volume.allowSize(dataSize)
     await this.grow()
     // It starts anew from the larger record: a moment, or as long as a leg takes to make zeroes.
     while (volume.growing && !volume.running && volume.host !== null) await volume.pause(restartMs)
@@ -234,15 +228,7 @@ export class MirrorDriver implements Driver {
     if (!volume.running) throw volume.unavailable()
     if (volume.verifying !== null)
       throw new StorageError('CONFIG', 'a verify is under way already', volume.path)
-    const verify = new Verify(volume, options)
-    volume.verifying = verify
-    try {
-      return await verify.run()
-    } finally {
-      volume.verifying = null
-      volume.measuring = volume.resyncs.size > 0
-      announce(volume)
-    }
+    return volume.compareWith(new Verify(volume, options))
   }
 
   /** Ends a verify that is under way; what it found so far is its result. */

@@ -1,21 +1,17 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import { claimedOf, restartsOf } from '../device/facts.ts'
-import { announce } from './announce.ts'
-import { blockGeometryOf } from './blocks.ts'
-import { claimedBefore, claimLeg, hadAnotherHead, nextClaim, raiseNumber } from './claims.ts'
+import { claimedBefore, claimLeg, hadAnotherHead, raiseNumber } from './claims.ts'
 import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
 import { fencing, isFenced, legChanged, noteSince } from './departure.ts'
 import { keepMembers } from './differences.ts'
-import { DirtyMap } from './dirty-map.ts'
 import { finishGrowth } from './growth.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { anotherDevice, claimedByOthers } from './returning.ts'
 import { failParkedChanges } from './losses.ts'
-import { Membership } from './membership.ts'
-import { leftAtStart, type VolumeRecord } from './record.ts'
+import { leftAtStart, type Member, type VolumeRecord } from './record.ts'
 import { chooseSource, settleMembers, type Present } from './rules/choosing.ts'
 import { rules } from './rules/table.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
@@ -38,7 +34,7 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   })
   if (volume.epoch !== epoch) return
   if (found === null) {
-    wait(volume, 'the state directory does not answer')
+    volume.wait('the state directory does not answer')
     volume.retryLater()
     return
   }
@@ -54,15 +50,15 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
     await replaced(volume, epoch, fencing(taken))
     return
   }
-  for (const { leg, found, mark } of views) if (found !== null) leg.note(found, mark)
+  for (const { leg, found, mark } of views) if (found !== null) leg.superblocks.note(found, mark)
   if (decision.kind === 'create') await create(volume, views)
   else if (decision.kind === 'start') {
     const { record } = decision
     if (wish.force) record.forcedAt = record.generation
     await begin(volume, decision, views, wish.force)
   } else {
-    for (const [leg, reason] of decision.refusals) leg.refusal = reason
-    wait(volume, decision.reason)
+    for (const [leg, reason] of decision.refusals) leg.refuse(reason)
+    volume.wait(decision.reason)
   }
   // Nothing will tell when a leg can be read that could not.
   const unread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
@@ -78,21 +74,11 @@ function servedLast({ member }: Leg): boolean {
   return member?.state === 'in-sync' || member?.state === 'syncing'
 }
 
-function wait(volume: Volume, reason: string): void {
-  if (volume.reason !== reason)
-    volume.log.warn({ volume: volume.path, reason }, `${volume.path} waits: ${reason}`)
-  // What waits is bounded, whatever it stopped for.
-  volume.growing = false
-  volume.reason = reason
-  volume.parking.reason = reason
-  announce(volume)
-}
-
 async function create(volume: Volume, views: readonly LegView[]): Promise<void> {
   const { epoch } = volume
   try {
     // Before anything is written, which a leg that is claimed by another head refuses.
-    volume.counterFloor = volume.head.outbid
+    volume.head.startAbove(0)
     const here = views.filter(({ found }) => found !== null)
     const needed = here.map(({ leg }) => leg)
     await claimAll(volume, needed, here, true)
@@ -100,7 +86,7 @@ async function create(volume: Volume, views: readonly LegView[]): Promise<void> 
     if (volume.epoch === epoch) await begin(volume, start, views, true)
   } catch (error) {
     if (await replaced(volume, epoch, error)) return
-    wait(volume, `the volume cannot be created: ${systemError(error, '').message}`)
+    volume.wait(`the volume cannot be created: ${systemError(error, '').message}`)
     if (error instanceof StorageError && error.code !== 'CONFIG') volume.retryLater()
   }
 }
@@ -114,10 +100,10 @@ async function begin(
 ): Promise<void> {
   const { epoch } = volume
   const { record, present, refusals } = start
-  for (const { leg } of views) leg.refusal = refusals.get(leg) ?? ''
-  // Judged again when the volume runs, and can tell what each side would lose.
-  for (const leg of start.split) leg.refusal = ''
-  volume.counterFloor = Math.max(highestCounter(record, views), volume.head.outbid)
+  // Who went another way is judged again when the volume runs, and can tell what would be lost.
+  for (const { leg } of views)
+    leg.refuse((start.split.includes(leg) ? undefined : refusals.get(leg)) ?? '')
+  volume.head.startAbove(highestCounter(record, views))
   try {
     const { outdone, hadAnotherHead } = await claimAll(
       volume,
@@ -138,10 +124,10 @@ async function begin(
     const certain = force || intents.count === 0
     const holders = certain ? [] : holdersOfWhatWasLost(record, views, here)
     if (holders.length > 0) {
-      wait(volume, `waiting for ${holders.join(', ')}, with what was lost where power was lost`)
+      volume.wait(`waiting for ${holders.join(', ')}, with what was lost where power was lost`)
       return
     }
-    const exchanged = present.find((leg) => !leg.isAsSeen)
+    const exchanged = present.find((leg) => !leg.superblocks.isAsSeen)
     if (exchanged !== undefined) throw anotherDevice(exchanged)
     const before = namesInSync(record)
     choosePresent(volume, here, intents)
@@ -209,12 +195,13 @@ async function claimAll(
 ): Promise<Claiming> {
   const asked = outdo ? needed.map((leg) => claimedBefore(volume, leg)) : []
   const before = claimedOf(await Promise.all(asked))
-  volume.claimed = await nextClaim(volume, before)
+  const { head } = volume
+  await head.chooseClaim(volume, before)
   const claim = async ({ leg, found }: LegView): Promise<boolean> => {
     // Asked ahead of the claim on the same way, so that nobody comes in between.
     const another = hadAnotherHead(volume, leg).catch(() => false)
     try {
-      if (needed.includes(leg)) await within(volume, leg.device.driver.claim?.(volume.claimed))
+      if (needed.includes(leg)) await within(volume, leg.device.driver.claim?.(head.claimOf(leg)))
       else await claimLeg(volume, leg, false)
     } catch (error) {
       // A leg that is not needed for the start may go away meanwhile.
@@ -222,7 +209,7 @@ async function claimAll(
       if (needed.includes(leg)) throw failure
       if (failure.code !== 'FENCED') return false
       if (found?.kind !== 'blank') throw failure
-      leg.refusal = claimedByOthers
+      leg.refuse(claimedByOthers)
     }
     return found?.kind === 'superblock' && (await another)
   }
@@ -241,7 +228,7 @@ async function doubtOwnRecord(volume: Volume, record: VolumeRecord): Promise<nev
 async function mustBeAsSeen(views: readonly LegView[]): Promise<void> {
   const check = async ({ leg, found }: LegView): Promise<void> => {
     if (found?.kind !== 'superblock') return
-    const now = await leg.examine(leg.end)
+    const now = await leg.superblocks.examine(leg.end)
     const { serial } = found.superblock
     if (now.kind !== 'superblock' || now.superblock.serial !== serial)
       throw new StorageError('UNAVAILABLE', 'another head has changed it', leg.device.path)
@@ -260,14 +247,9 @@ function complete(volume: Volume, record: VolumeRecord, views: readonly LegView[
 
 /** Makes the record the volume's, and ties the legs to its members. */
 function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): void {
-  for (const { leg } of views)
-    leg.member = record.members.find((member) => member.name === leg.name)!
+  for (const { leg } of views) leg.bind(record.members.find(({ name }) => name === leg.name)!)
   keepHistory(volume, record)
-  volume.record = record
-  volume.extentSize = record.extentSize
-  volume.membership = new Membership(volume)
-  volume.intent = volume.membership.intent
-  volume.run = volume.membership.run
+  volume.bind(record)
   learnMarks(volume, record, views)
 }
 
@@ -281,7 +263,7 @@ export function addMember(volume: Volume, record: VolumeRecord, leg: Leg): void 
       `no more than ${record.slots} legs fit this volume`,
       volume.path,
     )
-  leg.member = {
+  const member: Member = {
     id: volume.newId(32),
     name: leg.name,
     state: 'missing',
@@ -294,7 +276,8 @@ export function addMember(volume: Volume, record: VolumeRecord, leg: Leg): void 
     label: null,
     stamp: null,
   }
-  record.members.push(leg.member)
+  record.members.push(member)
+  leg.bind(member)
 }
 
 interface Maps {
@@ -324,19 +307,14 @@ async function readMap(record: VolumeRecord, legs: readonly Leg[], map: number):
 /** What each member not in sync lacks: its dirty map, and what was in the intent log. */
 function loadDirtyMaps(volume: Volume, present: readonly Leg[], maps: Maps): void {
   for (const leg of volume.legs) {
-    leg.dirty = null
-    leg.unflushed = null
-    leg.crashed = false
-    leg.flushedMoment = 0
-    leg.markedMoment = 0
+    leg.forget()
     if (present.includes(leg)) continue
-    const dirty = new DirtyMap(blockGeometryOf(volume))
+    const dirty = leg.lacksNothing(volume)
     dirty.inherit(maps.dirty.get(leg.name)!)
     // Of a leg that was in sync until now the map on disk is of an earlier absence.
     if (leg.member!.state !== 'in-sync') dirty.bits.merge(dirty.durable)
     dirty.merge(maps.intents)
     if (leg.member!.state === 'in-sync') leg.member!.left = leftAtStart(volume.record!)
-    leg.dirty = dirty
   }
 }
 
@@ -374,11 +352,7 @@ function choosePresent(volume: Volume, present: readonly Here[], intents: Bitmap
   settleMembers(record, present, choice)
   for (const { leg } of present) leg.adopt()
   for (const [at, leg] of volume.legs.entries()) noteSince(volume, leg, before[at]!)
-  for (const { leg } of choice.differ) {
-    leg.dirty = new DirtyMap(blockGeometryOf(volume))
-    leg.dirty.merge(intents)
-    leg.crashed = true
-  }
+  for (const { leg } of choice.differ) leg.lacksAfterCrash(volume, intents)
   if (!choice.lost) return
   record.bootId = volume.newId(32)
   failParkedChanges(volume, 'every leg in sync restarted and lost what was not flushed')
@@ -397,15 +371,8 @@ async function run(
 ): Promise<void> {
   const { membership } = volume
   volume.intent.inherit(intents)
-  volume.word = 'starting'
-  for (const leg of volume.legs) {
-    const { state } = leg.member!
-    leg.stage = state === 'in-sync' || state === 'detached' ? state : 'absent'
-    if (state !== 'in-sync') continue
-    leg.member!.size = leg.end
-    leg.readErrors = 0
-  }
-  volume.regroup()
+  for (const leg of volume.legs) leg.startAs(leg.member!)
+  volume.starts()
   // Whatever happened to them while nobody listened.
   for (const leg of volume.inSync) legChanged(volume, leg)
   if (membership.over()) return
@@ -415,14 +382,5 @@ async function run(
   const started = await membership.start(newGeneration ? 'members' : 'record')
   // The run may have ended since that was decided.
   if (!started || membership.over()) return
-  volume.unserved = ''
-  volume.word = 'running'
-  volume.ran = true
-  volume.runningSince = volume.clock.now()
-  volume.reason = ''
-  volume.intent.started()
-  volume.regroup()
-  volume.unpark()
-  for (const leg of volume.legs) if (!volume.inSync.includes(leg)) volume.look(leg)
-  volume.onGrown()
+  volume.runs()
 }

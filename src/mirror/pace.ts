@@ -3,6 +3,21 @@ import type { Volume } from './volume.ts'
 /** The longest a piece waits for clients: work in the background gives way, it never starves. */
 const yieldMsMax = 200
 
+/** How long clients' writes take, measured while somebody keeps a pace. */
+export class WriteLatency {
+  paces = 0
+  /** Milliseconds, smoothed. */
+  ms = 0
+
+  get wanted(): boolean {
+    return this.paces > 0
+  }
+
+  measured(ms: number): void {
+    this.ms += (ms - this.ms) / 16
+  }
+}
+
 /** Keeps background copying from hurting clients: a speed limit, and a ceiling of their latency. */
 export class Pace {
   private readonly volume: Volume
@@ -12,7 +27,12 @@ export class Pace {
   constructor(volume: Volume, bytesPerSecond: number | null) {
     this.volume = volume
     this.bytesPerSecond = bytesPerSecond
-    volume.measuring = true
+    volume.latency.paces++
+  }
+
+  /** What was copied at this pace is done, or given up. */
+  end(): void {
+    this.volume.latency.paces--
   }
 
   /** Resolves when the next `bytes` may be copied, never before the loop has turned. */
@@ -24,11 +44,11 @@ export class Pace {
       wait = Math.max(0, this.freeAt - now)
       this.freeAt = Math.max(now, this.freeAt) + (bytes * 1000) / this.bytesPerSecond
     }
-    const { resyncLatencyMs } = volume.settings
-    if (volume.latencyMs > resyncLatencyMs) {
-      wait = Math.max(wait, Math.min(yieldMsMax, volume.latencyMs))
+    const { latency, settings } = volume
+    if (latency.ms > settings.resyncLatencyMs) {
+      wait = Math.max(wait, Math.min(yieldMsMax, latency.ms))
       // Without clients' writes nothing measures: an old figure fades.
-      volume.latencyMs *= 0.9
+      latency.ms *= 0.9
     }
     if (wait > 0) await volume.pause(wait)
     else

@@ -28,9 +28,10 @@ export class Parking {
   /** When it is due. */
   private due = 0
   /** Why requests wait, for the error when they waited too long. */
-  reason = ''
+  private readonly why: () => string
 
-  constructor(clock: Clock, limits: ParkingLimits, path: string) {
+  constructor(clock: Clock, limits: ParkingLimits, path: string, why: () => string) {
+    this.why = why
     this.clock = clock
     this.limits = limits
     this.path = path
@@ -57,7 +58,7 @@ export class Parking {
     const full = this.entries.length >= this.limits.requestsMax || bytes > this.limits.bytesMax
     if (limited && full) {
       request.fail(
-        new StorageError('UNAVAILABLE', `too many requests wait: ${this.reason}`, this.path),
+        new StorageError('UNAVAILABLE', `too many requests wait: ${this.why()}`, this.path),
       )
       return
     }
@@ -123,7 +124,7 @@ export class Parking {
     this.entries = this.entries.filter((entry) => entry.deadline > now)
     for (const entry of late) this.forget(entry)
     for (const { request } of late)
-      request.fail(new StorageError('UNAVAILABLE', `waited too long: ${this.reason}`, this.path))
+      request.fail(new StorageError('UNAVAILABLE', `waited too long: ${this.why()}`, this.path))
   }
 }
 

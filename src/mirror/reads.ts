@@ -1,39 +1,19 @@
 import { StorageError, systemError, type Code } from '../base/errors.ts'
 import { Operation, Request } from '../device/request.ts'
 import { failed, readFailed } from './departure.ts'
+import { Job } from './job.ts'
 import type { LegCaller } from './leg-caller.ts'
 import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
-import { isOver, noRun } from './rules/run.ts'
 import type { Volume } from './volume.ts'
-import type { Job } from './writes.ts'
 
 /** A read, or a question about allocation, answered by one leg in sync, or the next. */
-export class ReadJob implements Job, LegCaller {
-  request: Request | null = null
-  place = 0
-  order = 0
-  deadline: number | undefined = undefined
-  private readonly volume: Volume
-  private run = noRun<Leg>()
+export class ReadJob extends Job implements LegCaller {
   /** Legs that could not answer; null as long as all went well. */
   private failed: Leg[] | null = null
-  private error: StorageError | null = null
 
-  constructor(volume: Volume) {
-    this.volume = volume
-  }
-
-  /** Whether the run in which it began has ended. */
-  private over(): boolean {
-    return isOver(this.run)
-  }
-
-  start(request: Request): void {
-    this.request = request
-    this.run = this.volume.run
+  protected begin(): void {
     this.failed = null
-    this.error = null
     this.next()
   }
 
@@ -43,17 +23,16 @@ export class ReadJob implements Job, LegCaller {
     const leg = this.failed === null ? pick(volume, request.offset) : this.pickAnother()
     if (leg === null) {
       if (volume.readable.length === 0) this.wait()
-      else this.finish(this.noLeg())
+      else this.fail(this.noLeg())
       return
     }
-    leg.reads++
-    leg.lastOffset = request.offset + request.length
+    leg.beginRead(request.offset + request.length)
     const { operation, offset, length, flags } = request
     leg.submit(Request.take(operation, offset, length, flags, leg), this)
   }
 
   legDone(leg: Leg, child: Request): void {
-    leg.reads--
+    leg.endRead()
     if (this.over()) {
       child.release()
       return
@@ -70,11 +49,12 @@ export class ReadJob implements Job, LegCaller {
     child.release()
     const { failed, volume } = this
     if (failed !== null) for (const bad of failed) repairLater(volume, bad, request)
-    this.finish(null)
+    this.error = null
+    this.finish()
   }
 
   legLost(leg: Leg): void {
-    leg.reads--
+    leg.endRead()
     if (this.over()) return
     this.failed ??= []
     this.next()
@@ -98,8 +78,7 @@ export class ReadJob implements Job, LegCaller {
     const { volume } = this
     const request = this.request!
     this.request = null
-    volume.endJob(this)
-    volume.readJobs.push(this)
+    this.end()
     volume.park(request, this.deadline)
   }
 
@@ -109,14 +88,8 @@ export class ReadJob implements Job, LegCaller {
     return new StorageError(code, `no leg in sync could answer${reason}`, this.volume.path)
   }
 
-  private finish(error: StorageError | null): void {
-    const { volume } = this
-    const request = this.request!
-    this.request = null
-    volume.endJob(this)
-    volume.readJobs.push(this)
-    if (error === null) request.complete()
-    else request.fail(error)
+  protected end(): void {
+    this.volume.jobs.endRead(this)
   }
 }
 
@@ -153,14 +126,14 @@ function repairLater(volume: Volume, leg: Leg, { operation, offset, length }: Re
 
 /** Has the leg, which could not read the range, written to again from one that can. */
 export function repairSoon(volume: Volume, leg: Leg, offset: number, length: number): void {
-  if (volume.membership.repairs < repairsMax) void repair(volume, leg, offset, length)
+  if (volume.membership.repairs.size < repairsMax) void repair(volume, leg, offset, length)
 }
 
 /** Writes to a leg what it could not read, from one that can; a leg that cannot take it leaves. */
 async function repair(volume: Volume, leg: Leg, offset: number, length: number): Promise<void> {
   const { membership } = volume
-  membership.repairs++
   const range = new LockedRange(offset, offset + length)
+  membership.repairs.add(range)
   await range.acquire(volume)
   const source = volume.readable.find((one) => one !== leg)
   if (!membership.over() && source !== undefined && volume.inSync.includes(leg)) {
@@ -180,26 +153,14 @@ async function repair(volume: Volume, leg: Leg, offset: number, length: number):
         else readFailed(volume, source, failure)
     }
   }
-  membership.repairs--
+  membership.repairs.delete(range)
   range.release(volume)
 }
 
 /** Writes what was read from one leg to another, without copying it. */
-export function rewrite(leg: Leg, offset: number, read: Request): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const write = Request.take(Operation.write, offset, read.length, 0, leg)
-    write.adopt(read)
-    read.release()
-    leg.submit(write, {
-      legDone: (_leg, child) => {
-        const { error } = child
-        child.release()
-        if (error === null) resolve()
-        else reject(error)
-      },
-      legLost: () => {
-        reject(new StorageError('UNAVAILABLE', `${leg.name} left`, leg.device.path))
-      },
-    })
-  })
+export async function rewrite(leg: Leg, offset: number, read: Request): Promise<void> {
+  const write = Request.take(Operation.write, offset, read.length, 0, leg)
+  write.adopt(read)
+  read.release()
+  await leg.carryOutWrite(write)
 }

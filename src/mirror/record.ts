@@ -252,11 +252,11 @@ export function isGeneration(value: unknown): value is Generation {
   return isSize(value['counter']) && value['counter'] <= counterMax
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
+export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function isSize(value: unknown): value is number {
+export function isSize(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
 }
 

@@ -88,6 +88,11 @@ export class Resync {
     this.wake()
   }
 
+  /** Nothing is copied any more. */
+  end(): void {
+    this.pace.end()
+  }
+
   summary(outcome: string): ResyncSummary {
     const milliseconds = Math.round(this.volume.clock.now() - this.startedAt)
     const source = [...this.sources].join(', ').slice(0, reasonMax)

@@ -4,7 +4,7 @@ import type { Device } from '../device/device.ts'
 import { announce } from './announce.ts'
 import { claimLeg } from './claims.ts'
 import { backOff, noteSince, setState } from './departure.ts'
-import { afterCopying, verifiedOf } from './differences.ts'
+import { noteCopied } from './differences.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './layout.ts'
 import { wasNeverServed } from './forks.ts'
 import type { Leg } from './leg.ts'
@@ -25,7 +25,7 @@ export type Verdict =
 /** Brings a leg back that may come back by itself; says nothing if it may not now. */
 export async function bringBack(volume: Volume, leg: Leg): Promise<void> {
   const { membership } = volume
-  leg.wanted = leg.pending > 0
+  leg.want()
   if (!mayReturn(volume, leg)) return
   try {
     const found = await inspect(volume, leg)
@@ -34,7 +34,7 @@ export async function bringBack(volume: Volume, leg: Leg): Promise<void> {
     if (verdict.word === 'partial' || verdict.word === 'full') await join(volume, leg, verdict)
     else {
       const bytes = verdict.word === 'diverged' ? await bothSides(volume, leg, found) : ''
-      leg.refusal = `${verdict.cause}${bytes}`
+      leg.refuse(`${verdict.cause}${bytes}`)
       volume.remember('membership', leg.name, `refused: ${leg.refusal}`)
       announce(volume)
     }
@@ -56,7 +56,7 @@ function mayReturn(volume: Volume, leg: Leg): boolean {
     leg.device.usable &&
     leg.pending === 0 &&
     leg.refusal === '' &&
-    leg.retry.timer === null
+    leg.backOff.isOver
   )
 }
 
@@ -101,8 +101,9 @@ export function anotherDevice(leg: Leg): StorageError {
 }
 
 async function examine(volume: Volume, leg: Leg): Promise<Found> {
-  const found = await leg.examineEnds(volume.record!.volume, leg.member!.size)
-  leg.note(found, found.kind === 'superblock' ? volume.marks.of(leg, found.superblock) : 0)
+  const found = await leg.superblocks.examineEnds(volume.record!.volume, leg.member!.size)
+  const mark = found.kind === 'superblock' ? volume.marks.of(leg, found.superblock) : 0
+  leg.superblocks.note(found, mark)
   return found
 }
 
@@ -217,9 +218,9 @@ export async function join(
 ): Promise<boolean> {
   if (!volume.running) return false
   // An operator's command may have waited since the leg was looked at.
-  if (!leg.isAsSeen) throw anotherDevice(leg)
+  if (!leg.superblocks.isAsSeen) throw anotherDevice(leg)
   const member = leg.member!
-  if (leg.serial === 0) {
+  if (leg.superblocks.serial === 0) {
     member.id = volume.newId(32)
     delete member.mark
     delete member.markedIn
@@ -243,8 +244,8 @@ export function isBack(volume: Volume, { leg, how, was }: Back): void {
   // What is left of it after an interruption is a partial copy, and makes it whole as well.
   if (copy === 'full') leg.member!.whole = true
   noteSince(volume, leg, was)
-  const resync = new Resync(volume, leg, copy === 'partial' && leg.crashed ? 'crash' : copy, cause)
-  leg.crashed = false
+  const crashed = leg.takeCrashed()
+  const resync = new Resync(volume, leg, copy === 'partial' && crashed ? 'crash' : copy, cause)
   volume.resyncs.set(leg, resync)
   void drive(volume, leg, resync)
   announce(volume)
@@ -255,7 +256,7 @@ type Back = Extract<Effect<Leg>, { readonly kind: 'back' }>
 async function drive(volume: Volume, leg: Leg, resync: Resync): Promise<void> {
   while (await resync.run())
     if ((await volume.control.run(() => finish(volume, leg, resync))) !== 'copy-again') break
-  if (volume.resyncs.size === 0) volume.measuring = volume.verifying !== null
+  resync.end()
 }
 
 /** The leg lacks nothing: the rules make it in sync, unless something was missed meanwhile. */
@@ -265,7 +266,7 @@ async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<Outcome
   const outcome = await membership.ask(leg, { kind: 'copied', leg, what: 'all' })
   if (outcome !== 'joining') return outcome
   await membership.settled()
-  if (volume.readable.includes(leg)) volume.onGrown()
+  if (volume.readable.includes(leg)) volume.hooks.onGrown()
   return outcome
 }
 
@@ -275,14 +276,6 @@ export function isWhole(volume: Volume, leg: Leg): void {
   noteSince(volume, leg, 'syncing')
   volume.resyncs.delete(leg)
   announce(volume)
-  if (leg.member!.whole === true) noteCopied(volume, leg)
+  if (leg.member!.whole === true) noteCopied(volume.record!, leg.member!)
   volume.remember('resync', leg.name, 'is in sync', resync.summary('complete'))
-}
-
-/** What a verify found different is so no more on a leg that was copied whole. */
-function noteCopied({ record }: Volume, leg: Leg): void {
-  delete leg.member!.whole
-  const verified = verifiedOf(record!)
-  const others = record!.members.filter((one) => one !== leg.member).map(({ name }) => name)
-  verified.differences = afterCopying(verified.differences, leg.name, others)
 }

@@ -42,7 +42,7 @@ export function whyNotLarger(volume: Volume): string {
   if (!volume.running) return `the volume is ${volume.word}: ${volume.reason}`
   const away = legs.filter((leg) => !readable.includes(leg)).map(({ name }) => name)
   if (away.length > 0) return `${away.join(' and ')} must be in sync first`
-  const stuck = legs.find((leg) => leg.stuck && leg.stuckAt === leg.endNow)
+  const stuck = legs.find((leg) => leg.isStuck)
   if (stuck !== undefined)
     return `${stuck.name} cannot hold what it grew by; \`dst volume history ${path}\` says why`
   const { geometry } = volume

@@ -1,6 +1,6 @@
 import type { Timer } from '../base/clock.ts'
 import { systemError } from '../base/errors.ts'
-import { verifiedOf } from './differences.ts'
+import { countFromNow, verifiedOf } from './differences.ts'
 import type { VerifyOptions, VerifyResult } from './verify.ts'
 import type { Volume } from './volume.ts'
 
@@ -43,13 +43,9 @@ export class VerifySchedule {
     const { volume } = this
     const { record, resyncs, verifying, readable } = volume
     if (this.running || !volume.running || record === null) return
-    const verified = verifiedOf(record)
     const now = Math.floor(volume.clock.wall())
-    // Also where the clock was set back since.
-    if (verified.countedFrom === 0 || verified.countedFrom > now) {
-      verified.countedFrom = now
-      volume.membership.request(false)
-    }
+    if (countFromNow(record, now)) volume.membership.request(false)
+    const verified = verifiedOf(record)
     const isDue = verified.position > 0 || now - verified.countedFrom >= everyMs
     if (!isDue || verifying !== null || resyncs.size > 0 || readable.length < 2) return
     this.running = true

@@ -4,6 +4,7 @@ import type { Log } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { Device } from '../device/device.ts'
 import type { StateStore } from '../base/store.ts'
+import type { Leg } from './leg.ts'
 
 /** A child of a mirror, as configured. Its name never changes. */
 export interface LegOptions {
@@ -116,4 +117,14 @@ export const mirrorDefaults: MirrorSettings = {
   verifyEveryMs: null,
   verifyBytesPerSecond: null,
   historyMax: 256,
+}
+
+/** Whom a volume tells: the mirror, which does what takes long. */
+export interface VolumeHooks {
+  /** It may be able to start. */
+  onWaiting(): void
+  /** The leg may be able to come back. */
+  onReturn(leg: Leg): void
+  /** It may be able to grow. */
+  onGrown(): void
 }

@@ -1,5 +1,4 @@
 import { systemError } from '../base/errors.ts'
-import { announce } from './announce.ts'
 import { hadAnotherHead } from './claims.ts'
 import { findFilled, formerEnd } from './former.ts'
 import type { Leg } from './leg.ts'
@@ -73,11 +72,10 @@ async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise
     return { leg, name, found: null, reason, hadAnotherHead: false, mark: 0 }
   }
   if (!device.usable) return absent(`${device.state.word}: ${device.state.reason}`)
-  leg.wanted = leg.pending > 0
-  if (leg.wanted) return absent('its old requests are still under way')
+  if (leg.want()) return absent('its old requests are still under way')
   try {
     const known = own?.members.find((member) => member.name === name)
-    const found = await leg.examineEnds(own?.volume ?? '', known?.size ?? 0)
+    const found = await leg.superblocks.examineEnds(own?.volume ?? '', known?.size ?? 0)
     const another = own !== null && (await hadAnotherHead(volume, leg))
     return { leg, name, found, reason: '', hadAnotherHead: another, mark: 0 }
   } catch (error) {
@@ -85,16 +83,7 @@ async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise
   }
 }
 
-/** A leg that grew while nobody looked has its metadata where it ended before. */
-async function lookAt(leg: Leg, end: number, otherwise: LegView['found'] & {}) {
-  if (end >= leg.endNow) return otherwise
-  const found = await leg.examine(end)
-  if (found.kind !== 'superblock') return otherwise
-  leg.end = end
-  return found
-}
-
-/** The same by what other legs remember, where the head does not. */
+/** Looks where legs ended before they grew, as others remember it, where the head does not. */
 async function lookAtOldEnds(views: LegView[]): Promise<void> {
   for (const [at, one] of views.entries()) {
     if (one.found?.kind !== 'blank') continue
@@ -102,7 +91,9 @@ async function lookAtOldEnds(views: LegView[]): Promise<void> {
       if (found?.kind !== 'superblock') continue
       const known = found.superblock.record.members.find(({ name }) => name === one.name)
       if (known === undefined) continue
-      const again = await lookAt(one.leg, known.size, one.found).catch(() => one.found!)
+      const again = await one.leg.superblocks
+        .examineFormer(known.size, one.found)
+        .catch(() => one.found)
       views[at] = { ...one, found: again }
       break
     }
@@ -117,8 +108,7 @@ export async function lookForFormerEnds(volume: Volume, views: LegView[]): Promi
     blank.reduce((sum, { leg }) => sum + leg.endNow, 0),
     volume.clock,
   )
-  volume.reason = 'looking whether the blank legs have data, or were legs before they grew'
-  announce(volume)
+  volume.wait('looking whether the blank legs have data, or were legs before they grew')
   const found = await Promise.all(blank.map((one) => lookForFormerEnd(volume, one)))
   looking.end()
   for (const each of found) views[views.findIndex(({ leg }) => leg === each.leg)] = each
@@ -128,8 +118,10 @@ export async function lookForFormerEnds(volume: Volume, views: LegView[]): Promi
 async function lookForFormerEnd(volume: Volume, one: LegView): Promise<LegView> {
   const { leg } = one
   try {
-    leg.filled = await findFilled(volume, leg)
-    return { ...one, found: await lookAt(leg, await formerEnd(leg, leg.filled), one.found!) }
+    const filled = await findFilled(volume, leg)
+    volume.looking.filled.set(leg, filled)
+    const end = await formerEnd(leg, filled)
+    return { ...one, found: await leg.superblocks.examineFormer(end, one.found) }
   } catch (error) {
     // What it has is not known: nothing may be created that would overwrite it.
     return { ...one, found: null, reason: systemError(error, 'cannot be examined').message }

@@ -2,7 +2,13 @@ import { StorageError, systemError } from '../base/errors.ts'
 import { announce } from './announce.ts'
 import { differentBytes, differentRanges } from './compare.ts'
 import { failed, readFailed } from './departure.ts'
-import { afterComparing, describeDifferences, verifiedOf } from './differences.ts'
+import {
+  describeDifferences,
+  noteCompared,
+  noteEnd,
+  notePosition,
+  verifiedOf,
+} from './differences.ts'
 import type { ComparedRange, KnownDifference } from './differences.ts'
 import { pageBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
@@ -96,7 +102,7 @@ export class Verify {
   async run(): Promise<VerifyResult> {
     const { volume } = this
     const workers = Array.from({ length: volume.settings.resyncWindow }, () => this.work())
-    await Promise.all(workers)
+    await Promise.all(workers).finally(() => this.pace.end())
     const complete = this.alive() && this.offset >= volume.record!.dataSize
     const { bytesChecked, bytesDifferent, bytesRepaired, differences } = this
     if (!this.membership.over()) {
@@ -135,17 +141,14 @@ export class Verify {
   /** The run goes on: what it found is history, and the next one is counted from here. */
   private conclude(complete: boolean): void {
     const { volume, bytesDifferent, bytesRepaired } = this
-    const verified = verifiedOf(volume.record!)
+    const record = volume.record!
     const now = Math.floor(volume.clock.wall())
-    if (complete) verified.completedAt = now
     // A scheduled one goes on where it was once legs are back, unless an operator ended it.
-    const isOver = complete || (this.isScheduled && this.stopped === 'asked')
-    if (isOver) {
-      verified.position = 0
-      verified.countedFrom = now
-    } else if (this.isScheduled) verified.position = this.position
+    if (complete) noteEnd(record, now, 'complete')
+    else if (this.isScheduled && this.stopped === 'asked') noteEnd(record, now, 'given up')
+    else if (this.isScheduled) notePosition(record, this.position)
     const outcome = complete ? 'complete' : 'stopped'
-    const still = describeDifferences(volume.record!)
+    const still = describeDifferences(record)
     const found = `${bytesDifferent} bytes differed, ${bytesRepaired} repaired`
     volume.remember('verify', '', still === '' ? found : `${found}; now ${still}`, {
       kind: 'verify',
@@ -177,7 +180,7 @@ export class Verify {
   /** Has it remembered, now and then, what was found and how far it is. */
   private save(): void {
     const { volume } = this
-    if (this.isScheduled) verifiedOf(volume.record!).position = this.position
+    if (this.isScheduled) notePosition(volume.record!, this.position)
     const now = volume.clock.now()
     const due = this.foundUnsaved ? saveFoundMs : this.isScheduled ? saveMs : Infinity
     if (now - this.savedAt < due) return
@@ -257,10 +260,10 @@ export class Verify {
 
   /** The range was compared, and this is what differs in it now. */
   private learn(range: ComparedRange, found: readonly KnownDifference[]): void {
-    const verified = verifiedOf(this.volume.record!)
-    const { differences } = verified
+    const record = this.volume.record!
+    const { differences } = verifiedOf(record)
     if (found.length === 0 && differences.length === 0) return
-    verified.differences = afterComparing(differences, range, found)
+    noteCompared(record, range, found)
     this.foundUnsaved = true
     if (differences.length === 0) announce(this.volume)
   }

@@ -1,32 +1,34 @@
 import type { Clock, Timer } from '../base/clock.ts'
-import { StorageError } from '../base/errors.ts'
+import { StorageError, type Code } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { Mutex } from '../base/mutex.ts'
 import type { Random } from '../base/random.ts'
 import { RangeLock } from '../base/range-lock.ts'
-import type { Device, DriverHost } from '../device/device.ts'
-import { Operation, type Request } from '../device/request.ts'
+import type { Device, DriverHost, Facts } from '../device/device.ts'
+import type { Request } from '../device/request.ts'
 import { announce, type Told, type VolumeWord } from './announce.ts'
 import { legChanged } from './departure.ts'
 import { HeadMemory } from './head-memory.ts'
 import { IntentLog } from './intent.ts'
 import { extentCount, type Geometry } from './layout.ts'
 import { addEntry } from './ledger.ts'
+import type { Job } from './job.ts'
+import { Jobs } from './jobs.ts'
 import { Leg } from './leg.ts'
 import { Looking } from './looking.ts'
 import { Marks } from './marks.ts'
 import { Membership } from './membership.ts'
+import { WriteLatency } from './pace.ts'
 import { isQuestion, Parking } from './parking.ts'
-import { ReadJob } from './reads.ts'
 import type { HistoryKind, ResyncSummary, VolumeRecord } from './record.ts'
 import type { Resync } from './resync.ts'
 import { isOver, noRun as createNoRun, type Run } from './rules/run.ts'
 import { mirrorDefaults, type MirrorOptions, type MirrorSettings } from './settings.ts'
+import type { VolumeHooks } from './settings.ts'
 import type { StateStore } from '../base/store.ts'
-import type { Verify } from './verify.ts'
+import type { Verify, VerifyResult } from './verify.ts'
 import { ShortJobs } from './short.ts'
 import { Watchdog } from './watchdog.ts'
-import { FlushJob, WriteJob, type Job } from './writes.ts'
 
 const noRun = createNoRun<Leg>()
 
@@ -59,12 +61,8 @@ export class Volume {
   epoch = 0
   record: VolumeRecord | null = null
   extentSize = 0
-  /** The highest generation seen on any leg: the next one is above it. */
-  counterFloor = 0
   /** Id of the generation of a start that failed: nothing was served in it. */
   unserved = ''
-  /** What the legs were claimed with. */
-  claimed = 0
   readonly head = new HeadMemory()
 
   /** Replaced at every start. */
@@ -78,16 +76,11 @@ export class Volume {
   readable: readonly Leg[] = []
   readers: readonly Leg[] = []
 
-  readonly writeJobs: WriteJob[] = []
-  readonly flushJobs: FlushJob[] = []
-  readonly readJobs: ReadJob[] = []
+  readonly jobs = new Jobs(this)
   readonly resyncs = new Map<Leg, Resync>()
   /** Called when the run ends, by those who wait for something that will not come. */
   onEnd = new Set<() => void>()
-  /** A resync or verify wants to know how long clients' writes take. */
-  measuring = false
-  /** Milliseconds, smoothed. */
-  latencyMs = 0
+  readonly latency = new WriteLatency()
   /** Legs that an operation keeps from coming back by themselves. */
   readonly held = new Set<Leg>()
   /** Legs that were removed, and are claimed until nothing is under way on them. */
@@ -98,23 +91,14 @@ export class Volume {
   ran = false
   runningSince = 0
   verifying: Verify | null = null
-  /** Calls for a look at the legs; set by the mirror. */
-  onWaiting: () => void = () => undefined
-  onReturn: (leg: Leg) => void = () => undefined
-  onGrown: () => void = () => undefined
-
-  private jobs: Job[] = []
-  private order = 0
-  /** Writes and flushes under way. */
-  private mutations = 0
-  private gated = false
+  readonly hooks: VolumeHooks
   /** Whether it is suspended only to start anew, larger. */
   growing = false
-  private drained: (() => void) | null = null
   private retry: Timer | null = null
   private readonly watchers = new Map<Leg, () => void>()
 
-  constructor(options: MirrorOptions) {
+  constructor(options: MirrorOptions, hooks: VolumeHooks) {
+    this.hooks = hooks
     this.settings = { ...mirrorDefaults, ...options.settings }
     this.sizeMax = this.settings.size ?? Infinity
     this.clock = options.clock
@@ -123,13 +107,23 @@ export class Volume {
     this.store = options.store
     this.key = options.key
     const { suspendRequestsMax, suspendBytesMax, suspendMs } = this.settings
-    const limits = {
-      requestsMax: suspendRequestsMax,
-      bytesMax: suspendBytesMax,
-      waitMs: suspendMs,
-    }
-    this.parking = new Parking(this.clock, limits, options.key)
+    const limits = { requestsMax: suspendRequestsMax, bytesMax: suspendBytesMax, waitMs: suspendMs }
+    this.parking = new Parking(this.clock, limits, options.key, () => this.heldUpBy)
     for (const { name, device, readLast } of options.legs) this.addLeg(name, device, readLast)
+  }
+
+  /** It is opened, as a part of the tree. */
+  open(host: DriverHost): void {
+    this.host = host
+    this.path = host.path
+  }
+
+  /** Nobody is told anything any more, and nothing is looked for. */
+  end(): void {
+    this.host = null
+    this.watchdog.stop()
+    for (const leg of this.legs) this.unwatch(leg)
+    if (this.word !== 'closed') this.halt('closed', 'closed')
   }
 
   get geometry(): Geometry {
@@ -163,13 +157,14 @@ export class Volume {
   }
 
   addLeg(name: string, device: Device, readLast = false): Leg {
-    const leg = new Leg(name, device, readLast)
-    leg.onBusy = () => {
-      this.watchdog.wake()
-    }
-    leg.onQuiet = () => {
-      this.look(leg)
-    }
+    const leg = new Leg(name, device, readLast, {
+      onBusy: () => {
+        this.watchdog.wake()
+      },
+      onReady: () => {
+        this.look(leg)
+      },
+    })
     const watcher = (): void => {
       legChanged(this, leg)
     }
@@ -184,7 +179,7 @@ export class Volume {
     this.unwatch(leg)
   }
 
-  unwatch(leg: Leg): void {
+  private unwatch(leg: Leg): void {
     const watcher = this.watchers.get(leg)
     if (watcher !== undefined) leg.device.unwatch(watcher)
     this.watchers.delete(leg)
@@ -193,102 +188,39 @@ export class Volume {
   /** The leg may have come back, or the volume may be able to start. */
   look(leg: Leg): void {
     if (!this.legs.includes(leg)) return
-    if (this.word === 'running') this.onReturn(leg)
+    if (this.word === 'running') this.hooks.onReturn(leg)
     else this.lookAgain()
   }
 
   /** The volume may be able to start. */
   lookAgain(): void {
-    if (this.word === 'waiting' || this.word === 'suspended') this.onWaiting()
+    if (this.word === 'waiting' || this.word === 'suspended') this.hooks.onWaiting()
   }
 
   submit(request: Request): void {
     if (this.word !== 'running') {
-      if (this.told !== null && this.holding) this.keep(request)
+      if (this.told !== null && this.holding) this.park(request)
       else request.fail(this.unavailable())
-      return
-    }
+    } else if (isQuestion(request)) {
+      if (this.readers.length > 0) this.jobs.beginRead(request, undefined)
+      else this.park(request)
+    } else if (this.takesChanges && !this.parking.holdsChanges)
+      this.jobs.beginChange(request, undefined)
     // What waits already came first.
-    if (this.takes(request) && (isQuestion(request) || !this.parking.holdsChanges))
-      this.carryOut(request, undefined)
-    else this.park(request, undefined)
+    else this.park(request)
   }
 
   /** Whether there are legs for it now. */
   private readonly takes = (request: Request): boolean =>
-    isQuestion(request)
-      ? this.readers.length > 0
-      : !this.gated && this.inSync.length >= this.minInSync
+    isQuestion(request) ? this.readers.length > 0 : this.takesChanges
 
-  private carryOut(request: Request, deadline: number | undefined): void {
-    const job = this.jobFor(request)
-    if (!(job instanceof ReadJob)) this.mutations++
-    job.place = this.jobs.length
-    job.order = this.order++
-    job.deadline = deadline
-    this.jobs.push(job)
-    job.start(request)
-  }
-
-  private jobFor(request: Request): ReadJob | FlushJob | WriteJob {
-    if (isQuestion(request)) return this.readJobs.pop() ?? new ReadJob(this)
-    if (request.operation === Operation.flush) return this.flushJobs.pop() ?? new FlushJob(this)
-    return this.writeJobs.pop() ?? new WriteJob(this)
-  }
-
-  endJob(job: Job): void {
-    const last = this.jobs.pop()!
-    if (last !== job) {
-      this.jobs[job.place] = last
-      last.place = job.place
-    }
-    if (job instanceof ReadJob) return
-    this.mutations--
-    this.maybeDrained()
+  private get takesChanges(): boolean {
+    return !this.jobs.quieted && this.inSync.length >= this.minInSync
   }
 
   /** Whether requests are kept although no leg can take them. */
   private get holding(): boolean {
     return this.word === 'suspended' || this.word === 'starting'
-  }
-
-  /** Carries `action` out while no write or flush is under way; those that come wait. */
-  async quiet<T>(action: () => Promise<T>): Promise<T> {
-    this.gated = true
-    this.parking.reason = 'the volume is being changed'
-    try {
-      if (this.busy > 0) await new Promise<void>((resolve) => (this.drained = resolve))
-      return await action()
-    } finally {
-      this.drained = null
-      this.gated = false
-      this.unpark()
-    }
-  }
-
-  /** Writes and flushes under way that do not only wait for more legs to be in sync. */
-  private get busy(): number {
-    return this.mutations - this.short.length
-  }
-
-  /** Whether a write is under way, or waits for more legs, a record or a leg before its answer. */
-  get isWriting(): boolean {
-    return this.jobs.some((job) => job instanceof WriteJob)
-  }
-
-  private maybeDrained(): void {
-    if (this.drained !== null && this.busy === 0) this.drained()
-  }
-
-  /** Calls back with every write that was not acknowledged or failed yet. */
-  forEachWrite(found: (write: WriteJob) => void): void {
-    for (const job of this.jobs) if (job instanceof WriteJob) found(job)
-  }
-
-  /** A write or flush has settled, but fewer legs have it than must. */
-  awaitLegs(job: WriteJob | FlushJob): void {
-    this.short.add(job)
-    this.maybeDrained()
   }
 
   /** Legs were added or removed, or how well they are has changed. */
@@ -306,16 +238,17 @@ export class Volume {
     announce(this)
   }
 
-  /** Keeps a request until there are legs for it; `deadline` if it has waited before. */
-  park(request: Request, deadline: number | undefined): void {
-    if (!this.gated && !this.takes(request))
-      this.parking.reason = `${this.inSync.length} legs in sync, ${this.minInSync} are needed`
-    this.keep(request, deadline)
+  /** Why requests wait. */
+  get heldUpBy(): string {
+    if (this.jobs.quieted) return 'the volume is being changed'
+    if (!this.running) return this.reason
+    return `${this.inSync.length} legs in sync, ${this.minInSync} are needed`
   }
 
-  /** Within limits, unless nothing is wrong: a command is no reason to fail what clients ask. */
-  private keep(request: Request, deadline?: number): void {
-    const well = this.gated || (this.running ? this.takes(request) : this.growing)
+  /** Keeps a request until there are legs for it; `deadline` if it has waited before. */
+  park(request: Request, deadline?: number): void {
+    // Within limits, unless nothing is wrong: a command is no reason to fail what clients ask.
+    const well = this.jobs.quieted || (this.running ? this.takes(request) : this.growing)
     this.parking.add(request, deadline, !well)
   }
 
@@ -327,7 +260,9 @@ export class Volume {
     for (let left = this.parking.length; left > 0 && this.running; left--) {
       const entry = this.parking.takeFirst(this.takes)
       if (entry === null) return
-      this.carryOut(entry.request, entry.deadline)
+      const { request, deadline } = entry
+      if (isQuestion(request)) this.jobs.beginRead(request, deadline)
+      else this.jobs.beginChange(request, deadline)
     }
     if (this.running && this.parking.holds(this.takes)) this.unparkLater()
   }
@@ -336,6 +271,84 @@ export class Volume {
     this.clock.defer(() => {
       this.unpark()
     })
+  }
+
+  /** It cannot start now. What waits is bounded, whatever it stopped for. */
+  wait(reason: string): void {
+    if (this.reason !== reason)
+      this.log.warn({ volume: this.path, reason }, `${this.path} waits: ${reason}`)
+    this.growing = false
+    this.reason = reason
+    announce(this)
+  }
+
+  /** It may be tried again though another head had taken over: an operator says so. */
+  waitAgain(): void {
+    this.word = 'waiting'
+  }
+
+  /** A run is about to begin from the record. */
+  bind(record: VolumeRecord): void {
+    this.record = record
+    this.extentSize = record.extentSize
+    this.membership = new Membership(this)
+    this.intent = this.membership.intent
+    this.run = this.membership.run
+  }
+
+  /** Legs take part from here on. */
+  starts(): void {
+    this.word = 'starting'
+    this.regroup()
+  }
+
+  /** The record is about to be saved. */
+  saves({ generation }: VolumeRecord): void {
+    this.unserved = this.word === 'starting' ? generation.id : ''
+  }
+
+  /** It is served from here on. */
+  runs(): void {
+    this.unserved = ''
+    this.word = 'running'
+    this.ran = true
+    this.runningSince = this.clock.now()
+    this.reason = ''
+    this.intent.started()
+    this.regroup()
+    this.unpark()
+    for (const leg of this.legs) if (!this.inSync.includes(leg)) this.look(leg)
+    this.hooks.onGrown()
+  }
+
+  /** Compares all legs in sync. */
+  async compareWith(verify: Verify): Promise<VerifyResult> {
+    this.verifying = verify
+    try {
+      return await verify.run()
+    } finally {
+      this.verifying = null
+      announce(this)
+    }
+  }
+
+  /** It may have so many bytes, whatever the configuration says. */
+  allowSize(bytes: number): void {
+    this.sizeMax = Math.max(this.sizeMax, bytes)
+  }
+
+  /** Tells whoever uses it, who hears only of changes. */
+  tell(facts: Facts, word: Told['word'], reason: string): void {
+    const told = { facts, word, reason }
+    if (JSON.stringify(told) === JSON.stringify(this.told)) return
+    this.told = told
+    this.host!.online(facts, word, reason)
+  }
+
+  /** The same where it serves nobody: what was told before counts no more. */
+  tellOffline(word: 'offline' | 'failed', code?: Code): void {
+    this.told = null
+    this.host!.offline(word, this.reason, code)
   }
 
   /** Every leg in sync is lost: requests wait until one may be started from again. */
@@ -349,7 +362,7 @@ export class Volume {
     if (starting || young) this.retryLater()
     else
       this.clock.defer(() => {
-        this.onWaiting()
+        this.hooks.onWaiting()
       })
   }
 
@@ -357,7 +370,7 @@ export class Volume {
   retryLater(): void {
     this.retry ??= this.clock.timer(this.settings.legRetryMs, () => {
       this.retry = null
-      this.onWaiting()
+      this.hooks.onWaiting()
     })
   }
 
@@ -365,11 +378,10 @@ export class Volume {
   retreat(reason: string, growing = false): void {
     this.growing = growing
     const ended = this.endRun(this.told === null ? 'waiting' : 'suspended', reason)
-    this.parking.reason = reason
     // What was under way came before what waits already.
     const parked = this.parking.takeAll()
-    for (const { request, deadline } of ended) this.keep(request!, deadline)
-    for (const { request, deadline } of parked) this.keep(request, deadline)
+    for (const { request, deadline } of ended) this.park(request!, deadline)
+    for (const { request, deadline } of parked) this.park(request, deadline)
     announce(this)
     const { epoch } = this
     this.clock.timer(this.settings.suspendMs, () => {
@@ -396,26 +408,15 @@ export class Volume {
     this.reason = reason
     this.epoch++
     this.locks = new RangeLock()
-    const jobs = this.jobs.toSorted((one, other) => one.order - other.order)
-    this.jobs = []
-    this.mutations = 0
-    this.short.clear()
+    const jobs = this.jobs.endAll()
     for (const resync of this.resyncs.values()) resync.stop(reason)
     if (this.record !== null) {
       this.membership.stop()
       this.marks.stop()
     }
-    for (const leg of this.legs) {
-      leg.stage = 'absent'
-      leg.dirty = null
-      leg.unflushed = null
-    }
+    for (const leg of this.legs) leg.forget()
     this.regrouped()
-    for (const leg of this.legs) {
-      leg.abandon()
-      leg.reads = 0
-    }
-    if (this.drained !== null) this.drained()
+    for (const leg of this.legs) leg.abandon()
     const { onEnd } = this
     this.onEnd = new Set()
     for (const ended of onEnd) ended()
@@ -424,10 +425,6 @@ export class Volume {
 
   pause(ms: number): Promise<void> {
     return new Promise((resolve) => this.clock.timer(ms, resolve))
-  }
-
-  measured(ms: number): void {
-    this.latencyMs += (ms - this.latencyMs) / 16
   }
 
   newId(digits: number): string {

@@ -22,20 +22,11 @@ export function silentMs(volume: Volume, leg: Leg): number {
 
 /** What of the clients' requests is kept for better times, or waits for a leg. */
 export function waiting(volume: Volume): Waiting {
-  const { parking, short, writers, inSync, minInSync } = volume
+  const { parking, short, writers, heldUpBy: reason } = volume
   const waits: Waiting[] = []
   if (parking.length > 0)
-    waits.push({
-      requests: parking.length,
-      oldestMs: parking.oldestMs,
-      reason: parking.reason,
-    })
-  if (short.length > 0)
-    waits.push({
-      requests: short.length,
-      oldestMs: short.oldestMs,
-      reason: `${inSync.length} legs in sync, ${minInSync} are needed`,
-    })
+    waits.push({ requests: parking.length, oldestMs: parking.oldestMs, reason })
+  if (short.length > 0) waits.push({ requests: short.length, oldestMs: short.oldestMs, reason })
   for (const leg of writers) {
     const oldestMs = silentMs(volume, leg)
     if (oldestMs > 0) waits.push({ requests: leg.pending, oldestMs, reason: `${leg.name} is slow` })

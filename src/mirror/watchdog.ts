@@ -26,7 +26,7 @@ export class Watchdog {
     this.timer ??= volume.clock.timer(volume.settings.legTimeoutMs / ticks, () => {
       this.timer = null
       for (const leg of volume.legs) {
-        leg.tick++
+        leg.passTime()
         this.look(leg)
       }
       if (volume.legs.some((leg) => leg.pending > 0)) this.wake()

@@ -3,23 +3,11 @@ import type { StorageError } from '../base/errors.ts'
 import { Flag, Operation, Request } from '../device/request.ts'
 import { failed } from './departure.ts'
 import type { HotExtent, IntentHolder } from './intent.ts'
+import { Job } from './job.ts'
 import type { LegCaller } from './leg-caller.ts'
 import { zeroBytesMax, type Leg } from './leg.ts'
 import { isPrompt } from './rules/acknowledgements.ts'
-import { isOver, noRun } from './rules/run.ts'
 import { begun, failedOnLast, missed } from './rules/writing.ts'
-import type { Volume } from './volume.ts'
-
-/** A request on its way through the mirror; `jobs` of the volume are all that are under way. */
-export interface Job {
-  readonly request: Request | null
-  /** Place in `Volume.jobs`. */
-  place: number
-  /** Rises with every job: the order they came in. */
-  order: number
-  /** When the request fails, if it waited before: however often it waits again. */
-  deadline: number | undefined
-}
 
 /**
  * One write, or zeroes, on all legs. Zeroes that a leg has to write go out piece by piece.
@@ -27,44 +15,26 @@ export interface Job {
  *     its range is its own → its extents are in the intent log → a child on every leg
  *     → all answered, or left → the leaving is durable → enough legs have it → acknowledged
  */
-export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
-  request: Request | null = null
-  place = 0
-  order = 0
-  deadline: number | undefined = undefined
+export class WriteJob extends Job implements RangeHolder, IntentHolder, LegCaller {
   rangeFrom = 0
   rangeTo = 0
   firstExtent = 0
   lastExtent = 0
   readonly hot: HotExtent[] = []
-  private readonly volume: Volume
-  private run = noRun<Leg>()
   private pending = 0
   /** Up to here it was handed to the legs. */
   private at = 0
-  private error: StorageError | null = null
-  private startedAt = 0
+  /** -1 where nobody wants to know. */
+  private startedAt = -1
 
-  constructor(volume: Volume) {
-    this.volume = volume
-  }
-
-  /** Whether the run in which it began has ended. */
-  private over(): boolean {
-    return isOver(this.run)
-  }
-
-  start(request: Request): void {
+  protected begin(request: Request): void {
     const { volume } = this
-    this.request = request
-    this.run = volume.run
-    this.error = null
     this.rangeFrom = request.offset
     this.rangeTo = request.offset + request.length
     const { extentSize } = volume
     this.firstExtent = Math.floor(this.rangeFrom / extentSize)
     this.lastExtent = Math.floor((this.rangeTo - 1) / extentSize)
-    if (volume.measuring) this.startedAt = volume.clock.now()
+    this.startedAt = volume.latency.wanted ? volume.clock.now() : -1
     if (volume.locks.acquire(this)) this.granted()
   }
 
@@ -165,33 +135,16 @@ export class WriteJob implements Job, RangeHolder, IntentHolder, LegCaller {
     volume.locks.release(this)
     // Releasing may have carried out others that ended in the loss of every leg.
     if (this.over()) return
-    if (volume.measuring) volume.measured(volume.clock.now() - this.startedAt)
+    if (this.startedAt >= 0) volume.latency.measured(volume.clock.now() - this.startedAt)
     if (this.error !== null) this.finish()
     else if (isPrompt(volume.run)) this.finish()
     else volume.membership.acknowledge(this)
   }
 
-  durable(): void {
-    if (!this.over()) this.finish()
-  }
-
-  /** Acknowledges the write, or fails it. */
-  private finish(): void {
+  protected end(): void {
     const { volume, error } = this
-    const request = this.request!
-    this.request = null
-    volume.endJob(this)
-    volume.writeJobs.push(this)
-    if (error === null) {
-      if ((request.flags & Flag.fua) !== 0) volume.marks.forced()
-      request.complete()
-    } else request.fail(error)
-  }
-
-  /** The request, given up as if it had never begun; this job is not used again. */
-  fail(error: StorageError): void {
-    this.error = error
-    this.finish()
+    if (error === null && (this.request!.flags & Flag.fua) !== 0) volume.marks.forced()
+    volume.jobs.endWrite(this)
   }
 }
 
@@ -203,31 +156,12 @@ function endOfZeroes(legs: readonly Leg[], from: number, to: number): number {
 }
 
 /** A flush: of every leg, acknowledged like a write. */
-export class FlushJob implements Job, LegCaller {
-  request: Request | null = null
-  place = 0
-  order = 0
-  deadline: number | undefined = undefined
-  private readonly volume: Volume
-  private run = noRun<Leg>()
+export class FlushJob extends Job implements LegCaller {
   private pending = 0
   private moment = 0
-  private error: StorageError | null = null
 
-  constructor(volume: Volume) {
-    this.volume = volume
-  }
-
-  /** Whether the run in which it began has ended. */
-  private over(): boolean {
-    return isOver(this.run)
-  }
-
-  start(request: Request): void {
+  protected begin(): void {
     const { volume } = this
-    this.request = request
-    this.run = volume.run
-    this.error = null
     this.moment = volume.intent.moment
     const { writers } = volume
     this.pending = writers.length + 1
@@ -261,23 +195,7 @@ export class FlushJob implements Job, LegCaller {
     else volume.membership.acknowledge(this)
   }
 
-  durable(): void {
-    if (!this.over()) this.finish()
-  }
-
-  /** Fails with the error what waited for more legs. */
-  fail(error: StorageError): void {
-    this.error = error
-    this.finish()
-  }
-
-  private finish(): void {
-    const { volume, error } = this
-    const request = this.request!
-    this.request = null
-    volume.endJob(this)
-    volume.flushJobs.push(this)
-    if (error === null) request.complete()
-    else request.fail(error)
+  protected end(): void {
+    this.volume.jobs.endFlush(this)
   }
 }

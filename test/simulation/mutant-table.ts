@@ -117,9 +117,9 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'superblock-serial',
     breaks: '1: superblocks are written into one slot only, and torn',
-    file: 'mirror/leg.js',
-    find: 'await this.write(superblockOffset(this.end, slot), bytes);',
-    replace: 'await this.write(superblockOffset(this.end, 0), bytes);',
+    file: 'mirror/superblocks.js',
+    find: 'await this.leg.write(superblockOffset(this.end, slot), bytes);',
+    replace: 'await this.leg.write(superblockOffset(this.end, 0), bytes);',
     scenario: 'while superblocks are written',
   },
   {
@@ -175,8 +175,8 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'claims-alike',
     breaks: '4: two heads that start at once claim with the same number, and both serve',
-    file: 'mirror/claims.js',
-    find: ' + volume.head.number',
+    file: 'mirror/head-memory.js',
+    find: ' + this.number',
     replace: '',
     scenario: 'concurrent-promote: of heads',
   },
@@ -353,9 +353,9 @@ export const mutantTable: readonly Mutant[] = [
     breaks: '1: what waits for a lost leg is never carried out',
     file: 'mirror/volume.js',
     find: `for (const { request, deadline } of ended)
-            this.keep`,
+            this.park`,
     replace: `for (const { request, deadline } of [])
-            this.keep`,
+            this.park`,
     scenario: 'requests wait, and lose nothing',
   },
   {

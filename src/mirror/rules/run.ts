@@ -48,7 +48,7 @@ export interface WriteLog {
 
 /**
  * One leg, as far as the rules are concerned. While the run lasts only they change its stage; a
- * flush of a client (`Leg.hasFlushed`) and commands (`manage.ts`) change something of the rest.
+ * flush of a client (`Leg.hasFlushed`) and commands change something of the rest, by its methods.
  */
 export interface RunLeg {
   readonly name: string

@@ -1,0 +1,191 @@
+import { StorageError } from '../base/errors.ts'
+import { Mutex } from '../base/mutex.ts'
+import { restartsOf } from '../device/facts.ts'
+import {
+  metadataBytes,
+  pageBytes,
+  superblockBytes,
+  superblockOffset,
+  type Geometry,
+} from './layout.ts'
+import type { Leg } from './leg.ts'
+import type { VolumeRecord } from './record.ts'
+import {
+  choose,
+  decodeSlot,
+  encodeSuperblock,
+  isNewer,
+  serialMax,
+  slotLength,
+  withFormer,
+  type Found,
+} from './superblock.ts'
+
+/** The two superblocks of a leg: what they say, and in which of them the next is written. */
+export class Superblocks {
+  /** Where the leg's metadata end, bytes. */
+  end = 0
+  /** Of the newest superblock; 0 if the leg has none. */
+  serial = 0
+  /** The id in the superblock that was read last, '' if there was none. */
+  self = ''
+  private readonly leg: Leg
+  /** A serial that it had for certain when it was looked at last. */
+  private mark = 0
+  /** Which of the two slots has the newest superblock; and which one `examine` found it in. */
+  private slot = 0
+  private foundSlot = 0
+  private readonly turns = new Mutex()
+  /** Whether the newest slot may be in the device's cache alone: it was read, not written. */
+  private serialIsUnflushed = false
+  /** Which device that was looked at. */
+  private seen = ''
+
+  constructor(leg: Leg) {
+    this.leg = leg
+  }
+
+  /** What the leg's superblocks say, when its metadata end at `end`. */
+  async examine(end: number): Promise<Found> {
+    this.seen = this.shown
+    if (end < 2 * superblockBytes) return { kind: 'blank' }
+    const first = await this.readSlot(superblockOffset(end, 0))
+    const second = await this.readSlot(superblockOffset(end, 1))
+    const found = choose(first, second)
+    const newest = (slot: Found): boolean =>
+      slot.kind === 'superblock' &&
+      found.kind === 'superblock' &&
+      slot.superblock === found.superblock
+    this.foundSlot = newest(second) ? 1 : 0
+    if (found.kind !== 'superblock') return found
+    const { record } = found.superblock
+    if (record.dataSize + metadataBytes(record) <= end) return found
+    const reason = `its superblock speaks of ${record.dataSize} bytes, for which it has no room`
+    return { kind: 'damaged', reason }
+  }
+
+  /**
+   * What the superblocks at its present end say, or at the end that it had as a member of the
+   * volume if those are newer: what it grew by may hold some of an earlier day. Sets `end`.
+   */
+  async examineEnds(volume: string, former: number): Promise<Found> {
+    this.end = this.leg.endNow
+    const found = await this.examine(this.end)
+    if (former <= 0 || former >= this.end) return found
+    const slot = this.foundSlot
+    const before = await this.examine(former)
+    if (isNewer(before, found, volume)) {
+      this.end = former
+      return before
+    }
+    this.foundSlot = slot
+    return withFormer(found, before)
+  }
+
+  /**
+   * What the superblocks say where the metadata of a leg ended that grew while nobody looked: then
+   * they do still. `otherwise` where there are none.
+   */
+  async examineFormer<T>(end: number, otherwise: T): Promise<Found | T> {
+    if (end >= this.leg.endNow) return otherwise
+    const found = await this.examine(end)
+    if (found.kind !== 'superblock') return otherwise
+    this.end = end
+    return found
+  }
+
+  /** Remembers what `examine` found; `mark` is a serial that it had for certain as this member. */
+  note(found: Found, mark: number): void {
+    const superblock = found.kind === 'superblock' ? found.superblock : null
+    this.serial = superblock?.serial ?? 0
+    // The next must be above what it had before it was put back.
+    if (superblock !== null) this.serial = Math.max(this.serial, mark)
+    this.mark = mark
+    this.slot = this.foundSlot
+    this.serialIsUnflushed = true
+    this.self = superblock?.self ?? ''
+  }
+
+  private async readSlot(offset: number): Promise<Found> {
+    const start = await this.leg.read(offset, pageBytes)
+    const length = slotLength(start)
+    if (length <= start.length) return decodeSlot(start)
+    const rounded = Math.min(superblockBytes, Math.ceil(length / pageBytes) * pageBytes)
+    return decodeSlot(await this.leg.read(offset, rounded))
+  }
+
+  /**
+   * Writes the record into the slot whose turn it is: never into the only one that is stable, and
+   * one after the other. `record` is asked for when it is its turn, and may throw if that is late.
+   */
+  write(record: () => VolumeRecord): Promise<void> {
+    return this.turns.run(() => this.writeNext(record()))
+  }
+
+  /** Prepares their place and writes both, while no other is written. */
+  writeBoth(prepare: () => Promise<void>, record: () => VolumeRecord): Promise<void> {
+    return this.turns.run(async () => {
+      await prepare()
+      await this.writeNext(record())
+      await this.writeNext(record())
+    })
+  }
+
+  private async writeNext(record: VolumeRecord): Promise<void> {
+    if (this.serialIsUnflushed) await this.leg.flush()
+    this.serialIsUnflushed = false
+    if (this.serial < serialMax) {
+      await this.writeSlot(record)
+      return
+    }
+    // Only somebody else writes such a serial, and nothing is above it: numbers go on from what the
+    // leg had. Until it is written over it counts, so a crash finds what was there before.
+    this.serial = this.mark
+    await this.writeSlot(record)
+    await this.writeSlot(record)
+  }
+
+  private async writeSlot(record: VolumeRecord): Promise<void> {
+    const serial = this.serial + 1
+    const slot = 1 - this.slot
+    const { device, member } = this.leg
+    this.self = member!.id
+    const bytes = encodeSuperblock({ serial, self: this.self, record })
+    if (bytes === null)
+      throw new StorageError('TOO_LARGE', 'the record does not fit a superblock', device.path)
+    await this.leg.write(superblockOffset(this.end, slot), bytes)
+    // Only now: a slot that could not be written may be torn, and is tried again, not the other.
+    this.serial = serial
+    this.slot = slot
+    member!.mark = serial
+    member!.markedIn = record.generation
+  }
+
+  /** Makes the leg an image like any other: nothing is left of what the volume wrote for itself. */
+  async erase(geometry: Geometry): Promise<void> {
+    const bytes = metadataBytes(geometry)
+    await this.leg.zero(this.end - bytes, bytes)
+    this.forget()
+  }
+
+  /** Whatever it was, it is a blank leg from now on. */
+  forget(): void {
+    this.serial = 0
+    this.self = ''
+  }
+
+  /** Metadata are about to be written for the leg as large as it is now. */
+  moveToEnd(): void {
+    this.end = this.leg.endNow
+  }
+
+  /** Whether the device that `examine` looked at is there still. */
+  get isAsSeen(): boolean {
+    return this.seen === this.shown
+  }
+
+  /** Which device it is, and since which start of its target. */
+  private get shown(): string {
+    return `${this.leg.device.facts?.identity ?? ''} ${restartsOf(this.leg.device)}`
+  }
+}
