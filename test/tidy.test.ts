@@ -174,6 +174,10 @@ describe('the house', () => {
     expect(taken).to.deep.equal([])
   })
 
+  it('has no field in the mirror that another file than its own writes', () => {
+    expect(writtenElsewhere('src/mirror')).to.deep.equal([])
+  })
+
   it('has a schema entry, a page and a conformance run for every kind of device', () => {
     const kinds = deviceKinds()
     const tested = conformanceText()
@@ -198,6 +202,56 @@ describe('the house', () => {
     expect(dead).to.deep.equal([])
   })
 })
+
+/**
+ * Files of a room whose fields are plain data that others change: the record of a volume, which is
+ * saved as it is, and the run of the rules, which is theirs.
+ */
+const plainData: ReadonlyMap<string, string> = new Map([
+  ['src/mirror/record.ts', 'src/mirror/'],
+  ['src/mirror/rules/run.ts', 'src/mirror/rules/'],
+])
+
+/** Where a room assigns to a field that another of its files declares. */
+function writtenElsewhere(room: string): string[] {
+  const read = ts.readConfigFile('tsconfig.json', (path) => ts.sys.readFile(path))
+  const { options } = ts.parseJsonConfigFileContent(read.config, ts.sys, '.')
+  const paths = filesUnder(room)
+  const program = ts.createProgram(paths, options)
+  const checker = program.getTypeChecker()
+  const parsed = paths.map((path): Source => {
+    const tree = program.getSourceFile(path)!
+    return { path, lines: [], tree }
+  })
+  return faults(parsed, (node, { path }) => {
+    const target = assignedTo(node)
+    if (target === null || target.expression.kind === ts.SyntaxKind.ThisKeyword) return null
+    const places = checker.getSymbolAtLocation(target.name)?.declarations ?? []
+    const owners = places.map((place) => relative('.', place.getSourceFile().fileName))
+    const isOurs = (owner: string): boolean =>
+      owner === path || !owner.startsWith(`${room}/`) || mayWrite(path, owner)
+    return owners.every(isOurs) ? null : `writes ${target.getText()} of ${owners.join()}`
+  })
+}
+
+function mayWrite(path: string, owner: string): boolean {
+  const whose = plainData.get(owner)
+  return whose !== undefined && path.startsWith(whose)
+}
+
+/** The field that the node assigns to, counts up or deletes; null if it does not. */
+function assignedTo(node: ts.Node): ts.PropertyAccessExpression | null {
+  const { FirstAssignment, LastAssignment, PlusPlusToken, MinusMinusToken } = ts.SyntaxKind
+  let target: ts.Node | null = null
+  if (ts.isBinaryExpression(node)) {
+    const { kind } = node.operatorToken
+    if (kind >= FirstAssignment && kind <= LastAssignment) target = node.left
+  } else if (ts.isPrefixUnaryExpression(node) || ts.isPostfixUnaryExpression(node)) {
+    const counts = node.operator === PlusPlusToken || node.operator === MinusMinusToken
+    if (counts) target = node.operand
+  } else if (ts.isDeleteExpression(node)) target = node.expression
+  return target !== null && ts.isPropertyAccessExpression(target) ? target : null
+}
 
 interface Kind {
   readonly type: string
