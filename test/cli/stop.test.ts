@@ -12,7 +12,7 @@ import { statusOf } from '../support/volume.ts'
 
 /** Milliseconds that a stop may take by the configuration, and what a busy machine adds to that. */
 const stopTimeout = 2000
-const slack = 4000
+const slack = 15_000
 const listeners = [{ protocol: 'nbd', address: 'unix:nbd' }]
 const limits = { stopTimeout }
 const management = { address: 'unix:dst.sock' }

@@ -5,6 +5,7 @@ import { MemoryStore } from '../../src/base/store.ts'
 import { Device } from '../../src/device/device.ts'
 import { Lives } from '../../src/device/lives.ts'
 import { Operation } from '../../src/device/request.ts'
+import { ManualClock } from '../support/clock.ts'
 import { submit, write } from '../support/io.ts'
 import { LossyDriver } from '../support/lossy.ts'
 
@@ -96,6 +97,18 @@ describe('the life of a cache that began with a failed flush', () => {
     expect(lives.warning).to.include('every start counts as a failed flush')
     await lives.keep('2'.repeat(32), { from: '1'.repeat(32), to: '5'.repeat(32) })
     expect(lives.warning).to.include('set aside as target.lives.damaged')
+  })
+
+  it('may have begun where the state directory does not answer in time', async () => {
+    const clock = new ManualClock()
+    const store = new MemoryStore()
+    store.load = () => new Promise(() => undefined)
+    const lives = new Lives(store)
+    const loading = lives.load(clock)
+    clock.advance(60_000)
+    await loading
+    expect(lives.known).to.equal(false)
+    expect(lives.warning).to.include('does not answer')
   })
 
   it('is not kept where what cannot be read would be lost by that', async () => {

@@ -160,7 +160,7 @@ describe('the NBD server’s handshake', () => {
     talker.say(Buffer.from('49484156', 'hex'))
     const started = systemClock.now()
     await talker.closed()
-    expect(systemClock.now() - started).to.be.within(50, 5000)
+    expect(systemClock.now() - started).to.be.above(50)
     const other = await Talker.using(rig.unix, 'disk', true)
     expect((await other.ask(0, 0, 512)).error).to.equal(0)
     other.close()

@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import nodeFs, { mkdtempSync, rmSync } from 'node:fs'
+import nodeFs, { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.ts'
@@ -35,19 +35,27 @@ describe('a flush that failed', () => {
     return target
   }
 
+  /** Carries `action` out while every flush fails. */
+  async function failing<T>(action: () => Promise<T>): Promise<T> {
+    const { fdatasync } = nodeFs
+    const failure = Object.assign(new Error('EIO: on purpose'), { code: 'EIO' })
+    nodeFs.fdatasync = ((_: number, done: nodeFs.NoParamCallback) => {
+      setImmediate(done, failure)
+    }) as typeof fdatasync
+    try {
+      return await action()
+    } finally {
+      nodeFs.fdatasync = fdatasync
+    }
+  }
+
   it('is told to all who had written, also when the target was restarted since', async () => {
     let target = await started()
     const device = remote({ kind: 'unix', path: join(folder, 'dst') }, 'disk')
     await device.open()
     const clients = [new LossReport(device), new LossReport(device)]
     await write(device, 0, Buffer.alloc(4096, 1))
-    const { fdatasync } = nodeFs
-    const failure = Object.assign(new Error('EIO: on purpose'), { code: 'EIO' })
-    nodeFs.fdatasync = ((_: number, done: nodeFs.NoParamCallback) => {
-      setImmediate(done, failure)
-    }) as typeof fdatasync
-    const first = await flushOf(clients[0]!)
-    nodeFs.fdatasync = fdatasync
+    const first = await failing(() => flushOf(clients[0]!))
     expect(first).not.to.equal('none')
     await target.stop()
     target = await started()
@@ -64,5 +72,23 @@ describe('a flush that failed', () => {
       client.tell(flush)
       return flush.error?.code ?? 'none'
     }
+  })
+
+  it('is not forgotten with those before, whose record is damaged', async () => {
+    const kept = join(folder, 'state', 'target.lives.json')
+    writeFileSync(kept, 'garbage')
+    let target = await started()
+    expect(target.warnings.join()).to.include('every start counts as a failed flush')
+    const disk = target.tree.find('disk')!
+    await write(disk, 0, Buffer.alloc(4096, 1))
+    await failing(() => submit(disk, Operation.flush, 0, 0))
+    expect(target.warnings.join()).to.include(`set aside as ${kept}.damaged`)
+    expect(readFileSync(`${kept}.damaged`, 'utf8')).to.equal('garbage')
+    const { bootId } = disk.facts!
+    await target.stop()
+    target = await started()
+    expect(target.warnings).to.deep.equal([])
+    expect(target.tree.find('disk')!.facts!.bootId).to.equal(bootId)
+    await target.stop()
   })
 })

@@ -95,7 +95,7 @@ describe('two heads that run from one configuration', () => {
     await write(newer.device, 0, fill(2))
     const written = performance.now()
     await reaches(older.device, ({ state }) => state.word === 'failed')
-    expect(performance.now() - written).to.be.lessThan(1000)
+    expect(performance.now() - written).to.be.lessThan(30_000)
     expect(older.device.state).to.include({ code: 'FENCED', reason: 'a newer head has taken over' })
     over = true
     const reads = await reading
