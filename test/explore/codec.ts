@@ -136,6 +136,9 @@ export class Codec {
   readonly boots: readonly Names[]
   /** In which order legs and extents are written. What is read is in that order already. */
   readonly view: View
+  /** Whether of superblocks, and of records, anything is read but the generation. */
+  superblocks: 'whole' | 'bare' = 'whole'
+  records: 'whole' | 'bare' = 'whole'
   private readonly asWritten: View
   private readonly dense: boolean
 
@@ -224,11 +227,27 @@ export class Codec {
     return boot
   }
 
+  /** What is on a leg, or on its way there. */
+  superblock(from: Snapshot | null): Snapshot | null {
+    return this.superblocks === 'whole' ? this.snapshot(from) : this.bare(from)
+  }
+
+  /** What is in a head's store, or on its way there. */
+  stored(from: Snapshot | null): Snapshot | null {
+    return this.records === 'whole' ? this.snapshot(from) : this.bare(from)
+  }
+
+  private bare(from: Snapshot | null): Snapshot | null {
+    if (!this.pack.flag(from !== null)) return null
+    const generation = this.generation(from?.generation ?? 0)
+    return this.pack.writing ? from : { ...this.blank(), generation }
+  }
+
   snapshot(from: Snapshot | null): Snapshot | null {
     if (!this.pack.flag(from !== null)) return null
     // Others have hold of the one that was.
     const into = this.pack.writing ? from! : this.blank()
-    this.record(into)
+    this.content(into)
     return into
   }
 
@@ -240,7 +259,7 @@ export class Codec {
   }
 
   /** What is in a snapshot, in its place. */
-  private record(into: Snapshot): void {
+  private content(into: Snapshot): void {
     const { legs, pack } = this
     into.generation = this.generation(into.generation)
     into.base = this.generation(into.base)
@@ -258,7 +277,9 @@ export class Codec {
     const { pack, generations } = this
     if (!pack.writing) return pack.list([]).map((rank) => (this.dense ? rank * 4 : rank))
     const known = numbers.filter((number) => generations.has(number))
-    pack.list(known.map((number) => (this.dense ? generations.of(number) : number)))
+    // What is not known any more was there all the same, see `leftAtStart`.
+    if (known.length === 0 && numbers.length > 0) known.push(0)
+    pack.list(known.map((number) => (this.dense ? this.rank(number) : number)))
     return numbers
   }
 }

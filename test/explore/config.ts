@@ -38,6 +38,8 @@ export interface Configuration {
   readonly kinds: ReadonlySet<FaultKind>
   /** Whether a forced write flushes all that a leg has in its cache. */
   readonly forcedFlushes: boolean
+  /** Whether states that differ in nothing that anybody can tell are one, and so on. */
+  readonly reduce: boolean
 }
 
 export const defaults: Configuration = {
@@ -52,4 +54,5 @@ export const defaults: Configuration = {
   faults: 1,
   kinds: new Set(faultKinds),
   forcedFlushes: false,
+  reduce: true,
 }

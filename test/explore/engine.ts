@@ -1,5 +1,8 @@
+import { Frontier } from './frontier.ts'
 import { Hashes } from './hashes.ts'
+import { Odometer } from './odometer.ts'
 import { Pack } from './pack.ts'
+import { traceOf } from './trace.ts'
 
 /** What is explored: a state that can be packed, and what may happen next. */
 export interface Explored {
@@ -21,6 +24,14 @@ export interface Explored {
   happen(move: number, choose: (count: number) => number): string
   /** What is wrong with the state, '' when nothing is. */
   check(): string
+  /** How much may still go wrong: kept beside the packed state. */
+  budget: number
+  /** Nothing more may go wrong. Whether that is packed as another state. */
+  spendBudget(): boolean
+  /** Writes the state with other names of what is alike; false when there are no more. */
+  writeRenamed(pack: Pack, renaming: number): boolean
+  /** Whether names, orders and budgets that say nothing are left out. */
+  reduces: boolean
 }
 
 export interface Outcome {
@@ -30,7 +41,12 @@ export interface Outcome {
   /** Whether there is no state that was not looked at. */
   readonly complete: boolean
   /** The first violation, and the shortest way to it. */
-  readonly violation: { readonly what: string; readonly trace: readonly Step[] } | null
+  readonly violation: Violation | null
+}
+
+export interface Violation {
+  readonly what: string
+  readonly trace: readonly Step[]
 }
 
 /** Something that happened: the numbers that were chosen for it, and what it was. */
@@ -70,89 +86,6 @@ class Tree {
     const path: number[] = []
     for (let at = to; at !== 0; at = this.parents[at]!) path.unshift(this.choices[at]!)
     return path
-  }
-}
-
-/** States that are to be looked at, packed one after the other, each behind its length. */
-class Frontier {
-  private readonly chunks: Uint8Array[] = []
-  private readonly nodes: Uint32Array[] = []
-  private end = chunkBytes
-  private count = nodesPerChunk
-  length = 0
-
-  add(node: number, { bytes, at: length }: Pack): void {
-    if (this.count === nodesPerChunk) {
-      this.nodes.push(new Uint32Array(nodesPerChunk))
-      this.count = 0
-    }
-    this.nodes.at(-1)![this.count++] = node
-    if (this.end + length + 2 > chunkBytes) {
-      this.chunks.push(new Uint8Array(chunkBytes))
-      this.end = 0
-    }
-    const chunk = this.chunks.at(-1)!
-    chunk[this.end] = length & 255
-    chunk[this.end + 1] = length >> 8
-    for (let at = 0, to = this.end + 2; at < length; at++, to++) chunk[to] = bytes[at]!
-    this.end += length + 2
-    this.length++
-  }
-
-  /** Calls back with every state, and where it is packed, as long as it wants to go on. */
-  forEach(found: (node: number, bytes: Uint8Array, at: number) => boolean): void {
-    let seen = 0
-    for (let index = 0; index < this.chunks.length; index++) {
-      const chunk = this.chunks[index]!
-      let at = 0
-      while (at + 2 < chunkBytes && seen < this.length) {
-        const length = chunk[at]! | (chunk[at + 1]! << 8)
-        // Nothing is behind the last state of a chunk.
-        if (length === 0) break
-        const node = this.nodes[Math.floor(seen / nodesPerChunk)]![seen % nodesPerChunk]!
-        if (!found(node, chunk, at + 2)) return
-        seen++
-        at += length + 2
-      }
-      // Nobody asks for it again.
-      this.chunks[index] = nothing
-    }
-  }
-}
-
-const chunkBytes = 1 << 22
-const nodesPerChunk = 1 << 16
-const nothing = new Uint8Array(0)
-
-/** All combinations of choices, one after the other. */
-class Odometer {
-  private readonly digits: number[] = []
-  private readonly bases: number[] = []
-  private at = 0
-
-  /** What was chosen last. */
-  get choices(): readonly number[] {
-    return [...this.digits]
-  }
-
-  readonly choose = (count: number): number => {
-    if (this.at === this.digits.length) {
-      this.digits.push(0)
-      this.bases.push(count)
-    }
-    return this.digits[this.at++]!
-  }
-
-  /** Begins the next combination; false when there is none. */
-  next(): boolean {
-    this.at = 0
-    while (this.digits.length > 0) {
-      const last = this.digits.length - 1
-      if (++this.digits[last]! < this.bases[last]!) return true
-      this.digits.pop()
-      this.bases.pop()
-    }
-    return false
   }
 }
 
@@ -218,11 +151,13 @@ class Search {
   /** Everything that may happen next in one state. */
   private expand(node: number, bytes: Uint8Array, at: number): void {
     const { world, pack, odometer } = this
+    const budget = bytes[at - 1]!
     pack.beginReading(bytes, at)
     world.transfer(pack)
+    world.budget = budget
     const what = world.list()
     if (what !== '') {
-      this.violation = { what, trace: this.trace(node) }
+      this.violate(node, what)
       return
     }
     let isRead = true
@@ -232,6 +167,7 @@ class Search {
         if (!isRead) {
           pack.beginReading(bytes, at)
           world.transfer(pack)
+          world.budget = budget
         }
         isRead = false
         world.happen(move, odometer.choose)
@@ -245,32 +181,20 @@ class Search {
     const { world, state } = this
     state.beginWriting()
     world.transfer(state)
-    if (!this.hashes.add(state)) return
+    const { budget } = world
+    if (!this.hashes.add(state, budget)) return
     const node = this.tree.add(parent, choice)
-    this.following.add(node, state)
+    this.following.add(node, state, budget)
     const what = world.check()
-    if (what !== '') this.violation = { what, trace: this.trace(node) }
+    if (what !== '') this.violate(node, what)
+    if (this.isOver || !world.spendBudget()) return
+    // The same when nothing more goes wrong need not be looked at any more.
+    state.beginWriting()
+    world.transfer(state)
+    this.hashes.add(state, budget)
   }
 
-  /** What happened from the beginning to the state. */
-  private trace(node: number): Step[] {
-    const { world } = this
-    world.reset()
-    const pack = new Pack()
-    return this.tree.path(node).map((choice) => {
-      pack.beginWriting()
-      world.transfer(pack)
-      const copy = pack.bytes.slice(0, pack.at)
-      const odometer = new Odometer()
-      let before = 0
-      for (let move = 0; ; move++)
-        do {
-          pack.beginReading(copy, 0)
-          world.transfer(pack)
-          world.list()
-          const what = world.happen(move, odometer.choose)
-          if (before++ === choice) return { choices: [move, ...odometer.choices], what }
-        } while (odometer.next())
-    })
+  private violate(node: number, what: string): void {
+    this.violation = traceOf(this.world, this.tree.path(node), what)
   }
 }

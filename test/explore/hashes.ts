@@ -1,13 +1,17 @@
 import type { Pack } from './pack.ts'
 
-/** A set of packed states, as 63 bits of a hash of each. */
+/**
+ * A set of packed states, as 63 bits of a hash of each, with what could still go wrong there. Where
+ * more can, everything can come about that can with less.
+ */
 export class Hashes {
   private high = new Uint32Array(1 << 18)
   private low = new Uint32Array(1 << 18)
+  private budgets = new Uint8Array(1 << 18)
   private count = 0
 
-  /** Whether the state was not there before. */
-  add(state: Pack): boolean {
+  /** Whether the state was not there before with as large a budget. */
+  add(state: Pack, budget: number): boolean {
     if (this.count * 3 > this.high.length * 2) this.grow()
     const { words } = state
     const length = state.pad()
@@ -23,10 +27,10 @@ export class Hashes {
       other ^= other >>> 15
     }
     // Zero means that a place is free.
-    return this.insert(finish(one ^ state.at), finish(Math.imul(other, 0xc2b2ae3d)) | 1)
+    return this.insert(finish(one ^ state.at), finish(Math.imul(other, 0xc2b2ae3d)) | 1, budget)
   }
 
-  private insert(high: number, low: number): boolean {
+  private insert(high: number, low: number, budget: number): boolean {
     const mask = this.high.length - 1
     const [highs, lows] = [this.high, this.low]
     high >>>= 0
@@ -35,19 +39,26 @@ export class Hashes {
       if (lows[at] === 0) {
         highs[at] = high
         lows[at] = low
+        this.budgets[at] = budget
         this.count++
         return true
       }
-      if (highs[at] === high && lows[at] === low) return false
+      if (highs[at] === high && lows[at] === low) {
+        if (this.budgets[at]! >= budget) return false
+        this.budgets[at] = budget
+        return true
+      }
     }
   }
 
   private grow(): void {
-    const { high, low } = this
+    const { high, low, budgets } = this
     this.high = new Uint32Array(2 * high.length)
     this.low = new Uint32Array(2 * low.length)
+    this.budgets = new Uint8Array(2 * low.length)
     this.count = 0
-    for (let at = 0; at < high.length; at++) if (low[at] !== 0) this.insert(high[at]!, low[at]!)
+    for (let at = 0; at < high.length; at++)
+      if (low[at] !== 0) this.insert(high[at]!, low[at]!, budgets[at]!)
   }
 }
 

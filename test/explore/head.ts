@@ -398,9 +398,9 @@ export class Head {
     this.forget()
   }
 
-  /** The process is gone. */
+  /** The process is gone. One that is there and has not started yet can do all that none can. */
   die(): void {
-    this.word = 'dead'
+    this.word = this.world.configuration.reduce ? 'idle' : 'dead'
     this.jobs = []
     this.parked = []
     this.forget()

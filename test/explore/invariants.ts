@@ -1,7 +1,7 @@
 import { rules } from '../../src/mirror/rules/table.ts'
 import type { Head } from './head.ts'
 import type { HeadLeg } from './model.ts'
-import { lookAt } from './procedures.ts'
+import { lookAt, visible } from './procedures.ts'
 import type { World } from './world.ts'
 
 /** What must hold in every state; see `docs/invariants.md`. '' when it does. */
@@ -52,7 +52,10 @@ export function startsLate(world: World, head: Head): boolean {
   const here = lookAt(world, head)
   if (here.length === 0) return false
   const intents = here.some(({ leg }) => world.disks[leg.index]!.log !== 0)
-  return !intents || rules.awaitedForCache(head.record, here).length === 0
+  if (!intents) return true
+  // One that is there and shows an older state has nothing to wait for.
+  const seen = visible(world)
+  return rules.awaitedForCache(head.record, here).every(({ slot }) => seen.includes(slot))
 }
 
 export function inSync({ run }: Head, leg: HeadLeg): boolean {

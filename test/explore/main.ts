@@ -22,6 +22,7 @@ function configurationOf(words: readonly string[]): Configuration {
     faults: number('faults', defaults.faults),
     kinds: new Set(kinds ?? faultKinds),
     forcedFlushes: given.get('forced') === 'flush',
+    reduce: given.get('reduce') !== 'no',
   }
 }
 

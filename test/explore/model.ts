@@ -30,11 +30,11 @@ export class HeadLeg implements RunLeg {
 
 /** A request of a client. */
 export interface Job {
-  readonly id: number
+  id: number
   readonly kind: 'write' | 'flush'
   /** Of a write. */
   readonly extent: number
-  readonly value: number
+  value: number
   /** Of a flush: what was acknowledged of each extent before it began. */
   covers: number[]
   /** What it waits for: its range, the log, answers of legs, the rules. */

@@ -4,7 +4,7 @@ import { Lacks } from './books.ts'
 import { generationOf, restore, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'
 import type { HeadLeg } from './model.ts'
-import type { World } from './world.ts'
+import type { Choose, World } from './world.ts'
 
 /** What the shell does between two events: it looks at legs, starts, copies. */
 
@@ -87,10 +87,14 @@ export function lookAt(world: World, head: Head): Here[] {
   })
 }
 
-/** Starts the volume from the legs that are there. */
-export function start(world: World, head: Head): string {
+/**
+ * Starts the volume from the legs that are there. Of those that are equally good the rules take the
+ * first. Where names of legs say nothing any of them is the first.
+ */
+export function start(world: World, head: Head, choose: Choose): string {
   const { record, legs, log } = head
   const here = lookAt(world, head)
+  if (world.configuration.reduce) here.unshift(...here.splice(choose(here.length), 1))
   let intents = 0
   let lacks = 0
   for (const { leg } of here) {

@@ -9,6 +9,8 @@ export function scriptOf(trace: readonly Step[]): string {
 /** Plays a script from the beginning; what is wrong then, '' when nothing is. */
 export function replay(world: Explored, script: string): string {
   const pack = new Pack()
+  // Names stay what they are.
+  world.reduces = false
   world.reset()
   for (const line of script.trim().split('\n')) {
     const [numbers, what] = line.trim().split('  ') as [string, string]

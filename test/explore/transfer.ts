@@ -1,7 +1,15 @@
 import type { Run } from '../../src/mirror/rules/run.ts'
 import { Lacks, Set8 } from './books.ts'
 import { collect, type Scales } from './collect.ts'
-import { Codec, generationOf, numberOf, Ranks, restore, snapshotOf } from './codec.ts'
+import {
+  Codec,
+  generationOf,
+  numberOf,
+  Ranks,
+  restore,
+  snapshotOf,
+  type Snapshot,
+} from './codec.ts'
 import type { Head } from './head.ts'
 import { sortView } from './keys.ts'
 import type { HeadLeg, Job, Op, OpKind } from './model.ts'
@@ -15,10 +23,21 @@ export function transferWorld(world: World, pack: Pack): void {
   const codec = codecFor(world, pack)
   if (pack.writing) {
     collect(world, codec.generations, scales)
-    if (world.isReduced) sortView(world, codec)
+    if (world.reduces) sortView(world, codec)
+    else codec.view.setOrder(0)
     sortOps(world, codec)
   }
   transfer(world, codec)
+}
+
+/** Writes it with legs and extents in another order for each number; false where there is none. */
+export function writeInOrder(world: World, pack: Pack, order: number): boolean {
+  const codec = codecFor(world, pack)
+  if (!codec.view.setOrder(order)) return false
+  collect(world, codec.generations, scales)
+  sortOps(world, codec)
+  transfer(world, codec)
+  return true
 }
 
 const codecs = new WeakMap<Pack, Codec>()
@@ -36,7 +55,12 @@ function transfer(world: World, codec: Codec): void {
   const { pack } = codec
   for (const names of codec.boots) names.clear()
   const { clients } = world
-  world.faults = pack.byte(world.faults)
+  codec.superblocks = codec.records = 'whole'
+  if (!world.reduces) world.faults = pack.byte(world.faults)
+  if (world.configuration.reduce) {
+    codec.superblocks = 'bare'
+    codec.records = pack.flag(world.isLastRun) ? 'bare' : 'whole'
+  }
   clients.writes = pack.byte(clients.writes)
   clients.flushes = pack.byte(clients.flushes)
   clients.cleanings = pack.byte(clients.cleanings)
@@ -50,13 +74,13 @@ function transfer(world: World, codec: Codec): void {
     disk.boot = codec.boot(at, disk.boot)
     codec.perExtent(disk.cache)
     codec.perExtent(disk.stable)
-    disk.superblock = codec.snapshot(disk.superblock)!
+    disk.superblock = codec.superblock(disk.superblock)!
     disk.log = codec.extentSet(disk.log)
     disk.lacks = codec.lacks(disk.lacks)
     disk.examined = pack.flag(disk.examined)
   }
   for (const head of world.heads) {
-    world.stores[head.index] = codec.snapshot(world.stores[head.index]!)!
+    world.stores[head.index] = codec.stored(world.stores[head.index]!)!
     transferHead(head, codec)
   }
   const count = pack.byte(world.ops.length)
@@ -83,8 +107,10 @@ const reasons = ['client', 'copied', 'clean', 'start'] as const
 /** Ops are a set: their order says nothing. */
 function sortOps({ ops }: World, { view }: Codec): void {
   const keyOf = (op: Op): number => {
-    const place = view.placeOfLeg[op.leg]! * 16 + opKinds.indexOf(op.kind)
-    const extent = op.kind === 'all' ? 0 : view.placeOfExtent[op.extent]!
+    const leg = op.kind === 'save' ? 0 : view.placeOfLeg[op.leg]!
+    const place = leg * 16 + opKinds.indexOf(op.kind)
+    const isOfExtent = op.kind === 'write' || op.kind === 'copy'
+    const extent = isOfExtent ? view.placeOfExtent[op.extent]! : 0
     const what = (place * 64 + op.job) * 8 + extent
     const rest = (reasons.indexOf(op.why) * 4 + ghosts.indexOf(op.ghost)) * 2 + op.head
     return what * 64 + rest
@@ -114,7 +140,7 @@ function transferOp(op: Op | null, codec: Codec): Op {
   const kind = pack.word(opKinds, op?.kind ?? null)!
   const head = pack.byte(op?.head ?? 0)
   const { moments, versions } = scales[head]!
-  const leg = codec.leg(op?.leg ?? 0)
+  const leg = kind === 'save' ? 0 : codec.leg(op?.leg ?? 0)
   const ghost = pack.word(ghosts, op?.ghost ?? null)!
   const versioned = kind === 'superblock' || kind === 'save'
   // Nobody hears of a ghost.
@@ -125,12 +151,23 @@ function transferOp(op: Op | null, codec: Codec): Op {
     leg,
     ghost,
     job: versioned && ghost === 'no' ? ranked(pack, versions, job) : pack.byte(job),
-    extent: kind === 'all' ? codec.extentSet(op?.extent ?? 0) : codec.extent(op?.extent ?? 0),
+    extent: transferExtent(kind, op?.extent ?? 0, codec),
     value: transferValue(kind, op?.value ?? 0, codec),
     why: pack.word(reasons, op?.why ?? null)!,
     moment: ghost === 'no' ? ranked(pack, moments, op?.moment ?? 0) : pack.byte(0),
-    snapshot: codec.snapshot(op?.snapshot ?? null),
+    snapshot: transferSnapshot(kind, op?.snapshot ?? null, codec),
   }
+}
+
+function transferSnapshot(kind: OpKind, snapshot: Snapshot | null, codec: Codec): Snapshot | null {
+  if (kind === 'save') return codec.stored(snapshot)
+  return kind === 'superblock' || kind === 'stamp' ? codec.superblock(snapshot) : null
+}
+
+/** An extent, or the log. */
+function transferExtent(kind: OpKind, extent: number, codec: Codec): number {
+  if (kind === 'all') return codec.extentSet(extent)
+  return kind === 'write' || kind === 'copy' ? codec.extent(extent) : 0
 }
 
 /** A value, the log, or what legs lack. */
@@ -163,7 +200,7 @@ function transferHead(head: Head, codec: Codec): void {
   head.mapLegs = codec.legSet(head.mapLegs)
   head.mapWhole = pack.flag(head.mapWhole)
   transferRecord(head, codec)
-  head.saved = codec.snapshot(head.saved)
+  head.saved = codec.stored(head.saved)
   for (let at = 0; at < head.legs.length; at++)
     transferLeg(head.legs[codec.legs[at]!]!, head, codec)
   if (!pack.writing) head.run = head.spare
@@ -343,7 +380,8 @@ function transferWorks(run: Run<HeadLeg>, head: Head, codec: Codec, versions: Ra
     const what = pack.word(whats, work?.what ?? null)!
     const then = work?.then ?? null
     const word = pack.word(thens, typeof then === 'string' ? then : null)
-    const leg = codec.leg(then !== null && typeof then === 'object' ? then.index : 0)
+    const isOfLeg = pack.flag(then !== null && typeof then === 'object')
+    const leg = isOfLeg ? codec.leg((then as HeadLeg | null)?.index ?? 0) : 0
     const phase = pack.word(['waiting', 'pages', 'durable'] as const, work?.phase ?? null)!
     const version = ranked(pack, versions, work?.version ?? 0)
     works.push({ what, then: word ?? head.legs[leg]!, phase, version })

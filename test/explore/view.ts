@@ -31,12 +31,32 @@ export class View {
     this.note()
   }
 
+  /** Another order for each number; whether there is one for this. */
+  setOrder(number: number): boolean {
+    const orders = ordersOf(this.legs.length).length
+    const ofExtents = ordersOf(this.extents.length)[Math.floor(number / orders)]
+    if (ofExtents === undefined) return false
+    for (const [at, leg] of ordersOf(this.legs.length)[number % orders]!.entries())
+      this.legs[at] = leg
+    for (const [at, extent] of ofExtents.entries()) this.extents[at] = extent
+    this.note()
+    return true
+  }
+
   private note(): void {
     for (let at = 0; at < this.legs.length; at++) this.placeOfLeg[this.legs[at]!] = at
     for (let at = 0; at < this.extents.length; at++) this.placeOfExtent[this.extents[at]!] = at
     fillSets(this.legSets, this.placeOfLeg)
     fillSets(this.extentSets, this.placeOfExtent)
   }
+}
+
+/** Every order of so many, the usual one first. */
+function ordersOf(count: number): readonly (readonly number[])[] {
+  if (count === 0) return [[]]
+  return ordersOf(count - 1).flatMap((order) =>
+    Array.from({ length: count }, (_, at) => order.toSpliced(count - 1 - at, 0, count - 1)),
+  )
 }
 
 function sort(order: number[], keys: readonly number[]): void {

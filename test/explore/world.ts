@@ -1,15 +1,17 @@
+import { offerAlone } from './ample.ts'
 import { answer, lookForCopied } from './answers.ts'
 import { type Snapshot, snapshotOf } from './codec.ts'
 import type { Configuration } from './config.ts'
 import type { Explored } from './engine.ts'
 import { offerFaults } from './faults.ts'
+import { forget } from './forget.ts'
 import { Head } from './head.ts'
 import type { HeadLeg, Job, Op, Surroundings } from './model.ts'
 import { inSync, startsLate, wrong } from './invariants.ts'
 import { nameOf, nameOp } from './names.ts'
 import type { Pack } from './pack.ts'
 import { copy, giveBack, mayCopy, start } from './procedures.ts'
-import { transferWorld } from './transfer.ts'
+import { transferWorld, writeInOrder } from './transfer.ts'
 
 /** A leg's disk, and whether it can be reached. */
 export interface Disk {
@@ -57,12 +59,15 @@ export class World implements Explored, Surroundings {
   readonly clients: Clients
   ops: Op[] = []
   faults = 0
+  /** Whether names and orders that say nothing are left out, see `docs/explore.md`. */
+  reduces: boolean
   /** What was wrong with the step before. */
   private broken = ''
   moves: Move[] = []
 
   constructor(configuration: Configuration) {
     this.configuration = configuration
+    this.reduces = configuration.reduce
     const { legs, extents } = configuration
     const zeroes = (): number[] => Array<number>(extents).fill(0)
     this.clients = {
@@ -122,13 +127,36 @@ export class World implements Explored, Surroundings {
     Object.assign(this.clients, clients)
   }
 
-  get isReduced(): boolean {
-    return false
+  /** The faults that are left; of a state that is not reduced they are a part. */
+  get budget(): number {
+    return this.reduces ? this.faults : 0
+  }
+
+  set budget(faults: number) {
+    if (this.reduces) this.faults = faults
+  }
+
+  /** Whether the run will not end: only what fails ends one. */
+  get isLastRun(): boolean {
+    return this.faults === 0 && this.heads.length === 1 && this.heads[0]!.word === 'running'
+  }
+
+  /** Spends the faults that are left; whether that makes it another state. */
+  spendBudget(): boolean {
+    if (!this.reduces || this.faults === 0) return false
+    this.faults = 0
+    return this.isLastRun
   }
 
   transfer(pack: Pack): void {
-    if (!pack.writing) this.broken = ''
+    if (pack.writing) {
+      if (this.configuration.reduce) forget(this)
+    } else this.broken = ''
     transferWorld(this, pack)
+  }
+
+  writeRenamed(pack: Pack, renaming: number): boolean {
+    return writeInOrder(this, pack, renaming)
   }
 
   // Surroundings of heads.
@@ -174,6 +202,7 @@ export class World implements Explored, Surroundings {
 
   list(): string {
     this.moves = []
+    if (this.reduces && offerAlone(this)) return ''
     this.offerHeads()
     this.offerOps()
     if (this.moves.length === 0) {
@@ -190,7 +219,11 @@ export class World implements Explored, Surroundings {
   }
 
   happen(move: number, choose: Choose): string {
-    return this.moves[move]!(choose)
+    const { isLastRun } = this
+    const what = this.moves[move]!(choose)
+    if (isLastRun && this.heads[0]!.word !== 'running')
+      this.broken = 'the run ended, and nothing had failed'
+    return what
   }
 
   check(): string {
@@ -241,11 +274,14 @@ export class World implements Explored, Surroundings {
       const { word } = head
       if (word === 'dead') this.moves.push(() => this.revive(head))
       else if (word === 'idle') {
-        if (startsLate(this, head)) this.moves.push(() => start(this, head))
+        if (startsLate(this, head)) this.moves.push((choose) => start(this, head, choose))
       } else this.offerRun(head)
     }
-    for (const [at, disk] of this.disks.entries())
-      if (!disk.up) this.moves.push(() => this.comesBack(at))
+    for (const [at, disk] of this.disks.entries()) if (!disk.up) this.offerBack(at)
+  }
+
+  offerBack(at: number): void {
+    this.moves.push(() => this.comesBack(at))
   }
 
   private revive(head: Head): string {
@@ -314,12 +350,15 @@ export class World implements Explored, Surroundings {
 
   private offerOps(): void {
     const late = this.ops.some(({ kind, ghost }) => kind === 'save' && ghost !== 'no')
-    for (const [at, { kind, ghost }] of this.ops.entries()) {
+    for (const [at, { kind, ghost }] of this.ops.entries())
       // A store saves in order.
-      if (kind === 'save' && ghost === 'no' && late) continue
-      this.moves.push(() => this.land(this.ops[at]!))
-      if (ghost === 'may-land') this.moves.push(() => this.vanish(this.ops[at]!))
-    }
+      if (kind !== 'save' || ghost !== 'no' || !late) this.offerOp(at)
+  }
+
+  /** Something under way is carried out, or never will be. */
+  offerOp(at: number): void {
+    this.moves.push(() => this.land(this.ops[at]!))
+    if (this.ops[at]!.ghost === 'may-land') this.moves.push(() => this.vanish(this.ops[at]!))
   }
 
   private vanish(op: Op): string {

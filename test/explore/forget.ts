@@ -1,0 +1,207 @@
+import { generationOf, type Snapshot } from './codec.ts'
+import type { Head } from './head.ts'
+import type { Job, Op } from './model.ts'
+import type { World } from './world.ts'
+
+/**
+ * Forgets what nobody can tell any more, so that states which differ in nothing else are one. Each
+ * of these is argued in `docs/explore.md`. There is one head.
+ */
+export function forget(world: World): void {
+  const [head] = world.heads
+  for (const disk of world.disks) disk.superblock = bare(world, disk.superblock.generation)
+  world.stores[0] = reread(world.stores[0]!)
+  for (let at = 0; at < world.ops.length; at++) world.ops[at] = plain(world, world.ops[at]!)
+  for (const job of head!.jobs) forgetCovers(world, job)
+  for (const job of head!.parked) {
+    forgetCovers(world, job)
+    job.phase = 'range'
+    job.pending = job.moment = 0
+  }
+  if (head!.word === 'running') {
+    forgetOfRun(head!)
+    if (world.isLastRun) forgetForGood(world, head!)
+  }
+  if (world.configuration.writes > 1) renumber(world, head!)
+}
+
+/** Of a superblock only the generation is read: the head's own record says the rest. */
+function bare({ configuration }: World, generation: number): Snapshot {
+  return (bareOnes[configuration.legs * 256 + generation] ??= {
+    generation,
+    base: 0,
+    history: [],
+    states: Array<number>(configuration.legs).fill(0),
+    left: Array<number>(configuration.legs).fill(0),
+    boots: Array<number>(configuration.legs).fill(0),
+  })
+}
+const bareOnes: Snapshot[] = []
+
+const missing = 2
+const something = [0]
+
+/** Of a record: a leg is in sync or it is not, and there was a generation before or not. */
+function reread(from: Snapshot): Snapshot {
+  const { history, states } = from
+  const isKnown = history.length === 0 || (history.length === 1 && history[0] === 0)
+  if (isKnown && states.every((state) => state === 0 || state === missing)) return from
+  return {
+    ...from,
+    history: history.length === 0 ? history : something,
+    states: states.map((state) => (state === 0 ? 0 : missing)),
+  }
+}
+
+/** What nobody looks at in something that is under way. */
+function plain(world: World, op: Op): Op {
+  const { kind, snapshot } = op
+  if (kind === 'save') return { ...op, snapshot: reread(snapshot!) }
+  if (snapshot !== null) return { ...op, snapshot: bare(world, snapshot.generation) }
+  return kind === 'flush' || op.moment === 0 ? op : { ...op, moment: 0 }
+}
+
+/** What a flush covers that was flushed already. */
+function forgetCovers({ clients: { flushed } }: World, { covers }: Job): void {
+  for (let at = 0; at < covers.length; at++) if (covers[at]! <= flushed[at]!) covers[at] = 0
+}
+
+function forgetOfRun(head: Head): void {
+  const { record, log } = head
+  const run = head.run!
+  if (record.history.length > 0) record.history = [generationOf(0)]
+  for (const member of record.members) if (member.state !== 'in-sync') member.state = 'missing'
+  if (run.round === null) head.saved = null
+  else if (head.saved !== null) head.saved = reread(head.saved)
+  if (head.mapLegs === 0) head.mapWhole = true
+  for (const leg of head.legs) {
+    const isWritten = run.works.some(({ what, then }) => what === 'copied' && then === leg)
+    if (leg.dirty !== null && leg.finishing === null && !isWritten) leg.dirty.uncovered = -1
+  }
+  for (let at = 0; at < log.last.length; at++) if (log.inFlight[at]! > 0) log.last[at] = 0
+  if (log.hot === 0 && log.inherited === 0 && !usesMoments(head)) forgetMoments(head)
+}
+
+/** Whether a flush is under way for anybody, or may be about to be. */
+function usesMoments(head: Head): boolean {
+  const { cleaning, opening } = head.run!
+  return (
+    cleaning !== null ||
+    opening !== null ||
+    head.jobs.length > 0 ||
+    head.legs.some(({ finishing }) => finishing?.phase === 'flush')
+  )
+}
+
+/** With nothing in the log every moment of before is before all that are to come. */
+function forgetMoments({ log, legs }: Head): void {
+  log.moment = 1
+  for (const leg of legs) leg.flushedMoment = 1
+}
+
+/**
+ * No fault is left and the head runs: no run ends any more, so nobody reads what only a start
+ * reads, and no leg leaves.
+ */
+function forgetForGood(world: World, head: Head): void {
+  const { clients, disks } = world
+  const nothing = bare(world, 0)
+  const { record } = head
+  const run = head.run!
+  world.stores[0] = nothing
+  if (head.saved !== null) head.saved = nothing
+  const noFlush = clients.flushes === 0 && !isFlushing(head)
+  for (const leg of head.legs) {
+    const disk = disks[leg.index]!
+    disk.log = disk.lacks = 0
+    if (leg.stage === 'absent') continue
+    disk.superblock = nothing
+    record.members[leg.index]!.left = null
+    // What was flushed for clients stays flushed.
+    if (!noFlush || leg.stage !== 'in-sync') continue
+    disk.examined = false
+    for (let at = 0; at < disk.stable.length; at++) disk.stable[at] = clients.flushed[at]!
+  }
+  for (let at = 0; at < world.ops.length; at++) world.ops[at] = unread(world, world.ops[at]!)
+  if (clients.cleanings > 0 || run.cleaning !== null) return
+  forgetMoments(head)
+  head.log.last.fill(0)
+  for (const job of head.jobs) job.moment = 0
+}
+
+function isFlushing({ jobs, parked }: Head): boolean {
+  return jobs.some(({ kind }) => kind === 'flush') || parked.some(({ kind }) => kind === 'flush')
+}
+
+/** Something under way that nobody will read where it lands, or whose moment nobody asks for. */
+function unread(world: World, op: Op): Op {
+  const { kind, leg } = op
+  const { clients, heads } = world
+  const [head] = heads
+  const keepsMoments = clients.cleanings > 0 || head!.run!.cleaning !== null
+  if (kind === 'save') return { ...op, snapshot: bare(world, 0) }
+  if (kind === 'flush') return keepsMoments || op.moment === 0 ? op : { ...op, moment: 0 }
+  if (kind === 'log' || kind === 'lacks') return op.value === 0 ? op : { ...op, value: 0 }
+  if (kind === 'all') return { ...op, value: 0, extent: 0 }
+  const isAbsent = head!.legs[leg]!.stage === 'absent' && op.ghost !== 'no'
+  if (op.snapshot === null || isAbsent) return op
+  return { ...op, snapshot: bare(world, 0) }
+}
+
+/**
+ * Values are only compared with others of their extent, and numbers of requests only for equality:
+ * the lowest will do. What comes later has a higher one, see `World.ask`.
+ */
+function renumber(world: World, head: Head): void {
+  const { acknowledged, flushed } = world.clients
+  const jobs = [...head.jobs, ...head.parked]
+  for (let extent = 0; extent < acknowledged.length; extent++) {
+    let values = (1 << acknowledged[extent]!) | (1 << flushed[extent]!)
+    for (const { cache, stable } of world.disks)
+      values |= (1 << cache[extent]!) | (1 << stable[extent]!)
+    for (const op of world.ops) if (writes(op, extent)) values |= 1 << op.value
+    for (const job of jobs)
+      if (job.kind === 'flush') values |= 1 << job.covers[extent]!
+      else if (job.extent === extent) values |= 1 << job.value
+    const lowest = placeIn(values, flushed[extent]!)
+    acknowledged[extent] = placeIn(values, acknowledged[extent]!)
+    flushed[extent] = lowest
+    for (const disk of world.disks) {
+      disk.cache[extent] = placeIn(values, disk.cache[extent]!)
+      disk.stable[extent] = placeIn(values, disk.stable[extent]!)
+    }
+    for (const [at, op] of world.ops.entries())
+      if (writes(op, extent)) world.ops[at] = { ...op, value: placeIn(values, op.value) }
+    for (const job of jobs)
+      if (job.kind === 'flush') job.covers[extent] = placeIn(values, job.covers[extent]!)
+      else if (job.extent === extent) job.value = placeIn(values, job.value)
+  }
+  renumberJobs(world, head, jobs)
+}
+
+function writes({ kind, extent }: Op, to: number): boolean {
+  return extent === to && (kind === 'write' || kind === 'copy')
+}
+
+/** How many of the numbers that are set are lower. */
+function placeIn(set: number, number: number): number {
+  let place = 0
+  for (let below = set & ((1 << number) - 1); below !== 0; below &= below - 1) place++
+  return place
+}
+
+function renumberJobs(world: World, head: Head, jobs: readonly Job[]): void {
+  let ids = 0
+  for (const { id } of jobs) ids |= 1 << id
+  const idOf = (id: number): number => placeIn(ids, id) + 1
+  for (const [at, op] of world.ops.entries()) {
+    const isAsked = op.kind === 'write' || (op.kind === 'flush' && op.why === 'client')
+    if (isAsked && op.ghost === 'no') world.ops[at] = { ...op, job: idOf(op.job) }
+  }
+  const { run } = head
+  if (run !== null) {
+    run.short = run.short.map(idOf)
+    run.waits = run.waits.map((wait) => ({ ...wait, id: idOf(wait.id) }))
+  }
+  for (const job of jobs) job.id = idOf(job.id)
+}
