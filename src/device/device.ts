@@ -349,13 +349,13 @@ export class Device implements DriverHost {
   submit(request: Request): void {
     const { counters, known } = this
     counters.inFlight++
-    counters.operations[request.operation]!++
+    const count = counters.operations[request.operation]!++
     if (known === null || !this.usable || validate(request, known) !== null) {
       request.push(this.refusals)
       request.fail(this.refusal(request, known))
       return
     }
-    this.latency.submitted(request)
+    this.latency.submitted(request, count)
     request.push(this.life)
     if (request.operation === Operation.flush) this.unflushed.watch(request)
     this.carryOut(request, known)

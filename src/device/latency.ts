@@ -1,10 +1,10 @@
 import type { Clock } from '../base/clock.ts'
 import type { Operation, Request } from './request.ts'
 
-/** Requests that are not timed after a quick one of their kind: reading the clock is not free. */
-const skipped = 7
-/** The same after one that was answered at once, within so many milliseconds. */
-const skippedAtOnce = 31
+/** Of quick requests of a kind one in so many is timed: reading the clock is not free. */
+const quickOnes = 8
+/** The same of those that are answered at once, within so many milliseconds. */
+const onesAtOnce = 32
 const atOnceMs = 0.02
 /** Milliseconds from which a request is slow: then all are timed that can be. */
 const slowMs = 10
@@ -18,7 +18,8 @@ export class Latency {
   private readonly clock: Clock
   private timed: Request | null = null
   private since = 0
-  private readonly toSkip = [0, 0, 0, 0, 0, 0]
+  /** By operation: the bits of a request's number that are zero when it is timed. */
+  private readonly masks = [0, 0, 0, 0, 0, 0]
   private readonly smoothed = [0, 0, 0, 0, 0, 0]
   private readonly takenAt = [-Infinity, -Infinity, -Infinity, -Infinity, -Infinity, -Infinity]
 
@@ -26,8 +27,9 @@ export class Latency {
     this.clock = clock
   }
 
-  submitted(request: Request): void {
-    if (this.timed === null && --this.toSkip[request.operation]! < 0) this.begin(request)
+  /** `count`: requests of the operation before this one. */
+  submitted(request: Request, count: number): void {
+    if ((count & this.masks[request.operation]!) === 0 && this.timed === null) this.begin(request)
   }
 
   private begin(request: Request): void {
@@ -46,7 +48,7 @@ export class Latency {
     const { operation } = request
     const now = this.clock.now()
     const took = now - this.since
-    this.toSkip[operation] = took >= slowMs ? 0 : took > atOnceMs ? skipped : skippedAtOnce
+    this.masks[operation] = (took >= slowMs ? 1 : took > atOnceMs ? quickOnes : onesAtOnce) - 1
     const known = now - this.takenAt[operation]! <= rememberMs
     const before = known ? this.smoothed[operation]! : took
     this.smoothed[operation] = before + (took - before) * share

@@ -17,11 +17,14 @@ export class HotExtent {
   lastMoment = 0
   /** Whether its bit is on every leg in sync. */
   durable = false
+  /** Where it begins, bytes. */
+  readonly from: number
   /** A bit for each block that was written to since every leg had flushed what was before. */
   readonly row: Uint8Array
 
-  constructor(index: number, rowBytes: number) {
+  constructor(index: number, from: number, rowBytes: number) {
     this.index = index
+    this.from = from
     this.row = new Uint8Array(rowBytes)
   }
 }
@@ -116,7 +119,8 @@ export class IntentLog implements WriteLog {
     for (let index = holder.firstExtent; index <= holder.lastExtent; index++) {
       let extent = this.hot.get(index)
       if (extent === undefined) {
-        extent = new HotExtent(index, this.extentSize / this.blockBytes / 8)
+        const { extentSize, blockBytes } = this
+        extent = new HotExtent(index, index * extentSize, extentSize / blockBytes / 8)
         this.hot.set(index, extent)
         this.next.fresh.push(extent)
         this.bits.set(index)
@@ -136,16 +140,21 @@ export class IntentLog implements WriteLog {
   }
 
   /** Remembers which blocks of the extent the holder writes to. */
-  private note(extent: HotExtent, { rangeFrom, rangeTo }: IntentHolder): void {
-    const { extentSize, blockShift } = this
-    const { row, index } = extent
+  private note(extent: HotExtent, holder: IntentHolder): void {
+    const { row, from } = extent
     if (extent.inFlight === 0 && extent.lastMoment <= this.flushedMoment) row.fill(0)
-    const base = index * extentSize
     // Within an extent: a shift is enough.
-    const first = Math.max(0, rangeFrom - base) >> blockShift
-    const last = (Math.min(extentSize, rangeTo - base) - 1) >> blockShift
-    if (first === last) row[first >> 3]! |= 1 << (first & 7)
-    else setBlocks(row, first, last)
+    const first = (holder.rangeFrom - from) >> this.blockShift
+    const last = (holder.rangeTo - 1 - from) >> this.blockShift
+    if (first === last && holder.firstExtent === holder.lastExtent)
+      row[first >> 3]! |= 1 << (first & 7)
+    else this.noteBlocks(extent, holder)
+  }
+
+  private noteBlocks({ row, from }: HotExtent, { rangeFrom, rangeTo }: IntentHolder): void {
+    const { extentSize, blockShift } = this
+    const first = Math.max(0, rangeFrom - from) >> blockShift
+    setBlocks(row, first, (Math.min(extentSize, rangeTo - from) - 1) >> blockShift)
   }
 
   /** A flush has ended. What an absent leg had not flushed was set aside when it left. */

@@ -8,15 +8,17 @@ describe('the latency of a device', () => {
   const owner = { completed: () => undefined }
   let clock: ManualClock
   let latency: Latency
+  let counts: number[]
   beforeEach(() => {
     clock = new ManualClock()
     latency = new Latency(clock)
+    counts = [0, 0, 0, 0, 0, 0]
   })
 
   /** A request that takes so many milliseconds. */
   function take(operation: Operation, ms: number, error: StorageError | null = null): void {
     const request = Request.take(operation, 0, 0, 0, owner)
-    latency.submitted(request)
+    latency.submitted(request, counts[request.operation]!++)
     clock.advance(ms)
     request.error = error
     latency.completed(request)
@@ -45,7 +47,7 @@ describe('the latency of a device', () => {
   it('of one that is not answered is what it has taken already', () => {
     take(Operation.write, 20)
     const request = Request.take(Operation.write, 0, 0, 0, owner)
-    latency.submitted(request)
+    latency.submitted(request, counts[request.operation]!++)
     clock.advance(10)
     expect(latency.of(Operation.write)).to.equal(20)
     clock.advance(2990)
