@@ -30,17 +30,12 @@ export class Jobs {
 
   beginChange(request: Request, deadline: number | undefined): void {
     this.changes++
-    const job = request.operation === Operation.flush ? this.nextFlush() : this.nextWrite()
+    const job =
+      request.operation === Operation.flush
+        ? (this.flushes.pop() ?? new FlushJob(this.volume))
+        : (this.writes.pop() ?? new WriteJob(this.volume))
     job.join(this.underWay, this.begun++, deadline)
     job.start(request)
-  }
-
-  private nextFlush(): FlushJob {
-    return this.flushes.pop() ?? new FlushJob(this.volume)
-  }
-
-  private nextWrite(): WriteJob {
-    return this.writes.pop() ?? new WriteJob(this.volume)
   }
 
   endRead(job: ReadJob): void {
