@@ -1,5 +1,4 @@
 import { expect } from 'chai'
-import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { SeededRandom } from '../../src/base/random.ts'
@@ -10,6 +9,7 @@ import { MemoryDriver } from '../../src/device/memory.ts'
 import { Operation, type Request } from '../../src/device/request.ts'
 import { metadataBytes, slotsFor } from '../../src/mirror/layout.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
+import { MortalClock } from '../support/clock.ts'
 import { read, write } from '../support/io.ts'
 import { extentSize, pattern, quick } from './head.ts'
 
@@ -71,19 +71,23 @@ class Pair {
   readonly store = new MemoryStore()
   legs: Growing[] = []
   driver!: MirrorDriver
+  private clock = new MortalClock()
   private readonly memories = [0, 1].map(() => new MemoryDriver(large, random))
 
-  /** A new head, which finds legs of these sizes. */
+  /** A new head, which finds legs of these sizes; the one before is dead. */
   async open(sizes: readonly number[]): Promise<Device> {
+    this.clock.die()
+    this.clock = new MortalClock()
+    const { clock } = this
     this.legs = this.memories.map((memory, at) => new Growing(memory, sizes[at]!))
     const legs = this.legs.map((driver, at) => {
       const name = `leg${at}`
-      return { name, device: new Device(`m/${name}`, driver, systemClock) }
+      return { name, device: new Device(`m/${name}`, driver, clock) }
     })
     const { store } = this
-    const [key, clock, log, settings] = ['m', systemClock, silentLog, quick]
+    const [key, log, settings] = ['m', silentLog, quick]
     this.driver = new MirrorDriver({ legs, clock, random, log, store, key, settings })
-    const device = new Device('m', this.driver, systemClock)
+    const device = new Device('m', this.driver, clock)
     await device.open()
     return device
   }

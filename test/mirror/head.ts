@@ -1,4 +1,3 @@
-import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { silentLog } from '../../src/base/log.ts'
@@ -9,6 +8,7 @@ import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import type { HistoryEntry } from '../../src/mirror/record.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
 import { MemoryStore, type StateStore } from '../../src/base/store.ts'
+import { MortalClock } from '../support/clock.ts'
 import { Disk, DiskDriver } from './disk.ts'
 
 export const extentSize = 64 * KiB
@@ -23,12 +23,23 @@ export const quick: Partial<MirrorSettings> = {
 
 const random = new SeededRandom(7)
 
+/** Those that a test has made. */
+const heads = new Set<Head>()
+
+// A head that goes on after its test tries its legs again and again: with some hundred of them all
+// later tests are slow, and memory is not given back.
+afterEach(() => {
+  for (const head of heads) head.kill()
+  heads.clear()
+})
+
 /** One run of a mirror over disks, as a process would have it. */
 export class Head {
   readonly device: Device
   readonly driver: MirrorDriver
   readonly legs = new Map<string, Device>()
   private readonly drivers: DiskDriver[] = []
+  private readonly clock = new MortalClock()
 
   constructor(
     disks: Readonly<Record<string, Disk>>,
@@ -37,10 +48,12 @@ export class Head {
     away: readonly string[] = [],
     readLast: readonly string[] = [],
   ) {
+    const { clock } = this
+    heads.add(this)
     for (const [name, disk] of Object.entries(disks)) {
       const driver = new DiskDriver(disk, away.includes(name))
       this.drivers.push(driver)
-      this.legs.set(name, new Device(`m/${name}`, driver, systemClock))
+      this.legs.set(name, new Device(`m/${name}`, driver, clock))
     }
     this.driver = new MirrorDriver({
       legs: [...this.legs].map(([name, device]) => ({
@@ -48,14 +61,14 @@ export class Head {
         device,
         readLast: readLast.includes(name),
       })),
-      clock: systemClock,
+      clock,
       random,
       log: silentLog,
       store,
       key: 'm',
       settings: { ...quick, ...settings },
     })
-    this.device = new Device('m', this.driver, systemClock)
+    this.device = new Device('m', this.driver, clock)
   }
 
   async open(): Promise<this> {
@@ -66,6 +79,7 @@ export class Head {
   /** Dies without a word: what it had under way goes nowhere. */
   kill(): void {
     for (const driver of this.drivers) driver.sever()
+    this.clock.die()
   }
 
   leg(name: string): Record<string, unknown> & { state: string; reason: string } {

@@ -59,6 +59,49 @@ export class ManualClock implements Clock {
   }
 }
 
+/** The system's, for something that may die: then its timers do, and it gets no new ones. */
+export class MortalClock implements Clock {
+  private readonly timers = new Set<Timer>()
+  private dead = false
+
+  now(): number {
+    return systemClock.now()
+  }
+
+  wall(): number {
+    return systemClock.wall()
+  }
+
+  timer(ms: number, callback: () => void): Timer {
+    if (this.dead) return { cancel: () => undefined }
+    const timer = systemClock.timer(ms, () => {
+      this.timers.delete(timer)
+      callback()
+    })
+    this.timers.add(timer)
+    return {
+      cancel: () => {
+        this.timers.delete(timer)
+        timer.cancel()
+      },
+    }
+  }
+
+  defer(callback: () => void): void {
+    systemClock.defer(callback)
+  }
+
+  soon(callback: () => void): void {
+    systemClock.soon(callback)
+  }
+
+  die(): void {
+    this.dead = true
+    for (const timer of this.timers) timer.cancel()
+    this.timers.clear()
+  }
+}
+
 /** The system's. Once `stuck`, no turn of the loop ends: what waits for that waits for ever. */
 export class StuckClock implements Clock {
   stuck = false
