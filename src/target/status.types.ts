@@ -28,8 +28,8 @@ export interface Status {
    */
   state: 'healthy' | 'syncing' | 'degraded' | 'failed'
   /**
-   * What a command changed and the configuration does not say, a sentence each: the next start
-   * would undo it.
+   * A sentence each: what a command changed and the configuration does not say, and that what
+   * the state directory had of failed flushes cannot be read.
    */
   warnings?: string[]
   /**
