@@ -6,6 +6,9 @@ const quickOnes = 8
 /** The same of those that are answered at once, within so many milliseconds. */
 const onesAtOnce = 32
 const atOnceMs = 0.02
+/** The same where these are timed again within so many milliseconds: there are very many. */
+const onesOfMany = 128
+const manyMs = 100
 /** Milliseconds from which a request is slow: then all are timed that can be. */
 const slowMs = 10
 /** Share of the newest time in the smoothed one. */
@@ -48,8 +51,10 @@ export class Latency {
     const { operation } = request
     const now = this.clock.now()
     const took = now - this.since
-    this.masks[operation] = (took >= slowMs ? 1 : took > atOnceMs ? quickOnes : onesAtOnce) - 1
-    const known = now - this.takenAt[operation]! <= rememberMs
+    const age = now - this.takenAt[operation]!
+    const timed = took > atOnceMs ? quickOnes : age > manyMs ? onesAtOnce : onesOfMany
+    this.masks[operation] = took >= slowMs ? 0 : timed - 1
+    const known = age <= rememberMs
     const before = known ? this.smoothed[operation]! : took
     this.smoothed[operation] = before + (took - before) * share
     this.takenAt[operation] = now

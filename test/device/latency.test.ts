@@ -37,11 +37,20 @@ describe('the latency of a device', () => {
 
   it('is taken of few requests while they are answered at once, and of all that are slow', () => {
     take(Operation.read, 0)
+    clock.advance(1000)
     for (let turn = 0; turn < 31; turn++) take(Operation.read, 40)
     expect(latency.of(Operation.read)).to.equal(0)
     take(Operation.read, 40)
     take(Operation.read, 40)
     expect(latency.of(Operation.read)).to.be.within(17, 18)
+  })
+
+  it('is taken of still fewer where very many are answered at once', () => {
+    for (let turn = 0; turn < 33; turn++) take(Operation.read, 0)
+    for (let turn = 33; turn < 128; turn++) take(Operation.read, 40)
+    expect(latency.of(Operation.read)).to.equal(0)
+    take(Operation.read, 40)
+    expect(latency.of(Operation.read)).to.equal(10)
   })
 
   it('of one that is not answered is what it has taken already', () => {
