@@ -24,8 +24,8 @@ export class WriteJob extends Job implements RangeHolder, IntentHolder, LegCalle
   private pending = 0
   /** Up to here it was handed to the legs. */
   private at = 0
-  /** -1 where nobody wants to know. */
-  private startedAt = -1
+  /** 0 where nobody wants to know. */
+  private startedAt = 0
 
   protected begin(request: Request): void {
     const { volume } = this
@@ -34,7 +34,7 @@ export class WriteJob extends Job implements RangeHolder, IntentHolder, LegCalle
     const { extentSize } = volume
     this.firstExtent = Math.floor(this.rangeFrom / extentSize)
     this.lastExtent = Math.floor((this.rangeTo - 1) / extentSize)
-    this.startedAt = volume.latency.wanted ? volume.clock.now() : -1
+    if (volume.latency.wanted) this.startedAt = volume.clock.now()
     if (volume.locks.acquire(this)) this.granted()
   }
 
@@ -135,10 +135,16 @@ export class WriteJob extends Job implements RangeHolder, IntentHolder, LegCalle
     volume.locks.release(this)
     // Releasing may have carried out others that ended in the loss of every leg.
     if (this.over()) return
-    if (this.startedAt >= 0) volume.latency.measured(volume.clock.now() - this.startedAt)
+    if (this.startedAt !== 0) this.measured()
     if (this.error !== null) this.finish()
     else if (isPrompt(volume.run)) this.finish()
     else volume.membership.acknowledge(this)
+  }
+
+  private measured(): void {
+    const { clock, latency } = this.volume
+    latency.measured(clock.now() - this.startedAt)
+    this.startedAt = 0
   }
 
   protected end(): void {
