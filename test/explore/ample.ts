@@ -1,3 +1,4 @@
+import type { Head } from './head.ts'
 import type { Op } from './model.ts'
 import type { World } from './world.ts'
 
@@ -7,7 +8,9 @@ import type { World } from './world.ts'
  * state that is wrong. Each is argued in `docs/explore.md`. False where there is no such.
  */
 export function offerAlone(world: World): boolean {
-  return offerLeftovers(world) || (world.isLastRun && offerParts(world))
+  const { lastHead } = world
+  if (world.heads.length === 1 && offerLeftovers(world)) return true
+  return lastHead !== null && offerParts(world, lastHead)
 }
 
 /** A leg on which ops of before are under way is not looked at before the last of them is gone. */
@@ -27,14 +30,14 @@ function offerLeftovers(world: World): boolean {
 }
 
 /** The head runs, and no fault is left. */
-function offerParts(world: World): boolean {
+function offerParts(world: World, head: Head): boolean {
   for (const [at, disk] of world.disks.entries())
-    if (!disk.up) {
-      world.offerBack(at)
+    if ((disk.away & (1 << head.index)) !== 0) {
+      world.offerBack(at, head.index)
       return true
     }
   for (let at = 0; at < world.ops.length; at++)
-    if (isPart(world, world.ops[at]!)) {
+    if (isPart(world, head, world.ops[at]!)) {
       world.offerOp(at)
       return true
     }
@@ -42,25 +45,25 @@ function offerParts(world: World): boolean {
 }
 
 /** Whether something waits for this and for more of the same: this is only counted. */
-function isPart(world: World, op: Op): boolean {
-  const { configuration, disks, heads } = world
-  if (op.ghost !== 'no') return false
-  const [head] = heads
-  const run = head!.run!
+function isPart(world: World, head: Head, op: Op): boolean {
+  const { configuration, disks } = world
+  if (op.ghost !== 'no' || op.head !== head.index) return false
+  const run = head.run!
   const disk = disks[op.leg]!
   switch (op.kind) {
     case 'log':
     case 'lacks':
-      return !configuration.forcedFlushes && (head!.mapLegs & (head!.mapLegs - 1)) !== 0
+      return !configuration.forcedFlushes && (head.mapLegs & (head.mapLegs - 1)) !== 0
     case 'superblock':
       return !disk.examined && !configuration.forcedFlushes && (run.round?.waits.length ?? 0) > 1
     case 'write':
-      return isPartOfWrite(world, op)
+      return isPartOfWrite(world, head, op)
     case 'flush':
-      if (!isFlushedForGood(world, op.leg)) return false
+      if (!isFlushedForGood(world, head, op.leg)) return false
       if (op.why === 'clean') return (run.cleaning?.waits.length ?? 0) > 1
       return op.why === 'start' && (run.opening?.waits.length ?? 0) > 1
     case 'all':
+    case 'claim':
     case 'copy':
     case 'save':
     case 'stamp':
@@ -69,20 +72,20 @@ function isPart(world: World, op: Op): boolean {
 }
 
 /** Whether what the leg has on stable storage matters no more. */
-function isFlushedForGood({ clients, heads }: World, leg: number): boolean {
-  const { jobs, legs, parked } = heads[0]!
+function isFlushedForGood({ clients }: World, head: Head, leg: number): boolean {
+  const { jobs, legs, parked } = head
   const isFlush = ({ kind }: { readonly kind: string }): boolean => kind === 'flush'
   const isOver = clients.flushes === 0 && !jobs.some(isFlush) && !parked.some(isFlush)
   return isOver && legs[leg]!.stage === 'in-sync'
 }
 
-function isPartOfWrite(world: World, op: Op): boolean {
-  const { jobs } = world.heads[0]!
+function isPartOfWrite(world: World, head: Head, op: Op): boolean {
+  const { jobs } = head
   const job = jobs.find(({ id }) => id === op.job)
   if (job === undefined || (job.pending & (job.pending - 1)) === 0) return false
   // Of another write to the extent the acknowledgement may be due.
   const isAlone = !jobs.some(
     (one) => one !== job && one.kind === 'write' && one.extent === op.extent,
   )
-  return isAlone && isFlushedForGood(world, op.leg)
+  return isAlone && isFlushedForGood(world, head, op.leg)
 }

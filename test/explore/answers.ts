@@ -1,10 +1,11 @@
 import type { Code } from '../../src/base/errors.ts'
+import { claimed, notClaimed } from './claims.ts'
 import type { Head } from './head.ts'
 import type { HeadLeg, Op } from './model.ts'
 import type { World } from './world.ts'
 
 /** What a head has under way was carried out, and it hears of that. */
-export function answer(head: Head, op: Op): void {
+export function answer(world: World, head: Head, op: Op): void {
   const leg = head.legs[op.leg]!
   const job = head.jobs.find(({ id }) => id === op.job)
   switch (op.kind) {
@@ -28,6 +29,9 @@ export function answer(head: Head, op: Op): void {
       break
     case 'superblock':
       head.tell({ kind: 'superblock', leg, version: op.job, error: null })
+      break
+    case 'claim':
+      claimed(world, head, leg)
       break
     case 'save':
       head.tell({ kind: 'saved', version: op.job })
@@ -81,6 +85,9 @@ export function fail(world: World, op: Op, code: Code): void {
       break
     case 'superblock':
       head.tell({ kind: 'superblock', leg, version: op.job, error })
+      break
+    case 'claim':
+      notClaimed(world, head, leg, code)
       break
     case 'save':
       head.tell({ kind: 'ended' })

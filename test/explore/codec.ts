@@ -31,6 +31,10 @@ export class Ranks {
     return place
   }
 
+  get all(): readonly number[] {
+    return this.values
+  }
+
   has(value: number): boolean {
     return this.values.includes(value)
   }
@@ -140,7 +144,9 @@ export class Codec {
   superblocks: 'whole' | 'bare' = 'whole'
   records: 'whole' | 'bare' = 'whole'
   private readonly asWritten: View
-  private readonly dense: boolean
+  readonly isDense: boolean
+  /** Of each counter: one that stands for it. */
+  private readonly counters: number[] = []
 
   /** `dense`: there is one head, so that generations that nothing mentions may be left out. */
   constructor(pack: Pack, { legs, extents }: Configuration, dense: boolean) {
@@ -148,7 +154,7 @@ export class Codec {
     this.boots = Array.from({ length: legs }, () => new Names())
     this.view = new View(legs, extents)
     this.asWritten = new View(legs, extents)
-    this.dense = dense
+    this.isDense = dense
   }
 
   /** Which leg is at each place. */
@@ -211,9 +217,39 @@ export class Codec {
   /** The generation as it was, or as it was written. */
   generation(number: number): number {
     const { pack } = this
-    if (!pack.writing) return pack.byte(0) * (this.dense ? 4 : 1)
-    pack.byte(this.dense ? this.rank(number) : number)
+    if (!pack.writing) return pack.byte(0) * (this.isDense ? 4 : 1)
+    pack.byte(this.isDense ? this.rank(number) : this.near(number))
     return number
+  }
+
+  /**
+   * Of two heads it also counts whether a generation follows on another at once, because claims are
+   * made from them. So only what is further apart comes nearer.
+   */
+  noteCounters(): void {
+    if (this.isDense) return
+    let last = -1
+    let near = 0
+    for (const number of this.generations.all) {
+      const counter = number >> 2
+      if (counter === last) continue
+      near += last === -1 ? 1 : Math.min(2, counter - last)
+      last = counter
+      this.counters[counter] = near
+    }
+  }
+
+  private near(number: number): number {
+    return number === 0 ? 0 : this.counters[number >> 2]! * 4 + (number & 3)
+  }
+
+  claim(claim: number): number {
+    const { pack } = this
+    if (this.isDense) return 0
+    if (!pack.writing) return pack.byte(0) * 8 + pack.byte(0)
+    pack.byte(claim === 0 ? 0 : this.counters[claim >> 3]!)
+    pack.byte(claim & 7)
+    return claim
   }
 
   rank(number: number): number {
@@ -275,11 +311,11 @@ export class Codec {
   /** Only what something mentions: nobody will ever ask for another. */
   history(numbers: number[]): number[] {
     const { pack, generations } = this
-    if (!pack.writing) return pack.list([]).map((rank) => (this.dense ? rank * 4 : rank))
+    if (!pack.writing) return pack.list([]).map((rank) => (this.isDense ? rank * 4 : rank))
     const known = numbers.filter((number) => generations.has(number))
     // What is not known any more was there all the same, see `leftAtStart`.
     if (known.length === 0 && numbers.length > 0) known.push(0)
-    pack.list(known.map((number) => (this.dense ? this.rank(number) : number)))
+    pack.list(known.map((number) => (this.isDense ? this.rank(number) : this.near(number))))
     return numbers
   }
 }

@@ -1,4 +1,5 @@
 import type { VolumeRecord } from '../../src/mirror/record.ts'
+import { forEachStep } from './claims.ts'
 import { numberOf, type Ranks, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'
 import type { World } from './world.ts'
@@ -15,6 +16,14 @@ export function collect(world: World, generations: Ranks, scales: readonly Scale
   for (const { moments, versions } of scales) {
     moments.clear()
     versions.clear()
+  }
+  if (world.heads.length > 1) {
+    // No head has this id.
+    forEachStep(world, (step) => {
+      if (step > 0) generations.add(step * 4 + 3)
+    })
+    for (const { plan } of world.heads) if (plan !== null) addSnapshot(generations, plan.record)
+    for (const doubted of world.doubts) generations.add(doubted)
   }
   for (const { superblock } of world.disks) addSnapshot(generations, superblock)
   for (const store of world.stores) addSnapshot(generations, store)

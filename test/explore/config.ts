@@ -23,6 +23,8 @@ export type FaultKind = (typeof faultKinds)[number]
 
 /** What is explored. */
 export interface Configuration {
+  /** The second one, with a store of its own that is empty, may start at any time. */
+  readonly heads: 1 | 2
   readonly legs: number
   readonly extents: number
   /** What clients do, in any order: so many writes, so many flushes, so many of them at once. */
@@ -43,6 +45,7 @@ export interface Configuration {
 }
 
 export const defaults: Configuration = {
+  heads: 1,
   legs: 2,
   extents: 1,
   writes: 2,

@@ -2,6 +2,7 @@ import * as cleaning from '../../src/mirror/rules/cleaning.ts'
 import * as returning from '../../src/mirror/rules/returning.ts'
 import { isInSync, type Run, type RunLeg } from '../../src/mirror/rules/run.ts'
 import { rules } from '../../src/mirror/rules/table.ts'
+import { claiming } from './claims.ts'
 import type { Configuration } from './config.ts'
 
 /** A rule that is wrong on purpose, and where the search has to see that. */
@@ -9,6 +10,8 @@ export interface Defect {
   readonly name: string
   readonly breaks: string
   readonly replace: Partial<typeof rules>
+  /** The same of how a head comes after another. */
+  readonly claiming?: Partial<typeof claiming>
   readonly configuration: Partial<Configuration>
   /** Whether it is found within a second or so. */
   readonly quick?: true
@@ -16,6 +19,8 @@ export interface Defect {
 
 const onlyInSync = (run: Run, leg: RunLeg): boolean =>
   isInSync(leg) && !run.inSync.some((one) => one !== leg)
+
+const twoHeads = { heads: 2, writes: 1, flushes: 0, width: 1, cleanings: 0 } as const
 
 export const defects: readonly Defect[] = [
   {
@@ -150,17 +155,42 @@ export const defects: readonly Defect[] = [
     },
     configuration: { writes: 1, flushes: 0, faults: 2, kinds: new Set(['away', 'cut']) },
   },
+  {
+    name: 'claims-ignored',
+    breaks: '7: a leg carries out what an older head sends',
+    replace: {},
+    claiming: { refuses: () => false },
+    configuration: { ...twoHeads, faults: 0 },
+    quick: true,
+  },
+  {
+    name: 'start-as-seen-before',
+    breaks: '4: a head starts from what legs showed before it claimed them',
+    replace: {},
+    claiming: { isAsSeen: () => true },
+    configuration: { ...twoHeads, faults: 1, kinds: new Set(['away']) },
+  },
+  {
+    name: 'own-record-vouches',
+    breaks: '5: a head believes its own record though another has had the legs',
+    replace: {},
+    claiming: { vouches: () => true },
+    configuration: { ...twoHeads, faults: 2, kinds: new Set(['crash', 'away']) },
+  },
 ]
 
 const { leave } = rules
 
 /** Carries out `action` with the defect in the place of the rule. */
-export function withDefect<T>({ replace }: Defect, action: () => T): T {
+export function withDefect<T>(defect: Defect, action: () => T): T {
   const whole = { ...rules }
-  Object.assign(rules, replace)
+  const wholeClaiming = { ...claiming }
+  Object.assign(rules, defect.replace)
+  Object.assign(claiming, defect.claiming)
   try {
     return action()
   } finally {
     Object.assign(rules, whole)
+    Object.assign(claiming, wholeClaiming)
   }
 }

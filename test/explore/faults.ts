@@ -1,9 +1,11 @@
 import type { Code } from '../../src/base/errors.ts'
 import { fail, lookForCopied } from './answers.ts'
+import { claiming } from './claims.ts'
 import type { FaultKind } from './config.ts'
 import type { Head } from './head.ts'
+import { apply } from './landing.ts'
 import type { Op } from './model.ts'
-import { nameOf, nameOp } from './names.ts'
+import { nameHead, nameOf, nameOp } from './names.ts'
 import type { Choose, Disk, World } from './world.ts'
 
 const faultNames: Readonly<Record<FaultKind, string>> = {
@@ -31,17 +33,25 @@ export function offerFaults(world: World): void {
       return `! ${of}${faultNames[kind]}`
     })
   }
-  for (const [at, disk] of world.disks.entries()) {
-    const name = `${nameOf(at)} `
-    if (disk.up) {
-      offer('restart', name, (choose) => restarts(world, at, choose))
-      offer('away', name, (choose) => goesAway(world, at, choose))
-    } else if (hasUnflushed(disk)) offer('cut', name, (choose) => losePower(disk, choose))
-  }
+  for (const at of world.disks.keys()) offerFaultsOfLeg(world, at, offer)
   for (const at of world.ops.keys()) offerFailures(world, at, offer)
-  const [head] = world.heads
-  if (head!.word !== 'dead') offer('crash', '', (choose) => crash(world, head!, choose))
+  for (const head of world.heads)
+    if (head.word !== 'dead')
+      offer('crash', head.index === 0 ? '' : 'of two: ', (choose) => crash(world, head, choose))
   offer('blackout', '', (choose) => blackout(world, choose))
+}
+
+function offerFaultsOfLeg(world: World, at: number, offer: Offer): void {
+  const disk = world.disks[at]!
+  const name = `${nameOf(at)} `
+  const isAlone = world.heads.length === 1
+  if (disk.away === 0) offer('restart', name, (choose) => restarts(world, at, choose))
+  else if (hasUnflushed(disk)) offer('cut', name, (choose) => cut(world, at, choose))
+  for (const { index } of world.heads)
+    if ((disk.away & (1 << index)) === 0) {
+      const from = isAlone ? name : `for ${nameHead(index)} ${name}`
+      offer('away', from, (choose) => goesAway(world, world.heads[index]!, at, choose))
+    }
 }
 
 type Offer = (kind: FaultKind, of: string, happens: (choose: Choose) => void) => void
@@ -81,46 +91,65 @@ function failFlush(world: World, op: Op, choose: Choose): void {
 }
 
 /** Takes what is under way on the leg from it: some of it may have been carried out. */
-function cutOff(world: World, at: number, choose: Choose): Op[] {
-  const here = world.ops.filter((op) => op.leg === at && op.kind !== 'save')
+export function cutOff(world: World, at: number, of: readonly Head[], choose: Choose): Op[] {
+  const here = world.ops.filter(
+    (op) => op.leg === at && op.kind !== 'save' && of.includes(world.heads[op.head]!),
+  )
   world.ops = world.ops.filter((op) => !here.includes(op))
-  for (const op of here) if (choose(2) === 1) world.apply(op)
+  for (const op of here)
+    if (choose(2) === 1 && !claiming.refuses(world.disks[at]!, op)) apply(world, op)
   return here
 }
 
 function restarts(world: World, at: number, choose: Choose): void {
-  const disk = world.disks[at]!
-  const here = cutOff(world, at, choose)
-  losePower(disk, choose)
-  world.tellDevice(world.heads[0]!, at)
+  const here = cutOff(world, at, world.heads, choose)
+  losePower(world.disks[at]!, choose)
+  for (const head of world.heads) world.tellDevice(head, at)
   for (const op of here) if (op.ghost === 'no') fail(world, op, 'STALE')
-  lookForCopied(world.heads[0]!)
+  for (const head of world.heads) lookForCopied(head)
 }
 
-function goesAway(world: World, at: number, choose: Choose): void {
-  world.disks[at]!.up = false
-  const here = cutOff(world, at, choose)
-  world.tellDevice(world.heads[0]!, at)
+/** Who still reaches it sees that it lost power. */
+function cut(world: World, at: number, choose: Choose): void {
+  const { away } = world.disks[at]!
+  const others = world.heads.filter(({ index }) => (away & (1 << index)) === 0)
+  const here = cutOff(world, at, others, choose)
+  losePower(world.disks[at]!, choose)
+  for (const head of others) world.tellDevice(head, at)
+  for (const op of here) if (op.ghost === 'no') fail(world, op, 'STALE')
+  for (const head of others) lookForCopied(head)
+}
+
+function goesAway(world: World, head: Head, at: number, choose: Choose): void {
+  const disk = world.disks[at]!
+  disk.away |= 1 << head.index
+  disk.told &= ~(1 << head.index)
+  const here = cutOff(world, at, [head], choose)
+  world.tellDevice(head, at)
   for (const op of here) if (op.ghost === 'no') fail(world, op, 'UNAVAILABLE')
-  lookForCopied(world.heads[0]!)
+  lookForCopied(head)
 }
 
 function crash(world: World, head: Head, choose: Choose): void {
   head.die()
-  const saves = world.ops.filter(({ kind }) => kind === 'save')
-  for (const op of saves) if (choose(2) === 1) world.apply(op)
+  for (const disk of world.disks) disk.told &= ~(1 << head.index)
+  const saves = world.ops.filter((op) => op.kind === 'save' && op.head === head.index)
+  for (const op of saves) if (choose(2) === 1) apply(world, op)
   world.ops = world.ops
-    .filter(({ kind }) => kind !== 'save')
-    .map((op) => (op.ghost === 'may-land' ? op : { ...op, ghost: 'may-land' }))
+    .filter((op) => !saves.includes(op))
+    .map((op) =>
+      op.head !== head.index || op.ghost === 'may-land' ? op : { ...op, ghost: 'may-land' },
+    )
 }
 
 function blackout(world: World, choose: Choose): void {
   for (const head of world.heads) head.die()
   const saves = world.ops.filter(({ kind }) => kind === 'save')
-  for (const op of saves) if (choose(2) === 1) world.apply(op)
+  for (const op of saves) if (choose(2) === 1) apply(world, op)
   world.ops = world.ops.filter(({ kind }) => kind !== 'save')
   for (const [at, disk] of world.disks.entries()) {
-    cutOff(world, at, choose)
+    cutOff(world, at, world.heads, choose)
+    disk.told = 0
     losePower(disk, choose)
   }
 }

@@ -5,24 +5,47 @@ import type { World } from './world.ts'
 
 /**
  * Forgets what nobody can tell any more, so that states which differ in nothing else are one. Each
- * of these is argued in `docs/explore.md`. There is one head.
+ * of these is argued in `docs/explore.md`.
  */
 export function forget(world: World): void {
+  if (world.heads.length === 1) forgetRecords(world)
+  else forgetRefused(world)
+  for (let at = 0; at < world.ops.length; at++) world.ops[at] = plain(world.ops[at]!)
+  const { lastHead } = world
+  for (const head of world.heads) {
+    for (const job of head.jobs) forgetCovers(world, job)
+    for (const job of head.parked) {
+      forgetCovers(world, job)
+      job.phase = 'range'
+      job.pending = job.moment = 0
+    }
+    if (head.word === 'running') forgetOfRun(world, head)
+  }
+  if (lastHead !== null) forgetForGood(world, lastHead)
+  if (world.heads.length === 1 && world.configuration.writes > 1) renumber(world, world.heads[0]!)
+}
+
+/** Where there is one head, which starts by its own record. */
+function forgetRecords(world: World): void {
   const [head] = world.heads
   for (const disk of world.disks) disk.superblock = bare(world, disk.superblock.generation)
   world.stores[0] = reread(world.stores[0]!)
-  for (let at = 0; at < world.ops.length; at++) world.ops[at] = plain(world, world.ops[at]!)
-  for (const job of head!.jobs) forgetCovers(world, job)
-  for (const job of head!.parked) {
-    forgetCovers(world, job)
-    job.phase = 'range'
-    job.pending = job.moment = 0
+  for (const [at, op] of world.ops.entries()) {
+    const { snapshot } = op
+    if (op.kind === 'save') world.ops[at] = { ...op, snapshot: reread(snapshot!) }
+    else if (snapshot !== null)
+      world.ops[at] = { ...op, snapshot: bare(world, snapshot.generation) }
   }
-  if (head!.word === 'running') {
-    forgetOfRun(head!)
-    if (world.isLastRun) forgetForGood(world, head!)
-  }
-  if (world.configuration.writes > 1) renumber(world, head!)
+  if (head!.saved !== null) head!.saved = reread(head!.saved)
+  if (head!.record.history.length > 0) head!.record.history = [generationOf(0)]
+}
+
+/** What is late, and comes to a leg that a newer head has claimed, is refused unheard. */
+function forgetRefused(world: World): void {
+  const { disks, ops } = world
+  const isHeard = ({ kind, ghost, leg, claim }: Op): boolean =>
+    kind === 'save' || ghost === 'no' || claim >= disks[leg]!.claim
+  if (!ops.every(isHeard)) world.ops = ops.filter(isHeard)
 }
 
 /** Of a superblock only the generation is read: the head's own record says the rest. */
@@ -53,12 +76,9 @@ function reread(from: Snapshot): Snapshot {
   }
 }
 
-/** What nobody looks at in something that is under way. */
-function plain(world: World, op: Op): Op {
-  const { kind, snapshot } = op
-  if (kind === 'save') return { ...op, snapshot: reread(snapshot!) }
-  if (snapshot !== null) return { ...op, snapshot: bare(world, snapshot.generation) }
-  return kind === 'flush' || op.moment === 0 ? op : { ...op, moment: 0 }
+/** Of a write nobody asks when it began. */
+function plain(op: Op): Op {
+  return op.kind === 'flush' || op.moment === 0 ? op : { ...op, moment: 0 }
 }
 
 /** What a flush covers that was flushed already. */
@@ -66,30 +86,28 @@ function forgetCovers({ clients: { flushed } }: World, { covers }: Job): void {
   for (let at = 0; at < covers.length; at++) if (covers[at]! <= flushed[at]!) covers[at] = 0
 }
 
-function forgetOfRun(head: Head): void {
+function forgetOfRun(world: World, head: Head): void {
   const { record, log } = head
   const run = head.run!
-  if (record.history.length > 0) record.history = [generationOf(0)]
   for (const member of record.members) if (member.state !== 'in-sync') member.state = 'missing'
   if (run.round === null) head.saved = null
-  else if (head.saved !== null) head.saved = reread(head.saved)
   if (head.mapLegs === 0) head.mapWhole = true
   for (const leg of head.legs) {
     const isWritten = run.works.some(({ what, then }) => what === 'copied' && then === leg)
     if (leg.dirty !== null && leg.finishing === null && !isWritten) leg.dirty.uncovered = -1
   }
   for (let at = 0; at < log.last.length; at++) if (log.inFlight[at]! > 0) log.last[at] = 0
-  if (log.hot === 0 && log.inherited === 0 && !usesMoments(head)) forgetMoments(head)
+  if (log.hot === 0 && log.inherited === 0 && !usesMoments(world, head)) forgetMoments(head)
 }
 
 /** Whether a flush is under way for anybody, or may be about to be. */
-function usesMoments(head: Head): boolean {
+function usesMoments({ ops }: World, head: Head): boolean {
   const { cleaning, opening } = head.run!
   return (
     cleaning !== null ||
     opening !== null ||
     head.jobs.length > 0 ||
-    head.legs.some(({ finishing }) => finishing?.phase === 'flush')
+    ops.some(({ kind, ghost }) => kind === 'flush' && ghost === 'no')
   )
 }
 
@@ -105,15 +123,20 @@ function forgetMoments({ log, legs }: Head): void {
  */
 function forgetForGood(world: World, head: Head): void {
   const { clients, disks } = world
-  const nothing = bare(world, 0)
+  const nothing = { ...bare(world, 0), boots: disks.map(({ boot }) => boot) }
   const { record } = head
   const run = head.run!
-  world.stores[0] = nothing
+  for (const { index } of world.heads) {
+    world.stores[index] = nothing
+    world.doubts[index] = 0
+    if (index !== head.index) world.heads[index]!.claim = world.heads[index]!.life = 0
+  }
   if (head.saved !== null) head.saved = nothing
   const noFlush = clients.flushes === 0 && !isFlushing(head)
   for (const leg of head.legs) {
     const disk = disks[leg.index]!
     disk.log = disk.lacks = 0
+    disk.told = 0
     if (leg.stage === 'absent') continue
     disk.superblock = nothing
     record.members[leg.index]!.left = null
@@ -122,7 +145,7 @@ function forgetForGood(world: World, head: Head): void {
     disk.examined = false
     for (let at = 0; at < disk.stable.length; at++) disk.stable[at] = clients.flushed[at]!
   }
-  for (let at = 0; at < world.ops.length; at++) world.ops[at] = unread(world, world.ops[at]!)
+  for (let at = 0; at < world.ops.length; at++) world.ops[at] = unread(world, head, world.ops[at]!)
   if (clients.cleanings > 0 || run.cleaning !== null) return
   forgetMoments(head)
   head.log.last.fill(0)
@@ -134,18 +157,15 @@ function isFlushing({ jobs, parked }: Head): boolean {
 }
 
 /** Something under way that nobody will read where it lands, or whose moment nobody asks for. */
-function unread(world: World, op: Op): Op {
-  const { kind, leg } = op
-  const { clients, heads } = world
-  const [head] = heads
-  const keepsMoments = clients.cleanings > 0 || head!.run!.cleaning !== null
-  if (kind === 'save') return { ...op, snapshot: bare(world, 0) }
+function unread(world: World, head: Head, op: Op): Op {
+  const { kind, leg, snapshot } = op
+  const keepsMoments = world.clients.cleanings > 0 || head.run!.cleaning !== null
   if (kind === 'flush') return keepsMoments || op.moment === 0 ? op : { ...op, moment: 0 }
   if (kind === 'log' || kind === 'lacks') return op.value === 0 ? op : { ...op, value: 0 }
   if (kind === 'all') return { ...op, value: 0, extent: 0 }
-  const isAbsent = head!.legs[leg]!.stage === 'absent' && op.ghost !== 'no'
-  if (op.snapshot === null || isAbsent) return op
-  return { ...op, snapshot: bare(world, 0) }
+  const isAbsent = kind !== 'save' && head.legs[leg]!.stage === 'absent' && op.ghost !== 'no'
+  if (snapshot === null || isAbsent) return op
+  return { ...op, snapshot: world.stores[head.index]! }
 }
 
 /**

@@ -9,11 +9,11 @@ import {
   type Run,
 } from '../../src/mirror/rules/run.ts'
 import { step } from '../../src/mirror/rules/step.ts'
-import type { Written } from '../../src/mirror/rules/writing.ts'
 import { rules } from '../../src/mirror/rules/table.ts'
 import { Lacks, Log, Set8 } from './books.ts'
 import { emptyRecord, numberOf, snapshotOf, type Snapshot } from './codec.ts'
-import { HeadLeg, type Job, type Op, type OpKind, type Surroundings } from './model.ts'
+import { stepOf, type Plan } from './plan.ts'
+import { extentsOf, HeadLeg, type Job, type Op, type OpKind, type Surroundings } from './model.ts'
 
 const stages = ['in-sync', 'saving', 'handing-over', 'syncing', 'absent', 'detached'] as const
 type Groups = Pick<Run<HeadLeg>, 'inSync' | 'writers' | 'absent' | 'keepers' | 'readable'>
@@ -24,8 +24,16 @@ export class Head {
   readonly legs: HeadLeg[]
   readonly record: VolumeRecord
   readonly log: Log
-  /** Dead, without a run, or with one. */
-  word: 'dead' | 'idle' | 'running' = 'idle'
+  /** Dead, without a run, about to have one, with one, or replaced by a newer head. */
+  word: 'dead' | 'idle' | 'claiming' | 'running' | 'halted' = 'idle'
+  /** What this process claimed its legs with last; 0 for nothing. */
+  claim = 0
+  /** Processes of it that have died. */
+  life = 0
+  /** Legs that it does not take back. */
+  unwanted = 0
+  /** What it has decided to start from, and claims its legs for. */
+  plan: Plan | null = null
   run: Run<HeadLeg> | null = null
   /** In the order they came. */
   jobs: Job[] = []
@@ -88,6 +96,11 @@ export class Head {
     })
   }
 
+  /** Generations are above the claim, so that whoever sees them claims more. */
+  private get floor(): number {
+    return Math.max(0, stepOf(this.claim) - 1)
+  }
+
   get extents(): number {
     return this.world.configuration.extents
   }
@@ -107,7 +120,7 @@ export class Head {
     for (;;) {
       while (run.out.length > 0) this.carryOut(run.out.shift()!)
       if (run.word === 'ended' || run.round !== null || !isPending(run)) break
-      step(run, { kind: 'turn', generationId: String(this.index), floor: 0 })
+      step(run, { kind: 'turn', generationId: String(this.index), floor: this.floor })
     }
     this.busy = false
   }
@@ -165,8 +178,10 @@ export class Head {
         for (const job of this.jobs) if (job.kind === 'flush') job.covers.fill(0)
         break
       case 'suspend':
-      case 'fenced':
         this.endRun()
+        break
+      case 'fenced':
+        this.halt()
         break
       case 'short':
       case 'back':
@@ -180,7 +195,7 @@ export class Head {
     }
   }
 
-  private submit(op: Partial<Op> & Pick<Op, 'kind' | 'leg'>): void {
+  submit(op: Partial<Op> & Pick<Op, 'kind' | 'leg'>): void {
     this.world.submit({
       head: this.index,
       ghost: 'no',
@@ -190,6 +205,7 @@ export class Head {
       why: 'client',
       moment: 0,
       snapshot: null,
+      claim: this.claim,
       ...op,
     })
   }
@@ -379,7 +395,7 @@ export class Head {
     const job = this.jobs.find((one) => one.id === id)
     if (job === undefined) return
     this.jobs = this.jobs.filter((one) => one !== job)
-    this.world.acknowledged(job)
+    this.world.acknowledged(job, this.index)
   }
 
   private end(job: Job): void {
@@ -398,37 +414,34 @@ export class Head {
     this.forget()
   }
 
+  /** A newer head has the legs. */
+  halt(): void {
+    this.endRun()
+    this.word = 'halted'
+    this.parked = []
+  }
+
   /** The process is gone. One that is there and has not started yet can do all that none can. */
   die(): void {
     this.word = this.world.configuration.reduce ? 'idle' : 'dead'
     this.jobs = []
     this.parked = []
+    this.claim = 0
+    this.life = Math.min(3, this.life + 1)
     this.forget()
   }
 
   /** Nothing is left of a run. */
   forget(): void {
     this.run = null
-    for (const leg of this.legs) clearLeg(leg)
+    this.plan = null
+    this.unwanted = 0
+    for (const leg of this.legs) leg.clear()
     this.log.clear()
     this.mapLegs = 0
     this.mapWhole = true
     this.saved = null
   }
-}
-
-function clearLeg(leg: HeadLeg): void {
-  leg.stage = 'absent'
-  leg.dirty = null
-  leg.unflushed = null
-  leg.flushedMoment = 0
-  leg.announcedBy = 0
-  leg.coming = null
-  leg.finishing = null
-}
-
-function extentsOf({ extent }: Job): Written {
-  return { rangeFrom: extent, rangeTo: extent + 1 }
 }
 
 function onLeg<K extends OpKind>(kind: K, { index }: HeadLeg): { kind: K; leg: number } {

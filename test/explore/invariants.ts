@@ -19,6 +19,8 @@ function wrongWith(world: World, head: Head): string {
     const quiet = !head.isTaken(extent)
     let first = -1
     for (const leg of run.readable) {
+      // It is asked, and refuses.
+      if (world.heads.length > 1 && !world.reaches(head, leg.index)) continue
       const { cache, stable } = world.disks[leg.index]!
       const reads = cache[extent]!
       // 1 and 5: nothing acknowledged is lost unless clients were told, and nothing old is read.
@@ -38,9 +40,10 @@ function wrongWith(world: World, head: Head): string {
 
 /** Of the two slots of a superblock one is whole: only one may be written at a time. */
 function twoSuperblocks({ ops, disks }: World): string {
-  for (const at of disks.keys()) {
+  for (const [at, disk] of disks.entries()) {
     const writes = ops.filter(
-      ({ kind, leg }) => leg === at && (kind === 'superblock' || kind === 'stamp'),
+      ({ kind, leg, claim }) =>
+        leg === at && claim >= disk.claim && (kind === 'superblock' || kind === 'stamp'),
     )
     if (writes.length > 1) return `two superblocks are under way on ${'abc'[at]!}`
   }
@@ -54,7 +57,7 @@ export function startsLate(world: World, head: Head): boolean {
   const intents = here.some(({ leg }) => world.disks[leg.index]!.log !== 0)
   if (!intents) return true
   // One that is there and shows an older state has nothing to wait for.
-  const seen = visible(world)
+  const seen = visible(world, head)
   return rules.awaitedForCache(head.record, here).every(({ slot }) => seen.includes(slot))
 }
 

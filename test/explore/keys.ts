@@ -29,7 +29,7 @@ function mix(key: number, value: number): number {
 function keyOfLeg(world: World, codec: Codec, at: number): number {
   const { disks, heads, ops, stores, configuration } = world
   const disk = disks[at]!
-  let key = mix(disk.up ? 1 : 0, disk.examined ? 1 : 0)
+  let key = mix(disk.away, disk.examined ? 1 : 0)
   key = mix(key, codec.rank(disk.superblock.generation))
   for (let leg = 0; leg < configuration.legs; leg++)
     key += mix(leg === at ? 17 : 18, countOf((disk.lacks >> (3 * leg)) & 7))

@@ -11,6 +11,7 @@ function configurationOf(words: readonly string[]): Configuration {
   const number = (name: string, otherwise: number): number => Number(given.get(name) ?? otherwise)
   const kinds = given.get('kinds')?.split(',') as FaultKind[] | undefined
   return {
+    heads: number('heads', 1) === 2 ? 2 : 1,
     legs: number('legs', defaults.legs),
     extents: number('extents', defaults.extents),
     writes: number('writes', defaults.writes),

@@ -1,5 +1,6 @@
 import type { VolumeRecord } from '../../src/mirror/record.ts'
 import type { Coming, Finishing, RunLeg, Stage } from '../../src/mirror/rules/run.ts'
+import type { Written } from '../../src/mirror/rules/writing.ts'
 import type { Lacks, Set8 } from './books.ts'
 import type { Snapshot } from './codec.ts'
 import type { Configuration } from './config.ts'
@@ -26,6 +27,17 @@ export class HeadLeg implements RunLeg {
     this.name = member.name
     this.member = member
   }
+
+  /** Nothing is left of a run. */
+  clear(): void {
+    this.stage = 'absent'
+    this.dirty = null
+    this.unflushed = null
+    this.flushedMoment = 0
+    this.announcedBy = 0
+    this.coming = null
+    this.finishing = null
+  }
 }
 
 /** A request of a client. */
@@ -46,8 +58,13 @@ export interface Job {
   moment: number
 }
 
+/** An extent has one byte here. */
+export function extentsOf({ extent }: Job): Written {
+  return { rangeFrom: extent, rangeTo: extent + 1 }
+}
+
 export type OpKind =
-  'write' | 'copy' | 'flush' | 'log' | 'lacks' | 'all' | 'stamp' | 'superblock' | 'save'
+  'write' | 'copy' | 'flush' | 'log' | 'lacks' | 'all' | 'stamp' | 'superblock' | 'save' | 'claim'
 
 /** Something under way on a leg, or in the head's own store. */
 export interface Op {
@@ -59,11 +76,13 @@ export interface Op {
   /** Of a write or a flush of a client: its id. Of others: the version of the record. */
   readonly job: number
   readonly extent: number
-  /** What is written: a value; the log; what legs lack, three bits for each. */
+  /** What is written: a value; the log; what legs lack, three bits for each; a claim. */
   readonly value: number
   readonly why: 'client' | 'copied' | 'clean' | 'start'
   readonly moment: number
   readonly snapshot: Snapshot | null
+  /** With what its head claimed the leg. */
+  readonly claim: number
 }
 
 /** What a head does to the world. */
@@ -74,7 +93,7 @@ export interface Surroundings {
   abandon(head: number, leg: number): void
   /** Nor for its record. */
   abandonSave(head: number): void
-  acknowledged(job: Job): void
+  acknowledged(job: Job, head: number): void
   /** Clients are told that what they wrote and did not flush may be gone. */
   tellLoss(): void
   failed(job: Job): void

@@ -1,5 +1,10 @@
 import type { Op } from './model.ts'
 
+/** With two heads it matters which. */
+export function nameHead(head: number): string {
+  return head === 0 ? 'the head' : 'the other head'
+}
+
 export function nameOf(leg: number): string {
   return 'abc'[leg]!
 }

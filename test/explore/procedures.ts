@@ -1,10 +1,11 @@
 import { settleMembers } from '../../src/mirror/rules/choosing.ts'
 import { rules } from '../../src/mirror/rules/table.ts'
 import { Lacks } from './books.ts'
+import { judge } from './claims.ts'
 import { generationOf, restore, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'
 import type { HeadLeg } from './model.ts'
-import type { Choose, World } from './world.ts'
+import type { Choose, Disk, World } from './world.ts'
 
 /** What the shell does between two events: it looks at legs, starts, copies. */
 
@@ -31,6 +32,7 @@ export function copy(world: World, head: Head, leg: HeadLeg, extent: number): st
     why: 'client',
     moment: 0,
     snapshot: null,
+    claim: head.claim,
   })
   return `extent ${extent} is read from ${source.name} for ${leg.name}`
 }
@@ -38,17 +40,25 @@ export function copy(world: World, head: Head, leg: HeadLeg, extent: number): st
 /** Looks at a leg that is there again, and has it return. */
 export function giveBack(world: World, head: Head, leg: HeadLeg): string {
   const disk = world.disks[leg.index]!
-  const { left } = leg.member
-  const { generation } = disk.superblock
-  const full = left === null || generationOf(generation).counter < left.counter
   disk.examined = true
+  const copy = world.heads.length > 1 ? judge(world, head, leg) : judgeAlone(disk, leg)
+  if (copy === '') {
+    head.unwanted |= leg.bit
+    return `${leg.name} is refused`
+  }
   const how = {
-    copy: full ? ('full' as const) : ('partial' as const),
+    copy,
     bootId: String.fromCharCode(disk.boot),
     cause: '',
   }
   head.tell({ kind: 'return', leg, how })
   return `${leg.name} returns, ${how.copy} copy`
+}
+
+function judgeAlone({ superblock }: Disk, { member: { left } }: HeadLeg): 'partial' | 'full' {
+  return left === null || generationOf(superblock.generation).counter < left.counter
+    ? 'full'
+    : 'partial'
 }
 
 /** A leg that is there, and in sync by the record. */
@@ -60,14 +70,14 @@ interface Here {
 }
 
 /** Legs that can be looked at: nothing of before is under way on them. */
-export function visible(world: World): number[] {
-  return [...world.disks.keys()].filter((at) => world.disks[at]!.up && !world.hasOps(at))
+export function visible(world: World, head: Head): number[] {
+  return [...world.disks.keys()].filter((at) => world.reaches(head, at) && !world.hasOps(at, head))
 }
 
 /** The legs from which the volume may start now, by the head's own record. */
 export function present(world: World, head: Head): number[] {
   const own = world.stores[head.index]!
-  return visible(world).filter((at) => {
+  return visible(world, head).filter((at) => {
     const { superblock } = world.disks[at]!
     return own.states[at] === 0 && isWhole(superblock, own)
   })
@@ -80,7 +90,11 @@ function isWhole({ generation }: Snapshot, { base }: Snapshot): boolean {
 /** The legs from which the volume may start, as the rules see them, by the head's own record. */
 export function lookAt(world: World, head: Head): Here[] {
   restore(head.record, world.stores[head.index]!)
-  return present(world, head).map((at) => {
+  return asHere(world, head, present(world, head))
+}
+
+function asHere(world: World, head: Head, places: readonly number[]): Here[] {
+  return places.map((at) => {
     const leg = head.legs[at]!
     const bootId = String.fromCharCode(world.disks[at]!.boot)
     return { leg, member: leg.member, bootId, readLast: false }
@@ -92,9 +106,25 @@ export function lookAt(world: World, head: Head): Here[] {
  * first. Where names of legs say nothing any of them is the first.
  */
 export function start(world: World, head: Head, choose: Choose): string {
-  const { record, legs, log } = head
   const here = lookAt(world, head)
   if (world.configuration.reduce) here.unshift(...here.splice(choose(here.length), 1))
+  return open(world, head, here)
+}
+
+/** The same from legs that were claimed, by the record that they were claimed for. */
+export function startFrom(world: World, head: Head, legs: number): void {
+  const places = head.subsets[legs]!.map(({ index }) => index)
+  const here = asHere(world, head, places)
+  const intents = places.some((at) => world.disks[at]!.log !== 0)
+  const seen = visible(world, head)
+  const awaited = rules
+    .awaitedForCache(head.record, here)
+    .filter(({ slot }) => !seen.includes(slot))
+  if (!intents || awaited.length === 0) open(world, head, here)
+}
+
+function open(world: World, head: Head, here: Here[]): string {
+  const { record, legs, log } = head
   let intents = 0
   let lacks = 0
   for (const { leg } of here) {
@@ -104,7 +134,7 @@ export function start(world: World, head: Head, choose: Choose): string {
   const before = record.members.map(({ state }) => state)
   const choice = rules.chooseSource(here, intents !== 0)
   settleMembers(record, here, choice)
-  for (const at of visible(world)) world.disks[at]!.examined = true
+  for (const at of visible(world, head)) world.disks[at]!.examined = true
   head.word = 'running'
   for (const [at, leg] of legs.entries()) {
     const { state } = leg.member

@@ -23,8 +23,9 @@ export function transferWorld(world: World, pack: Pack): void {
   const codec = codecFor(world, pack)
   if (pack.writing) {
     collect(world, codec.generations, scales)
-    if (world.reduces) sortView(world, codec)
-    else codec.view.setOrder(0)
+    codec.noteCounters()
+    if (world.reduces && (codec.isDense || world.lastHead !== null)) sortView(world, codec)
+    else codec.view.setUsual()
     sortOps(world, codec)
   }
   transfer(world, codec)
@@ -58,8 +59,9 @@ function transfer(world: World, codec: Codec): void {
   codec.superblocks = codec.records = 'whole'
   if (!world.reduces) world.faults = pack.byte(world.faults)
   if (world.configuration.reduce) {
-    codec.superblocks = 'bare'
-    codec.records = pack.flag(world.isLastRun) ? 'bare' : 'whole'
+    const isLast = pack.flag(world.lastHead !== null)
+    if (codec.isDense) codec.superblocks = 'bare'
+    codec.records = isLast ? 'bare' : 'whole'
   }
   clients.writes = pack.byte(clients.writes)
   clients.flushes = pack.byte(clients.flushes)
@@ -70,7 +72,11 @@ function transfer(world: World, codec: Codec): void {
   for (let place = 0; place < world.disks.length; place++) {
     const at = codec.legs[place]!
     const disk = world.disks[at]!
-    disk.up = pack.flag(disk.up)
+    disk.away = pack.byte(disk.away)
+    if (world.heads.length > 1) {
+      disk.claim = codec.claim(disk.claim)
+      disk.told = pack.byte(disk.told)
+    }
     disk.boot = codec.boot(at, disk.boot)
     codec.perExtent(disk.cache)
     codec.perExtent(disk.stable)
@@ -81,6 +87,7 @@ function transfer(world: World, codec: Codec): void {
   }
   for (const head of world.heads) {
     world.stores[head.index] = codec.stored(world.stores[head.index]!)!
+    if (!codec.isDense) world.doubts[head.index] = codec.generation(world.doubts[head.index]!)
     transferHead(head, codec)
   }
   const count = pack.byte(world.ops.length)
@@ -100,6 +107,7 @@ const opKinds: readonly OpKind[] = [
   'stamp',
   'superblock',
   'save',
+  'claim',
 ]
 const ghosts = ['no', 'lands', 'may-land'] as const
 const reasons = ['client', 'copied', 'clean', 'start'] as const
@@ -156,6 +164,7 @@ function transferOp(op: Op | null, codec: Codec): Op {
     why: pack.word(reasons, op?.why ?? null)!,
     moment: ghost === 'no' ? ranked(pack, moments, op?.moment ?? 0) : pack.byte(0),
     snapshot: transferSnapshot(kind, op?.snapshot ?? null, codec),
+    claim: codec.claim(op?.claim ?? 0),
   }
 }
 
@@ -172,6 +181,7 @@ function transferExtent(kind: OpKind, extent: number, codec: Codec): number {
 
 /** A value, the log, or what legs lack. */
 function transferValue(kind: OpKind, value: number, codec: Codec): number {
+  if (kind === 'claim') return codec.claim(value)
   if (kind === 'log') return codec.extentSet(value)
   return kind === 'lacks' || kind === 'all' ? codec.lacks(value) : codec.pack.byte(value)
 }
@@ -183,7 +193,7 @@ function ranked(pack: Pack, ranks: Ranks, value: number): number {
   return value
 }
 
-const words = ['dead', 'idle', 'running'] as const
+const words = ['dead', 'idle', 'claiming', 'running', 'halted'] as const
 const runWords = ['starting', 'running', 'ended'] as const
 
 function transferHead(head: Head, codec: Codec): void {
@@ -191,10 +201,9 @@ function transferHead(head: Head, codec: Codec): void {
   head.word = pack.word(words, head.word)!
   head.jobs = transferJobs(head.jobs, head, codec)
   head.parked = transferJobs(head.parked, head, codec)
-  if (head.word !== 'running') {
-    if (!pack.writing) head.forget()
-    return
-  }
+  if (!pack.writing && head.word !== 'running') head.forget()
+  transferClaims(head, codec)
+  if (head.word !== 'running') return
   const { moments } = scales[head.index]!
   head.log.transfer(codec, (moment) => ranked(pack, moments, moment))
   head.mapLegs = codec.legSet(head.mapLegs)
@@ -205,6 +214,23 @@ function transferHead(head: Head, codec: Codec): void {
     transferLeg(head.legs[codec.legs[at]!]!, head, codec)
   if (!pack.writing) head.run = head.spare
   transferRun(head.run!, head, codec)
+}
+
+function transferClaims(head: Head, codec: Codec): void {
+  const { pack } = codec
+  if (codec.isDense) return
+  head.claim = codec.claim(head.claim)
+  head.life = pack.byte(head.life)
+  head.unwanted = pack.byte(head.unwanted)
+  const { plan } = head
+  const record = codec.snapshot(plan?.record ?? null)
+  const present = pack.byte(plan?.present ?? 0)
+  const byOwnRecord = pack.flag(plan?.byOwnRecord ?? false)
+  const seen = pack.byte(plan?.seen ?? 0)
+  const waits = pack.byte(plan?.waits ?? 0)
+  const another = pack.flag(plan?.another ?? false)
+  if (pack.writing) return
+  head.plan = record === null ? null : { record, present, byOwnRecord, seen, waits, another }
 }
 
 function transferRecord(head: Head, codec: Codec): void {

@@ -12,6 +12,8 @@ export class View {
   readonly legSets: number[] = []
   readonly extentSets: number[] = []
 
+  private isUsual = false
+
   constructor(legs: number, extents: number) {
     this.legs = Array.from({ length: legs }, (_, at) => at)
     this.extents = Array.from({ length: extents }, (_, at) => at)
@@ -31,6 +33,12 @@ export class View {
     this.note()
   }
 
+  /** As they are called. */
+  setUsual(): void {
+    if (!this.isUsual) this.setOrder(0)
+    this.isUsual = true
+  }
+
   /** Another order for each number; whether there is one for this. */
   setOrder(number: number): boolean {
     const orders = ordersOf(this.legs.length).length
@@ -44,6 +52,7 @@ export class View {
   }
 
   private note(): void {
+    this.isUsual = false
     for (let at = 0; at < this.legs.length; at++) this.placeOfLeg[this.legs[at]!] = at
     for (let at = 0; at < this.extents.length; at++) this.placeOfExtent[this.extents[at]!] = at
     fillSets(this.legSets, this.placeOfLeg)
@@ -51,8 +60,14 @@ export class View {
   }
 }
 
+const known: (readonly (readonly number[])[])[] = []
+
 /** Every order of so many, the usual one first. */
 function ordersOf(count: number): readonly (readonly number[])[] {
+  return (known[count] ??= makeOrders(count))
+}
+
+function makeOrders(count: number): readonly (readonly number[])[] {
   if (count === 0) return [[]]
   return ordersOf(count - 1).flatMap((order) =>
     Array.from({ length: count }, (_, at) => order.toSpliced(count - 1 - at, 0, count - 1)),

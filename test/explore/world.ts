@@ -1,5 +1,6 @@
 import { offerAlone } from './ample.ts'
-import { answer, lookForCopied } from './answers.ts'
+import { lookForCopied } from './answers.ts'
+import { hears, offerClaims } from './claims.ts'
 import { type Snapshot, snapshotOf } from './codec.ts'
 import type { Configuration } from './config.ts'
 import type { Explored } from './engine.ts'
@@ -7,15 +8,20 @@ import { offerFaults } from './faults.ts'
 import { forget } from './forget.ts'
 import { Head } from './head.ts'
 import type { HeadLeg, Job, Op, Surroundings } from './model.ts'
+import { land, vanish } from './landing.ts'
 import { inSync, startsLate, wrong } from './invariants.ts'
-import { nameOf, nameOp } from './names.ts'
+import { nameHead, nameOf } from './names.ts'
 import type { Pack } from './pack.ts'
 import { copy, giveBack, mayCopy, start } from './procedures.ts'
 import { transferWorld, writeInOrder } from './transfer.ts'
 
 /** A leg's disk, and whether it can be reached. */
 export interface Disk {
-  up: boolean
+  /** Heads that cannot reach it, as bits. */
+  away: number
+  /** The highest claim, and heads that are about to hear that theirs is lower. */
+  claim: number
+  told: number
   /** Another one each time it loses what it had not flushed. */
   boot: number
   /** Of each extent: what it reads as, and what is left after a power loss. */
@@ -49,6 +55,11 @@ export type Choose = (count: number) => number
  */
 export type Move = (choose: Choose) => string
 
+/** What a head finds in a store that nothing was saved in. */
+function noRecord({ record }: Head): Snapshot {
+  return { ...snapshotOf(record), generation: 0, base: 0 }
+}
+
 /** Heads, legs, stores and clients, all of them plain data between two moves. */
 export class World implements Explored, Surroundings {
   readonly configuration: Configuration
@@ -56,6 +67,8 @@ export class World implements Explored, Surroundings {
   readonly disks: readonly Disk[]
   /** What each head keeps for itself. */
   readonly stores: Snapshot[] = []
+  /** The generation of each head's own record in which another had legs; 0 for none. */
+  readonly doubts: number[] = []
   readonly clients: Clients
   ops: Op[] = []
   faults = 0
@@ -78,9 +91,11 @@ export class World implements Explored, Surroundings {
       acknowledged: zeroes(),
       flushed: zeroes(),
     }
-    this.heads = [new Head(0, this)]
+    this.heads = Array.from({ length: configuration.heads }, (_, at) => new Head(at, this))
     this.disks = Array.from({ length: legs }, () => ({
-      up: true,
+      away: 0,
+      claim: 0,
+      told: 0,
       boot: 0,
       cache: zeroes(),
       stable: zeroes(),
@@ -96,7 +111,7 @@ export class World implements Explored, Surroundings {
   reset(): void {
     const fresh = new Head(0, this)
     for (const disk of this.disks) {
-      disk.up = true
+      disk.away = disk.claim = disk.told = 0
       disk.boot = 0
       disk.cache.fill(0)
       disk.stable.fill(0)
@@ -104,9 +119,13 @@ export class World implements Explored, Surroundings {
       disk.log = disk.lacks = 0
       disk.examined = true
     }
-    for (const head of this.heads) head.die()
-    this.heads[0]!.word = 'idle'
-    this.stores[0] = snapshotOf(fresh.record)
+    for (const head of this.heads) {
+      head.die()
+      head.life = 0
+      head.word = head.index === 0 ? 'idle' : 'halted'
+      this.stores[head.index] = head.index === 0 ? snapshotOf(fresh.record) : noRecord(fresh)
+      this.doubts[head.index] = 0
+    }
     this.ops = []
     this.clients.writes = this.configuration.writes
     this.clients.flushes = this.configuration.flushes
@@ -117,6 +136,7 @@ export class World implements Explored, Surroundings {
     this.faults = 0
     this.settle()
     this.faults = this.configuration.faults
+    for (const head of this.heads) if (head.word === 'halted') head.word = 'idle'
   }
 
   /** Lets everything under way come to its end, without a fault. */
@@ -136,16 +156,30 @@ export class World implements Explored, Surroundings {
     if (this.reduces) this.faults = faults
   }
 
-  /** Whether the run will not end: only what fails ends one. */
-  get isLastRun(): boolean {
-    return this.faults === 0 && this.heads.length === 1 && this.heads[0]!.word === 'running'
+  /** Whose run will not end, because only what fails ends one, or a newer head. */
+  get lastHead(): Head | null {
+    if (this.faults > 0) return null
+    let last: Head | null = null
+    for (const head of this.heads) {
+      if (head.word === 'halted') continue
+      if (last !== null || head.word !== 'running') return null
+      last = head
+    }
+    return last !== null && this.heads.length > 1 && this.mayBeReplaced(last) ? null : last
+  }
+
+  private mayBeReplaced({ claim, index }: Head): boolean {
+    return (
+      this.disks.some((disk) => disk.claim > claim) ||
+      this.ops.some(({ kind, head }) => kind === 'claim' && head !== index)
+    )
   }
 
   /** Spends the faults that are left; whether that makes it another state. */
   spendBudget(): boolean {
     if (!this.reduces || this.faults === 0) return false
     this.faults = 0
-    return this.isLastRun
+    return this.lastHead !== null
   }
 
   transfer(pack: Pack): void {
@@ -179,9 +213,9 @@ export class World implements Explored, Surroundings {
     )
   }
 
-  acknowledged(job: Job): void {
+  acknowledged(job: Job, head: number): void {
     const { acknowledged, flushed } = this.clients
-    const legs = this.heads[0]!.run?.inSync.length ?? 0
+    const legs = this.heads[head]!.run?.inSync.length ?? 0
     if (legs < this.configuration.minInSync) this.broken = `${legs} legs were enough`
     if (job.kind === 'write')
       acknowledged[job.extent] = Math.max(acknowledged[job.extent]!, job.value)
@@ -219,9 +253,9 @@ export class World implements Explored, Surroundings {
   }
 
   happen(move: number, choose: Choose): string {
-    const { isLastRun } = this
+    const { lastHead } = this
     const what = this.moves[move]!(choose)
-    if (isLastRun && this.heads[0]!.word !== 'running')
+    if (lastHead !== null && lastHead.word !== 'running')
       this.broken = 'the run ended, and nothing had failed'
     return what
   }
@@ -232,6 +266,8 @@ export class World implements Explored, Surroundings {
 
   /** What is wrong when nothing more will happen by itself. */
   private stuck(): string {
+    // A second head may wait for a word of the operator's.
+    if (this.heads.length > 1) return ''
     const [head] = this.heads
     if (head!.word === 'dead') return ''
     if (head!.word === 'idle') return 'nothing can happen, and the volume does not start'
@@ -242,11 +278,14 @@ export class World implements Explored, Surroundings {
 
   private offerClients(): void {
     const { clients, configuration } = this
-    const head = this.heads.find(({ word }) => word !== 'dead')
-    if (head === undefined) return
-    if (head.jobs.length + head.parked.length >= configuration.width) return
-    if (clients.writes > 0) this.moves.push((choose) => this.ask(head, 'write', choose))
-    if (clients.flushes > 0) this.moves.push((choose) => this.ask(head, 'flush', choose))
+    for (const head of this.heads) {
+      if (head.word === 'dead' || head.word === 'halted') continue
+      if (head.jobs.length + head.parked.length >= configuration.width) continue
+      // Nobody asks a second head that never was one.
+      if (head.index > 0 && head.word !== 'running') continue
+      if (clients.writes > 0) this.moves.push((choose) => this.ask(head, 'write', choose))
+      if (clients.flushes > 0) this.moves.push((choose) => this.ask(head, 'flush', choose))
+    }
   }
 
   private ask(head: Head, kind: 'write' | 'flush', choose: Choose): string {
@@ -273,15 +312,26 @@ export class World implements Explored, Surroundings {
     for (const head of this.heads) {
       const { word } = head
       if (word === 'dead') this.moves.push(() => this.revive(head))
+      else if (word === 'idle' && this.heads.length > 1) offerClaims(this, head)
       else if (word === 'idle') {
         if (startsLate(this, head)) this.moves.push((choose) => start(this, head, choose))
-      } else this.offerRun(head)
+      } else if (word === 'running') this.offerRun(head)
     }
-    for (const [at, disk] of this.disks.entries()) if (!disk.up) this.offerBack(at)
+    for (const [at, disk] of this.disks.entries())
+      for (const { index } of this.heads) {
+        if ((disk.away & (1 << index)) !== 0) this.offerBack(at, index)
+        if ((disk.told & (1 << index)) !== 0) this.moves.push(() => hears(this, index, at))
+      }
   }
 
-  offerBack(at: number): void {
-    this.moves.push(() => this.comesBack(at))
+  offerBack(at: number, head: number): void {
+    this.moves.push(() => this.comesBack(at, head))
+  }
+
+  /** Whether the head can ask the leg, and is not refused there. */
+  reaches(head: Head, at: number): boolean {
+    const { away, claim } = this.disks[at]!
+    return (away & (1 << head.index)) === 0 && (head.claim === 0 || claim <= head.claim)
   }
 
   private revive(head: Head): string {
@@ -330,80 +380,53 @@ export class World implements Explored, Surroundings {
       head.run!.word === 'running' &&
       leg.stage === 'absent' &&
       leg.coming === null &&
-      this.disks[leg.index]!.up &&
-      !this.hasOps(leg.index)
+      this.reaches(head, leg.index) &&
+      (head.unwanted & leg.bit) === 0 &&
+      !this.hasOps(leg.index, head)
     )
   }
 
   /** Whether anything is under way on the leg. */
-  hasOps(leg: number): boolean {
-    return this.ops.some((op) => op.leg === leg && op.kind !== 'save')
+  hasOps(leg: number, { index }: Head): boolean {
+    // What a process of before left is refused once the leg is claimed.
+    const isHeeded = ({ head, ghost }: Op): boolean =>
+      this.heads.length === 1 || (head === index && ghost !== 'may-land')
+    return this.ops.some((op) => op.leg === leg && op.kind !== 'save' && isHeeded(op))
   }
 
-  private comesBack(at: number): string {
+  private comesBack(at: number, head: number): string {
     const disk = this.disks[at]!
-    disk.up = true
+    disk.away &= ~(1 << head)
     disk.examined = true
-    for (const head of this.heads) this.tellDevice(head, at)
-    return `${nameOf(at)} is there again`
+    this.tellDevice(this.heads[head]!, at)
+    return `${nameOf(at)} is there again${this.heads.length > 1 ? ` for ${nameHead(head)}` : ''}`
   }
 
   private offerOps(): void {
-    const late = this.ops.some(({ kind, ghost }) => kind === 'save' && ghost !== 'no')
-    for (const [at, { kind, ghost }] of this.ops.entries())
+    for (const [at, { kind, ghost, head }] of this.ops.entries())
       // A store saves in order.
-      if (kind !== 'save' || ghost !== 'no' || !late) this.offerOp(at)
+      if (kind !== 'save' || ghost !== 'no' || !this.savesLate(head)) this.offerOp(at)
+  }
+
+  private savesLate(of: number): boolean {
+    return this.ops.some(
+      ({ kind, ghost, head }) => kind === 'save' && ghost !== 'no' && head === of,
+    )
   }
 
   /** Something under way is carried out, or never will be. */
   offerOp(at: number): void {
-    this.moves.push(() => this.land(this.ops[at]!))
-    if (this.ops[at]!.ghost === 'may-land') this.moves.push(() => this.vanish(this.ops[at]!))
-  }
-
-  private vanish(op: Op): string {
-    this.ops = this.ops.filter((one) => one !== op)
-    return `${nameOp(op)} never arrives`
-  }
-
-  private land(op: Op): string {
-    this.ops = this.ops.filter((one) => one !== op)
-    this.apply(op)
-    const head = this.heads[op.head]!
-    if (op.ghost === 'no') answer(head, op)
-    return `${nameOp(op)} is done${op.ghost === 'no' ? '' : ', too late'}`
-  }
-
-  apply(op: Op): void {
-    if (op.kind === 'save') {
-      this.stores[op.head] = op.snapshot!
-      return
-    }
-    const disk = this.disks[op.leg]!
-    const metadata = op.kind !== 'write' && op.kind !== 'copy' && op.kind !== 'flush'
-    if (op.kind === 'write' || op.kind === 'copy') disk.cache[op.extent] = op.value
-    else if (op.kind === 'log') disk.log = op.value
-    else if (op.kind === 'lacks') disk.lacks = op.value
-    else if (op.kind === 'all') {
-      disk.lacks = op.value
-      disk.log = op.extent
-    } else if (op.kind !== 'flush') disk.superblock = op.snapshot!
-    const superblock = op.kind === 'stamp' || op.kind === 'superblock'
-    if (
-      op.kind === 'flush' ||
-      (metadata && this.configuration.forcedFlushes) ||
-      (superblock && disk.examined)
-    )
-      for (const [at, value] of disk.cache.entries()) disk.stable[at] = value
-    if (superblock) disk.examined = false
+    this.moves.push(() => land(this, this.ops[at]!))
+    if (this.ops[at]!.ghost === 'may-land') this.moves.push(() => vanish(this, this.ops[at]!))
   }
 
   /** The device says that something has changed. */
   tellDevice(head: Head, at: number): void {
-    const { up, boot } = this.disks[at]!
+    const { away, boot } = this.disks[at]!
     const bootId = String.fromCharCode(boot)
-    const word = up ? 'there' : 'away'
+    const word = (away & (1 << head.index)) === 0 ? 'there' : 'away'
     const writing = head.jobs.some(({ kind }) => kind === 'write')
+    head.unwanted &= ~(1 << at)
     const now = { word, bootId, state: 'missing', writing, reason: 'gone' } as const
     head.tell({ kind: 'device', leg: head.legs[at]!, now })
     lookForCopied(head)

@@ -1,0 +1,201 @@
+import { isPast, remembers, sameGeneration, type VolumeRecord } from '../../src/mirror/record.ts'
+import { wasNeverServed } from '../../src/mirror/forks.ts'
+import { decide, type LegView, type OwnRecord } from '../../src/mirror/start.ts'
+import type { Code } from '../../src/base/errors.ts'
+import { emptyRecord, generationOf, restore, snapshotOf, type Snapshot } from './codec.ts'
+import type { Head } from './head.ts'
+import { claimant, claimOf, stepOf } from './plan.ts'
+import type { HeadLeg, Op } from './model.ts'
+import { nameHead, nameOf } from './names.ts'
+import { startFrom, visible } from './procedures.ts'
+import type { World } from './world.ts'
+
+/** How a head starts where there is another: it looks, claims, looks again, and starts. */
+
+/** What of that a test puts a defect in the place of. */
+export const claiming = {
+  /** Whether a leg refuses what a head sends that claimed less. */
+  refuses: (disk: { readonly claim: number }, op: { readonly claim: number }): boolean =>
+    disk.claim > op.claim,
+  /** Whether a head's own record still says who is in sync. */
+  vouches: (isAnothers: boolean, isDoubted: boolean): boolean => !isAnothers && !isDoubted,
+  /** Whether a head starts from what legs showed before it claimed them. */
+  isAsSeen: (present: number, seen: number): boolean => (present & ~seen) === 0,
+}
+
+type Decision = Extract<ReturnType<typeof decide>, { readonly kind: 'start' }>
+
+export function offerClaims(world: World, head: Head): void {
+  if (isOutbid(world, head)) {
+    world.moves.push(() => {
+      head.halt()
+      return `${nameHead(head.index)} sees that a newer one has its legs`
+    })
+    return
+  }
+  const decision = decideNow(world, head)
+  if (decision !== null) world.moves.push(() => look(world, head))
+}
+
+/** Whether the process was told by a leg that took part that it was replaced. */
+function isOutbid(world: World, head: Head): boolean {
+  const { states } = world.stores[head.index]!
+  return (
+    head.claim > 0 &&
+    world.disks.some(
+      ({ away, claim }, at) =>
+        (away & (1 << head.index)) === 0 && claim > head.claim && states[at] === 0,
+    )
+  )
+}
+
+/** What the volume itself decides, from what it would see now; null where it waits. */
+function decideNow(world: World, head: Head): Decision | null {
+  const seen = visible(world, head)
+  const views = world.disks.map(({ superblock, claim }, at): LegView => {
+    const leg = legOf(at)
+    const name = head.legs[at]!.name
+    if (!seen.includes(at))
+      return { leg, name, found: null, reason: '', hadAnotherHead: false, mark: 0 }
+    const shown = { serial: 1, self: String(at), record: recordOf(superblock) }
+    const found = { kind: 'superblock', superblock: shown, previous: 1 } as const
+    const hadAnotherHead = claim !== 0 && claimant(claim) !== head.index
+    return { leg, name, found, reason: '', hadAnotherHead, mark: 1 }
+  })
+  const decision = decide(ownRecord(world, head, views), views, { force: false, leg: null })
+  return decision.kind === 'start' ? decision : null
+}
+
+function ownRecord(world: World, { index }: Head, views: readonly LegView[]): OwnRecord | null {
+  const store = world.stores[index]!
+  if (store.generation === 0) return null
+  const another = views.some(({ hadAnotherHead }) => hadAnotherHead)
+  const vouches = claiming.vouches(another, world.doubts[index] === store.generation)
+  return { record: recordOf(store), vouches }
+}
+
+function recordOf(snapshot: Snapshot): VolumeRecord {
+  const record = emptyRecord(snapshot.states.length)
+  restore(record, snapshot)
+  record.forcedAt = null
+  return record
+}
+
+/** What the decision asks of a leg: whether it is the device that it was, which it always is. */
+function legOf(at: number): LegView['leg'] {
+  const leg = { index: at, device: { facts: { identity: '' } }, isAnotherThan: () => false }
+  return (legs[at] ??= leg as unknown as LegView['leg'])
+}
+const legs: LegView['leg'][] = []
+
+/** Decides, and claims every leg that is there. */
+function look(world: World, head: Head): string {
+  const { index } = head
+  const { record, present, byOwnRecord } = decideNow(world, head)!
+  const there = visible(world, head)
+  const own = world.stores[index]!
+  const isAnothers = there.some((at) => {
+    const { claim } = world.disks[at]!
+    return claim !== 0 && claimant(claim) !== index
+  })
+  // The claims are about to be replaced.
+  if (own.generation !== 0 && isAnothers) world.doubts[index] = own.generation
+  const counters = there.map((at) => generationOf(world.disks[at]!.superblock.generation).counter)
+  const highest = Math.max(record.generation.counter, ...counters)
+  head.claim = Math.max(head.claim, claimOf(highest + 1, index, head.life))
+  const bits = (of: readonly number[]): number => of.reduce((all, at) => all | (1 << at), 0)
+  head.word = 'claiming'
+  head.plan = {
+    record: snapshotOf(record),
+    present: bits(present.map((leg) => (leg as unknown as { readonly index: number }).index)),
+    byOwnRecord,
+    seen: bits(there),
+    waits: bits(there),
+    another: false,
+  }
+  for (const at of there) head.submit({ kind: 'claim', leg: at, value: head.claim })
+  return `${nameHead(index)} looks at ${there.map(nameOf).join(' and ')}`
+}
+
+/** The claim arrives, and is no lower than any before. */
+export function claim(world: World, { head, leg, value }: Op): void {
+  const disk = world.disks[leg]!
+  const { plan } = world.heads[head]!
+  if (plan !== null && disk.claim !== 0 && claimant(disk.claim) !== head) plan.another = true
+  take(world, world.heads[head]!, leg, value)
+}
+
+/** From now on the leg refuses who claimed less, and tells them. */
+function take(world: World, head: Head, at: number, value: number): void {
+  const disk = world.disks[at]!
+  if (value > disk.claim)
+    for (const { index, claim: theirs } of world.heads)
+      if (index !== head.index && theirs > 0 && (disk.away & (1 << index)) === 0)
+        disk.told |= 1 << index
+  disk.claim = Math.max(disk.claim, value)
+}
+
+/** The head hears from a leg that another one has claimed it since. */
+export function hears(world: World, index: number, at: number): string {
+  const head = world.heads[index]!
+  world.disks[at]!.told &= ~(1 << index)
+  const now = { word: 'fenced', bootId: '', state: 'missing', writing: false, reason: '' } as const
+  if (head.word === 'claiming') head.halt()
+  else head.tell({ kind: 'device', leg: head.legs[at]!, now })
+  return `${nameHead(index)} hears from ${nameOf(at)} that it was replaced`
+}
+
+/** A leg has taken the claim. */
+export function claimed(world: World, head: Head, leg: HeadLeg): void {
+  const { plan } = head
+  if (plan === null || (plan.waits & leg.bit) === 0) return
+  plan.waits &= ~leg.bit
+  if (plan.waits !== 0) return
+  const { present, record } = plan
+  const isThere = world.disks.every((_, at) => {
+    return (present & (1 << at)) === 0 || world.reaches(head, at)
+  })
+  // It came between the decision and the claim, which replaced what told of it.
+  const isDoubtful = plan.another && plan.byOwnRecord
+  if (isDoubtful) world.doubts[head.index] = record.generation
+  head.plan = null
+  head.word = 'idle'
+  if (isDoubtful || !claiming.isAsSeen(present, plan.seen) || !isThere) return
+  restore(head.record, record)
+  startFrom(world, head, present)
+}
+
+export function notClaimed(world: World, head: Head, leg: HeadLeg, code: Code): void {
+  const { plan } = head
+  if (code === 'FENCED') head.halt()
+  else if (plan !== null && (plan.present & leg.bit) !== 0) {
+    head.plan = null
+    head.word = 'idle'
+  } else claimed(world, head, leg)
+}
+
+/** Claims a leg for the running head, and says how it may come back: not at all, where it is ''. */
+export function judge(world: World, head: Head, leg: HeadLeg): 'partial' | 'full' | '' {
+  const { record } = head
+  take(world, head, leg.index, head.claim)
+  const theirs = recordOf(world.disks[leg.index]!.superblock)
+  const { generation } = theirs
+  if (!sameGeneration(generation, record.generation) && !isPast(theirs, record)) {
+    if (remembers(theirs, record.generation)) return ''
+    const inSync = head.run!.readable.map(({ member }) => ({ self: member.id, record }))
+    record.forcedAt = null
+    return wasNeverServed(theirs, inSync) ? 'full' : ''
+  }
+  const { left } = leg.member
+  return left === null || generation.counter < left.counter ? 'full' : 'partial'
+}
+
+/** Calls back with the step of every claim that anybody can compare. */
+export function forEachStep({ disks, heads, ops }: World, found: (step: number) => void): void {
+  for (const disk of disks) found(stepOf(disk.claim))
+  for (const head of heads) found(stepOf(head.claim))
+  for (const op of ops) {
+    found(stepOf(op.claim))
+    if (op.kind === 'claim') found(stepOf(op.value))
+  }
+}
