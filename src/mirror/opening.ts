@@ -34,7 +34,7 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   })
   if (volume.epoch !== epoch) return
   if (found === null) {
-    volume.wait('the state directory does not answer')
+    stayWaiting(volume, 'the state directory does not answer')
     volume.retryLater()
     return
   }
@@ -58,7 +58,7 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
     await begin(volume, decision, views, wish.force)
   } else {
     for (const [leg, reason] of decision.refusals) leg.refuse(reason)
-    volume.wait(decision.reason)
+    stayWaiting(volume, decision.reason)
   }
   // Nothing will tell when a leg can be read that could not.
   const unread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
@@ -86,9 +86,16 @@ async function create(volume: Volume, views: readonly LegView[]): Promise<void> 
     if (volume.epoch === epoch) await begin(volume, start, views, true)
   } catch (error) {
     if (await replaced(volume, epoch, error)) return
-    volume.wait(`the volume cannot be created: ${systemError(error, '').message}`)
+    stayWaiting(volume, `the volume cannot be created: ${systemError(error, '').message}`)
     if (error instanceof StorageError && error.code !== 'CONFIG') volume.retryLater()
   }
+}
+
+/** It cannot start now, and somebody may have to do something about that. */
+function stayWaiting(volume: Volume, reason: string): void {
+  const { path, log } = volume
+  if (volume.reason !== reason) log.warn({ volume: path, reason }, `${path} waits: ${reason}`)
+  volume.wait(reason)
 }
 
 /** Starts from a record: makes durable who is in sync now before anything is served. */
@@ -124,7 +131,8 @@ async function begin(
     const certain = force || intents.count === 0
     const holders = certain ? [] : holdersOfWhatWasLost(record, views, here)
     if (holders.length > 0) {
-      volume.wait(`waiting for ${holders.join(', ')}, with what was lost where power was lost`)
+      const what = 'with what was lost where power was lost'
+      stayWaiting(volume, `waiting for ${holders.join(', ')}, ${what}`)
       return
     }
     const exchanged = present.find((leg) => !leg.superblocks.isAsSeen)

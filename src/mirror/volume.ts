@@ -273,10 +273,8 @@ export class Volume {
     })
   }
 
-  /** It cannot start now. What waits is bounded, whatever it stopped for. */
+  /** Why it does not run yet. What waits is bounded, whatever it stopped for. */
   wait(reason: string): void {
-    if (this.reason !== reason)
-      this.log.warn({ volume: this.path, reason }, `${this.path} waits: ${reason}`)
     this.growing = false
     this.reason = reason
     announce(this)

@@ -60,6 +60,8 @@ describe('a new volume', () => {
     for (const disk of Object.values(legs)) disk.letGo()
     await opening
     await head.inSync('a', 'b')
+    // It is how every new volume of such disks begins.
+    expect(head.warnings).to.deep.equal([])
     await write(head.device, 0, pattern(1))
     await head.device.close()
   })

@@ -39,6 +39,8 @@ export class Head {
   readonly driver: MirrorDriver
   readonly legs = new Map<string, Device>()
   private readonly drivers: DiskDriver[] = []
+  /** What it warned of in the log. */
+  readonly warnings: string[] = []
   private readonly clock = new MortalClock()
 
   constructor(
@@ -63,7 +65,7 @@ export class Head {
       })),
       clock,
       random,
-      log: silentLog,
+      log: { ...silentLog, warn: (_, message) => this.warnings.push(message) },
       store,
       key: 'm',
       settings: { ...quick, ...settings },
