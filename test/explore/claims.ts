@@ -8,7 +8,7 @@ import { claimant, claimOf, stepOf } from './plan.ts'
 import type { HeadLeg, Op } from './model.ts'
 import { nameHead, nameOf } from './names.ts'
 import { startFrom, visible } from './procedures.ts'
-import type { World } from './world.ts'
+import type { Choose, World } from './world.ts'
 
 /** How a head starts where there is another: it looks, claims, looks again, and starts. */
 
@@ -33,8 +33,16 @@ export function offerClaims(world: World, head: Head): void {
     })
     return
   }
-  const decision = decideNow(world, head)
-  if (decision !== null) world.moves.push(() => look(world, head))
+  const count = isTie(world) ? world.disks.length : 1
+  for (let first = 0; first < count; first++)
+    if (decideNow(world, head, first) !== null)
+      world.moves.push((choose) => look(world, head, first, choose))
+}
+
+/** Whether of two generations neither is newer: the first that is seen counts. */
+function isTie({ disks }: World): boolean {
+  const seen = disks.map(({ superblock }) => superblock.generation)
+  return seen.some((one) => seen.some((other) => one !== other && one >> 2 === other >> 2))
 }
 
 /** Whether the process was told by a leg that took part that it was replaced. */
@@ -50,7 +58,7 @@ function isOutbid(world: World, head: Head): boolean {
 }
 
 /** What the volume itself decides, from what it would see now; null where it waits. */
-function decideNow(world: World, head: Head): Decision | null {
+function decideNow(world: World, head: Head, first: number): Decision | null {
   const seen = visible(world, head)
   const views = world.disks.map(({ superblock, claim }, at): LegView => {
     const leg = legOf(at)
@@ -62,7 +70,8 @@ function decideNow(world: World, head: Head): Decision | null {
     const hadAnotherHead = claim !== 0 && claimant(claim) !== head.index
     return { leg, name, found, reason: '', hadAnotherHead, mark: 1 }
   })
-  const decision = decide(ownRecord(world, head, views), views, { force: false, leg: null })
+  const ordered = [...views.slice(first), ...views.slice(0, first)]
+  const decision = decide(ownRecord(world, head, views), ordered, { force: false, leg: null })
   return decision.kind === 'start' ? decision : null
 }
 
@@ -89,9 +98,10 @@ function legOf(at: number): LegView['leg'] {
 const legs: LegView['leg'][] = []
 
 /** Decides, and claims every leg that is there. */
-function look(world: World, head: Head): string {
+function look(world: World, head: Head, first: number, choose: Choose): string {
   const { index } = head
-  const { record, present, byOwnRecord } = decideNow(world, head)!
+  const { record, present, byOwnRecord } = decideNow(world, head, first)!
+  const places = present.map((leg) => (leg as unknown as { readonly index: number }).index)
   const there = visible(world, head)
   const own = world.stores[index]!
   const isAnothers = there.some((at) => {
@@ -107,7 +117,8 @@ function look(world: World, head: Head): string {
   head.word = 'claiming'
   head.plan = {
     record: snapshotOf(record),
-    present: bits(present.map((leg) => (leg as unknown as { readonly index: number }).index)),
+    present: bits(places),
+    first: places[choose(places.length)]!,
     byOwnRecord,
     seen: bits(there),
     waits: bits(there),
@@ -151,7 +162,7 @@ export function claimed(world: World, head: Head, leg: HeadLeg): void {
   if (plan === null || (plan.waits & leg.bit) === 0) return
   plan.waits &= ~leg.bit
   if (plan.waits !== 0) return
-  const { present, record } = plan
+  const { present, record, first } = plan
   const isThere = world.disks.every((_, at) => {
     return (present & (1 << at)) === 0 || world.reaches(head, at)
   })
@@ -162,7 +173,7 @@ export function claimed(world: World, head: Head, leg: HeadLeg): void {
   head.word = 'idle'
   if (isDoubtful || !claiming.isAsSeen(present, plan.seen) || !isThere) return
   restore(head.record, record)
-  startFrom(world, head, present)
+  startFrom(world, head, present, first)
 }
 
 export function notClaimed(world: World, head: Head, leg: HeadLeg, code: Code): void {

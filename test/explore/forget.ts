@@ -1,3 +1,4 @@
+import { claiming } from './claims.ts'
 import { generationOf, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'
 import type { Job, Op } from './model.ts'
@@ -21,6 +22,7 @@ export function forget(world: World): void {
     }
     if (head.word === 'running') forgetOfRun(world, head)
   }
+  if (world.faults === 0 && world.heads.length > 1) forgetHalted(world)
   if (lastHead !== null) forgetForGood(world, lastHead)
   if (world.heads.length === 1 && world.configuration.writes > 1) renumber(world, world.heads[0]!)
 }
@@ -42,10 +44,33 @@ function forgetRecords(world: World): void {
 
 /** What is late, and comes to a leg that a newer head has claimed, is refused unheard. */
 function forgetRefused(world: World): void {
-  const { disks, ops } = world
-  const isHeard = ({ kind, ghost, leg, claim }: Op): boolean =>
-    kind === 'save' || ghost === 'no' || claim >= disks[leg]!.claim
+  const { disks, heads } = world
+  if (world.faults === 0) for (const head of heads) if (isShutOut(world, head)) head.halt()
+  const { ops } = world
+  const isHeard = ({ kind, ghost, head, leg, claim }: Op): boolean =>
+    kind === 'save'
+      ? world.faults > 0 || heads[head]!.word !== 'halted'
+      : ghost === 'no' || !claiming.refuses(disks[leg]!, { claim })
   if (!ops.every(isHeard)) world.ops = ops.filter(isHeard)
+}
+
+/** One that a newer head has replaced is started again by nothing but a fault. */
+function forgetHalted(world: World): void {
+  for (const head of world.heads) {
+    if (head.word !== 'halted') continue
+    const boots = world.disks.map(({ boot }) => boot)
+    world.stores[head.index] = { ...bare(world, 0), boots }
+    world.doubts[head.index] = 0
+    for (const disk of world.disks) disk.told &= ~(1 << head.index)
+  }
+}
+
+/** Every leg refuses it: nothing that it does can be told, and no fault has it start again. */
+function isShutOut({ disks }: World, { word, claim }: Head): boolean {
+  return (
+    (word === 'running' || word === 'claiming') &&
+    disks.every((disk) => claiming.refuses(disk, { claim }))
+  )
 }
 
 /** Of a superblock only the generation is read: the head's own record says the rest. */

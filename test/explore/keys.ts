@@ -1,5 +1,6 @@
 import type { Codec } from './codec.ts'
 import type { Head } from './head.ts'
+import type { Plan } from './plan.ts'
 import type { World } from './world.ts'
 
 /** Sorts the legs and extents of the codec's view by what is so of them, not by their names. */
@@ -29,7 +30,7 @@ function mix(key: number, value: number): number {
 function keyOfLeg(world: World, codec: Codec, at: number): number {
   const { disks, heads, ops, stores, configuration } = world
   const disk = disks[at]!
-  let key = mix(disk.away, disk.examined ? 1 : 0)
+  let key = mix(disk.away + 4 * disk.told, disk.examined ? 1 : 0)
   key = mix(key, codec.rank(disk.superblock.generation))
   for (let leg = 0; leg < configuration.legs; leg++)
     key += mix(leg === at ? 17 : 18, countOf((disk.lacks >> (3 * leg)) & 7))
@@ -37,6 +38,7 @@ function keyOfLeg(world: World, codec: Codec, at: number): number {
     const store = stores[head.index]!
     key = mix(mix(key, store.states[at]!), codec.rank(store.left[at]!))
     key = mix(key, store.boots[at] === disk.boot ? 1 : 0)
+    if (head.plan !== null) key = mix(key, keyOfPlan(head.plan, 1 << at))
     if (head.word === 'running') key = keyOfRun(head, at, key)
   }
   for (const op of ops)
@@ -44,6 +46,12 @@ function keyOfLeg(world: World, codec: Codec, at: number): number {
   for (let extent = 0; extent < configuration.extents; extent++)
     key += keyOfCell(world, at, extent, 1)
   return key | 0
+}
+
+function keyOfPlan({ present, seen, waits }: Plan, leg: number): number {
+  return (
+    ((present & leg) === 0 ? 0 : 1) + ((seen & leg) === 0 ? 0 : 2) + ((waits & leg) === 0 ? 0 : 4)
+  )
 }
 
 function keyOfRun(head: Head, at: number, before: number): number {

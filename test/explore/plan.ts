@@ -4,6 +4,8 @@ import type { Snapshot } from './codec.ts'
 export interface Plan {
   readonly record: Snapshot
   readonly present: number
+  /** Which of them is taken where several are equally good. */
+  readonly first: number
   /** Whether only its own record says that no leg that is not there is newer. */
   readonly byOwnRecord: boolean
   /** Legs that show what they showed when it was decided. */

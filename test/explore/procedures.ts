@@ -112,8 +112,9 @@ export function start(world: World, head: Head, choose: Choose): string {
 }
 
 /** The same from legs that were claimed, by the record that they were claimed for. */
-export function startFrom(world: World, head: Head, legs: number): void {
-  const places = head.subsets[legs]!.map(({ index }) => index)
+export function startFrom(world: World, head: Head, legs: number, first: number): void {
+  const others = head.subsets[legs]!.filter(({ index }) => index !== first)
+  const places = [first, ...others.map(({ index }) => index)]
   const here = asHere(world, head, places)
   const intents = places.some((at) => world.disks[at]!.log !== 0)
   const seen = visible(world, head)

@@ -17,6 +17,7 @@ const seen = [
   'last-leg-goes-on',
   'joined-unmapped',
   'min-in-sync-ignored',
+  'claims-ignored',
 ]
 
 function verdict(changes: Partial<Configuration>): string {
@@ -99,6 +100,7 @@ describe('a search that leaves out what says nothing', () => {
       'two legs that go away',
       { ...small, cleanings: 0, faults: 2, kinds: new Set<FaultKind>(['away']) },
     ],
+    ['a second head', { ...small, heads: 2, cleanings: 0, faults: 0 }],
     ['two extents and a crash', { ...small, extents: 2, kinds: new Set<FaultKind>(['crash']) }],
   ]
   for (const [what, changes] of whole)
@@ -108,7 +110,7 @@ describe('a search that leaves out what says nothing', () => {
     })
 
   it('may take legs and extents that differ by name alone as one', () => {
-    for (const more of [{ legs: 3 }, { extents: 2, writes: 2 }]) {
+    for (const more of [{ legs: 3 }, { extents: 2, writes: 2 }, { heads: 2 as const }]) {
       const configuration = { ...defaults, ...small, ...more, faults: 3 }
       const world = new World(configuration)
       world.reduces = false

@@ -24,7 +24,7 @@ export function transferWorld(world: World, pack: Pack): void {
   if (pack.writing) {
     collect(world, codec.generations, scales)
     codec.noteCounters()
-    if (world.reduces && (codec.isDense || world.lastHead !== null)) sortView(world, codec)
+    if (world.reduces) sortView(world, codec)
     else codec.view.setUsual()
     sortOps(world, codec)
   }
@@ -221,16 +221,21 @@ function transferClaims(head: Head, codec: Codec): void {
   if (codec.isDense) return
   head.claim = codec.claim(head.claim)
   head.life = pack.byte(head.life)
-  head.unwanted = pack.byte(head.unwanted)
+  head.unwanted = codec.legSet(head.unwanted)
   const { plan } = head
+  if (!pack.flag(plan !== null)) {
+    head.plan = null
+    return
+  }
   const record = codec.snapshot(plan?.record ?? null)
-  const present = pack.byte(plan?.present ?? 0)
+  const present = codec.legSet(plan?.present ?? 0)
+  const first = codec.leg(plan?.first ?? 0)
   const byOwnRecord = pack.flag(plan?.byOwnRecord ?? false)
-  const seen = pack.byte(plan?.seen ?? 0)
-  const waits = pack.byte(plan?.waits ?? 0)
+  const seen = codec.legSet(plan?.seen ?? 0)
+  const waits = codec.legSet(plan?.waits ?? 0)
   const another = pack.flag(plan?.another ?? false)
   if (pack.writing) return
-  head.plan = record === null ? null : { record, present, byOwnRecord, seen, waits, another }
+  head.plan = record === null ? null : { record, present, first, byOwnRecord, seen, waits, another }
 }
 
 function transferRecord(head: Head, codec: Codec): void {

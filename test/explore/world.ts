@@ -1,6 +1,6 @@
 import { offerAlone } from './ample.ts'
 import { lookForCopied } from './answers.ts'
-import { hears, offerClaims } from './claims.ts'
+import { claiming, hears, offerClaims } from './claims.ts'
 import { type Snapshot, snapshotOf } from './codec.ts'
 import type { Configuration } from './config.ts'
 import type { Explored } from './engine.ts'
@@ -330,8 +330,9 @@ export class World implements Explored, Surroundings {
 
   /** Whether the head can ask the leg, and is not refused there. */
   reaches(head: Head, at: number): boolean {
-    const { away, claim } = this.disks[at]!
-    return (away & (1 << head.index)) === 0 && (head.claim === 0 || claim <= head.claim)
+    const disk = this.disks[at]!
+    const isAway = (disk.away & (1 << head.index)) !== 0
+    return !isAway && (head.claim === 0 || !claiming.refuses(disk, head))
   }
 
   private revive(head: Head): string {
