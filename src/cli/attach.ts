@@ -3,7 +3,7 @@ import type { Argv } from 'yargs'
 import { durationMeant, parseDuration } from '../base/duration.ts'
 import { StorageError } from '../base/errors.ts'
 import { formatUri, type ExportUri } from '../net/address.ts'
-import { startBridge, stopBridge } from './background.ts'
+import { bridgeDied, startBridge, stopBridge } from './background.ts'
 import { UsageError } from './exit.ts'
 import {
   claimDevice,
@@ -15,7 +15,7 @@ import {
   runProgram,
 } from './kernel.ts'
 import { openExport, uriOf } from './open.ts'
-import { printLine } from './print.ts'
+import { printLine, printWarning } from './print.ts'
 
 /** Bytes: what a disk's blocks mostly are, hence what file systems and partition tables expect. */
 const blockSizeMin = 512
@@ -60,12 +60,14 @@ export function detach(yargs: Argv): Argv {
       options
         .positional('device', { type: 'string', demandOption: true, describe: '/dev/nbd0 to …' })
         .example('dst detach /dev/nbd0', 'flush, disconnect, and stop the bridge')
-        .example(
-          'dst detach /dev/nbd1 --verbose',
-          'the same of another one, with a stack if it fails',
-        )
+        .option('force', {
+          type: 'boolean',
+          default: false,
+          describe: 'also when it cannot be flushed: what was written last is lost',
+        })
+        .example('dst detach /dev/nbd1 --force', 'when its bridge or its target is gone for good')
         .epilogue('Exit codes: 0 detached, 1 it could not be, 2 wrong usage.'),
-    ({ device }) => undo(device),
+    (options) => undo(options),
   )
 }
 
@@ -80,26 +82,31 @@ async function run(options: Options): Promise<void> {
   const claim = await claimDevice(device)
   try {
     if (isAttached(device))
-      throw new StorageError('CLAIMED', `${device} is in use; dst detach ${device} frees it`)
+      throw new StorageError('CLAIMED', `${device} is in use; ${wayOut(device)} frees it`)
     // Of a device that was disconnected by other means.
     await stopBridge(device)
-    const blockSize = await blockSizeOf(text)
+    const { blockSize, rest } = await blocksOf(text)
     if (uri.protocol === 'nbd') await connect(uri, options, blockSize)
     else await connectByBridge(uri, options, blockSize)
+    const without = `, without its last ${rest} bytes: disks are made of blocks of ${blockSize}`
+    printLine(`${device} is attached${rest === 0 ? '' : without}`)
   } finally {
     await claim.close()
   }
-  printLine(`${device} is attached`)
 }
 
-/** Also finds out whether the export can be used at all, and says why not. */
-async function blockSizeOf(uri: string): Promise<number> {
+/**
+ * The size of the disk's blocks, and the bytes behind the last whole one, which the kernel leaves
+ * out. Also finds out whether the export can be used at all, and says why not.
+ */
+async function blocksOf(uri: string): Promise<{ blockSize: number; rest: number }> {
   const exported = await openExport(uri)
-  const { blockSize } = exported.facts!
+  const { size, blockSize: own } = exported.facts!
   await exported.close()
-  if (blockSize <= blockSizeMax) return Math.max(blockSize, blockSizeMin)
+  const blockSize = Math.max(own, blockSizeMin)
+  if (blockSize <= blockSizeMax) return { blockSize, rest: size % blockSize }
   const most = `the kernel's client takes at most ${blockSizeMax}`
-  throw new StorageError('UNSUPPORTED', `its blocks have ${blockSize} bytes; ${most}`, uri)
+  throw new StorageError('UNSUPPORTED', `its blocks have ${own} bytes; ${most}`, uri)
 }
 
 async function connectByBridge(uri: ExportUri, options: Options, blockSize: number): Promise<void> {
@@ -136,12 +143,16 @@ async function connect(
   await runProgram(nbdClient, readOnly ? [...args, '-R'] : args)
 }
 
-async function undo(device: string): Promise<void> {
+async function undo({ device, force }: { device: string; force: boolean }): Promise<void> {
   needKernelClient(device)
   const claim = await claimDevice(device)
   try {
     if (isAttached(device)) {
-      await flushDevice(device)
+      await flushDevice(device).catch((error: unknown) => {
+        if (!(error instanceof StorageError) || error.code === 'CLAIMED') throw error
+        if (!force) throw cannotFlush(device, error)
+        printWarning(`${error.message}: what was written last may be lost`)
+      })
       await runProgram(nbdClient, ['-d', device])
       await detached(device)
       await stopBridge(device)
@@ -153,4 +164,15 @@ async function undo(device: string): Promise<void> {
     await claim.close()
   }
   printLine(`${device} is detached`)
+}
+
+function cannotFlush(device: string, { code, message }: StorageError): StorageError {
+  const why = bridgeDied(device) ? 'its bridge has died' : 'whoever has its data does not answer'
+  const loss = 'what was not flushed is lost then'
+  return new StorageError(code, `${message}: ${why}; ${wayOut(device)} detaches it, ${loss}`)
+}
+
+/** What takes the device off, whatever has become of its bridge. */
+function wayOut(device: string): string {
+  return `dst detach ${device}${bridgeDied(device) ? ' --force' : ''}`
 }

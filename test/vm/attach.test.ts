@@ -33,6 +33,68 @@ nothing_left() {
 }
 `
 
+const disksComeAndGo = `
+dst attach ${dstUri} /dev/nbd0 & first=$!
+dst attach ${nbdUri}/image /dev/nbd1 --read-only & second=$!
+dst attach ${nbdUri}/odd /dev/nbd3 > /tmp/odd & third=$!
+dst attach ${dstUri} /dev/nbd4 & fourth=$!
+wait $first
+wait $second
+wait $third
+grep 'without its last 65 bytes' /tmp/odd
+wait $fourth
+kill -9 $(tr -dc 0-9 < /run/dst/nbd4.json)
+
+refused 'its bridge has died; dst detach /dev/nbd4 --force' dst detach /dev/nbd4 & dead=$!
+refused 'nbd0 is in use' dst attach ${nbdUri}/image /dev/nbd0 & in_use=$!
+refused 'no export "nothing"' dst attach dst://${hostAddress}/nothing /dev/nbd2 & absent=$!
+mkfs.ext4 -F -q /dev/nbd0
+mount /dev/nbd0 /mnt
+dd if=/dev/urandom of=/mnt/dropped bs=64k count=128
+dd if=/dev/urandom of=/mnt/kept bs=64k count=128
+sync
+sum=$(sha256sum < /mnt/kept)
+rm /mnt/dropped
+# What was removed is free once that is committed.
+sync
+echo 'host: measure'
+fstrim -v /mnt
+echo 'host: measure'
+wait $in_use
+wait $absent
+wait $dead
+dst detach /dev/nbd4 --force & dead=$!
+dst detach /dev/nbd3 & odd=$!
+
+mkdir /image
+mount -o ro /dev/nbd1 /image
+test "$(cat /image/word)" = hello
+umount /image
+! dd if=/dev/zero of=/dev/nbd1 bs=4k count=1 conv=fsync
+
+refused 'unmount it first' dst detach /dev/nbd0
+wait $dead
+wait $odd
+echo more > /mnt/more
+umount /mnt
+dst detach /dev/nbd0 & first=$!
+dst detach /dev/nbd1 & second=$!
+wait $first
+wait $second
+nothing_left
+
+refused 'nbd1 is not attached' dst detach /dev/nbd1 & detached=$!
+dst attach ${nbdUri}/volume /dev/nbd0
+wait $detached
+fsck.ext4 -n -f /dev/nbd0
+mount /dev/nbd0 /mnt
+test "$(sha256sum < /mnt/kept)" = "$sum"
+test "$(cat /mnt/more)" = more
+umount /mnt
+dst detach /dev/nbd0
+nothing_left
+`
+
 describe('dst attach and detach with a kernel behind them', function () {
   // Node starts in half a minute where a busy machine emulates another.
   this.timeout(900_000)
@@ -86,60 +148,12 @@ describe('dst attach and detach with a kernel behind them', function () {
     await serve({
       volume: { type: 'mirror', legs: { left: leg('left'), right: leg('right') } },
       image: { type: 'file', path: 'image' },
+      odd: { type: 'memory', size: 1000001 },
     })
     const allocated = (): number[] =>
       ['left', 'right'].map((name) => statSync(join(workshop.folder, name)).blocks * 512)
     const measured: number[][] = []
-    const script = `
-dst attach ${dstUri} /dev/nbd0 & first=$!
-dst attach ${nbdUri}/image /dev/nbd1 --read-only & second=$!
-wait $first
-wait $second
-
-refused 'nbd0 is in use' dst attach ${nbdUri}/image /dev/nbd0 & in_use=$!
-refused 'no export "nothing"' dst attach dst://${hostAddress}/nothing /dev/nbd2 & absent=$!
-mkfs.ext4 -F -q /dev/nbd0
-mount /dev/nbd0 /mnt
-dd if=/dev/urandom of=/mnt/dropped bs=64k count=128
-dd if=/dev/urandom of=/mnt/kept bs=64k count=128
-sync
-sum=$(sha256sum < /mnt/kept)
-rm /mnt/dropped
-# What was removed is free once that is committed.
-sync
-echo 'host: measure'
-fstrim -v /mnt
-echo 'host: measure'
-wait $in_use
-wait $absent
-
-mkdir /image
-mount -o ro /dev/nbd1 /image
-test "$(cat /image/word)" = hello
-umount /image
-! dd if=/dev/zero of=/dev/nbd1 bs=4k count=1 conv=fsync
-
-refused 'unmount it first' dst detach /dev/nbd0
-echo more > /mnt/more
-umount /mnt
-dst detach /dev/nbd0 & first=$!
-dst detach /dev/nbd1 & second=$!
-wait $first
-wait $second
-nothing_left
-
-refused 'nbd1 is not attached' dst detach /dev/nbd1 & detached=$!
-dst attach ${nbdUri}/volume /dev/nbd0
-wait $detached
-fsck.ext4 -n -f /dev/nbd0
-mount /dev/nbd0 /mnt
-test "$(sha256sum < /mnt/kept)" = "$sum"
-test "$(cat /mnt/more)" = more
-umount /mnt
-dst detach /dev/nbd0
-nothing_left
-`
-    await expectPassed(script, (line) => {
+    await expectPassed(disksComeAndGo, (line) => {
       if (line === 'host: measure') measured.push(allocated())
     })
     const [before = [], after = []] = measured
