@@ -251,7 +251,7 @@ export class RemoteDriver implements Driver, DialerUser {
     if (before !== null && !follow && facts.size < before.size)
       return this.error('STALE', `${this.target} has shrunk to ${facts.size} bytes`)
     // A further connection of a session leads to the very same thing.
-    if (this.up && !same(before!, facts))
+    if (this.up && !(same(before!, facts) && this.memory.isOfSession(welcome)))
       return this.error('STALE', `${this.target} changed while connecting to it`)
     this.offered = offered
     if (!this.up) this.memory.look(welcome)

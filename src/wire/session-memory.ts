@@ -17,14 +17,24 @@ export class SessionMemory {
   restarts = 0
 
   /** The first welcome of each session. A server that restarted is known by its boot id. */
-  look({ instance, features, text }: Welcome): void {
-    const number = (features & Feature.memory) === 0 ? '' : text
+  look(welcome: Welcome): void {
+    const { instance } = welcome
+    const number = numberIn(welcome)
     const told = this.number !== '' && number !== ''
     this.forgotten = told && isSameProcess(instance, this.instance) && number !== this.number
     if (this.forgotten || (this.instance !== '' && instance !== this.instance)) this.restarts++
     this.instance = instance
     this.number = number
   }
+
+  /** Whether a further welcome is of the session as it began: what restarted since is looked at. */
+  isOfSession(welcome: Welcome): boolean {
+    return welcome.instance === this.instance && numberIn(welcome) === this.number
+  }
+}
+
+function numberIn({ features, text }: Welcome): string {
+  return (features & Feature.memory) === 0 ? '' : text
 }
 
 /** The other half changes as well when a target below the server restarts. */
