@@ -150,6 +150,8 @@ export class Leg implements Completer, RunLeg {
     this.stage = state === 'in-sync' || state === 'detached' ? state : 'absent'
     if (state !== 'in-sync') return
     this.member!.size = this.end
+    // Versions of before leave it there when a leg was copied whole.
+    delete this.member!.whole
     this.readErrors = 0
   }
 

@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { afterComparing, afterCopying, isVerified } from '../../src/mirror/differences.ts'
 import type { KnownDifference, Verified } from '../../src/mirror/differences.ts'
+import type { VolumeRecord } from '../../src/mirror/record.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
@@ -146,6 +147,24 @@ describe('what a verify found different', () => {
     await head.driver.verify({ repairFrom: 'b' })
     expect(shown(head).volume).to.equal('healthy')
     await head.device.close()
+  })
+
+  it('is not mended by a copy that an older version made whole, before it was found', async () => {
+    const { legs, store, head } = await differing()
+    await head.device.close()
+    const record = JSON.parse((await store.load('m'))!) as VolumeRecord
+    // That one does not know the field, and leaves it as it is.
+    for (const member of record.members) if (member.name === 'b') member.whole = true
+    await store.save('m', JSON.stringify(record))
+    const next = await new Head(legs, store).open()
+    await next.inSync('a', 'b')
+    legs['b']!.goAway()
+    await next.until('b is away', () => next.state('b') === 'missing')
+    legs['b']!.comeBack()
+    await next.inSync('a', 'b')
+    expect(next.lastResync('b')!.kind).to.equal('partial')
+    expect(shown(next).differences).to.have.length(1)
+    await next.device.close()
   })
 
   it('is gone with a leg that the configuration has no more', async () => {
