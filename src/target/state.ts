@@ -82,7 +82,11 @@ export class FileStore implements StateStore {
     try {
       // Its content may be what cannot be read, and not every file system has second names.
       await fs.link(path, aside).catch(() => fs.copyFile(path, aside, constants.COPYFILE_EXCL))
-      await syncDirectory(this.directory)
+      await syncDirectory(this.directory).catch(async (error: unknown) => {
+        // It is tried again at each failed flush: names that may not last are not to pile up.
+        await fs.rm(aside, { force: true })
+        throw error
+      })
       return aside
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''

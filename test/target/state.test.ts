@@ -88,6 +88,21 @@ describe('a state directory', () => {
     expect(await store.load('home')).to.equal('x')
   })
 
+  it('has no names pile up where it cannot be made durable that they are there', async () => {
+    const store = new FileStore(folder)
+    await fs.writeFile(path('home.json'), 'garbage')
+    const { open } = fs
+    fs.open = (name, ...rest) =>
+      name === folder ? Promise.reject(new Error('bad disk')) : open(name, ...rest)
+    try {
+      for (let turn = 0; turn < 2; turn++)
+        expect(String(await problemOf(store.setAside('home')))).to.include('bad disk')
+    } finally {
+      fs.open = open
+    }
+    expect(await fs.readdir(folder)).to.deep.equal(['home.json'])
+  })
+
   it('has claims of devices that are whole, or none is let in', async () => {
     const id = 'a'.repeat(32)
     for (const text of ['[]', '1', '1e400', 'null', '"x"', '{"x":1}', `{"${id}":1.5}`, '{']) {
