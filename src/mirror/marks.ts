@@ -18,8 +18,9 @@ import type { Volume } from './volume.ts'
  *
  * Besides in memory, marks are in every record, and in a file of the head's own beside it. That
  * file may be behind: it is written without anybody waiting for it. Each mark says of which
- * generation the superblock was: of a leg that shows a later one it says nothing, because another
- * head may have had it meanwhile, from an older state on, by an operator's word.
+ * generation the superblock was: of a leg that shows a later one, and a lower serial, it says
+ * nothing, because another head may have had it meanwhile, from an older state on, by an operator's
+ * word.
  */
 export class Marks {
   private readonly volume: Volume
@@ -49,9 +50,9 @@ export class Marks {
   }
 
   /** A serial that the leg has to show where its superblock is this one. */
-  of({ member }: Leg, { self, record }: Superblock): number {
-    const own = member?.id === self ? this.markOf(member) : null
-    return highestMark([own, this.known.get(self) ?? null], record.generation)
+  of({ member }: Leg, shown: Superblock): number {
+    const own = member?.id === shown.self ? this.markOf(member) : null
+    return highestMark([own, this.known.get(shown.self) ?? null], shown)
   }
 
   /** What a record says of its members, which led to where the volume is, or is its own. */

@@ -67,15 +67,20 @@ export function markIn({ members, generation }: VolumeRecord, id: string): Mark 
 }
 
 /**
- * The highest serial that a leg has to show whose superblock is of the generation `shown`. Marks of
- * earlier generations say nothing of it: the head that wrote a later one had taken the leg as it
- * was, and went on from the serial that it found.
+ * The highest serial that a leg has to show, see `showsMark`. Marks of earlier generations say
+ * nothing of a leg with a lower serial: the head that wrote a later one had taken the leg as it
+ * was, and went on from the serial that it found. A leg with a higher one may have been put back,
+ * and have got only that superblock since.
  */
-export function highestMark(marks: readonly (Mark | null)[], shown: Generation): number {
+export function highestMark(marks: readonly (Mark | null)[], shown: Superblock): number {
   let highest = 0
   for (const mark of marks)
-    if (mark !== null && !isBefore(mark.generation, shown)) highest = Math.max(highest, mark.serial)
+    if (mark !== null && !isOutdone(mark, shown)) highest = Math.max(highest, mark.serial)
   return highest
+}
+
+function isOutdone({ serial, generation }: Mark, shown: Superblock): boolean {
+  return serial > shown.serial && isBefore(generation, shown.record.generation)
 }
 
 function isBefore(generation: Generation | null, shown: Generation): boolean {

@@ -39,11 +39,12 @@ export async function survey(volume: Volume): Promise<Survey> {
  */
 function markOf(volume: Volume, { leg, found }: LegView, records: readonly VolumeRecord[]): number {
   if (found?.kind !== 'superblock') return 0
-  const { self, record } = found.superblock
+  const { superblock } = found
+  const { self, record } = superblock
   const marks = records
     .filter((other) => isSameOrPast(record, other))
     .map((other) => markIn(other, self))
-  return Math.max(volume.marks.of(leg, found.superblock), highestMark(marks, record.generation))
+  return Math.max(volume.marks.of(leg, superblock), highestMark(marks, superblock))
 }
 
 function isSameOrPast(one: VolumeRecord, other: VolumeRecord): boolean {

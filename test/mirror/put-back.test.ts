@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { MiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
+import { superblockOffset } from '../../src/mirror/layout.ts'
 import { write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
 import { disks, extentSize, Head, later, MemoryStore, pattern } from './head.ts'
@@ -165,6 +166,38 @@ describe('a leg that is put back to a moment of the same run', () => {
       await head.device.close()
       expect(b.cached[0]).to.equal(2)
     }
+  })
+
+  it('is filled though the superblock of a new generation is sent to it again', async () => {
+    const legs = onTargets('a', 'b', 'c')
+    const b = legs['b']!
+    const head = await new Head(legs, new MemoryStore(), quickLog).open()
+    await put(head, 1)
+    await marked(head, b)
+    const back = copyOf(b)
+    for (let turn = 0; turn < 2; turn++) {
+      await put(head, 2)
+      await marked(head, b)
+    }
+    await logEmpty(head)
+    const sent = new Promise<void>((resolve) => {
+      b.hold = ({ operation, offset }) => {
+        const isHeld = operation === Operation.write && offset >= superblockOffset(b.size, 0)
+        if (isHeld) resolve()
+        return isHeld
+      }
+    })
+    legs['c']!.goAway()
+    await sent
+    back()
+    b.restarts!++
+    b.comeBack()
+    b.letGo()
+    await head.inSync('a', 'b')
+    expect(head.lastResync('b')!.cause).to.include('put back to an older state')
+    await reads(head, 2)
+    await head.device.close()
+    expect(b.cached[0]).to.equal(2)
   })
 
   it('is not gone on with though it is the only one', async () => {
