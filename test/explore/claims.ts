@@ -178,8 +178,10 @@ export function claimed(world: World, head: Head, leg: HeadLeg): void {
 
 export function notClaimed(world: World, head: Head, leg: HeadLeg, code: Code): void {
   const { plan } = head
+  // Of an attempt that is over nobody waits for it.
+  if (plan === null || (plan.waits & leg.bit) === 0) return
   if (code === 'FENCED') head.halt()
-  else if (plan !== null && (plan.present & leg.bit) !== 0) {
+  else if ((plan.present & leg.bit) !== 0) {
     head.plan = null
     head.word = 'idle'
   } else claimed(world, head, leg)

@@ -90,6 +90,21 @@ export function snapshotOf(record: VolumeRecord): Snapshot {
   }
 }
 
+const bareOnes: Snapshot[] = []
+
+/** The only one with that generation and nothing else. */
+export function bareOf(generation: number, legs: number): Snapshot {
+  const zeroes = (): number[] => Array<number>(legs).fill(0)
+  return (bareOnes[legs * 256 + generation] ??= {
+    generation,
+    base: 0,
+    history: [],
+    states: zeroes(),
+    left: zeroes(),
+    boots: zeroes(),
+  })
+}
+
 /** A record with nothing in it but what the rules look at. */
 export function emptyRecord(legs: number): VolumeRecord {
   const generation = generationOf(4)
@@ -276,7 +291,7 @@ export class Codec {
   private bare(from: Snapshot | null): Snapshot | null {
     if (!this.pack.flag(from !== null)) return null
     const generation = this.generation(from?.generation ?? 0)
-    return this.pack.writing ? from : { ...this.blank(), generation }
+    return this.pack.writing ? from : bareOf(generation, this.boots.length)
   }
 
   snapshot(from: Snapshot | null): Snapshot | null {

@@ -1,5 +1,5 @@
 import { claiming } from './claims.ts'
-import { generationOf, type Snapshot } from './codec.ts'
+import { bareOf, generationOf, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'
 import type { Job, Op } from './model.ts'
 import type { World } from './world.ts'
@@ -32,11 +32,12 @@ function forgetRecords(world: World): void {
   const [head] = world.heads
   for (const disk of world.disks) disk.superblock = bare(world, disk.superblock.generation)
   world.stores[0] = reread(world.stores[0]!)
-  for (const [at, op] of world.ops.entries()) {
+  for (let at = 0; at < world.ops.length; at++) {
+    const op = world.ops[at]!
     const { snapshot } = op
-    if (op.kind === 'save') world.ops[at] = { ...op, snapshot: reread(snapshot!) }
-    else if (snapshot !== null)
-      world.ops[at] = { ...op, snapshot: bare(world, snapshot.generation) }
+    if (snapshot === null) continue
+    const read = op.kind === 'save' ? reread(snapshot) : bare(world, snapshot.generation)
+    if (read !== snapshot) world.ops[at] = { ...op, snapshot: read }
   }
   if (head!.saved !== null) head!.saved = reread(head!.saved)
   if (head!.record.history.length > 0) head!.record.history = [generationOf(0)]
@@ -75,16 +76,8 @@ function isShutOut({ disks }: World, { word, claim }: Head): boolean {
 
 /** Of a superblock only the generation is read: the head's own record says the rest. */
 function bare({ configuration }: World, generation: number): Snapshot {
-  return (bareOnes[configuration.legs * 256 + generation] ??= {
-    generation,
-    base: 0,
-    history: [],
-    states: Array<number>(configuration.legs).fill(0),
-    left: Array<number>(configuration.legs).fill(0),
-    boots: Array<number>(configuration.legs).fill(0),
-  })
+  return bareOf(generation, configuration.legs)
 }
-const bareOnes: Snapshot[] = []
 
 const missing = 2
 const something = [0]
