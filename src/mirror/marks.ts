@@ -4,7 +4,8 @@ import { stored } from './deadline.ts'
 import { failed } from './departure.ts'
 import type { Leg } from './leg.ts'
 import { isGeneration, type Member, type VolumeRecord } from './record.ts'
-import { highestMark, laterMark, markIn, markOf, type Mark, type Superblock } from './superblock.ts'
+import { highestMark, laterMark, markIn, markOf, markOfMember } from './superblock.ts'
+import type { Mark, Superblock } from './superblock.ts'
 import type { Volume } from './volume.ts'
 
 /**
@@ -148,8 +149,8 @@ export class Marks {
     if (later !== null) this.known.set(id, later)
   }
 
-  private markOf({ mark, markedIn }: Member): Mark | null {
-    return markOf(mark, markedIn ?? this.volume.record?.generation ?? null)
+  private markOf(member: Member): Mark | null {
+    return markOfMember(member, this.volume.record?.generation ?? null)
   }
 
   private get key(): string {

@@ -29,8 +29,11 @@ export interface Member {
   size: number
   /** A serial that its superblock had for certain; records of before have none. */
   mark?: number
-  /** The generation of that superblock; records of before do not say. */
-  markedIn?: Generation
+  /**
+   * The generation of that superblock, with its serial again: a version of before raises the mark
+   * alone, and leaves what it does not know. Records of before do not say.
+   */
+  markedIn?: Generation & { readonly serial?: number }
   /** `Facts.bootId` of the leg when it was last seen. */
   bootId: string
   /** `Facts.identity` of the leg when it was last written to; records of before have none. */

@@ -1,7 +1,8 @@
 import { crc32 } from 'node:zlib'
 import { roundUp } from '../base/size.ts'
 import { pageBytes, superblockBytes } from './layout.ts'
-import { parseRecord, sameGeneration, type Generation, type VolumeRecord } from './record.ts'
+import { parseRecord, sameGeneration } from './record.ts'
+import type { Generation, Member, VolumeRecord } from './record.ts'
 
 /**
  * One of the two slots of a leg, little-endian, the rest zero to the end of a page:
@@ -63,7 +64,17 @@ export function markOf(serial: number | undefined, generation: Generation | null
 /** What the record says of the member with this id. */
 export function markIn({ members, generation }: VolumeRecord, id: string): Mark | null {
   const member = members.find((one) => one.id === id)
-  return member === undefined ? null : markOf(member.mark, member.markedIn ?? generation)
+  return member === undefined ? null : markOfMember(member, generation)
+}
+
+/** What is said of the member where all that is known is of no later generation than `latest`. */
+export function markOfMember(
+  { mark, markedIn }: Pick<Member, 'mark' | 'markedIn'>,
+  latest: Generation | null,
+): Mark | null {
+  if (markedIn === undefined || (markedIn.serial ?? mark) !== mark) return markOf(mark, latest)
+  const { counter, id } = markedIn
+  return markOf(mark, { counter, id })
 }
 
 /**

@@ -158,7 +158,7 @@ export class Superblocks {
     this.serial = serial
     this.slot = slot
     member!.mark = serial
-    member!.markedIn = record.generation
+    member!.markedIn = { ...record.generation, serial }
   }
 
   /** Makes the leg an image like any other: nothing is left of what the volume wrote for itself. */

@@ -22,6 +22,8 @@ import {
   choose,
   decodeSlot,
   encodeSuperblock,
+  highestMark,
+  markIn,
   slotLength,
   showsMark,
   type Found,
@@ -153,6 +155,19 @@ describe('a superblock', () => {
     expect(shows(null, 6)).to.equal(true)
     // Put back; and put back before a superblock arrived that had been under way.
     expect([shows(6, 8), shows(5, 6), shows(0, 6)]).to.not.include(true)
+  })
+
+  it('has to show a mark that a version of before has raised', () => {
+    const self = hex(16, 32)
+    const known = record(2)
+    const shown = { serial: 18, self, record: known }
+    const old = { counter: 2, id: hex(0xdef, 16), serial: 15 }
+    known.members[0] = { ...known.members[0]!, mark: 15, markedIn: old }
+    // Another head has had it since, from an older state on.
+    expect(highestMark([markIn(known, self)], { ...shown, serial: 14 })).to.equal(0)
+    // That one leaves the generation as it was.
+    known.members[0] = { ...known.members[0], mark: 20 }
+    expect(highestMark([markIn(known, self)], shown)).to.equal(20)
   })
 
   it('with a body that makes no sense is damaged, however well it is wrapped', () => {
