@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { Flag, Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
+import { choose, decodeSlot, encodeSuperblock, type Found } from '../../src/mirror/superblock.ts'
 import { write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
 import { disks, Head, MemoryStore, pattern } from './head.ts'
@@ -46,6 +47,33 @@ describe('what a head knows of the marks of its legs', () => {
     dies.kill()
     a!.hold = () => false
     back()
+    const head = await new Head(legs, withoutMarks(store)).open()
+    await head.until('it waits', () => {
+      return String(head.driver.describe()['reason']).includes('a was put back to an older state')
+    })
+    await head.device.close()
+  })
+
+  it('counts where the superblock of a later generation is all that arrived since', async () => {
+    const legs = disks('a')
+    const [a] = Object.values(legs)
+    const store = new MemoryStore()
+    const back = await ran(legs, store, a!)
+    const slotAt = (slot: number): number => superblockOffset(a!.size, slot)
+    const found = [0, 1].map((slot) => decodeSlot(a!.stable.subarray(slotAt(slot))))
+    const newest = choose(found[0]!, found[1]!) as Extract<Found, { kind: 'superblock' }>
+    back()
+    // Whoever was between the head and the leg had it still.
+    const { serial, self, record } = newest.superblock
+    const { generation, history } = record
+    const next = {
+      ...record,
+      generation: { counter: generation.counter + 1, id: 'f'.repeat(16) },
+      history: [generation, ...history],
+    }
+    await store.save('m', JSON.stringify(next))
+    for (const buffer of [a!.cached, a!.stable])
+      encodeSuperblock({ serial: serial + 1, self, record: next })!.copy(buffer, slotAt(0))
     const head = await new Head(legs, withoutMarks(store)).open()
     await head.until('it waits', () => {
       return String(head.driver.describe()['reason']).includes('a was put back to an older state')
