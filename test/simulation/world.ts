@@ -396,6 +396,8 @@ export class World implements ClientHost {
     this.headMachine.boot()
     for (const leg of this.legs) if (leg.target !== null) this.faults.bootTarget(leg)
     this.startHead()
+    // Who was to attach a leg again is gone with the head.
+    attachAll(this)
     await this.until(() => this.healthy(), recoveryMsMax, 'the volume starts after a power loss')
     await this.quiet('the volume is well after its last request since the power loss')
     await this.audit('after the power loss')
