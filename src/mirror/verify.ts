@@ -211,17 +211,11 @@ export class Verify {
   }
 
   private async compare(offset: number, length: number): Promise<void> {
-    const legs = [...this.volume.readable]
-    // What one leg says alone is not compared with anything.
-    if (legs.length < 2) this.stop('legs')
-    if (!this.alive()) return
-    if (equal(await this.readAll(legs, offset, length))) {
-      if (this.alive()) this.learn(rangeOf(offset, length, legs), [])
-      return
-    }
+    let readings = await this.readAll(offset, length)
     // Once more: what differs for a moment only is no difference.
-    const readings = await this.readAll(legs, offset, length)
+    if (!equal(readings)) readings = await this.readAll(offset, length)
     if (!this.alive()) return
+    const legs = readings.map(({ leg }) => leg)
     if (equal(readings)) {
       this.learn(rangeOf(offset, length, legs), [])
       return
@@ -278,16 +272,26 @@ export class Verify {
     dirty?.miss(offset, offset + length)
   }
 
-  private readAll(legs: readonly Leg[], offset: number, length: number): Promise<Reading[]> {
-    const read = async (leg: Leg): Promise<Reading> => {
-      try {
-        return { leg, bytes: await leg.read(offset, length) }
-      } catch (error) {
-        if (this.alive()) readFailed(this.volume, leg, systemError(error, 'verify'))
-        return { leg, bytes: null }
-      }
+  /** What the legs in sync have. One that left meanwhile may have lost it, and says nothing. */
+  private async readAll(offset: number, length: number): Promise<readonly Reading[]> {
+    const { volume } = this
+    for (;;) {
+      const legs = [...volume.readable]
+      // What one leg says alone is not compared with anything.
+      if (legs.length < 2) this.stop('legs')
+      if (!this.alive()) return []
+      const readings = await Promise.all(legs.map((leg) => this.read(leg, offset, length)))
+      if (legs.every((leg) => volume.readable.includes(leg))) return readings
     }
-    return Promise.all(legs.map(read))
+  }
+
+  private async read(leg: Leg, offset: number, length: number): Promise<Reading> {
+    try {
+      return { leg, bytes: await leg.read(offset, length) }
+    } catch (error) {
+      if (this.alive()) readFailed(this.volume, leg, systemError(error, 'verify'))
+      return { leg, bytes: null }
+    }
   }
 
   /** What the range should read as: as the operator says, or more than half of three or more. */

@@ -6,7 +6,8 @@ import type { MirrorSettings } from '../../src/mirror/settings.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Operation, type Request } from '../../src/device/request.ts'
-import { write } from '../support/io.ts'
+import { flush, write } from '../support/io.ts'
+import type { Disk } from './disk.ts'
 import { disks, extentSize, Head, MemoryStore, pattern } from './head.ts'
 
 /** What `status` shows of it. */
@@ -203,6 +204,79 @@ describe('what a verify found different', () => {
     await (await head.driver.removeLeg('b')).close()
     expect(shown(head).differences).to.deep.equal([])
     await head.device.close()
+  })
+})
+
+describe('a leg that loses its cache while it is compared', () => {
+  /** Whatever was written last is on no stable storage yet. */
+  async function written(...names: string[]) {
+    const legs = disks(...names)
+    // One piece at a time, or another one sees first that too few legs are left.
+    const head = await new Head(legs, new MemoryStore(), { resyncWindow: 1 }).open()
+    await write(head.device, 0, pattern(1))
+    await flush(head.device)
+    await write(head.device, 0, pattern(2))
+    return { legs, head }
+  }
+
+  /** Resolves when the disk is asked for data, which it keeps until it is let go. */
+  function asked(disk: Disk): Promise<void> {
+    return new Promise((resolve) => {
+      disk.hold = ({ operation, offset }) => {
+        const isData = operation === Operation.read && offset === 0
+        if (isData) resolve()
+        return isData
+      }
+    })
+  }
+
+  async function expectTwo(head: Head, legs: Record<string, Disk>) {
+    for (const disk of Object.values(legs)) disk.letGo()
+    await head.inSync(...Object.keys(legs))
+    expect(shown(head).differences).to.deep.equal([])
+    expect(shown(head).volume).to.equal('healthy')
+    await head.device.close()
+    for (const { cached } of Object.values(legs)) expect(cached[0]).to.equal(2)
+  }
+
+  for (const options of [{ repair: false }, { repairFrom: 'b' }])
+    it(`is no difference, and repairs nothing: ${JSON.stringify(options)}`, async () => {
+      const { legs, head } = await written('a', 'b')
+      const reading = asked(legs['b']!)
+      const verifying = head.driver.verify(options)
+      await reading
+      legs['b']!.hold = () => false
+      legs['b']!.restart()
+      const { complete, bytesDifferent } = await verifying
+      expect({ complete, bytesDifferent }).to.deep.equal({ complete: false, bytesDifferent: 0 })
+      await expectTwo(head, legs)
+    })
+
+  it('is no difference where it answered before it was known', async () => {
+    const { legs, head } = await written('a', 'b')
+    const { a, b } = legs as { a: Disk; b: Disk }
+    const reading = asked(a)
+    b.stable.copy(b.cached)
+    const verifying = head.driver.verify({ repairFrom: 'b' })
+    await reading
+    await head.until('b has answered', () => head.leg('b')['pending'] === 0)
+    b.restart()
+    await head.until('b is away', () => head.state('b') !== 'in-sync')
+    a.letGo()
+    expect((await verifying).bytesDifferent).to.equal(0)
+    await expectTwo(head, legs)
+  })
+
+  it('is no part of a majority', async () => {
+    const { legs, head } = await written('a', 'b', 'c')
+    const reading = asked(legs['b']!)
+    const verifying = head.driver.verify()
+    await reading
+    legs['b']!.hold = () => false
+    legs['b']!.restart()
+    legs['c']!.restart()
+    expect((await verifying).bytesRepaired).to.equal(0)
+    await expectTwo(head, legs)
   })
 })
 
