@@ -117,6 +117,13 @@ export class Leg implements Completer, RunLeg {
     return (this.dirty = new DirtyMap(blockGeometryOf(volume)))
   }
 
+  /** It did not take part after all since `lacksNothing`: what it lacked before counts again. */
+  lacksAgain(before: DirtyMap, unflushed: Leg['unflushed']): void {
+    before.merge(this.dirty!.bits)
+    if (unflushed !== null) before.missSet(unflushed)
+    this.dirty = before
+  }
+
   /** It may lack anything. */
   lacksAll(volume: Volume): void {
     this.dirty ??= this.lacksNothing(volume)

@@ -21,17 +21,17 @@ import type { Volume } from './volume.ts'
 
 /** What operators ask for. Each runs alone, see `Volume.control`. */
 
-function refuse(volume: Volume, what: string): StorageError {
+export function refuse(volume: Volume, what: string): StorageError {
   return new StorageError('CONFIG', what, volume.path)
 }
 
-function legNamed(volume: Volume, name: string): Leg {
+export function legNamed(volume: Volume, name: string): Leg {
   for (const leg of volume.legs) if (leg.name === name) return leg
   const names = volume.legs.map((one) => one.name)
   throw refuse(volume, `there is no leg ${name}; the legs are ${names.join(', ')}`)
 }
 
-function mustRun(volume: Volume): void {
+export function mustRun(volume: Volume): void {
   if (!volume.running) throw refuse(volume, `the volume is ${volume.word}: ${volume.reason}`)
 }
 
@@ -60,6 +60,24 @@ export async function startVolume(
   if ((volume.word as string) !== 'running') throw refuse(volume, `it waits: ${volume.reason}`)
 }
 
+/**
+ * Carries out a command that decides about a leg, which cannot come back by itself meanwhile. It is
+ * looked at afterwards, as what called for that may have been in vain.
+ */
+export async function holding(
+  volume: Volume,
+  leg: Leg,
+  command: () => Promise<void>,
+): Promise<void> {
+  volume.held.add(leg)
+  try {
+    await command()
+  } finally {
+    volume.held.delete(leg)
+    volume.look(leg)
+  }
+}
+
 /** Leaves a consistent image: writes drain, the leg is flushed, and says in itself what it is. */
 export async function detachLeg(
   volume: Volume,
@@ -73,12 +91,9 @@ export async function detachLeg(
   const label = options.as ?? name
   if (label.length > labelMax) throw refuse(volume, `a name has at most ${labelMax} characters`)
   const { membership } = volume
-  volume.held.add(leg)
-  try {
-    await volume.jobs.quiet(() => alone(volume, () => drainAndLeave(volume, leg, label)))
-  } finally {
-    volume.held.delete(leg)
-  }
+  await holding(volume, leg, () =>
+    volume.jobs.quiet(() => alone(volume, () => drainAndLeave(volume, leg, label))),
+  )
   if (membership.over() || leg.member?.state !== 'detached') {
     // The next start knows nothing of it, or will say so.
     if (leg.member?.state === 'detached') {
@@ -196,7 +211,7 @@ export async function attachLeg(
 }
 
 /** From here on this head writes to the leg, whether that comes to a good end or not. */
-async function takeBack(volume: Volume, { member }: Leg): Promise<void> {
+export async function takeBack(volume: Volume, { member }: Leg): Promise<void> {
   if (member!.stamp === null) return
   member!.stamp = null
   await durably(volume, false)
@@ -274,7 +289,7 @@ function waysOut({ word, cause }: Verdict): string {
   return '; with --discard it loses what it has alone, and is filled'
 }
 
-async function mustJoin(
+export async function mustJoin(
   volume: Volume,
   leg: Leg,
   verdict: Extract<Verdict, { word: 'partial' | 'full' }>,
@@ -303,21 +318,20 @@ export async function addLeg(
   if ([...volume.leaving].some((one) => one.device === device))
     throw refuse(volume, `requests of ${device.path} are still under way`)
   const leg = volume.addLeg(name, device, readLast)
-  volume.held.add(leg)
-  try {
-    addMember(volume, volume.record!, leg)
-    leg.lacksAll(volume)
-    volume.regroup()
-    const found = await inspect(volume, leg, true)
-    const verdict = await settle(volume, leg, found, judge(volume, leg, found), discard)
-    volume.remember('operator', name, 'added')
-    await mustJoin(volume, leg, { word: 'full', cause: verdict.cause })
-  } catch (error) {
-    forget(volume, leg)
-    throw error
-  } finally {
-    volume.held.delete(leg)
-  }
+  await holding(volume, leg, async () => {
+    try {
+      addMember(volume, volume.record!, leg)
+      leg.lacksAll(volume)
+      volume.regroup()
+      const found = await inspect(volume, leg, true)
+      const verdict = await settle(volume, leg, found, judge(volume, leg, found), discard)
+      volume.remember('operator', name, 'added')
+      await mustJoin(volume, leg, { word: 'full', cause: verdict.cause })
+    } catch (error) {
+      forget(volume, leg)
+      throw error
+    }
+  })
 }
 
 function forget(volume: Volume, leg: Leg): void {
@@ -338,20 +352,19 @@ export async function removeLeg(volume: Volume, name: string): Promise<Leg> {
   mustRun(volume)
   const leg = legNamed(volume, name)
   if (volume.inSync.includes(leg)) mustSpare(volume, leg)
-  volume.held.add(leg)
-  try {
-    if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'removed by the operator')
-    volume.remember('operator', name, 'removed')
-    strike(volume, leg)
-    await durably(volume, true)
-    forget(volume, leg)
-    volume.leaving.add(leg)
-  } catch (error) {
-    volume.remember('operator', name, 'not removed for certain: the volume stopped before')
-    throw error
-  } finally {
-    volume.held.delete(leg)
-  }
+  await holding(volume, leg, async () => {
+    try {
+      if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'removed by the operator')
+      volume.remember('operator', name, 'removed')
+      strike(volume, leg)
+      await durably(volume, true)
+      forget(volume, leg)
+      volume.leaving.add(leg)
+    } catch (error) {
+      volume.remember('operator', name, 'not removed for certain: the volume stopped before')
+      throw error
+    }
+  })
   return leg
 }
 
@@ -400,38 +413,4 @@ export async function invalidateLeg(volume: Volume, name: string): Promise<void>
   await durably(volume, true)
   leg.backOff.end()
   volume.look(leg)
-}
-
-/** Takes the operator's word that the leg has everything. */
-export async function trustLeg(volume: Volume, name: string): Promise<void> {
-  mustRun(volume)
-  const leg = legNamed(volume, name)
-  if (volume.inSync.includes(leg)) throw refuse(volume, `${name} is in sync already`)
-  if (!leg.device.usable) throw refuse(volume, `${name} is ${leg.device.state.word}`)
-  volume.held.add(leg)
-  try {
-    await volume.jobs.quiet(async () => {
-      if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'trusted by the operator')
-      // The operator vouches for what is on the leg, not for what may still land on it.
-      if (leg.pending > 0) throw refuse(volume, `requests of ${name} are still under way`)
-      await takeBack(volume, leg)
-      const found = await inspect(volume, leg, true)
-      const verdict = judge(volume, leg, found)
-      if (verdict.word === 'impossible')
-        throw refuse(volume, `${name} cannot be trusted: ${verdict.cause}`)
-      if (verdict.word !== 'partial') {
-        await claimLeg(volume, leg, true)
-        leg.superblocks.forget()
-      }
-      mustRun(volume)
-      leg.lacksNothing(volume)
-      delete leg.member!.whole
-      volume.short.markDirty(leg)
-      leg.welcome()
-      volume.remember('operator', name, 'trusted: taken as in sync without copying')
-      await mustJoin(volume, leg, { word: 'partial', cause: 'trusted by the operator' })
-    })
-  } finally {
-    volume.held.delete(leg)
-  }
 }

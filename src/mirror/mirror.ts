@@ -19,7 +19,6 @@ import {
   legToCompare,
   removeLeg,
   startVolume,
-  trustLeg,
 } from './manage.ts'
 import type { Leg } from './leg.ts'
 import { grow, makeReady } from './growth.ts'
@@ -27,6 +26,7 @@ import { tryStart } from './opening.ts'
 import { bringBack } from './returning.ts'
 import { legBytesFor, sizeWarning, whyNoSize, whyNotLarger } from './room.ts'
 import { VerifySchedule } from './schedule.ts'
+import { trustLeg } from './trust.ts'
 import { Verify, type VerifyOptions, type VerifyResult } from './verify.ts'
 import { Volume } from './volume.ts'
 import type { AttachOptions, LegOptions, MirrorOptions } from './settings.ts'

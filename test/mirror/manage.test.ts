@@ -2,10 +2,11 @@ import { expect } from 'chai'
 import type { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Device } from '../../src/device/device.ts'
+import { Operation } from '../../src/device/request.ts'
 import { systemClock } from '../../src/base/clock.ts'
-import { read, write } from '../support/io.ts'
+import { flush, read, write } from '../support/io.ts'
 import { Disk, DiskDriver } from './disk.ts'
-import { disks, extentSize, Head, MemoryStore, pattern } from './head.ts'
+import { disks, extentSize, failing, Head, MemoryStore, outcome, pattern } from './head.ts'
 
 async function refusal(promise: Promise<unknown>): Promise<StorageError> {
   try {
@@ -103,6 +104,23 @@ describe('legs of a mirror', () => {
     await head.inSync('b')
     expect(legs['b']!.cached[0]).to.equal(0)
     expect(head.history().some(({ text }) => text.includes('trusted'))).to.equal(true)
+    await head.device.close()
+  })
+
+  it('come back by themselves with what they lack where trusting them was refused', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await head.inSync('a', 'b')
+    const { a, b } = legs
+    failing(b!, (operation) => operation === Operation.flush)
+    await write(head.device, extentSize, pattern(1))
+    await flush(head.device)
+    await head.until('b failed', () => head.state('b') === 'failed')
+    await write(head.device, 0, pattern(2))
+    expect(await outcome(head.driver.trustLeg('b'))).to.equal('IO')
+    b!.fault = () => null
+    await head.inSync('a', 'b')
+    expect([a!.cached[0], b!.cached[0]]).to.deep.equal([2, 2])
     await head.device.close()
   })
 

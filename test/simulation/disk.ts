@@ -102,6 +102,8 @@ export class DiskDriver implements Driver {
       medium.watched(operation, offset, true)
       clock.after(total - effect, process, () => {
         process.owed--
+        // Not before it is told: what is read in between could be noticed by nobody.
+        if (error !== null && operation === Operation.flush) medium.failFlush(order)
         if (error === null) request.complete()
         else request.fail(error)
       })
@@ -151,10 +153,7 @@ export class DiskDriver implements Driver {
         return null
       }
       case Operation.flush:
-        if (medium.flushFails) {
-          medium.failFlush(order)
-          return new StorageError('IO', `flush of ${medium.name} fails`)
-        }
+        if (medium.flushFails) return new StorageError('IO', `flush of ${medium.name} fails`)
         medium.flush(order)
         return null
       case Operation.status:

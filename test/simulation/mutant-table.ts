@@ -412,10 +412,10 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'trusted-unstamped',
     breaks: '2: a detached leg that is trusted is written to before that is durable',
-    file: 'mirror/manage.js',
-    find: `            await takeBack(volume, leg);
-            const found`,
-    replace: '            const found',
+    file: 'mirror/trust.js',
+    find: `        await takeBack(volume, leg);
+        const found`,
+    replace: '        const found',
     scenario: 'trusted when the head crashes is returned',
   },
 ]
