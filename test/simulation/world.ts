@@ -132,6 +132,8 @@ export class World implements ClientHost {
     attachAll(this)
     await this.until(() => this.healthy(), recoveryMsMax, 'the volume recovers')
     await this.quiet('the volume is well after its last request')
+    // From here on no request may fail, and a packet that is put off costs a connection.
+    clock.delay([])
     await this.audit('after recovery')
     if (plan.finalCrash) await this.powerLossOfAll()
   }
