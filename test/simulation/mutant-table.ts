@@ -286,6 +286,21 @@ export const mutantTable: readonly Mutant[] = [
     scenario: 'the majority repairs',
   },
   {
+    name: 'verify-of-those-gone',
+    breaks: '2: verify goes by legs that left since it began, and lost their caches',
+    file: 'mirror/verify.js',
+    find: 'const legs = [...volume.readable];',
+    replace: 'const legs = (this.first ??= [...volume.readable]);',
+    scenario: 'are no majority',
+    also: [
+      {
+        file: 'mirror/verify.js',
+        find: 'if (legs.every((leg) => volume.readable.includes(leg)))',
+        replace: 'if (true)',
+      },
+    ],
+  },
+  {
     name: 'unreadable-copied',
     breaks: '5: an extent that no source could read counts as copied',
     file: 'mirror/resync.js',

@@ -186,6 +186,24 @@ describe('scenarios: verify', () => {
     }
   })
 
+  it('legs that lose their caches while they are compared are no majority', async () => {
+    const stage = await new Stage({ legs: ['remote', 'remote', 'remote'] }).start()
+    expect(await stage.write(0, 64)).to.equal(null)
+    expect(await stage.flush()).to.equal(null)
+    expect(await stage.write(0, 64)).to.equal(null)
+    const lost = ['right', 'third']
+    for (const name of lost) stage.leg(name).medium.hung = true
+    const verified = stage.mirror.verify()
+    await stage.pass(20)
+    for (const name of lost) stage.crashTarget(name)
+    for (const name of lost) stage.startTarget(name)
+    for (const name of lost) stage.leg(name).medium.unhang()
+    const { bytesDifferent, complete } = await stage.result(verified)
+    expect({ bytesDifferent, complete }).to.deep.equal({ bytesDifferent: 0, complete: false })
+    await stage.healthy()
+    await stage.audit()
+  })
+
   it('verify-target-becomes-inconsistent: a leg ends in the middle', async () => {
     const stage = await new Stage({ hold: 50 }).start()
     expect(await stage.write(0, 512)).to.equal(null)
