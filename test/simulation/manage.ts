@@ -88,25 +88,30 @@ export function replace(world: World, leg: Leg, copy: Buffer | null = null): voi
   world.replaced = true
   world.trace.note(`the disk of ${leg.name} is replaced`)
   exchange(world, leg, copy)
-  takeReplacement(world, leg)
+  takeReplacement(world, leg, filled(world, leg))
   // Nothing happens to the others meanwhile: until it is filled they have the only copy.
+  world.faults.truce(filled(world, leg))
+}
+
+/** Tells whether the head has noticed by now that the leg is another, and filled it. */
+function filled(world: World, leg: Leg): () => boolean {
   let noticed = false
-  world.faults.truce(() => {
+  return () => {
     const { state } = world.legStatus()[leg.name] ?? {}
     noticed ||= state !== 'in-sync'
     return noticed && (state === 'in-sync' || state === 'detached')
-  })
+  }
 }
 
 /** Milliseconds between two looks of the operator at a leg that was replaced. */
 const lookMs = 100
 
 /** An operator says that the blank disk is meant to be there, once the head refuses it. */
-function takeReplacement(world: World, leg: Leg): void {
+function takeReplacement(world: World, leg: Leg, isFilled: () => boolean): void {
   world.clock.after(lookMs, null, () => {
     const { state, reason = '' } = world.legStatus()[leg.name] ?? {}
-    if (state === 'in-sync' || state === 'detached') return
-    takeReplacement(world, leg)
+    if (isFilled()) return
+    takeReplacement(world, leg, isFilled)
     const mirror = world.head?.mirrorOf(leg) ?? null
     if (state !== 'failed' || !reason.includes('is blank') || mirror === null) return
     note(world, `replacement of ${leg.name}`, mirror.attachLeg(leg.name, { replace: true }))
