@@ -81,7 +81,8 @@ export function decide(
   const own = known?.record ?? null
   const refusals = new Map<Leg, string>()
   const candidates = served(readable(own, views, refusals), wish)
-  if (own !== null && neverServed(own, candidates)) return decide(null, views, wish)
+  if (own !== null && (neverServed(own, candidates) || isUnheard(known!, candidates, wish)))
+    return decide(null, views, wish)
   if (candidates.length === 0 && own === null) return decideNew(views, refusals, wish)
   const volumes = new Set(candidates.map(({ superblock }) => superblock.record.volume))
   if (volumes.size > 1) {
@@ -116,6 +117,24 @@ function neverServed(own: VolumeRecord, candidates: readonly Candidate[]): boole
       remembers(record, own.base)
     )
   })
+}
+
+/**
+ * Whether the head saved a generation that it never served and no leg here knows, and another head
+ * has claimed legs since: that one knows nothing of it either, and may have gone on with a leg that
+ * this record takes for missing. What the legs show counts then, as it did for the other head.
+ */
+function isUnheard(
+  { record, vouches }: OwnRecord,
+  candidates: readonly Candidate[],
+  wish: StartWish,
+): boolean {
+  if (vouches || wish.force || candidates.length === 0) return false
+  if (sameGeneration(record.generation, record.base)) return false
+  return !candidates.some(
+    ({ superblock: { record: shown } }) =>
+      sameGeneration(shown.generation, record.generation) || remembers(shown, record.generation),
+  )
 }
 
 /** Leaves out legs that show what was never served, unless that is all there is, or wanted. */

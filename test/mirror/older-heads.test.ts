@@ -73,6 +73,27 @@ describe('a head whose legs another one has had since', () => {
     await head.device.close()
   })
 
+  it('nor by what it saved itself and no leg has heard of', async () => {
+    const legs = disks('a', 'b') as unknown as Legs
+    const [older, newer] = [new MemoryStore(), new MemoryStore()]
+    await older.save('m_head', '1048000 0')
+    const first = await new Head(legs, older, patient).open()
+    await write(first.device, 0, pattern(1))
+    await flush(first.device)
+    refuseSuperblocks(legs.b)
+    legs.a.goAway()
+    await first.until('both are lost', () => !first.device.usable)
+    first.kill()
+    legs.a.comeBack()
+    const second = await new Head(legs, newer, patient).open()
+    await second.until('it serves', () => second.device.usable)
+    await write(second.device, 0, pattern(2))
+    await flush(second.device)
+    second.kill()
+    legs.b.fault = () => null
+    expect(await foundBy(legs, older, ['a'])).to.equal(0)
+  })
+
   it('nor from one that the other gave up', async () => {
     const { legs, older, second } = await replaced('1048000')
     await second.driver.removeLeg('b')
