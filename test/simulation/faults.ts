@@ -410,7 +410,9 @@ export class Faults {
     world.trace.note(`${text} begins`)
     const undo = begin()
     const end = (): void => {
-      if (!this.lasting.delete(what)) return
+      // A truce ended it, and another one of the kind may have begun.
+      if (this.lasting.get(what) !== end) return
+      this.lasting.delete(what)
       world.trace.note(`${text} ends`)
       undo()
     }
