@@ -79,6 +79,8 @@ export class Faults {
     if (!world.headMachine.up) world.headMachine.boot()
     if (world.head === null) world.startHead()
     for (const leg of world.legs) {
+      // What lies in wait for the next flush lasts as well.
+      leg.medium.flushFails = false
       if (leg.target === null) continue
       if (!leg.machine.up) leg.machine.boot()
       if (leg.target.process?.alive !== true) void leg.target.start()
