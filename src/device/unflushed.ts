@@ -6,12 +6,15 @@ import type { Completer, Request } from './request.ts'
  * are counted, and `LossReport` tells each client.
  */
 export class Unflushed {
-  /** How often changes were lost that had been acknowledged and not flushed. */
+  /** How often changes may have been lost that were acknowledged, perhaps by an earlier process. */
   losses = 0
   /** Changes acknowledged so far, and as many of them as a flush is known to cover. */
   private acknowledged = 0
   private flushed = 0
-  /** Whether an earlier process, of which nothing is known, may have left something. */
+  /**
+   * Whether an earlier process, of which nothing is known, may have left something. Until a flush
+   * has covered that, a loss has to be told: clients may have read it, or have written it then.
+   */
   private inherits = true
   private readonly idle: FlushMark[] = []
 
@@ -47,7 +50,7 @@ export class Unflushed {
 
   /** What was not flushed may be gone. */
   cacheLost(): void {
-    if (this.pending) this.losses++
+    if (this.mayLose) this.losses++
     this.inherits = false
     this.flushed = this.acknowledged
   }

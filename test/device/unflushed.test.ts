@@ -2,7 +2,8 @@ import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
 import { Device } from '../../src/device/device.ts'
 import { LinearDriver } from '../../src/device/linear.ts'
-import { Flag, Operation } from '../../src/device/request.ts'
+import { LossReport } from '../../src/device/loss-report.ts'
+import { Flag, Operation, Request } from '../../src/device/request.ts'
 import { flush, submit, write } from '../support/io.ts'
 import { LossyDriver } from '../support/lossy.ts'
 
@@ -20,13 +21,22 @@ describe('what a device that loses its cache had not flushed', () => {
   })
   afterEach(() => device.close())
 
-  it('is no loss when nothing was written, or all of it was flushed or forced', async () => {
+  it('is no loss when nothing was written since a flush, or all of it was forced', async () => {
+    await flush(device)
     driver.loseCache(1)
     await write(device, 0, block)
     await flush(device)
     await write(device, 0, block, Flag.fua)
     driver.loseCache(2)
     expect([device.losses, leaf.losses]).to.deep.equal([0, 0])
+  })
+
+  it('is a loss also when an earlier process left it, until a flush covers that', () => {
+    const [early, late] = [new LossReport(device), new LossReport(device)]
+    driver.loseCache(1)
+    driver.loseCache(2)
+    expect([device.losses, leaf.losses]).to.deep.equal([1, 1])
+    expect([toldBy(early), toldBy(late), toldBy(late)]).to.deep.equal(['STALE', 'STALE', 'done'])
   })
 
   it('is a loss at every level that acknowledged it', async () => {
@@ -55,6 +65,15 @@ describe('what a device that loses its cache had not flushed', () => {
   })
 })
 
+/** What a flush that has succeeded says to a client. */
+function toldBy(report: LossReport): string {
+  const request = Request.take(Operation.flush, 0, 0, 0, { completed: () => undefined })
+  report.tell(request)
+  const code = request.error?.code ?? 'done'
+  request.abandon()
+  return code
+}
+
 describe('a write in parts, of which some are gone before the last is answered,', () => {
   const long = Buffer.alloc(8192, 1)
 
@@ -63,6 +82,7 @@ describe('a write in parts, of which some are gone before the last is answered,'
     const parts = [lossy, slow].map((driver, at) => new Device(`l/${at}`, driver, systemClock))
     const device = new Device('l', new LinearDriver(parts), systemClock)
     await device.open()
+    await flush(device)
     slow.holdWrites = true
     const across = submit(device, Operation.write, 65_536 - 4096, 8192, 0, [long])
     lossy.loseCache(1)
