@@ -67,8 +67,6 @@ export class Client implements Completer {
   blind = false
   /** Says nothing of what goes well. */
   silent = false
-  /** Asks for nothing new while set. */
-  paused = false
   operations = 0
   errors = 0
   lastError: StorageError | null = null
@@ -80,6 +78,8 @@ export class Client implements Completer {
   private readonly dice: Dice
   private readonly jobs = new Map<Request, Job>()
   private running = true
+  /** How many want it to be quiet. */
+  private pauses = 0
 
   constructor(
     name: string,
@@ -99,6 +99,19 @@ export class Client implements Completer {
 
   get inFlight(): number {
     return this.jobs.size
+  }
+
+  /** Whether it asks for nothing new, until everybody who wanted that has let it go on. */
+  get paused(): boolean {
+    return this.pauses > 0
+  }
+
+  pause(): void {
+    this.pauses++
+  }
+
+  resume(): void {
+    this.pauses--
   }
 
   /** Whether it lives, and what it asks is answered. */

@@ -170,12 +170,12 @@ export class Operator {
   private async trust(head: Head, mirror: MirrorDriver, leg: Leg): Promise<void> {
     const { world } = this
     const clients = [...world.clients]
-    for (const client of clients) client.paused = true
+    for (const client of clients) client.pause()
     const idle = (): boolean => clients.every((client: Client) => client.inFlight === 0)
     const still = await this.until(head, idle, quietMsMax)
     // Since then a disk may have been taken away, and the leg be the only one left.
     if (still && head.commands === 0 && world.faults.active) await this.vouch(mirror, leg)
-    for (const client of clients) client.paused = false
+    for (const client of clients) client.resume()
   }
 
   private async vouch(mirror: MirrorDriver, leg: Leg): Promise<void> {
@@ -188,7 +188,7 @@ export class Operator {
       await detaching.catch(() => undefined)
     }
     // Those that came with the head meanwhile were never asked to be quiet.
-    const still = world.clients.every(({ paused }) => paused)
+    const still = world.clients.every(({ paused, inFlight }) => paused && inFlight === 0)
     if (still && state() !== undefined && state() !== 'in-sync' && this.isEqual(leg)) {
       // What the operator has seen shall be what is there, whatever happens meanwhile.
       medium.flush(medium.order)

@@ -27,17 +27,17 @@ export class Stillness {
   }
 
   private hush(): void {
-    const { clock, clients } = this.world
+    const { clock } = this.world
     const deadline = clock.time + quietMsMax
-    const hushed = clients.filter((client) => !client.paused)
-    for (const client of hushed) client.paused = true
+    const clients = [...this.world.clients]
+    for (const client of clients) client.pause()
     const look = (): void => {
       const over = clock.time >= deadline || this.world.problem !== null
       if (!over && !this.compared()) {
         clock.after(lookMs, null, look)
         return
       }
-      for (const client of hushed) client.paused = false
+      for (const client of clients) client.resume()
       if (!this.world.faults.over) this.start()
     }
     look()
