@@ -1,8 +1,10 @@
+import type { Bitmap } from '../base/bitmap.ts'
 import { claimLeg } from './claims.ts'
 import { leave } from './departure.ts'
 import type { Leg } from './leg.ts'
 import { holding, legNamed, mustJoin, mustRun, refuse, takeBack } from './manage.ts'
 import { inspect, judge } from './returning.ts'
+import { missed } from './rules/writing.ts'
 import type { Volume } from './volume.ts'
 
 /** Takes the operator's word that the leg has everything. */
@@ -11,6 +13,7 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
   const leg = legNamed(volume, name)
   if (volume.inSync.includes(leg)) throw refuse(volume, `${name} is in sync already`)
   if (!leg.device.usable) throw refuse(volume, `${name} is ${leg.device.state.word}`)
+  const since = missedSince(volume, leg)
   await holding(volume, leg, () =>
     volume.jobs.quiet(async () => {
       if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'trusted by the operator')
@@ -26,18 +29,28 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
         leg.superblocks.forget()
       }
       mustRun(volume)
-      await joinTrusted(volume, leg)
+      await joinTrusted(volume, leg, since)
     }),
   )
 }
 
+/** What the operator cannot have seen on the leg: what is being written, and comes from now on. */
+function missedSince(volume: Volume, leg: Leg): Bitmap | null {
+  const since = leg.dirty?.missedFromNow() ?? null
+  volume.jobs.forEachWrite((write) => {
+    missed(leg, write)
+  })
+  return since
+}
+
 /** The operator vouches for the leg. A word that came to nothing does not count the next time. */
-async function joinTrusted(volume: Volume, leg: Leg): Promise<void> {
+async function joinTrusted(volume: Volume, leg: Leg, since: Bitmap | null): Promise<void> {
   const { membership } = volume
   const { dirty, unflushed } = leg
   const member = leg.member!
   const { whole } = member
-  leg.lacksNothing(volume)
+  const lacking = leg.lacksNothing(volume)
+  if (since !== null) lacking.merge(since)
   delete member.whole
   volume.short.markDirty(leg)
   leg.welcome()

@@ -283,6 +283,22 @@ describe('a leg', () => {
     await head.device.close()
   })
 
+  it('that is trusted gets what was being written when the operator said so', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await write(head.device, 0, pattern(1))
+    await head.driver.detachLeg('b')
+    legs['a']!.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
+    const writing = write(head.device, 0, pattern(2))
+    await head.until('it is under way', () => (head.leg('a')['pending'] as number) > 0)
+    const trusting = head.driver.trustLeg('b')
+    legs['a']!.letGo()
+    await Promise.all([writing, trusting])
+    await head.inSync('a', 'b')
+    await expectEverywhere(head, legs, 2)
+    await head.device.close()
+  })
+
   it('that dropped out of a resync is known however often others left since', async () => {
     const legs = disks('a', 'b', 'c')
     const settings = { legRetryMs: 1, legRetryMsMax: 1 }
