@@ -102,12 +102,21 @@ export class DiskDriver implements Driver {
       medium.watched(operation, offset, true)
       clock.after(total - effect, process, () => {
         process.owed--
+        if (error === null) {
+          request.complete()
+          return
+        }
         // Not before it is told: what is read in between could be noticed by nobody.
-        if (error !== null && operation === Operation.flush) medium.failFlush(order)
-        if (error === null) request.complete()
-        else request.fail(error)
+        if (operation === Operation.flush) medium.failFlush(order)
+        else if (this.isForced(request) && error.code === 'IO') medium.distrust()
+        request.fail(error)
       })
     })
+  }
+
+  /** A read is never forced, nor what this disk does not force by itself. */
+  private isForced({ flags }: Request): boolean {
+    return this.medium.forces && (flags & Flag.fua) !== 0
   }
 
   private tellExtents(request: Request): void {
@@ -144,7 +153,7 @@ export class DiskDriver implements Driver {
       case Operation.trim: {
         const error = medium.fault(offset, length, 'writes')
         if (error !== null) return error
-        const forced = medium.forces && (request.flags & Flag.fua) !== 0
+        const forced = this.isForced(request)
         if (forced && medium.failsForced())
           return new StorageError('IO', `a forced write of ${medium.name} fails`)
         // Read now, not when submitted: lent bytes must not have changed until here.

@@ -41,6 +41,27 @@ export class Losses {
     }
   }
 
+  /**
+   * A leg failed a flush, or a forced write, and has everything: only its target cannot know that,
+   * and says that it lost its cache. So a start may prefer another one to it that did.
+   */
+  distrusted(leg: Leg): void {
+    const { world } = this
+    const { checker, sectorsPerLeg: sectors } = world
+    this.remember()
+    if (this.detached.has(leg.name)) return
+    const base = leg.plan.span * sectors
+    for (const sector of checker.unflushed()) {
+      if (sector < base || sector >= base + sectors || this.heldElsewhere(leg, sector)) continue
+      const hasLost = (peer: Leg): boolean =>
+        peer.medium.doubtful(sector) && !this.holds(peer, sector)
+      if (!world.peers(leg).some(hasLost)) continue
+      const shown = checker.acknowledged(sector)
+      if (shown !== null) this.untell(sector, shown)
+      checker.allowLoss(sector)
+    }
+  }
+
   /** The head says that a part has lost its cache: what it acknowledges now is there. */
   announced(span: number): void {
     const { checker, sectorsPerLeg } = this.world

@@ -92,12 +92,14 @@ export class Medium {
   changes = 0
   /** The highest epoch that claimed it. */
   epoch = 0
-  /** Sectors written since the last power loss; null before the first. */
+  /** Sectors written since it lost something last, or may have; null before that. */
   private writtenSince: Set<number> | null = null
   /** Told when it is larger than it was, or another one. */
   readonly watchers = new Set<() => void>()
   /** Told of a loss, and how it came about. */
   lost: (how: string) => void = () => undefined
+  /** Told that it failed in a way that counts as a loss, and has lost nothing. */
+  distrusted: () => void = () => undefined
   private orders = 0
 
   constructor(name: string, machine: Machine, size: number) {
@@ -113,7 +115,7 @@ export class Medium {
     return this.orders
   }
 
-  /** Whether nobody can say that the sector is what it was before a power loss. */
+  /** Whether nobody can say that the sector is what it was before a loss. */
   doubtful(sector: number): boolean {
     return this.writtenSince?.has(sector) === false
   }
@@ -201,7 +203,10 @@ export class Medium {
   /** A flush of all writes up to `order` fails: some of them are stable, the others are gone. */
   failFlush(order: number): void {
     this.flushFails &&= !this.flushFailsOnce
-    if (!this.dropsUnwritten || this.volatile.size === 0) return
+    if (!this.dropsUnwritten || this.volatile.size === 0) {
+      this.distrust()
+      return
+    }
     for (const [sector, { base, orders }] of this.volatile) {
       // What was written meanwhile is of the next flush.
       if (orders.at(-1)! > order) continue
@@ -210,6 +215,15 @@ export class Medium {
     }
     this.writtenSince = new Set()
     this.lost('drops what it could not flush')
+  }
+
+  /**
+   * A flush failed, or a forced write: nobody can know that it has all the same what was not
+   * flushed.
+   */
+  distrust(): void {
+    this.writtenSince = new Set()
+    this.distrusted()
   }
 
   /** Whether a forced write fails as a flush does; nothing but its own bytes is lost by that. */

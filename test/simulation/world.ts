@@ -317,6 +317,9 @@ export class World implements ClientHost {
       effects.happen(done ? 'done' : effects.kindOf(medium, operation, offset), leg)
     }
     medium.lost = (how) => this.losses.lost(leg, how)
+    medium.distrusted = () => {
+      this.losses.distrusted(leg)
+    }
     return leg
   }
 

@@ -70,6 +70,32 @@ describe('scenarios: legs that fail', () => {
     }
   })
 
+  for (const what of ['flush', 'forced write'])
+    it(`a start from a leg that lost power, as the other one failed a ${what}`, async () => {
+      const forces = what === 'forced write'
+      for (let seed = 1; seed <= 3; seed++) {
+        const stage = await new Stage({ seed, forces }).start()
+        expect(await stage.write(0, 64)).to.equal(null)
+        stage.crashHead()
+        stage.crashTarget('left')
+        stage.startTarget('left')
+        // It loses nothing by that. Only its target cannot know, and says that it lost its cache.
+        const { medium } = stage.leg('right')
+        medium.dropsUnwritten = forces
+        medium.flushFails = true
+        medium.flushFailsOnce = true
+        stage.startHead()
+        await stage.until(`a ${what} of right fails`, () => !medium.flushFails)
+        // Nothing durable says that this start had right for its source.
+        stage.crashHead()
+        stage.startHead()
+        stage.crashHead()
+        stage.startHead()
+        await stage.healthy()
+        await stage.audit()
+      }
+    })
+
   it('a remote that is reached again within its hold never leaves', async () => {
     const stage = await new Stage({ hold: 5000 }).start()
     stage.partition('right')
