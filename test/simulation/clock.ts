@@ -36,8 +36,12 @@ export interface PutOff {
 
 /** Events of one moment: more are a program that goes round in circles. */
 const stepsPerMomentMax = 100_000
-/** Events of one world: far more than any needs. */
-const stepsMax = 1_000_000
+/**
+ * Events of one world: far more than any needs. Four legs, clients that use up what they may do
+ * before and after the last power loss, large requests and a network that delivers a few bytes at a
+ * time come to more than a million.
+ */
+const stepsMax = 4_000_000
 
 /**
  * Simulated time: a queue of events in order of their time, those of one time in order of their
