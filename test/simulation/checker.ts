@@ -17,8 +17,12 @@ export class Write {
   /** Whether it is certain to be there; else it may be there or not. */
   certain = false
   flushed = false
-  /** The power failed while it was in flight: it may be acknowledged late, and be gone. */
+  /** Every leg lost something while it was in flight: it may be acknowledged late, and be gone. */
   doubtful = false
+  /** Legs that lost something while it was in flight. */
+  readonly lostBy = new Set<object>()
+  /** Legs that failed while it was in flight, lost nothing, and cannot know that. */
+  readonly distrustedBy = new Set<object>()
 
   constructor(value: number, first: number, sectors: number, start: number) {
     this.value = value
@@ -208,16 +212,39 @@ export class Checker {
     }
   }
 
-  /** The only disk of these sectors lost power: an answer to what is in flight may come late. */
-  doubtInFlight(first: number, sectors: number): void {
-    for (const { inFlight } of this.sectors.slice(first, first + sectors))
-      for (const write of inFlight) write.doubtful = true
+  /** A leg cannot vouch for what of these sectors is in flight. */
+  loseInFlight(first: number, sectors: number, leg: object, how: 'lostBy' | 'distrustedBy'): void {
+    for (const write of this.inFlight(first, sectors)) write[how].add(leg)
+  }
+
+  /** A leg that could not vouch for what is in flight has been filled since. */
+  regainInFlight(leg: object): void {
+    for (const write of this.inFlight(0, this.size)) {
+      write.lostBy.delete(leg)
+      write.distrustedBy.delete(leg)
+    }
+  }
+
+  /** What a leg lost, and no other one can vouch for: an answer to it may come late. */
+  doubtInFlight(first: number, sectors: number, others: readonly object[]): void {
+    for (const write of this.inFlight(first, sectors)) {
+      const { lostBy, distrustedBy } = write
+      if (lostBy.size > 0 && others.every((leg) => lostBy.has(leg) || distrustedBy.has(leg)))
+        write.doubtful = true
+    }
   }
 
   /** The loss was announced: what is acknowledged from now on came after it. */
   trustInFlight(first: number, sectors: number): void {
-    for (const { inFlight } of this.sectors.slice(first, first + sectors))
-      for (const write of inFlight) write.doubtful = false
+    for (const write of this.inFlight(first, sectors)) {
+      write.doubtful = false
+      write.lostBy.clear()
+      write.distrustedBy.clear()
+    }
+  }
+
+  private inFlight(first: number, sectors: number): Set<Write> {
+    return new Set(this.sectors.slice(first, first + sectors).flatMap(({ inFlight }) => inFlight))
   }
 
   /** Sectors with something that was not flushed: what a power loss may change. */

@@ -30,8 +30,11 @@ export class Losses {
     if (this.detached.has(leg.name)) return
     const sectors = world.sectorsPerLeg
     const base = leg.plan.span * sectors
-    const alone = !world.peers(leg).some(({ name }) => this.lastInSync.has(name))
-    if (alone) checker.doubtInFlight(base, sectors)
+    const others = this.othersInSync(leg)
+    // Nobody goes by what a leg has that is not in sync, while another one is.
+    if (others.length === 0 || this.lastInSync.has(leg.name))
+      checker.loseInFlight(base, sectors, leg, 'lostBy')
+    checker.doubtInFlight(base, sectors, others)
     for (const sector of checker.unflushed()) {
       if (sector < base || sector >= base + sectors) continue
       if (this.heldElsewhere(leg, sector)) continue
@@ -51,6 +54,8 @@ export class Losses {
     this.remember()
     if (this.detached.has(leg.name)) return
     const base = leg.plan.span * sectors
+    checker.loseInFlight(base, sectors, leg, 'distrustedBy')
+    checker.doubtInFlight(base, sectors, this.othersInSync(leg))
     for (const sector of checker.unflushed()) {
       if (sector < base || sector >= base + sectors || this.heldElsewhere(leg, sector)) continue
       const hasLost = (peer: Leg): boolean =>
@@ -127,8 +132,11 @@ export class Losses {
     this.lastInSync = new Set(
       status.filter(([, leg]) => leg.state === 'in-sync').map(([name]) => name),
     )
-    for (const leg of legs)
-      if (before.has(leg.name) && !this.lastInSync.has(leg.name)) this.departed(leg)
+    for (const leg of legs) {
+      const now = this.lastInSync.has(leg.name)
+      if (before.has(leg.name) && !now) this.departed(leg)
+      else if (!before.has(leg.name) && now) this.world.checker.regainInFlight(leg)
+    }
   }
 
   private untell(sector: number, shown: Acknowledged): void {
@@ -145,13 +153,19 @@ export class Losses {
   /** A leg left: what the others lost with their power, before the head knew, went with it. */
   private departed(leg: Leg): void {
     const { checker, sectorsPerLeg } = this.world
-    const others = this.world.peers(leg).filter(({ name }) => this.lastInSync.has(name))
+    const others = this.othersInSync(leg)
+    if (others.length === 0) return
     const base = leg.plan.span * sectorsPerLeg
+    checker.doubtInFlight(base, sectorsPerLeg, others)
     for (const sector of checker.unflushed()) {
       if (sector < base || sector >= base + sectorsPerLeg) continue
-      const lost = others.every((other) => other.medium.doubtful(sector))
-      if (others.length > 0 && lost) checker.allowLoss(sector)
+      if (others.every((other) => other.medium.doubtful(sector))) checker.allowLoss(sector)
     }
+  }
+
+  /** Those of the leg's part that vouch for what it lacks. */
+  private othersInSync(leg: Leg): Leg[] {
+    return this.world.peers(leg).filter(({ name }) => this.lastInSync.has(name))
   }
 
   private heldElsewhere(lost: Leg, sector: number): boolean {

@@ -70,6 +70,35 @@ describe('scenarios: legs that fail', () => {
     }
   })
 
+  for (const failing of [['left'], ['left', 'right']])
+    it(`a write is dropped by ${failing.join(' and ')} before its answer arrives`, async () => {
+      const stage = await new Stage().start()
+      // The intent log has the extent from now on.
+      expect(await stage.write(0, 64)).to.equal(null)
+      expect(await stage.flush()).to.equal(null)
+      const { network, legs, checker } = stage.world
+      const before = legs.map(({ medium }) => medium.changes)
+      for (const { name, medium } of legs) {
+        network.link(name, 'head').latency = 20
+        medium.next.push({ effect: 0, total: 0 }, { effect: 1, total: 1 })
+        medium.dropsUnwritten = failing.includes(name)
+        medium.flushFails = failing.includes(name)
+        medium.flushFailsOnce = true
+      }
+      const client = stage.begin((hand) => hand.write(0, 64))
+      const taken = (): boolean => legs.every(({ medium }, at) => medium.changes > before[at]!)
+      await stage.until('both disks have it', taken)
+      client.flush()
+      await stage.until('the write is answered', () => client.inFlight === 1)
+      expect(legs.some(({ medium }) => medium.flushFails)).to.equal(false)
+      // What one leg kept has to be there. If both dropped it, the head has yet to hear of that.
+      expect(checker.acknowledged(0) !== null, 'it is there').to.equal(failing.length === 1)
+      stage.crashHead()
+      stage.startHead()
+      await stage.healthy()
+      await stage.audit()
+    })
+
   for (const what of ['flush', 'forced write'])
     it(`a start from a leg that lost power, as the other one failed a ${what}`, async () => {
       const forces = what === 'forced write'
