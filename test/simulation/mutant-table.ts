@@ -201,7 +201,7 @@ export const mutantTable: readonly Mutant[] = [
     breaks: '6: a flush succeeds although acknowledged writes are lost',
     file: 'device/device.js',
     find: 'this.unflushed.cacheLost();',
-    replace: '',
+    replace: ';',
     scenario: 'are told with the next flush',
   },
   {
