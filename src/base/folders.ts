@@ -24,13 +24,14 @@ async function makeEach(path: string, mode: number): Promise<void> {
   if (failure.code === 'EEXIST')
     throw new StorageError('IO', `making the folder ${path}: a file is in its place`, '', failure)
   if (failure.code !== 'ENOENT') throw failure
-  // Once each: where the parent is there, another attempt would end the same way.
-  if (parent === path || (await isFolder(parent))) {
-    const what = `making the folder ${path}: ${parent} takes no folders (ENOENT)`
-    throw new StorageError('IO', what, '', failure)
-  }
-  await makeEach(parent, mode)
+  if (parent !== path && !(await isFolder(parent))) await makeEach(parent, mode)
+  // Also where the parent was there: another process may have made it since. Once, and no more:
+  // where the parent takes no folders, each attempt would end the same way.
   const again = await attempt(path, mode)
+  if (again?.code === 'ENOENT') {
+    const what = `making the folder ${path}: ${parent} takes no folders (ENOENT)`
+    throw new StorageError('IO', what, '', again)
+  }
   if (again !== null) throw again
 }
 

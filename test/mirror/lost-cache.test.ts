@@ -4,8 +4,10 @@ import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
 import { disks, extentSize, Head, HeldStore, later, MemoryStore, outcome, pattern } from './head.ts'
 
-const atStart = ({ operation, offset }: Request): boolean =>
-  operation === Operation.write && offset === 0
+const isWriteAt = ({ operation, offset }: Request, start: number): boolean =>
+  operation === Operation.write && offset === start
+
+const atStart = (request: Request): boolean => isWriteAt(request, 0)
 
 /** What became of a write, of the flush after it, and what is read then. */
 async function outcomes(head: Head, writing: Promise<string>) {
@@ -77,7 +79,8 @@ describe('a write that only the last leg has, which loses its cache', () => {
       await head.until('b left', () => head.state('b') === 'missing')
       await write(head.device, 2 * extentSize, pattern(3))
       await flush(head.device)
-      b.hold = atStart
+      // Also of what is copied, so that b cannot be whole before anybody looks.
+      b.hold = (one) => atStart(one) || isWriteAt(one, 2 * extentSize)
       b.comeBack()
       await head.until('b is being filled', () => head.state('b') === 'syncing')
       const writing = outcome(write(head.device, 0, pattern(2)))
