@@ -222,7 +222,8 @@ describe('a flush that fails on the last leg', () => {
     await head.until('b left', () => head.state('b') === 'missing')
     await write(head.device, 2 * extentSize, pattern(3))
     // It is filled, and does not answer this write.
-    b!.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
+    b!.hold = ({ operation, offset }) =>
+      operation === Operation.write && [0, 2 * extentSize].includes(offset)
     b!.comeBack()
     await head.until('b is being filled', () => head.state('b') === 'syncing')
     const writing = outcome(write(head.device, 0, pattern(4)))
