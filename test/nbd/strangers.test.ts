@@ -134,7 +134,8 @@ it('forty writes of the longest kind come to their end without room for all', as
       client.close()
     }),
   )
-  expect(rig.admission.bytesInFlight).to.equal(0)
+  // A client may have its answer before the server hears that it was sent.
+  while (rig.admission.bytesInFlight > 0) await new Promise((resolve) => setImmediate(resolve))
   await rig.close()
   expect(rig.slab.bytesHeld).to.equal(0)
 })
