@@ -164,7 +164,7 @@ export class Operator {
   }
 
   /**
-   * Stops all clients, looks whether the leg has what the others have, and says so if it is true; a
+   * Stops all clients, looks whether the leg has what all others have, and says so if it is true; a
    * leg in sync is detached for that.
    */
   private async trust(head: Head, mirror: MirrorDriver, leg: Leg): Promise<void> {
@@ -200,15 +200,17 @@ export class Operator {
     if (state() === 'detached') attach(world, mirror, leg)
   }
 
+  /** With all that are in sync: one of them may have lost what the head does not know of yet. */
   private isEqual(leg: Leg): boolean {
     const { world } = this
     const bytes = world.sectorsPerLeg * sectorBytes
     const data = leg.medium.content.subarray(0, bytes)
     const status = world.legStatus()
-    return world
-      .peers(leg)
-      .filter(({ name }) => status[name]?.state === 'in-sync')
-      .some(({ medium }) => medium.content.subarray(0, bytes).equals(data))
+    const inSync = world.peers(leg).filter(({ name }) => status[name]?.state === 'in-sync')
+    return (
+      inSync.length > 0 &&
+      inSync.every(({ medium }) => medium.content.subarray(0, bytes).equals(data))
+    )
   }
 
   /** Resolves to whether it came about before the time was over; never once the head is dead. */

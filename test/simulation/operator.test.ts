@@ -1,0 +1,24 @@
+import { attachAll } from './manage.ts'
+import { Stage } from './stage.ts'
+
+describe('an operator of the simulation', () => {
+  it('vouches for no leg by another that has lost what a third one has', async () => {
+    const stage = await new Stage({ legs: ['remote', 'remote', 'remote'] }).start()
+    const { world } = stage
+    world.faults.start()
+    const [left, third] = [stage.leg('left'), stage.leg('third')]
+    await stage.result(stage.mirror.detachLeg('third'))
+    const before = Buffer.from(left.medium.content)
+    await stage.write(66, 3)
+    // The head counts it as in sync until it has noticed.
+    stage.killTarget('left')
+    left.medium.rollBack(before)
+    world.operator.act(third, 'trust')
+    await stage.pass(10)
+    stage.startTarget('left')
+    await stage.legIs('left', 'in-sync')
+    attachAll(world)
+    await stage.healthy()
+    await stage.audit()
+  })
+})
