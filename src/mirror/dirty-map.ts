@@ -21,8 +21,8 @@ export class DirtyMap {
   private readonly behind = new Set<number>()
   /** Of the flush of what was copied: the extents that it may not cover. */
   private uncovered: Bitmap | null = null
-  /** Extents missed since somebody asked for them; null when nobody does. */
-  private missed: Bitmap | null = null
+  /** Extents missed since each of those asked who wants to know. */
+  private readonly missed = new Set<Bitmap>()
   /** Of extents in `bits` or `durable`; what is not known of may lack everything. */
   private readonly blocks: Blocks
 
@@ -96,14 +96,20 @@ export class DirtyMap {
   }
 
   private mark(extent: number): void {
-    this.missed?.set(extent)
+    if (this.missed.size > 0) for (const missed of this.missed) missed.set(extent)
     if (this.copying.has(extent)) this.copying.set(extent, true)
     if (this.bits.set(extent) && !this.durable.has(extent)) this.behind.add(pageOfBit(extent))
   }
 
-  /** The extents that are missed from now on: whoever asks sees them come. */
+  /** The extents that are missed from now on, until `forgetMissed`: whoever asks sees them come. */
   missedFromNow(): Bitmap {
-    return (this.missed = new Bitmap(this.bits.length))
+    const missed = new Bitmap(this.bits.length)
+    this.missed.add(missed)
+    return missed
+  }
+
+  forgetMissed(missed: Bitmap): void {
+    this.missed.delete(missed)
   }
 
   /** Takes over what was on disk, where no two legs need to have the same. */
@@ -148,7 +154,7 @@ export class DirtyMap {
     // Of an extent that is being copied the beginning may be gone.
     for (const extent of this.copying.keys()) this.copying.set(extent, true)
     this.bits.merge(this.durable)
-    this.missed?.merge(this.durable)
+    for (const missed of this.missed) missed.merge(this.durable)
   }
 
   /** The pages to write so that every bit set by now is durable. */

@@ -26,7 +26,7 @@ import { tryStart } from './opening.ts'
 import { bringBack } from './returning.ts'
 import { legBytesFor, sizeWarning, whyNoSize, whyNotLarger } from './room.ts'
 import { VerifySchedule } from './schedule.ts'
-import { trustLeg } from './trust.ts'
+import { trustLeg, Unseen } from './trust.ts'
 import { Verify, type VerifyOptions, type VerifyResult } from './verify.ts'
 import { Volume } from './volume.ts'
 import type { AttachOptions, LegOptions, MirrorOptions } from './settings.ts'
@@ -205,7 +205,11 @@ export class MirrorDriver implements Driver {
 
   /** Takes a leg as in sync without copying. */
   trustLeg(name: string): Promise<void> {
-    return this.orLeave(name, () => this.alone((volume) => trustLeg(volume, name)))
+    const unseen = new Unseen(this.volume, name)
+    const trusted = this.orLeave(name, () => this.alone((volume) => trustLeg(volume, name, unseen)))
+    return trusted.finally(() => {
+      unseen.end()
+    })
   }
 
   /** Takes a leg off for good: an image without metadata. The device is the caller's to close. */

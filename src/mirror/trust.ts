@@ -1,19 +1,47 @@
 import type { Bitmap } from '../base/bitmap.ts'
 import { claimLeg } from './claims.ts'
 import { leave } from './departure.ts'
+import type { DirtyMap } from './dirty-map.ts'
 import type { Leg } from './leg.ts'
 import { holding, legNamed, mustJoin, mustRun, refuse, takeBack } from './manage.ts'
 import { inspect, judge } from './returning.ts'
 import { missed } from './rules/writing.ts'
 import type { Volume } from './volume.ts'
 
-/** Takes the operator's word that the leg has everything. */
-export async function trustLeg(volume: Volume, name: string): Promise<void> {
+/**
+ * What the operator cannot have seen on the leg when giving the word: what was being written, and
+ * what came since. The command may have waited for others.
+ */
+export class Unseen {
+  private readonly map: DirtyMap | null
+  private readonly missed: Bitmap | null
+
+  constructor(volume: Volume, name: string) {
+    const leg = volume.legs.find((one) => one.name === name)
+    this.map = leg?.dirty ?? null
+    this.missed = this.map?.missedFromNow() ?? null
+    if (this.map !== null)
+      volume.jobs.forEachWrite((write) => {
+        missed(leg!, write)
+      })
+  }
+
+  /** Where the leg lacks what it does from a later moment on, that is all of it. */
+  on({ dirty }: Leg): Bitmap | null {
+    return dirty === this.map ? this.missed : (dirty?.bits ?? null)
+  }
+
+  end(): void {
+    if (this.missed !== null) this.map!.forgetMissed(this.missed)
+  }
+}
+
+/** Takes the operator's word that the leg has everything but what was `unseen` then. */
+export async function trustLeg(volume: Volume, name: string, unseen: Unseen): Promise<void> {
   mustRun(volume)
   const leg = legNamed(volume, name)
   if (volume.inSync.includes(leg)) throw refuse(volume, `${name} is in sync already`)
   if (!leg.device.usable) throw refuse(volume, `${name} is ${leg.device.state.word}`)
-  const since = missedSince(volume, leg)
   await holding(volume, leg, () =>
     volume.jobs.quiet(async () => {
       if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'trusted by the operator')
@@ -29,28 +57,20 @@ export async function trustLeg(volume: Volume, name: string): Promise<void> {
         leg.superblocks.forget()
       }
       mustRun(volume)
-      await joinTrusted(volume, leg, since)
+      await joinTrusted(volume, leg, unseen)
     }),
   )
 }
 
-/** What the operator cannot have seen on the leg: what is being written, and comes from now on. */
-function missedSince(volume: Volume, leg: Leg): Bitmap | null {
-  const since = leg.dirty?.missedFromNow() ?? null
-  volume.jobs.forEachWrite((write) => {
-    missed(leg, write)
-  })
-  return since
-}
-
 /** The operator vouches for the leg. A word that came to nothing does not count the next time. */
-async function joinTrusted(volume: Volume, leg: Leg, since: Bitmap | null): Promise<void> {
+async function joinTrusted(volume: Volume, leg: Leg, unseen: Unseen): Promise<void> {
   const { membership } = volume
   const { dirty, unflushed } = leg
   const member = leg.member!
   const { whole } = member
-  const lacking = leg.lacksNothing(volume)
-  if (since !== null) lacking.merge(since)
+  const lacking = unseen.on(leg)
+  const now = leg.lacksNothing(volume)
+  if (lacking !== null) now.merge(lacking)
   delete member.whole
   volume.short.markDirty(leg)
   leg.welcome()

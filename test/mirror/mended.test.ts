@@ -299,6 +299,25 @@ describe('a leg', () => {
     await head.device.close()
   })
 
+  it('that is trusted gets what was written while that waited for another command', async () => {
+    const legs = disks('a', 'b', 'c')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await write(head.device, 0, pattern(1))
+    await head.driver.detachLeg('b')
+    await head.driver.detachLeg('c')
+    legs['c']!.hold = () => true
+    const attaching = head.driver.attachLeg('c')
+    const trusting = ['b', 'b'].map((name) => outcome(head.driver.trustLeg(name)))
+    await write(head.device, 0, pattern(2))
+    legs['c']!.letGo()
+    await attaching
+    // Asked for twice: both count from when they were asked for.
+    expect((await Promise.all(trusting))[0]).to.equal('done')
+    await head.inSync('a', 'b', 'c')
+    await expectEverywhere(head, legs, 2)
+    await head.device.close()
+  })
+
   it('that dropped out of a resync is known however often others left since', async () => {
     const legs = disks('a', 'b', 'c')
     const settings = { legRetryMs: 1, legRetryMsMax: 1 }
