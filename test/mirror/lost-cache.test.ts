@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { Operation, type Request } from '../../src/device/request.ts'
+import { Flag, Operation, type Request } from '../../src/device/request.ts'
 import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
 import { disks, extentSize, Head, HeldStore, later, MemoryStore, outcome, pattern } from './head.ts'
@@ -127,6 +127,41 @@ describe('a write that only the last leg has, which loses its cache', () => {
     a.restart()
     expect(await outcome(write(head.device, extentSize, pattern(3)))).to.equal('done')
     expect([head.device.losses, (await read(head.device, 0, 4096))[0]]).to.deep.equal([0, 2])
+    await head.device.close()
+  })
+})
+
+describe('a disk that dropped what it could not write, and says so at the next flush only', () => {
+  const isData = ({ operation, offset }: Request): boolean =>
+    operation === Operation.read && offset === 0
+  const flushes = ({ operation, flags }: Request): boolean =>
+    operation === Operation.flush || (flags & Flag.fua) !== 0
+
+  /** The next reading of data finds what was there before. */
+  function dropAtRead(disk: Disk): void {
+    disk.fault = (request) => {
+      if (isData(request)) {
+        disk.cached = Buffer.from(disk.stable)
+        disk.failOnce(flushes)
+      }
+      return null
+    }
+  }
+
+  it('is not what a leg was filled from', async () => {
+    const { a, b, c } = disks('a', 'b', 'c')
+    const legs = { a: a!, b: b!, c: c! }
+    const head = await new Head(legs, new MemoryStore(), {}, [], ['a']).open()
+    await write(head.device, 0, pattern(1))
+    await flush(head.device)
+    legs.c.goAway()
+    await head.until('c left', () => head.state('c') === 'missing')
+    await write(head.device, 0, pattern(2))
+    dropAtRead(legs.b)
+    legs.c.comeBack()
+    await head.until('b left', () => head.state('b') !== 'in-sync')
+    await head.inSync('a', 'b', 'c')
+    expect(Object.values(legs).map(({ cached }) => cached[0])).to.deep.equal([2, 2, 2])
     await head.device.close()
   })
 })

@@ -2,7 +2,7 @@ import { reasonMax, type LegState } from '../record.ts'
 import { onCacheLoss, onFailure, unreachable, wordFor } from '../verdicts.ts'
 import type { DeviceNow, LegError, Work } from './effects.ts'
 import { leaveRound, request } from './rounds.ts'
-import { isInSync, regroup, type Run, type RunLeg } from './run.ts'
+import { isInSync, regroup, type Run, type RunLeg, type Unflushed } from './run.ts'
 import { rules } from './table.ts'
 
 /** How a leg leaves. */
@@ -44,6 +44,7 @@ export function leave(run: Run, leg: RunLeg, { state, reason, cache }: Leaving):
     dirty.missSet(unflushed)
     leg.unflushed = null
   }
+  if (wasInSync) distrust(run, leg, unflushed)
   if (wasInSync && member.left === null) member.left = run.record.base
   leg.stage = state === 'detached' ? 'detached' : 'absent'
   member.state = state
@@ -55,6 +56,17 @@ export function leave(run: Run, leg: RunLeg, { state, reason, cache }: Leaving):
   leaveRound(run, leg, false)
   rules.flushedForLog(run, leg)
   rules.flushedForStart(run, leg)
+}
+
+/**
+ * The disk of a leg may have dropped what it could not write, and say so at the next flush only. A
+ * leg that is being filled may have copied in between what was there before: it copies that again.
+ * One that has the maps was copied to before the others took the pages that say so, and were
+ * flushed with them.
+ */
+function distrust(run: Run, source: RunLeg, unflushed: Unflushed): void {
+  for (const leg of run.writers)
+    if (leg !== source && leg.stage !== 'in-sync') leg.dirty?.missSet(unflushed)
 }
 
 /** A leg answered with an error. */
