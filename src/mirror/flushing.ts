@@ -23,3 +23,17 @@ export async function flushed(leg: Leg): Promise<StorageError | null> {
     return systemError(flushError === before ? cause : flushError, 'flushing', path)
   }
 }
+
+/**
+ * Whether what was read from the legs may be written to others. The disk of one may have dropped
+ * what it could not write, and read as before since; it says so at the next flush, and leaves.
+ */
+export async function vouch(volume: Volume, legs: readonly Leg[]): Promise<boolean> {
+  const { membership } = volume
+  const errors = await Promise.all(legs.map((leg) => membership.flush(leg, 'client')))
+  return errors.every((error) => error === null) && areReadable(volume, legs)
+}
+
+export function areReadable({ readable }: Volume, legs: readonly Leg[]): boolean {
+  return legs.every((leg) => readable.includes(leg))
+}

@@ -1,6 +1,7 @@
 import { StorageError, systemError, type Code } from '../base/errors.ts'
 import { Operation, Request } from '../device/request.ts'
 import { failed, readFailed } from './departure.ts'
+import { vouch } from './flushing.ts'
 import { Job } from './job.ts'
 import type { LegCaller } from './leg-caller.ts'
 import type { Leg } from './leg.ts'
@@ -140,12 +141,15 @@ async function repair(volume: Volume, leg: Leg, offset: number, length: number):
     let failing = source
     try {
       const child = await source.carryOut(Operation.read, offset, length, null)
+      const certain = await vouch(volume, [source])
       failing = leg
-      await rewrite(leg, offset, child)
-      volume.log.warn(
-        { leg: leg.name, offset, length },
-        `${volume.path}/${leg.name}: ${length} bytes at ${offset} were unreadable, and rewritten`,
-      )
+      if (certain && volume.inSync.includes(leg)) {
+        await rewrite(leg, offset, child)
+        volume.log.warn(
+          { leg: leg.name, offset, length },
+          `${volume.path}/${leg.name}: ${length} bytes at ${offset} were unreadable, and rewritten`,
+        )
+      } else child.release()
     } catch (error) {
       const failure = systemError(error, 'rewriting a bad range')
       if (!membership.over())

@@ -10,6 +10,7 @@ import {
   verifiedOf,
 } from './differences.ts'
 import type { ComparedRange, KnownDifference } from './differences.ts'
+import { areReadable, vouch } from './flushing.ts'
 import { pageBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
 import type { Membership } from './membership.ts'
@@ -213,7 +214,7 @@ export class Verify {
   private async compare(offset: number, length: number): Promise<void> {
     let readings = await this.readAll(offset, length)
     // Once more: what differs for a moment only is no difference.
-    if (!equal(readings)) readings = await this.readAll(offset, length)
+    if (!equal(readings)) readings = await this.readForCertain(offset, length)
     if (!this.alive()) return
     const legs = readings.map(({ leg }) => leg)
     if (equal(readings)) {
@@ -281,7 +282,17 @@ export class Verify {
       if (legs.length < 2) this.stop('legs')
       if (!this.alive()) return []
       const readings = await Promise.all(legs.map((leg) => this.read(leg, offset, length)))
-      if (legs.every((leg) => volume.readable.includes(leg))) return readings
+      if (areReadable(volume, legs)) return readings
+    }
+  }
+
+  /** Where they differ, each has flushed since: what a disk dropped unseen is not what it had. */
+  private async readForCertain(offset: number, length: number): Promise<readonly Reading[]> {
+    for (;;) {
+      const readings = await this.readAll(offset, length)
+      if (equal(readings)) return readings
+      const legs = readings.map(({ leg }) => leg)
+      if ((await vouch(this.volume, legs)) || !this.alive()) return readings
     }
   }
 

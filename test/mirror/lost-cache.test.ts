@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { StorageError } from '../../src/base/errors.ts'
 import { Flag, Operation, type Request } from '../../src/device/request.ts'
 import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
@@ -162,6 +163,52 @@ describe('a disk that dropped what it could not write, and says so at the next f
     await head.until('b left', () => head.state('b') !== 'in-sync')
     await head.inSync('a', 'b', 'c')
     expect(Object.values(legs).map(({ cached }) => cached[0])).to.deep.equal([2, 2, 2])
+    await head.device.close()
+  })
+
+  /** Both have it, b for as long as it keeps it. */
+  async function twoLegs(readLast: string) {
+    const { a, b } = disks('a', 'b')
+    const legs = { a: a!, b: b! }
+    const head = await new Head(legs, new MemoryStore(), {}, [], [readLast]).open()
+    await write(head.device, 0, pattern(1))
+    await flush(head.device)
+    await write(head.device, 0, pattern(2))
+    dropAtRead(legs.b)
+    return { head, legs }
+  }
+
+  it('is not what a verify repairs from', async () => {
+    const { head, legs } = await twoLegs('a')
+    const { bytesRepaired } = await head.driver.verify({ repairFrom: 'b' })
+    expect(bytesRepaired).to.equal(0)
+    await head.inSync('a', 'b')
+    expect([legs.a.cached[0], legs.b.cached[0]]).to.deep.equal([2, 2])
+    await head.device.close()
+  })
+
+  const unreadable = (request: Request): StorageError | null =>
+    isData(request) ? new StorageError('IO', 'bad sector') : null
+
+  it('is not what is written again to a leg that could not read it', async () => {
+    const { head, legs } = await twoLegs('b')
+    legs.a.fault = unreadable
+    // Whoever reads is told what the disk says: nobody knows better.
+    await read(head.device, 0, 4096)
+    await head.until('b left', () => head.state('b') !== 'in-sync')
+    expect(legs.a.cached[0]).to.equal(2)
+    await head.device.close()
+  })
+
+  it('is not what a verify writes to a leg that could not read it', async () => {
+    const { head, legs } = await twoLegs('a')
+    legs.a.fault = unreadable
+    const verifying = head.driver.verify()
+    await head.until('b left', () => head.state('b') !== 'in-sync')
+    await verifying
+    legs.a.fault = () => null
+    await head.inSync('a', 'b')
+    expect([legs.a.cached[0], legs.b.cached[0]]).to.deep.equal([2, 2])
     await head.device.close()
   })
 })
