@@ -15,7 +15,7 @@ import {
 } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { addMember } from './opening.ts'
-import type { VolumeRecord } from './record.ts'
+import { counterAfter, type VolumeRecord } from './record.ts'
 import type { Decision, LegView } from './start.ts'
 import type { Volume } from './volume.ts'
 
@@ -71,7 +71,7 @@ function emptyRecord(volume: Volume, legs: readonly Leg[]): VolumeRecord {
       throw new StorageError('CONFIG', `leg ${leg.name} has blocks of ${blockSize}`, volume.path)
   }
   // No lower than the claim of the legs: 1, unless that had to be above what was given up.
-  const generation = { counter: volume.head.counterFloor + 1, id: volume.newId(16) }
+  const generation = { counter: counterAfter(volume.head.counterFloor), id: volume.newId(16) }
   return {
     volume: volume.newId(32),
     generation,

@@ -31,7 +31,7 @@ export function addEntry(
 ): HistoryEntry {
   const { kind, leg = '', text, resync } = what
   const { entries } = record
-  const number = (entries.at(-1)?.number ?? 0) + 1
+  const number = next(entries.at(-1)?.number ?? 0)
   const before = takeRepeated(entries, at, what)
   const entry: HistoryEntry = {
     number,
@@ -43,11 +43,16 @@ export function addEntry(
     ...(resync === undefined ? {} : { resync }),
     ...(before === null
       ? {}
-      : { times: (before.times ?? 1) + 1, first: before.first ?? before.at }),
+      : { times: next(before.times ?? 1), first: before.first ?? before.at }),
   }
   entries.push(entry)
   if (entries.length > limit) entries.splice(0, entries.length - limit)
   return entry
+}
+
+/** The number after it: what somebody else wrote may be the last that can be read again. */
+function next(number: number): number {
+  return Math.min(number + 1, Number.MAX_SAFE_INTEGER)
 }
 
 /** Takes out the entry that this one repeats; null if it is news. What operators do is. */

@@ -11,11 +11,11 @@ import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { anotherDevice, claimedByOthers } from './returning.ts'
 import { failParkedChanges } from './losses.ts'
-import { leftAtStart, type Member, type VolumeRecord } from './record.ts'
+import { counterBelieved, leftAtStart, type Member, type VolumeRecord } from './record.ts'
 import { chooseSource, settleMembers, type Present } from './rules/choosing.ts'
 import { rules } from './rules/table.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
-import { hasLostRecord } from './own-record.ts'
+import { lookForLostRecord } from './own-record.ts'
 import { learnMarks, lookForFormerEnds, survey } from './survey.ts'
 import type { Volume } from './volume.ts'
 
@@ -42,8 +42,9 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   let decision = decide(own, views, wish)
   if (decision.kind === 'create' && (await lookForFormerEnds(volume, views)))
     decision = decide(own, views, wish)
-  if (decision.kind === 'create' && !wish.force && (await hasLostRecord(volume)))
-    decision = { kind: 'wait', reason: lostRecord, refusals: new Map() }
+  let lost: Awaited<ReturnType<typeof lookForLostRecord>> = 'none'
+  if (decision.kind === 'create' && !wish.force) lost = await lookForLostRecord(volume)
+  if (lost !== 'none') decision = { kind: 'wait', reason: lostRecord, refusals: new Map() }
   if (volume.epoch !== epoch) return
   const taken = volume.legs.find((leg) => isFenced(leg) && servedLast(leg))
   if (taken !== undefined) {
@@ -62,7 +63,7 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   }
   // Nothing will tell when a leg can be read that could not.
   const unread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
-  if (!volume.running && views.some(unread)) volume.retryLater()
+  if (!volume.running && (lost === 'unread' || views.some(unread))) volume.retryLater()
 }
 
 const lostRecord =
@@ -160,9 +161,11 @@ async function replaced(volume: Volume, epoch: number, error: unknown): Promise<
 
 function highestCounter(record: VolumeRecord, views: readonly LegView[]): number {
   let highest = record.generation.counter
-  for (const { found } of views)
-    if (found?.kind === 'superblock')
-      highest = Math.max(highest, found.superblock.record.generation.counter)
+  for (const { found } of views) {
+    if (found?.kind !== 'superblock') continue
+    const { counter } = found.superblock.record.generation
+    if (counter <= counterBelieved) highest = Math.max(highest, counter)
+  }
   return highest
 }
 

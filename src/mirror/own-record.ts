@@ -28,11 +28,12 @@ export async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
   }
 }
 
-/** Whether there is a record that cannot be read: then this volume was made before. */
-export async function hasLostRecord({ store, key }: Volume): Promise<boolean> {
-  if (store === null) return false
-  return store.load(key).then(
-    (text) => text !== null && parseRecordText(text) === null,
-    () => true,
+/** Whether there is a record that makes no sense, or one may be that cannot be read now. */
+export async function lookForLostRecord(volume: Volume): Promise<'none' | 'damaged' | 'unread'> {
+  const { store, key } = volume
+  if (store === null) return 'none'
+  return stored(volume, store.load(key)).then(
+    (text) => (text == null || parseRecordText(text) !== null ? 'none' : 'damaged'),
+    () => 'unread',
   )
 }

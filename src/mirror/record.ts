@@ -116,6 +116,16 @@ export const historyGenerationsMax = 64
 
 /** More than any volume comes to, and little enough for a claim above it to be an exact number. */
 const counterMax = 2 ** 32 + 2 ** 31
+/** Above what any claim raises one to: what is higher somebody else wrote, and no claim follows. */
+export const counterBelieved = 2 ** 32 + 2 ** 30 + 2 ** 29
+
+/**
+ * The counter of the next generation. It ends where records are read again no more: whoever wrote
+ * that it had come so far must not make the volume illegible.
+ */
+export function counterAfter(counter: number): number {
+  return Math.min(counter + 1, counterMax)
+}
 
 /** The member with the mark that it has got since. */
 export function withMarkOf(member: Member, now: Member | null | undefined): Member {

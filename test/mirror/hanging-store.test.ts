@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { StorageError } from '../../src/base/errors.ts'
 import { MemoryStore } from '../../src/base/store.ts'
 import { write } from '../support/io.ts'
 import { disks, Head, HeldStore, outcome, pattern } from './head.ts'
@@ -64,5 +65,32 @@ describe('a state directory that hangs', () => {
     store.stuck = false
     await next.inSync('a', 'b')
     await next.device.close()
+  })
+
+  it('when it is asked for a volume of before keeps none from being closed', async () => {
+    const store = new MemoryStore()
+    let asked = 0
+    // What the legs are has been read by then, which may have taken hours.
+    store.load = (key) =>
+      key === 'm' && ++asked > 1 ? new Promise(() => undefined) : Promise.resolve(null)
+    const head = await new Head(disks('a', 'b'), store, settings).open()
+    expect(head.device.usable).to.equal(false)
+    await head.device.close()
+  })
+})
+
+describe('a state directory that cannot be read for a while', () => {
+  it('does not keep a new volume waiting for an operator', async () => {
+    const store = new MemoryStore()
+    let failing = true
+    store.load = (key) =>
+      failing
+        ? Promise.reject(new StorageError('IO', 'bad disk'))
+        : MemoryStore.prototype.load.call(store, key)
+    const head = await new Head(disks('a', 'b'), store).open()
+    expect(head.driver.describe()['reason']).to.include('cannot be read')
+    failing = false
+    await head.inSync('a', 'b')
+    await head.device.close()
   })
 })

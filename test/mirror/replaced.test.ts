@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { MiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
+import type { VolumeRecord } from '../../src/mirror/record.ts'
 import { encodeSuperblock, decodeSlot } from '../../src/mirror/superblock.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
 import { flush, read, write } from '../support/io.ts'
@@ -138,6 +139,19 @@ describe('a new volume', () => {
   })
 })
 
+/** Somebody writes superblocks on the disk that are like those it has, but for these changes. */
+function forge(disk: Disk, change: (record: VolumeRecord) => Partial<VolumeRecord>): void {
+  for (const slot of [0, 1]) {
+    const at = superblockOffset(disk.size, slot)
+    const found = decodeSlot(disk.cached.subarray(at, at + 65_536))
+    if (found.kind !== 'superblock') throw new Error('no superblock')
+    const { record, self } = found.superblock
+    const hostile = { ...record, ...change(record) }
+    encodeSuperblock({ serial: 90 + slot, self, record: hostile })!.copy(disk.cached, at)
+  }
+  disk.cached.copy(disk.stable)
+}
+
 describe('a leg whose superblock is hostile', () => {
   for (const [what, change, reason] of [
     ['it speaks of more than the leg can hold', { dataSize: 2 ** 40 }, 'room'],
@@ -152,23 +166,46 @@ describe('a leg whose superblock is hostile', () => {
       const legs = disks('a', 'b')
       const first = await new Head(legs, store).open()
       await first.device.close()
-      const b = legs['b']!
-      for (const slot of [0, 1]) {
-        const at = superblockOffset(b.size, slot)
-        const found = decodeSlot(b.cached.subarray(at, at + 65_536))
-        if (found.kind !== 'superblock') throw new Error('no superblock')
-        const { record, self } = found.superblock
-        const generation = { counter: 900, id: 'f'.repeat(16) }
-        const hostile = { ...record, generation, ...change }
-        encodeSuperblock({ serial: 90 + slot, self, record: hostile })!.copy(b.cached, at)
-      }
-      b.cached.copy(b.stable)
+      const generation = { counter: 900, id: 'f'.repeat(16) }
+      forge(legs['b']!, () => ({ generation, ...change }))
       const second = await new Head(legs, store).open()
       expect((await read(second.device, 0, 4096)).length).to.equal(4096)
       expect(second.leg('b').reason).to.include(reason)
       await second.device.close()
       const third = await new Head(legs, new MemoryStore()).open()
       expect(third.leg('b').reason).to.include(reason)
+      await third.device.close()
+    })
+})
+
+describe('a superblock with the last number that can be read', () => {
+  const last = { counter: 2 ** 32 + 2 ** 31, id: 'f'.repeat(16) }
+  const ahead = ({ generation, history }: VolumeRecord) => ({
+    generation: { counter: 900, id: last.id },
+    history: [generation, ...history],
+  })
+  const entry = { number: 5, at: Date.now(), kind: 'start', leg: '', generation: 1 } as const
+  const text = 'started no absent leg could be newer'
+  const max = Number.MAX_SAFE_INTEGER
+  for (const [what, change] of [
+    ['a generation of another volume', () => ({ volume: 'e'.repeat(32), generation: last })],
+    ['a generation of a split', () => ({ generation: last, history: [] })],
+    ['a generation', (record) => ({ ...ahead(record), generation: last })],
+    ['an entry', (record) => ({ ...ahead(record), entries: [{ ...entry, number: max, text }] })],
+    ['a count', (record) => ({ ...ahead(record), entries: [{ ...entry, times: max, text }] })],
+  ] as readonly (readonly [string, (record: VolumeRecord) => Partial<VolumeRecord>])[])
+    it(`does not make the volume illegible (${what})`, async () => {
+      const store = new MemoryStore()
+      const legs = disks('a', 'b')
+      const first = await new Head(legs, store).open()
+      await first.device.close()
+      forge(legs['b']!, change)
+      const second = await new Head(legs, store).open()
+      await write(second.device, 0, pattern(2))
+      await second.device.close()
+      const third = await new Head(legs, store).open()
+      expect((await read(third.device, 0, 4096))[0]).to.equal(2)
+      expect(third.leg('a').state).to.equal('in-sync')
       await third.device.close()
     })
 })

@@ -1,5 +1,5 @@
 import type { Generation, VolumeRecord } from '../record.ts'
-import { historyGenerationsMax, sameGeneration } from '../record.ts'
+import { counterAfter, historyGenerationsMax, sameGeneration } from '../record.ts'
 import type { Event, LegError } from './effects.ts'
 import { rules } from './table.ts'
 import { isOver, isPending, regroup, type Run, type RunLeg } from './run.ts'
@@ -35,7 +35,7 @@ export function beginRound(run: Run, turn: Extract<Event, { kind: 'turn' }>): vo
 export function advance(record: VolumeRecord, id: string, floor: number): void {
   record.history.unshift(record.generation)
   record.history.length = Math.min(record.history.length, historyGenerationsMax)
-  record.generation = { counter: Math.max(record.generation.counter, floor) + 1, id }
+  record.generation = { counter: counterAfter(Math.max(record.generation.counter, floor)), id }
 }
 
 /** The head's own store has the record, or its base: now the legs. */
