@@ -4,6 +4,7 @@ import { within } from './deadline.ts'
 import { nobodys } from './head-memory.ts'
 import type { Leg } from './leg.ts'
 import { loadOwn } from './own-record.ts'
+import type { VolumeRecord } from './record.ts'
 import type { Volume } from './volume.ts'
 
 /**
@@ -42,6 +43,12 @@ export async function claimLeg(volume: Volume, leg: Leg, outdo: boolean): Promis
   }
   await within(volume, leg.device.driver.claim?.(head.claimOf(leg)))
   return true
+}
+
+/** Another head has had legs of which this head's record speaks. */
+export async function doubt(volume: Volume, record: VolumeRecord): Promise<void> {
+  volume.head.doubt(record)
+  await volume.above.lose(volume)
 }
 
 /** Whoever has the leg now may write to it. One that is away stays claimed. */
@@ -87,7 +94,7 @@ export async function outbid(volume: Volume): Promise<void> {
   await head.load(volume)
   // What the newer head went on with, the legs say; their claims will not, once they are ours.
   const own = await loadOwn(volume)
-  if (own !== null) head.doubt(own)
+  if (own !== null) await doubt(volume, own)
   head.goFarAbove()
   const legs = volume.legs.filter(({ device }) => device.usable)
   const asked = legs.map((leg) => claimedBefore(volume, leg).catch(() => nobodys))

@@ -1,6 +1,6 @@
 import type { Timer } from '../base/clock.ts'
 import { assert, StorageError } from '../base/errors.ts'
-import type { Device, Driver, DriverHost, Fencing } from '../device/device.ts'
+import type { Claimed, Device, Driver, DriverHost, Fencing } from '../device/device.ts'
 import { fencingOf } from '../device/facts.ts'
 import type { Request } from '../device/request.ts'
 import type { HistoryEntry } from './record.ts'
@@ -105,6 +105,15 @@ export class MirrorDriver implements Driver {
   fencing(): Fencing {
     const each = this.volume.legs.map((leg) => fencingOf([leg.device.driver]))
     return each.find((one) => one === 'told') ?? each.find((one) => one === 'refused') ?? 'none'
+  }
+
+  /** Of a volume that is a leg of another one, see `ClaimAbove`. */
+  claim(epoch: number): Promise<void> {
+    return this.volume.above.claim(this.volume, epoch)
+  }
+
+  claimed(): Promise<Claimed> {
+    return Promise.resolve(this.volume.above.claimed)
   }
 
   /** Tries to start; what asks for it while it is tried asks for one more attempt. */

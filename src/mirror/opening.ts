@@ -1,7 +1,7 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import { claimedOf, restartsOf } from '../device/facts.ts'
-import { claimedBefore, claimLeg, hadAnotherHead, raiseNumber } from './claims.ts'
+import { claimedBefore, claimLeg, doubt, hadAnotherHead, raiseNumber } from './claims.ts'
 import { createRecord } from './create.ts'
 import { within } from './deadline.ts'
 import { fencing, isFenced, legChanged, noteSince } from './departure.ts'
@@ -230,7 +230,7 @@ async function claimAll(
 
 /** It came between the decision and the claim, which replaced what told of it. */
 async function doubtOwnRecord(volume: Volume, record: VolumeRecord): Promise<never> {
-  volume.head.doubt(record)
+  await doubt(volume, record)
   await volume.head.save(volume)
   throw new StorageError('UNAVAILABLE', 'another head has claimed the legs', volume.path)
 }

@@ -1,5 +1,5 @@
 import { systemError } from '../base/errors.ts'
-import { hadAnotherHead } from './claims.ts'
+import { doubt, hadAnotherHead } from './claims.ts'
 import { findFilled, formerEnd } from './former.ts'
 import type { Leg } from './leg.ts'
 import { loadOwn } from './own-record.ts'
@@ -17,6 +17,7 @@ export interface Survey {
 /** Reads the head's own record, and looks at every leg that is there. */
 export async function survey(volume: Volume): Promise<Survey> {
   await volume.head.load(volume)
+  await volume.above.load(volume)
   await volume.marks.load()
   const record = await loadOwn(volume)
   if (record !== null) volume.marks.learn(record)
@@ -27,9 +28,13 @@ export async function survey(volume: Volume): Promise<Survey> {
   )
   const records = record === null ? shown : [record, ...shown]
   views = views.map((one) => ({ ...one, mark: markOf(volume, one, records) }))
-  if (record === null) return { own: null, views }
+  if (record === null) {
+    // Nobody asked the legs who has had them: it may have been another head.
+    if (shown.length > 0) await volume.above.lose(volume)
+    return { own: null, views }
+  }
   const { head } = volume
-  if (views.some((one) => tellsOfAnotherHead(record, one))) head.doubt(record)
+  if (views.some((one) => tellsOfAnotherHead(record, one))) await doubt(volume, record)
   return { own: { record, vouches: !head.doubts(record) }, views }
 }
 

@@ -6,6 +6,7 @@ import type { Random } from '../base/random.ts'
 import { RangeLock } from '../base/range-lock.ts'
 import type { Device, DriverHost, Facts } from '../device/device.ts'
 import type { Request } from '../device/request.ts'
+import { ClaimAbove } from './above.ts'
 import { announce, type Told, type VolumeWord } from './announce.ts'
 import { legChanged } from './departure.ts'
 import { HeadMemory } from './head-memory.ts'
@@ -64,6 +65,7 @@ export class Volume {
   /** Id of the generation of a start that failed: nothing was served in it. */
   unserved = ''
   readonly head = new HeadMemory()
+  readonly above = new ClaimAbove()
 
   /** Replaced at every start. */
   locks = new RangeLock()

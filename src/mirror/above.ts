@@ -1,0 +1,71 @@
+import { StorageError, systemError } from '../base/errors.ts'
+import type { Claimed } from '../device/device.ts'
+import { stored } from './deadline.ts'
+import { nobodys } from './head-memory.ts'
+import type { Volume } from './volume.ts'
+
+/** No head claims so little: whoever reads it knows that it was another one's. */
+const anothers: Claimed = { held: 0, givenUp: 1 }
+
+/**
+ * With what this volume was claimed as a leg of another one. It refuses nobody, because its own
+ * legs refuse older heads. But it has to tell, as a remote target would: where another head has had
+ * those legs since, that one had the volume above as well, and may have gone on there without this
+ * leg. Kept in the head's own store; null there for nothing, and for versions of before.
+ */
+export class ClaimAbove {
+  private known: Claimed = nobodys
+  private saved = ''
+  private loaded = false
+
+  /** Reads it, once. Rejects when the store does not answer. */
+  async load(volume: Volume): Promise<void> {
+    const { store } = volume
+    if (this.loaded || store === null) return
+    const text = await stored(volume, store.load(keyOf(volume))).catch((error: unknown) => {
+      if ((error as StorageError).code === 'TIMEOUT') throw error
+      return ''
+    })
+    this.known = parse(text ?? '0')
+    this.loaded = true
+  }
+
+  get claimed(): Claimed {
+    return this.known
+  }
+
+  async claim(volume: Volume, epoch: number): Promise<void> {
+    await this.save(volume, `${epoch}`)
+    this.known = { held: epoch, givenUp: 0 }
+  }
+
+  /** Another head has had the legs: durable before these are claimed, which ends what told it. */
+  async lose(volume: Volume): Promise<void> {
+    this.known = anothers
+    await this.save(volume, `${anothers.givenUp}`)
+  }
+
+  private async save(volume: Volume, text: string): Promise<void> {
+    const { store, path } = volume
+    if (store === null || text === this.saved) return
+    try {
+      await stored(volume, store.save(keyOf(volume), text))
+      this.saved = text
+    } catch (error) {
+      const { code, message } = systemError(error, 'saving')
+      throw new StorageError(code, `the state directory cannot be written: ${message}`, path)
+    }
+  }
+}
+
+/** What makes no sense, or cannot be read, tells of another head as well. */
+function parse(text: string): Claimed {
+  const held = Number(text)
+  return /^\d+$/.test(text) && Number.isSafeInteger(held) && held !== anothers.givenUp
+    ? { held, givenUp: 0 }
+    : anothers
+}
+
+function keyOf({ key }: Volume): string {
+  return `${key}_above`
+}
