@@ -54,6 +54,9 @@ export interface ClientOwner {
 export class NbdClient implements ConnectionHandler, Conductor {
   terms: Terms | null = null
   inFlight = 0
+  /** How many requests were sent, and as which of them the latest one that was answered. */
+  asked = 0
+  heard = 0
   private readonly connection: Connection
   private readonly settings: ClientSettings
   private readonly owner: ClientOwner
@@ -65,7 +68,6 @@ export class NbdClient implements ConnectionHandler, Conductor {
   private readonly slots: Slot[] = []
   private readonly free: Slot[] = []
   private bytesInFlight = 0
-  private sequence = 0
   private readonly header = new codec.RequestHeader()
   private readonly reply = new codec.ReplyHeader()
   /** The slot whose data are landing. */
@@ -104,7 +106,7 @@ export class NbdClient implements ConnectionHandler, Conductor {
   send(request: Request): void {
     const slot = this.free.pop()
     assert(slot !== undefined, 'there is room for the request')
-    slot.begin(request, this.sequence++, this.ticks)
+    slot.begin(request, ++this.asked, this.ticks)
     this.inFlight++
     this.bytesInFlight += payloadOf(request)
     const { header, outbox } = this
@@ -318,6 +320,7 @@ export class NbdClient implements ConnectionHandler, Conductor {
         return this.violation('a block status without an answer')
     }
     const { failure } = slot
+    this.heard = Math.max(this.heard, slot.sequence)
     slot.end()
     this.free.push(slot)
     this.inFlight--

@@ -58,6 +58,8 @@ const closeGrace = 100
 /** The connections of one incarnation of the server: they come and go together. */
 interface Session {
   readonly clients: NbdClient[]
+  /** Further ones that are not used yet, and what the first one had been asked when they came. */
+  readonly joining: Map<NbdClient, number>
   terms: Terms | null
   /** Attempts to connect that have not come to an end: each can be given up. */
   readonly attempts: Set<() => void>
@@ -148,6 +150,8 @@ export class NbdDriver implements Driver, ClientOwner {
     return {
       uri,
       connections: connected.length,
+      // Those of them that are not used yet.
+      joining: this.session?.joining.size ?? 0,
       inFlight: connected.reduce((sum, { inFlight }) => sum + inFlight, 0),
       held: this.held.length,
       reconnects,
@@ -170,7 +174,7 @@ export class NbdDriver implements Driver, ClientOwner {
     const terms = client.terms!
     if (session.terms !== null) {
       const same = session.terms.size === terms.size && session.terms.flags === terms.flags
-      if (same) this.pump()
+      if (same) session.joining.set(client, session.clients[0]!.asked)
       else client.destroy(this.error('PROTOCOL', 'connections to the export differ'))
       return
     }
@@ -186,15 +190,25 @@ export class NbdDriver implements Driver, ClientOwner {
   answered(request: Request, error: StorageError | null): void {
     if (!this.proven) this.prove()
     if (this.resent.size > 0) this.resent.delete(request)
+    if (this.session!.joining.size > 0) this.join(this.session!)
     if (error === null) request.complete()
     else request.fail(error)
     this.pump()
+  }
+
+  /**
+   * A further connection may lead to a server that has restarted, where nobody has noticed yet that
+   * the first one is dead. It is used once that has answered what it was asked since.
+   */
+  private join({ clients, joining }: Session): void {
+    for (const [client, asked] of joining) if (clients[0]!.heard > asked) joining.delete(client)
   }
 
   lost(client: NbdClient, reason: StorageError, byServer: boolean): void {
     const session = this.session!
     client.abandoned((request, failure) => session.orphans.push({ request, failure }))
     session.clients.splice(session.clients.indexOf(client), 1)
+    session.joining.delete(client)
     // A further connection that the server did not want leaves the others as they are.
     const spare = client.terms === null && session.terms !== null && session.clients.length > 0
     if (!spare || session.ended !== null) this.endSession(session, reason, byServer)
@@ -204,6 +218,7 @@ export class NbdDriver implements Driver, ClientOwner {
     this.timer = null
     const session: Session = {
       clients: [],
+      joining: new Map(),
       terms: null,
       attempts: new Set(),
       ended: null,
@@ -353,7 +368,7 @@ export class NbdDriver implements Driver, ClientOwner {
     if (this.pumping || session?.terms == null || session.ended !== null) return
     this.pumping = true
     for (let request = held.peek(); request !== undefined; request = held.peek()) {
-      const client = leastBusy(session.clients, payloadOf(request))
+      const client = leastBusy(session, payloadOf(request))
       if (client === null) break
       held.shift()
       client.send(request)
@@ -377,10 +392,11 @@ function giveUp(session: Session): void {
 }
 
 /** The connection with the fewest requests that has room for `bytes` more. */
-function leastBusy(clients: readonly NbdClient[], bytes: number): NbdClient | null {
+function leastBusy({ clients, joining }: Session, bytes: number): NbdClient | null {
   let found: NbdClient | null = null
-  for (const client of clients)
-    if (client.hasRoom(bytes) && (found === null || client.inFlight < found.inFlight))
-      found = client
+  for (const client of clients) {
+    const takes = client.hasRoom(bytes) && !joining.has(client)
+    if (takes && (found === null || client.inFlight < found.inFlight)) found = client
+  }
   return found
 }
