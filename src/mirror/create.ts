@@ -45,6 +45,7 @@ export async function createRecord(
     record,
     present: sources,
     byOwnRecord: false,
+    forced: false,
     refusals: new Map(),
     split: [],
     reason: `as a new volume, with the content of ${names}`,

@@ -139,7 +139,7 @@ async function begin(
     const exchanged = present.find((leg) => !leg.superblocks.isAsSeen)
     if (exchanged !== undefined) throw anotherDevice(exchanged)
     const before = namesInSync(record)
-    choosePresent(volume, here, intents)
+    choosePresent(volume, start, here, intents)
     // One generation is enough for any number of attempts to start with the same legs.
     const again = volume.unserved === record.generation.id && before === namesInSync(record)
     await run(volume, start, intents, !again || outdone)
@@ -354,8 +354,17 @@ function seen(leg: Leg): Here {
   return { leg, member: leg.member!, bootId: device.facts!.bootId, readLast, tells }
 }
 
+/** Why clients are told that acknowledged writes may be gone. */
+const lostCaches = 'every leg in sync restarted and lost what was not flushed'
+const lostByForce = 'an operator had the volume start without legs that may have more'
+
 /** After a crash one leg is the truth, and the others are made equal to it. */
-function choosePresent(volume: Volume, present: readonly Here[], intents: Bitmap): void {
+function choosePresent(
+  volume: Volume,
+  { forced }: Start,
+  present: readonly Here[],
+  intents: Bitmap,
+): void {
   const record = volume.record!
   const unclean = intents.count > 0
   const choice = chooseSource(present, unclean)
@@ -364,9 +373,9 @@ function choosePresent(volume: Volume, present: readonly Here[], intents: Bitmap
   for (const { leg } of present) leg.adopt()
   for (const [at, leg] of volume.legs.entries()) noteSince(volume, leg, before[at]!)
   for (const { leg } of choice.differ) leg.lacksAfterCrash(volume, intents)
-  if (!choice.lost) return
+  if (!choice.lost && !forced) return
   record.bootId = volume.newId(32)
-  failParkedChanges(volume, 'every leg in sync restarted and lost what was not flushed')
+  failParkedChanges(volume, choice.lost ? lostCaches : lostByForce)
 }
 
 function namesInSync({ members }: VolumeRecord): string {

@@ -51,6 +51,8 @@ export type Decision =
       readonly present: readonly Leg[]
       /** Whether only the head's own record says that no absent leg is newer. */
       readonly byOwnRecord: boolean
+      /** Whether only the operator says so: then what was acknowledged may be gone. */
+      readonly forced: boolean
       readonly refusals: ReadonlyMap<Leg, string>
       /** Of those refused: the ones that went another way. */
       readonly split: readonly Leg[]
@@ -345,7 +347,8 @@ function decideStart(
         ? 'no absent leg could be newer'
         : `forced, without ${awaited.join(', ')}`
     const byOwnRecord = newest.vouches && !wish.force
-    const start = { record: structuredClone(record), present, byOwnRecord, refusals }
+    const forced = wish.force && (!newest.vouches || present === moved)
+    const start = { record: structuredClone(record), present, byOwnRecord, forced, refusals }
     return { kind: 'start', ...start, split: [], reason }
   }
   if (wish.force) {
@@ -431,6 +434,6 @@ function forced(stale: Candidate, refusals: ReadonlyMap<Leg, string>): Decision 
     else if (member.state === 'in-sync') member.state = 'missing'
   }
   const reason = `forced, from ${stale.name} at generation ${counter}`
-  const start = { record, present: [stale.leg], byOwnRecord: false, refusals }
+  const start = { record, present: [stale.leg], byOwnRecord: false, forced: true, refusals }
   return { kind: 'start', ...start, split: [], reason }
 }

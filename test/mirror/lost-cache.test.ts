@@ -212,3 +212,24 @@ describe('a disk that dropped what it could not write, and says so at the next f
     await head.device.close()
   })
 })
+
+describe('a start by an operator’s word from a leg that lacks what was acknowledged', () => {
+  for (const leg of [undefined, 'b'])
+    it(`is told to clients like any loss (${leg ?? 'no leg'} named)`, async () => {
+      const legs = disks('a', 'b')
+      const { a, b } = legs
+      const head = await new Head(legs, new MemoryStore(), { suspendMs: 100 }).open()
+      await write(head.device, 0, pattern(1))
+      await flush(head.device)
+      b!.goAway()
+      await head.until('b left', () => head.state('b') === 'missing')
+      await write(head.device, 0, pattern(2))
+      a!.goAway()
+      await head.until('it waits', () => head.driver.describe()['volume'] === 'waiting')
+      b!.comeBack()
+      await head.driver.startVolume(leg === undefined ? { force: true } : { force: true, leg })
+      expect((await read(head.device, 0, 4096))[0]).to.equal(1)
+      expect(head.device.losses).to.equal(1)
+      await head.device.close()
+    })
+})
