@@ -35,8 +35,10 @@ export class ClaimAbove {
   }
 
   async claim(volume: Volume, epoch: number): Promise<void> {
+    const before = this.known
     await this.save(volume, `${epoch}`)
-    this.known = { held: epoch, givenUp: 0 }
+    // What was found meanwhile is saved behind it.
+    if (this.known === before) this.known = { held: epoch, givenUp: 0 }
   }
 
   /** Another head has had the legs: durable before these are claimed, which ends what told it. */

@@ -165,7 +165,7 @@ export function parseRecord(value: unknown): VolumeRecord | null {
     Array.isArray(entries) &&
     entries.every(isEntry) &&
     (value['verified'] === undefined || isVerified(value['verified'])) &&
-    (zeroing === null || (isObject(zeroing) && isSize(zeroing['from']) && isSize(zeroing['to'])))
+    (zeroing === null || isZeroing(zeroing, dataSize))
   return known ? (value as unknown as VolumeRecord) : null
 }
 
@@ -254,6 +254,13 @@ function isEntry(value: unknown): value is HistoryEntry {
     (value['first'] === undefined || isSize(value['first'])) &&
     (value['resync'] === undefined || isObject(value['resync']))
   )
+}
+
+/** Beyond the data are the metadata of the leg. */
+function isZeroing(value: unknown, dataSize: number): boolean {
+  if (!isObject(value)) return false
+  const { from, to } = value
+  return isSize(from) && isSize(to) && from <= to && to <= dataSize
 }
 
 function isForcedAt(value: unknown): boolean {

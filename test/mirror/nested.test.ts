@@ -3,14 +3,14 @@ import { silentLog } from '../../src/base/log.ts'
 import { SeededRandom } from '../../src/base/random.ts'
 import { MemoryStore } from '../../src/base/store.ts'
 import { Device } from '../../src/device/device.ts'
-import { Operation } from '../../src/device/request.ts'
+import { Flag, Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import { MortalClock } from '../support/clock.ts'
-import { flush, read, write } from '../support/io.ts'
+import { flush, read, submit, write } from '../support/io.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { DiskDriver, type Disk } from './disk.ts'
-import { disks, later, pattern, quick } from './head.ts'
+import { disks, extentSize, later, outcome, pattern, quick } from './head.ts'
 
 const random = new SeededRandom(11)
 
@@ -45,6 +45,11 @@ class Nest {
       key,
       settings: { ...quick, legRetryMs: 20, legRetryMsMax: 60_000 },
     })
+  }
+
+  state(name: string): string {
+    const { legs } = this.driver.describe() as { legs: Record<string, { state: string }> }
+    return legs[name]!.state
   }
 
   async open(): Promise<this> {
@@ -86,5 +91,67 @@ describe('a mirror of mirrors', () => {
     const found = third.device.usable ? (await read(third.device, 0, 4096))[0] : 'it waits'
     expect(found).to.equal('it waits')
     third.kill()
+  })
+
+  for (const [what, act] of [
+    ['flush', (head: Nest) => flush(head.device)],
+    [
+      'forced write',
+      (head: Nest) =>
+        submit(head.device, Operation.write, 8 * extentSize, 4096, Flag.fua, [pattern(2)]),
+    ],
+    [
+      'forced zeroes',
+      (head: Nest) => submit(head.device, Operation.writeZeroes, 8 * extentSize, 4096, Flag.fua),
+    ],
+  ] as const)
+    it(`copies to a leg what it lost with a ${what}, also after a restart`, async () => {
+      const legs = disks('a', 'b')
+      const { a, b } = legs
+      a!.say({ fua: 'emulated' })
+      const store = new MemoryStore()
+      const head = await new Nest(legs, store).open()
+      await write(head.device, 0, pattern(1))
+      await write(head.device, 8 * extentSize, pattern(1))
+      await flush(head.device)
+      await write(head.device, 0, pattern(2))
+      a!.dropAtFlush()
+      await act(head)
+      for (let n = 0; n < 500 && (head.state('a') !== 'in-sync' || a!.cached[0] !== 2); n++)
+        await later(4)
+      expect([a!.cached[0], b!.cached[0]]).to.deep.equal([2, 2])
+      expect(head.device.losses).to.equal(0)
+      head.kill()
+      const next = await new Nest(legs, store).open()
+      for (let n = 0; n < 500 && next.state('a') + next.state('b') !== 'in-syncin-sync'; n++)
+        await later(4)
+      expect([a!.cached[0], b!.cached[0]]).to.deep.equal([2, 2])
+      await next.device.close()
+    })
+
+  it('does not acknowledge what a leg lost that restarts while the write waits', async () => {
+    const legs = disks('a', 'b')
+    const { a, b } = legs
+    const head = await new Nest(legs, new MemoryStore()).open()
+    await write(head.device, 0, pattern(1))
+    await flush(head.device)
+    b!.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
+    const writing = outcome(write(head.device, 0, pattern(2)))
+    await later(20)
+    a!.restart()
+    await later(20)
+    b!.goAway()
+    await later(20)
+    b!.hold = () => false
+    b!.comeBack()
+    const wrote = await writing
+    for (let n = 0; n < 900 && head.state('a') + head.state('b') !== 'in-syncin-sync'; n++)
+      await later(4)
+    const flushed = await outcome(flush(head.device))
+    const found = (await read(head.device, 0, 4096))[0]
+    expect(a!.cached[0]).to.equal(b!.cached[0])
+    if (wrote === 'done' && flushed === 'done' && head.device.losses === 0)
+      expect(found).to.equal(2)
+    await head.device.close()
   })
 })

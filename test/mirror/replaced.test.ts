@@ -160,6 +160,7 @@ describe('a leg whose superblock is hostile', () => {
       { generation: { counter: 2 ** 50, id: 'f'.repeat(16) } },
       'no sense',
     ],
+    ['it wants metadata to be zeroes', { zeroing: { from: 0, to: 2 ** 32 } }, 'no sense'],
   ] as const)
     it(`is refused, because ${what}`, async () => {
       const store = new MemoryStore()
