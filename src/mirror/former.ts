@@ -5,6 +5,7 @@ import { pageBytes, superblockBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
 import type { Looking } from './looking.ts'
 import { decodeSlot, slotLength } from './superblock.ts'
+import { endsIn } from './superblocks.ts'
 import { zeroesOf, type Run } from './thin.ts'
 import type { Volume } from './volume.ts'
 
@@ -44,21 +45,20 @@ async function stampOf(volume: Volume, leg: Leg): Promise<string | null> {
 }
 
 /**
- * Where the metadata of a leg ended before it grew, when nobody remembers that: they are the last
- * thing on it, if what it grew by reads as zeroes. 0 when nothing of the kind is found.
+ * Where the metadata of a leg may have ended before it grew, when nobody remembers that: they are
+ * the last thing on it, if what it grew by reads as zeroes. None when nothing of the kind is found.
  */
-export async function formerEnd(leg: Leg, { to }: Filled): Promise<number> {
-  if (to === 0) return 0
+export async function formerEnds(leg: Leg, { to }: Filled): Promise<readonly number[]> {
+  if (to === 0) return []
   const from = Math.max(0, to - superblockBytes)
   const bytes = await leg.read(from, to - from)
   for (let at = bytes.length - pageBytes; at >= 0; at -= pageBytes) {
     if (slotLength(bytes.subarray(at)) === 0) continue
     const found = decodeSlot(bytes.subarray(at))
     if (found.kind !== 'superblock') continue
-    const { self, record } = found.superblock
-    return record.members.find(({ id }) => id === self)!.size
+    return endsIn(found.superblock)
   }
-  return 0
+  return []
 }
 
 /** The last page that does not read as zeroes; `-pageBytes` when all of them do. */

@@ -66,6 +66,7 @@ export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
       if (membership.over() || !isStillReady(volume, ready)) return
       await volume.intent.empty()
       await membership.settled()
+      if (!membership.over() && isStillReady(volume, ready)) await announceMoves(volume)
       if (membership.over()) return
       if (isStillReady(volume, ready)) {
         await enlarge(volume, ready)
@@ -125,12 +126,28 @@ function canMove(leg: Leg, wanted: Geometry): boolean {
   return leg.endNow === leg.end || leg.endNow - metadataBytes(wanted) >= leg.end
 }
 
+/**
+ * Where the metadata go is durable, in the head's store and on all legs, before any are there. What
+ * is found of a leg that grows once more is else what it was before they were moved, with less than
+ * it had since.
+ */
+async function announceMoves({ legs, membership }: Volume): Promise<void> {
+  for (const leg of legs) {
+    leg.member!.size = leg.end
+    if (leg.endNow > leg.end) leg.member!.movesTo = leg.endNow
+    else delete leg.member!.movesTo
+  }
+  membership.request(false)
+  await membership.settled()
+}
+
 async function enlarge(volume: Volume, { wanted, zeroFrom }: Ready): Promise<void> {
   const record = volume.record!
   const { membership } = volume
   const from = record.dataSize
   await onEach(volume, async (leg) => {
-    if (leg.endNow > leg.end) await moveMetadata(leg, volume)
+    const { movesTo } = leg.member!
+    if (movesTo !== undefined) await moveMetadata(volume, leg, movesTo)
   })
   try {
     await onEach(volume, (leg) => formatMaps(leg, wanted))
@@ -141,7 +158,10 @@ async function enlarge(volume: Volume, { wanted, zeroFrom }: Ready): Promise<voi
   if (membership.over()) return
   record.dataSize = wanted.dataSize
   record.zeroing = { from, to: zeroFrom }
-  for (const leg of volume.legs) leg.member!.size = leg.end
+  for (const leg of volume.legs) {
+    leg.member!.size = leg.end
+    delete leg.member!.movesTo
+  }
   volume.remember('operator', '', `grew from ${from} to ${wanted.dataSize} bytes`)
   membership.request(true)
   await membership.settled()
@@ -166,9 +186,9 @@ async function onEach(volume: Volume, action: (leg: Leg) => Promise<void>): Prom
 }
 
 /** While neither maps nor superblocks are written for another reason, or those would be lost. */
-async function moveMetadata(leg: Leg, volume: Volume): Promise<void> {
+async function moveMetadata(volume: Volume, leg: Leg, end: number): Promise<void> {
   const prepare = async (): Promise<void> => {
-    leg.superblocks.moveToEnd()
+    leg.superblocks.moveTo(end)
     await formatMaps(leg, volume.geometry)
   }
   // A long history would not fit.

@@ -156,10 +156,25 @@ export class Leg implements Completer, RunLeg {
   startAs({ state }: Member): void {
     this.stage = state === 'in-sync' || state === 'detached' ? state : 'absent'
     if (state !== 'in-sync') return
-    this.member!.size = this.end
+    this.noteEnd()
     // Versions of before leave it there when a leg was copied whole.
     delete this.member!.whole
     this.readErrors = 0
+  }
+
+  /**
+   * The member's metadata are where they were found or are about to be written. Found further than
+   * they were, only one of the superblocks may be there, and the other where it was.
+   */
+  noteEnd(): void {
+    const member = this.member!
+    const { end, superblocks } = this
+    const hasMoved = superblocks.serial > 0 && member.size > 0 && end > member.size
+    if (hasMoved) member.movesTo = end
+    else {
+      member.size = end
+      delete member.movesTo
+    }
   }
 
   /** It may not take part, for this reason. */

@@ -239,9 +239,10 @@ async function doubtOwnRecord(volume: Volume, record: VolumeRecord): Promise<nev
 async function mustBeAsSeen(views: readonly LegView[]): Promise<void> {
   const check = async ({ leg, found }: LegView): Promise<void> => {
     if (found?.kind !== 'superblock') return
-    const now = await leg.superblocks.examine(leg.end)
-    const { serial } = found.superblock
-    if (now.kind !== 'superblock' || now.superblock.serial !== serial)
+    const { end } = leg
+    const { serial, record } = found.superblock
+    const now = await leg.superblocks.examineEnds(record.volume, [end])
+    if (now.kind !== 'superblock' || now.superblock.serial !== serial || leg.end !== end)
       throw new StorageError('UNAVAILABLE', 'another head has changed it', leg.device.path)
   }
   await Promise.all(views.map(check))

@@ -27,6 +27,11 @@ export interface Member {
   left: Generation | null
   /** Bytes of the leg: where its metadata end. */
   size: number
+  /**
+   * Where they may end instead, which is further: the leg has grown, and nothing was written there
+   * before this was durable. Absent where they are not on their way.
+   */
+  movesTo?: number
   /** A serial that its superblock had for certain; records of before have none. */
   mark?: number
   /**
@@ -133,6 +138,13 @@ export function withMarkOf(member: Member, now: Member | null | undefined): Memb
   return { ...member, mark: now.mark, markedIn: now.markedIn }
 }
 
+/** Where the metadata of a leg may end, by what is remembered of it: the further the later. */
+export function endsOf(member: Member | undefined): readonly number[] {
+  if (member === undefined) return []
+  const { size, movesTo = 0 } = member
+  return movesTo > size ? [size, movesTo] : [size]
+}
+
 /** A record as it was saved, checked in every part; null when it makes no sense. Never throws. */
 export function parseRecord(value: unknown): VolumeRecord | null {
   if (!isObject(value)) return null
@@ -231,6 +243,7 @@ function isMember(value: unknown, slots: number): value is Member {
     value['slot'] < slots &&
     (value['left'] === null || isGeneration(value['left'])) &&
     isSize(value['size']) &&
+    (value['movesTo'] === undefined || isSize(value['movesTo'])) &&
     (value['mark'] === undefined || isSize(value['mark'])) &&
     (value['markedIn'] === undefined || isGeneration(value['markedIn'])) &&
     isText(value['bootId']) &&

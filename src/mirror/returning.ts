@@ -9,7 +9,7 @@ import { decodeMap, extentCount, mapBytes, mapOffset, metadataBytes } from './la
 import { wasNeverServed } from './forks.ts'
 import type { Leg } from './leg.ts'
 import type { Outcome } from './membership.ts'
-import { isPast, remembers, sameGeneration } from './record.ts'
+import { endsOf, isPast, remembers, sameGeneration } from './record.ts'
 import { Resync } from './resync.ts'
 import type { Effect } from './rules/effects.ts'
 import { refusalOf, splitReason, tooOldToCompare } from './start.ts'
@@ -101,7 +101,7 @@ export function anotherDevice(leg: Leg): StorageError {
 }
 
 async function examine(volume: Volume, leg: Leg): Promise<Found> {
-  const found = await leg.superblocks.examineEnds(volume.record!.volume, leg.member!.size)
+  const found = await leg.superblocks.examineEnds(volume.record!.volume, endsOf(leg.member!))
   const mark = found.kind === 'superblock' ? volume.marks.of(leg, found.superblock) : 0
   leg.superblocks.note(found, mark)
   return found
@@ -225,7 +225,7 @@ export async function join(
     delete member.mark
     delete member.markedIn
   }
-  member.size = leg.end
+  leg.noteEnd()
   const { hasRestarted: restarted } = leg
   const how = { copy: word, bootId: leg.device.facts!.bootId, restarted, cause }
   const outcome = await volume.membership.ask(leg, { kind: 'return', leg, how })

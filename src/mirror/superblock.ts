@@ -185,13 +185,15 @@ export function showsMark(found: Found, mark: number): boolean {
 
 /**
  * Of a leg that grew, and whose head died when only the first of its superblocks was at the new
- * end: the one before it is at the `former` end.
+ * end: the one before it is at one of the `others`.
  */
-export function withFormer(found: Found, former: Found): Found {
-  if (found.kind !== 'superblock' || former.kind !== 'superblock') return found
-  const { self, serial } = former.superblock
-  const first = found.previous === 0 && found.superblock.self === self
-  return first ? { ...found, previous: serial } : found
+export function withFormer(found: Found, others: readonly Found[]): Found {
+  if (found.kind !== 'superblock' || found.previous !== 0) return found
+  const { self, serial } = found.superblock
+  const before = others.map((other) =>
+    other.kind === 'superblock' && other.superblock.self === self ? other.superblock.serial : 0,
+  )
+  return { ...found, previous: Math.max(0, ...before.filter((one) => one < serial)) }
 }
 
 /** Whether the first is the volume's, and the other is not or is of an earlier day. */

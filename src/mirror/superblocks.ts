@@ -9,7 +9,7 @@ import {
   type Geometry,
 } from './layout.ts'
 import type { Leg } from './leg.ts'
-import type { VolumeRecord } from './record.ts'
+import { endsOf, type Member, type VolumeRecord } from './record.ts'
 import {
   choose,
   decodeSlot,
@@ -19,7 +19,15 @@ import {
   slotLength,
   withFormer,
   type Found,
+  type Superblock,
 } from './superblock.ts'
+
+/** Where superblocks may be, which slot has the newest of them, and what they say. */
+interface Place {
+  readonly end: number
+  readonly slot: number
+  readonly found: Found
+}
 
 /** The two superblocks of a leg: what they say, and in which of them the next is written. */
 export class Superblocks {
@@ -65,33 +73,31 @@ export class Superblocks {
   }
 
   /**
-   * What the superblocks at its present end say, or at the end that it had as a member of the
-   * volume if those are newer: what it grew by may hold some of an earlier day. Sets `end`.
+   * What the superblocks at its present end say, or where else they may be if those are newer: what
+   * it grew by may hold some of an earlier day. `ends` are what others know of the leg, which may
+   * know more itself. With no `volume`, the first that is found counts. Sets `end`.
    */
-  async examineEnds(volume: string, former: number): Promise<Found> {
-    this.end = this.leg.endNow
-    const found = await this.examine(this.end)
-    if (former <= 0 || former >= this.end) return found
-    const slot = this.foundSlot
-    const before = await this.examine(former)
-    if (isNewer(before, found, volume)) {
-      this.end = former
-      return before
+  async examineEnds(volume: string, ends: readonly number[]): Promise<Found> {
+    const { endNow } = this.leg
+    const toLookAt = new Set([endNow, ...ends])
+    const places: Place[] = []
+    let of = volume
+    for (const end of toLookAt) {
+      if (end !== endNow && (end <= 0 || end > endNow)) continue
+      const found = await this.examine(end)
+      places.push({ end, slot: this.foundSlot, found })
+      if (found.kind !== 'superblock') continue
+      of ||= found.superblock.record.volume
+      if (found.superblock.record.volume !== of) continue
+      for (const other of endsIn(found.superblock)) toLookAt.add(other)
     }
-    this.foundSlot = slot
-    return withFormer(found, before)
-  }
-
-  /**
-   * What the superblocks say where the metadata of a leg ended that grew while nobody looked: then
-   * they do still. `otherwise` where there are none.
-   */
-  async examineFormer<T>(end: number, otherwise: T): Promise<Found | T> {
-    if (end >= this.leg.endNow) return otherwise
-    const found = await this.examine(end)
-    if (found.kind !== 'superblock') return otherwise
-    this.end = end
-    return found
+    const newest = places.reduce((one, other) =>
+      isNewer(other.found, one.found, of) ? other : one,
+    )
+    this.end = newest.end
+    this.foundSlot = newest.slot
+    const others = places.filter((one) => one !== newest).map(({ found }) => found)
+    return withFormer(newest.found, others)
   }
 
   /** Remembers what `examine` found; `mark` is a serial that it had for certain as this member. */
@@ -150,7 +156,7 @@ export class Superblocks {
     const slot = 1 - this.slot
     const { device, member } = this.leg
     this.self = member!.id
-    const bytes = encodeSuperblock({ serial, self: this.self, record })
+    const bytes = encodeSuperblock({ serial, self: this.self, record: this.atItsEnd(record) })
     if (bytes === null)
       throw new StorageError('TOO_LARGE', 'the record does not fit a superblock', device.path)
     await this.leg.write(superblockOffset(this.end, slot), bytes)
@@ -159,6 +165,15 @@ export class Superblocks {
     this.slot = slot
     member!.mark = serial
     member!.markedIn = { ...record.generation, serial }
+  }
+
+  /** Whatever else it says, it says where it is: who looks for it may know nothing else. */
+  private atItsEnd(record: VolumeRecord): VolumeRecord {
+    const { self, end } = this
+    const members = record.members.map((one): Member =>
+      one.id !== self || one.movesTo === end ? one : { ...one, size: end },
+    )
+    return { ...record, members }
   }
 
   /** Makes the leg an image like any other: nothing is left of what the volume wrote for itself. */
@@ -174,9 +189,9 @@ export class Superblocks {
     this.self = ''
   }
 
-  /** Metadata are about to be written for the leg as large as it is now. */
-  moveToEnd(): void {
-    this.end = this.leg.endNow
+  /** Metadata are about to be written that end there. */
+  moveTo(end: number): void {
+    this.end = end
   }
 
   /** Whether the device that `examine` looked at is there still. */
@@ -188,4 +203,9 @@ export class Superblocks {
   private get shown(): string {
     return `${this.leg.device.facts?.identity ?? ''} ${restartsOf(this.leg.device)}`
   }
+}
+
+/** Where the metadata of a leg are, were or go, as it says itself. */
+export function endsIn({ self, record }: Superblock): readonly number[] {
+  return endsOf(record.members.find(({ id }) => id === self))
 }

@@ -1,11 +1,11 @@
 import { systemError } from '../base/errors.ts'
 import { doubt, hadAnotherHead } from './claims.ts'
-import { findFilled, formerEnd } from './former.ts'
+import { findFilled, formerEnds } from './former.ts'
 import type { Leg } from './leg.ts'
 import { loadOwn } from './own-record.ts'
-import { isPast, sameGeneration, type VolumeRecord } from './record.ts'
+import { endsOf, isPast, sameGeneration, type VolumeRecord } from './record.ts'
 import type { LegView, OwnRecord } from './start.ts'
-import { highestMark, markIn } from './superblock.ts'
+import { highestMark, markIn, type Found } from './superblock.ts'
 import type { Volume } from './volume.ts'
 
 /** What a start is decided by. */
@@ -81,7 +81,7 @@ async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise
   if (leg.want()) return absent('its old requests are still under way')
   try {
     const known = own?.members.find((member) => member.name === name)
-    const found = await leg.superblocks.examineEnds(own?.volume ?? '', known?.size ?? 0)
+    const found = await leg.superblocks.examineEnds(own?.volume ?? '', endsOf(known))
     const another = own !== null && (await hadAnotherHead(volume, leg))
     return { leg, name, found, reason: '', hadAnotherHead: another, mark: 0 }
   } catch (error) {
@@ -91,18 +91,30 @@ async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise
 
 /** Looks where legs ended before they grew, as others remember it, where the head does not. */
 async function lookAtOldEnds(views: LegView[]): Promise<void> {
+  const records = views.flatMap(({ found }) =>
+    found?.kind === 'superblock' ? [found.superblock.record] : [],
+  )
+  if (records.length === 0) return
+  // Where legs are of different volumes nothing is decided by what they say.
+  const { volume } = records[0]!
   for (const [at, one] of views.entries()) {
     if (one.found?.kind !== 'blank') continue
-    for (const { found } of views) {
-      if (found?.kind !== 'superblock') continue
-      const known = found.superblock.record.members.find(({ name }) => name === one.name)
-      if (known === undefined) continue
-      const again = await one.leg.superblocks
-        .examineFormer(known.size, one.found)
-        .catch(() => one.found)
-      views[at] = { ...one, found: again }
-      break
-    }
+    const ends = records.flatMap(({ members }) =>
+      endsOf(members.find(({ name }) => name === one.name)),
+    )
+    views[at] = await examined(one, one.leg.superblocks.examineEnds(volume, ends))
+  }
+}
+
+/**
+ * What it has is not known where that cannot be read: it may be newer than all others, and nothing
+ * may be created that would overwrite it.
+ */
+async function examined(one: LegView, looking: Promise<Found | null>): Promise<LegView> {
+  try {
+    return { ...one, found: await looking }
+  } catch (error) {
+    return { ...one, found: null, reason: systemError(error, 'cannot be examined').message }
   }
 }
 
@@ -121,15 +133,13 @@ export async function lookForFormerEnds(volume: Volume, views: LegView[]): Promi
   return found.some((each) => each.found?.kind !== 'blank')
 }
 
-async function lookForFormerEnd(volume: Volume, one: LegView): Promise<LegView> {
-  const { leg } = one
-  try {
+function lookForFormerEnd(volume: Volume, one: LegView): Promise<LegView> {
+  const { leg, found } = one
+  const look = async (): Promise<Found | null> => {
     const filled = await findFilled(volume, leg)
     volume.looking.filled.set(leg, filled)
-    const end = await formerEnd(leg, filled)
-    return { ...one, found: await leg.superblocks.examineFormer(end, one.found) }
-  } catch (error) {
-    // What it has is not known: nothing may be created that would overwrite it.
-    return { ...one, found: null, reason: systemError(error, 'cannot be examined').message }
+    const ends = await formerEnds(leg, filled)
+    return ends.length === 0 ? found : leg.superblocks.examineEnds('', ends)
   }
+  return examined(one, look())
 }

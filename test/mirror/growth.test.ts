@@ -245,6 +245,27 @@ describe('a volume', () => {
     await second.device.close()
   })
 
+  it('does not start without a leg that has grown, and cannot be read where it ended', async () => {
+    const legs = disks('a', 'b')
+    const first = await new Head(legs, new MemoryStore()).open()
+    await write(first.device, 0, pattern(1))
+    await flush(first.device)
+    legs['a']!.goAway()
+    await write(first.device, 0, pattern(2))
+    await flush(first.device)
+    first.kill()
+    const b = legs['b']!
+    b.grow(8 * MiB)
+    b.fault = ({ operation, offset }) =>
+      operation === Operation.read && offset < 4 * MiB ? new StorageError('IO', 'bad disk') : null
+    const second = await new Head(legs, new MemoryStore()).open()
+    expect(second.device.usable).to.equal(false)
+    b.fault = () => null
+    await second.inSync('a', 'b')
+    expect((await read(second.device, 0, 4096))[0]).to.equal(2)
+    await second.device.close()
+  })
+
   it('is not created anew while a leg cannot be read that may be an older one', async () => {
     const legs = disks('a', 'b')
     const first = await new Head(legs, new MemoryStore()).open()

@@ -245,6 +245,14 @@ export const mutantTable: readonly Mutant[] = [
     scenario: 'attach-while-connected-resize',
   },
   {
+    name: 'moved-unannounced',
+    breaks: '8: metadata are moved, and nobody knows where to when the leg grows once more',
+    file: 'mirror/record.js',
+    find: 'return movesTo > size ? [size, movesTo] : [size];',
+    replace: 'return [size];',
+    scenario: 'legs grow once more',
+  },
+  {
     name: 'min-in-sync-ignored',
     breaks: '1: fewer legs than `minInSync` are enough to acknowledge',
     file: 'mirror/volume.js',

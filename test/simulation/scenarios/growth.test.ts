@@ -98,6 +98,24 @@ describe('scenarios: volumes that grow', () => {
     await stage.audit()
   })
 
+  it('legs grow once more while the new size cannot be saved, and are not put back', async () => {
+    for (let step = 0; step < 12; step++) {
+      const stage = await started({ seed: step + 1 })
+      const { state } = stage.world
+      expect(await stage.write(900, 100)).to.equal(null)
+      grow(stage, 'left', 'right')
+      await stage.pass(step)
+      state.hung = true
+      grow(stage, 'left', 'right')
+      // Longer than `suspendMs`: the run has ended then if it had anything to save.
+      await stage.pass(6000)
+      state.unhang(true)
+      await stage.healthy()
+      expect(size(stage), `step ${step}`).to.equal(sizeBefore + 2 * growthBytes)
+      await stage.audit()
+    }
+  })
+
   it('anything ends in the middle: it is the old volume or the new one', async () => {
     for (const victim of ['head', 'head power', 'right', 'right power'] as const)
       for (let step = 0; step < 12; step++) {
