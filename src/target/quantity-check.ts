@@ -2,19 +2,21 @@ import { durationPattern, parseDuration } from '../base/duration.ts'
 import { parseSize, sizePattern } from '../base/size.ts'
 import { readSchema } from './schema.ts'
 import { step, type Problem } from './source.ts'
-import { entries } from './tree.ts'
-
-interface Definition {
-  readonly properties?: Readonly<Record<string, { readonly $ref?: string }>>
-}
+import { entries, isObject } from './tree.ts'
 
 /** What quantities are called in a configuration, by the schema. */
 const names = { size: new Set<string>(), duration: new Set<string>(), period: new Set<string>() }
-const { $defs } = readSchema('config.schema.json') as { $defs: Record<string, Definition> }
-for (const { properties } of Object.values($defs))
-  for (const [name, { $ref }] of Object.entries(properties ?? {}))
+collectNames(readSchema('config.schema.json'))
+
+/** Wherever they stand in the schema: one that is not found here is not checked. */
+function collectNames(schema: unknown): void {
+  for (const { label, value } of entries(schema, '')) {
+    const $ref = isObject(value) ? value['$ref'] : undefined
     for (const [kind, known] of Object.entries(names))
-      if ($ref === `#/$defs/${kind}`) known.add(name)
+      if ($ref === `#/$defs/${kind}`) known.add(label)
+    collectNames(value)
+  }
+}
 
 /** Bytes per second: slower, a large volume would take a lifetime. */
 export const speedMin = 4096

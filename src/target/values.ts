@@ -23,6 +23,9 @@ export function checkUri(text: string, protocol: 'dst' | 'nbd'): string | null {
     : `an nbd device needs ${protocol}://; for another target use type remote`
 }
 
+/** Of a user or group of Linux. */
+const idMax = 2 ** 32 - 2
+
 interface Listening {
   readonly address: Address
   readonly pointer: string
@@ -61,12 +64,22 @@ export function checkAddresses(config: Loose, problems: Problem[]): void {
 
 /** Only a unix socket has rights of its own. */
 function checkRights(value: Loose, address: Address, pointer: string, problems: Problem[]): void {
+  for (const account of ['owner', 'group'])
+    if (typeof value[account] === 'string' && isNoNumber(value[account])) {
+      const what = `found "${value[account]}": the highest number of a user or group is ${idMax}`
+      problems.push({ what, pointer: step(pointer, account) })
+    }
   if (address.kind === 'unix') return
   for (const right of ['mode', 'owner', 'group'])
     if (value[right] !== undefined) {
       const what = `"${right}" is for unix sockets: anybody can connect to a TCP address`
       problems.push({ what, pointer: step(pointer, right) })
     }
+}
+
+/** Whether it is a number, and of no user: beyond the highest, chown(2) leaves what there is. */
+function isNoNumber(account: string): boolean {
+  return /^\d+$/.test(account) && Number(account) > idMax
 }
 
 function allowed(defaultPort?: number): string {

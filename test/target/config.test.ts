@@ -106,6 +106,14 @@ describe('a configuration', () => {
       expect(problems(devices({ a: { type: 'memory', size } })), `${size}`).to.have.length(1)
     expectProblem(devices({ a: { type: 'memory', size: '0' } }), 'a device has a size')
     expectProblem(devices({ a: { type: 'memory', size: '1P' } }), 'at most 64T')
+    for (const [offset, length] of [
+      ['8P', '1M'],
+      ['0', '0.3'],
+    ])
+      expectProblem(
+        devices({ a: { type: 'error', device: memory, range: { offset, length } } }),
+        'no whole number of bytes',
+      )
     expectProblem({ limits: { sendTimeout: '1d' } }, 'ms, s, m or h')
     expectProblem({ limits: { payload: '1K' } }, '64K to 32M')
     expectProblem({ limits: { bytesInFlight: '1M' } }, 'less than one payload')
@@ -158,6 +166,16 @@ describe('a configuration', () => {
     expectProblem({ ...listen('unix:a'), management: { address: 'unix:a' } }, 'used twice')
     expectProblem({ management: { address: 'localhost' } }, 'HOST:PORT, [IPV6]:PORT')
     expect(problems(listen('127.0.0.1:0', '127.0.0.1:0', '[::1]', '127.0.0.1'))).to.deep.equal([])
+  })
+
+  it('refuses numbers of users and groups that nobody has', () => {
+    const owned = (owner: string) => ({
+      listeners: [{ protocol: 'nbd', address: 'unix:a', owner }],
+    })
+    for (const number of ['4294967295', '4294967296', '9'.repeat(30)])
+      expectProblem(owned(number), 'highest number', '/listeners/0/owner')
+    expectProblem({ management: { address: 'unix:m', group: '4294967295' } }, '/management/group')
+    expect(problems(owned('4294967294'))).to.deep.equal([])
   })
 
   it('refuses URIs that lead nowhere, or to the same place twice', () => {
