@@ -10,6 +10,14 @@ const key = 'target.claims'
  * enough below what a number can say exactly for another one to be above it.
  */
 export const claimMax = 2 ** 52 + 2 ** 51
+/**
+ * How far above the last claim of a device the next may be: as far as a head comes that an operator
+ * has outbid another one, or that has worked for long while the device was away. So nobody makes a
+ * claim final at once: whoever has to outbid it gets there the same way. A device that was never
+ * claimed may have been a leg for long, elsewhere.
+ */
+const leapFactor = 2 ** 11
+const leapMin = 2 ** 44
 /** Devices whose claims are kept; of more, those claimed longest ago are forgotten. */
 const claimsMax = 1024
 
@@ -233,8 +241,15 @@ export function tooLow(last: number, epoch: number): StorageError {
   return new StorageError('FENCED', `claimed with epoch ${last}, not ${epoch}`)
 }
 
-export function tooHigh(epoch: number): StorageError {
-  return new StorageError('INVALID', `a claim of ${epoch}: no head comes to more than ${claimMax}`)
+/** Why nobody may claim with so much what was claimed with `last`, 0 if never; null if one may. */
+export function tooHigh(last: number, epoch: number): StorageError | null {
+  const most = last === 0 ? claimMax : Math.min(claimMax, Math.max(leapMin, last * leapFactor))
+  if (epoch <= most) return null
+  const why =
+    most === claimMax
+      ? `no head comes to more than ${claimMax}`
+      : `the last was ${last}, and the next is at most ${most}; \`dst claim reset\` takes it back`
+  return new StorageError('INVALID', `a claim of ${epoch}: ${why}`)
 }
 
 function parse(text: string): Map<string, number> | null {

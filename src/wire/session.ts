@@ -5,7 +5,7 @@ import type { Claimed, Device, Facts } from '../device/device.ts'
 import type { Export } from '../device/export.ts'
 import { claimedOf, restartsOf } from '../device/facts.ts'
 import { AwaySessions } from './away.ts'
-import { claimMax, tooHigh, tooLow, type Claims } from './claims.ts'
+import { tooHigh, tooLow, type Claims } from './claims.ts'
 import { same } from './continuity.ts'
 import type { Hello, WireFacts } from './hello.ts'
 
@@ -334,7 +334,8 @@ export class Sessions {
     if (readOnly || device.facts!.readOnly)
       throw new StorageError('READ_ONLY', 'it is read-only: only who may write can claim it')
     const last = this.claims.last(device)
-    if (epoch > claimMax) throw tooHigh(epoch)
+    const leap = tooHigh(last, epoch)
+    if (leap !== null) throw leap
     if (epoch === 0 ? session.fenced : epoch < last) throw tooLow(last, epoch)
     const underWay = this.claiming.get(device) ?? 0
     if (underWay >= claimsMax) throw busy('too many claims wait for the device')
@@ -414,7 +415,8 @@ export class Sessions {
       return new StorageError('UNAVAILABLE', `${device.path}: ${device.state.reason}`)
     // Also when the newer head has given it up since: this one does not know what it missed.
     const claimed = this.claims.last(device)
-    if (hello.claim > claimMax) return tooHigh(hello.claim)
+    const leap = tooHigh(claimed, hello.claim)
+    if (leap !== null) return leap
     if (hello.claim > 0 && hello.claim < claimed) return tooLow(claimed, hello.claim)
     if (session === null) return null
     if (hello.epoch < session.epoch)

@@ -61,6 +61,10 @@ describe('the claim of a device', () => {
     expect(await claim(head, 5)).to.equal('done')
     expect(await claim(stranger, Number.MAX_SAFE_INTEGER)).to.equal('INVALID')
     await write(head, 0, bytes)
+    // Nobody gets there in one leap from what a head claims, and whoever did could be outbid.
+    for (const leap of [claimMax, 2 ** 52, 2 ** 44 + 1])
+      expect(await claim(stranger, leap)).to.equal('INVALID')
+    expect(await claim(stranger, 2 ** 44)).to.equal('done')
     expect(await claim(stranger, claimMax)).to.equal('done')
     await stranger.close()
     await reaches(head, ({ state }) => state.word === 'failed')

@@ -156,6 +156,25 @@ describe('a device that heads fight over', () => {
     await write(newer, 0, fill(1))
   })
 
+  it('refuses a hello whose claim leaps far above the last', async () => {
+    await newer.driver.claim!(5)
+    for (const claim of [2 ** 52, 2 ** 44 + 1]) {
+      const stranger = await RawClient.connect(target.tcp)
+      stranger.send(hello({ name: 'leg', claim }))
+      const { status, text } = await stranger.welcome()
+      expect(status).to.equal(statusOf('INVALID'))
+      expect(text).to.include('the last was 5').and.include('dst claim reset')
+      stranger.destroy()
+    }
+    await write(newer, 0, fill(1))
+    // What was never claimed here may have been a leg elsewhere, for long.
+    await target.addMemory('spare', 4 * MiB)
+    const head = await RawClient.connect(target.tcp)
+    head.send(hello({ name: 'spare', claim: 2 ** 52 }))
+    expect((await head.welcome()).status).to.equal(0)
+    head.destroy()
+  })
+
   it('lets no claim through before the older head’s writes have landed', async () => {
     await older.driver.claim!(1)
     gate.shutGate()
