@@ -1,5 +1,6 @@
 import type { Timer } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
+import { MiB } from '../base/size.ts'
 import { isChange, Operation, Request, type Completer } from '../device/request.ts'
 import type { Export } from '../device/export.ts'
 import { LossReport } from '../device/loss-report.ts'
@@ -18,8 +19,8 @@ import { errnoOf, errnoOfRequest } from './status.ts'
 /** Characters of an error's message; four bytes each at most, so it fits the overhead. */
 const messageCharactersMax = 120
 
-/** Payload of a refused write that is read and dropped, in multiples of the largest allowed. */
-const refusedPayloadsMax = 2
+/** Bytes of a refused write that are read and dropped: no known client ever sends more. */
+const refusedPayloadMax = 64 * MiB
 
 /** How a request is answered; its `context`. */
 const Answer = { data: 0, status: 1, statusOne: 2, nothing: 3 } as const
@@ -293,7 +294,7 @@ export class Transmission implements Phase, Completer {
   private skipRefused(code: Code): boolean {
     const { length } = this.header
     this.refused = code
-    if (length > refusedPayloadsMax * this.payloadMax) return this.drop('payload far too long')
+    if (length > refusedPayloadMax) return this.drop('payload far too long')
     if (this.host.inbox.skip(length)) return this.answerRefused(code)
     this.landings++
     if (this.landingTimer === null) this.watchLanding()

@@ -192,6 +192,7 @@ for (const receive of ['landing', 'events'] as const satisfies Receive[])
         const cases: [Talker, number, number][] = [
           [talker, 256 * 1024, unknownFlag],
           [talker, MiB + 1, 0],
+          [talker, 3 * MiB, 0],
           [reader, 256 * 1024, 0],
         ]
         for (const [client, length, flags] of cases) {
