@@ -352,7 +352,8 @@ function problemOf(code: Code, doing: string, error: Error): StorageError {
   return new StorageError(code, `${doing}: ${error.message}`, '', error)
 }
 
-function peerOf(socket: net.Socket): string {
+/** Who is at the other end, for people. */
+export function peerOf(socket: net.Socket): string {
   const { remoteAddress: host, remotePort: port } = socket
   return host === undefined || port === undefined
     ? 'a local process'

@@ -1,8 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import type { Descriptors } from '../net/descriptors.ts'
 
 /** Connections to the management: more than operators and their programs have. */
 const connectionsMax = 64
+/** Fewer would not do where there are few descriptors. */
+const connectionsMin = 4
 
 /** Milliseconds within which an answer has to be read. */
 const answerTimeout = 30_000
@@ -22,13 +25,23 @@ interface Caller {
  * oldest of those is closed.
  */
 export class Callers {
+  private readonly connectionsMax: number
   /** The oldest come first. */
   private readonly callers = new Map<Socket, Caller>()
+
+  /**
+   * Of the descriptors that clients leave to everything else, half are for that: programs that are
+   * started, files that are opened.
+   */
+  constructor(descriptors: Descriptors | null = null) {
+    const half = descriptors === null ? connectionsMax : Math.floor(descriptors.kept / 2)
+    this.connectionsMax = Math.max(connectionsMin, Math.min(connectionsMax, half))
+  }
 
   joined(socket: Socket): void {
     this.callers.set(socket, { asked: null, ending: false })
     socket.once('close', () => this.callers.delete(socket))
-    if (this.callers.size <= connectionsMax) return
+    if (this.callers.size <= this.connectionsMax) return
     const idle = [...this.callers].find(([, caller]) => !isCarriedOut(caller))
     idle![0].destroy()
   }

@@ -118,10 +118,16 @@ export class TargetManager implements Manager {
     name: string,
     names: Readonly<Record<string, string>>,
     options: Options,
+    peer = '',
   ): Promise<unknown> {
     const named = Object.entries(names).map(([what, each]) => [what, cut(each)])
     const asked = Object.fromEntries(named) as Record<string, string>
-    const fields = { ...asked, command: cut(name), options: cut(JSON.stringify(options)) }
+    const fields = {
+      ...asked,
+      ...(peer === '' ? {} : { peer }),
+      command: cut(name),
+      options: cut(JSON.stringify(options)),
+    }
     this.log.info(fields, `an operator gave a command: ${cut(name)}`)
     try {
       return await this.carryOut(name, names, options)
@@ -136,8 +142,12 @@ export class TargetManager implements Manager {
     names: Readonly<Record<string, string>>,
     options: Options,
   ): Promise<unknown> {
-    if (name === 'claim.resetAll') return this.target.resetAllClaims()
-    if (name === 'claim.reset') return this.target.resetClaim(names['export']!)
+    if (name === 'claims.reset' || name === 'claim.reset') {
+      const [option] = Object.keys(options)
+      if (option !== undefined) return refused(`unknown option "${cut(option)}"; there are none`)
+      const { target } = this
+      return name === 'claims.reset' ? target.resetAllClaims() : target.resetClaim(names['export']!)
+    }
     const command = Object.hasOwn(commands, name) ? commands[name] : undefined
     if (command === undefined) {
       const meant = suggestion(name, Object.keys(commands))

@@ -2,9 +2,11 @@ import http, { type IncomingMessage, type ServerResponse } from 'node:http'
 import { isIP } from 'node:net'
 import { StorageError, systemError, type Code } from '../base/errors.ts'
 import { KiB } from '../base/size.ts'
+import { silentLog, type Log } from '../base/log.ts'
 import { bindPrivately, giveAccess, ownerOnly } from '../net/access.ts'
 import { formatAddress, type Address } from '../net/address.ts'
-import { removeStaleSocket } from '../net/sockets.ts'
+import type { Descriptors } from '../net/descriptors.ts'
+import { peerOf, removeStaleSocket } from '../net/sockets.ts'
 import { Callers } from './callers.ts'
 import { encodeAnswer, SharedAnswer } from './shared-answer.ts'
 import { isObject } from './tree.ts'
@@ -16,12 +18,13 @@ export interface Manager {
   /**
    * Carries out a command such as `leg.detach`. Resolves to plain JSON; rejects with a
    * StorageError: CONFIG for what cannot be done as asked. `names` are from the path, `options`
-   * from the body.
+   * from the body; `peer` is who asks.
    */
   run(
     command: string,
     names: Readonly<Record<string, string>>,
     options: Readonly<Record<string, unknown>>,
+    peer: string,
   ): Promise<unknown>
 }
 
@@ -33,6 +36,9 @@ const requestTimeout = 10_000
 const keepAliveDelay = 60_000
 /** Milliseconds between two looks whether that is over. */
 const checkInterval = 1000
+/** Characters of what a peer asked for, in a line of the log. */
+const urlShown = 100
+const refusedLine = 'a request to the management was refused'
 
 const httpStatus: Partial<Record<Code, number>> = {
   INVALID: 400,
@@ -49,13 +55,17 @@ const httpStatus: Partial<Record<Code, number>> = {
 export class ManagementServer {
   private readonly manager: Manager
   private readonly server: http.Server
-  private readonly callers = new Callers()
+  private readonly log: Log
+  private readonly callers: Callers
   private readonly status: SharedAnswer
   /** The name under which it is reached over TCP; null over a unix socket. */
   private host: string | null = null
 
-  constructor(manager: Manager) {
+  /** `log` is told who is refused; `descriptors` bound how many may be connected. */
+  constructor(manager: Manager, log = silentLog, descriptors: Descriptors | null = null) {
     this.manager = manager
+    this.log = log
+    this.callers = new Callers(descriptors)
     this.status = new SharedAnswer(() => manager.status())
     this.server = http.createServer(
       {
@@ -103,9 +113,10 @@ export class ManagementServer {
     try {
       this.reply(response, 200, await this.carryOut(request))
     } catch (error) {
-      if (error instanceof Refusal)
+      if (error instanceof Refusal) {
+        this.tellRefused(request, error)
         this.reply(response, error.status, encodeAnswer({ error: { message: error.message } }))
-      else if (error instanceof StorageError) {
+      } else if (error instanceof StorageError) {
         const { code, message, device } = error
         const answer = encodeAnswer({ error: { code, message, device } })
         this.reply(response, httpStatus[code] ?? 500, answer)
@@ -118,6 +129,12 @@ export class ManagementServer {
     const { length } = bytes
     response.writeHead(status, { 'content-type': 'application/json', 'content-length': length })
     response.end(bytes)
+  }
+
+  private tellRefused({ socket, method, url = '' }: IncomingMessage, refusal: Refusal): void {
+    const fields = { peer: peerOf(socket), method, url: url.slice(0, urlShown) }
+    const { status, message: reason } = refusal
+    this.log.info({ ...fields, status, reason: reason.slice(0, urlShown) }, refusedLine)
   }
 
   private async carryOut(request: IncomingMessage): Promise<Buffer> {
@@ -135,7 +152,9 @@ export class ManagementServer {
     if (this.host !== null && !isJson(request.headers['content-type']))
       throw new Refusal(415, 'the body of a command is application/json')
     const options = await body(request)
-    return encodeAnswer((await this.manager.run(route.command, route.names, options)) ?? {})
+    const { command, names } = route
+    const done = await this.manager.run(command, names, options, peerOf(request.socket))
+    return encodeAnswer(done ?? {})
   }
 
   /**
@@ -173,7 +192,7 @@ function commandOf(
   path: readonly string[],
 ): { command: string; names: Readonly<Record<string, string>> } | null {
   const [version, volumes, volume, next, leg, verb] = path
-  if (path.join('/') === 'v1/claims/reset') return { command: 'claim.resetAll', names: {} }
+  if (path.join('/') === 'v1/claims/reset') return { command: 'claims.reset', names: {} }
   if (version === 'v1' && volumes === 'exports' && path.length === 5 && next === 'claim')
     return { command: `claim.${leg!}`, names: { export: volume! } }
   if (version !== 'v1' || volumes !== 'volumes' || volume === undefined) return null

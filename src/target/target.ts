@@ -89,13 +89,15 @@ export class Target {
     this.claims = new Claims(this.tree.store)
     this.stateLock = new StateLock(config.state.directory, this.folding)
     const quiet = new QuietLog(this.folding, world.clock, refusalLinesMax, quietTime)
-    this.places = new Places(limitsOf(config.limits), quiet, openDescriptors())
+    const descriptors = openDescriptors()
+    this.places = new Places(limitsOf(config.limits), quiet, descriptors)
     this.changes = new Changes(this.tree.store, world.clock, this.tree.legsByVolume())
     this.grown = this.tree.grown
     this.looking = new Looking(world.clock, () => this.tree.devices)
     this.journal = new Journal(world.log, world.clock)
     const commandLog = new QuietLog(this.folding, world.clock, linesMax, quietTime)
-    this.management = new ManagementServer(new TargetManager(this, program, commandLog))
+    const manager = new TargetManager(this, program, commandLog)
+    this.management = new ManagementServer(manager, quiet, descriptors)
     this.exports = new ExportTable(
       Object.entries(config.exports).map(([name, each]): Export => {
         const { readOnly, description } = each

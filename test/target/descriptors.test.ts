@@ -34,6 +34,12 @@ describe('a target whose file descriptors clients use up', function () {
         strangers.push(socket)
         await Promise.race([once(socket, 'data'), once(socket, 'close')])
       }
+      const operators: net.Socket[] = []
+      for (let at = 0; at < openFiles; at++) {
+        const socket = net.connect(join(workshop.folder, 'dst.sock')).on('error', () => undefined)
+        operators.push(socket)
+        await Promise.race([once(socket, 'connect'), once(socket, 'close')])
+      }
       // A program does this.
       expect((await client.ask(Command.trim, 0, MiB)).error).to.equal(0)
       const { code, stdout } = await dst(['status', '--json', ...where], workshop.folder)
@@ -43,7 +49,7 @@ describe('a target whose file descriptors clients use up', function () {
       expect(target.stderr).to.match(/no file descriptors left for clients/)
       const { stdout: text } = await dst(['status', ...where], workshop.folder)
       expect(text).to.match(/^refused \d+ connections: too few open files/m)
-      for (const socket of strangers) socket.destroy()
+      for (const socket of [...strangers, ...operators]) socket.destroy()
       client.close()
       // Those who left make room.
       for (let answered = false; !answered;) {

@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { once } from 'node:events'
 import http from 'node:http'
 import net from 'node:net'
+import { silentLog } from '../../src/base/log.ts'
 import { ManagementServer, type Manager } from '../../src/target/management.ts'
 import { SharedAnswer } from '../../src/target/shared-answer.ts'
 import { iso } from '../../src/target/status.ts'
@@ -48,6 +49,37 @@ describe('the management interface', () => {
       leg: '..',
     })
     expect((await ask('POST', '/v1/volumes/%zz/history')).status).to.equal(400)
+  })
+
+  it('takes a command on one export for none on all', async () => {
+    const commandOf = async (path: string): Promise<unknown> =>
+      (JSON.parse((await ask('POST', path)).text) as { command: string }).command
+    const all = await commandOf('/v1/claims/reset')
+    for (const verb of ['reset', 'resetAll', 'claims.reset', ''])
+      expect(await commandOf(`/v1/exports/home/claim/${verb}`)).to.equal(`claim.${verb}`)
+    expect(String(all)).to.not.match(/^claim\./)
+  })
+
+  it('says who is refused, and who gives commands', async () => {
+    const told: object[] = []
+    const log = { ...silentLog, info: (fields: object) => void told.push(fields) }
+    const peers: string[] = []
+    const listening = new ManagementServer(
+      { ...manager, run: (...[, , , peer]) => Promise.resolve(void peers.push(peer)) },
+      log,
+    )
+    const address = await listening.listen({ kind: 'tcp', host: '127.0.0.1', port: 0 })
+    const url = `http://127.0.0.1:${address.kind === 'tcp' ? address.port : 0}/v1/volumes/home/start`
+    await fetch(url, { method: 'POST' })
+    expect(peers[0]).to.match(/^127\.0\.0\.1:\d+$/)
+    await fetch(url)
+    await fetch(url, { method: 'POST', headers: { origin: 'http://evil.example' } })
+    expect(told.map((fields) => 'status' in fields && fields.status)).to.deep.equal([405, 403])
+    for (const fields of told)
+      expect(fields)
+        .to.have.property('peer')
+        .that.matches(/^127\.0\.0\.1:\d+$/)
+    listening.close()
   })
 
   it('tells a page in a browser nothing, whatever name it reached us by', async () => {

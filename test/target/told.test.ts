@@ -86,7 +86,7 @@ describe('the log of a target', () => {
     expect((one as Error).message)
       .to.include('is damaged')
       .and.to.include('--all')
-    expect(await manager.run('claim.resetAll', {}, {})).to.deep.equal({ forgotten: null })
+    expect(await manager.run('claims.reset', {}, {})).to.deep.equal({ forgotten: null })
     logged(/reset the claims of all devices/).to.equal(true)
     const next = remote(at('dst'), 'disk')
     await next.open()
