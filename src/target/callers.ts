@@ -7,6 +7,12 @@ const connectionsMax = 64
 /** Fewer would not do where there are few descriptors. */
 const connectionsMin = 4
 
+/**
+ * Bytes that are parsed before it is looked whether a connection goes on: of all that comes in one
+ * read, thousands of small requests, each would be made into objects, for milliseconds.
+ */
+const parsedAtOnce = 1024
+
 /** Milliseconds within which an answer has to be read. */
 const answerTimeout = 30_000
 
@@ -39,7 +45,9 @@ export class Callers {
   }
 
   joined(socket: Socket): void {
-    this.callers.set(socket, { asked: null, ending: false })
+    const caller: Caller = { asked: null, ending: false }
+    this.callers.set(socket, caller)
+    parseInPieces(socket, caller)
     socket.once('close', () => this.callers.delete(socket))
     if (this.callers.size <= this.connectionsMax) return
     const idle = [...this.callers].find(([, caller]) => !isCarriedOut(caller))
@@ -67,6 +75,16 @@ export class Callers {
     const timer = setTimeout(() => socket.destroy(), answerTimeout)
     response.once('close', () => clearTimeout(timer))
   }
+}
+
+/** What comes behind a request that did not wait for its turn is dropped unread. */
+function parseInPieces(socket: Socket, caller: Caller): void {
+  const parsers = socket.listeners('data') as ((bytes: Buffer) => void)[]
+  socket.on('data', (bytes) => {
+    for (let at = 0; at < bytes.length && !caller.ending && !socket.destroyed; at += parsedAtOnce)
+      for (const parse of parsers) parse(bytes.subarray(at, at + parsedAtOnce))
+  })
+  for (const parse of parsers) socket.removeListener('data', parse)
 }
 
 function endAfterAnswer(socket: Socket, caller: Caller): void {

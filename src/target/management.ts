@@ -76,10 +76,10 @@ export class ManagementServer {
         keepAlive: true,
         keepAliveInitialDelay: keepAliveDelay,
       },
-      (request, response) => {
-        if (this.callers.begin(request, response)) void this.answer(request, response)
-      },
+      this.heard,
     )
+    // Whatever else one expects is answered by Node at once, for any number of requests.
+    this.server.on('checkExpectation', this.heard)
     this.server.on('connection', (socket) => this.callers.joined(socket))
   }
 
@@ -105,6 +105,10 @@ export class ManagementServer {
   close(): void {
     this.server.close()
     this.server.closeAllConnections()
+  }
+
+  private readonly heard = (request: IncomingMessage, response: ServerResponse): void => {
+    if (this.callers.begin(request, response)) void this.answer(request, response)
   }
 
   private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import http from 'node:http'
 import net from 'node:net'
@@ -69,7 +70,8 @@ describe('the management interface', () => {
       log,
     )
     const address = await listening.listen({ kind: 'tcp', host: '127.0.0.1', port: 0 })
-    const url = `http://127.0.0.1:${address.kind === 'tcp' ? address.port : 0}/v1/volumes/home/start`
+    const port = address.kind === 'tcp' ? address.port : 0
+    const url = `http://127.0.0.1:${port}/v1/volumes/home/start`
     await fetch(url, { method: 'POST' })
     expect(peers[0]).to.match(/^127\.0\.0\.1:\d+$/)
     await fetch(url)
@@ -189,6 +191,29 @@ describe('the management interface beside strangers who', () => {
     expect(text.match(/HTTP\/1\.1 200/g)).to.have.length(1)
     expect(text).to.match(/connection: close/i)
     expect(made).to.equal(1)
+  })
+
+  it('ask thousands of times in one packet have few of them looked at', async () => {
+    let parsed = 0
+    const count = (): void => {
+      parsed++
+    }
+    subscribe('http.server.request.start', count)
+    const socket = await connect()
+    socket.resume()
+    socket.write(get.repeat(1500))
+    await once(socket, 'close')
+    unsubscribe('http.server.request.start', count)
+    expect(parsed).to.be.within(2, 100)
+  })
+
+  it('expect what nobody knows are answered like others', async () => {
+    const socket = await connect()
+    let text = ''
+    socket.on('data', (piece: Buffer) => (text += piece.toString('latin1')))
+    socket.write(get.replace('Host', 'Expect: nothing\r\nHost').repeat(20))
+    await once(socket, 'close')
+    expect(text.match(/HTTP\/1\.1 \d+/g)).to.deep.equal(['HTTP/1.1 200'])
   })
 
   for (const [manner, text] of [
