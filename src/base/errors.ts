@@ -84,6 +84,7 @@ export function systemError(cause: unknown, doing: string, device = ''): Storage
   if (cause instanceof StorageError) return cause
   const errno = (cause as { code?: unknown } | null | undefined)?.code
   const code = (typeof errno === 'string' ? fromErrno[errno] : undefined) ?? 'IO'
-  const reason = cause instanceof Error ? cause.message : inspect(cause)
+  const said = cause instanceof Error ? cause.message : inspect(cause)
+  const reason = errno === 'ENOTFOUND' ? `no host of this name is known (${said})` : said
   return new StorageError(code, `${doing}: ${reason}`, device, cause)
 }

@@ -19,7 +19,11 @@ export function parseSize(text: string | number): number | null {
 
 /** What a text that is no size was probably meant to be, as ` (did you mean 256M?)`; or nothing. */
 export function sizeMeant(text: string): string {
-  const found = /^\s*(\d+)(\.\d+)?\s*([kmgtp])?(i?b|bytes?)?\s*$/i.exec(text)
+  // A comma between digits is a decimal one; others group them, and so do underscores.
+  const plain = text
+    .replace(/^(\s*\d+),(\d{1,2}\D*)$/, '$1.$2')
+    .replace(/(?<=\d)[,_'](?=\d{3})/g, '')
+  const found = /^\s*(\d+)(\.\d+)?\s*([kmgtp])?(i?b?|bytes?)\s*$/i.exec(plain)
   if (found === null) return ''
   const [, whole = '', part = '', unit = '', bytes = ''] = found
   const meant = `${whole}${part}${unit.toUpperCase()}`

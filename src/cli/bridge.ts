@@ -1,5 +1,6 @@
 import type { Argv } from 'yargs'
 import { StorageError } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
 import { checkConfig } from '../target/config.ts'
 import type { Target } from '../target/target.ts'
 import { uriOf } from './open.ts'
@@ -36,19 +37,27 @@ export function bridge(yargs: Argv): Argv {
         .option('log-level', { type: 'string', default: 'info', describe: 'as in a configuration' })
         .example('dst bridge dst://10.0.0.2/home --listen unix:/run/home.sock', 'for this machine')
         .example('dst bridge dst://10.0.0.2/home --listen 127.0.0.1:10809 --hold 5m', 'over TCP')
-        .epilogue('Exit codes: as those of serve.'),
+        .epilogue(
+          'Exit codes: as those of serve; 1 also for a host that nobody knows, and for an export ' +
+            'that its server does not have.',
+        ),
     (options) => {
       const { config } = checkConfig(configOf(options), process.cwd(), 'command line')
-      return runTarget(config, [], mustHaveExport)
+      return runTarget(config, [], mustBeReachable)
     },
   )
 }
 
-/** A server that is away may come back; one that answers and has no such export is a mistake. */
-function mustHaveExport({ tree }: Target): void {
-  for (const { state, path } of tree.roots)
-    if (state.word === 'opening' && /\bno (such )?export\b/.test(state.reason))
-      throw new StorageError('UNAVAILABLE', state.reason, path)
+/** What a bridge is not for: a server that answers and has no such export, a host nobody knows. */
+const mistakes = /\b(no (such )?export|getaddrinfo)\b/
+
+/** A server that is away may come back: clients are refused until then, and that is said. */
+function mustBeReachable({ tree }: Target, log: Log): void {
+  for (const { state, path } of tree.roots) {
+    if (state.word !== 'opening') continue
+    if (mistakes.test(state.reason)) throw new StorageError('UNAVAILABLE', state.reason, path)
+    log.warn({}, `not there yet, and tried again; clients are refused until then: ${state.reason}`)
+  }
 }
 
 export interface BridgeOptions {

@@ -6,6 +6,7 @@ import { bench } from './bench.ts'
 import { bridge } from './bridge.ts'
 import { check } from './check.ts'
 import { claim } from './claim.ts'
+import { Examples } from './examples.ts'
 import { Exit, report, UsageError } from './exit.ts'
 import { init } from './init.ts'
 import { leg } from './leg.ts'
@@ -34,8 +35,9 @@ const commands = [
 
 const columnsMax = 100
 
-function parser(words: readonly string[]): Argv {
-  const base = yargs([...words])
+function parser(words: readonly string[], examples: Examples): Argv {
+  const base = examples
+    .collect(yargs([...words]))
     .scriptName('dst')
     .usage('dst COMMAND: block storage from a tree of files, memory, remotes, linears and mirrors')
     .option('verbose', { type: 'boolean', default: false, describe: 'show the stack of an error' })
@@ -95,8 +97,11 @@ const words = hideBin(process.argv)
 // A command may wait for no more than a timer, such as that of a server that went away, and those
 // keep no process alive: Node would end in the middle of it, without a word.
 const alive = setInterval(() => undefined, timerMax)
+const examples = new Examples()
 try {
-  await parser(words).parseAsync()
+  await parser(words, examples).parseAsync(words, {}, (_, __, output) => {
+    if (output !== '') process.stdout.write(`${examples.fill(output)}\n`)
+  })
   process.exitCode ??= Exit.done
 } catch (error) {
   process.exitCode = report(error, words.includes('--verbose'))

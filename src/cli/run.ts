@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import bunyan from 'bunyan'
 import { systemClock, timerMax } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
 import { systemRandom } from '../base/random.ts'
 import { Slab } from '../base/slab.ts'
 import { formatAddress } from '../net/address.ts'
@@ -25,7 +26,7 @@ const program = `dst ${version()}`
 export async function runTarget(
   config: config.Config,
   warnings: readonly string[] = [],
-  mustServe: (target: Target) => void = () => undefined,
+  mustServe: (target: Target, log: Log) => void = () => undefined,
 ): Promise<void> {
   const output = new LogOutput((lines) => {
     log.warn({ lines }, `${lines} lines were dropped: whoever reads the log stood still`)
@@ -53,7 +54,7 @@ export async function runTarget(
   const isStopping = stopOnSignals(target, log, output)
   try {
     await target.start()
-    await begin(target, mustServe)
+    await begin(target, () => mustServe(target, log))
   } catch (error) {
     clearInterval(alive)
     throw error
@@ -130,9 +131,9 @@ function stopOnSignals(target: Target, log: bunyan, output: LogOutput): () => bo
   return () => first !== null
 }
 
-async function begin(target: Target, mustServe: (target: Target) => void): Promise<void> {
+async function begin(target: Target, mustServe: () => void): Promise<void> {
   try {
-    mustServe(target)
+    mustServe()
   } catch (error) {
     await target.stop()
     throw error

@@ -9,8 +9,11 @@ export function serve(yargs: Argv): Argv {
     (options) =>
       options
         .positional('file', { type: 'string', demandOption: true, describe: 'the configuration' })
-        .example('dst serve config.json', 'serve, with the log on standard error')
-        .example('dst serve config.json 2>&1 >uris | bunyan', 'the same with a log for people')
+        .example(
+          'dst serve config.json',
+          'serve, with the log on standard error: text on a terminal',
+        )
+        .example('dst serve config.json 2>>dst.log', 'the same with the log, as JSON, in a file')
         .epilogue(
           'Exit codes: 0 after a clean stop, 1 for a failure while running, 2 for wrong usage or ' +
             'configuration, also for an address in use.',

@@ -27,8 +27,12 @@ export function parseAddress(text: string, defaultPort?: number): Address | null
  */
 function isHost(text: string): boolean {
   if (/^[\d.]+$/.test(text)) return isIPv4(text)
+  if (socketName.test(text)) return false
   return /^[\p{L}\p{N}_][\p{L}\p{M}\p{N}_.-]*$/u.test(text)
 }
+
+/** What files of sockets are called, and hosts are not. */
+const socketName = /\.sock(et)?$/i
 
 /** Why a text is no address, and what would be one. */
 export function whyNoAddress(text: string): string {
@@ -36,11 +40,24 @@ export function whyNoAddress(text: string): string {
     const port = text.replace(':', '')
     return `only a port: 127.0.0.1:${port} is for this machine, 0.0.0.0:${port} for all`
   }
-  if (text.startsWith('*')) return '"*" is no host: 0.0.0.0, or [::], stands for all addresses'
-  if (/^[./]/.test(text)) return `a socket's path begins with unix:, as in unix:${text}`
+  if (/^\[?\*/.test(text)) return '"*" is no host: 0.0.0.0, or [::], stands for all addresses'
+  const scheme = /^(?:\w+:\/\/|tcp:|unix:|nbd:|dst:)/i.exec(text)?.[0]
+  const rest = text.slice(scheme?.length ?? 0)
+  if (/^unix:/i.test(text))
+    return rest === '' ? 'the path is missing, as in unix:data/x.sock' : `unix: is written small`
+  if (scheme !== undefined) return `without "${scheme}", as in ${rest.replace(/\/.*$/, '')}`
+  if (socketName.test(text) || text.includes('/'))
+    return `a socket's path begins with unix:, as in unix:${text}`
   if (isIPv6(text) || isIPv6(text.replace(/:\d+$/, '')))
     return 'an IPv6 address stands in brackets, as in [::1]:4470'
   if (text.startsWith('-')) return 'the name of a host does not begin with "-"'
+  const [, host = '', port] = /^(.*?)(?::([^:]*))?$/.exec(text) ?? []
+  if (Number(port) > 65535) return 'no address: a port is at most 65535'
+  if (port !== undefined && !/^\d+$/.test(port))
+    return `no address: "${port}" is no port, which is a number`
+  if (/^[\d.]+$/.test(host) && !isIPv4(host)) return `no address: "${host}" is none of IPv4`
+  if (port === undefined && parseAddress(text, 1) !== null)
+    return `the port is missing, as in ${text}:4470`
   return 'no address'
 }
 

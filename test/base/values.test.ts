@@ -3,7 +3,14 @@ import fc from 'fast-check'
 import { codes, StorageError, systemError } from '../../src/base/errors.ts'
 import { SeededRandom } from '../../src/base/random.ts'
 import { Ring } from '../../src/base/ring.ts'
-import { describeSize, formatSize, parseSize, roundDown, roundUp } from '../../src/base/size.ts'
+import {
+  describeSize,
+  formatSize,
+  parseSize,
+  roundDown,
+  roundUp,
+  sizeMeant,
+} from '../../src/base/size.ts'
 
 describe('a size', () => {
   it('is read back as it was written', () => {
@@ -92,5 +99,23 @@ describe('an error of the system', () => {
     expect(systemError('odd', 'doing')).to.be.instanceOf(StorageError)
     const odd = [{ code: 'toString' }, Object.create(null), { toString: null }]
     for (const cause of odd) expect(systemError(cause, 'doing').code).to.equal('IO')
+  })
+})
+
+describe('a size that is none', () => {
+  it('is told what would do', () => {
+    for (const [text, meant] of [
+      ['256MiB', '"256M"'],
+      ['64Mi', '"64M"'],
+      ['64MB', '"64M", or 64000000'],
+      ['1g', '"1G"'],
+      ['1,5G', '"1.5G"'],
+      ['1_000', '"1000"'],
+      ["1'048'576", '"1048576"'],
+      ['1,048,576', '"1048576"'],
+      ['64 GiB', '"64G"'],
+    ] as const)
+      expect(sizeMeant(text), text).to.equal(` (did you mean ${meant}?)`)
+    for (const text of ['64G', '', 'G', '-1', '1e9']) expect(sizeMeant(text), text).to.equal('')
   })
 })

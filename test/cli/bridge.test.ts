@@ -1,5 +1,6 @@
 import { expect } from 'chai'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { freePorts } from '../support/ports.ts'
 import { dst, Workshop } from '../support/process.ts'
 import { mustRun, needPrograms } from '../support/programs.ts'
@@ -56,6 +57,35 @@ describe('dst bridge and dst list', function () {
     await io('read -P 8 1M 1M')
     expect(await bridge.stop(), bridge.stderr).to.equal(0)
     expect(await target.stop(), target.stderr).to.equal(0)
+  })
+
+  for (const uri of ['dst://nobody.invalid/home', 'nbd://nobody.invalid:1/home'])
+    it(`ends with a sentence where the host is not known: ${uri}`, async () => {
+      const words = ['bridge', uri, '--listen', 'unix:b.sock']
+      const { code, stdout, stderr } = await dst(words, workshop.folder)
+      expect([code, stdout]).to.deep.equal([1, ''])
+      expect(stderr).to.match(/^dst: error: connecting to nobody\.invalid:\d+: .*getaddrinfo/m)
+    })
+
+  it('ends with a sentence where the server has no such export', async () => {
+    const { native, nbd } = await serve()
+    for (const far of [native, nbd]) {
+      const words = ['bridge', `${far}/hoem`, '--listen', 'unix:b.sock']
+      const { code, stdout, stderr } = await dst(words, workshop.folder)
+      expect([code, stdout]).to.deep.equal([1, ''])
+      expect(stderr).to.match(/^dst: error: .*no (such )?export/m)
+    }
+  })
+
+  it('says that its remote is not there yet, and serves it when it is', async () => {
+    const { native, target } = await serve()
+    await target.stop()
+    const socket = join(workshop.folder, 'b.sock')
+    const bridge = await workshop.run(['bridge', `${native}/home`, '--listen', `unix:${socket}`])
+    expect(bridge.stderr).to.match(/clients are refused until then: connecting to .*ECONNREFUSED/)
+    await target.start()
+    while (!bridge.stderr.includes('remote is online')) await sleep(20)
+    expect(await bridge.stop(), bridge.stderr).to.equal(0)
   })
 
   it('serves an NBD export too, under another name and for reading', async function () {

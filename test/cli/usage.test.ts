@@ -23,6 +23,23 @@ describe('the command line', () => {
     }
   })
 
+  it('has every example on one line, to be copied, on a narrow terminal too', async () => {
+    const words = ['bridge', 'bench', 'list', 'attach', 'status', 'verify', 'init', 'claim']
+    const inner = ['leg remove', 'leg trust', 'leg add', 'volume history', 'claim reset']
+    for (const name of [...words, ...inner]) {
+      const { stdout } = await dst([...name.split(' '), '--help'], workshop.folder)
+      const shown = stdout.slice(stdout.indexOf('Examples:')).split('\n\n')[0]!.split('\n').slice(1)
+      for (const [at, line] of shown.entries())
+        expect(line, stdout).to.match(at % 2 === 0 ? /^ {2}dst \w/ : /^ {6}\S/)
+      // Each word of a shell is whole: as many quotation marks are opened as closed.
+      for (const line of shown) expect((line.match(/"/g) ?? []).length % 2).to.equal(0)
+    }
+    const { stdout } = await dst(['bench', '--help'], workshop.folder)
+    expect(stdout).to.include(
+      '\n  dst bench --write --pattern randrw --depth 8 nbd+unix:///scratch?socket=nbd.sock\n',
+    )
+  })
+
   it('exits 2 with one line for what it does not understand', async () => {
     for (const words of [
       [],

@@ -16,6 +16,10 @@ describe('an address', () => {
     expect(parseAddress('host', 4470)).to.deep.equal({ kind: 'tcp', host: 'host', port: 4470 })
   })
 
+  it('without a port is told what would be one, where none is left out', () => {
+    expect(whyNoAddress('127.0.0.1')).to.equal('the port is missing, as in 127.0.0.1:4470')
+  })
+
   it('is nothing that another program or a system reads in another way', () => {
     for (const [text, why] of [
       ['21809', 'only a port'],
@@ -24,6 +28,15 @@ describe('an address', () => {
       ['*', '"*" is no host'],
       ['-oProxyCommand=x:1', 'does not begin with "-"'],
       ['/run/x.sock', 'unix:/run/x.sock'],
+      ['run/x', 'unix:run/x'],
+      ['x.sock', 'unix:x.sock'],
+      ['[*]:1', '"*" is no host'],
+      ['tcp://0.0.0.0:10809', 'as in 0.0.0.0:10809'],
+      ['nbd://127.0.0.1:10809/home', 'as in 127.0.0.1:10809'],
+      ['tcp:1.2.3.4:5', 'as in 1.2.3.4:5'],
+      ['unix:', 'the path is missing'],
+      ['UNIX:/run/x', 'written small'],
+      ['host:nbd', '"nbd" is no port'],
       ['./x.sock', 'unix:./x.sock'],
       ['::1', 'in brackets'],
       ['::1:4470', 'in brackets'],
