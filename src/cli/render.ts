@@ -49,17 +49,25 @@ function broken(
   const margin = ' '.repeat(Math.min(indent, width - restMin))
   const lines: string[] = []
   let line = ''
-  for (const word of words) {
-    const longer = line === '' ? word : `${line}  ${word}`
+  const add = (word: string, blanks: string): void => {
+    const longer = line === '' ? word : `${line}${blanks}${word}`
     if (line === '' || longer.length <= width) {
       line = longer
-      continue
+      return
     }
     lines.push(line)
     line = `${margin}${word}`
   }
+  for (const word of words) {
+    const isLong = margin.length + word.length > width
+    for (const [at, part] of (isLong ? word.split(breaks) : [word]).entries())
+      add(part, at === 0 ? '  ' : ' ')
+  }
   return [...lines, line].map((text) => printable(text.trimEnd()))
 }
+
+/** Blanks where a sentence may go on in another line: not within a command that is to be copied. */
+const breaks = / (?=(?:[^`]*`[^`]*`)*[^`]*$)/
 
 /** A reason is often said by a leg, by its device, and by the last request that failed. */
 function withoutRepeats(words: readonly string[]): readonly string[] {
@@ -148,7 +156,7 @@ function describe(device: Device, status: Status, now: number): string[] {
   words.push(...waits(details), ...verifying(details, now))
   const slow = Object.entries(device.legs ?? {}).filter(([, leg]) => leg.slow !== undefined)
   if (slow.length > 0) words.push(`slow: ${slow.map(([name]) => name).join(', ')}`)
-  if (state !== 'online') words.push(...why(reason, device.since, now))
+  if (state !== 'online') words.push(...why(withoutLegs(reason, device), device.since, now))
   else if (reason !== '') words.push(reason)
   const { hint } = details
   if (typeof hint === 'string' && hint !== '') words.push(hint)
@@ -238,6 +246,16 @@ function exported(name: string, { uris, clients, readOnly }: Export): string {
 
 function why(reason: string, since: string, now: number): string[] {
   return [...(reason === '' ? [] : [reason]), ago(since, now)]
+}
+
+/** What a mirror waits for, without what stands in the lines of its legs. */
+function withoutLegs(reason: string, { legs }: Device): string {
+  return Object.values(legs ?? {}).reduce((text, leg) => {
+    const own = leg.device
+    return own === null || own.reason === ''
+      ? text
+      : text.replace(` (${own.state}: ${own.reason})`, '')
+  }, reason)
 }
 
 /** What a leg that is not in sync has to say. */

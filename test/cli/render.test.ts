@@ -78,6 +78,30 @@ describe('the status for people', () => {
     expect(renderStatus(status(home), now)).to.match(/^home .*home\.img.*3 in flight.*last error/m)
   })
 
+  it('breaks sentences as well, but no command in them', () => {
+    const hint =
+      'it comes back by itself once it is there; another disk in its place: ' +
+      '`dst leg attach home right --replace`; to go on without it: `dst leg remove home right`'
+    const reason = 'a new volume is created when every leg is there: waiting for left and right'
+    const home = device('home', { state: 'opening', reason, details: { hint } })
+    const lines = renderStatus(status(home), now, 80).trimEnd().split('\n')
+    for (const line of lines) expect(line.length, line).to.be.at.most(80)
+    expect(lines.some((line) => line.includes('`dst leg attach home right --replace`'))).to.equal(
+      true,
+    )
+  })
+
+  it('says of a leg why it is away in its own line alone', () => {
+    const why = 'connecting to 10.0.0.9:4470: no answer in five seconds'
+    const right = device('home/right', { type: 'remote', state: 'opening', reason: why })
+    const legs = { right: { state: 'missing' as const, reason: why, since: at, device: right } }
+    const reason = `waiting for right (opening: ${why})`
+    const home = device('home', { type: 'mirror', state: 'opening', reason, legs })
+    const text = renderStatus(status(home), now)
+    expect(text.split(why)).to.have.length(2)
+    expect(text).to.match(/^home .* {2}waiting for right {2}/m)
+  })
+
   it('names clients and every address', () => {
     const client = { protocol: 'nbd' as const, connections: 2, inFlight: 1, since: at }
     const clients = Array.from({ length: 22 }, (_, n) => ({ ...client, peer: `10.0.0.3:${n}` }))
