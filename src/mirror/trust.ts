@@ -1,4 +1,5 @@
 import type { Bitmap } from '../base/bitmap.ts'
+import { restartsOf } from '../device/facts.ts'
 import { claimLeg } from './claims.ts'
 import { leave } from './departure.ts'
 import type { DirtyMap } from './dirty-map.ts'
@@ -10,14 +11,17 @@ import type { Volume } from './volume.ts'
 
 /**
  * What the operator cannot have seen on the leg when giving the word: what was being written, and
- * what came since. The command may have waited for others.
+ * what came since. The command may have waited for others. What was seen may be lost since, if the
+ * leg restarted: nobody else need have flushed it.
  */
 export class Unseen {
+  private readonly life: string
   private readonly map: DirtyMap | null
   private readonly missed: Bitmap | null
 
   constructor(volume: Volume, name: string) {
     const leg = volume.legs.find((one) => one.name === name)
+    this.life = leg === undefined ? '' : lifeOf(leg)
     this.map = leg?.dirty ?? null
     this.missed = this.map?.missedFromNow() ?? null
     if (this.map !== null)
@@ -31,9 +35,19 @@ export class Unseen {
     return dirty === this.map ? this.missed : (dirty?.bits ?? null)
   }
 
+  /** Before anything is written to it, it is flushed: from then on it cannot lose that. */
+  mustBeThere(volume: Volume, leg: Leg): void {
+    if (lifeOf(leg) !== this.life)
+      throw refuse(volume, `${leg.name} restarted meanwhile: is it still what you saw?`)
+  }
+
   end(): void {
     if (this.missed !== null) this.map!.forgetMissed(this.missed)
   }
+}
+
+function lifeOf({ device }: Leg): string {
+  return `${device.facts?.bootId} ${restartsOf(device)}`
 }
 
 /** Takes the operator's word that the leg has everything but what was `unseen` then. */
@@ -57,6 +71,7 @@ export async function trustLeg(volume: Volume, name: string, unseen: Unseen): Pr
         leg.superblocks.forget()
       }
       mustRun(volume)
+      unseen.mustBeThere(volume, leg)
       await joinTrusted(volume, leg, unseen)
     }),
   )

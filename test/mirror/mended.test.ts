@@ -318,6 +318,28 @@ describe('a leg', () => {
     await head.device.close()
   })
 
+  it('is not trusted with what it lost while that waited for another command', async () => {
+    const legs = disks('a', 'b', 'c')
+    const head = await new Head(legs, new MemoryStore()).open()
+    await write(head.device, 0, pattern(1))
+    await head.driver.detachLeg('b')
+    await head.driver.detachLeg('c')
+    await write(head.device, 0, pattern(2))
+    // Its owner brings it up to date, and flushes nothing.
+    legs['b']!.cached.set(pattern(2))
+    legs['c']!.hold = () => true
+    const attaching = head.driver.attachLeg('c')
+    const trusting = outcome(head.driver.trustLeg('b'))
+    legs['b']!.restart()
+    legs['c']!.letGo()
+    await attaching
+    expect(await trusting).to.equal('CONFIG')
+    await head.driver.attachLeg('b', { discard: true })
+    await head.inSync('a', 'b', 'c')
+    await expectEverywhere(head, legs, 2)
+    await head.device.close()
+  })
+
   it('that dropped out of a resync is known however often others left since', async () => {
     const legs = disks('a', 'b', 'c')
     const settings = { legRetryMs: 1, legRetryMsMax: 1 }
