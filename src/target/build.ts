@@ -195,7 +195,9 @@ export class Tree {
       retryMs: fileRetryMs,
     }
     if (leg === null) return options
-    const mayNotCreate = () => whyNotMade(leg, path, this)
+    const { store, replaced } = this
+    const { clock } = this.world
+    const mayNotCreate = () => whyNotMade(leg, path, { store, replaced, clock })
     if (options.size !== undefined) this.grown.expect(device, options.size)
     const grownTo = () => this.grown.sizeOf(device)
     return { ...options, guardWhenClaimed: true, mayNotCreate, grownTo }

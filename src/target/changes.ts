@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts'
+import { inTime } from '../base/deadline.ts'
 import type { StateStore } from '../base/store.ts'
 import { isObject } from './tree.ts'
 
@@ -51,7 +52,8 @@ export class Changes {
     const differs = this.differs(change)
     this.changes = differs ? [...others, change] : others
     // It is carried out, whether it can be remembered or not.
-    await this.store.save(key, JSON.stringify(this.changes)).catch(() => undefined)
+    const saved = this.store.save(key, JSON.stringify(this.changes))
+    await inTime(this.clock, saved, 'the state directory').catch(() => undefined)
     return differs ? this.sentence(change) : ''
   }
 

@@ -70,7 +70,7 @@ export class GrownFiles {
     const grown = { device, size, at: Math.floor(this.clock.wall()) }
     const others = [...(await this.load()).values()].filter((one) => one.device !== device)
     const kept = [...others, grown].filter((one) => this.warning(one) !== '')
-    await this.store.save(key, JSON.stringify(kept))
+    await inTime(this.clock, this.store.save(key, JSON.stringify(kept)), 'the state directory')
     this.known = new Map(kept.map((one) => [one.device, one]))
     return this.warning(grown)
   }

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { answerMs } from '../../src/base/deadline.ts'
 import { MemoryStore } from '../../src/base/store.ts'
 import { Changes } from '../../src/target/changes.ts'
 import { ManualClock } from '../support/clock.ts'
@@ -42,5 +43,14 @@ describe('what commands changed', () => {
     store.save = () => Promise.reject(new Error('full'))
     const changes = new Changes(store, clock, configured('left'))
     expect(await changes.note('home', 'right', 'added')).to.include('is not in the configuration')
+  })
+
+  it('is warned of also where the state directory hangs', async () => {
+    const store = new MemoryStore()
+    store.save = () => new Promise(() => undefined)
+    const changes = new Changes(store, clock, configured('left'))
+    const noted = changes.note('home', 'right', 'added')
+    clock.advance(answerMs)
+    expect(await noted).to.include('is not in the configuration')
   })
 })

@@ -54,6 +54,15 @@ describe('what is remembered of files that a command enlarged', () => {
     expect(await next.sizeOf('left')).to.equal(2000)
   })
 
+  it('keeps no command waiting without end where it cannot be saved', async () => {
+    await grown.sizeOf('left')
+    store.save = () => new Promise(() => undefined)
+    const noted = codeOf(grown.note('left', 2000))
+    await new Promise(setImmediate)
+    clock.advance(60_000)
+    expect(await noted).to.equal('TIMEOUT')
+  })
+
   it('is read again where it could not be', async () => {
     const load = store.load.bind(store)
     store.load = () => Promise.reject(new StorageError('IO', 'unreadable'))

@@ -4,15 +4,19 @@ import { writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.ts'
+import { answerMs } from '../../src/base/deadline.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { systemRandom } from '../../src/base/random.ts'
 import { Slab } from '../../src/base/slab.ts'
+import { MemoryStore } from '../../src/base/store.ts'
 import type { Device } from '../../src/device/device.ts'
 import { SocketNetwork } from '../../src/net/sockets.ts'
 import { TargetManager } from '../../src/target/commands.ts'
 import { checkConfig } from '../../src/target/config.ts'
+import { whyNotMade } from '../../src/target/making.ts'
 import { Target } from '../../src/target/target.ts'
+import { ManualClock } from '../support/clock.ts'
 
 describe('the file of a leg', function () {
   let folder: string
@@ -135,5 +139,15 @@ describe('the file of a leg', function () {
     writeFileSync(small.path, Buffer.alloc(1 << 20))
     expect(await run('leg.add', 'third', { device: small })).to.include('room for')
     expect(existsSync(small.path), 'somebody else made it').to.equal(true)
+  })
+
+  it('keeps no start waiting without end for a state directory that hangs', async () => {
+    const store = new MemoryStore()
+    store.load = () => new Promise(() => undefined)
+    const clock = new ManualClock()
+    const spot = { volume: 'home', name: 'left' }
+    const asked = whyNotMade(spot, path('left.img'), { store, replaced: new Set(), clock })
+    clock.advance(answerMs)
+    expect(await asked.catch((error: unknown) => (error as StorageError).code)).to.equal('TIMEOUT')
   })
 })
