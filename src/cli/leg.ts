@@ -7,7 +7,7 @@ import { UsageError } from './exit.ts'
 import { isObject } from '../target/tree.ts'
 import { showGrowth, sizeAsked } from './growth.ts'
 import { printWarning } from './print.ts'
-import { waitForLeg } from './progress.ts'
+import { tellLeg, waitForLeg } from './progress.ts'
 
 interface Place {
   readonly management: string
@@ -62,7 +62,10 @@ function detach(yargs: Argv): Argv {
         .option('as', { type: 'string', describe: 'a name for the image, shown by status' })
         .example('dst leg detach home right', 'take it off')
         .example('dst leg detach home right --as before-upgrade', 'and remember why'),
-    ({ as, ...place }) => send(place, 'detach', as === undefined ? {} : { as }),
+    async ({ as, ...place }) => {
+      await send(place, 'detach', as === undefined ? {} : { as })
+      await show(place)
+    },
   )
 }
 
@@ -83,7 +86,7 @@ function attach(yargs: Argv): Argv {
         .example('dst leg attach home right --discard', 'not refused: the changes are dropped'),
     async ({ discard, replace, wait, ...place }) => {
       await send(place, 'attach', { discard, replace })
-      if (wait) await waitForLeg(new ManagementClient(place.management), place.volume, place.leg)
+      await show(place, wait)
     },
   )
 }
@@ -108,7 +111,7 @@ function add(yargs: Argv): Argv {
         .epilogue('Write the leg into the configuration too: the next start reads it there.'),
     async ({ device, size, readLast, discard, wait, ...place }) => {
       await send(place, 'add', { device: deviceOf(device, size), readLast, discard })
-      if (wait) await waitForLeg(new ManagementClient(place.management), place.volume, place.leg)
+      await show(place, wait)
     },
   )
 }
@@ -156,7 +159,10 @@ function plain(yargs: Argv, verb: string, describe: string): Argv {
       onLeg(options)
         .example(`dst leg ${verb} home right`, 'on the target that was started here')
         .example(`dst leg ${verb} home right --management unix:/run/dst.sock`, 'on another one'),
-    (place) => send(place, verb, {}),
+    async (place) => {
+      await send(place, verb, {})
+      await show(place)
+    },
   )
 }
 
@@ -165,6 +171,13 @@ async function send({ management, volume, leg }: Place, verb: string, options: o
   const outcome = await client.command(['volumes', volume, 'legs', leg, verb], options)
   const warning = isObject(outcome) ? outcome['warning'] : undefined
   if (typeof warning === 'string' && warning !== '') printWarning(warning)
+}
+
+/** Says what has become of the leg; with `wait` once it is in sync. */
+async function show({ management, volume, leg }: Place, wait: unknown = false): Promise<void> {
+  const client = new ManagementClient(management)
+  if (wait === true) await waitForLeg(client, volume, leg)
+  await tellLeg(client, volume, leg)
 }
 
 /** What a device on the command line means; paths are made absolute for the target. */

@@ -5,6 +5,7 @@ import { describeSize } from '../base/size.ts'
 import type { Device, Status } from '../target/status.types.ts'
 import { isObject } from '../target/tree.ts'
 import type { ManagementClient } from './client.ts'
+import { printLine } from './print.ts'
 
 /** Milliseconds between two looks. */
 const interval = 500
@@ -30,6 +31,29 @@ export async function waitForLeg(
   } finally {
     clear()
   }
+}
+
+/** Says what a volume is now, and why where it does not serve. */
+export async function tellVolume(client: ManagementClient, volume: string): Promise<void> {
+  const found = findMirror(await client.status(), volume)
+  const volumeWord = found?.details['volume']
+  const word = typeof volumeWord === 'string' ? volumeWord : (found?.state ?? 'gone')
+  const reason = found?.reason ?? ''
+  printLine(`${volume} is ${word}${reason === '' ? '' : `: ${reason}`}`)
+}
+
+/** Says what became of a leg, also where nobody watches: no command ends without a word. */
+export async function tellLeg(
+  client: ManagementClient,
+  volume: string,
+  leg: string,
+): Promise<void> {
+  const found = findMirror(await client.status(), volume)?.legs?.[leg]
+  const name = `${volume}/${leg}`
+  if (found === undefined) printLine(`${name} is no leg any more`)
+  else if (found.state === 'syncing')
+    printLine(`${name} is syncing: \`dst status ${volume}\` shows how far it is`)
+  else printLine(`${name} is ${found.state}`)
 }
 
 /** Shows how far a verify is, until `work` is done. */

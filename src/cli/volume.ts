@@ -5,6 +5,7 @@ import type { HistoryEntry } from '../mirror/record.ts'
 import { iso } from '../target/status.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { showGrowth, sizeAsked } from './growth.ts'
+import { tellVolume } from './progress.ts'
 import { printJson, printLine } from './print.ts'
 
 const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
@@ -47,7 +48,9 @@ function start(yargs: Argv): Argv {
         .example('dst volume start home --force --leg left', 'with the data of this leg'),
     async ({ management, volume, force, leg }) => {
       const options = leg === undefined ? { force } : { force, leg }
-      await new ManagementClient(management).command(['volumes', volume, 'start'], options)
+      const client = new ManagementClient(management)
+      await client.command(['volumes', volume, 'start'], options)
+      await tellVolume(client, volume)
     },
   )
 }

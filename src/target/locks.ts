@@ -1,12 +1,16 @@
 import { readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Config } from './config.types.ts'
 import { isObject } from './tree.ts'
 
+/** What a target of a configuration would lock. */
+type Locked = Pick<Config, 'devices' | 'state'>
+
 /**
- * Files of a configuration that somebody has locked for writing, as the kernel lists locks: mostly
+ * Files of a configuration, its state directory's own among them, that somebody has locked for writing, as the kernel lists locks: mostly
  * a target that runs. Empty where that list cannot be read, or does not name the file system.
  */
-export function lockedFiles({ devices }: Pick<Config, 'devices'>): readonly string[] {
+export function lockedFiles(config: Locked): readonly string[] {
   let table: string
   try {
     table = readFileSync('/proc/locks', 'utf8')
@@ -19,7 +23,10 @@ export function lockedFiles({ devices }: Pick<Config, 'devices'>): readonly stri
       .filter((line) => / FLOCK +ADVISORY +WRITE /.test(line))
       .map((line) => / ([0-9a-f]+:[0-9a-f]+:\d+) /.exec(line)?.[1]),
   )
-  return filesOf(devices).filter((path) => held.has(keyOf(path)))
+  const { devices, state } = config
+  return [...filesOf(devices), join(state.directory, 'lock')].filter((path) =>
+    held.has(keyOf(path)),
+  )
 }
 
 function filesOf(value: unknown): readonly string[] {

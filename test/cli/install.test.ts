@@ -70,6 +70,17 @@ describe('what a user installs', () => {
     expect(stderr).to.match(/^dst: warning: \S+disk\.img is in use by a program that runs/)
   })
 
+  it('warns of a state directory that a target which runs has locked', async () => {
+    const leg = { type: 'memory', size: '8M' }
+    const devices = { home: { type: 'mirror', legs: { a: leg, b: leg } } }
+    const state = { directory: 'state' }
+    await workshop.serve('t', { devices, state })
+    workshop.write('other', { devices, state })
+    const { code, stderr } = await dst(['check', 'other.json'], workshop.folder)
+    expect(code).to.equal(0)
+    expect(stderr).to.match(/^dst: warning: \S+state\/lock is in use by a program that runs/)
+  })
+
   it('reads a log on a terminal as text', () => {
     const time = new Date(2026, 1, 3, 4, 5, 6)
     const err = { code: 'IO', message: 'no room\u001b[2J' }
