@@ -272,9 +272,14 @@ function progress(leg: Leg, now: number): string[] {
   if (typeof label === 'string') words.push(`as "${label}"`)
   if (typeof generation === 'number') words.push(`generation ${generation}`)
   if (typeof reason === 'string' && reason !== '') words.push(reason)
-  if (typeof hint === 'string' && hint !== '') words.push(hint)
+  if (typeof hint === 'string' && hint !== '' && !isThere(leg)) words.push(hint)
   if (typeof since === 'string') words.push(ago(since, now))
   return words
+}
+
+/** Of a volume that waits for others: what brings back a leg that is away is nothing for this one. */
+function isThere({ state, reason = '', device }: Leg): boolean {
+  return state === 'missing' && reason === '' && device?.state === 'online'
 }
 
 function ago(since: string, now: number): string {

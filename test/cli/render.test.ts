@@ -102,6 +102,21 @@ describe('the status for people', () => {
     expect(text).to.match(/^home .* {2}waiting for right {2}/m)
   })
 
+  it('tells of no way back for a leg that is there, while the volume waits for another', () => {
+    const hint = 'it comes back by itself once it is there'
+    const leg = { state: 'missing' as const, since: at, hint }
+    const away = device('home/right', { state: 'opening', reason: 'nobody answers there' })
+    const legs = {
+      left: { ...leg, device: device('home/left') },
+      right: { ...leg, reason: away.reason, device: away },
+    }
+    const home = device('home', { type: 'mirror', state: 'opening', legs })
+    const lines = renderStatus(status(home), now).split('\n')
+    expect(
+      lines.filter((line) => line.includes(hint)).map((line) => line.trim().split(' ')[0]),
+    ).to.deep.equal(['right'])
+  })
+
   it('names clients and every address', () => {
     const client = { protocol: 'nbd' as const, connections: 2, inFlight: 1, since: at }
     const clients = Array.from({ length: 22 }, (_, n) => ({ ...client, peer: `10.0.0.3:${n}` }))
