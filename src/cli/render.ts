@@ -277,7 +277,7 @@ function progress(leg: Leg, now: number): string[] {
   return words
 }
 
-/** Of a volume that waits for others: what brings back a leg that is away is nothing for this one. */
+/** Of a volume that waits for others: what brings back a leg that is away is not for this one. */
 function isThere({ state, reason = '', device }: Leg): boolean {
   return state === 'missing' && reason === '' && device?.state === 'online'
 }

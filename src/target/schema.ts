@@ -63,7 +63,10 @@ function explain(error: ErrorObject): Problem {
         }
       return { what: `found ${found}${meant(error)}. ${schema.description ?? ''}`, pointer }
     default:
-      return { what: `found ${found}, ${error.message ?? 'not allowed'}`, pointer }
+      return {
+        what: `found ${found}, ${error.message ?? 'not allowed'}${example(error.parentSchema)}`,
+        pointer,
+      }
   }
 }
 
@@ -85,16 +88,38 @@ interface Described {
   readonly const?: unknown
   readonly enum?: readonly unknown[]
   readonly examples?: readonly unknown[]
+  readonly type?: unknown
+  readonly minimum?: number
+  readonly properties?: Readonly<Record<string, unknown>>
+  readonly required?: readonly string[]
+  readonly additionalProperties?: unknown
 }
 
-/** A value that the schema gives as an example; undefined where it gives none. */
-function exampleOf(schema: unknown): unknown {
-  if (typeof schema !== 'object' || schema === null) return undefined
-  const { $ref, const: only, enum: several, examples } = schema as Described
-  const own = examples?.[0] ?? only ?? several?.[0]
-  if (own !== undefined || $ref === undefined) return own
-  const definitions = ($defs ??= (readSchema('config.schema.json') as { $defs: Definitions }).$defs)
-  return exampleOf(definitions[$ref.replace('#/$defs/', '')])
+/** Values inside each other that an example shows. */
+const exampleLevels = 3
+
+/** A value that the schema gives as an example, or describes; undefined where it does neither. */
+function exampleOf(schema: unknown, levels = exampleLevels): unknown {
+  if (typeof schema !== 'object' || schema === null || levels === 0) return undefined
+  const { $ref, const: only, enum: several, examples, type, minimum } = schema as Described
+  const own = examples?.[0] ?? only ?? several?.[0] ?? minimum
+  if (own !== undefined) return own
+  if ($ref !== undefined) {
+    const all = ($defs ??= (readSchema('config.schema.json') as { $defs: Definitions }).$defs)
+    return exampleOf(all[$ref.replace('#/$defs/', '')], levels)
+  }
+  if (type === 'boolean') return true
+  return type === 'object' ? exampleObject(schema, levels - 1) : undefined
+}
+
+/** An object with what it has to have, else with one of what it may have. */
+function exampleObject(schema: Described, levels: number): unknown {
+  const { properties = {}, required = [], additionalProperties: any } = schema
+  const inner = typeof any === 'object' ? exampleOf(any, levels) : undefined
+  const names = required.length > 0 ? required : Object.keys(properties).slice(0, 1)
+  const parts = names.map((name) => [name, exampleOf(properties[name], levels)] as const)
+  if (parts.length === 0) return inner === undefined ? undefined : { left: inner }
+  return parts.every(([, value]) => value !== undefined) ? Object.fromEntries(parts) : undefined
 }
 
 type Definitions = Readonly<Record<string, unknown>>

@@ -40,7 +40,9 @@ export function parseSource(file: string): Source {
   if (error !== undefined || tree === undefined) {
     const { line, column } = lines.at(error?.offset ?? text.length)
     const what =
-      error === undefined ? 'nothing is there' : sentences[printParseErrorCode(error.error)]
+      error === undefined
+        ? 'nothing is there'
+        : (people[text[error.offset] ?? ''] ?? sentences[printParseErrorCode(error.error)])
     throw new StorageError(
       'CONFIG',
       `not JSON: ${what ?? 'it breaks off'} (line ${line}, column ${column})`,
@@ -49,6 +51,12 @@ export function parseSource(file: string): Source {
   const walker = new Walker(lines)
   const value = walker.value(tree, '')
   return { value, places: walker.places, duplicates: walker.duplicates }
+}
+
+/** What people write as in other languages. */
+const people: Readonly<Record<string, string>> = {
+  '#': 'comments begin with //, or stand between /* and */',
+  "'": 'texts stand in double quotes, as "64M"',
 }
 
 /** What stands in the place of the parser's codes. */

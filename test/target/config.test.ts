@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { parseSource } from '../../src/target/source.ts'
 import { patienceOf } from '../../src/target/patience.ts'
 import { checkConfig, ConfigError, loadConfig } from '../../src/target/config.ts'
 
@@ -72,6 +73,19 @@ describe('a configuration', () => {
       limits: { sendTimeout: '3 s' },
     })
     expect(lines).to.have.length(7)
+  })
+
+  it('gives an example of what would do', () => {
+    expectProblem({ exports: { a: 'disk' } }, 'found "disk", allowed: object, such as {"device":')
+    expectProblem({ management: 'unix:x' }, 'such as {"address":"unix:data/dst.sock"}')
+    expectProblem({ limits: { connections: 0 } }, 'such as 1')
+    expectProblem({ log: 'info' }, 'object, such as {"level":"debug"}')
+    const a = { type: 'file', path: 'a', size: '1M', create: 1 }
+    expect(() => checkConfig(devices({ a }), '/')).to.throw(
+      'found 1, allowed: boolean, such as true',
+    )
+    expect(() => parseSource('# words\n{}')).to.throw('comments begin with //')
+    expect(() => parseSource("{'devices': {}}")).to.throw('double quotes')
   })
 
   it('names the nearest word and what is allowed', () => {
