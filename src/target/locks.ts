@@ -7,8 +7,9 @@ import { isObject } from './tree.ts'
 type Locked = Pick<Config, 'devices' | 'state'>
 
 /**
- * Files of a configuration, its state directory's own among them, that somebody has locked for writing, as the kernel lists locks: mostly
- * a target that runs. Empty where that list cannot be read, or does not name the file system.
+ * Files of a configuration, its state directory's own among them, that somebody has locked for
+ * writing, as the kernel lists locks: mostly a target that runs. Empty where that list cannot be
+ * read, or does not name the file system.
  */
 export function lockedFiles(config: Locked): readonly string[] {
   let table: string
