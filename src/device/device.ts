@@ -310,9 +310,9 @@ export class Device implements DriverHost {
 
   /** Has later processes show the new boot id, too, after a loss of what was not flushed. */
   private keepLife({ identity, bootId }: Facts): void {
-    const { lives } = this
-    if (lives === null || this.firstBootId === bootId) return
-    const kept = lives.keep(identity, { from: this.firstBootId, to: bootId }).catch(this.unkept)
+    const { lives, clock, firstBootId: from } = this
+    if (lives === null || from === bootId) return
+    const kept = lives.keep(identity, { from, to: bootId }, clock).catch(this.unkept)
     this.keeping = kept
     void kept.then(() => {
       if (this.keeping === kept) this.keeping = null

@@ -21,7 +21,10 @@ interface Life {
 /**
  * Lives of caches that began with a failed flush, by the device's identity: a file's boot id is the
  * kernel's, which is the same when the process that saw the failure has ended. A life is durable
- * before the failure is answered, so that no later process shows the boot id of before.
+ * before the failure is answered, so that no later process shows the boot id of before. It is kept
+ * twice: in the state directory, and in a spare that outlives processes though not the machine,
+ * because the state directory may be on the very disk that fails. Whoever starts the machine again
+ * changes the boot id.
  *
  * Where it cannot be read what earlier processes saw, any device may have failed a flush: all of
  * them begin another life with each start. What could not be read is set aside before anything
@@ -29,8 +32,10 @@ interface Life {
  */
 export class Lives {
   private readonly store: StateStore
+  /** In memory. Null where there is no place for one. */
+  private readonly spare: StateStore | null
   /** Those that failed last come last. */
-  private lives = new Map<string, Life>()
+  private readonly lives = new Map<string, Life>()
   /** Of devices of which nothing is known, because what was kept could not be read. */
   private lost: Life | null = null
   /** Why what earlier processes saw cannot be read; '' if it can. */
@@ -40,21 +45,26 @@ export class Lives {
   private asideName = ''
   private loading: Promise<void> | null = null
 
-  constructor(store: StateStore) {
+  constructor(store: StateStore, spare: StateStore | null = null) {
     this.store = store
+    this.spare = spare
   }
 
   /** Resolves when it is known what earlier processes saw, or that nobody can tell in time. */
   load(clock: Clock): Promise<void> {
-    this.loading ??= inTime(clock, this.store.load(key), 'the state directory').then(
-      (text) => {
-        if (text !== null && !this.parse(text)) this.problem = 'it makes no sense'
+    this.loading ??= inTime(clock, this.read(), 'the state directory').then(
+      ([kept, newer]) => {
+        if (!this.parse(kept) || !this.parse(newer)) this.problem = 'it makes no sense'
       },
       (error: unknown) => {
         this.problem = systemError(error, 'reading').message
       },
     )
     return this.loading
+  }
+
+  private read(): Promise<[string | null, string | null]> {
+    return Promise.all([this.store.load(key), this.spare?.load(key) ?? null])
   }
 
   /** Whether it is known what earlier processes saw. */
@@ -84,20 +94,40 @@ export class Lives {
     return life?.from === bootId ? life.to : null
   }
 
-  /** A flush failed. Resolves when that is durable; rejects when it cannot be saved. */
-  async keep(identity: string, life: Life): Promise<void> {
+  /**
+   * A flush failed. Resolves when every later process of this boot knows it; rejects when it cannot
+   * be saved in time. The spare comes first: the store may fail, or hang, with the disk.
+   */
+  async keep(identity: string, life: Life, clock: Clock): Promise<void> {
     const { lives, lost } = this
     lives.delete(identity)
     lives.set(identity, life)
     for (const [oldest] of lives) if (lives.size > livesMax) lives.delete(oldest)
     const all = lost === null ? [...lives] : [[everybody, lost] as const, ...lives]
     const text = JSON.stringify(Object.fromEntries(all))
+    const isSpared = await this.keepInSpare(text)
     try {
-      if (!this.known) await this.setAside()
-      await this.store.save(key, text)
+      // Who waits for a flush is told some time that it failed.
+      await inTime(clock, this.keepInStore(text), 'the state directory')
     } catch (error) {
+      if (isSpared) return
       const { code, message } = systemError(error, 'saving')
       throw new StorageError(code, `that a flush failed cannot be kept: ${message}`)
+    }
+  }
+
+  private async keepInStore(text: string): Promise<void> {
+    if (!this.known) await this.setAside()
+    await this.store.save(key, text)
+  }
+
+  private async keepInSpare(text: string): Promise<boolean> {
+    if (this.spare === null) return false
+    try {
+      await this.spare.save(key, text)
+      return true
+    } catch {
+      return false
     }
   }
 
@@ -112,12 +142,17 @@ export class Lives {
     }
   }
 
-  private parse(text: string): boolean {
+  /** Adds what was kept; of a device that is known already it is the newer. */
+  private parse(text: string | null): boolean {
+    if (text === null) return true
     const lives = parse(text)
     if (lives === null) return false
-    this.lost = lives.get(everybody) ?? null
+    this.lost = lives.get(everybody) ?? this.lost
     lives.delete(everybody)
-    this.lives = lives
+    for (const [identity, life] of lives) {
+      this.lives.delete(identity)
+      this.lives.set(identity, life)
+    }
     return true
   }
 }

@@ -18,6 +18,7 @@ import { remote } from './remotes.ts'
 import { bytes } from './quantities.ts'
 import { mirrorSettings } from './settings.ts'
 import { whyNotMade } from './making.ts'
+import { spareOf } from './spare.ts'
 import { FileStore, keyOf } from './state.ts'
 import { childrenOf, isObject } from './tree.ts'
 
@@ -76,7 +77,7 @@ export class Tree {
     this.named = config.devices
     this.store = new FileStore(config.state.directory)
     this.grown = new GrownFiles(this.store, world.clock)
-    this.lives = new Lives(this.store)
+    this.lives = new Lives(this.store, spareOf(config.state.directory))
     // A parent builds its children: what is below a mirror is built in a way of its own.
     const used = new Set(Object.values(config.devices).flatMap((each) => namesUsed(each)))
     for (const name of Object.keys(config.devices)) if (!used.has(name)) this.byName(name, null)

@@ -13,9 +13,12 @@ const block = Buffer.alloc(4096, 1)
 const failure = new StorageError('IO', 'the disk is bad')
 
 /** A process that has the same device open as those before it, in the same boot. */
-async function process(store: MemoryStore): Promise<{ device: Device; driver: LossyDriver }> {
+async function process(
+  store: MemoryStore,
+  spare: MemoryStore | null = null,
+): Promise<{ device: Device; driver: LossyDriver }> {
   const driver = new LossyDriver({ bootId: '1'.repeat(32), identity: '2'.repeat(32) })
-  const device = new Device('leaf', driver, systemClock, new Lives(store))
+  const device = new Device('leaf', driver, systemClock, new Lives(store, spare))
   await device.open()
   return { device, driver }
 }
@@ -74,6 +77,52 @@ describe('the life of a cache that began with a failed flush', () => {
     expect(String(problems[0])).to.include('cannot be kept: full')
   })
 
+  it('is known where the store fails or hangs, by a spare that outlives the process', async () => {
+    for (const save of [
+      () => Promise.reject(new StorageError('NO_SPACE', 'full')),
+      () => new Promise<void>(() => undefined),
+    ]) {
+      const [store, spare] = [new MemoryStore(), new MemoryStore()]
+      await failFlush(await process(store, spare))
+      const one = await process(store, spare)
+      const before = one.device.facts!.bootId
+      store.save = save
+      await write(one.device, 0, block)
+      Object.assign(one.driver, { failing: failure, failsFlushes: true })
+      // Where the store hangs nobody is told: the process may end before it goes on.
+      void submit(one.device, Operation.flush, 0, 0)
+      await new Promise((resolve) => setImmediate(resolve))
+      const after = one.device.facts!.bootId
+      expect(after).to.not.equal(before)
+      expect((await process(store, spare)).device.facts!.bootId).to.equal(after)
+    }
+  })
+
+  it('is told all the same where it is not kept in time', async () => {
+    const clock = new ManualClock()
+    const store = new MemoryStore()
+    store.save = () => new Promise(() => undefined)
+    const kept = (spare: MemoryStore | null): Promise<string> =>
+      new Lives(store, spare).keep('2'.repeat(32), { from: '', to: '' }, clock).then(
+        () => 'kept',
+        (error: unknown) => String(error),
+      )
+    const both = [kept(null), kept(new MemoryStore())]
+    // The spare answers first.
+    await new Promise((resolve) => setImmediate(resolve))
+    clock.advance(60_000)
+    const [alone, spared] = await Promise.all(both)
+    expect(alone).to.include('does not answer')
+    expect(spared).to.equal('kept')
+  })
+
+  it('may have begun where the spare cannot be read', async () => {
+    const [store, spare] = [new MemoryStore(), new MemoryStore()]
+    await spare.save('target.lives', '{"x":')
+    const one = await process(store, spare)
+    expect(one.device.facts!.bootId).to.not.equal('1'.repeat(32))
+  })
+
   it('is not hidden by what is kept later, where earlier processes cannot be heard', async () => {
     const store = new MemoryStore()
     await store.save('target.lives', '{"x":')
@@ -95,7 +144,7 @@ describe('the life of a cache that began with a failed flush', () => {
     const lives = new Lives(store)
     await lives.load(systemClock)
     expect(lives.warning).to.include('every start counts as a failed flush')
-    await lives.keep('2'.repeat(32), { from: '1'.repeat(32), to: '5'.repeat(32) })
+    await lives.keep('2'.repeat(32), { from: '1'.repeat(32), to: '5'.repeat(32) }, systemClock)
     expect(lives.warning).to.include('set aside as target.lives.damaged')
   })
 

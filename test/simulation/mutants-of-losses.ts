@@ -133,4 +133,12 @@ export const mutantsOfLosses: readonly Mutant[] = [
     replace: 'return null;',
     plays: { script: 'failed flush forgotten, local', blow: 'crashHead' },
   },
+  {
+    name: 'spare-forgotten',
+    breaks: '2: a failed flush is forgotten with the process where the state directory fails',
+    file: 'device/lives.js',
+    find: 'await this.spare.save(key, text);',
+    replace: ';',
+    scenario: 'nothing could be saved',
+  },
 ]

@@ -1,5 +1,5 @@
 import { StorageError } from '../../src/base/errors.ts'
-import type { StateStore } from '../../src/base/store.ts'
+import { MemoryStore, type StateStore } from '../../src/base/store.ts'
 import type { Machine, Process } from './machine.ts'
 
 /** Milliseconds of one save: a file written, renamed and its folder flushed. */
@@ -21,6 +21,8 @@ interface Save {
 /** The state directory of a head's machine; it outlives processes and power. */
 export class StateDirectory {
   readonly texts = new Map<string, string>()
+  /** What outlives processes without it: its machine's memory. */
+  readonly spare = new MemoryStore()
   /** Told of a save that begins, and with `done` of one that is there. */
   watched: (done: boolean) => void = () => undefined
   /** Saves fail while set. */

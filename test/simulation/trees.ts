@@ -111,6 +111,8 @@ export class Head {
   private readonly plan: Plan
   private readonly leaves: readonly Device[]
   private readonly legs: readonly Leg[]
+  /** Which of its own disks failed a flush. */
+  private readonly lives: Lives
   /** Commands of operators that it has not answered yet. */
   commands = 0
   /** Whether opening came to an end. */
@@ -129,6 +131,7 @@ export class Head {
     const process = machine.start('head')
     this.process = process
     this.plan = plan
+    this.lives = new Lives(state.open(process), state.spare)
     const leaves = legs.map((leg) => this.leaf(leg))
     this.leaves = leaves
     this.legs = legs
@@ -159,7 +162,9 @@ export class Head {
   /** A device for the leg, not opened yet. */
   leaf(leg: Leg): Device {
     const { plan, process } = this
-    return new Device(leg.name, leafOf(leg, plan, process), process.clock)
+    // Others say by themselves what they lost, over the restarts of whoever asks.
+    const lives = leg.target === null ? this.lives : null
+    return new Device(leg.name, leafOf(leg, plan, process), process.clock, lives)
   }
 
   /** The device of a leg that was there from the beginning. */

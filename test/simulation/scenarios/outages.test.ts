@@ -375,6 +375,34 @@ describe('scenarios: legs that fail', () => {
     await stage.audit()
   })
 
+  it('a flush that failed while nothing could be saved is known to the next process', async () => {
+    for (const hangs of [false, true])
+      for (const [failing, other] of [
+        ['left', 'right'],
+        ['right', 'left'],
+      ] as const) {
+        const stage = await new Stage({ legs: ['local', 'local'] }).start()
+        const { state } = stage.world
+        const { medium } = stage.leg(failing)
+        expect(await stage.write(0, 8)).to.equal(null)
+        Object.assign(medium, { dropsUnwritten: true, flushFails: true, flushFailsOnce: true })
+        Object.assign(state, hangs ? { hung: true } : { failing: true })
+        stage.begin((hand) => hand.flush())
+        await stage.until('the flush has failed', () => !medium.flushFails)
+        await stage.pass(1000)
+        stage.killHead()
+        if (hangs) state.unhang(true)
+        state.failing = false
+        stage.startHead()
+        await stage.until('the volume is usable', () => stage.world.head!.device.usable)
+        expect(stage.legs[other], `${other} has everything`).to.equal('in-sync')
+        expect(await stage.read(0, 8)).to.equal(null)
+        expect(await stage.flush(), 'nothing was lost').to.equal(null)
+        await stage.healthy()
+        await stage.audit()
+      }
+  })
+
   it('writes that overlap are in the same order on all legs', async () => {
     const stage = await new Stage().start()
     const hand = stage.begin(() => undefined)
