@@ -302,9 +302,9 @@ export const mutantTable: readonly Mutant[] = [
     scenario: 'are no majority',
     also: [
       {
-        file: 'mirror/verify.js',
-        find: 'if (legs.every((leg) => volume.readable.includes(leg)))',
-        replace: 'if (true)',
+        file: 'mirror/flushing.js',
+        find: 'return legs.every((leg) => readable.includes(leg));',
+        replace: 'return true;',
       },
     ],
   },
