@@ -100,6 +100,24 @@ export async function outbid(volume: Volume): Promise<void> {
   const asked = legs.map((leg) => claimedBefore(volume, leg).catch(() => nobodys))
   const { givenUp } = claimedOf(await Promise.all(asked))
   const claim = await head.nextClaim(volume, { held: 0, givenUp })
-  for (const { device } of volume.legs)
-    if (device.state.word === 'failed') device.driver.claim?.(claim).catch(() => undefined)
+  const refused = volume.legs.filter(({ device: { driver, state } }) => {
+    return state.word === 'failed' && driver.claim !== undefined
+  })
+  for (const { device } of refused) device.driver.claim!(claim).catch(() => undefined)
+  // Who is not there when it is decided would be left out, whatever it has from the newer head.
+  await Promise.all(refused.map((leg) => isDecided(volume, leg)))
+}
+
+/** Resolves when the leg is reached, or turns this head away again; or when its time is over. */
+async function isDecided(volume: Volume, { device }: Leg): Promise<void> {
+  let look: () => void = () => undefined
+  const decided = new Promise<void>((resolve) => {
+    look = () => {
+      if (device.usable || device.state.word === 'failed') resolve()
+    }
+  })
+  device.watch(look)
+  look()
+  await within(volume, decided).catch(() => undefined)
+  device.unwatch(look)
 }

@@ -111,9 +111,37 @@ describe('two heads that run from one configuration', () => {
     const problem = await older.driver.startVolume().catch((error: unknown) => error)
     expect((problem as Error).message).to.include('--force')
     expect(newer.device.usable).to.equal(true)
-    await older.driver.startVolume({ force: true }).catch(() => undefined)
+    // It waits for the legs that had turned it away, and says nothing before.
+    await older.driver.startVolume({ force: true })
     await reaches(older.device, ({ state }) => state.word === 'online')
     await reaches(newer.device, ({ state }) => state.word === 'failed')
+  })
+
+  it('have the older one go on from what the newer one wrote, by an operator', async () => {
+    const proxy = await Proxy.start({ port: target.port })
+    const slow = { kind: 'tcp', host: '127.0.0.1', port: proxy.port } as const
+    older = await new Head(1, { a: remote(target.tcp, 'a'), b: remote(slow, 'b') }).open()
+    await write(older.device, 0, fill(1))
+    newer = await new Head(2, both()).open()
+    await reaches(older.device, ({ state }) => state.word === 'failed')
+    for (const leg of older.legs) await reaches(leg, ({ state }) => state.word === 'failed')
+    await reaches(newer.device, () => {
+      const legs = newer.driver.describe()['legs'] as Record<string, { state: string }>
+      return Object.values(legs).every(({ state }) => state === 'in-sync')
+    })
+    await newer.driver.detachLeg('a')
+    await write(newer.device, 0, fill(2))
+    await newer.close()
+    proxy.freeze()
+    const starting = older.driver.startVolume({ force: true })
+    await reaches(older.legs[0]!, (leg) => leg.usable)
+    // Time enough to start from the leg that is there.
+    for (let turn = 0; turn < 100; turn++) await read(older.legs[0]!, 0, 4 * KiB)
+    proxy.thaw()
+    await starting
+    expect((await read(older.device, 0, 4 * KiB))[0]).to.equal(2)
+    await older.close()
+    await proxy.close()
   })
 
   it('stop the older one where the mirror is a leg of another mirror', async () => {
