@@ -146,7 +146,7 @@ export class FileDriver implements Driver {
   async look(): Promise<void> {
     const { medium } = this
     if (medium === null || this.broken) return
-    const bytes = await sizeNow(medium).catch(() => null)
+    const bytes = await sizeNow(medium, this.options.path).catch(() => null)
     if (bytes === null || this.medium === null) return
     this.sizeFound = bytes
     this.syncs!.noticed(bytes)
@@ -173,7 +173,7 @@ export class FileDriver implements Driver {
     if (medium.synced === null) throw refuse('it is read-only')
     const { handle, regular, blockSize } = medium
     try {
-      const there = await sizeNow(medium)
+      const there = await sizeNow(medium, this.options.path)
       const wanted = bytes ?? roundDown(there, blockSize)
       if (wanted <= medium.size)
         throw refuse(`it has ${medium.size} bytes, and no more are there: say a larger size`)
@@ -181,7 +181,7 @@ export class FileDriver implements Driver {
       if (wanted > there && !regular) throw refuse(`the disk has ${there} bytes: enlarge it first`)
       await agreed(wanted)
       // The size may have changed during `agreed`, and truncating must never make the file smaller.
-      if (wanted > (await sizeNow(medium))) await handle.truncate(wanted)
+      if (wanted > (await sizeNow(medium, this.options.path))) await handle.truncate(wanted)
       await handle.sync()
       if (this.size !== undefined) this.size = wanted
       await this.look()

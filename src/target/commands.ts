@@ -190,6 +190,9 @@ export class TargetManager implements Manager {
 
   /** Opens the device that `options.device` describes, or names, and makes it a leg. */
   async addLeg(volume: MirrorDriver, name: string, options: Options): Promise<Outcome> {
+    // Before it is looked at: what is wrong with a file tells whether it is there, and its size.
+    const unseen = this.rights.refusal(options['device'])
+    if (unseen !== null) throw new StorageError('CONFIG', unseen)
     const { tree, exports } = this.target
     const child = checkChild(name, options['device'])
     const written = exports

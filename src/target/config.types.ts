@@ -124,7 +124,7 @@ export interface Management {
 }
 /**
  * Files that commands may have the running target open or make, such as those of a leg that
- * is added.
+ * is added, or lead it to: sockets of remotes, and what a fault layer looks for.
  */
 export interface Files {
   /**

@@ -1,7 +1,7 @@
 import { realpathSync } from 'node:fs'
 import { basename, dirname, join, relative, sep } from 'node:path'
 import { ownerOnly } from '../net/access.ts'
-import { parseAddress } from '../net/address.ts'
+import { parseAddress, parseUri } from '../net/address.ts'
 import type * as config from './config.types.ts'
 import { accessOf } from './quantities.ts'
 import { childrenOf, isObject } from './tree.ts'
@@ -23,7 +23,7 @@ export class FileRights {
 
   /** Why a command may not use the device, for a file of it; null when it may. */
   refusal(device: unknown): string | null {
-    for (const path of filesOf(device)) {
+    for (const path of [...filesOf(device), ...otherPlacesOf(device)]) {
       const { folders } = this
       if (folders === null || folders.some((folder) => contains(folder, real(path)))) continue
       const list = folders.length === 0 ? 'none' : folders.join(', ')
@@ -56,6 +56,20 @@ function filesOf(device: unknown): readonly string[] {
   const { type, path } = device
   const own = type === 'file' && typeof path === 'string' ? [path] : []
   return [...own, ...childrenOf(device, '').flatMap(({ value }) => filesOf(value))]
+}
+
+/**
+ * What else of the file system a device leads to: sockets, behind which others keep what only the
+ * target's user may change, and files that tell by their being there.
+ */
+function otherPlacesOf(device: unknown): readonly string[] {
+  if (!isObject(device)) return []
+  const { type, uri, whileFileExists } = device
+  const own: string[] = []
+  if (type === 'error' && typeof whileFileExists === 'string') own.push(whileFileExists)
+  const parsed = typeof uri === 'string' ? parseUri(uri) : ''
+  if (typeof parsed !== 'string' && parsed.address.kind === 'unix') own.push(parsed.address.path)
+  return [...own, ...childrenOf(device, '').flatMap(({ value }) => otherPlacesOf(value))]
 }
 
 /** The path without links, also of what is not there yet. */

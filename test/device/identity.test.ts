@@ -4,7 +4,7 @@ import fs from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
 import { countsOfWrites } from '../../src/device/file.ts'
-import { bootIdOf, identify } from '../../src/device/files/medium.ts'
+import { bootIdOf, identify, sizeNow } from '../../src/device/files/medium.ts'
 import { removeFolder, temporaryFolder } from '../support/files.ts'
 
 describe('a disk', () => {
@@ -60,7 +60,7 @@ describe('a disk', () => {
 /** What the expression comes to in a process of its own, with the functions of the module. */
 async function otherProcess(expression: string): Promise<string> {
   const place = new URL('../../src/device/files/medium.js', import.meta.url).href
-  const program = `import { bootIdOf, identify } from '${place}'; console.log(await ${expression})`
+  const program = `import { bootIdOf, identify, sizeNow } from '${place}'; console.log(await ${expression})`
   const { stdout } = await promisify(execFile)(process.execPath, [
     '--input-type=module',
     '-e',
@@ -70,6 +70,12 @@ async function otherProcess(expression: string): Promise<string> {
 }
 
 describe('what the system does not tell', () => {
+  it('of the size of a disk is no size: not that of an empty one', async () => {
+    const disk = { handle: null as never, regular: false, sysfs: '/sys/dev/block/nowhere' }
+    const error: unknown = await sizeNow(disk, '/dev/sdx').catch((cause: unknown) => cause)
+    expect((error as Error).message).to.include('/dev/sdx: the kernel does not say how large')
+  })
+
   it('of its boot counts as another boot for each process', async () => {
     expect(bootIdOf('one')).to.equal(bootIdOf('one'))
     expect(bootIdOf('')).to.equal(bootIdOf(''))

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { checkConfig } from '../../src/target/config.ts'
+import { TargetManager } from '../../src/target/commands.ts'
 import { FileRights } from '../../src/target/file-rights.ts'
 
 describe('files that commands may use', () => {
@@ -58,6 +59,41 @@ describe('files that commands may use', () => {
       expect(all.refusal(device), device.type).to.contain('"files": {"allow"')
     expect(all.refusal({ type: 'memory', size: 1 })).to.equal(null)
     expect(all.refusal('left')).to.equal(null)
+  })
+
+  it('are sockets as well, and whatever else a device looks at', () => {
+    const all = rights({ management: tcp })
+    const error = (place: string) => ({
+      type: 'error',
+      device: { type: 'memory', size: 1 },
+      whileFileExists: join(folder, place),
+    })
+    const at = (place: string, type: string, scheme: string) => {
+      const uri = `${scheme}+unix:///home?socket=${join(folder, place)}`
+      return { type: 'linear', parts: [{ type, uri }] }
+    }
+    for (const [place, allowed] of [
+      ['images/x', true],
+      ['other/x', false],
+    ] as const)
+      for (const device of [error(place), at(place, 'remote', 'dst'), at(place, 'nbd', 'nbd')])
+        expect(all.refusal(device) === null, JSON.stringify(device)).to.equal(allowed)
+    expect(all.refusal({ type: 'remote', uri: 'dst://10.0.0.2/home' })).to.equal(null)
+  })
+
+  it('are not looked at otherwise: nobody learns what is there', async () => {
+    const devices = { left: { type: 'file', path: 'images/left.img' } }
+    const { config } = checkConfig({ devices, management: tcp }, folder)
+    const manager = new TargetManager({ config } as never, 'test')
+    writeFileSync(join(folder, 'other/secret'), 'precious')
+    for (const path of ['other/secret', 'other/nothing', 'other']) {
+      const device = { type: 'file', path: join(folder, path), size: 4096 }
+      const error: unknown = await manager
+        .addLeg(null as never, 'x', { device })
+        .catch((cause: unknown) => cause)
+      const words = (error as Error).message.replace(device.path, '')
+      expect(words).to.match(/^commands may not use : /)
+    }
   })
 
   it('are where the configuration says, for everybody', () => {

@@ -172,7 +172,7 @@ async function examine(
     throw config(`${path} is neither a regular file nor a block device`, device)
   const number = regular ? stat.dev : stat.rdev
   const sysfs = sysfsOf(number)
-  const found = regular ? Number(stat.size) : 512 * (await readNumber(`${sysfs}/size`, 0))
+  const found = regular ? Number(stat.size) : await diskBytes(sysfs, path)
   const size = await agreeOnSize(handle, options, found, regular, device)
   const blockSize = direct === true ? await directBlockSize(handle, sysfs, slab) : 1
   if (blockSize === 0) throw config(`${path}: its file system has no direct access`, device)
@@ -200,8 +200,18 @@ async function examine(
 }
 
 /** Bytes of the file or disk as it is now. */
-export async function sizeNow({ handle, regular, sysfs }: Medium): Promise<number> {
-  return regular ? (await handle.stat()).size : 512 * (await readNumber(`${sysfs}/size`, 0))
+export async function sizeNow(
+  { handle, regular, sysfs }: Pick<Medium, 'handle' | 'regular' | 'sysfs'>,
+  path = '',
+): Promise<number> {
+  return regular ? (await handle.stat()).size : diskBytes(sysfs, path)
+}
+
+/** Rejects where the kernel does not say: a disk of unknown size is none that is empty. */
+async function diskBytes(sysfs: string, path: string): Promise<number> {
+  const sectors = await readNumber(`${sysfs}/size`, -1)
+  if (sectors >= 0) return 512 * sectors
+  throw new StorageError('IO', `${path}: the kernel does not say how large the disk is (${sysfs})`)
 }
 
 /** The size to serve; grows the file if that was asked for. A smaller size never cuts a file. */
