@@ -322,7 +322,7 @@ export class FileDriver implements Driver {
   private readonly grew = (bytes: number): void => {
     const medium = this.medium!
     const size = roundDown(Math.min(bytes, this.size ?? Infinity), medium.blockSize)
-    if (this.broken || size <= medium.size) return
+    if (this.broken || size <= medium.size || !Number.isSafeInteger(size)) return
     this.medium = { ...medium, size }
     this.host!.online(this.facts(this.medium))
   }

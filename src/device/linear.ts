@@ -143,7 +143,11 @@ export class LinearDriver implements Driver {
       const before = this.ends.length > 0 ? this.ends[index]! - start : part.size
       if (part.size < before)
         return `${path} shrank from ${before} to ${part.size} bytes: what it held is lost`
-      const size = index === facts.length - 1 ? part.size : before
+      const grown = index === facts.length - 1 ? part.size : before
+      // What cannot be said exactly is not there: a linear that came to it by growth stays as it is.
+      const size = start + grown > Number.MAX_SAFE_INTEGER ? before : grown
+      if (start + size > Number.MAX_SAFE_INTEGER)
+        return `its parts have more than ${Number.MAX_SAFE_INTEGER} bytes, the most of any device`
       if (size % blockSize !== 0)
         return `${path} has ${size} bytes, no multiple of the largest block size, ${blockSize}`
       ends.push(start + size)

@@ -45,6 +45,27 @@ describe('a file', () => {
       expect([size, blocks]).to.deep.equal([100 * MiB, 0])
     })
 
+    it('is no larger than numbers go, nor becomes so', async function () {
+      // Few file systems have room for such names of nothing.
+      const large = await fs.mkdtemp('/dev/shm/dst-large-').catch(() => this.skip())
+      try {
+        image = path.join(large, 'image')
+        const truncate = (size: string) => spawnSync('truncate', ['-s', size, image]).status === 0
+        if (!truncate('9P')) this.skip()
+        expect(await codeOf(opened({}))).to.equal('CONFIG')
+        truncate('9223372036854775807')
+        expect(await codeOf(opened({ readOnly: true }))).to.equal('CONFIG')
+        truncate('1M')
+        const device = await opened({})
+        truncate('9P')
+        await device.driver.look!()
+        expect(device.facts!.size).to.equal(MiB)
+        await open.pop()!.close()
+      } finally {
+        await removeFolder(large)
+      }
+    })
+
     it('has the size it has, unless another is asked for', async () => {
       await fs.writeFile(image, Buffer.alloc(5000, 7))
       expect((await opened({})).facts!.size).to.equal(5000)

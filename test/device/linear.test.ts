@@ -33,6 +33,23 @@ describe('a linear', () => {
     await device.close()
   })
 
+  it('is no larger than numbers go, nor becomes so', async () => {
+    const large = (path: string): Device => {
+      const driver = new StrictDriver(1000, { size: 2 ** 52 }, random)
+      return new Device(path, driver, systemClock)
+    }
+    const device = await linear(large('l/0'), large('l/1'))
+    expect(device.state.word).to.equal('failed')
+    expect(device.state.reason).to.contain('9007199254740991')
+    await device.close()
+    const last = memory('l/1', 1000)
+    const growing = await linear(large('l/0'), last)
+    last.online({ ...last.facts!, size: 2 ** 52 })
+    expect(growing.state.word).to.equal('online')
+    expect(growing.facts!.size).to.equal(2 ** 52 + 1000)
+    await growing.close()
+  })
+
   it('fails only the span of a part that is away', async () => {
     const parts = [memory('l/0', 1000), memory('l/1', 1000)]
     const device = await linear(...parts)

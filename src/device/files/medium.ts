@@ -234,6 +234,11 @@ async function agreeOnSize(
     throw config(`${path} has ${sizes}${hint}`, device)
   }
   if (size === 0) throw config(`${path} is empty`, device)
+  // Nobody could say exactly what to read at its end.
+  if (!Number.isSafeInteger(size)) {
+    const most = `a device has at most ${Number.MAX_SAFE_INTEGER}`
+    throw config(`${path} has ${describeSize(size)} (about ${size} bytes): ${most}`, device)
+  }
   return size
 }
 
