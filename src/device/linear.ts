@@ -144,7 +144,7 @@ export class LinearDriver implements Driver {
       if (part.size < before)
         return `${path} shrank from ${before} to ${part.size} bytes: what it held is lost`
       const grown = index === facts.length - 1 ? part.size : before
-      // What cannot be said exactly is not there: a linear that came to it by growth stays as it is.
+      // What cannot be said exactly is not there: a linear that would come to it by growth stays.
       const size = start + grown > Number.MAX_SAFE_INTEGER ? before : grown
       if (start + size > Number.MAX_SAFE_INTEGER)
         return `its parts have more than ${Number.MAX_SAFE_INTEGER} bytes, the most of any device`

@@ -4,7 +4,7 @@ import { ownerOnly } from '../net/access.ts'
 import { parseAddress, parseUri } from '../net/address.ts'
 import type * as config from './config.types.ts'
 import { accessOf } from './quantities.ts'
-import { childrenOf, isObject } from './tree.ts'
+import { childrenOf, isObject, type Loose } from './tree.ts'
 
 /**
  * Which files commands may have the target open or make, such as `leg add`. Who can give commands
@@ -52,10 +52,9 @@ function foldersOf({ devices }: config.Config): string[] {
 
 /** Paths of all files that a device, or a part of it, is made of. */
 function filesOf(device: unknown): readonly string[] {
-  if (!isObject(device)) return []
-  const { type, path } = device
-  const own = type === 'file' && typeof path === 'string' ? [path] : []
-  return [...own, ...childrenOf(device, '').flatMap(({ value }) => filesOf(value))]
+  return placesIn(device, ({ type, path }) =>
+    type === 'file' && typeof path === 'string' ? path : null,
+  )
 }
 
 /**
@@ -63,13 +62,25 @@ function filesOf(device: unknown): readonly string[] {
  * target's user may change, and files that tell by their being there.
  */
 function otherPlacesOf(device: unknown): readonly string[] {
-  if (!isObject(device)) return []
-  const { type, uri, whileFileExists } = device
-  const own: string[] = []
-  if (type === 'error' && typeof whileFileExists === 'string') own.push(whileFileExists)
-  const parsed = typeof uri === 'string' ? parseUri(uri) : ''
-  if (typeof parsed !== 'string' && parsed.address.kind === 'unix') own.push(parsed.address.path)
-  return [...own, ...childrenOf(device, '').flatMap(({ value }) => otherPlacesOf(value))]
+  return placesIn(device, ({ type, uri, whileFileExists }) => {
+    if (type === 'error') return typeof whileFileExists === 'string' ? whileFileExists : null
+    const parsed = typeof uri === 'string' ? parseUri(uri) : ''
+    return typeof parsed !== 'string' && parsed.address.kind === 'unix' ? parsed.address.path : null
+  })
+}
+
+/** Of a device and its parts, however deep they are nested: it may be no configuration yet. */
+function placesIn(device: unknown, placeOf: (device: Loose) => string | null): readonly string[] {
+  const places: string[] = []
+  const left = [device]
+  while (left.length > 0) {
+    const next = left.pop()
+    if (!isObject(next)) continue
+    const place = placeOf(next)
+    if (place !== null) places.push(place)
+    for (const { value } of childrenOf(next, '')) left.push(value)
+  }
+  return places
 }
 
 /** The path without links, also of what is not there yet. */

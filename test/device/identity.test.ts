@@ -60,7 +60,7 @@ describe('a disk', () => {
 /** What the expression comes to in a process of its own, with the functions of the module. */
 async function otherProcess(expression: string): Promise<string> {
   const place = new URL('../../src/device/files/medium.js', import.meta.url).href
-  const program = `import { bootIdOf, identify, sizeNow } from '${place}'; console.log(await ${expression})`
+  const program = `import { bootIdOf, identify } from '${place}'; console.log(await ${expression})`
   const { stdout } = await promisify(execFile)(process.execPath, [
     '--input-type=module',
     '-e',
