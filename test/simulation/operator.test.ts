@@ -1,3 +1,4 @@
+import { superblockOffset } from '../../src/mirror/layout.ts'
 import { attachAll } from './manage.ts'
 import { Stage } from './stage.ts'
 
@@ -17,6 +18,24 @@ describe('an operator of the simulation', () => {
     await stage.pass(10)
     stage.startTarget('left')
     await stage.legIs('left', 'in-sync')
+    attachAll(world)
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('discards what an owner left of the superblocks of a leg that was removed', async () => {
+    const stage = await new Stage().start()
+    const { world } = stage
+    const right = stage.leg('right')
+    const { medium } = right
+    const before = Buffer.from(medium.content)
+    world.operator.act(right, 'remove')
+    await stage.until('its owner writes to it', () => world.head!.commands === 0)
+    stage.killHead()
+    medium.write(0, before)
+    for (const slot of [0, 1]) medium.content[superblockOffset(medium.size, slot) + 40]! ^= 1
+    stage.startHead()
+    await stage.legIs('right', 'failed')
     attachAll(world)
     await stage.healthy()
     await stage.audit()

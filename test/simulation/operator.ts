@@ -29,7 +29,7 @@ export class Operator {
   private readonly dice: Dice
   /** Copies of disks as they once were. */
   private readonly copies = new Map<Leg, Buffer>()
-  /** Detached legs that were changed since, and what is on them may be discarded. */
+  /** Detached or removed legs that were changed since: what is on them may be discarded. */
   readonly changed = new Set<Leg>()
 
   constructor(world: World, dice: Dice) {
@@ -72,6 +72,8 @@ export class Operator {
     removed.then(
       () => {
         if (this.world.head !== head) return
+        // Where the head dies first, the next one knows nothing of the leg and may have to be told.
+        this.changed.add(leg)
         this.scribble(leg)
         this.world.clock.after(this.dice.skewed(1, absenceMsMax), head.process, () => {
           void this.add(head, mirror, leg)
@@ -93,6 +95,7 @@ export class Operator {
     note(world, `addition of ${name}`, adding)
     try {
       await adding
+      this.changed.delete(leg)
     } catch (error) {
       if (!(error instanceof StorageError)) return
       await this.addLater(head, mirror, leg, device)
