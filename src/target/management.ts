@@ -114,11 +114,13 @@ export class ManagementServer {
   private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     // Whoever goes away before the answer is there must not stop us.
     response.on('error', () => undefined)
+    // A request that is given up, such as one that is too long, does not know its socket any more.
+    const peer = peerOf(request.socket)
     try {
-      this.reply(response, 200, await this.carryOut(request))
+      this.reply(response, 200, await this.carryOut(request, peer))
     } catch (error) {
       if (error instanceof Refusal) {
-        this.tellRefused(request, error)
+        this.tellRefused(request, peer, error)
         this.reply(response, error.status, encodeAnswer({ error: { message: error.message } }))
       } else if (error instanceof StorageError) {
         const { code, message, device } = error
@@ -135,13 +137,14 @@ export class ManagementServer {
     response.end(bytes)
   }
 
-  private tellRefused({ socket, method, url = '' }: IncomingMessage, refusal: Refusal): void {
-    const fields = { peer: peerOf(socket), method, url: url.slice(0, urlShown) }
+  private tellRefused(request: IncomingMessage, peer: string, refusal: Refusal): void {
+    const { method, url = '' } = request
     const { status, message: reason } = refusal
+    const fields = { peer, method, url: url.slice(0, urlShown) }
     this.log.info({ ...fields, status, reason: reason.slice(0, urlShown) }, refusedLine)
   }
 
-  private async carryOut(request: IncomingMessage): Promise<Buffer> {
+  private async carryOut(request: IncomingMessage, peer: string): Promise<Buffer> {
     // Commands come from programs; a page in a browser on this machine is not to give any.
     const { origin, host } = request.headers
     if (origin !== undefined || !this.isNamedBy(host)) throw new Refusal(403, 'not for browsers')
@@ -157,7 +160,7 @@ export class ManagementServer {
       throw new Refusal(415, 'the body of a command is application/json')
     const options = await body(request)
     const { command, names } = route
-    const done = await this.manager.run(command, names, options, peerOf(request.socket))
+    const done = await this.manager.run(command, names, options, peer)
     return encodeAnswer(done ?? {})
   }
 
