@@ -1,5 +1,6 @@
 import type { Head } from './head.ts'
 import type { Op } from './model.ts'
+import { claimAll, claimsTogether, isAlone } from './together.ts'
 import type { World } from './world.ts'
 
 /**
@@ -10,7 +11,18 @@ import type { World } from './world.ts'
 export function offerAlone(world: World): boolean {
   const { lastHead } = world
   if (world.heads.length === 1 && offerLeftovers(world)) return true
-  return lastHead !== null && offerParts(world, lastHead)
+  if (lastHead !== null) return offerParts(world, lastHead)
+  const claimant = world.heads.find(({ word }) => word === 'claiming')
+  if (claimant === undefined || !isAlone(world, claimant)) return false
+  return offerClaims(world) !== null
+}
+
+/** The head whose claims arrive together, which is offered. */
+export function offerClaims(world: World): Head | null {
+  const head = world.heads.find((one) => claimsTogether(world, one))
+  if (head === undefined) return null
+  world.moves.push((choose) => claimAll(world, head, choose))
+  return head
 }
 
 /** A leg on which ops of before are under way is not looked at before the last of them is gone. */

@@ -2,10 +2,11 @@ import type { Code } from '../../src/base/errors.ts'
 import { claimed, notClaimed } from './claims.ts'
 import type { Head } from './head.ts'
 import type { HeadLeg, Op } from './model.ts'
-import type { World } from './world.ts'
+import type { Choose, World } from './world.ts'
 
 /** What a head has under way was carried out, and it hears of that. */
-export function answer(world: World, head: Head, op: Op): void {
+export function answer(world: World, op: Op, choose: Choose): void {
+  const head = world.heads[op.head]!
   const leg = head.legs[op.leg]!
   const job = head.jobs.find(({ id }) => id === op.job)
   switch (op.kind) {
@@ -31,7 +32,7 @@ export function answer(world: World, head: Head, op: Op): void {
       head.tell({ kind: 'superblock', leg, version: op.job, error: null })
       break
     case 'claim':
-      claimed(world, head, leg)
+      claimed(world, head, leg, choose)
       break
     case 'save':
       head.tell({ kind: 'saved', version: op.job })
@@ -58,7 +59,7 @@ export function lookForCopied(head: Head): void {
 }
 
 /** The same, and it failed. */
-export function fail(world: World, op: Op, code: Code): void {
+export function fail(world: World, op: Op, code: Code, choose: Choose): void {
   const head = world.heads[op.head]!
   const leg = head.legs[op.leg]!
   const error = { code, message: op.kind }
@@ -87,7 +88,7 @@ export function fail(world: World, op: Op, code: Code): void {
       head.tell({ kind: 'superblock', leg, version: op.job, error })
       break
     case 'claim':
-      notClaimed(world, head, leg, code)
+      if (notClaimed(head, leg, code)) claimed(world, head, leg, choose)
       break
     case 'save':
       head.tell({ kind: 'ended' })

@@ -5,6 +5,7 @@ import type { Code } from '../../src/base/errors.ts'
 import { emptyRecord, generationOf, restore, snapshotOf, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'
 import { claimant, claimOf, stepOf } from './plan.ts'
+import { claimAll, nothingElseToSee } from './together.ts'
 import type { HeadLeg, Op } from './model.ts'
 import { nameHead, nameOf } from './names.ts'
 import { startFrom, visible } from './procedures.ts'
@@ -25,7 +26,7 @@ export const claiming = {
 
 type Decision = Extract<ReturnType<typeof decide>, { readonly kind: 'start' }>
 
-export function offerClaims(world: World, head: Head): void {
+export function offerLook(world: World, head: Head): void {
   if (isOutbid(world, head)) {
     world.moves.push(() => {
       head.halt()
@@ -34,9 +35,10 @@ export function offerClaims(world: World, head: Head): void {
     return
   }
   const count = isTie(world) ? world.disks.length : 1
-  for (let first = 0; first < count; first++)
-    if (decideNow(world, head, first) !== null)
-      world.moves.push((choose) => look(world, head, first, choose))
+  for (let first = 0; first < count; first++) {
+    const decision = decideNow(world, head, first)
+    if (decision !== null) world.moves.push((choose) => look(world, head, decision, choose))
+  }
 }
 
 /** Whether of two generations neither is newer: the first that is seen counts. */
@@ -98,9 +100,9 @@ function legOf(at: number): LegView['leg'] {
 const legs: LegView['leg'][] = []
 
 /** Decides, and claims every leg that is there. */
-function look(world: World, head: Head, first: number, choose: Choose): string {
+function look(world: World, head: Head, decision: Decision, choose: Choose): string {
   const { index } = head
-  const { record, present, byOwnRecord } = decideNow(world, head, first)!
+  const { record, present, byOwnRecord } = decision
   const places = present.map((leg) => (leg as unknown as { readonly index: number }).index)
   const there = visible(world, head)
   const own = world.stores[index]!
@@ -118,13 +120,13 @@ function look(world: World, head: Head, first: number, choose: Choose): string {
   head.plan = {
     record: snapshotOf(record),
     present: bits(places),
-    first: places[choose(places.length)]!,
     byOwnRecord,
     seen: bits(there),
     waits: bits(there),
     another: false,
   }
   for (const at of there) head.submit({ kind: 'claim', leg: at, value: head.claim })
+  if (nothingElseToSee(world, head)) claimAll(world, head, choose)
   return `${nameHead(index)} looks at ${there.map(nameOf).join(' and ')}`
 }
 
@@ -149,20 +151,24 @@ function take(world: World, head: Head, at: number, value: number): void {
 /** The head hears from a leg that another one has claimed it since. */
 export function hears(world: World, index: number, at: number): string {
   const head = world.heads[index]!
-  world.disks[at]!.told &= ~(1 << index)
+  const disk = world.disks[at]!
+  disk.told &= ~(1 << index)
+  const what = `${nameHead(index)} hears from ${nameOf(at)} that it was replaced`
+  // It has claimed more since.
+  if (disk.claim <= head.claim) return what
   const now = { word: 'fenced', bootId: '', state: 'missing', writing: false, reason: '' } as const
   if (head.word === 'claiming') head.halt()
   else head.tell({ kind: 'device', leg: head.legs[at]!, now })
-  return `${nameHead(index)} hears from ${nameOf(at)} that it was replaced`
+  return what
 }
 
 /** A leg has taken the claim. */
-export function claimed(world: World, head: Head, leg: HeadLeg): void {
+export function claimed(world: World, head: Head, leg: HeadLeg, choose: Choose): void {
   const { plan } = head
   if (plan === null || (plan.waits & leg.bit) === 0) return
   plan.waits &= ~leg.bit
   if (plan.waits !== 0) return
-  const { present, record, first } = plan
+  const { present, record } = plan
   const isThere = world.disks.every((_, at) => {
     return (present & (1 << at)) === 0 || world.reaches(head, at)
   })
@@ -173,18 +179,21 @@ export function claimed(world: World, head: Head, leg: HeadLeg): void {
   head.word = 'idle'
   if (isDoubtful || !claiming.isAsSeen(present, plan.seen) || !isThere) return
   restore(head.record, record)
-  startFrom(world, head, present, first)
+  const places = head.subsets[present]!
+  startFrom(world, head, present, places[choose(places.length)]!.index)
 }
 
-export function notClaimed(world: World, head: Head, leg: HeadLeg, code: Code): void {
+/** Whether the attempt goes on without the leg. */
+export function notClaimed(head: Head, leg: HeadLeg, code: Code): boolean {
   const { plan } = head
   // Of an attempt that is over nobody waits for it.
-  if (plan === null || (plan.waits & leg.bit) === 0) return
+  if (plan === null || (plan.waits & leg.bit) === 0) return false
   if (code === 'FENCED') head.halt()
   else if ((plan.present & leg.bit) !== 0) {
     head.plan = null
     head.word = 'idle'
-  } else claimed(world, head, leg)
+  } else return true
+  return false
 }
 
 /** Claims a leg for the running head, and says how it may come back: not at all, where it is ''. */

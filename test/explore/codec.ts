@@ -274,7 +274,8 @@ export class Codec {
   boot(leg: number, boot: number): number {
     const { pack } = this
     if (!pack.writing) return pack.byte(0)
-    pack.byte(this.boots[leg]!.of(boot))
+    const name = this.boots[leg]!.of(boot)
+    pack.byte(this.isDense ? name : Math.min(1, name))
     return boot
   }
 

@@ -1,4 +1,3 @@
-import type { Code } from '../../src/base/errors.ts'
 import { fail, lookForCopied } from './answers.ts'
 import { claiming } from './claims.ts'
 import type { FaultKind } from './config.ts'
@@ -46,7 +45,7 @@ function offerFaultsOfLeg(world: World, at: number, offer: Offer): void {
   const name = `${nameOf(at)} `
   const isAlone = world.heads.length === 1
   if (disk.away === 0) offer('restart', name, (choose) => restarts(world, at, choose))
-  else if (hasUnflushed(disk)) offer('cut', name, (choose) => cut(world, at, choose))
+  else if (hasUnflushed(disk)) offer('cut', name, (choose) => restarts(world, at, choose))
   for (const { index } of world.heads)
     if ((disk.away & (1 << index)) === 0) {
       const from = isAlone ? name : `for ${nameHead(index)} ${name}`
@@ -60,11 +59,11 @@ function offerFailures(world: World, at: number, offer: Offer): void {
   const { kind, ghost, ...op } = world.ops[at]!
   if (ghost !== 'no') return
   const name = `${nameOp(world.ops[at]!)} `
-  if (kind === 'save') offer('store', '', () => failAlone(world, world.ops[at]!, 'IO'))
+  if (kind === 'save') offer('store', '', (choose) => failAlone(world, world.ops[at]!, choose))
   else if (kind === 'flush')
     offer('flush', name, (choose) => failFlush(world, world.ops[at]!, choose))
   else {
-    offer('error', name, () => failAlone(world, world.ops[at]!, 'IO'))
+    offer('error', name, (choose) => failAlone(world, world.ops[at]!, choose))
     offer('silent', name, () => {
       const head = world.heads[op.head]!
       head.tell({ kind: 'silent', leg: head.legs[op.leg]!, reason: 'no answer' })
@@ -73,21 +72,15 @@ function offerFailures(world: World, at: number, offer: Offer): void {
   }
 }
 
-function failAlone(world: World, op: Op, code: Code): void {
+function failAlone(world: World, op: Op, choose: Choose): void {
   world.ops = world.ops.filter((one) => one !== op)
-  fail(world, op, code)
+  fail(world, op, 'IO', choose)
   lookForCopied(world.heads[op.head]!)
 }
 
-/** What it was to write is gone: that is another life of the leg's cache. */
-function failFlush(world: World, op: Op, choose: Choose): void {
-  world.ops = world.ops.filter((one) => one !== op)
-  const disk = world.disks[op.leg]!
-  if (hasUnflushed(disk)) losePower(disk, choose)
-  const head = world.heads[op.head]!
-  world.tellDevice(head, op.leg)
-  fail(world, op, 'IO')
-  lookForCopied(head)
+/** Heads that reach the leg. */
+function reaching({ heads, disks }: World, at: number): Head[] {
+  return heads.filter(({ index }) => (disks[at]!.away & (1 << index)) === 0)
 }
 
 /** Takes what is under way on the leg from it: some of it may have been carried out. */
@@ -96,28 +89,51 @@ export function cutOff(world: World, at: number, of: readonly Head[], choose: Ch
     (op) => op.leg === at && op.kind !== 'save' && of.includes(world.heads[op.head]!),
   )
   world.ops = world.ops.filter((op) => !here.includes(op))
-  for (const op of here)
-    if (choose(2) === 1 && !claiming.refuses(world.disks[at]!, op)) apply(world, op)
+  carryOutSome(world, here, choose)
   return here
 }
 
-function restarts(world: World, at: number, choose: Choose): void {
-  const here = cutOff(world, at, world.heads, choose)
-  losePower(world.disks[at]!, choose)
-  for (const head of world.heads) world.tellDevice(head, at)
-  for (const op of here) if (op.ghost === 'no') fail(world, op, 'STALE')
-  for (const head of world.heads) lookForCopied(head)
+function carryOutSome(world: World, ops: readonly Op[], choose: Choose): void {
+  for (const op of ops)
+    if (!claiming.refuses(world.disks[op.leg]!, op) && choose(2) === 1) apply(world, op)
 }
 
-/** Who still reaches it sees that it lost power. */
-function cut(world: World, at: number, choose: Choose): void {
-  const { away } = world.disks[at]!
-  const others = world.heads.filter(({ index }) => (away & (1 << index)) === 0)
-  const here = cutOff(world, at, others, choose)
+/** Who reaches it sees that it lost power, at once. */
+function restarts(world: World, at: number, choose: Choose): void {
+  const here = cutOff(world, at, reaching(world, at), choose)
   losePower(world.disks[at]!, choose)
-  for (const head of others) world.tellDevice(head, at)
-  for (const op of here) if (op.ghost === 'no') fail(world, op, 'STALE')
-  for (const head of others) lookForCopied(head)
+  tellLoss(world, at, here, choose)
+}
+
+/**
+ * A failed flush is the same event, because the device begins another life of its cache: all heads
+ * lose their sessions in the turn in which it fails, and see that before anything else is answered.
+ * What was under way fails. As the leg goes on, that may be carried out after the loss as well.
+ */
+function failFlush(world: World, op: Op, choose: Choose): void {
+  const at = op.leg
+  world.ops = world.ops.filter((one) => one !== op)
+  const disk = world.disks[at]!
+  const isUnderWay = world.ops.some(({ leg, kind }) => leg === at && kind !== 'save')
+  if (hasUnflushed(disk) || isUnderWay) {
+    const here = cutOff(world, at, reaching(world, at), choose)
+    losePower(disk, choose)
+    const late = here.filter(
+      ({ kind, extent, value }) => isData(kind) && disk.cache[extent] !== value,
+    )
+    carryOutSome(world, late, choose)
+    tellLoss(world, at, here, choose)
+  }
+  fail(world, op, 'IO', choose)
+  lookForCopied(world.heads[op.head]!)
+}
+
+/** Another life of the leg's cache has begun, and what was under way fails. */
+function tellLoss(world: World, at: number, cut: readonly Op[], choose: Choose): void {
+  const heads = reaching(world, at)
+  for (const head of heads) world.tellDevice(head, at)
+  for (const op of cut) if (op.ghost === 'no') fail(world, op, 'STALE', choose)
+  for (const head of heads) lookForCopied(head)
 }
 
 function goesAway(world: World, head: Head, at: number, choose: Choose): void {
@@ -126,7 +142,7 @@ function goesAway(world: World, head: Head, at: number, choose: Choose): void {
   disk.told &= ~(1 << head.index)
   const here = cutOff(world, at, [head], choose)
   world.tellDevice(head, at)
-  for (const op of here) if (op.ghost === 'no') fail(world, op, 'UNAVAILABLE')
+  for (const op of here) if (op.ghost === 'no') fail(world, op, 'UNAVAILABLE', choose)
   lookForCopied(head)
 }
 
@@ -165,4 +181,8 @@ function losePower(disk: Disk, choose: Choose): void {
   for (const [at, value] of disk.cache.entries())
     if (value !== disk.stable[at] && choose(2) === 0) disk.cache[at] = disk.stable[at]!
     else disk.stable[at] = value
+}
+
+function isData(kind: Op['kind']): boolean {
+  return kind === 'write' || kind === 'copy'
 }

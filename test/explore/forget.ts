@@ -2,6 +2,8 @@ import { claiming } from './claims.ts'
 import { bareOf, generationOf, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'
 import type { Job, Op } from './model.ts'
+import { claimant, lifeOf, type Plan } from './plan.ts'
+import { isAlone } from './together.ts'
 import type { World } from './world.ts'
 
 /**
@@ -10,7 +12,12 @@ import type { World } from './world.ts'
  */
 export function forget(world: World): void {
   if (world.heads.length === 1) forgetRecords(world)
-  else forgetRefused(world)
+  else {
+    forgetRefused(world)
+    forgetProcesses(world)
+    forgetStates(world)
+    for (const head of world.heads) if (head.plan !== null) forgetPlan(world, head, head.plan)
+  }
   for (let at = 0; at < world.ops.length; at++) world.ops[at] = plain(world.ops[at]!)
   const { lastHead } = world
   for (const head of world.heads) {
@@ -22,7 +29,7 @@ export function forget(world: World): void {
     }
     if (head.word === 'running') forgetOfRun(world, head)
   }
-  if (world.faults === 0 && world.heads.length > 1) forgetHalted(world)
+  if (world.faults === 0 && world.heads.length > 1) forgetFaults(world)
   if (lastHead !== null) forgetForGood(world, lastHead)
   if (world.heads.length === 1 && world.configuration.writes > 1) renumber(world, world.heads[0]!)
 }
@@ -51,19 +58,120 @@ function forgetRefused(world: World): void {
   const isHeard = ({ kind, ghost, head, leg, claim }: Op): boolean =>
     kind === 'save'
       ? world.faults > 0 || heads[head]!.word !== 'halted'
-      : ghost === 'no' || !claiming.refuses(disks[leg]!, { claim })
+      : (ghost === 'no' && !mayWait(world, heads[head]!)) ||
+        !claiming.refuses(disks[leg]!, { claim })
   if (!ops.every(isHeard)) world.ops = ops.filter(isHeard)
 }
 
-/** One that a newer head has replaced is started again by nothing but a fault. */
-function forgetHalted(world: World): void {
-  for (const head of world.heads) {
-    if (head.word !== 'halted') continue
-    const boots = world.disks.map(({ boot }) => boot)
-    world.stores[head.index] = { ...bare(world, 0), boots }
-    world.doubts[head.index] = 0
-    for (const disk of world.disks) disk.told &= ~(1 << head.index)
+/** Whether it need not hear that it was replaced: it can do all that it could do then. */
+function mayWait({ faults }: World, { word }: Head): boolean {
+  return faults === 0 && word === 'running'
+}
+
+/**
+ * What the process of a head claimed that was replaced, and what is to be told a head that has
+ * claimed more since. Of processes of one head only the order counts, of those that have left
+ * anything: as long as none has, this one is the first.
+ */
+function forgetProcesses(world: World): void {
+  const { heads, disks, ops } = world
+  for (const head of heads) {
+    const { index } = head
+    if (head.word === 'halted') head.claim = 0
+    for (const disk of disks)
+      if (head.word === 'halted' || disk.claim <= head.claim) disk.told &= ~(1 << index)
+    let lives = head.word === 'halted' && world.faults === 0 ? 0 : 1 << head.life
+    const note = (claim: number): void => {
+      if (claim > 0 && claimant(claim) === index) lives |= 1 << lifeOf(claim)
+    }
+    note(head.claim)
+    for (const { claim } of disks) note(claim)
+    for (const { claim, value, kind } of ops) {
+      note(claim)
+      if (kind === 'claim') note(value)
+    }
+    if ((lives & (lives + 1)) === 0) continue
+    const renamed = (claim: number): number =>
+      claim > 0 && claimant(claim) === index
+        ? claim - lifeOf(claim) + placeIn(lives, lifeOf(claim))
+        : claim
+    head.life = placeIn(lives, head.life)
+    head.claim = renamed(head.claim)
+    for (const disk of disks) disk.claim = renamed(disk.claim)
+    for (const [at, op] of ops.entries())
+      if (op.head === index)
+        ops[at] = {
+          ...op,
+          claim: renamed(op.claim),
+          value: op.kind === 'claim' ? renamed(op.value) : op.value,
+        }
   }
+}
+
+/** Of a leg that is not in sync only that is read, in whatever record. */
+function forgetStates(world: World): void {
+  for (const disk of world.disks) disk.superblock = plainStates(disk.superblock)
+  for (const [at, store] of world.stores.entries()) world.stores[at] = plainStates(store)
+  for (const head of world.heads) if (head.saved !== null) head.saved = plainStates(head.saved)
+  for (const [at, op] of world.ops.entries()) {
+    if (op.snapshot === null) continue
+    const snapshot = plainStates(op.snapshot)
+    if (snapshot !== op.snapshot) world.ops[at] = { ...op, snapshot }
+  }
+}
+
+/** Of an attempt that is sure to fail nobody reads what it was to start from. */
+function forgetPlan(world: World, head: Head, plan: Plan): void {
+  const { configuration } = world
+  const { present, byOwnRecord } = plan
+  plan.seen &= present
+  if (!byOwnRecord) plan.another = false
+  if (!plan.another && claiming.isAsSeen(present, plan.seen)) {
+    forgetSure(world, head, plan)
+    return
+  }
+  plan.record = bareOf(byOwnRecord ? plan.record.generation : 0, configuration.legs)
+}
+
+/** If nothing can keep the head from its start any more, only who is claimed then is read. */
+function forgetSure(world: World, head: Head, { waits, byOwnRecord }: Plan): void {
+  const { disks, stores, doubts } = world
+  const { index, claim } = head
+  if (!isAlone(world, head)) return
+  const isSure = disks.every(
+    (disk) =>
+      disk.claim <= claim && (!byOwnRecord || disk.claim === 0 || claimant(disk.claim) === index),
+  )
+  if (!isSure) return
+  stores[index] = { ...bare(world, 0), boots: disks.map(({ boot }) => boot) }
+  doubts[index] = 0
+  for (const [at, disk] of disks.entries()) if ((waits & (1 << at)) !== 0) disk.claim = 0
+}
+
+/**
+ * No fault is left: only a head that has no run starts, so of others nobody reads the store, and
+ * nothing loses its power. One that was replaced asks nobody any more.
+ */
+function forgetFaults(world: World): void {
+  const { clients, disks, heads, stores } = world
+  for (const head of heads) {
+    const { index, word } = head
+    if (word !== 'halted' && word !== 'running') continue
+    stores[index] = { ...bare(world, 0), boots: disks.map(({ boot }) => boot) }
+    world.doubts[index] = 0
+    for (const disk of disks) disk.told &= ~(1 << index)
+    if (word === 'running') continue
+    head.life = 0
+    for (const disk of disks) disk.away &= ~(1 << index)
+  }
+  for (const [at, op] of world.ops.entries())
+    if (op.kind === 'save' && heads[op.head]!.word === 'running')
+      world.ops[at] = { ...op, snapshot: stores[op.head]! }
+  if (clients.flushes > 0 || heads.some(isFlushing)) return
+  for (const { stable } of disks)
+    for (let at = 0; at < stable.length; at++)
+      stable[at] = Math.min(stable[at]!, clients.flushed[at]!)
+  for (const disk of disks) disk.examined = false
 }
 
 /** Every leg refuses it: nothing that it does can be told, and no fault has it start again. */
@@ -84,14 +192,16 @@ const something = [0]
 
 /** Of a record: a leg is in sync or it is not, and there was a generation before or not. */
 function reread(from: Snapshot): Snapshot {
-  const { history, states } = from
-  const isKnown = history.length === 0 || (history.length === 1 && history[0] === 0)
-  if (isKnown && states.every((state) => state === 0 || state === missing)) return from
-  return {
-    ...from,
-    history: history.length === 0 ? history : something,
-    states: states.map((state) => (state === 0 ? 0 : missing)),
-  }
+  const { history } = from
+  const plain = plainStates(from)
+  if (history.length === 0 || (history.length === 1 && history[0] === 0)) return plain
+  return { ...plain, history: something }
+}
+
+function plainStates(from: Snapshot): Snapshot {
+  const { states } = from
+  if (states.every((state) => state === 0 || state === missing)) return from
+  return { ...from, states: states.map((state) => (state === 0 ? 0 : missing)) }
 }
 
 /** Of a write nobody asks when it began. */
@@ -161,7 +271,8 @@ function forgetForGood(world: World, head: Head): void {
     // What was flushed for clients stays flushed.
     if (!noFlush || leg.stage !== 'in-sync') continue
     disk.examined = false
-    for (let at = 0; at < disk.stable.length; at++) disk.stable[at] = clients.flushed[at]!
+    for (let at = 0; at < disk.stable.length; at++)
+      disk.stable[at] = Math.min(disk.stable[at]!, clients.flushed[at]!)
   }
   for (let at = 0; at < world.ops.length; at++) world.ops[at] = unread(world, head, world.ops[at]!)
   if (clients.cleanings > 0 || run.cleaning !== null) return

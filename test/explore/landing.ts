@@ -2,7 +2,7 @@ import { answer, fail } from './answers.ts'
 import { claim, claiming } from './claims.ts'
 import type { Op } from './model.ts'
 import { nameOp } from './names.ts'
-import type { Disk, World } from './world.ts'
+import type { Choose, Disk, World } from './world.ts'
 
 /** What becomes of something under way. */
 
@@ -11,15 +11,15 @@ export function vanish(world: World, op: Op): string {
   return `${nameOp(op)} never arrives`
 }
 
-export function land(world: World, op: Op): string {
+export function land(world: World, op: Op, choose: Choose): string {
   world.ops = world.ops.filter((one) => one !== op)
   if (op.kind !== 'save' && claiming.refuses(world.disks[op.leg]!, op)) {
     // The answer is that a newer head has the leg.
-    if (op.ghost === 'no') fail(world, op, 'FENCED')
+    if (op.ghost === 'no') fail(world, op, 'FENCED', choose)
     return `${nameOp(op)} is refused`
   }
   apply(world, op)
-  if (op.ghost === 'no') answer(world, world.heads[op.head]!, op)
+  if (op.ghost === 'no') answer(world, op, choose)
   return `${nameOp(op)} is done${op.ghost === 'no' ? '' : ', too late'}`
 }
 

@@ -29,7 +29,7 @@ function configurationOf(words: readonly string[]): Configuration {
 
 const words = process.argv.slice(2)
 const secondsMax = Number(words.find((word) => word.startsWith('seconds='))?.slice(8) ?? 600)
-const bounds = { statesMax: 50_000_000, secondsMax }
+const bounds = { statesMax: 500_000_000, secondsMax }
 
 function print(name: string, { states, depth, seconds, complete, violation }: Outcome): void {
   const rate = Math.round(states / seconds)

@@ -2,10 +2,8 @@ import type { Snapshot } from './codec.ts'
 
 /** What a head starts from. Legs are bits of a number. */
 export interface Plan {
-  readonly record: Snapshot
+  record: Snapshot
   readonly present: number
-  /** Which of them is taken where several are equally good. */
-  readonly first: number
   /** Whether only its own record says that no leg that is not there is newer. */
   readonly byOwnRecord: boolean
   /** Legs that show what they showed when it was decided. */
@@ -27,4 +25,8 @@ export function stepOf(claim: number): number {
 
 export function claimant(claim: number): number {
   return (claim >> 2) & 1
+}
+
+export function lifeOf(claim: number): number {
+  return claim & 3
 }

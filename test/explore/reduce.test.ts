@@ -6,7 +6,7 @@ import { Odometer } from './odometer.ts'
 import { Pack } from './pack.ts'
 import { World } from './world.ts'
 
-const bounds = { statesMax: 100_000, secondsMax: 60 }
+const bounds = { statesMax: 150_000, secondsMax: 60 }
 const small = { writes: 1, flushes: 0, width: 1 }
 
 /** Of the wrong rules these are seen in a small search, reduced or not. */
@@ -18,6 +18,7 @@ const seen = [
   'joined-unmapped',
   'min-in-sync-ignored',
   'claims-ignored',
+  'start-as-seen-before',
 ]
 
 function verdict(changes: Partial<Configuration>): string {
@@ -101,6 +102,14 @@ describe('a search that leaves out what says nothing', () => {
       { ...small, cleanings: 0, faults: 2, kinds: new Set<FaultKind>(['away']) },
     ],
     ['a second head', { ...small, heads: 2, cleanings: 0, faults: 0 }],
+    [
+      'a second head, and a flush that fails',
+      { ...small, heads: 2, cleanings: 0, kinds: new Set<FaultKind>(['flush']) },
+    ],
+    [
+      'a second head, and a record that cannot be saved',
+      { ...small, heads: 2, cleanings: 0, kinds: new Set<FaultKind>(['store']) },
+    ],
     ['two extents and a crash', { ...small, extents: 2, kinds: new Set<FaultKind>(['crash']) }],
   ]
   for (const [what, changes] of whole)

@@ -229,13 +229,12 @@ function transferClaims(head: Head, codec: Codec): void {
   }
   const record = codec.snapshot(plan?.record ?? null)
   const present = codec.legSet(plan?.present ?? 0)
-  const first = codec.leg(plan?.first ?? 0)
   const byOwnRecord = pack.flag(plan?.byOwnRecord ?? false)
   const seen = codec.legSet(plan?.seen ?? 0)
   const waits = codec.legSet(plan?.waits ?? 0)
   const another = pack.flag(plan?.another ?? false)
   if (pack.writing) return
-  head.plan = record === null ? null : { record, present, first, byOwnRecord, seen, waits, another }
+  head.plan = record === null ? null : { record, present, byOwnRecord, seen, waits, another }
 }
 
 function transferRecord(head: Head, codec: Codec): void {

@@ -1,6 +1,6 @@
-import { offerAlone } from './ample.ts'
+import { offerAlone, offerClaims } from './ample.ts'
 import { lookForCopied } from './answers.ts'
-import { claiming, hears, offerClaims } from './claims.ts'
+import { claiming, hears, offerLook } from './claims.ts'
 import { type Snapshot, snapshotOf } from './codec.ts'
 import type { Configuration } from './config.ts'
 import type { Explored } from './engine.ts'
@@ -179,7 +179,7 @@ export class World implements Explored, Surroundings {
   spendBudget(): boolean {
     if (!this.reduces || this.faults === 0) return false
     this.faults = 0
-    return this.lastHead !== null
+    return this.heads.length > 1 || this.lastHead !== null
   }
 
   transfer(pack: Pack): void {
@@ -253,10 +253,15 @@ export class World implements Explored, Surroundings {
   }
 
   happen(move: number, choose: Choose): string {
-    const { lastHead } = this
+    const { heads, lastHead } = this
+    // Where states are reduced none hears that it was replaced once no fault is left.
+    const goesOn = (head: Head): boolean =>
+      head === lastHead || (this.faults === 0 && this.reduces && head.word === 'running')
+    const running = heads.map(goesOn)
     const what = this.moves[move]!(choose)
-    if (lastHead !== null && lastHead.word !== 'running')
-      this.broken = 'the run ended, and nothing had failed'
+    for (const { index, word } of heads)
+      if (running[index] && word !== 'running')
+        this.broken = 'the run ended, and nothing had failed'
     return what
   }
 
@@ -312,7 +317,7 @@ export class World implements Explored, Surroundings {
     for (const head of this.heads) {
       const { word } = head
       if (word === 'dead') this.moves.push(() => this.revive(head))
-      else if (word === 'idle' && this.heads.length > 1) offerClaims(this, head)
+      else if (word === 'idle' && this.heads.length > 1) offerLook(this, head)
       else if (word === 'idle') {
         if (startsLate(this, head)) this.moves.push((choose) => start(this, head, choose))
       } else if (word === 'running') this.offerRun(head)
@@ -376,7 +381,7 @@ export class World implements Explored, Surroundings {
     return idle
   }
 
-  private mayReturn(head: Head, leg: HeadLeg): boolean {
+  mayReturn(head: Head, leg: HeadLeg): boolean {
     return (
       head.run!.word === 'running' &&
       leg.stage === 'absent' &&
@@ -404,9 +409,12 @@ export class World implements Explored, Surroundings {
   }
 
   private offerOps(): void {
-    for (const [at, { kind, ghost, head }] of this.ops.entries())
+    const together = offerClaims(this)
+    for (const [at, { kind, ghost, head }] of this.ops.entries()) {
+      if (kind === 'claim' && ghost === 'no' && head === together?.index) continue
       // A store saves in order.
       if (kind !== 'save' || ghost !== 'no' || !this.savesLate(head)) this.offerOp(at)
+    }
   }
 
   private savesLate(of: number): boolean {
@@ -417,7 +425,7 @@ export class World implements Explored, Surroundings {
 
   /** Something under way is carried out, or never will be. */
   offerOp(at: number): void {
-    this.moves.push(() => land(this, this.ops[at]!))
+    this.moves.push((choose) => land(this, this.ops[at]!, choose))
     if (this.ops[at]!.ghost === 'may-land') this.moves.push(() => vanish(this, this.ops[at]!))
   }
 
