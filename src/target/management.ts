@@ -9,6 +9,7 @@ import type { Descriptors } from '../net/descriptors.ts'
 import { peerOf, removeStaleSocket } from '../net/sockets.ts'
 import { Callers } from './callers.ts'
 import { encodeAnswer, SharedAnswer } from './shared-answer.ts'
+import { isTooDeep, tooDeep } from './source.ts'
 import { isObject } from './tree.ts'
 
 /** What the management interface asks of a target. */
@@ -236,5 +237,7 @@ async function body(request: IncomingMessage): Promise<Readonly<Record<string, u
     throw new Refusal(400, 'the body is not JSON')
   }
   if (!isObject(value)) throw new Refusal(400, 'the body is not a JSON object')
+  // Reading it was none, but whoever writes it out, into the log, calls himself for each level.
+  if (isTooDeep(value)) throw new Refusal(400, `the body is ${tooDeep}`)
   return value
 }

@@ -61,6 +61,30 @@ describe('the management interface', () => {
     expect(String(all)).to.not.match(/^claim\./)
   })
 
+  it('refuses options that are nested too deep to be written into a log', async () => {
+    const written: string[] = []
+    const listening = new ManagementServer({
+      ...manager,
+      run: (_command, _names, options) =>
+        Promise.resolve(void written.push(JSON.stringify(options))),
+    })
+    const address = await listening.listen({ kind: 'tcp', host: '127.0.0.1', port: 0 })
+    const url = `http://127.0.0.1:${address.kind === 'tcp' ? address.port : 0}/v1/volumes/a/start`
+    const headers = { 'content-type': 'application/json' }
+    for (const [open, close] of [
+      ['[', ']'],
+      ['{"a":', '}'],
+    ] as const) {
+      const body = `{"device":${open.repeat(10_000)}1${close.repeat(10_000)}}`
+      const { status } = await fetch(url, { method: 'POST', headers, body })
+      expect(status).to.equal(400)
+    }
+    const fine = { method: 'POST', headers, body: '{"device":[[[1]]]}' }
+    expect((await fetch(url, fine)).status).to.equal(200)
+    expect(written).to.have.length(1)
+    listening.close()
+  })
+
   it('says who is refused, and who gives commands', async () => {
     const told: object[] = []
     const log = { ...silentLog, info: (fields: object) => void told.push(fields) }
