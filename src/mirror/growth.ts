@@ -1,7 +1,7 @@
 import { StorageError, systemError } from '../base/errors.ts'
 import { formatMaps } from './create.ts'
 import { failed } from './departure.ts'
-import { flushLeg } from './flushing.ts'
+import { areReadable, flushLeg } from './flushing.ts'
 import { dataSizeFor, metadataBytes, type Geometry } from './layout.ts'
 import { zeroBytesMax, type Leg } from './leg.ts'
 import { sameGeneration, type Generation, type VolumeRecord } from './record.ts'
@@ -169,15 +169,26 @@ async function enlarge(volume: Volume, { wanted, zeroFrom }: Ready): Promise<voi
 }
 
 /** What counts is the old size still: with maps of the new one everything would be copied. */
-async function restoreMaps({ legs, geometry }: Volume): Promise<void> {
-  await Promise.allSettled(legs.map((leg) => formatMaps(leg, geometry)))
+async function restoreMaps({ readable, geometry }: Volume): Promise<void> {
+  await Promise.allSettled(readable.map((leg) => formatMaps(leg, geometry)))
+}
+
+/**
+ * Throws if the leg has left, though its device may be there again: as what it was before, or as
+ * another one. What is written to it now would make it one that lacks nothing.
+ */
+function mustTakePart(volume: Volume, leg: Leg): void {
+  if (!areReadable(volume, [leg]))
+    throw new StorageError('UNAVAILABLE', `${leg.name} left`, leg.device.path)
 }
 
 async function onEach(volume: Volume, action: (leg: Leg) => Promise<void>): Promise<void> {
   const { membership } = volume
   for (const leg of volume.legs) {
     try {
-      if (!membership.over()) await action(leg)
+      if (membership.over()) return
+      mustTakePart(volume, leg)
+      await action(leg)
     } catch (error) {
       if (!membership.over()) cannotGrow(volume, leg, error)
       throw error
@@ -188,11 +199,15 @@ async function onEach(volume: Volume, action: (leg: Leg) => Promise<void>): Prom
 /** While neither maps nor superblocks are written for another reason, or those would be lost. */
 async function moveMetadata(volume: Volume, leg: Leg, end: number): Promise<void> {
   const prepare = async (): Promise<void> => {
+    mustTakePart(volume, leg)
     leg.superblocks.moveTo(end)
     await formatMaps(leg, volume.geometry)
   }
-  // A long history would not fit.
-  const record = (): VolumeRecord => ({ ...volume.record!, entries: [] })
+  const record = (): VolumeRecord => {
+    mustTakePart(volume, leg)
+    // A long history would not fit.
+    return { ...volume.record!, entries: [] }
+  }
   await volume.membership.withMaps(() => leg.superblocks.writeBoth(prepare, record))
 }
 
@@ -227,8 +242,10 @@ async function zeroRange(
   over: () => boolean,
 ): Promise<void> {
   const { bootId } = leg
-  for (let offset = from; offset < to && !over(); offset += zeroBytesMax)
+  for (let offset = from; offset < to && !over(); offset += zeroBytesMax) {
+    mustTakePart(volume, leg)
     await leg.zero(offset, Math.min(zeroBytesMax, to - offset))
+  }
   if (!over()) await flushLeg(volume, leg)
   // Nothing else remembers what it had not flushed of this.
   if (leg.bootId !== bootId)
