@@ -166,6 +166,36 @@ describe('a disk that dropped what it could not write, and says so at the next f
     await head.device.close()
   })
 
+  it('is not what a leg was filled from that was away when the disk said so', async () => {
+    const { a, b, c } = disks('a', 'b', 'c')
+    const legs = { a: a!, b: b!, c: c! }
+    const head = await new Head(legs, new MemoryStore(), {}, [], ['a']).open()
+    await write(head.device, 0, pattern(1))
+    await flush(head.device)
+    legs.c.goAway()
+    await head.until('c left', () => head.state('c') === 'missing')
+    await write(head.device, 0, pattern(2))
+    dropAtRead(legs.b)
+    legs.c.log.length = 0
+    let copied = false
+    legs.c.hold = ({ operation }) => {
+      const written = legs.c.log.some(
+        (one) => one.offset === 0 && one.operation === Operation.write,
+      )
+      copied ||= written && operation === Operation.flush
+      return copied
+    }
+    legs.c.comeBack()
+    await head.until('it was copied to c, and not flushed', () => copied)
+    legs.c.hold = () => false
+    legs.c.goAway()
+    await head.until('b left', () => head.state('b') !== 'in-sync')
+    legs.c.comeBack()
+    await head.inSync('a', 'b', 'c')
+    expect(Object.values(legs).map(({ cached }) => cached[0])).to.deep.equal([2, 2, 2])
+    await head.device.close()
+  })
+
   /** Both have it, b for as long as it keeps it. */
   async function twoLegs(readLast: string) {
     const { a, b } = disks('a', 'b')

@@ -60,13 +60,14 @@ export function leave(run: Run, leg: RunLeg, { state, reason, cache }: Leaving):
 
 /**
  * The disk of a leg may have dropped what it could not write, and say so at the next flush only. A
- * leg that is being filled may have copied in between what was there before: it copies that again.
- * One that has the maps was copied to before the others took the pages that say so, and were
- * flushed with them.
+ * leg that is being filled may have copied in between what was there before, also if it is away
+ * again: it copies that once more. One that has the maps was copied to before the others took the
+ * pages that say so, and were flushed with them.
  */
 function distrust(run: Run, source: RunLeg, unflushed: Unflushed): void {
-  for (const leg of run.writers)
-    if (leg !== source && leg.stage !== 'in-sync') leg.dirty?.missSet(unflushed)
+  for (const leg of run.legs)
+    if (leg !== source && leg.stage !== 'in-sync' && leg.stage !== 'detached')
+      leg.dirty?.missSet(unflushed)
 }
 
 /** A leg answered with an error. */
