@@ -24,7 +24,7 @@ export class CacheLife implements Completer {
 }
 
 /** Codes of a request that was carried out and failed: others were refused, or not answered. */
-const failures: ReadonlySet<Code> = new Set(['IO', 'NO_SPACE', 'READ_ONLY'])
+export const failures: ReadonlySet<Code> = new Set(['IO', 'NO_SPACE', 'READ_ONLY'])
 
 /**
  * Whether a flush, or a forced change, that ended so may have lost what was not flushed. One that

@@ -233,7 +233,7 @@ export class NbdClient implements ConnectionHandler, Conductor {
     if (data && this.terms!.structured) return this.violation('a simple reply to a read')
     inbox.consume(codec.simpleReplyBytes)
     slot.done = true
-    if (reply.error !== 0) slot.failure = this.failure(reply.error, '')
+    if (reply.error !== 0) slot.failure = this.failure(slot, reply.error, '')
     else if (data) return this.readData(slot, slot.request!.offset, slot.request!.length)
     return this.finish(slot)
   }
@@ -254,7 +254,7 @@ export class NbdClient implements ConnectionHandler, Conductor {
     if ((type & codec.chunkErrorBit) !== 0) {
       const error = codec.decodeErrorPayload(bytes, at, length)
       if (error === null) return this.violation('an error that does not parse')
-      slot.failure ??= this.failure(error.error, error.message)
+      slot.failure ??= this.failure(slot, error.error, error.message)
     } else if (type === ChunkType.none) {
       if (length !== 0 || !slot.done) return this.violation('an empty chunk that is not the last')
     } else if (type === ChunkType.offsetData && request.operation === Operation.read) {
@@ -331,10 +331,10 @@ export class NbdClient implements ConnectionHandler, Conductor {
     return true
   }
 
-  private failure(errno: number, message: string): StorageError {
+  private failure({ request }: Slot, errno: number, message: string): StorageError {
     const text = message.replace(/[^ -~]+/g, ' ')
     const said = `the server answered error ${errno}${text === '' ? '' : `: ${text}`}`
-    return new StorageError(codeOf(errno), said, this.settings.path)
+    return new StorageError(codeOf(errno, request!), said, this.settings.path)
   }
 
   private violation(what: string): false {

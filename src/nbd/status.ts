@@ -1,4 +1,5 @@
 import type { Code } from '../base/errors.ts'
+import { failures } from '../device/life.ts'
 import { Flag, Operation, type Request } from '../device/request.ts'
 import { Errno } from './codec.ts'
 
@@ -46,9 +47,17 @@ export function errnoOf(code: Code, operation: Operation, flags: number): number
   return errnoOfCode[code]
 }
 
-/** What a server's answer means to us; a number the protocol does not list counts as EINVAL. */
-export function codeOf(errno: number): Code {
-  return codeOfErrno[errno] ?? 'INVALID'
+/**
+ * What a server's answer to a request means to us; a number the protocol does not list counts as
+ * EINVAL, which is also what servers say for any that they do not know. So it tells nothing of a
+ * flush, nor of a forced change, behind which many servers flush: that it was not carried out is
+ * known of zeroes alone that would not be fast, and of a server that stops, which is left.
+ */
+export function codeOf(errno: number, { operation, flags }: Request): Code {
+  const code = codeOfErrno[errno] ?? 'INVALID'
+  if (operation !== Operation.flush && (flags & Flag.fua) === 0) return code
+  const refused = code === 'UNSUPPORTED' && (flags & Flag.fastZero) !== 0
+  return refused || code === 'SHUTDOWN' || failures.has(code) ? code : 'IO'
 }
 
 /** `errnoOf` for a request that failed. */

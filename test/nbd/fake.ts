@@ -47,14 +47,15 @@ export interface Manner {
   readonly modern?: boolean
   /** Whether several connections see the same. */
   readonly multiConn?: boolean
+  readonly fastZero?: boolean
 }
 
 const flagsOfAll = 0x1 | 0x4 | 0x8 | 0x20 | 0x40
 
 /** A server's handshake, as it should be. */
 export async function shakeHands(talker: Talker, manner: Manner): Promise<void> {
-  const { size, structured, modern = true, multiConn = false } = manner
-  const flags = flagsOfAll | (multiConn ? 0x100 : 0)
+  const { size, structured, modern = true, multiConn = false, fastZero = false } = manner
+  const flags = flagsOfAll | (multiConn ? 0x100 : 0) | (fastZero ? 0x800 : 0)
   talker.say(options.encodeGreeting())
   await talker.take(options.clientFlagsBytes)
   for (;;) {

@@ -1,11 +1,11 @@
 import { expect } from 'chai'
 import { MiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
-import { Operation } from '../../src/device/request.ts'
-import { ChunkType, type RequestHeader } from '../../src/nbd/codec.ts'
+import { Flag, Operation } from '../../src/device/request.ts'
+import { ChunkType, Errno, type RequestHeader } from '../../src/nbd/codec.ts'
 import * as options from '../../src/nbd/options.ts'
 import { Info, Option, Reply } from '../../src/nbd/options.ts'
-import { submit, type Outcome } from '../support/io.ts'
+import { flush, submit, write, type Outcome } from '../support/io.ts'
 import * as fake from './fake.ts'
 import { chunk, data, failure, FakeServer, hole, simple, words } from './fake.ts'
 import { nbdLeaf, nbdWorld } from './leaf.ts'
@@ -203,6 +203,43 @@ describe('the NBD client before a server that', () => {
   it('answers a write with data: closes the connection', async () => {
     const outcome = await ask((r) => [chunk(r, offsetData, data(8192, 8192), true)], Operation.trim)
     expect(outcome.error?.code).to.equal('PROTOCOL')
+  })
+
+  for (const [what, operation, flags] of [
+    ['a flush', Operation.flush, 0],
+    ['a forced write', Operation.write, Flag.fua],
+  ] as const)
+    for (const errno of [Errno.EINVAL, Errno.ENOMEM, Errno.ENOTSUP, Errno.EOVERFLOW, 110])
+      it(`fails ${what} with error ${errno}: has lost what was not flushed`, async () => {
+        await before(async (talker) => {
+          await fake.shakeHands(talker, { size, structured: true })
+          talker.say(simple(await fake.takeRequest(talker), 0))
+          talker.say(simple(await fake.takeRequest(talker), errno))
+          talker.say(simple(await fake.takeRequest(talker), 0))
+          await talker.closed()
+        })
+        const block = Buffer.alloc(4096, 1)
+        await write(leaf, 0, block)
+        const { bootId } = leaf.facts!
+        const payload = operation === Operation.write ? [block] : []
+        const length = operation === Operation.write ? 4096 : 0
+        const { error } = await submit(leaf, operation, 0, length, flags, payload)
+        expect(error?.code).to.equal('IO')
+        expect(leaf.losses).to.equal(1)
+        expect(leaf.facts!.bootId).to.not.equal(bootId)
+        await flush(leaf)
+      })
+
+  it('cannot zero fast: has lost nothing', async () => {
+    await before(async (talker) => {
+      await fake.shakeHands(talker, { size, structured: true, fastZero: true })
+      talker.say(simple(await fake.takeRequest(talker), Errno.ENOTSUP))
+      await talker.closed()
+    })
+    const flags = Flag.fua | Flag.fastZero
+    const { error } = await submit(leaf, Operation.writeZeroes, 0, 4096, flags)
+    expect(error?.code).to.equal('UNSUPPORTED')
+    expect(leaf.losses).to.equal(0)
   })
 
   it('never answers: fails the request in time', async () => {
