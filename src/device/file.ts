@@ -117,6 +117,9 @@ export class FileDriver implements Driver {
       syncedFd: medium.synced?.fd ?? fd,
       alignment: medium.blockSize,
       device: host.path,
+      flush: (request: Request) => {
+        this.syncs!.submit(request)
+      },
     }
     const cached = this.options.direct !== true
     this.transfers = new Transfers(file, this.slab, this.clock, cached, this.worsen)
@@ -156,15 +159,20 @@ export class FileDriver implements Driver {
   /**
    * Has it serve so many bytes, or all that is there if `bytes` is null; a file that has fewer is
    * enlarged, durably, once `agreed` was told how large it will be. Rejects with CONFIG if it
-   * cannot.
+   * cannot. `flush` flushes the device: what a flush of ours alone failed with, nobody would know.
    */
-  grow(bytes: number | null, agreed: (bytes: number) => Promise<void>): Promise<void> {
-    return this.growing.run(() => this.growAlone(bytes, agreed))
+  grow(
+    bytes: number | null,
+    agreed: (bytes: number) => Promise<void>,
+    flush: () => Promise<void>,
+  ): Promise<void> {
+    return this.growing.run(() => this.growAlone(bytes, agreed, flush))
   }
 
   private async growAlone(
     bytes: number | null,
     agreed: (bytes: number) => Promise<void>,
+    flush: () => Promise<void>,
   ): Promise<void> {
     const { medium } = this
     const path = this.host?.path ?? ''
@@ -182,7 +190,7 @@ export class FileDriver implements Driver {
       await agreed(wanted)
       // The size may have changed during `agreed`, and truncating must never make the file smaller.
       if (wanted > (await sizeNow(medium, this.options.path))) await handle.truncate(wanted)
-      await handle.sync()
+      await flush()
       if (this.size !== undefined) this.size = wanted
       await this.look()
     } catch (cause) {

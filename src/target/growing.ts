@@ -3,7 +3,7 @@ import { describeSize } from '../base/size.ts'
 import type { Device } from '../device/device.ts'
 import { FileDriver } from '../device/file.ts'
 import type { MirrorDriver } from '../mirror/mirror.ts'
-import type { Target } from './target.ts'
+import { flush, type Target } from './target.ts'
 
 /** What `dst leg grow` and `dst volume grow` answer. */
 export interface Growth {
@@ -69,11 +69,15 @@ function legNamed(target: Target, volume: MirrorDriver, name: string): Device {
 }
 
 async function enlarge(target: Target, leg: Device, bytes: number | null): Promise<string> {
-  const { path, driver } = mustBeFile(leg, bytes)
+  const { device, driver } = mustBeFile(leg, bytes)
   let warning = ''
   // Before it is larger: a start in between must know both sizes.
-  await driver.grow(bytes, async (size) => {
-    warning = await target.grown.note(path, size)
+  const agreed = async (size: number): Promise<void> => {
+    warning = await target.grown.note(device.path, size)
+  }
+  await driver.grow(bytes, agreed, async () => {
+    const error = await flush(device)
+    if (error !== null) throw error
   })
   return warning
 }
@@ -96,14 +100,15 @@ const ways: Readonly<Record<string, string>> = {
 }
 
 interface FileDevice {
-  readonly path: string
+  readonly device: Device
   readonly driver: FileDriver
 }
 
 const layers: ReadonlySet<string> = new Set(['error', 'delay', 'log'])
 
 /** The file that the leg is, below layers that have the same bytes; null if it is none. */
-function fileOf({ path, driver }: Device): FileDevice | null {
-  if (driver instanceof FileDriver) return { path, driver }
+function fileOf(device: Device): FileDevice | null {
+  const { driver } = device
+  if (driver instanceof FileDriver) return { device, driver }
   return layers.has(driver.type) ? fileOf(driver.children[0]!) : null
 }

@@ -376,7 +376,8 @@ async function makeFolderOf(address: Address): Promise<void> {
   if (address.kind === 'unix') await makeFolder(dirname(address.path))
 }
 
-function flush(device: Device): Promise<StorageError | null> {
+/** Flushes a device; what that failed with. */
+export function flush(device: Device): Promise<StorageError | null> {
   return new Promise((resolve) => {
     const owner = {
       completed(request: Request) {

@@ -226,8 +226,8 @@ async function agreeOnSize(
   // It may not have come to that.
   const size = Math.max(configured, Math.min(found, sizeMax))
   if (found < size && regular && options.grow === true) {
+    // Not flushed: the kernel may have something to tell of an earlier process, and tells it once.
     await handle.truncate(size)
-    await handle.sync()
   } else if (found !== size) {
     const hint = found < size && regular ? '; "grow" enlarges it' : ''
     const sizes = `${describeSize(found)} (${found} bytes), not ${describeSize(size)} (${size})`

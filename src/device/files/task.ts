@@ -109,13 +109,21 @@ export class Task {
         if (request.operation === Operation.read) handOver(request, block!, from)
         from += request.length
         request.complete()
-      } else if (together) transfers.again(request)
+      } else if (together && !mayTellOfOthers(request, error)) transfers.again(request)
       else request.fail(error)
     }
     block?.release()
     requests.length = 0
     transfers.finished(this)
   }
+}
+
+/**
+ * Whether what forced writes failed with may be that of the flush behind them. The kernel tells it
+ * once: carried out again they would succeed, and nobody would know. Of want of space see `again`.
+ */
+function mayTellOfOthers({ flags }: Request, { code }: StorageError): boolean {
+  return (flags & Flag.fua) !== 0 && code !== 'NO_SPACE'
 }
 
 /** Gives the request its part of what was read, with a hold of its own. */

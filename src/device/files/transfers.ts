@@ -4,7 +4,7 @@ import type { Clock } from '../../base/clock.ts'
 import { Ring } from '../../base/ring.ts'
 import { KiB } from '../../base/size.ts'
 import type { Slab } from '../../base/slab.ts'
-import { Operation, type Request } from '../request.ts'
+import { Flag, Operation, Request, type Completer } from '../request.ts'
 import { Eager, eagerStepBytes } from './eager.ts'
 import { cutShort, type Worsen } from './syncs.ts'
 import { describeTransfer, Task } from './task.ts'
@@ -31,6 +31,8 @@ export interface TransferFile {
   readonly alignment: number
   /** Path in the tree, for errors. */
   readonly device: string
+  /** Takes flushes. */
+  readonly flush: (request: Request) => void
 }
 
 /**
@@ -147,9 +149,31 @@ export class Transfers {
     this.pump()
   }
 
-  /** @internal To be carried out again, by itself, because it failed together with neighbours. */
+  /**
+   * @internal To be carried out again, by itself, because it failed together with neighbours. A
+   * forced one for want of space, which may be that of others: a flush tells, see `Forced`, and
+   * later the kernel would not.
+   */
   again(request: Request): void {
-    this.alone.push(request)
+    if ((request.flags & Flag.fua) === 0) {
+      this.alone.push(request)
+      return
+    }
+    const flush = Request.take(Operation.flush, 0, 0, 0, this.flushed)
+    flush.context = request
+    this.file.flush(flush)
+  }
+
+  private readonly flushed: Completer = {
+    completed: (flush) => {
+      const request = flush.context as Request
+      const { error } = flush
+      flush.release()
+      if (error === null) {
+        this.alone.push(request)
+        this.pump()
+      } else request.fail(error)
+    },
   }
 
   /**
