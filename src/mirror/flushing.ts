@@ -25,6 +25,16 @@ export async function flushed(leg: Leg): Promise<StorageError | null> {
 }
 
 /**
+ * The same of a leg that was copied to. The disk of one that it was copied from may have dropped
+ * what it could not write: it says so now, and leaves, and the copy is made again.
+ */
+export async function flushedCopies(volume: Volume, leg: Leg): Promise<StorageError | null> {
+  const error = await flushed(leg)
+  if (error === null) await vouch(volume, volume.readable)
+  return error
+}
+
+/**
  * Whether what was read from the legs may be written to others. The disk of one may have dropped
  * what it could not write, and read as before since; it says so at the next flush, and leaves.
  */

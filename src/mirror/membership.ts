@@ -5,7 +5,7 @@ import { within } from './deadline.ts'
 import { backOff, noteSince } from './departure.ts'
 import { DirtyMap } from './dirty-map.ts'
 import { writeWork } from './dirty.ts'
-import { flushed } from './flushing.ts'
+import { flushed, flushedCopies } from './flushing.ts'
 import { IntentLog } from './intent.ts'
 import { format } from './create.ts'
 import type { Leg } from './leg.ts'
@@ -154,7 +154,7 @@ export class Membership {
   async flush(leg: Leg, why: FlushReason | 'client'): Promise<StorageError | null> {
     const { moment } = this.intent
     if (why === 'copied') leg.dirty!.beginFlush()
-    const error = await flushed(leg)
+    const error = await (why === 'copied' ? flushedCopies(this.volume, leg) : flushed(leg))
     const marks = why === 'clean' || why === 'copied'
     if (error === null && marks && !(await this.isMarked(leg, moment))) return null
     this.tell({ kind: 'flushed', leg, why, moment, error })

@@ -135,15 +135,16 @@ describe('a write that only the last leg has, which loses its cache', () => {
 describe('a disk that dropped what it could not write, and says so at the next flush only', () => {
   const isData = ({ operation, offset }: Request): boolean =>
     operation === Operation.read && offset === 0
-  const flushes = ({ operation, flags }: Request): boolean =>
-    operation === Operation.flush || (flags & Flag.fua) !== 0
+  const isFlush = ({ operation }: Request): boolean => operation === Operation.flush
+  const flushes = (request: Request): boolean =>
+    isFlush(request) || (request.flags & Flag.fua) !== 0
 
   /** The next reading of data finds what was there before. */
-  function dropAtRead(disk: Disk): void {
+  function dropAtRead(disk: Disk, says = flushes): void {
     disk.fault = (request) => {
       if (isData(request)) {
         disk.cached = Buffer.from(disk.stable)
-        disk.failOnce(flushes)
+        disk.failOnce(says)
       }
       return null
     }
@@ -161,6 +162,24 @@ describe('a disk that dropped what it could not write, and says so at the next f
     dropAtRead(legs.b)
     legs.c.comeBack()
     await head.until('b left', () => head.state('b') !== 'in-sync')
+    await head.inSync('a', 'b', 'c')
+    expect(Object.values(legs).map(({ cached }) => cached[0])).to.deep.equal([2, 2, 2])
+    await head.device.close()
+  })
+
+  it('is not what a leg was filled from where forced writes do not say so', async () => {
+    const { a, b, c } = disks('a', 'b', 'c')
+    const legs = { a: a!, b: b!, c: c! }
+    const head = await new Head(legs, new MemoryStore(), {}, [], ['a']).open()
+    await write(head.device, 0, pattern(1))
+    await flush(head.device)
+    legs.c.goAway()
+    await head.until('c left', () => head.state('c') === 'missing')
+    await write(head.device, 0, pattern(2))
+    dropAtRead(legs.b, isFlush)
+    legs.c.comeBack()
+    await head.inSync('a', 'c')
+    await flush(head.device)
     await head.inSync('a', 'b', 'c')
     expect(Object.values(legs).map(({ cached }) => cached[0])).to.deep.equal([2, 2, 2])
     await head.device.close()

@@ -61,8 +61,8 @@ export function leave(run: Run, leg: RunLeg, { state, reason, cache }: Leaving):
 /**
  * The disk of a leg may have dropped what it could not write, and say so at the next flush only. A
  * leg that is being filled may have copied in between what was there before, also if it is away
- * again: it copies that once more. One that has the maps was copied to before the others took the
- * pages that say so, and were flushed with them.
+ * again: it copies that once more. One that has the maps was copied to before the others flushed,
+ * see `flushedCopies`.
  */
 function distrust(run: Run, source: RunLeg, unflushed: Unflushed): void {
   for (const leg of run.legs)
