@@ -120,6 +120,8 @@ export class Leg implements Completer, RunLeg {
   /** It did not take part after all since `lacksNothing`: what it lacked before counts again. */
   lacksAgain(before: DirtyMap, unflushed: Leg['unflushed']): void {
     before.merge(this.dirty!.bits)
+    // The other one may have been written over it.
+    before.inherit(before.durable)
     if (unflushed !== null) before.missSet(unflushed)
     this.dirty = before
   }

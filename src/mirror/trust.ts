@@ -93,8 +93,11 @@ async function joinTrusted(volume: Volume, leg: Leg, unseen: Unseen): Promise<vo
   try {
     await mustJoin(volume, leg, { word: 'partial', cause: 'trusted by the operator' })
   } catch (error) {
-    if (!membership.over() && dirty !== null) leg.lacksAgain(dirty, unflushed)
     if (whole !== undefined) member.whole = whole
+    if (!membership.over() && dirty !== null) {
+      leg.lacksAgain(dirty, unflushed)
+      await membership.written('lacking')
+    }
     throw error
   }
 }

@@ -340,6 +340,32 @@ describe('a leg', () => {
     await head.device.close()
   })
 
+  it('that is not trusted after all lacks on disk what it lacked before', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const head = await new Head(legs, store, { intentIdleMs: 5 }).open()
+    const { a, b } = legs
+    await write(head.device, 0, pattern(1))
+    b!.goAway()
+    for (const at of [0, 5]) await write(head.device, at * extentSize, pattern(2))
+    await head.until('the log is clean', () => head.driver.describe()['hotExtents'] === 0)
+    failing(b!, (operation) => operation === Operation.write)
+    b!.comeBack()
+    await head.until('it cannot come back', () => head.state('b') === 'failed')
+    a!.hold = ({ operation, offset }) => operation === Operation.write && offset === 5 * extentSize
+    const writing = outcome(write(head.device, 5 * extentSize, pattern(3)))
+    await head.until('it is under way', () => (head.leg('a')['pending'] as number) > 0)
+    const trusting = outcome(head.driver.trustLeg('b'))
+    a!.letGo()
+    expect([await writing, await trusting]).to.deep.equal(['done', 'IO'])
+    head.kill()
+    b!.fault = () => null
+    const next = await new Head(legs, store).open()
+    await next.inSync('a', 'b')
+    await expectEverywhere(next, legs, 2)
+    await next.device.close()
+  })
+
   it('that dropped out of a resync is known however often others left since', async () => {
     const legs = disks('a', 'b', 'c')
     const settings = { legRetryMs: 1, legRetryMsMax: 1 }
