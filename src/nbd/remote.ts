@@ -25,8 +25,9 @@ export interface NbdOptions {
   /** Milliseconds until the server has to answer a request; then it counts as gone. */
   readonly requestTimeout?: number
   /**
-   * Milliseconds before a new connection is made after one that the server was not seen to close:
-   * NBD cannot fence the old one, and what was sent on it may still be carried out until then.
+   * Milliseconds before a new connection is made after one that the server was not seen to close,
+   * or closed before it had answered every change: NBD cannot fence the old one, and what was sent
+   * on it may still be carried out until then.
    */
   readonly quiesce?: number
   /** Bytes that the export must have, for whoever wants to be sure; otherwise it is learnt. */
@@ -313,8 +314,11 @@ export class NbdDriver implements Driver, ClientOwner {
       this.holdTimer ??= clock.timer(hold, () => this.endHolding())
       this.host!.online(this.facts, 'degraded', `reconnecting, requests are held: ${why}`)
     }
-    // What was sent may come late, unless the server is known to be done with the connection.
-    const quiet = session.terms !== null && !session.byServer ? quiesce : 0
+    // What was sent may come late, unless the server is known to be done with the connection: not
+    // by its closing alone, which some do with writes under way, and what stands in between.
+    const unanswered = session.orphans.some(({ request }) => isChange(request.operation))
+    const isDone = session.byServer && !unanswered
+    const quiet = session.terms !== null && !isDone ? quiesce : 0
     this.timer = clock.timer(Math.max(this.backoff.next(), quiet), () => this.connect())
   }
 

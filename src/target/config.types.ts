@@ -252,8 +252,8 @@ export interface Nbd {
    */
   requestTimeout: number | string
   /**
-   * Before a new connection is made after one that the server was not seen to close: what was
-   * sent on it may still be carried out.
+   * Before a new connection is made after one that the server was not seen to close, or closed
+   * before it had answered every write: what was sent on it may still be carried out.
    */
   quiesce: number | string
   /**

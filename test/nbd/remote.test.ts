@@ -157,6 +157,20 @@ describe('an nbd leaf whose server goes away', () => {
     expect(performance.now() - started).to.be.above(750)
   })
 
+  it('waits as well where the connection was closed before a write was answered', async () => {
+    await begin({ quiesce: 600 })
+    gate.shut = true
+    const writing = submit(leaf, Operation.write, 0, 4096, 0, [Buffer.alloc(4096, 1)])
+    await gate.waits(1)
+    const started = performance.now()
+    proxy.cut()
+    expect((await writing).error?.code).to.equal('STALE')
+    const later = write(leaf, 0, block)
+    gate.letThrough()
+    await later
+    expect(performance.now() - started).to.be.above(590)
+  })
+
   it('is opening while the server never was there, and online when it comes', async () => {
     await rig.close()
     await begin()

@@ -44,7 +44,8 @@ describe('a mirror over a file, a remote and an nbd leg, killed again and again'
     const legs = {
       file: { type: 'file', path: 'file.img', size: '24M', create: true },
       dst: { type: 'remote', uri: `dst://127.0.0.1:${dstPort}/disk`, hold: '1s' },
-      nbd: { type: 'nbd', uri: `nbd://127.0.0.1:${nbdPort}/disk` },
+      // Who is killed writes nothing more once the kernel has closed its connections.
+      nbd: { type: 'nbd', uri: `nbd://127.0.0.1:${nbdPort}/disk`, quiesce: '100ms' },
     }
     return workshop.serve('head', {
       listeners: [{ protocol: 'dst', address: `127.0.0.1:${port}` }],
