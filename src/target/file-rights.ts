@@ -1,5 +1,5 @@
 import { realpathSync } from 'node:fs'
-import { basename, dirname, join, relative, sep } from 'node:path'
+import { dirname, join, relative, resolve, sep } from 'node:path'
 import { ownerOnly } from '../net/access.ts'
 import { parseAddress, parseUri } from '../net/address.ts'
 import type * as config from './config.types.ts'
@@ -85,12 +85,16 @@ function placesIn(device: unknown, placeOf: (device: Loose) => string | null): r
 
 /** The path without links, also of what is not there yet. */
 function real(path: string): string {
-  try {
-    return realpathSync(path)
-  } catch {
-    const parent = dirname(path)
-    return parent === path ? path : join(real(parent), basename(path))
-  }
+  // From the top: it may have thousands of steps, of which the first leads nowhere.
+  const steps = resolve(path).split(sep).slice(1)
+  let there: string = sep
+  for (const [at, step] of steps.entries())
+    try {
+      there = realpathSync(join(there, step))
+    } catch {
+      return join(there, ...steps.slice(at))
+    }
+  return there
 }
 
 function contains(folder: string, path: string): boolean {

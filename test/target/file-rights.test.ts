@@ -61,6 +61,14 @@ describe('files that commands may use', () => {
     expect(all.refusal('left')).to.equal(null)
   })
 
+  it('may have paths of thousands of steps that lead nowhere', () => {
+    const all = rights({ management: tcp })
+    const path = '/a'.repeat(30_000)
+    expect(all.refusal({ type: 'file', path })).to.contain('"files": {"allow"')
+    expect(all.refusal({ type: 'nbd', uri: `nbd+unix:///x?socket=${path}` })).to.be.a('string')
+    expect(may(all, `images${path}`)).to.equal(true)
+  })
+
   it('are sockets as well, and whatever else a device looks at', () => {
     const all = rights({ management: tcp })
     const error = (place: string) => ({
