@@ -43,7 +43,9 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   if (decision.kind === 'create' && (await lookForFormerEnds(volume, views)))
     decision = decide(own, views, wish)
   let lost: Awaited<ReturnType<typeof lookForLostRecord>> = 'none'
-  if (decision.kind === 'create' && !wish.force) lost = await lookForLostRecord(volume)
+  if (decision.kind === 'create') lost = await lookForLostRecord(volume)
+  // An operator gives up what is lost, and not what is there.
+  if (wish.force && lost !== 'there') lost = 'none'
   if (lost !== 'none') decision = { kind: 'wait', reason: lostRecord, refusals: new Map() }
   if (volume.epoch !== epoch) return
   const taken = volume.legs.find((leg) => isFenced(leg) && servedLast(leg))
@@ -63,7 +65,8 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   }
   // Nothing will tell when a leg can be read that could not.
   const unread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
-  if (!volume.running && (lost === 'unread' || views.some(unread))) volume.retryLater()
+  const again = lost === 'unread' || lost === 'there' || views.some(unread)
+  if (!volume.running && again) volume.retryLater()
 }
 
 const lostRecord =

@@ -28,12 +28,17 @@ export async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
   }
 }
 
-/** Whether there is a record that makes no sense, or one may be that cannot be read now. */
-export async function lookForLostRecord(volume: Volume): Promise<'none' | 'damaged' | 'unread'> {
+/**
+ * What became of the record where none was found: it makes no sense, may be one that cannot be read
+ * now, or can be read now and could not when it was looked for.
+ */
+export async function lookForLostRecord(
+  volume: Volume,
+): Promise<'none' | 'damaged' | 'unread' | 'there'> {
   const { store, key } = volume
   if (store === null) return 'none'
   return stored(volume, store.load(key)).then(
-    (text) => (text == null || parseRecordText(text) !== null ? 'none' : 'damaged'),
+    (text) => (text == null ? 'none' : parseRecordText(text) === null ? 'damaged' : 'there'),
     () => 'unread',
   )
 }

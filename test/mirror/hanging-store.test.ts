@@ -93,4 +93,29 @@ describe('a state directory that cannot be read for a while', () => {
     await head.inSync('a', 'b')
     await head.device.close()
   })
+
+  it('does not make a new volume of blank legs in the place of the one it knows', async () => {
+    const store = new MemoryStore()
+    const first = await new Head(disks('a', 'b'), store).open()
+    await first.inSync('a', 'b')
+    const { identity } = first.device.facts!
+    await first.device.close()
+    let failing = true
+    store.load = (key) => {
+      if (key !== 'm' || !failing) return MemoryStore.prototype.load.call(store, key)
+      failing = false
+      return Promise.reject(new StorageError('IO', 'bad disk'))
+    }
+    const next = await new Head(disks('a', 'b'), store).open()
+    const reason = (): string => String(next.driver.describe()['reason'])
+    const decided = (): boolean => reason().includes('is blank') || next.device.usable
+    await next.until('it says what it waits for', decided)
+    expect(next.device.usable).to.equal(false)
+    failing = true
+    expect(await outcome(next.driver.startVolume({ force: true }))).to.not.equal('done')
+    await next.until('it says it again', decided)
+    expect(next.device.usable).to.equal(false)
+    expect(await store.load('m')).to.include(identity)
+    await next.device.close()
+  })
 })
