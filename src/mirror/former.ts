@@ -4,7 +4,7 @@ import { within } from './deadline.ts'
 import { pageBytes, superblockBytes } from './layout.ts'
 import type { Leg } from './leg.ts'
 import type { Looking } from './looking.ts'
-import { decodeSlot, slotLength } from './superblock.ts'
+import { decodeSlot } from './superblock.ts'
 import { endsIn } from './superblocks.ts'
 import { zeroesOf, type Run } from './thin.ts'
 import type { Volume } from './volume.ts'
@@ -47,18 +47,20 @@ async function stampOf(volume: Volume, leg: Leg): Promise<string | null> {
 /**
  * Where the metadata of a leg may have ended before it grew, when nobody remembers that: they are
  * the last thing on it, if what it grew by reads as zeroes. None when nothing of the kind is found.
+ * A slot that is not whole may be either of the two, and beside one that is.
  */
 export async function formerEnds(leg: Leg, { to }: Filled): Promise<readonly number[]> {
   if (to === 0) return []
   const from = Math.max(0, to - superblockBytes)
   const bytes = await leg.read(from, to - from)
+  const ends: number[] = []
   for (let at = bytes.length - pageBytes; at >= 0; at -= pageBytes) {
-    if (slotLength(bytes.subarray(at)) === 0) continue
     const found = decodeSlot(bytes.subarray(at))
-    if (found.kind !== 'superblock') continue
-    return endsIn(found.superblock)
+    if (found.kind === 'blank') continue
+    if (found.kind === 'superblock') ends.push(...endsIn(found.superblock))
+    ends.push(from + at + superblockBytes, from + at + 2 * superblockBytes)
   }
-  return []
+  return ends
 }
 
 /** The last page that does not read as zeroes; `-pageBytes` when all of them do. */

@@ -22,6 +22,9 @@ import {
   type Superblock,
 } from './superblock.ts'
 
+/** Places that are looked at, with those that superblocks name that are found in others. */
+const placesMax = 16
+
 /** Where superblocks may be, which slot has the newest of them, and what they say. */
 interface Place {
   readonly end: number
@@ -83,19 +86,24 @@ export class Superblocks {
     const places: Place[] = []
     let of = volume
     for (const end of toLookAt) {
-      if (end !== endNow && (end <= 0 || end > endNow)) continue
+      if (end !== endNow && (end <= 0 || end > endNow || end % pageBytes !== 0)) continue
       const found = await this.examine(end)
       places.push({ end, slot: this.foundSlot, found })
       if (found.kind !== 'superblock') continue
       of ||= found.superblock.record.volume
       if (found.superblock.record.volume !== of) continue
-      for (const other of endsIn(found.superblock)) toLookAt.add(other)
+      // Whoever wrote them may name another place in each.
+      if (places.length < placesMax)
+        for (const other of endsIn(found.superblock)) toLookAt.add(other)
     }
     const newest = places.reduce((one, other) =>
       isNewer(other.found, one.found, of) ? other : one,
     )
     this.end = newest.end
     this.foundSlot = newest.slot
+    // What cannot be read of where they were, or is another volume's, is not blank for that.
+    if (newest.found.kind === 'blank')
+      return places.find(({ found }) => found.kind !== 'blank')?.found ?? newest.found
     const others = places.filter((one) => one !== newest).map(({ found }) => found)
     return withFormer(newest.found, others)
   }

@@ -23,19 +23,27 @@ export async function survey(volume: Volume): Promise<Survey> {
   if (record !== null) volume.marks.learn(record)
   let views = await Promise.all(volume.legs.map((leg) => view(volume, leg, record)))
   if (record === null) await lookAtOldEnds(views)
-  const shown = views.flatMap(({ found }) =>
-    found?.kind === 'superblock' ? [found.superblock.record] : [],
-  )
-  const records = record === null ? shown : [record, ...shown]
-  views = views.map((one) => ({ ...one, mark: markOf(volume, one, records) }))
+  views = withMarks(volume, views, record)
   if (record === null) {
     // Nobody asked the legs who has had them: it may have been another head.
-    if (shown.length > 0) await volume.above.lose(volume)
+    if (shownBy(views).length > 0) await volume.above.lose(volume)
     return { own: null, views }
   }
   const { head } = volume
   if (views.some((one) => tellsOfAnotherHead(record, one))) await doubt(volume, record)
   return { own: { record, vouches: !head.doubts(record) }, views }
+}
+
+function shownBy(views: readonly LegView[]): VolumeRecord[] {
+  return views.flatMap(({ found }) =>
+    found?.kind === 'superblock' ? [found.superblock.record] : [],
+  )
+}
+
+function withMarks(volume: Volume, views: readonly LegView[], own: VolumeRecord | null): LegView[] {
+  const shown = shownBy(views)
+  const records = own === null ? shown : [own, ...shown]
+  return views.map((one) => ({ ...one, mark: markOf(volume, one, records) }))
 }
 
 /**
@@ -91,9 +99,7 @@ async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise
 
 /** Looks where legs ended before they grew, as others remember it, where the head does not. */
 async function lookAtOldEnds(views: LegView[]): Promise<void> {
-  const records = views.flatMap(({ found }) =>
-    found?.kind === 'superblock' ? [found.superblock.record] : [],
-  )
+  const records = shownBy(views)
   if (records.length === 0) return
   // Where legs are of different volumes nothing is decided by what they say.
   const { volume } = records[0]!
@@ -130,6 +136,7 @@ export async function lookForFormerEnds(volume: Volume, views: LegView[]): Promi
   const found = await Promise.all(blank.map((one) => lookForFormerEnd(volume, one)))
   looking.end()
   for (const each of found) views[views.findIndex(({ leg }) => leg === each.leg)] = each
+  for (const [at, one] of withMarks(volume, views, null).entries()) views[at] = one
   return found.some((each) => each.found?.kind !== 'blank')
 }
 
