@@ -16,6 +16,8 @@ interface Life {
   readonly from: string
   /** What it has been since. */
   readonly to: string
+  /** Wall clock, milliseconds, or more: later than of any life that was known. Absent for oldest. */
+  readonly at?: number
 }
 
 /**
@@ -23,8 +25,9 @@ interface Life {
  * kernel's, which is the same when the process that saw the failure has ended. A life is durable
  * before the failure is answered, so that no later process shows the boot id of before. It is kept
  * twice: in the state directory, and in a spare that outlives processes though not the machine,
- * because the state directory may be on the very disk that fails. Whoever starts the machine again
- * changes the boot id.
+ * because the state directory may be on the very disk that fails. Either may have missed the last
+ * one, also the spare: who starts a process in another way gives it another. The newer counts.
+ * Whoever starts the machine again changes the boot id.
  *
  * Where it cannot be read what earlier processes saw, any device may have failed a flush: all of
  * them begin another life with each start. What could not be read is set aside before anything
@@ -38,6 +41,8 @@ export class Lives {
   private readonly lives = new Map<string, Life>()
   /** Of devices of which nothing is known, because what was kept could not be read. */
   private lost: Life | null = null
+  /** When the newest of them began. */
+  private newest = 0
   /** Why what earlier processes saw cannot be read; '' if it can. */
   private problem = ''
   /** Where that was set aside, once something is to be saved in its place. */
@@ -90,27 +95,31 @@ export class Lives {
 
   /** What the driver's boot id is to be called; null for what it says itself. */
   of(identity: string, bootId: string): string | null {
-    const life = this.lives.get(identity) ?? this.lost
+    const own = this.lives.get(identity)
+    // What it failed in another boot says nothing of this one.
+    const life = own?.from === bootId ? own : this.lost
     return life?.from === bootId ? life.to : null
   }
 
   /**
    * A flush failed. Resolves when every later process of this boot knows it; rejects when it cannot
-   * be saved in time. The spare comes first: the store may fail, or hang, with the disk.
+   * be saved in time. The spare does not wait: the store may fail, or hang, with the disk.
    */
   async keep(identity: string, life: Life, clock: Clock): Promise<void> {
-    const { lives, lost } = this
+    const { lives } = this
+    this.newest = Math.max(this.newest + 1, Math.floor(clock.wall()))
+    if (this.lost !== null) this.lost = { ...this.lost, at: this.lost.at ?? this.newest }
     lives.delete(identity)
-    lives.set(identity, life)
+    lives.set(identity, { ...life, at: this.newest })
     for (const [oldest] of lives) if (lives.size > livesMax) lives.delete(oldest)
-    const all = lost === null ? [...lives] : [[everybody, lost] as const, ...lives]
+    const all = this.lost === null ? [...lives] : [[everybody, this.lost] as const, ...lives]
     const text = JSON.stringify(Object.fromEntries(all))
-    const isSpared = await this.keepInSpare(text)
+    // Who waits for a flush is told some time that it failed.
+    const spared = inTime(clock, this.keepInSpare(text), 'the spare').catch(() => false)
     try {
-      // Who waits for a flush is told some time that it failed.
       await inTime(clock, this.keepInStore(text), 'the state directory')
     } catch (error) {
-      if (isSpared) return
+      if (await spared) return
       const { code, message } = systemError(error, 'saving')
       throw new StorageError(code, `that a flush failed cannot be kept: ${message}`)
     }
@@ -142,19 +151,30 @@ export class Lives {
     }
   }
 
-  /** Adds what was kept; of a device that is known already it is the newer. */
+  /** Adds what was kept, unless a newer life of the same device is known. */
   private parse(text: string | null): boolean {
     if (text === null) return true
     const lives = parse(text)
     if (lives === null) return false
-    this.lost = lives.get(everybody) ?? this.lost
+    this.lost = newerOf(this.lost, lives.get(everybody))
     lives.delete(everybody)
     for (const [identity, life] of lives) {
+      const newer = newerOf(this.lives.get(identity) ?? null, life)!
+      this.newest = Math.max(this.newest, timeOf(newer))
       this.lives.delete(identity)
-      this.lives.set(identity, life)
+      this.lives.set(identity, newer)
     }
     return true
   }
+}
+
+function newerOf(known: Life | null, other: Life | undefined): Life | null {
+  if (known === null || other === undefined) return known ?? other ?? null
+  return timeOf(known) > timeOf(other) ? known : other
+}
+
+function timeOf({ at }: Life): number {
+  return at !== undefined && Number.isSafeInteger(at) && at > 0 ? at : 0
 }
 
 const id = /^[0-9a-f]{32}$/

@@ -116,6 +116,39 @@ describe('the life of a cache that began with a failed flush', () => {
     expect(spared).to.equal('kept')
   })
 
+  it('is the newest, whichever of store and spare has not heard of it', async () => {
+    for (const deaf of ['spare', 'store']) {
+      const [store, spare, other] = [new MemoryStore(), new MemoryStore(), new MemoryStore()]
+      await failFlush(await process(store, spare))
+      // Who starts a process in another way gives it another spare.
+      const one = await (deaf === 'spare' ? process(store, other) : process(other, spare))
+      await failFlush(one)
+      const { device } = await process(store, spare)
+      expect(device.facts!.bootId, deaf).to.equal(one.device.facts!.bootId)
+    }
+  })
+
+  it('is told all the same where the spare hangs', async () => {
+    const clock = new ManualClock()
+    const spare = new MemoryStore()
+    spare.save = () => new Promise(() => undefined)
+    const kept = new Lives(new MemoryStore(), spare)
+      .keep('2'.repeat(32), { from: '', to: '' }, clock)
+      .then(() => 'kept')
+    await new Promise((resolve) => setImmediate(resolve))
+    clock.advance(60_000)
+    const late = new Promise((resolve) => setImmediate(resolve, 'nobody is told'))
+    expect(await Promise.race([kept, late])).to.equal('kept')
+  })
+
+  it('may have begun where the spare makes no sense, of a device of another boot too', async () => {
+    const [store, spare] = [new MemoryStore(), new MemoryStore()]
+    const ofAnotherBoot = { from: '3'.repeat(32), to: '4'.repeat(32) }
+    await store.save('target.lives', JSON.stringify({ ['2'.repeat(32)]: ofAnotherBoot }))
+    await spare.save('target.lives', '{"x":')
+    expect((await process(store, spare)).device.facts!.bootId).to.not.equal('1'.repeat(32))
+  })
+
   it('may have begun where the spare cannot be read', async () => {
     const [store, spare] = [new MemoryStore(), new MemoryStore()]
     await spare.save('target.lives', '{"x":')
