@@ -108,9 +108,16 @@ export class FileDriver implements Driver {
     const grownTo = (await this.options.grownTo?.()) ?? 0
     const options = { ...this.options, sizeMax: grownTo }
     const medium = await openMedium(options, host.path, { slab, clock })
+    this.made ||= medium.made
+    try {
+      await this.openHoles(medium)
+    } catch (error) {
+      // The next try would find it locked.
+      await closeMedium(medium)
+      throw error
+    }
     this.medium = medium
     this.size = options.size === undefined ? undefined : medium.size
-    this.made = medium.made
     const { fd } = medium.handle
     const file = {
       fd,
@@ -126,10 +133,7 @@ export class FileDriver implements Driver {
     const size = medium.regular ? medium.size : 0
     this.syncs = new Syncs(fd, size, host.path, this.worsen, this.grew)
     if (medium.regular) this.allocation = new Allocation(this.source(fd))
-    await this.openHoles(medium)
-    const { writeProtected } = medium
-    const reason = writeProtected ? 'the disk is write-protected: it can only be read' : ''
-    host.online(this.facts(medium), 'online', reason)
+    this.announce()
   }
 
   async close(): Promise<void> {
@@ -141,9 +145,7 @@ export class FileDriver implements Driver {
     this.medium = null
     await this.allocation?.close()
     await this.holes?.close()
-    await medium?.guard?.close()
-    await medium?.synced?.close()
-    await medium?.handle.close()
+    if (medium !== null) await closeMedium(medium)
   }
 
   async look(): Promise<void> {
@@ -316,14 +318,12 @@ export class FileDriver implements Driver {
     // What is lost stays lost when the file is opened anew, and whoever has written is to know.
     const medium = this.medium!
     this.medium = { ...medium, bootId: digest(`${medium.bootId}: lost ${this.clock.wall()}`) }
-    this.host!.online(this.facts(this.medium), 'degraded', error.message)
+    this.announce()
   }
 
   private readonly noMoreHoles = (): void => {
     this.noHoles = this.holes!.refusal!
-    if (this.broken) return
-    const lost = this.syncs!.lost?.message
-    this.host!.online(this.facts(this.medium!), lost === undefined ? 'online' : 'degraded', lost)
+    if (!this.broken) this.announce()
   }
 
   /** A file may grow while it is open, up to the size that is configured. */
@@ -332,8 +332,23 @@ export class FileDriver implements Driver {
     const size = roundDown(Math.min(bytes, this.size ?? Infinity), medium.blockSize)
     if (this.broken || size <= medium.size || !Number.isSafeInteger(size)) return
     this.medium = { ...medium, size }
-    this.host!.online(this.facts(this.medium))
+    this.announce()
   }
+
+  /** What is true of it now; what was lost stays so whatever else changes. */
+  private announce(): void {
+    const medium = this.medium!
+    const lost = this.syncs!.lost?.message
+    const reason = medium.writeProtected ? 'the disk is write-protected: it can only be read' : ''
+    const word = lost === undefined ? 'online' : 'degraded'
+    this.host!.online(this.facts(medium), word, lost ?? reason)
+  }
+}
+
+async function closeMedium({ guard, synced, handle }: Medium): Promise<void> {
+  await guard?.close()
+  await synced?.close()
+  await handle.close()
 }
 
 let unknownCounts = 0
