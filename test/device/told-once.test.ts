@@ -101,6 +101,21 @@ describe('an error that the kernel tells once', () => {
     expect(await codeOf(flush(device))).to.equal('NO_SPACE')
   })
 
+  it('is a loss whatever it is called, such as a time-out of NFS', async () => {
+    for (const code of ['ETIMEDOUT', 'ENOMEM', 'EINVAL']) {
+      const device = await opened()
+      await write(device, 512 * KiB, Buffer.alloc(4 * KiB, 2))
+      await whileTold(new Map([['writev', [code]]]), async () => {
+        expect(await forced(device)).to.deep.equal(['IO', 'IO', 'IO'])
+      })
+      expect(device.losses).to.equal(1)
+      await whileTold(new Map([['fdatasync', [code]]]), async () => {
+        expect(await codeOf(flush(device))).to.equal('IO')
+      })
+      await device.close()
+    }
+  })
+
   it('while a file is enlarged by a command is that of a flush', async () => {
     const device = await opened()
     const clean = () => flush(device)

@@ -1,5 +1,6 @@
 import fs from 'node:fs'
 import { StorageError, systemError } from '../../base/errors.ts'
+import { mayHaveLost } from '../life.ts'
 import type { Request } from '../request.ts'
 
 /**
@@ -74,7 +75,7 @@ export class Syncs {
 
   private readonly done = (cause: Error | null): void => {
     if (cause !== null) {
-      this.lost = systemError(cause, 'flushing, so written data is lost', this.device)
+      this.lost = syncError(cause, 'flushing, so written data is lost', this.device)
       this.worsen('degraded', this.lost)
     }
     this.finish()
@@ -95,6 +96,15 @@ export class Syncs {
  * zeroes once it is written beyond.
  */
 export type Worsen = (word: 'degraded' | 'failed', error: StorageError) => void
+
+/**
+ * The error of a flush, or of a forced write with the flush behind it. What the system could not
+ * write may be lost whatever it calls that: a time-out of NFS, want of memory.
+ */
+export function syncError(cause: unknown, doing: string, device: string): StorageError {
+  const error = systemError(cause, doing, device)
+  return mayHaveLost(error) ? error : new StorageError('IO', error.message, device, cause)
+}
 
 /** The error of a file that somebody cut short underneath. */
 export function cutShort(size: number, device: string): StorageError {

@@ -2,6 +2,7 @@ import fs from 'node:fs'
 import { assert, StorageError, systemError } from '../../base/errors.ts'
 import { isAligned, type Block } from '../../base/slab.ts'
 import { Flag, Operation, operationNames, type Request } from '../request.ts'
+import { syncError } from './syncs.ts'
 import type { Transfers } from './transfers.ts'
 
 /**
@@ -84,8 +85,7 @@ export class Task {
   private readonly moved = (cause: Error | null, bytes: number): void => {
     const { transfers, pieces } = this
     this.done += bytes
-    if (cause !== null)
-      this.finish(systemError(cause, describeTransfer(this.requests[0]!), transfers.file.device))
+    if (cause !== null) this.finish(this.errorOf(cause))
     else if (this.done === this.length) this.finish(null)
     else if (pieces.length === 0) {
       if (bytes === 0) this.finish(transfers.cutShort(this.offset + this.done))
@@ -96,6 +96,13 @@ export class Task {
       dropBytes(pieces, bytes)
       this.write()
     }
+  }
+
+  private errorOf(cause: Error): StorageError {
+    const first = this.requests[0]!
+    const { device } = this.transfers.file
+    const forced = (first.flags & Flag.fua) !== 0
+    return (forced ? syncError : systemError)(cause, describeTransfer(first), device)
   }
 
   private finish(error: StorageError | null): void {
