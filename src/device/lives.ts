@@ -16,7 +16,7 @@ interface Life {
   readonly from: string
   /** What it has been since. */
   readonly to: string
-  /** Wall clock, milliseconds, or more: later than of any life that was known. Absent for oldest. */
+  /** Wall clock, milliseconds, or more: above that of any life that was known. Oldest without. */
   readonly at?: number
 }
 
