@@ -16,8 +16,6 @@ export interface Allocations {
 
 /** Every allocation is sampled: exact counts, at the price of a slow program. */
 const everyAllocation = 1
-/** Every so many bytes on average: for bytes alone, and almost free. */
-export const nowAndThen = 32 * 1024
 
 /**
  * Counts what this process allocates, by V8's sampling heap profiler told to keep what was
@@ -35,11 +33,11 @@ export class AllocationCounter {
     })
   }
 
-  start(interval = everyAllocation): void {
+  start(): void {
     this.collecting = 0
     this.observer.observe({ entryTypes: ['gc'] })
     this.session.post('HeapProfiler.startSampling', {
-      samplingInterval: interval,
+      samplingInterval: everyAllocation,
       includeObjectsCollectedByMajorGC: true,
       includeObjectsCollectedByMinorGC: true,
     } as object)

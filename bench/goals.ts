@@ -9,7 +9,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
-import { KiB, MiB, TiB, GiB } from '../src/base/size.ts'
+import { KiB, MiB } from '../src/base/size.ts'
 import { isObject } from '../src/target/tree.ts'
 import { bridgeName, dstFileName, type AllocationRow } from './allocation-suite.ts'
 import {
@@ -21,41 +21,27 @@ import {
   type Figure,
   type Goal,
 } from './figures.ts'
-import type { Idle } from './growth.ts'
-import { formatPage } from './html.ts'
 import type { Machine } from './machine.ts'
-import {
-  allocationPart,
-  chooseClients,
-  figuresPart,
-  idlePart,
-  partOfBout,
-  planOf,
-  run,
-  type Part,
-} from './measure.ts'
-import { measureMemory, memorySeconds } from './memory-suite.ts'
-import { measureMirror, mirrorSeconds } from './mirror-suite.ts'
+import { allocationPart, chooseClients, partsOfBouts, planOf, run, type Part } from './measure.ts'
 import type { Options } from './options.ts'
-import { measurePairs, smallVolume, type Side } from './pairs.ts'
-import { describeSeconds, type Progress } from './progress.ts'
+import { describeSeconds } from './progress.ts'
 import { align, formatOmitted, groupRows, ourServer, ratiosOf, type Report } from './report.ts'
 import type { Row } from './run.ts'
-import { nbdkit, nbdkitFour, qemuNbd, type Folders, type Volume } from './servers.ts'
+import { nbdkit, nbdkitFour, qemuNbd, type Folders } from './servers.ts'
 import { median } from './stats.ts'
 import {
   boutOf,
   goalWorks,
-  messageOf,
+  memoryBouts,
+  memorySuite,
   nbdServerName,
-  omit,
   protocolBouts,
   quorumBout,
   quorumSuite,
   serversOf,
   type Plan,
 } from './suites.ts'
-import { leafTree, mirrorTree, target } from './trees.ts'
+import { leafTree } from './trees.ts'
 import { nameOf, type Work } from './work.ts'
 
 /** One run of `--goals`; the file holds all of them, oldest first. */
@@ -81,9 +67,7 @@ export async function measureGoals(options: Options, folders: Folders): Promise<
   const occasion = { started, seconds, machine, parameters, omitted, figures }
   const occasions = [...earlier, occasion]
   writeOccasions(file, occasions)
-  const text = formatOccasions(occasions)
-  writeFileSync(options.html, formatPage(report, text))
-  process.stdout.write(`${text}\n`)
+  process.stdout.write(`${formatOccasions(occasions)}\n`)
 }
 
 /** Earlier runs; throws an Error when the file holds something else, which is kept as it is. */
@@ -132,15 +116,9 @@ async function goalParts(plan: Plan): Promise<Part[]> {
     boutOf(plan, peersSuite, fileWorks, peers, file, { ...pace, budget: budgets.file }),
     quorumBout(plan, [], { ...pace, budget: budgets.quorum }),
     ...protocolBouts(plan, ['unix'], { ...pace, rounds: 3, budget: budgets.protocols }),
+    ...memoryBouts(plan),
   ]
-  return [
-    ...bouts.map((bout) => partOfBout(bout, clients)),
-    allocationPart(plan, clients),
-    figuresPart('memory', memorySeconds, (progress) => measureMemory(plan, clients.fio, progress)),
-    figuresPart('growth', growthSeconds, (progress) => measureGrowth(plan, progress)),
-    idlePart(plan),
-    figuresPart('mirror', mirrorSeconds, (progress) => measureMirror(plan, progress)),
-  ]
+  return [...partsOfBouts(bouts, clients), allocationPart(plan, clients)]
 }
 
 const peersSuite = 'peers'
@@ -165,15 +143,23 @@ export function goalFigures(report: Report): Figure[] {
   return [
     ...groupRows(report.rows).flatMap(figuresOfGroup),
     ...report.allocations.flatMap(allocationFigures),
-    ...report.idle.map(idleFigure),
-    ...report.figures,
   ]
 }
 
 function figuresOfGroup(group: readonly Row[]): Figure[] {
   const ours = group.find(({ server }) => server === ourServer)
   if (ours === undefined) return []
+  if (ours.suite.startsWith(memorySuite)) return [memoryFigure(ours)]
   return group.filter((row) => row !== ours).flatMap((peer) => figuresOfPair(ours, peer))
+}
+
+/** What the limits of a target's configuration are to keep it below, in MiB. */
+const memoryGoalMiB = 512
+
+function memoryFigure({ work, setting, suite, rounds }: Row): Figure {
+  const values = rounds.map(({ peakBytes }) => peakBytes / MiB)
+  const name = `${suite.slice(memorySuite.length + 2)}, ${setting}: ${nameOf(work)}`
+  return { suite: memorySuite, name, unit: 'MiB', values, goal: atMost(memoryGoalMiB) }
 }
 
 function figuresOfPair(ours: Row, peer: Row): Figure[] {
@@ -226,66 +212,6 @@ function allocationFigures(row: AllocationRow): Figure[] {
     goal: forwards && !small ? atMost(copiedGoal) : null,
   }
   return server === 'pump' ? [] : [objects, ...(forwards ? [copied] : [])]
-}
-
-/** Milliseconds in each second: what cannot be told from nothing on a busy machine. */
-const idleGoal = 0.5
-
-function idleFigure({ connections, cpu }: Idle): Figure {
-  const name = `${connections} idle connections`
-  return { suite: 'idle', name, unit: 'ms/s', values: [cpu], goal: atMost(idleGoal) }
-}
-
-const growthSeconds = 70
-const growthRounds = 6
-/** What the layout of memory may do to a cost that should stay the same. */
-const growthGoal = 1.1
-/** Small enough for the processor's cache, which is no news of ours. */
-const growthBytes = 4 * MiB
-/** Of a leg, when there are as many: ten times as many legs are a tenth as large each. */
-const legs = [10, 100] as const
-const legBytes = [2560 * KiB, 256 * KiB] as const
-
-/** How an operation's cost differs between a little and a lot of something. */
-export async function measureGrowth(plan: Plan, progress: Progress): Promise<Figure[]> {
-  const reads: Work = { pattern: 'randread', blockSize: 4 * KiB, depth: 32 }
-  // One after the other: no two of those under way are for the same block, however few there are.
-  const writes: Work = { ...reads, pattern: 'write' }
-  const volume = (size: number): Volume => ({ ...smallVolume, size })
-  const exports = (count: number): Side => ({
-    server: target(leafTree, { moreExports: count - 1 }),
-    volume: volume(growthBytes),
-  })
-  const leaf = (size: number): Side => ({ server: target(leafTree), volume: volume(size) })
-  const mirror = (at: 0 | 1): Side => ({
-    server: target(mirrorTree(legs[at])),
-    volume: volume(legBytes[at]),
-  })
-  const figures: Figure[] = []
-  const compared = async (
-    name: string,
-    sides: readonly [Side, Side],
-    work: Work,
-    { fill = true, times = 1 },
-  ): Promise<void> => {
-    progress.at(`growth: ${name}`, (growthSeconds * figures.length) / 3)
-    const values: number[] = []
-    try {
-      const pairs = await measurePairs(plan, sides, work, growthRounds, fill)
-      values.push(...pairs.map(([few, many]) => many / few / times))
-    } catch (error) {
-      omit(plan, `growth, ${name}: ${messageOf(error)}`)
-    }
-    figures.push({ suite: 'growth', name, unit: '×', values, goal: atMost(growthGoal) })
-  }
-  await compared('cpu with 16 TiB ÷ with 1 GiB', [leaf(GiB), leaf(16 * TiB)], reads, {
-    fill: false,
-  })
-  await compared('cpu with 1,000 exports ÷ with one', [exports(1), exports(1000)], reads, {})
-  await compared('cpu for each leg with 100 legs ÷ with 10', [mirror(0), mirror(1)], writes, {
-    times: legs[1] / legs[0],
-  })
-  return figures
 }
 
 /** The last run's figures, each with the medians of all runs and their range. */

@@ -13,9 +13,8 @@ import {
 } from './compare.ts'
 import { caveats, readEarlier } from './earlier.ts'
 import { measureGoals } from './goals.ts'
-import { formatPage } from './html.ts'
 import { measureAll, planOf, regressionPart, run } from './measure.ts'
-import { readOptions, usage, type Options } from './options.ts'
+import { readOptions, type Options } from './options.ts'
 import { formatOmitted, formatTables, type Report } from './report.ts'
 import { selfTest } from './self-test.ts'
 import type { Folders } from './servers.ts'
@@ -38,10 +37,7 @@ async function main(): Promise<void> {
     process.exitCode = usageError
     return
   }
-  if (options === 'help') {
-    process.stdout.write(usage)
-    return
-  }
+  if (options === 'help') return
   cleanUpAtEnd()
   const folders = makeFolders()
   try {
@@ -66,7 +62,6 @@ async function makeReport(
   const report = await measureAll(options, folders)
   process.stdout.write(`${formatTables(report)}\n`)
   writeFileSync(options.json, JSON.stringify(report, null, 1))
-  writeFileSync(options.html, formatPage(report))
   let well = true
   if (options.against !== null)
     well = tell(compareWithin(report), `${options.against} (${report.against}), measured in turn`)

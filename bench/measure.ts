@@ -1,19 +1,14 @@
 import { allocationSeconds, measureAllocations, type AllocationRow } from './allocation-suite.ts'
-import type { Figure } from './figures.ts'
 import { fio, fioSpeaksNbd, type Client } from './fio.ts'
-import { growthBouts, idleSeconds, measureIdle, type Idle } from './growth.ts'
 import { commitOf, describeMachine } from './machine.ts'
-import { measureMemory, memorySeconds } from './memory-suite.ts'
-import { measureMirror, mirrorSeconds } from './mirror-suite.ts'
 import type { Options, SuiteName } from './options.ts'
 import { ownClient } from './own.ts'
-import { measurePaths, pathSeconds, pathSizes, pathsSeconds, type PathResult } from './paths.ts'
 import { Progress } from './progress.ts'
 import { measureRegression } from './regression.ts'
-import { ourServer, reportVersion, type Report } from './report.ts'
+import { reportVersion, type Report } from './report.ts'
 import { runBout, secondsOf, type Bout, type Row } from './run.ts'
 import type { Folders } from './servers.ts'
-import { matrixBouts, messageOf, omit, peersBouts, protocolBouts, type Plan } from './suites.ts'
+import { memoryBouts, messageOf, omit, peersBouts, protocolBouts, type Plan } from './suites.ts'
 
 /** Seconds of the rounds that `--compare` judges by. */
 export const regressionSeconds = 45
@@ -21,10 +16,7 @@ export const regressionSeconds = 45
 /** What the parts of a run put their results in. */
 export interface Found {
   readonly rows: Row[]
-  readonly figures: Figure[]
   readonly allocations: AllocationRow[]
-  readonly paths: PathResult[]
-  readonly idle: Idle[]
 }
 
 /** A part of a run. */
@@ -61,39 +53,14 @@ export function planOf(options: Options, folders: Folders): Plan {
   }
 }
 
-export function partOfBout(bout: Bout, clients: Clients): Part {
-  return {
+export function partsOfBouts(bouts: readonly Bout[], clients: Clients): Part[] {
+  return bouts.map((bout) => ({
     name: bout.suite,
     seconds: secondsOf(bout),
     run: async (progress, { rows }) => {
       rows.push(...(await runBout(bout, progress, clients[bout.client])))
     },
-  }
-}
-
-export function idlePart(plan: Plan): Part {
-  return {
-    name: 'idle',
-    seconds: idleSeconds,
-    run: async (progress, { idle }) => {
-      progress.at('growth: idle', 0)
-      idle.push(...(await measureIdle(plan)))
-    },
-  }
-}
-
-export function figuresPart(
-  name: string,
-  seconds: number,
-  measure: (progress: Progress) => Promise<Figure[]>,
-): Part {
-  return {
-    name,
-    seconds,
-    run: async (progress, { figures }) => {
-      figures.push(...(await measure(progress)))
-    },
-  }
+  }))
 }
 
 export function allocationPart(plan: Plan, { fio }: Clients): Part {
@@ -102,43 +69,6 @@ export function allocationPart(plan: Plan, { fio }: Clients): Part {
     seconds: allocationSeconds,
     run: async (progress, { allocations }) => {
       allocations.push(...(await measureAllocations(plan, fio, progress)))
-    },
-  }
-}
-
-/** The parts of one suite. */
-function partsOf(suite: SuiteName, plan: Plan, clients: Clients): Part[] {
-  const bouts = (all: readonly Bout[]): Part[] => all.map((bout) => partOfBout(bout, clients))
-  switch (suite) {
-    case 'peers':
-      return bouts(peersBouts(plan))
-    case 'protocols':
-      return bouts(protocolBouts(plan))
-    case 'matrix':
-      return bouts(matrixBouts(plan))
-    case 'growth':
-      return [...bouts(growthBouts(plan)), ...(plan.wantsServer(ourServer) ? [idlePart(plan)] : [])]
-    case 'paths':
-      return [pathsPart(plan)]
-    case 'allocation':
-      return [allocationPart(plan, clients)]
-    case 'mirror':
-      return [figuresPart(suite, mirrorSeconds, (progress) => measureMirror(plan, progress))]
-    case 'memory':
-      return [
-        figuresPart(suite, memorySeconds, (progress) => measureMemory(plan, clients.fio, progress)),
-      ]
-    case 'regression':
-      return [regressionPart(plan)]
-  }
-}
-
-function pathsPart(plan: Plan): Part {
-  return {
-    name: 'paths',
-    seconds: pathsSeconds,
-    run: async (progress, { paths }) => {
-      paths.push(...(await measurePaths(plan.folders, pathSeconds, pathSizes, progress)))
     },
   }
 }
@@ -153,27 +83,26 @@ export function regressionPart(plan: Plan, slowdown = 0): Part {
   }
 }
 
+/** The parts of each suite. */
+const parts: Readonly<Record<SuiteName, (plan: Plan, clients: Clients) => Part[]>> = {
+  peers: (plan, clients) => partsOfBouts(peersBouts(plan), clients),
+  protocols: (plan, clients) => partsOfBouts(protocolBouts(plan), clients),
+  memory: (plan, clients) => partsOfBouts(memoryBouts(plan), clients),
+  allocation: (plan, clients) => [allocationPart(plan, clients)],
+  regression: (plan) => [regressionPart(plan)],
+}
+
 const quickSuites: readonly SuiteName[] = ['peers', 'regression']
-const fullSuites: readonly SuiteName[] = [
-  'peers',
-  'protocols',
-  'mirror',
-  'memory',
-  'allocation',
-  'paths',
-  'growth',
-  'regression',
-  'matrix',
-]
+const fullSuites = Object.keys(parts) as SuiteName[]
 
 /** All suites are wanted unless some are named; a quick run has few. */
 export async function measureAll(options: Options, folders: Folders): Promise<Report> {
   const plan = planOf(options, folders)
   const clients = await chooseClients(plan.omitted)
-  const wanted =
-    options.suites.length > 0 ? options.suites : options.quick ? quickSuites : fullSuites
+  const usual = options.quick ? quickSuites : fullSuites
+  const wanted = options.suites.length > 0 ? options.suites : usual
   return run(
-    wanted.flatMap((suite) => partsOf(suite, plan, clients)),
+    wanted.flatMap((suite) => parts[suite](plan, clients)),
     plan,
     options,
   )
@@ -185,7 +114,7 @@ export async function run(parts: readonly Part[], plan: Plan, options: Options):
   const machine = describeMachine()
   const started = new Date().toISOString()
   const progress = new Progress(parts.reduce((sum, { seconds }) => sum + seconds, 0))
-  const found: Found = { rows: [], figures: [], allocations: [], paths: [], idle: [] }
+  const found: Found = { rows: [], allocations: [] }
   for (const part of parts) {
     progress.part(part.seconds)
     try {
@@ -196,9 +125,9 @@ export async function run(parts: readonly Part[], plan: Plan, options: Options):
   }
   progress.end()
   const seconds = (performance.now() - began) / 1000
-  const { omitted } = plan
-  const { parameters } = options
   const against = plan.against === null ? null : commitOf(plan.against)
+  const { parameters } = options
+  const { omitted } = plan
   return {
     version: reportVersion,
     started,

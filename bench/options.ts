@@ -1,6 +1,6 @@
 import { accessSync, closeSync, constants, existsSync, openSync, rmSync, statSync } from 'node:fs'
-import { join, resolve } from 'node:path'
-import { parseArgs } from 'node:util'
+import { join } from 'node:path'
+import yargs from 'yargs'
 import { formatSize, MiB, parseSize } from '../src/base/size.ts'
 import type { Pace } from './run.ts'
 import { program } from './trees.ts'
@@ -9,17 +9,7 @@ import { program } from './trees.ts'
 const sizeMin = 4 * MiB
 
 /** The parts of a run; `--suite` names some of them. */
-export const suiteNames = [
-  'peers',
-  'protocols',
-  'matrix',
-  'growth',
-  'paths',
-  'allocation',
-  'mirror',
-  'memory',
-  'regression',
-] as const
+export const suiteNames = ['peers', 'protocols', 'memory', 'allocation', 'regression'] as const
 export type SuiteName = (typeof suiteNames)[number]
 
 export interface Options {
@@ -36,7 +26,6 @@ export interface Options {
   readonly size: number
   /** Where the report goes. */
   readonly json: string
-  readonly html: string
   /** A report of an earlier run, to be compared with. */
   readonly compare: string | null
   /** A built checkout of another version, measured in turn with this one. */
@@ -46,121 +35,99 @@ export interface Options {
   readonly servers: readonly string[]
 }
 
-export const usage = `Measures the target side by side with other servers.
+const columnsMax = 100
+const paceNames = ['rounds', 'seconds', 'warm-up'] as const
+const reportOnly = ['quick', 'suite', 'compare', 'against'] as const
 
-  npm run bench                       everything: more than an hour
-  npm run bench -- --quick            the most important rows, in less than two minutes
-  npm run bench -- --goals            what has to be reached, in about twelve minutes
-  npm run bench -- --self-test        whether --compare can be trusted here, in 15 minutes
-  npm run bench -- --suite peers --suite growth
-  npm run bench -- --quick --json new.json --compare old.json
-                                      exits 1 when something became slower than in old.json
-  npm run bench -- --quick --against ../dst-main
-                                      takes turns with another checkout that has been built;
-                                      exits 1 when something is slower than there
-
-  --suite NAME      ${suiteNames.join(', ')}; again for more
-  --only TEXT       only work whose name holds it, such as "randread 4K ×32"; again for more
-  --server NAME     only these servers, such as dst, nbdkit, pump; again for more
-  --size SIZE       of each volume; default 256M
-  --rounds N        new processes for each
-  --seconds N       of each measurement
-  --warm-up N       seconds of unmeasured work for each new process
-  --json, --html    where to write the report; default bench-report.json and bench-report.html
-                    --goals adds its run to bench-report.goals.json and shows all that are there,
-                    also in bench-report.goals.html
-`
-
-/** Throws a TypeError for what it does not know. */
+/** Throws a TypeError for what it does not know; prints the help itself when that is asked for. */
 export function readOptions(parameters: readonly string[]): Options | 'help' {
-  const { values } = parseArgs({
-    args: [...parameters],
-    options: {
-      help: { type: 'boolean' },
-      quick: { type: 'boolean', default: false },
-      goals: { type: 'boolean', default: false },
-      'self-test': { type: 'boolean', default: false },
-      suite: { type: 'string', multiple: true, default: [] },
-      only: { type: 'string', multiple: true, default: [] },
-      server: { type: 'string', multiple: true, default: [] },
-      size: { type: 'string' },
-      rounds: { type: 'string' },
-      seconds: { type: 'string' },
-      'warm-up': { type: 'string' },
-      json: { type: 'string' },
-      html: { type: 'string' },
-      compare: { type: 'string' },
-      against: { type: 'string' },
-    },
-  })
-  if (values.help === true) return 'help'
-  if (values.goals && values['self-test']) throw new TypeError('--goals or --self-test, not both')
-  const mode = values.goals ? 'goals' : values['self-test'] ? 'selfTest' : 'report'
-  const given = Object.entries(values).filter(([, value]) => value !== false && !isEmpty(value))
-  for (const [name] of given) if (!known[mode].has(name)) throw new TypeError(useless(mode, name))
-  const suites = [...new Set(values.suite.map(suiteOf))]
-  for (const name of ['compare', 'against'] as const)
-    if (values[name] !== undefined && suites.length > 0 && !suites.includes('regression'))
-      throw new TypeError(`--${name} judges by the suite regression: add --suite regression`)
-  if (values.against !== undefined && !existsSync(join(values.against, program)))
-    throw new TypeError(`--against needs a built checkout: there is no ${program} in it`)
-  const usual = mode === 'goals' ? usualGoals : usualReport
-  const places = { json: values.json ?? usual.json, html: values.html ?? usual.html }
-  if (mode !== 'selfTest') mustBeWritable(places)
+  const found = parser(parameters).parseSync()
+  if (found.help === true) return 'help'
+  const { goals = false, suite = [] } = found
+  const mode = goals ? 'goals' : found.selfTest === true ? 'selfTest' : 'report'
+  const json = found.json ?? (goals ? 'bench-report.goals.json' : 'bench-report.json')
+  if (mode !== 'selfTest') mustBeWritable(json)
   return {
     parameters,
     mode,
-    quick: values.quick,
-    suites,
-    only: values.only,
+    json,
+    quick: found.quick ?? false,
+    suites: [...new Set(suite)],
+    only: found.only ?? [],
+    servers: found.server ?? [],
     pace: {
-      ...numberOf('rounds', values.rounds),
-      ...numberOf('seconds', values.seconds),
-      ...numberOf('warm-up', values['warm-up']),
+      ...(found.rounds === undefined ? {} : { rounds: found.rounds }),
+      ...(found.seconds === undefined ? {} : { seconds: found.seconds }),
+      ...(found.warmUp === undefined ? {} : { warmUp: found.warmUp }),
     },
-    servers: values.server,
-    size: sizeOf(values.size ?? '256M'),
-    ...places,
-    compare: values.compare ?? null,
-    against: values.against ?? null,
+    size: found.size ?? 256 * MiB,
+    compare: found.compare ?? null,
+    against: found.against ?? null,
   }
 }
 
-const usualReport = { json: 'bench-report.json', html: 'bench-report.html' } as const
-const usualGoals = { json: 'bench-report.goals.json', html: 'bench-report.goals.html' } as const
-
-/** What each mode heeds; nothing else is taken in silence. */
-const paceNames = ['rounds', 'seconds', 'warm-up']
-const known = {
-  report: new Set([
-    ...['quick', 'suite', 'only', 'server', 'size', ...paceNames],
-    ...['json', 'html', 'compare', 'against'],
-  ]),
-  goals: new Set(['goals', 'only', 'server', 'size', ...paceNames, 'json', 'html']),
-  selfTest: new Set(['self-test']),
-} as const
-
-function useless(mode: Options['mode'], name: string): string {
-  return `${mode === 'goals' ? '--goals' : '--self-test'} does not go with --${name}`
-}
-
-function isEmpty(value: unknown): boolean {
-  return value === undefined || (Array.isArray(value) && value.length === 0)
+function parser(parameters: readonly string[]) {
+  const text = { type: 'string', requiresArg: true } as const
+  const texts = { ...text, array: true } as const
+  return yargs([...parameters])
+    .scriptName('npm run bench --')
+    .usage('$0 [OPTION...]: measures the target side by side with other servers')
+    .options({
+      quick: { type: 'boolean', describe: 'the most important rows, in less than two minutes' },
+      goals: { type: 'boolean', describe: 'what has to be reached; adds its run to its report' },
+      'self-test': { type: 'boolean', describe: 'whether --compare can be trusted here' },
+      suite: { ...texts, coerce: suitesOf, describe: `${suiteNames.join(', ')}; again for more` },
+      only: { ...texts, describe: 'only work whose name holds it, such as "randread 4K ×32"' },
+      server: { ...texts, describe: 'only these servers, such as dst, nbdkit, pump' },
+      size: { ...text, coerce: sizeOf, describe: 'of each volume; default 256M' },
+      rounds: { ...text, coerce: numberOf('rounds'), describe: 'new processes for each' },
+      seconds: { ...text, coerce: numberOf('seconds'), describe: 'of each measurement' },
+      'warm-up': {
+        ...text,
+        coerce: numberOf('warm-up'),
+        describe: 'seconds of unmeasured work for each new process',
+      },
+      json: { ...text, describe: 'where the report goes; default bench-report[.goals].json' },
+      compare: { ...text, describe: 'an earlier report; exits 1 when something became slower' },
+      against: {
+        ...text,
+        describe:
+          'a built checkout to take turns with; exits 1 when something is slower than there',
+      },
+    })
+    .conflicts('goals', [...reportOnly])
+    .conflicts('self-test', [...reportOnly, ...paceNames])
+    .conflicts('self-test', ['goals', 'only', 'server', 'size', 'json'])
+    .check(({ suite = [], compare, against, _: words, ...rest }) => {
+      for (const [name, value] of Object.entries({ ...rest, compare, against }))
+        if (Array.isArray(value) && name !== 'only' && name !== 'server')
+          throw new TypeError(`--${name} is given more than once`)
+      if (words.length > 0) throw new TypeError(`unknown argument: ${words.join(' ')}`)
+      if ((compare ?? against) !== undefined && suite.length > 0 && !suite.includes('regression'))
+        throw new TypeError('--compare and --against judge by --suite regression: add it')
+      if (against !== undefined && !existsSync(join(against, program)))
+        throw new TypeError(`--against needs a built checkout: there is no ${program} in it`)
+      return true
+    })
+    .parserConfiguration({ 'greedy-arrays': false, 'boolean-negation': false })
+    .strict()
+    .version(false)
+    .wrap(columnsMax)
+    .exitProcess(false)
+    .fail((message: string | null, error: Error | undefined) => {
+      throw new TypeError(message ?? error?.message ?? 'wrong usage', { cause: error })
+    })
 }
 
 /** Said before an hour of measuring. */
-function mustBeWritable(places: { readonly json: string; readonly html: string }): void {
-  if (resolve(places.json) === resolve(places.html))
-    throw new TypeError('--json and --html need a file each')
-  for (const [name, path] of Object.entries(places)) {
-    const file = statSync(path, { throwIfNoEntry: false })
-    if (file?.isDirectory() === true) throw new TypeError(`--${name} ${path} is a folder`)
-    try {
-      if (file === undefined) tryToMake(path)
-      else accessSync(path, constants.W_OK)
-    } catch (error) {
-      throw new TypeError(`--${name} ${path} cannot be written`, { cause: error })
-    }
+function mustBeWritable(path: string): void {
+  const file = statSync(path, { throwIfNoEntry: false })
+  if (file?.isDirectory() === true) throw new TypeError(`--json ${path} is a folder`)
+  try {
+    if (file === undefined) tryToMake(path)
+    else accessSync(path, constants.W_OK)
+  } catch (error) {
+    throw new TypeError(`--json ${path} cannot be written`, { cause: error })
   }
 }
 
@@ -177,29 +144,28 @@ function sizeOf(text: string): number {
   return size
 }
 
-function suiteOf(text: string): SuiteName {
-  const found = suiteNames.find((name) => name === text)
-  if (found === undefined) throw new TypeError(`--suite needs one of ${suiteNames.join(', ')}`)
-  return found
+function suitesOf(words: readonly string[]): SuiteName[] {
+  return words.map((word) => {
+    const found = suiteNames.find((name) => name === word)
+    if (found === undefined) throw new TypeError(`--suite needs one of ${suiteNames.join(', ')}`)
+    return found
+  })
 }
 
-const paceKeys = { rounds: 'rounds', seconds: 'seconds', 'warm-up': 'warmUp' } as const
-
 /** Shorter than this a client has hardly begun. */
-const leastOf = { rounds: 1, seconds: 0.01 } as const
+const leastOf = { rounds: 1, seconds: 0.01, 'warm-up': 0 } as const
 const wordsOf = {
   rounds: 'a whole number above 0',
   seconds: `a number of ${leastOf.seconds} or more`,
   'warm-up': 'a number of 0 or more',
 } as const
 
-/** The part of a pace that an option sets; nothing when it was not given. */
-function numberOf(option: keyof typeof paceKeys, text: string | undefined): Partial<Pace> {
-  if (text === undefined) return {}
-  const value = Number(text)
-  const enough = option === 'warm-up' ? value >= 0 : value >= leastOf[option]
-  const whole = option !== 'rounds' || Number.isInteger(value)
-  if (!enough || !whole || value === Infinity)
-    throw new TypeError(`--${option} needs ${wordsOf[option]}, not ${text}`)
-  return { [paceKeys[option]]: value }
+function numberOf(option: (typeof paceNames)[number]): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    const whole = option !== 'rounds' || Number.isInteger(value)
+    if (!(value >= leastOf[option]) || !whole || value === Infinity)
+      throw new TypeError(`--${option} needs ${wordsOf[option]}, not ${text}`)
+    return value
+  }
 }

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { delimiter, join } from 'node:path'
 import { forgetProcess, trackProcess } from './cleanup.ts'
-import { isAlive, killAll, readIfThere } from './proc.ts'
+import { isAlive, killAll } from './proc.ts'
 
 /** Milliseconds a process gets to listen, and to leave after SIGTERM. */
 const startTimeout = 20_000
@@ -65,21 +65,14 @@ export class Process {
   private readonly name: string
   private output = ''
   private readonly ended: Promise<unknown>
-  private readonly pidFile: string | null
   private readonly patience: number
-  private daemon = 0
 
-  /**
-   * `pidFile` is for a program that goes to the background and leaves its id there. After
-   * `patience` milliseconds SIGTERM becomes SIGKILL.
-   */
+  /** After `patience` milliseconds SIGTERM becomes SIGKILL. */
   constructor(
     command: readonly string[],
-    pidFile: string | null = null,
     environment: NodeJS.ProcessEnv = {},
     patience = stopTimeout,
   ) {
-    this.pidFile = pidFile
     this.patience = patience
     const [program, ...parameters] = command
     this.name = command.join(' ')
@@ -99,7 +92,7 @@ export class Process {
   }
 
   get pid(): number {
-    return this.daemon === 0 ? (this.child.pid ?? 0) : this.daemon
+    return this.child.pid ?? 0
   }
 
   private get running(): boolean {
@@ -116,13 +109,11 @@ export class Process {
   ): Promise<void> {
     const deadline = performance.now() + startTimeout
     while (!(ready === null ? await greets(at) : this.output.includes(ready))) {
-      if (!this.running && this.pidFile === null)
-        throw new Error(`${this.name} ended: ${this.output}`)
+      if (!this.running) throw new Error(`${this.name} ended: ${this.output}`)
       if (performance.now() > deadline)
         throw new Error(`${this.name} does not listen: ${this.output}`)
-      await pause()
+      await new Promise((resolve) => setTimeout(resolve, lookInterval))
     }
-    this.findDaemon()
   }
 
   /** Why it can no longer be measured; null while it runs. */
@@ -136,39 +127,12 @@ export class Process {
 
   /** Ends it, with SIGKILL if it does not want to. */
   async stop(): Promise<void> {
-    this.findDaemon()
-    if (this.daemon !== 0) await endDaemon(this.daemon)
     if (!this.running) return
     this.child.kill('SIGTERM')
     const timer = setTimeout(() => killAll(this.pid), this.patience)
     await this.ended
     clearTimeout(timer)
   }
-
-  private findDaemon(): void {
-    if (this.pidFile === null || this.daemon !== 0) return
-    this.daemon = Number(readIfThere(this.pidFile) ?? 0)
-    if (this.daemon !== 0) trackProcess(this.daemon)
-  }
-}
-
-async function endDaemon(pid: number): Promise<void> {
-  const deadline = performance.now() + stopTimeout
-  for (let signal: NodeJS.Signals | 0 = 'SIGTERM'; isAlive(pid); signal = 0) {
-    if (performance.now() > deadline) killAll(pid)
-    else
-      try {
-        process.kill(pid, signal)
-      } catch {
-        break
-      }
-    await pause()
-  }
-  forgetProcess(pid)
-}
-
-function pause(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, lookInterval))
 }
 
 /** Whether somebody is let in and greeted: a server that is still starting hangs up. */

@@ -1,12 +1,11 @@
 import { KiB, MiB } from '../src/base/size.ts'
 import { onOneProcessor } from './affinity.ts'
-import { connected } from './pairs.ts'
 import type { Progress } from './progress.ts'
 import type { Row } from './run.ts'
 import { pump, Running, type Media } from './servers.ts'
 import { messageOf, omit, omitPlacement, otherServer, type Plan } from './suites.ts'
 import { bridgeTree, leafTree, mirrorTree, target, type TargetOptions, type Tree } from './trees.ts'
-import type { Volley } from './volley.ts'
+import { Volley } from './volley.ts'
 import { nameOf, type Round, type Work } from './work.ts'
 
 /** The suite whose rows `--compare` and `--against` judge by. */
@@ -205,5 +204,15 @@ function collect(cells: readonly Cell[], rows: Map<string, Row>): void {
       rows.set(key, row)
       row.rounds.push(round)
     }
+  }
+}
+
+/** A client of a server that was just started; the server ends when there is none. */
+async function connected(running: Running): Promise<Volley> {
+  try {
+    return await Volley.connect(running.uri)
+  } catch (error) {
+    await running.stop()
+    throw error
   }
 }

@@ -1,9 +1,7 @@
-import { describeSize, formatSize, GiB, KiB, MiB } from '../src/base/size.ts'
+import { describeSize, GiB, KiB } from '../src/base/size.ts'
 import type { AllocationRow } from './allocation-suite.ts'
-import { describeSpread, figureCells, figureColumns, type Figure } from './figures.ts'
-import type { Idle } from './growth.ts'
+import { describeSpread } from './figures.ts'
 import type { Machine } from './machine.ts'
-import { copyIsCheaper, secondsPerGiB, type PathResult } from './paths.ts'
 import type { Row } from './run.ts'
 import { median, spreadOf } from './stats.ts'
 import { nameOf, type Round } from './work.ts'
@@ -25,10 +23,7 @@ export interface Report {
   /** What could not be measured, and why. */
   readonly omitted: readonly string[]
   readonly rows: readonly Row[]
-  readonly idle: readonly Idle[]
   readonly allocations: readonly AllocationRow[]
-  readonly paths: readonly PathResult[]
-  readonly figures: readonly Figure[]
 }
 
 /** Whose rows are ours; all others are peers or limits. */
@@ -97,24 +92,13 @@ export function formatTables(report: Report): string {
     for (const row of group) lines.push([...cells(row), ...ratioCells(group, row)])
   }
   const parts = [...tables].map(([heading, lines]) => `${heading}\n${align(lines)}`)
-  parts.push(...formatFigures(report.figures))
   if (report.allocations.length > 0) parts.push(formatAllocations(report.allocations))
-  if (report.paths.length > 0) parts.push(formatPaths(report.paths))
-  if (report.idle.length > 0) parts.push(formatIdle(report.idle))
   return parts.join('\n') + formatOmitted(report.omitted)
 }
 
 /** '' when nothing was left out. */
 export function formatOmitted(omitted: readonly string[]): string {
   return omitted.length === 0 ? '' : `\n\nLeft out:\n  ${omitted.join('\n  ')}\n`
-}
-
-/** A table for each suite. */
-export function formatFigures(figures: readonly Figure[]): string[] {
-  return [...new Set(figures.map(({ suite }) => suite))].map((suite) => {
-    const lines = figures.filter((figure) => figure.suite === suite).map(figureCells)
-    return `\n${suite}\n${align([figureColumns, ...lines])}`
-  })
 }
 
 function formatAllocations(rows: readonly AllocationRow[]): string {
@@ -143,37 +127,6 @@ function formatAllocations(rows: readonly AllocationRow[]): string {
   ]
   const title = 'allocation on the heap, and bytes copied for each byte moved'
   return `\n${title}\n${align([heading, ...lines])}`
-}
-
-function formatPaths(results: readonly PathResult[]): string {
-  const lines = results.map((result) => {
-    const { way, size, bytesPerSecond, copiedPerByte } = result
-    return [
-      way,
-      formatSize(size),
-      (bytesPerSecond / MiB).toFixed(0),
-      secondsPerGiB(result).toFixed(3),
-      copiedPerByte.toFixed(2),
-      result.objectsPerMessage.toFixed(2),
-      result.bytesPerMessage.toFixed(0),
-      result.collecting.toFixed(1),
-    ]
-  })
-  const heading = ['way', 'payload', 'MiB/s', 's/GiB', 'copied', 'objects', 'bytes', 'GC ms']
-  const cheaper = (['receive', 'send'] as const).map((direction) => {
-    const sizes = copyIsCheaper(results, direction).map(formatSize).join(', ')
-    return `${direction}: a copy is cheaper than a list for payloads of ${sizes || 'no size'}`
-  })
-  const table = align([heading, ...lines])
-  return `\nbuffer paths: per byte moved, and per payload\n${table}\n${cheaper.join('\n')}`
-}
-
-function formatIdle(rows: readonly Idle[]): string {
-  const lines = rows.map(
-    ({ connections, cpu }) =>
-      `${connections} idle connections: ${cpu.toFixed(2)} ms of processor time in each second`,
-  )
-  return `\nidle\n${lines.join('\n')}`
 }
 
 const ratioColumns = ['our cpu ÷ its', 'our op/s ÷ its']

@@ -1,9 +1,9 @@
-import { closeSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import net from 'node:net'
 import { KiB, MiB } from '../src/base/size.ts'
 import { usageOf, type Usage } from './proc.ts'
-import { findProgram, Process } from './process.ts'
+import { Process } from './process.ts'
 import type { Work } from './work.ts'
 
 export type Transport = 'unix' | 'tcp'
@@ -16,8 +16,6 @@ export interface Server {
   readonly name: string
   /** The program it needs, or null when it comes with us. */
   readonly program: string | null
-  /** In the folder: where a program that goes to the background leaves its id. */
-  readonly pidFile?: string
   /** What it prints when it lets clients in; where it says nothing, it is tried. */
   readonly ready?: string
   /** What it speaks; NBD if it does not say. */
@@ -74,19 +72,6 @@ export const nbdkitFour: Server = {
   },
 }
 
-/** The limit of nbdkit: writes go nowhere, reads are zeroes. */
-export const nbdkitNull: Server = {
-  name: 'nbdkit null',
-  program: 'nbdkit',
-  command: ({ size, socket, port }) => [
-    'nbdkit',
-    '--foreground',
-    ...(socket === null ? ['-i', '127.0.0.1', '-p', String(port)] : ['-U', socket]),
-    'null',
-    `size=${size}`,
-  ],
-}
-
 export const qemuNbd: Server = {
   name: 'qemu-nbd',
   program: 'qemu-nbd',
@@ -99,38 +84,6 @@ export const qemuNbd: Server = {
     ...(socket === null ? ['-b', '127.0.0.1', '-p', String(port)] : ['-k', socket]),
     file,
   ],
-}
-
-export const nbdServer: Server = {
-  name: 'nbd-server',
-  program: 'nbd-server',
-  pidFile: 'nbd-server.pid',
-  exportName: 'bench',
-  command: ({ file, socket, port, folder }) => {
-    const path = join(folder, 'nbd-server.conf')
-    writeFileSync(
-      path,
-      [
-        '[generic]',
-        ...(socket === null
-          ? ['listenaddr = 127.0.0.1', `port = ${port}`]
-          : [`unixsock = ${socket}`, 'listenaddr = 127.0.0.1', `port = ${port}`]),
-        'allowlist = true',
-        // The same as the others: no flush unless the client asks for one.
-        '[bench]',
-        `exportname = ${file}`,
-        'flush = true',
-        '',
-      ].join('\n'),
-    )
-    return [
-      findProgram('nbd-server') ?? 'nbd-server',
-      '-C',
-      path,
-      '-p',
-      join(folder, 'nbd-server.pid'),
-    ]
-  },
 }
 
 /** QEMU's mirror: a quorum over NBD servers. It writes to all of them and reads from the first. */
@@ -191,12 +144,7 @@ export class Running {
     this.server = server
     this.place = place
     this.backings = backings
-    const { pidFile } = server
-    this.process = new Process(
-      server.command(place),
-      pidFile === undefined ? null : join(place.folder, pidFile),
-      server.environment?.(place),
-    )
+    this.process = new Process(server.command(place), server.environment?.(place))
   }
 
   /** Starts a server and what it stands on, which is reached over unix sockets. */

@@ -3,8 +3,6 @@ import { findProgram } from './process.ts'
 import type { Bout, Pace } from './run.ts'
 import {
   nbdkit,
-  nbdkitNull,
-  nbdServer,
   pump,
   qemuNbd,
   quorum,
@@ -15,16 +13,8 @@ import {
   type Transport,
   type Volume,
 } from './servers.ts'
-import {
-  bridgeTree,
-  leafTree,
-  linearTree,
-  mirrorOver,
-  mirrorTree,
-  target,
-  type Tree,
-} from './trees.ts'
-import { allWork, nameOf, type Work } from './work.ts'
+import { leafTree, mirrorOver, mirrorTree, target, type Tree } from './trees.ts'
+import { nameOf, type Work } from './work.ts'
 
 /** Another version of this project that is measured in turn with this one. */
 export const otherServer = 'other'
@@ -62,58 +52,55 @@ export interface Plan {
 const paces = {
   quick: { rounds: 6, seconds: 0.25, warmUp: 0.6, budget: 55 },
   peers: { rounds: 5, seconds: 1, warmUp: 1.5, budget: Infinity },
-  matrix: { rounds: 2, seconds: 0.4, warmUp: 2, budget: Infinity },
+  memory: { rounds: 2, seconds: 2, warmUp: 0, budget: Infinity },
   protocols: { rounds: 3, seconds: 0.5, warmUp: 1, budget: Infinity },
 } as const satisfies Record<string, Pace>
 
 /** The same volume served by everyone, in turn. */
 export function peersBouts(plan: Plan): Bout[] {
   const pace = plan.quick ? paces.quick : paces.peers
-  const memory = serversOf(plan, leafTree, plan.quick ? [nbdkit, pump] : everyone)
+  const servers = serversOf(plan, leafTree, plan.quick ? [nbdkit, pump] : everyone)
   const unix = { media: 'memory', transport: 'unix' } as const
-  const bouts = [boutOf(plan, 'peers', goalWorks, memory, unix, pace)]
+  const bouts = [boutOf(plan, 'peers', goalWorks, servers, unix, pace)]
   if (plan.quick) return bouts
-  const file = serversOf(plan, leafTree, [nbdkit, qemuNbd, nbdServer, pump])
   return [
     ...bouts,
-    boutOf(plan, 'peers', goalWorks, memory, { media: 'memory', transport: 'tcp' }, pace),
-    boutOf(plan, 'peers', goalWorks, file, { media: 'file', transport: 'unix' }, pace),
+    boutOf(plan, 'peers', goalWorks, servers, { media: 'memory', transport: 'tcp' }, pace),
+    boutOf(plan, 'peers', goalWorks, servers, { media: 'file', transport: 'unix' }, pace),
     quorumBout(plan, [pump], pace),
   ]
 }
 
-const everyone: readonly Server[] = [nbdkit, qemuNbd, nbdServer, pump, nbdkitNull]
+const everyone: readonly Server[] = [nbdkit, qemuNbd, pump]
 
 export const quorumSuite = 'mirror of two nbd'
 
 /** A mirror of two `nbd` legs and QEMU's quorum over the same: two nbdkits in memory each. */
 export function quorumBout(plan: Plan, others: readonly Server[], pace: Pace): Bout {
   const legs = [nbdkit, nbdkit]
-  const servers = serversOf(plan, mirrorOver(quorumSuite, 'nbd', legs), [quorum(legs), ...others])
+  const servers = serversOf(plan, mirrorOver(quorumSuite, legs), [quorum(legs), ...others])
   const unix = { media: 'memory', transport: 'unix' } as const
   return boutOf(plan, quorumSuite, goalWorks, servers, unix, pace)
 }
 
-/** Every kind of tree over every transport and protocol, and the limit of Node's sockets. */
-export function matrixBouts(plan: Plan): Bout[] {
-  const remote = target(leafTree, { protocol: 'dst' })
-  const trees: readonly (readonly [tree: Tree, media: Media])[] = [
-    [leafTree, 'memory'],
+/** All that clients may have in flight, and more: what it takes is the peak of its rows. */
+const flood = { blockSize: MiB, depth: 32, connections: 64 } as const
+const floodBytes = 64 * MiB
+export const memorySuite = 'memory of the target'
+
+/** The most memory that a target takes, the volume included where that is in memory. */
+export function memoryBouts(plan: Plan): Bout[] {
+  const works = (['read', 'write'] as const).map((pattern) => ({ ...flood, pattern }))
+  const trees: readonly (readonly [Tree, Media])[] = [
     [leafTree, 'file'],
-    [linearTree, 'memory'],
+    [leafTree, 'memory'],
     [mirrorTree(2), 'memory'],
-    [mirrorOver('mirror of two remotes', 'remote', [remote, remote]), 'memory'],
-    [bridgeTree(remote), 'memory'],
   ]
-  return trees.flatMap(([tree, media]) => {
-    const suite = `matrix, ${tree.name}`
-    const servers = serversOf(plan, tree, [pump])
-    const over = (transport: Transport): Bout =>
-      boutOf(plan, suite, allWork(), servers, { media, transport }, paces.matrix)
-    const native = [target(tree, { protocol: 'dst' })].filter(({ name }) => plan.wantsServer(name))
-    const unix = { media, transport: 'unix' } as const
-    const dst = boutOf(plan, suite, allWork(), native, unix, paces.matrix)
-    return [over('unix'), over('tcp'), { ...dst, client: 'own', setting: `${media} over DST/1` }]
+  return trees.map(([tree, media]) => {
+    const servers = [target(tree)].filter(({ name }) => plan.wantsServer(name))
+    const where = { media, transport: 'unix' } as const
+    const small = { ...plan, size: floodBytes }
+    return boutOf(small, `${memorySuite}, ${tree.name}`, works, servers, where, paces.memory)
   })
 }
 

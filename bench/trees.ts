@@ -22,50 +22,32 @@ export function leaf({ media, size, file }: Place): DeviceConfig {
 
 export const leafTree: Tree = { name: 'leaf', backings: [], device: leaf }
 
-const partsOfLinear = 4
-
-export const linearTree: Tree = {
-  name: 'linear of four',
-  backings: [],
-  device: ({ size }) => ({
-    type: 'linear',
-    parts: Array.from({ length: partsOfLinear }, () => ({
-      type: 'memory',
-      size: size / partsOfLinear,
-    })),
-  }),
-}
-
 function mirrorOf(size: number, legs: readonly DeviceConfig[]): DeviceConfig {
   const named = legs.map((leg, at) => [`leg${at}`, leg] as const)
   return { type: 'mirror', size, legs: Object.fromEntries(named) }
 }
 
-/** Of legs in memory; `settings` are more keys of the mirror. */
-export function mirrorTree(legs: number, settings: DeviceConfig = {}): Tree {
+/** Of legs in memory. */
+export function mirrorTree(legs: number): Tree {
   return {
     name: `mirror of ${legs}`,
     backings: [],
     device: ({ size }) => {
       const leg = { type: 'memory', size: size + backingExtraBytes }
-      return { ...mirrorOf(size, new Array<DeviceConfig>(legs).fill(leg)), ...settings }
+      return mirrorOf(size, new Array<DeviceConfig>(legs).fill(leg))
     },
   }
 }
 
-/** A mirror over exports of other servers: `remote` legs over DST/1, `nbd` legs over NBD. */
-export function mirrorOver(
-  name: string,
-  type: 'remote' | 'nbd',
-  backings: readonly Server[],
-): Tree {
+/** A mirror over exports of other NBD servers. */
+export function mirrorOver(name: string, backings: readonly Server[]): Tree {
   return {
     name,
     backings,
     device: ({ size }, uris) =>
       mirrorOf(
         size,
-        uris.map((uri) => ({ type, uri })),
+        uris.map((uri) => ({ type: 'nbd', uri })),
       ),
   }
 }
@@ -85,8 +67,6 @@ export interface TargetOptions {
   readonly protocol?: 'nbd' | 'dst'
   /** The folder with the `dist` of the version to run; this one's by default. */
   readonly root?: string
-  /** Names beside `bench` under which the same device is exported. */
-  readonly moreExports?: number
   /** The share of its processor time that the target wastes: to see whether that is found. */
   readonly slowdown?: number
 }
@@ -99,8 +79,7 @@ export const program = 'dist/src/cli/main.js'
 
 /** This project's target, serving a tree. */
 export function target(tree: Tree, options: TargetOptions = {}): Server {
-  const { name = 'dst', protocol = 'nbd' } = options
-  const { moreExports = 0, slowdown = 0 } = options
+  const { name = 'dst', protocol = 'nbd', slowdown = 0 } = options
   return {
     name,
     program: null,
@@ -111,7 +90,6 @@ export function target(tree: Tree, options: TargetOptions = {}): Server {
     command: (place) => {
       const { socket, port, folder } = place
       const path = join(folder, 'config.json')
-      const names = ['bench', ...Array.from({ length: moreExports }, (_, at) => `more${at}`)]
       const config = {
         listeners: [
           { protocol, address: socket === null ? `127.0.0.1:${port}` : `unix:${socket}` },
@@ -119,7 +97,7 @@ export function target(tree: Tree, options: TargetOptions = {}): Server {
         management: { address: `unix:${join(folder, 'management')}` },
         state: { directory: join(folder, 'state') },
         devices: { bench: tree.device(place, place.backings) },
-        exports: Object.fromEntries(names.map((name) => [name, { device: 'bench' }])),
+        exports: { bench: { device: 'bench' } },
         log: { level: 'warn' },
       }
       writeFileSync(path, JSON.stringify(config))

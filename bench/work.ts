@@ -1,4 +1,4 @@
-import { KiB, formatSize } from '../src/base/size.ts'
+import { formatSize } from '../src/base/size.ts'
 
 /** What a client does over and over. */
 export type Pattern = 'randread' | 'randwrite' | 'read' | 'write' | 'randrw'
@@ -23,15 +23,6 @@ export function nameOf(work: Work): string {
   const { pattern, blockSize, depth, connections = 1 } = work
   const each = connections === 1 ? '' : ` on ${connections} connections`
   return `${pattern} ${formatSize(blockSize)} ×${depth}${each}`
-}
-
-/** Every pattern, block size and depth of the full matrix. */
-export function allWork(): Work[] {
-  const works: Work[] = []
-  for (const pattern of patterns)
-    for (const blockSize of [4 * KiB, 16 * KiB, 128 * KiB, 1024 * KiB])
-      for (const depth of [1, 32]) works.push({ pattern, blockSize, depth })
-  return works
 }
 
 /** What one round of one work against one server gave. */

@@ -5,7 +5,6 @@ import { join } from 'node:path'
 import { compare, isSlower } from '../../bench/compare.ts'
 import { caveats, readEarlier } from '../../bench/earlier.ts'
 import { readOccasions, writeOccasions } from '../../bench/goals.ts'
-import { formatPage } from '../../bench/html.ts'
 import { readOptions } from '../../bench/options.ts'
 import { regressionKeys, regressionSuite } from '../../bench/regression.ts'
 import type { Report } from '../../bench/report.ts'
@@ -136,13 +135,16 @@ describe('before anything is measured', () => {
       ['--self-test', '--compare', 'x'],
       ['--self-test', '--rounds', '3'],
       ['--suite', 'peers', '--compare', 'x'],
-      ['--suite', 'paths', '--against', '.'],
+      ['--suite', 'allocation', '--against', '.'],
       ['--against', folder],
       ['--json', join(folder, 'absent', 'x.json')],
       ['--json', folder],
       ['--json', ''],
       ['--json', join(folder, 'new/')],
-      ['--html', 'x', '--json', './x'],
+      ['--json', 'x', '--json', 'y'],
+      ['--compare', 'x', '--compare', 'y'],
+      ['stray'],
+      ['--absent'],
       ['--rounds', '1.5'],
       ['--rounds', 'Infinity'],
       ['--seconds', '0.001'],
@@ -179,10 +181,5 @@ describe('before anything is measured', () => {
     mkdirSync(`${path}.new`)
     expect(() => writeOccasions(path, [])).to.throw()
     expect(readOccasions(path)).to.have.length(2)
-  })
-
-  it('the page names the other commit, and has room for a summary', () => {
-    const page = formatPage({ ...emptyReport, against: 'abc123' }, 'goals <met>')
-    expect(page).to.contain('commit abc123').and.to.contain('<pre>goals &lt;met></pre>')
   })
 })

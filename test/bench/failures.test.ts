@@ -8,7 +8,6 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { measureAllocations } from '../../bench/allocation-suite.ts'
 import type { Client } from '../../bench/fio.ts'
-import { growthBouts } from '../../bench/growth.ts'
 import { ownClient } from '../../bench/own.ts'
 import { descendants, isAlive } from '../../bench/proc.ts'
 import { runProgram } from '../../bench/process.ts'
@@ -16,7 +15,7 @@ import { Progress } from '../../bench/progress.ts'
 import { formatTables } from '../../bench/report.ts'
 import { runBout, type Bout } from '../../bench/run.ts'
 import { pump, Running, type Place, type Server } from '../../bench/servers.ts'
-import { boutOf, type Plan } from '../../bench/suites.ts'
+import { boutOf, memoryBouts, type Plan } from '../../bench/suites.ts'
 import { target, type Tree } from '../../bench/trees.ts'
 import { Volley } from '../../bench/volley.ts'
 import type { Work } from '../../bench/work.ts'
@@ -24,7 +23,6 @@ import { KiB, MiB } from '../../src/base/size.ts'
 import { emptyReport } from './support.ts'
 
 const main = join(import.meta.dirname, '../../bench/main.js')
-const files = join(import.meta.dirname, '../../bench/files.js')
 const works: readonly Work[] = [
   { pattern: 'randread', blockSize: 4 * KiB, depth: 8 },
   { pattern: 'randwrite', blockSize: 4 * KiB, depth: 8 },
@@ -98,18 +96,6 @@ describe('a benchmark', () => {
       // Killed is killed: the last of them may be a moment away from its end.
       while (started.some(isAlive)) await new Promise((resolve) => setImmediate(resolve))
     })
-
-  it('leaves no folder of the ways to read files behind', async function () {
-    const child = spawn(process.execPath, [files, folder, 'random read of 4 KiB, depth 32'], {
-      stdio: ['ignore', 'pipe', 'ignore'],
-    })
-    const over = once(child, 'close')
-    await once(child.stdout, 'data')
-    expect(readdirSync(folder)).to.have.length(1)
-    child.kill('SIGINT')
-    expect((await over)[0]).to.equal(130)
-    expect(readdirSync(folder)).to.deep.equal([])
-  })
 
   it('has no figures of a server that dies, but says why', async function () {
     const mortal = { ...pump, name: 'mortal' }
@@ -209,9 +195,9 @@ describe('a benchmark', () => {
       'matrix, memory over unix: none of its servers was asked for',
     ])
     const others = { ...plan, omitted: [], wantsServer: (name: string) => name === 'nbdkit' }
-    for (const bout of growthBouts(others)) expect(bout.servers, bout.suite).to.equal(0)
+    for (const bout of memoryBouts(others)) expect(bout.servers, bout.suite).to.equal(0)
     expect(others.omitted).to.include(
-      'growth with legs, memory over unix: none of its servers was asked for',
+      'memory of the target, leaf, file over unix: none of its servers was asked for',
     )
     expect(await measureAllocations(others, ownClient, new Progress(1))).to.deep.equal([])
     expect(others.omitted).to.include('allocation: none of its work or servers was asked for')
@@ -222,11 +208,6 @@ describe('a benchmark', () => {
     await runBout(boutWith(absent), new Progress(1), ownClient)
     expect(plan.omitted, plan.omitted.join('\n')).to.have.length(1)
     expect(plan.omitted[0]).to.match(/^peers, absent: absent .* ended: spawn absent ENOENT$/)
-  })
-
-  it('drives connections that are many by one clock', () => {
-    for (const { suite, client } of growthBouts(plan))
-      expect(client, suite).to.equal(suite.endsWith('connections') ? 'own' : 'fio')
   })
 
   it('has no figures of processor time that nobody saw', async function () {

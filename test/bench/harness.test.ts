@@ -3,77 +3,19 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { ticksOf } from '../../bench/chart.ts'
 import { CopyCounter } from '../../bench/copies.ts'
-import { PlainCopy } from '../../bench/copy.ts'
 import { atLeast, atMost, figureCells, isMet, type Figure } from '../../bench/figures.ts'
 import { formatOccasions, goalFigures, memoryGoal } from '../../bench/goals.ts'
-import { formatPage } from '../../bench/html.ts'
-import { measurePairs } from '../../bench/pairs.ts'
-import { copyIsCheaper, type PathResult } from '../../bench/paths.ts'
 import { cut, secondsLeft } from '../../bench/progress.ts'
-import { formatTables, type Report } from '../../bench/report.ts'
+import type { Report } from '../../bench/report.ts'
 import type { Row } from '../../bench/run.ts'
-import type { Plan } from '../../bench/suites.ts'
+import { Running, type Folders } from '../../bench/servers.ts'
 import { leafTree, target } from '../../bench/trees.ts'
 import { Volley } from '../../bench/volley.ts'
-import { systemClock } from '../../src/base/clock.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
-import { Device } from '../../src/device/device.ts'
-import { ErrorDriver } from '../../src/device/faults/error.ts'
-import { fill } from '../../src/device/load.ts'
-import { MemoryDriver } from '../../src/device/memory.ts'
-import { Operation, Request } from '../../src/device/request.ts'
 import { emptyReport, roundOf } from './support.ts'
 
-const random = new SeededRandom(5)
 const work = { pattern: 'randread', blockSize: 4 * KiB, depth: 32 } as const
-
-function memory(name: string, size: number): Device {
-  return new Device(name, new MemoryDriver(size, random), systemClock)
-}
-
-function read(device: Device, offset: number, length: number): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const request = Request.take(Operation.read, offset, length, 0, {
-      completed(done) {
-        const bytes = Buffer.concat(done.segments)
-        const { error } = done
-        done.release()
-        if (error === null) resolve(bytes)
-        else reject(error)
-      },
-    })
-    device.submit(request)
-  })
-}
-
-describe('a plain copy, which resyncs are held against', () => {
-  it('copies everything, the rest of a chunk as well', async () => {
-    const [from, to] = [memory('from', MiB), memory('to', MiB)]
-    await Promise.all([from.open(), to.open()])
-    await fill(from, random)
-    const bytes = 1000 * KiB
-    await new PlainCopy(from, to, bytes, 64 * KiB).run(8)
-    expect((await read(to, 0, bytes)).equals(await read(from, 0, bytes))).to.equal(true)
-    expect((await read(to, bytes, 4 * KiB)).every((byte) => byte === 0)).to.equal(true)
-  })
-
-  it('fails when a device does', async () => {
-    const from = memory('from', MiB)
-    const driver = new ErrorDriver(memory('below', MiB), { operations: ['write'] }, random)
-    const to = new Device('to', driver, systemClock)
-    await Promise.all([from.open(), to.open()])
-    const copy = new PlainCopy(from, to, MiB, 64 * KiB).run(8)
-    expect(
-      await copy.then(
-        () => 'copied',
-        (error: unknown) => String(error),
-      ),
-    ).to.match(/on purpose/)
-  })
-})
 
 describe('counting copies', () => {
   const holders: readonly (readonly [object, string])[] = [
@@ -101,31 +43,33 @@ describe('counting copies', () => {
   })
 })
 
-describe('volleys and pairs', () => {
+describe('volleys', () => {
   let folder: string
-  let plan: Plan
+  let folders: Folders
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'dst-test-'))
-    plan = {
-      quick: true,
-      size: 4 * MiB,
-      folders: { disk: folder, memory: folder },
-      wantsWork: () => true,
-      wantsServer: () => true,
-      pace: {},
-      against: null,
-      omitted: [],
-    }
+    folders = { disk: folder, memory: folder }
   })
   afterEach(() => {
     rmSync(folder, { recursive: true })
   })
 
-  it('see a planted slowdown, and leave nothing behind', async function () {
-    const sides = [target(leafTree), target(leafTree, { slowdown: 3 })] as const
-    const [[usual, slow]] = (await measurePairs(plan, sides, work, 1)) as [[number, number]]
+  it('see a planted slowdown, and leave nothing behind', async () => {
+    const volume = { media: 'memory', transport: 'unix', size: 4 * MiB } as const
+    const costOf = async (slowdown: number): Promise<number> => {
+      const running = await Running.start(target(leafTree, { slowdown }), volume, folders)
+      const volley = await Volley.connect(running.uri)
+      await volley.fill()
+      await volley.run(work, 400)
+      const before = running.usage()
+      const operations = await volley.run(work, 400)
+      const cost = running.cpuBetween(before, running.usage()) / operations
+      volley.close()
+      await running.stop()
+      return cost
+    }
     // Four times as dear, but for what else a busy machine does.
-    expect(slow / usual).to.be.above(1.8)
+    expect((await costOf(3)) / (await costOf(0))).to.be.above(1.8)
     expect(readdirSync(folder)).to.deep.equal([])
   })
 
@@ -216,6 +160,20 @@ describe('figures and goals', () => {
     ])
   })
 
+  it('hold the memory of the target against its bound', () => {
+    const of = (tree: string, peakBytes: number): Row => ({
+      ...row(`memory of the target, ${tree}`, 'file over unix', 'dst', 1),
+      rounds: [{ ...roundOf(0, 1), peakBytes }],
+    })
+    const rows = [of('leaf', 348 * MiB), of('mirror of 2', 600 * MiB)]
+    const found = goalFigures({ ...emptyReport, rows })
+    expect(found.map(({ name, values }) => [name, values[0]])).to.deep.equal([
+      ['leaf, file over unix: randread 4K ×32', 348],
+      ['mirror of 2, file over unix: randread 4K ×32', 600],
+    ])
+    expect(found.map(isMet)).to.deep.equal([true, false])
+  })
+
   it('show all occasions side by side', () => {
     const { started, seconds, machine, omitted } = emptyReport
     const figures = goalFigures(measured)
@@ -233,13 +191,6 @@ describe('figures and goals', () => {
       `0 goals met, 0 missed, ${goals} not measured`,
     )
   })
-
-  it('are in the page and in the tables', () => {
-    const report = { ...measured, figures: [figure([2], atMost(1))] }
-    expect(formatTables(report)).to.contain('MISSED')
-    expect(formatPage(report)).to.contain('<td class="MISSED">')
-    expect(formatPage(report)).to.contain('ours ÷ this: 0.50')
-  })
 })
 
 describe('what is shown of a run', () => {
@@ -253,26 +204,5 @@ describe('what is shown of a run', () => {
     expect(cut('twelve long words', 80)).to.equal('twelve long words')
     // Where nobody knows how wide it is.
     expect(cut('twelve long words', 0)).to.equal('twelve long words')
-  })
-
-  it('has axes from one round number to another', () => {
-    expect(ticksOf(12, 80)).to.deep.equal([10, 20, 50, 100])
-    expect(ticksOf(1, 1)).to.deep.equal([1, 2])
-    expect(ticksOf(0.03, 0.04)).to.deep.equal([0.02, 0.05])
-  })
-
-  it('knows the sizes for which a copy is cheaper than a list', () => {
-    const result = (way: PathResult['way'], size: number, cpu: number): PathResult => {
-      const nothing = { copiedPerByte: 0, objectsPerMessage: 0, bytesPerMessage: 0, collecting: 0 }
-      return { way, size, cpu, messages: 1, bytesPerSecond: 1, ...nothing }
-    }
-    const results = [
-      result('send list', 512, 2),
-      result('send copy', 512, 1),
-      result('send list', 4096, 2),
-      result('send copy', 4096, 3),
-    ]
-    expect(copyIsCheaper(results, 'send')).to.deep.equal([512])
-    expect(copyIsCheaper(results, 'receive')).to.deep.equal([])
   })
 })

@@ -34,8 +34,5 @@ export const emptyReport: Report = {
   against: null,
   omitted: [],
   rows: [],
-  idle: [],
-  paths: [],
   allocations: [],
-  figures: [],
 }

@@ -45,7 +45,7 @@ describe('a server that does not want to end', () => {
       sleep 1000 & echo $! > ${pidFile}
       echo ready
       while :; do wait; done`
-    const server = new Process(['sh', '-c', script], null, {}, 50)
+    const server = new Process(['sh', '-c', script], {}, 50)
     await server.listening({ path: '' }, 'ready')
     const child = Number(readFileSync(pidFile, 'utf8'))
     await server.stop()
