@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { printable } from '../src/cli/print.ts'
-import { cleanUp, cleanUpAtEnd, trackFolder } from './cleanup.ts'
+import { cleanUp, cleanUpAtEnd, trackFolder } from './servers/cleanup.ts'
 import {
   compareWithin,
   decide,
@@ -10,15 +10,15 @@ import {
   isDecided,
   isSlower,
   type Change,
-} from './compare.ts'
-import { caveats, readEarlier } from './earlier.ts'
-import { measureGoals } from './goals.ts'
-import { measureAll, planOf, regressionPart, run } from './measure.ts'
+} from './compare/compare.ts'
+import { caveats, readEarlier } from './compare/earlier.ts'
+import { measureGoals } from './report/goals.ts'
+import { measureAll, planOf, regressionPart, run } from './run/measure.ts'
 import { readOptions, type Options } from './options.ts'
-import { formatOmitted, formatTables, type Report } from './report.ts'
-import { selfTest } from './self-test.ts'
-import type { Folders } from './servers.ts'
-import { messageOf } from './suites.ts'
+import { formatOmitted, formatTables, type Report } from './report/report.ts'
+import { selfTest } from './compare/self-test.ts'
+import type { Folders } from './servers/servers.ts'
+import { messageOf } from './run/suites.ts'
 
 /** Exit codes; also `slower` when it could not be told. */
 const slower = 1

@@ -2,8 +2,8 @@ import { accessSync, closeSync, constants, existsSync, openSync, rmSync, statSyn
 import { join } from 'node:path'
 import yargs from 'yargs'
 import { formatSize, MiB, parseSize } from '../src/base/size.ts'
-import type { Pace } from './run.ts'
-import { program } from './trees.ts'
+import type { Pace } from './run/run.ts'
+import { program } from './servers/trees.ts'
 
 /** A volume holds the largest block a few times. */
 const sizeMin = 4 * MiB

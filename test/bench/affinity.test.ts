@@ -1,6 +1,6 @@
 import { expect } from 'chai'
-import { lastOf, onOneProcessor, processors } from '../../bench/affinity.ts'
-import { findProgram } from '../../bench/process.ts'
+import { lastOf, onOneProcessor, processors } from '../../bench/servers/affinity.ts'
+import { findProgram } from '../../bench/servers/process.ts'
 
 describe('working on one processor', () => {
   it('moves this process there, and back also after a failure', async function () {

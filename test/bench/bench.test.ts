@@ -3,8 +3,8 @@ import { execFile } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fioSpeaksNbd, readReport } from '../../bench/fio.ts'
-import type { Report } from '../../bench/report.ts'
+import { fioSpeaksNbd, readReport } from '../../bench/clients/fio.ts'
+import type { Report } from '../../bench/report/report.ts'
 
 const main = join(import.meta.dirname, '../../bench/main.js')
 

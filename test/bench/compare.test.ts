@@ -8,11 +8,11 @@ import {
   isDecided,
   isSlower,
   pool,
-} from '../../bench/compare.ts'
-import { regressionSuite, versionsOf } from '../../bench/regression.ts'
-import type { Report } from '../../bench/report.ts'
-import type { Row } from '../../bench/run.ts'
-import type { Work } from '../../bench/work.ts'
+} from '../../bench/compare/compare.ts'
+import { regressionSuite, versionsOf } from '../../bench/compare/regression.ts'
+import type { Report } from '../../bench/report/report.ts'
+import type { Row } from '../../bench/run/run.ts'
+import type { Work } from '../../bench/clients/work.ts'
 import { SeededRandom } from '../../src/base/random.ts'
 import { emptyReport, normal, roundOf } from './support.ts'
 

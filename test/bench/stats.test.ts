@@ -7,7 +7,7 @@ import {
   spreadOf,
   studentTail,
   trimmedMean,
-} from '../../bench/stats.ts'
+} from '../../bench/compare/stats.ts'
 import { SeededRandom } from '../../src/base/random.ts'
 import { normal } from './support.ts'
 

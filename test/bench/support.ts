@@ -1,5 +1,5 @@
-import type { Report } from '../../bench/report.ts'
-import type { Round } from '../../bench/work.ts'
+import type { Report } from '../../bench/report/report.ts'
+import type { Round } from '../../bench/clients/work.ts'
 import type { SeededRandom } from '../../src/base/random.ts'
 
 /** A normal variate by Box and Muller (1958). */

@@ -4,9 +4,9 @@ import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { cleanUp, trackFolder } from '../../bench/cleanup.ts'
-import { isAlive, usageOf } from '../../bench/proc.ts'
-import { Process } from '../../bench/process.ts'
+import { cleanUp, trackFolder } from '../../bench/servers/cleanup.ts'
+import { isAlive, usageOf } from '../../bench/servers/proc.ts'
+import { Process } from '../../bench/servers/process.ts'
 
 /** Has a child burn some processor time, says so when it has ended, and waits for more to do. */
 const burning = `

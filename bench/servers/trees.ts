@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { plantVariable } from './probes.ts'
+import { plantVariable } from '../count/probes.ts'
 import { backingExtraBytes, type Place, type Server } from './servers.ts'
 
 /** The part of a configuration file that is written here. */
@@ -72,7 +72,7 @@ export interface TargetOptions {
 }
 
 /** The folder of this project. */
-export const root = join(import.meta.dirname, '../..')
+export const root = join(import.meta.dirname, '../../..')
 
 /** Of a built checkout: what `dst` runs. */
 export const program = 'dist/src/cli/main.js'

@@ -2,7 +2,7 @@ import { fork } from 'node:child_process'
 import { join } from 'node:path'
 import type { Client, Seen } from './fio.ts'
 import type { Order, Said } from './own-worker.ts'
-import { track } from './process.ts'
+import { track } from '../servers/process.ts'
 import type { Work } from './work.ts'
 
 const worker = join(import.meta.dirname, 'own-worker.js')

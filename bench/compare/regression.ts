@@ -1,12 +1,19 @@
-import { KiB, MiB } from '../src/base/size.ts'
-import { onOneProcessor } from './affinity.ts'
-import type { Progress } from './progress.ts'
-import type { Row } from './run.ts'
-import { pump, Running, type Media } from './servers.ts'
-import { messageOf, omit, omitPlacement, otherServer, type Plan } from './suites.ts'
-import { bridgeTree, leafTree, mirrorTree, target, type TargetOptions, type Tree } from './trees.ts'
-import { Volley } from './volley.ts'
-import { nameOf, type Round, type Work } from './work.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
+import { onOneProcessor } from '../servers/affinity.ts'
+import type { Progress } from '../run/progress.ts'
+import type { Row } from '../run/run.ts'
+import { pump, Running, type Media } from '../servers/servers.ts'
+import { messageOf, omit, omitPlacement, otherServer, type Plan } from '../run/suites.ts'
+import {
+  bridgeTree,
+  leafTree,
+  mirrorTree,
+  target,
+  type TargetOptions,
+  type Tree,
+} from '../servers/trees.ts'
+import { Volley } from '../clients/volley.ts'
+import { nameOf, type Round, type Work } from '../clients/work.ts'
 
 /** The suite whose rows `--compare` and `--against` judge by. */
 export const regressionSuite = 'regression'

@@ -1,10 +1,10 @@
 import { closeSync, mkdtempSync, openSync, rmSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import net from 'node:net'
-import { KiB, MiB } from '../src/base/size.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
 import { usageOf, type Usage } from './proc.ts'
 import { Process } from './process.ts'
-import type { Work } from './work.ts'
+import type { Work } from '../clients/work.ts'
 
 export type Transport = 'unix' | 'tcp'
 /** Where a server's bytes are: its own memory, or a file in the page cache. */

@@ -1,8 +1,15 @@
 import { comparedKey, regressionSuite, roundsMin } from './regression.ts'
-import { costPerOperation, groupRows, ourServer, pairs, rowKey, type Report } from './report.ts'
-import type { Row } from './run.ts'
+import {
+  costPerOperation,
+  groupRows,
+  ourServer,
+  pairs,
+  rowKey,
+  type Report,
+} from '../report/report.ts'
+import type { Row } from '../run/run.ts'
 import { chanceOf, difference, holm, trimmedMean, type Estimate } from './stats.ts'
-import { otherServer } from './suites.ts'
+import { otherServer } from '../run/suites.ts'
 
 /** What results of two runs are held against in each: it costs the same whatever we change. */
 export const referenceServer = 'pump'

@@ -1,4 +1,4 @@
-import { findProgram, runProgram } from './process.ts'
+import { findProgram, runProgram } from '../servers/process.ts'
 import { mixedReads, type Work } from './work.ts'
 
 /** What a client saw of one round. Latencies in nanoseconds. */

@@ -1,14 +1,14 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { KiB, MiB } from '../src/base/size.ts'
-import type { Client } from './fio.ts'
-import { coldClient, fillVolume, ownClient } from './own.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
+import type { Client } from '../clients/fio.ts'
+import { coldClient, fillVolume, ownClient } from '../clients/own.ts'
 import { probeVariable, type Probed } from './probes.ts'
-import { Running, pump, type Media, type Server } from './servers.ts'
-import { goalWorks, messageOf, omit, type Plan } from './suites.ts'
-import type { Progress } from './progress.ts'
-import { bridgeTree, leafTree, target } from './trees.ts'
-import { nameOf, type Work } from './work.ts'
+import { Running, pump, type Media, type Server } from '../servers/servers.ts'
+import { goalWorks, messageOf, omit, type Plan } from '../run/suites.ts'
+import type { Progress } from '../run/progress.ts'
+import { bridgeTree, leafTree, target } from '../servers/trees.ts'
+import { nameOf, type Work } from '../clients/work.ts'
 
 /** What a server allocated and copied for each operation of one work, and where. */
 export interface AllocationRow {

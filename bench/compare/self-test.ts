@@ -1,9 +1,9 @@
 import { decide, formatChanges, isDecided, isSlower, type Change } from './compare.ts'
-import { planOf, regressionPart, run } from './measure.ts'
-import type { Options } from './options.ts'
-import { describeSeconds } from './progress.ts'
-import { formatOmitted, type Report } from './report.ts'
-import type { Folders } from './servers.ts'
+import { planOf, regressionPart, run } from '../run/measure.ts'
+import type { Options } from '../options.ts'
+import { describeSeconds } from '../run/progress.ts'
+import { formatOmitted, type Report } from '../report/report.ts'
+import type { Folders } from '../servers/servers.ts'
 
 /** What is planted: a target that needs so much more for everything. */
 const slowdown = 0.15

@@ -1,5 +1,5 @@
 import net from 'node:net'
-import { SeededRandom } from '../src/base/random.ts'
+import { SeededRandom } from '../../src/base/random.ts'
 import type { Work } from './work.ts'
 
 const requestBytes = 28

@@ -1,12 +1,12 @@
-import { MiB } from '../src/base/size.ts'
-import type { Usage } from './proc.ts'
+import { MiB } from '../../src/base/size.ts'
+import type { Usage } from '../servers/proc.ts'
 import { messageOf } from './suites.ts'
-import type { Client, Meter, Seen } from './fio.ts'
-import { fillVolume, warmUpVolume } from './own.ts'
+import type { Client, Meter, Seen } from '../clients/fio.ts'
+import { fillVolume, warmUpVolume } from '../clients/own.ts'
 import type { Progress } from './progress.ts'
-import type { Running } from './servers.ts'
-import { Volley } from './volley.ts'
-import { nameOf, type Round, type Work } from './work.ts'
+import type { Running } from '../servers/servers.ts'
+import { Volley } from '../clients/volley.ts'
+import { nameOf, type Round, type Work } from '../clients/work.ts'
 
 /** One work against one server: a line of the report. */
 export interface Row {

@@ -1,6 +1,6 @@
-import { Device } from '../src/device/device.ts'
-import type { Request } from '../src/device/request.ts'
-import { plantVariable } from './probes.ts'
+import { Device } from '../../src/device/device.ts'
+import type { Request } from '../../src/device/request.ts'
+import { plantVariable } from '../count/probes.ts'
 
 /**
  * Loaded into a target with `node --import` to see whether a slowdown is found: every few requests

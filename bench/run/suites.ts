@@ -1,5 +1,5 @@
-import { KiB, MiB } from '../src/base/size.ts'
-import { findProgram } from './process.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
+import { findProgram } from '../servers/process.ts'
 import type { Bout, Pace } from './run.ts'
 import {
   nbdkit,
@@ -12,9 +12,9 @@ import {
   type Server,
   type Transport,
   type Volume,
-} from './servers.ts'
-import { leafTree, mirrorOver, mirrorTree, target, type Tree } from './trees.ts'
-import { nameOf, type Work } from './work.ts'
+} from '../servers/servers.ts'
+import { leafTree, mirrorOver, mirrorTree, target, type Tree } from '../servers/trees.ts'
+import { nameOf, type Work } from '../clients/work.ts'
 
 /** Another version of this project that is measured in turn with this one. */
 export const otherServer = 'other'

@@ -1,10 +1,10 @@
-import { describeSize, GiB, KiB } from '../src/base/size.ts'
-import type { AllocationRow } from './allocation-suite.ts'
+import { describeSize, GiB, KiB } from '../../src/base/size.ts'
+import type { AllocationRow } from '../count/allocation-suite.ts'
 import { describeSpread } from './figures.ts'
-import type { Machine } from './machine.ts'
-import type { Row } from './run.ts'
-import { median, spreadOf } from './stats.ts'
-import { nameOf, type Round } from './work.ts'
+import type { Machine } from '../run/machine.ts'
+import type { Row } from '../run/run.ts'
+import { median, spreadOf } from '../compare/stats.ts'
+import { nameOf, type Round } from '../clients/work.ts'
 
 /** Rises when a reader of the old form of a report would be misled. */
 export const reportVersion = 2

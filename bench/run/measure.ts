@@ -1,13 +1,17 @@
-import { allocationSeconds, measureAllocations, type AllocationRow } from './allocation-suite.ts'
-import { fio, fioSpeaksNbd, type Client } from './fio.ts'
+import {
+  allocationSeconds,
+  measureAllocations,
+  type AllocationRow,
+} from '../count/allocation-suite.ts'
+import { fio, fioSpeaksNbd, type Client } from '../clients/fio.ts'
 import { commitOf, describeMachine } from './machine.ts'
-import type { Options, SuiteName } from './options.ts'
-import { ownClient } from './own.ts'
+import type { Options, SuiteName } from '../options.ts'
+import { ownClient } from '../clients/own.ts'
 import { Progress } from './progress.ts'
-import { measureRegression } from './regression.ts'
-import { reportVersion, type Report } from './report.ts'
+import { measureRegression } from '../compare/regression.ts'
+import { reportVersion, type Report } from '../report/report.ts'
 import { runBout, secondsOf, type Bout, type Row } from './run.ts'
-import type { Folders } from './servers.ts'
+import type { Folders } from '../servers/servers.ts'
 import { memoryBouts, messageOf, omit, peersBouts, protocolBouts, type Plan } from './suites.ts'
 
 /** Seconds of the rounds that `--compare` judges by. */

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import os from 'node:os'
-import { findProgram } from './process.ts'
-import { root } from './trees.ts'
+import { findProgram } from '../servers/process.ts'
+import { root } from '../servers/trees.ts'
 
 /** What a figure is worth nothing without. */
 export interface Machine {

@@ -9,9 +9,9 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
-import { KiB, MiB } from '../src/base/size.ts'
-import { isObject } from '../src/target/tree.ts'
-import { bridgeName, dstFileName, type AllocationRow } from './allocation-suite.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
+import { isObject } from '../../src/target/tree.ts'
+import { bridgeName, dstFileName, type AllocationRow } from '../count/allocation-suite.ts'
 import {
   atLeast,
   atMost,
@@ -21,14 +21,21 @@ import {
   type Figure,
   type Goal,
 } from './figures.ts'
-import type { Machine } from './machine.ts'
-import { allocationPart, chooseClients, partsOfBouts, planOf, run, type Part } from './measure.ts'
-import type { Options } from './options.ts'
-import { describeSeconds } from './progress.ts'
+import type { Machine } from '../run/machine.ts'
+import {
+  allocationPart,
+  chooseClients,
+  partsOfBouts,
+  planOf,
+  run,
+  type Part,
+} from '../run/measure.ts'
+import type { Options } from '../options.ts'
+import { describeSeconds } from '../run/progress.ts'
 import { align, formatOmitted, groupRows, ourServer, ratiosOf, type Report } from './report.ts'
-import type { Row } from './run.ts'
-import { nbdkit, nbdkitFour, qemuNbd, type Folders } from './servers.ts'
-import { median } from './stats.ts'
+import type { Row } from '../run/run.ts'
+import { nbdkit, nbdkitFour, qemuNbd, type Folders } from '../servers/servers.ts'
+import { median } from '../compare/stats.ts'
 import {
   boutOf,
   goalWorks,
@@ -40,9 +47,9 @@ import {
   quorumSuite,
   serversOf,
   type Plan,
-} from './suites.ts'
-import { leafTree } from './trees.ts'
-import { nameOf, type Work } from './work.ts'
+} from '../run/suites.ts'
+import { leafTree } from '../servers/trees.ts'
+import { nameOf, type Work } from '../clients/work.ts'
 
 /** One run of `--goals`; the file holds all of them, oldest first. */
 export interface Occasion {

@@ -2,9 +2,9 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import { readFileSync } from 'node:fs'
 import { referenceServer } from './compare.ts'
 import { comparedKey, regressionKeys, regressionSuite, roundsMin } from './regression.ts'
-import { ourServer, reportVersion, type Report } from './report.ts'
-import { wasPlaced } from './suites.ts'
-import { patterns } from './work.ts'
+import { ourServer, reportVersion, type Report } from '../report/report.ts'
+import { wasPlaced } from '../run/suites.ts'
+import { patterns } from '../clients/work.ts'
 
 const positive = { type: 'number', exclusiveMinimum: 0 } as const
 const text = { type: 'string' } as const

@@ -1,4 +1,4 @@
-import { spreadOf, type Spread } from './stats.ts'
+import { spreadOf, type Spread } from '../compare/stats.ts'
 
 /** What a figure has to be, in its unit. */
 export interface Goal {

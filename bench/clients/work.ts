@@ -1,4 +1,4 @@
-import { formatSize } from '../src/base/size.ts'
+import { formatSize } from '../../src/base/size.ts'
 
 /** What a client does over and over. */
 export type Pattern = 'randread' | 'randwrite' | 'read' | 'write' | 'randrw'
