@@ -51,11 +51,10 @@ export class Claims {
       callback(null)
       return
     }
-    this.loading ??= this.load()
+    this.loading ??= this.load().finally(() => (this.loading = null))
     this.loading.then(
       () => callback(null),
       (error: unknown) => {
-        this.loading = null
         callback(systemError(error, 'reading who has claimed devices'))
       },
     )
@@ -120,9 +119,7 @@ export class Claims {
       throw new StorageError('CONFIG', `${message}; ${way}`)
     })
     const before = this.describe(device)
-    if (this.epochs.delete(identity)) this.version++
-    await this.save()
-    for (const reset of this.resetWatchers) reset(identity)
+    await this.forget((one) => one === identity)
     return before
   }
 
@@ -136,13 +133,28 @@ export class Claims {
       () => this.epochs.size,
       () => null,
     )
-    const identities = [...this.epochs.keys()]
-    this.epochs = new Map()
-    this.version++
-    await this.save()
-    this.loaded = true
-    for (const identity of identities) for (const reset of this.resetWatchers) reset(identity)
+    await this.forget(() => true)
     return known
+  }
+
+  /**
+   * Durable before it is true: until then, and where it cannot be saved, whoever has claimed a
+   * device has it, and nobody else.
+   */
+  private async forget(isForgotten: (identity: string) => boolean): Promise<void> {
+    const { version } = this
+    const left = [...this.epochs].filter(([identity]) => !isForgotten(identity))
+    await this.store.save(key, JSON.stringify(Object.fromEntries(left)))
+    this.loaded = true
+    // What was claimed meanwhile was saved with all that is forgotten only now.
+    const isSaved = version === this.version
+    this.version++
+    if (isSaved) this.durable = this.version
+    for (const identity of [...this.epochs.keys()].filter(isForgotten)) {
+      this.epochs.delete(identity)
+      for (const reset of this.resetWatchers) reset(identity)
+    }
+    await this.save()
   }
 
   /** Rejects when it cannot be known what earlier runs of the target were told. */
@@ -184,6 +196,8 @@ export class Claims {
     const text = await this.store.load(key)
     const epochs = text === null ? new Map<string, number>() : parse(text)
     if (epochs === null) throw new StorageError('IO', `the record "${key}" is damaged`)
+    // An operator may have had all forgotten meanwhile, and heads may have claimed since.
+    if (this.loaded) return
     this.epochs = epochs
     this.loaded = true
   }

@@ -12,7 +12,8 @@ import { SocketNetwork } from '../../src/net/sockets.ts'
 import { checkConfig } from '../../src/target/config.ts'
 import { Target } from '../../src/target/target.ts'
 import { Command, Errno } from '../../src/nbd/codec.ts'
-import type { Device } from '../../src/device/device.ts'
+import { Device } from '../../src/device/device.ts'
+import { MemoryDriver } from '../../src/device/memory.ts'
 import { claimMax, Claims } from '../../src/wire/claims.ts'
 import { later } from '../mirror/head.ts'
 import { nbdLeaf } from '../nbd/leaf.ts'
@@ -21,6 +22,13 @@ import { flush, read, write } from '../support/io.ts'
 import { reaches, remote } from '../wire/rig.ts'
 
 const bytes = Buffer.alloc(4096, 1)
+
+/** What is waited for until it is ended. */
+function held(): { readonly over: Promise<void>; readonly end: () => void } {
+  let end: () => void = () => undefined
+  const over = new Promise<void>((resolve) => (end = resolve))
+  return { over, end: () => end() }
+}
 
 describe('the claim of a device', () => {
   let folder: string
@@ -86,6 +94,74 @@ describe('the claim of a device', () => {
     await write(next, 0, bytes)
     await next.close()
     await target.stop()
+  })
+
+  it('stays as it is while an operator’s word to forget it is not durable', async () => {
+    await listening('nbd', 'dst')
+    const [head, older] = [remote(socket('dst'), 'disk'), remote(socket('dst'), 'disk')]
+    const guest = nbdLeaf(socket('nbd'), 'disk')
+    await Promise.all([head.open(), older.open(), guest.open()])
+    await head.driver.claim!(5)
+    const { store } = target.tree
+    const save = store.save.bind(store)
+    const codeOf = (outcome: Promise<unknown>): Promise<string> =>
+      outcome.then(
+        () => 'none',
+        (error: unknown) => (error as StorageError).code,
+      )
+    const isClaimed = async (): Promise<void> => {
+      expect(await codeOf(write(guest, 0, bytes))).to.equal('READ_ONLY')
+      expect(await codeOf(write(older, 0, bytes))).to.equal('FENCED')
+      expect(await codeOf(older.driver.claim!(4))).to.equal('FENCED')
+      expect(await codeOf(write(head, 0, bytes))).to.equal('none')
+    }
+    const resets = [() => target.resetClaim('disk'), () => target.resetAllClaims()]
+    for (const reset of resets) {
+      store.save = () => Promise.reject(new StorageError('NO_SPACE', 'the disk is full'))
+      expect(await codeOf(reset())).to.equal('NO_SPACE')
+      await isClaimed()
+      const saving = held()
+      store.save = (key, text) => saving.over.then(() => save(key, text))
+      const hanging = reset()
+      await isClaimed()
+      const gone = reaches(head, ({ state }) => state.word === 'degraded')
+      saving.end()
+      await Promise.all([hanging, gone])
+      store.save = save
+      await reaches(head, ({ state }) => state.word === 'online')
+      await isClaimed()
+    }
+    for (const device of [head, older, guest]) await device.close()
+    await target.stop()
+  })
+
+  it('is forgotten with all others though the record is read meanwhile, and claimed anew', async () => {
+    const store = new MemoryStore()
+    const device = new Device('disk', new MemoryDriver(1024 * 1024, systemRandom), systemClock)
+    await device.open()
+    await store.save('target.claims', JSON.stringify({ [device.facts!.identity]: 5 }))
+    const load = store.load.bind(store)
+    store.load = () => Promise.reject(new StorageError('IO', 'too many open files'))
+    const claims = new Claims(store)
+    const problems: unknown[] = []
+    for (let times = 0; times < 2; times++) claims.ready((problem) => problems.push(problem?.code))
+    await later(1)
+    expect(problems).to.deep.equal(['IO', 'IO'])
+    // While it is saved who comes next has it read again, and that takes longer.
+    const [reading, saving] = [held(), held()]
+    const [save, old] = [store.save.bind(store), await load('target.claims')]
+    store.save = (key, text) => saving.over.then(() => save(key, text))
+    const resetting = claims.resetAll()
+    await later(1)
+    store.load = () => reading.over.then(() => old)
+    claims.ready(() => undefined)
+    saving.end()
+    await resetting
+    await claims.set(device, 3)
+    reading.end()
+    await later(1)
+    expect(claims.last(device)).to.equal(3)
+    await device.close()
   })
 
   it('keeps NBD clients from changing it, also after a restart, until it is given up', async () => {
