@@ -139,7 +139,8 @@ export class Dialer implements ConnectionKeeper {
       features: options.features,
       client: this.client,
       epoch,
-      claim: user.claimEpoch,
+      // A further one may be late: the session may have given its claim up by then.
+      claim: index === 0 ? user.claimEpoch : 0,
       depth: options.depth,
       name: options.name,
     }

@@ -24,6 +24,8 @@ const busyRequests = 32
 const busyBytes = 512 * KiB
 /** How often a payload that arrived damaged is sent again. */
 const retriesMax = 2
+/** What a claim is refused with for good: one that failed otherwise may have been granted. */
+const refusals: ReadonlySet<Code> = new Set(['FENCED', 'INVALID', 'READ_ONLY'])
 
 /** An export of another target, over DST/1. */
 export class RemoteDriver implements Driver, DialerUser {
@@ -153,7 +155,7 @@ export class RemoteDriver implements Driver, DialerUser {
     } catch (error) {
       const { code, message } = error as StorageError
       // It was not granted, and is no reason to be turned away by the next hello.
-      if (code === 'FENCED' && this.claimEpoch === claim) this.claimEpoch = before
+      if (refusals.has(code) && this.claimEpoch === claim) this.claimEpoch = before
       if (this.up && this.outbidBy > 0) this.fail(message)
       throw error
     }

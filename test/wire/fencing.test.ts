@@ -9,13 +9,14 @@ import { LogDriver } from '../../src/device/faults/log.ts'
 import { LinearDriver } from '../../src/device/linear.ts'
 import { MemoryDriver } from '../../src/device/memory.ts'
 import { Operation } from '../../src/device/request.ts'
+import type { Network } from '../../src/net/network.ts'
 import { Command, Kind } from '../../src/wire/codec.ts'
 import { statusOf } from '../../src/wire/status.ts'
 import { flush, read, submit, write } from '../support/io.ts'
 import { Proxy } from '../support/proxy.ts'
 import { GateDriver } from './gate.ts'
 import { hello, RawClient, request } from './raw.ts'
-import { reaches, remote, Target } from './rig.ts'
+import { clientContext, reaches, remote, Target } from './rig.ts'
 
 const fill = (byte: number): Buffer => Buffer.alloc(4 * KiB, byte)
 
@@ -311,6 +312,53 @@ describe('a device that heads fight over', () => {
     await reaches(older, ({ state }) => state.word === 'degraded')
     await reaches(older, ({ state }) => state.word === 'online')
     await write(older, 0, fill(1))
+  })
+
+  it('turns nobody away for one that leapt too far, nor for one of what may only be read', async () => {
+    await newer.driver.claim!(5)
+    await newer.driver.claim!(0)
+    await older.driver.claim!(2 ** 50).catch(() => undefined)
+    target.exports.set('window', target.exports.find('leg')!.device, true)
+    const reader = remote({ kind: 'tcp', host: '127.0.0.1', port: proxy.port }, 'window')
+    await reader.open()
+    await reader.driver.claim!(7).catch(() => undefined)
+    const both = [older, reader]
+    const cut = both.map((device) => reaches(device, ({ state }) => state.word === 'degraded'))
+    proxy.cut()
+    await Promise.all(cut)
+    for (const device of both) {
+      await reaches(device, ({ state }) => state.word !== 'degraded')
+      expect(device.state.word, device.state.reason).to.equal('online')
+    }
+    await write(older, 0, fill(1))
+    await reader.close()
+  })
+
+  it('stays given up when a further connection of the session comes late', async () => {
+    const context = clientContext()
+    const { network } = context
+    const late: (() => void)[] = []
+    const connect: Network['connect'] = (address, timeout, attach, failed) => {
+      const dial = (): void => void network.connect(address, timeout, attach, failed)
+      if (dialed++ % 2 === 0) dial()
+      else late.push(dial)
+      return () => undefined
+    }
+    let dialed = 0
+    const way = { ...context, network: { connect, listen: network.listen.bind(network) } }
+    const head = remote({ kind: 'tcp', host: '127.0.0.1', port: proxy.port }, 'leg', {}, way)
+    await head.open()
+    await head.driver.claim!(5)
+    proxy.cut()
+    await reaches(head, ({ state }) => state.word === 'degraded')
+    await reaches(head, ({ state }) => state.word === 'online')
+    await head.driver.claim!(0)
+    expect(late.length).to.equal(2)
+    late.pop()!()
+    while (head.driver.describe()['connections'] !== 2) await newer.driver.stamp!()
+    expect(await newer.driver.claimed!()).to.deep.equal({ held: 0, givenUp: 5 })
+    await write(newer, 0, fill(1))
+    await head.close()
   })
 
   it('is neither claimed nor given up by who may only read it', async () => {
