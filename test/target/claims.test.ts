@@ -135,7 +135,7 @@ describe('the claim of a device', () => {
     await target.stop()
   })
 
-  it('is forgotten with all others though the record is read meanwhile, and claimed anew', async () => {
+  it('is forgotten with all others though the record is read meanwhile', async () => {
     const store = new MemoryStore()
     const device = new Device('disk', new MemoryDriver(1024 * 1024, systemRandom), systemClock)
     await device.open()

@@ -314,7 +314,7 @@ describe('a device that heads fight over', () => {
     await write(older, 0, fill(1))
   })
 
-  it('turns nobody away for one that leapt too far, nor for one of what may only be read', async () => {
+  it('turns nobody away for one that leapt too far, or is of what may only be read', async () => {
     await newer.driver.claim!(5)
     await newer.driver.claim!(0)
     await older.driver.claim!(2 ** 50).catch(() => undefined)
