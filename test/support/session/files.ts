@@ -1,0 +1,74 @@
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+
+/** Seconds that a file of tests takes which is not listed. */
+const othersSeconds = 0.7
+
+/**
+ * Files of tests that are no part of the quick run, with the seconds each takes on two quiet cores.
+ * A file that is not here is in the quick run.
+ */
+export const slowSeconds: Readonly<Record<string, number>> = {
+  'test/bench/bench.test.ts': 12,
+  'test/bench/failures.test.ts': 60,
+  'test/bench/harness.test.ts': 10,
+  'test/cli/background.test.ts': 4,
+  'test/cli/bench.test.ts': 10,
+  'test/cli/verify.test.ts': 5,
+  'test/device/conformance.test.ts': 14,
+  'test/device/holes.test.ts': 12,
+  'test/explore/explore.test.ts': 15,
+  'test/explore/reduce.test.ts': 15,
+  'test/interop/bridge.test.ts': 20,
+  'test/interop/nbd-clients.test.ts': 20,
+  'test/interop/nbd-servers.test.ts': 20,
+  'test/interop/vates.test.ts': 20,
+  'test/nbd/fuzz.test.ts': 15,
+  'test/simulation/operator.test.ts': 8,
+  'test/simulation/parts.test.ts': 8,
+  'test/simulation/scenarios/defaults.test.ts': 8,
+  'test/simulation/scenarios/ghosts.test.ts': 8,
+  'test/simulation/scenarios/growth.test.ts': 8,
+  'test/simulation/scenarios/identity.test.ts': 8,
+  'test/simulation/scenarios/membership.test.ts': 8,
+  'test/simulation/scenarios/outages.test.ts': 8,
+  'test/simulation/scenarios/quorum.test.ts': 8,
+  'test/simulation/scenarios/resync.test.ts': 8,
+  'test/simulation/scenarios/starts.test.ts': 8,
+  'test/simulation/scenarios/trees.test.ts': 8,
+  'test/simulation/scenarios/wire.test.ts': 8,
+  'test/simulation/seeds.test.ts': 8,
+  'test/soak/backup.test.ts': 30,
+  'test/soak/heads.test.ts': 30,
+  'test/soak/idle.test.ts': 30,
+  'test/soak/kills.test.ts': 30,
+  'test/soak/late.test.ts': 30,
+  'test/soak/mirror.test.ts': 30,
+  'test/soak/remote.test.ts': 30,
+  'test/soak/trees.test.ts': 30,
+  'test/vm/attach.test.ts': 90,
+  'test/vm/kernel.test.ts': 90,
+  'test/wire/fuzz.test.ts': 15,
+}
+
+function compiledOf(source: string): string {
+  return join('dist', source).replace(/\.ts$/, '.js')
+}
+
+export function sourceOf(compiled: string): string {
+  return compiled.replace(/^dist\//, '').replace(/\.js$/, '.ts')
+}
+
+/** The compiled files of the quick run, as paths below the root of the project. */
+export function quickTests(): string[] {
+  const names = readdirSync('test', { recursive: true, encoding: 'utf8' })
+  const sources = names
+    .filter((name) => name.endsWith('.test.ts'))
+    .map((name) => join('test', name))
+  return sources.filter((source) => !(source in slowSeconds)).map(compiledOf)
+}
+
+/** What a run of these compiled files takes. */
+export function estimatedSeconds(files: readonly string[]): number {
+  return files.reduce((sum, file) => sum + (slowSeconds[sourceOf(file)] ?? othersSeconds), 0)
+}
