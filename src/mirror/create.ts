@@ -102,7 +102,8 @@ async function chooseSources(volume: Volume, legs: Leg[], dataSize: number): Pro
   if (filled.length === 0) return legs
   if (filled.length === 1) return filled
   const names = filled.map((leg) => leg.name).join(' and ')
-  const reason = `${names} both have data: name the one that counts as source`
+  const which = `name the one that counts as source, such as "source": "${filled[0]!.name}"`
+  const reason = `${names} both have data: ${which}, in the configuration of the mirror`
   throw new StorageError('CONFIG', reason, volume.path)
 }
 

@@ -2,7 +2,10 @@ import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
 
 /** What to type, or to wait for, about a leg in the state that `status` shows; '' if it is well. */
-export function legHint({ path }: Volume, { name, refusal }: Leg, state: string): string {
+export function legHint(volume: Volume, { name, refusal }: Leg, state: string): string {
+  const { path, running } = volume
+  // Commands on legs are refused then, and what to do about the volume is told with that.
+  if (!running) return state === 'missing' ? 'it comes back by itself once it is there' : ''
   const attach = `\`dst leg attach ${path} ${name}`
   // Some reasons say it themselves.
   if (refusal.includes('`')) return ''

@@ -54,6 +54,8 @@ export class MirrorDriver implements Driver {
   /** Growing that is under way, and whether something happened to the legs since it began. */
   private growing: Promise<void> | null = null
   private changed = false
+  /** Resolves when the last verify has ended. */
+  private verified: Promise<unknown> = Promise.resolve()
 
   constructor(options: MirrorOptions) {
     assert(options.legs.length > 0, 'a mirror has legs')
@@ -241,12 +243,15 @@ export class MirrorDriver implements Driver {
     if (!volume.running) throw volume.unavailable()
     if (volume.verifying !== null)
       throw new StorageError('CONFIG', 'a verify is under way already', volume.path)
-    return volume.compareWith(new Verify(volume, options))
+    const verifying = volume.compareWith(new Verify(volume, options))
+    this.verified = verifying.catch(() => undefined)
+    return verifying
   }
 
-  /** Ends a verify that is under way; what it found so far is its result. */
-  stopVerify(): void {
+  /** Ends a verify that is under way, and resolves then; what it found so far is its result. */
+  async stopVerify(): Promise<void> {
     this.volume.verifying?.stop('asked')
+    await this.verified
   }
 
   /** Oldest first, `historyMax` at most; of a volume that waits, the last entry says for what. */

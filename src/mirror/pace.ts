@@ -23,6 +23,8 @@ export class Pace {
   private readonly volume: Volume
   private readonly bytesPerSecond: number | null
   private freeAt = 0
+  /** Ends the pause of each who waits. */
+  private readonly waiting = new Set<() => void>()
 
   constructor(volume: Volume, bytesPerSecond: number | null) {
     this.volume = volume
@@ -35,7 +37,15 @@ export class Pace {
     this.volume.latency.paces--
   }
 
-  /** Resolves when the next `bytes` may be copied, never before the loop has turned. */
+  /** Whoever waits waits no longer: there is something else to look at than the speed. */
+  wake(): void {
+    for (const over of this.waiting) over()
+  }
+
+  /**
+   * Resolves when the next `bytes` may be copied, or nothing is to be copied any more: whoever
+   * waits must look. Never before the loop has turned.
+   */
   async before(bytes: number): Promise<void> {
     const { volume } = this
     const now = volume.clock.now()
@@ -50,11 +60,26 @@ export class Pace {
       // Without clients' writes nothing measures: an old figure fades.
       latency.ms *= 0.9
     }
-    if (wait > 0) await volume.pause(wait)
+    if (wait > 0) await this.pause(wait)
     else
       await new Promise<void>((resolve) => {
         volume.clock.defer(resolve)
       })
+  }
+
+  private pause(ms: number): Promise<void> {
+    const { waiting, volume } = this
+    return new Promise((resolve) => {
+      const over = (): void => {
+        timer.cancel()
+        waiting.delete(over)
+        volume.onEnd.delete(over)
+        resolve()
+      }
+      const timer = volume.clock.timer(ms, over)
+      waiting.add(over)
+      volume.onEnd.add(over)
+    })
   }
 
   /** Of the `planned` bytes only so many were moved. */

@@ -86,6 +86,7 @@ export class Resync {
     this.volume.resyncs.delete(this.leg)
     this.volume.remember('resync', this.leg.name, 'resync stopped', this.summary(reason))
     this.wake()
+    this.pace.wake()
   }
 
   /** Nothing is copied any more. */

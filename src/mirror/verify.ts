@@ -116,6 +116,7 @@ export class Verify {
 
   stop(why: 'asked' | 'legs'): void {
     this.stopped ??= why
+    this.pace.wake()
   }
 
   describe(): Record<string, unknown> {

@@ -38,10 +38,7 @@ const commands: Readonly<Record<string, Command>> = {
   },
   'volume.stopVerify': {
     options: {},
-    run: (volume) => {
-      volume.stopVerify()
-      return Promise.resolve()
-    },
+    run: (volume) => volume.stopVerify(),
   },
   'volume.grow': {
     options: { size: 'size' },

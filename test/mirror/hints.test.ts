@@ -40,6 +40,16 @@ describe('a leg that is not in sync', () => {
     await head.open()
     expect(head.history().at(-1)!.text).to.match(/^it is waiting now: .*b/)
     expect(String(head.driver.describe()['hint'])).to.include('`dst volume start m`')
+    // What commands on legs would be refused for now.
+    expect(hintOf(head, 'b')).to.equal('it comes back by itself once it is there')
+    await head.device.close()
+  })
+
+  it('of a new volume says how to name the one of several with data that counts', async () => {
+    const legs = disks('a', 'b')
+    for (const disk of Object.values(legs)) disk.cached.fill(1, 0, 4096)
+    const head = await new Head(legs, new MemoryStore()).open()
+    expect(String(head.driver.describe()['reason'])).to.include('such as "source": "a"')
     await head.device.close()
   })
 })

@@ -8,7 +8,7 @@ import { MiB } from '../../src/base/size.ts'
 import { Operation, type Request } from '../../src/device/request.ts'
 import { flush, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
-import { disks, extentSize, Head, MemoryStore, pattern } from './head.ts'
+import { disks, extentSize, Head, MemoryStore, outcome, pattern } from './head.ts'
 
 /** What `status` shows of it. */
 function shown(head: Head) {
@@ -385,10 +385,31 @@ describe('a scheduled verify', () => {
     const head = await new Head(disks('a', 'b'), new MemoryStore(), long).open()
     await head.until('it is under way', () => (shown(head).verify?.bytesDone ?? 0) > 0)
     const before = shown(head).verifyNextAt!
-    head.driver.stopVerify()
+    await head.driver.stopVerify()
     await head.until('it has ended', () => shown(head).verify === null)
     expect(shown(head).verifyNextAt!).to.be.above(before)
     expect(verifies(head).at(-1)!.resync).to.include({ outcome: 'stopped' })
     await head.device.close()
   })
+})
+
+describe('a verify with little speed', () => {
+  for (const how of ['an operator', 'the run'])
+    it(`that ${how} ends waits no longer for the speed that it may have`, async () => {
+      const legs = disks('a', 'b')
+      const head = await new Head(legs, new MemoryStore(), { resyncChunkBytes: extentSize }).open()
+      const slow = head.driver.verify({ bytesPerSecond: 4096 })
+      await head.until('it waits', () => (shown(head).verify?.bytesDone ?? 0) > 0)
+      if (how === 'an operator') await head.driver.stopVerify()
+      else {
+        const word = (): unknown => head.driver.describe()['volume']
+        for (const disk of Object.values(legs)) disk.goAway()
+        await head.until('the run has ended', () => word() === 'suspended')
+        for (const disk of Object.values(legs)) disk.comeBack()
+        await head.until('it runs again', () => word() === 'healthy')
+      }
+      expect(await outcome(head.driver.verify())).to.equal('done')
+      expect((await slow).complete).to.equal(false)
+      await head.device.close()
+    })
 })
