@@ -1,3 +1,4 @@
+import { systemError } from '../base/errors.ts'
 import type { Claimed } from '../device/device.ts'
 import { claimedOf } from '../device/facts.ts'
 import { within } from './deadline.ts'
@@ -14,20 +15,36 @@ import type { Volume } from './volume.ts'
  */
 export async function hadAnotherHead(volume: Volume, leg: Leg): Promise<boolean> {
   const { held, givenUp } = await claimedBefore(volume, leg)
-  return !volume.head.made(held) || !volume.head.made(givenUp)
+  return !volume.head.made(held, leg) || !volume.head.made(givenUp, leg)
 }
 
 export async function claimedBefore(volume: Volume, leg: Leg): Promise<Claimed> {
   return (await within(volume, leg.device.driver.claimed?.())) ?? nobodys
 }
 
-/**
- * Claims a leg for the running volume. Where another head gave it up that had claimed more, that is
- * a newer one of this volume or one of another volume, and this one may be cut off from where it
- * would hear of it. So that takes the operator's word, `outdo`; without it the leg is not claimed,
- * and the answer is false.
- */
+/** Claims a leg for the running volume: false where that takes the operator's word, `outdo`. */
 export async function claimLeg(volume: Volume, leg: Leg, outdo: boolean): Promise<boolean> {
+  const isClaimed = await claimMore(volume, leg, { outdo, another: Promise.resolve(false) })
+  if (isClaimed) await volume.head.keepClaims(volume)
+  return isClaimed
+}
+
+/** `another`: see `makeClaim`. */
+interface Claim {
+  readonly outdo: boolean
+  readonly another: Promise<boolean>
+}
+
+/**
+ * Where another head gave the leg up that had claimed more, that is a newer one of this volume or
+ * one of another volume, and this one may be cut off from where it would hear of it. So that takes
+ * the operator's word; without it the leg is not claimed, and the answer is false.
+ */
+export async function claimMore(
+  volume: Volume,
+  leg: Leg,
+  { outdo, another }: Claim,
+): Promise<boolean> {
   const { held, givenUp } = await claimedBefore(volume, leg)
   const { head, membership } = volume
   const mine = head.claimOf(leg)
@@ -41,8 +58,28 @@ export async function claimLeg(volume: Volume, leg: Leg, outdo: boolean): Promis
     if (membership.over()) throw volume.unavailable()
     head.claimAbove(leg, claim)
   }
-  await within(volume, leg.device.driver.claim?.(head.claimOf(leg)))
+  await makeClaim(volume, leg, another)
   return true
+}
+
+/**
+ * Claims the leg, and remembers whether its answer was heard. `another`: whether another head had
+ * claimed it, asked ahead of the claim on the same way, so that nobody comes in between.
+ */
+export async function makeClaim(
+  volume: Volume,
+  leg: Leg,
+  another: Promise<boolean>,
+): Promise<void> {
+  const { head } = volume
+  head.asks(leg)
+  try {
+    await within(volume, leg.device.driver.claim?.(head.claimOf(leg)))
+  } catch (error) {
+    if (systemError(error, 'claiming').code === 'FENCED') head.hears(leg, 'refused')
+    throw error
+  }
+  head.hears(leg, (await another) ? 'taken-from-another' : 'taken')
 }
 
 /** Another head has had legs of which this head's record speaks. */

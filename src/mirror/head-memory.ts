@@ -45,6 +45,12 @@ export class HeadMemory {
    */
   private doubted = nothing
   private claims: number[] = []
+  /** Claims of this process that are not among them yet, see `keepClaims`. */
+  private chosen: number[] = []
+  /** What each leg was claimed with where no other head had claimed it before. */
+  private readonly heard = new Map<Leg, number>()
+  /** Legs that may have taken a claim, and nobody heard whose it replaced. */
+  private readonly unheard = new Set<Leg>()
   /** The number that claims were made with before they were kept; null when they are known. */
   private formerNumber: number | null = null
   private saved = ''
@@ -86,9 +92,10 @@ export class HeadMemory {
     return true
   }
 
-  /** Whether this head made the claim; 0 is none. */
-  made(claim: number): boolean {
+  /** Whether this head made the claim, and heard that it replaced no other's; 0 is none. */
+  made(claim: number, leg: Leg): boolean {
     if (claim === 0 || this.claims.includes(claim)) return true
+    if (this.heard.get(leg) === claim) return true
     // A state directory of before: that claims were made with this number is as good as certain.
     const { formerNumber } = this
     if (formerNumber === null || (claim - formerNumber) % claimsPerStep !== 0) return false
@@ -122,7 +129,7 @@ export class HeadMemory {
    * number over restarts, one higher each time: what it claimed before it died does not keep it
    * out, and what that left under way is waited for, though no generation may tell the two apart.
    * Also above what was given up of the legs; what another head holds is not outdone, and refuses
-   * the claim. It is kept before it is made, so that the next start knows it for its own.
+   * the claim.
    */
   async nextClaim(volume: Volume, last: Claimed): Promise<number> {
     await this.load(volume)
@@ -136,9 +143,32 @@ export class HeadMemory {
     }
     // The generation to come is no lower than the claim: whoever sees it claims more.
     this.counterFloor = Math.floor(claim / claimsPerStep) - 1
-    if (!this.claims.includes(claim)) this.claims = [claim, ...this.claims].slice(0, claimsKept)
+    if (!this.claims.includes(claim) && !this.chosen.includes(claim)) this.chosen.unshift(claim)
     await this.save(volume)
     return claim
+  }
+
+  /** The leg is about to be claimed. */
+  asks(leg: Leg): void {
+    this.unheard.add(leg)
+  }
+
+  /** It has answered: it took the claim from nobody else, or from another head, or not at all. */
+  hears(leg: Leg, what: 'taken' | 'taken-from-another' | 'refused'): void {
+    this.unheard.delete(leg)
+    if (what === 'taken') this.heard.set(leg, this.claimOf(leg))
+  }
+
+  /**
+   * Every leg that was asked has answered, and what that told is durable. Only from now on later
+   * starts know the claims for this head's own: one whose answer nobody heard may have replaced
+   * another's, and with it the only evidence of that head.
+   */
+  async keepClaims(volume: Volume): Promise<void> {
+    if (this.chosen.length === 0 || volume.legs.some((leg) => this.unheard.has(leg))) return
+    this.claims = [...this.chosen, ...this.claims].slice(0, claimsKept)
+    this.chosen = []
+    await this.save(volume)
   }
 
   private claimAt(step: number): number {

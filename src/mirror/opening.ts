@@ -1,9 +1,15 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import { claimedOf, restartsOf } from '../device/facts.ts'
-import { claimedBefore, claimLeg, doubt, hadAnotherHead, raiseNumber } from './claims.ts'
+import {
+  claimedBefore,
+  claimMore,
+  doubt,
+  hadAnotherHead,
+  makeClaim,
+  raiseNumber,
+} from './claims.ts'
 import { createRecord } from './create.ts'
-import { within } from './deadline.ts'
 import { fencing, isFenced, legChanged, noteSince } from './departure.ts'
 import { keepMembers } from './differences.ts'
 import { finishGrowth } from './growth.ts'
@@ -15,7 +21,7 @@ import { counterBelieved, leftAtStart, type Member, type VolumeRecord } from './
 import { chooseSource, settleMembers, type Present } from './rules/choosing.ts'
 import { rules } from './rules/table.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
-import { lookForLostRecord } from './own-record.ts'
+import { loadOwn, lookForLostRecord } from './own-record.ts'
 import { learnMarks, lookForFormerEnds, survey } from './survey.ts'
 import type { Volume } from './volume.ts'
 
@@ -86,6 +92,7 @@ async function create(volume: Volume, views: readonly LegView[]): Promise<void> 
     const here = views.filter(({ found }) => found !== null)
     const needed = here.map(({ leg }) => leg)
     await claimAll(volume, needed, here, true)
+    await volume.head.keepClaims(volume)
     const start = await createRecord(volume, views)
     if (volume.epoch === epoch) await begin(volume, start, views, true)
   } catch (error) {
@@ -122,7 +129,8 @@ async function begin(
       claimable(record, views),
       force,
     )
-    if (hadAnotherHead && start.byOwnRecord) await doubtOwnRecord(volume, record)
+    if (hadAnotherHead) await doubtOwnRecord(volume, start)
+    await volume.head.keepClaims(volume)
     await mustBeAsSeen(views.filter(({ leg }) => present.includes(leg)))
     complete(volume, record, views)
     const maps = await readMaps(record, present)
@@ -212,11 +220,10 @@ async function claimAll(
   const { head } = volume
   await head.chooseClaim(volume, before)
   const claim = async ({ leg, found }: LegView): Promise<boolean> => {
-    // Asked ahead of the claim on the same way, so that nobody comes in between.
-    const another = hadAnotherHead(volume, leg).catch(() => false)
+    const another = hadAnotherHead(volume, leg).catch(() => true)
     try {
-      if (needed.includes(leg)) await within(volume, leg.device.driver.claim?.(head.claimOf(leg)))
-      else await claimLeg(volume, leg, false)
+      if (needed.includes(leg)) await makeClaim(volume, leg, another)
+      else await claimMore(volume, leg, { outdo: false, another })
     } catch (error) {
       // A leg that is not needed for the start may go away meanwhile.
       const failure = systemError(error, 'claiming')
@@ -232,10 +239,12 @@ async function claimAll(
 }
 
 /** It came between the decision and the claim, which replaced what told of it. */
-async function doubtOwnRecord(volume: Volume, record: VolumeRecord): Promise<never> {
-  await doubt(volume, record)
+async function doubtOwnRecord(volume: Volume, { byOwnRecord }: Start): Promise<void> {
+  const own = await loadOwn(volume)
+  if (own !== null) await doubt(volume, own)
   await volume.head.save(volume)
-  throw new StorageError('UNAVAILABLE', 'another head has claimed the legs', volume.path)
+  if (byOwnRecord)
+    throw new StorageError('UNAVAILABLE', 'another head has claimed the legs', volume.path)
 }
 
 /** Until it was claimed, an older head may have changed what a leg says. */

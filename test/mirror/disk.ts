@@ -34,6 +34,8 @@ export class Disk {
   /** Every claim that was made, and what happens before one is. */
   readonly claims: number[] = []
   onClaim: () => Promise<void> = () => Promise.resolve()
+  /** What happens to the answer of one that was carried out. */
+  onClaimed: () => Promise<void> = () => Promise.resolve()
   stampCount = 0
   readonly drivers = new Set<DiskDriver>()
   /** How often its target restarted; null where it has none. */
@@ -209,6 +211,7 @@ export class DiskDriver implements Driver {
       throw new StorageError('FENCED', 'a higher epoch has claimed')
     disk.epoch = epoch
     disk.last = Math.max(disk.last, epoch)
+    await disk.onClaimed()
   }
 
   claimed(): Promise<Claimed> {

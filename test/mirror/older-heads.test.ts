@@ -57,6 +57,55 @@ async function foundBy(legs: Legs, store: MemoryStore, away: string[]): Promise<
   return found
 }
 
+interface Overtaken {
+  readonly legs: Legs
+  readonly store: MemoryStore
+  readonly third: Head
+}
+
+/**
+ * A head wrote ones and stopped. It starts again without a, has looked at b and is about to claim
+ * it, when another one starts with both, loses b, writes twos and dies. The claim is carried out;
+ * `answer` is what becomes of its answer.
+ */
+async function overtaken(answer: () => Promise<void>): Promise<Overtaken> {
+  const legs = disks('a', 'b') as unknown as Legs
+  const store = new MemoryStore()
+  // Its number is larger than the other's: its claim passes.
+  await store.save('m_head', '1048000 0')
+  const first = await new Head(legs, store).open()
+  await write(first.device, 0, pattern(1))
+  await first.device.close()
+  const third = new Head(legs, store, {}, ['a'])
+  let another: Head | null = null
+  let claimed: () => void = () => undefined
+  const isClaimed = new Promise<void>((resolve) => (claimed = resolve))
+  const save = store.save.bind(store)
+  // What it saw of b is what it saw.
+  store.save = async (key, text) => {
+    if (another === null && key === 'm_head') {
+      another = new Head(legs, new MemoryStore(), patient)
+      legs.b.fault = ({ operation }) =>
+        operation === Operation.write ? new StorageError('UNAVAILABLE', 'gone') : null
+      await another.open()
+      await another.until('it serves', () => another!.device.usable)
+      await write(another.device, 0, pattern(2))
+      another.kill()
+      legs.b.fault = () => null
+      legs.b.onClaimed = () => {
+        legs.b.onClaimed = () => Promise.resolve()
+        claimed()
+        return answer()
+      }
+    }
+    await save(key, text)
+  }
+  void third.open()
+  await isClaimed
+  expect(another).to.not.equal(null)
+  return { legs, store, third }
+}
+
 describe('a head whose legs another one has had since', () => {
   it('does not serve from a leg that the other claimed and lost', async () => {
     // Its number is larger than the other's: its claim passes.
@@ -144,32 +193,28 @@ describe('a head whose legs another one has had since', () => {
   })
 
   it('nor when the other one comes between its looking and its claim', async () => {
-    const legs = disks('a', 'b') as unknown as Legs
-    const store = new MemoryStore()
-    const first = await new Head(legs, store).open()
-    await write(first.device, 0, pattern(1))
-    await first.device.close()
-    const third = new Head(legs, store, {}, ['a'])
-    let another: Head | null = null
-    const save = store.save.bind(store)
-    // It is about to claim b: what it saw of it is what it saw.
-    store.save = async (key, text) => {
-      if (another === null && key === 'm_head') {
-        another = new Head(legs, new MemoryStore(), patient)
-        legs.b.fault = ({ operation }) =>
-          operation === Operation.write ? new StorageError('UNAVAILABLE', 'gone') : null
-        await another.open()
-        await another.until('it serves', () => another!.device.usable)
-        await write(another.device, 0, pattern(2))
-        another.kill()
-        legs.b.fault = () => null
-      }
-      await save(key, text)
-    }
-    await third.open()
+    const { legs, store, third } = await overtaken(() => Promise.resolve())
     await later(50)
-    expect(another).to.not.equal(null)
     expect(third.device.usable).to.equal(false)
+    third.kill()
+    expect(await foundBy(legs, store, ['a'])).to.equal(0)
+    expect(await foundBy(legs, store, [])).to.equal(2)
+  })
+
+  it('nor when then the answer to its claim is lost', async () => {
+    const lost = new StorageError('UNAVAILABLE', 'the target restarted')
+    const { legs, store, third } = await overtaken(() => Promise.reject(lost))
+    await later(50)
+    expect(third.device.usable).to.equal(false)
+    third.kill()
+    expect(await foundBy(legs, store, ['a'])).to.equal(0)
+    expect(await foundBy(legs, store, [])).to.equal(2)
+    // It has a record of its own by now.
+    expect(await foundBy(legs, store, ['b'])).to.equal(2)
+  })
+
+  it('nor when it dies before it hears that answer', async () => {
+    const { legs, store, third } = await overtaken(() => new Promise(() => undefined))
     third.kill()
     expect(await foundBy(legs, store, ['a'])).to.equal(0)
     expect(await foundBy(legs, store, [])).to.equal(2)
@@ -207,6 +252,24 @@ describe('a head that alone has had its legs', () => {
     }
     legs.b.hold = () => false
     expect(await foundBy(legs, store, ['a'])).to.equal(1)
+  })
+
+  it('starts from one of them, though the other was lost while it was claimed', async () => {
+    const legs = disks('a', 'b') as unknown as Legs
+    const store = new MemoryStore()
+    const first = await new Head(legs, store).open()
+    await write(first.device, 0, pattern(1))
+    await flush(first.device)
+    first.kill()
+    legs.b.onClaim = () => {
+      legs.b.goAway()
+      return Promise.reject(new StorageError('UNAVAILABLE', 'gone'))
+    }
+    const head = await new Head(legs, store).open()
+    await head.inSync('a')
+    expect(head.state('b')).to.equal('missing')
+    expect((await read(head.device, 0, 4096))[0]).to.equal(1)
+    head.kill()
   })
 
   it('knows the claims that a version made which did not keep them', async () => {
