@@ -1,4 +1,4 @@
-import { realpathSync } from 'node:fs'
+import { existsSync, realpathSync } from 'node:fs'
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { ownerOnly } from '../net/access.ts'
 import { parseAddress, parseUri } from '../net/address.ts'
@@ -83,18 +83,25 @@ function placesIn(device: unknown, placeOf: (device: Loose) => string | null): r
   return places
 }
 
-/** The path without links, also of what is not there yet. */
+/**
+ * The path without links, also of what is not there yet. It may have thousands of steps: each look
+ * goes through all of them, so there are few.
+ */
 function real(path: string): string {
-  // From the top: it may have thousands of steps, of which the first leads nowhere.
   const steps = resolve(path).split(sep).slice(1)
-  let there: string = sep
-  for (const [at, step] of steps.entries())
-    try {
-      there = realpathSync(join(there, step))
-    } catch {
-      return join(there, ...steps.slice(at))
-    }
-  return there
+  const upTo = (count: number): string => sep + steps.slice(0, count).join(sep)
+  let there = 0
+  for (let missing = steps.length + 1; missing - there > 1;) {
+    const middle = Math.floor((there + missing) / 2)
+    if (existsSync(upTo(middle))) there = middle
+    else missing = middle
+  }
+  try {
+    return join(realpathSync.native(upTo(there)), ...steps.slice(there))
+  } catch {
+    // What is there and has no name is in no folder.
+    return sep
+  }
 }
 
 function contains(folder: string, path: string): boolean {

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -67,6 +68,19 @@ describe('files that commands may use', () => {
     expect(all.refusal({ type: 'file', path })).to.contain('"files": {"allow"')
     expect(all.refusal({ type: 'nbd', uri: `nbd+unix:///x?socket=${path}` })).to.be.a('string')
     expect(may(all, `images${path}`)).to.equal(true)
+  })
+
+  it('may lie thousands of folders deep', function () {
+    // Each folder looked at from the top takes a minute.
+    this.timeout(20_000)
+    const all = rights({ management: tcp })
+    const deep = 'images' + '/a'.repeat(1200)
+    mkdirSync(join(folder, deep), { recursive: true })
+    symlinkSync(join(folder, 'other'), join(folder, deep, 'l'))
+    expect(may(all, `${deep}/right.img`)).to.equal(true)
+    expect(may(all, `${deep}/l/right.img`)).to.equal(false)
+    // Node's own way to remove folders does not get so deep.
+    execFileSync('rm', ['-r', join(folder, 'images/a')])
   })
 
   it('are sockets as well, and whatever else a device looks at', () => {
