@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import type { StateStore } from '../base/store.ts'
 import { digest } from '../device/facts.ts'
@@ -16,13 +17,25 @@ export function spareOf(
   return new FileStore(join(runtime, `dst-${digest(resolve(directory))}`))
 }
 
-/** A service's own folder, a user's, or root's: a start of the machine finds each of them empty. */
+/**
+ * A service's own folder, a user's, or root's: a start of the machine finds each of them empty. One
+ * of another user, whose variables came along with `su`, cannot be read, or he can change it.
+ */
 export function runtimeFolder(
   variables: Readonly<Record<string, string | undefined>>,
   user = process.getuid?.(),
 ): string | null {
   const { RUNTIME_DIRECTORY: service = '', XDG_RUNTIME_DIR: own = '' } = variables
   const [first = ''] = service.split(':')
-  for (const folder of [first, own]) if (folder !== '') return folder
+  for (const folder of [first, own]) if (folder !== '' && !isOfAnother(folder, user)) return folder
   return user === 0 ? '/run' : null
+}
+
+function isOfAnother(folder: string, user: number | undefined): boolean {
+  try {
+    return statSync(folder).uid !== user
+  } catch {
+    // It is not there yet.
+    return false
+  }
 }

@@ -41,4 +41,12 @@ describe('what a target remembers of this boot', () => {
     expect(runtimeFolder({}, 7)).to.equal(null)
     expect(spareOf('data/state', null)).to.equal(null)
   })
+
+  it('is in no folder of another user, whose variables a program was started with', () => {
+    const [user, other] = [process.getuid!(), process.getuid!() + 1]
+    const theirs = { XDG_RUNTIME_DIR: folder }
+    expect(runtimeFolder(theirs, user)).to.equal(folder)
+    expect(runtimeFolder(theirs, other)).to.equal(null)
+    expect(runtimeFolder({ ...theirs, RUNTIME_DIRECTORY: '/run/a' }, other)).to.equal('/run/a')
+  })
 })
