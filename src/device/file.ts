@@ -108,14 +108,15 @@ export class FileDriver implements Driver {
     const grownTo = (await this.options.grownTo?.()) ?? 0
     const options = { ...this.options, sizeMax: grownTo }
     const medium = await openMedium(options, host.path, { slab, clock })
-    this.made ||= medium.made
     try {
       await this.openHoles(medium)
     } catch (error) {
-      // The next try would find it locked.
+      // The next try would find it locked, and may find a file there that this never made.
       await closeMedium(medium)
+      if (medium.made) await fs.unlink(this.options.path)
       throw error
     }
+    this.made = medium.made
     this.medium = medium
     this.size = options.size === undefined ? undefined : medium.size
     const { fd } = medium.handle

@@ -54,6 +54,22 @@ describe('a file that is waited for', () => {
     expect(device.state).to.include({ word: 'online', reason: '' })
   })
 
+  it('is not removed where a try that failed had made another one', async () => {
+    const image = path.join(folder, 'other')
+    const options = { path: image, size: MiB, create: true, retryMs: 600_000 }
+    const other = new FileDriver(options, new Slab(), systemClock)
+    const opened = new Device('other', other, systemClock)
+    await without('fallocate', () => opened.open())
+    // Its file system is mounted meanwhile, or it is put back.
+    await fs.writeFile(path.join(folder, 'kept'), Buffer.alloc(MiB, 1))
+    await fs.rename(path.join(folder, 'kept'), image)
+    await other.tryNow()
+    expect(opened.state.word).to.equal('online')
+    await opened.close()
+    await other.unmake()
+    expect((await fs.readFile(image))[0]).to.equal(1)
+  })
+
   it('stays degraded once a flush failed, also when it grows', async () => {
     await device.open()
     await withFs({ fdatasync: failing('EIO') }, async () => {
