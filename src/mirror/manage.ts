@@ -14,7 +14,8 @@ import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
 import { addMember, tryStart } from './opening.ts'
 import { labelMax } from './record.ts'
-import { anotherDevice, bothSides, inspect, join, judge, type Verdict } from './returning.ts'
+import { anotherDevice, bothSides, inspect, join, judge, lifeOf } from './returning.ts'
+import { mustBeAsItLeft, type Verdict } from './returning.ts'
 import type { AttachOptions, LegOptions } from './settings.ts'
 import type { Found } from './superblock.ts'
 import type { Volume } from './volume.ts'
@@ -111,16 +112,25 @@ export async function detachLeg(
   }
 }
 
-/** Has the leg say in itself what it is, and remembers its content's stamp. */
+/**
+ * Has the leg say in itself what it is, and remembers its content's stamp. Put back meanwhile to
+ * what it was before, it would be taken for what it was when it left.
+ */
 async function stampDetached(volume: Volume, leg: Leg): Promise<void> {
   const { membership } = volume
   const { extents } = volume
+  mustBeAsItLeft(leg)
   await writeMaps(volume, [leg], [{ map: 0, bits: new Bitmap(extents), pages: allPages(extents) }])
   await volume.membership.quiet()
   if (membership.over()) throw volume.unavailable()
-  await leg.superblocks.write(() => ({ ...volume.record!, entries: [] }))
+  await leg.superblocks.write(() => {
+    mustBeAsItLeft(leg)
+    return { ...volume.record!, entries: [] }
+  })
   await leg.flush()
-  leg.member!.stamp = await stampOf(volume, leg)
+  const stamp = await stampOf(volume, leg)
+  mustBeAsItLeft(leg)
+  leg.member!.stamp = stamp
   volume.membership.request(false)
   await volume.membership.settled()
 }
@@ -163,16 +173,15 @@ export async function leaveDetached(volume: Volume, name: string): Promise<void>
   if (leg?.member?.state === 'detached') await giveUp(volume, leg)
 }
 
-/** A leg to be compared, and its content's stamp at that moment. */
+/** A leg to be compared, what it is at that moment, and its content's stamp. */
 export interface ToCompare {
   readonly leg: Leg
+  readonly life: string
   readonly stamp: string | null
 }
 
 /** What became of that. */
-export interface Compared extends Changed {
-  readonly stamp: string | null
-}
+export type Compared = ToCompare & Changed
 
 /**
  * The detached leg, if it was changed, or nobody can tell but by comparing it, which takes long;
@@ -181,8 +190,9 @@ export interface Compared extends Changed {
 export async function legToCompare(volume: Volume, name: string): Promise<ToCompare | null> {
   const { leg, verdict } = await examineForAttach(volume, name)
   if (leg.member!.state !== 'detached' || verdict.word !== 'partial') return null
+  const life = lifeOf(leg)
   const stamp = await stampOf(volume, leg)
-  return stamp !== null && stamp === leg.member!.stamp ? null : { leg, stamp }
+  return stamp !== null && stamp === leg.member!.stamp ? null : { leg, life, stamp }
 }
 
 /** Returns a leg that was detached or refused. `compared` is the outcome of the comparison. */
@@ -234,6 +244,8 @@ async function changes(
   if (now !== before || (compared === null && now === null))
     throw refuse(volume, `${leg.name} is being changed`)
   if (compared === null) return ''
+  if (lifeOf(leg) !== compared.life)
+    throw refuse(volume, `${leg.name} restarted, or was exchanged, while it was compared`)
   // What was missed was not compared: what was changed there is known by extents only.
   leg.dirty!.coarsen()
   // Where the volume was written to as well, nobody can tell who changed what.

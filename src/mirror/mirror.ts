@@ -190,9 +190,7 @@ export class MirrorDriver implements Driver {
       // Comparing takes long; the volume must be able to change meanwhile.
       const asked = await this.alone((volume) => legToCompare(volume, name))
       const compared =
-        asked === null
-          ? null
-          : { ...(await changedAlone(this.volume, asked.leg)), stamp: asked.stamp }
+        asked === null ? null : { ...asked, ...(await changedAlone(this.volume, asked.leg)) }
       await this.alone((volume) => attachLeg(volume, name, options, compared))
     })
   }

@@ -1,6 +1,7 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import type { Device } from '../device/device.ts'
+import { restartsOf } from '../device/facts.ts'
 import { announce } from './announce.ts'
 import { claimLeg } from './claims.ts'
 import { backOff, noteSince, setState } from './departure.ts'
@@ -98,6 +99,19 @@ const givenUpByOthers = 'another head has had it that came further: `dst leg att
 /** What was read of the leg says nothing of what is there now. */
 export function anotherDevice(leg: Leg): StorageError {
   return new StorageError('UNAVAILABLE', 'another device is in its place', leg.device.path)
+}
+
+/** Which device it is, and since which start: what was seen in another need not be there now. */
+export function lifeOf({ device }: Leg): string {
+  const { facts } = device
+  return `${facts?.identity} ${facts?.bootId} ${restartsOf(device)}`
+}
+
+/** Throws if the leg, which left, is not what it was when it took part. */
+export function mustBeAsItLeft(leg: Leg): void {
+  const { facts } = leg.device
+  if (leg.hasRestarted || facts?.identity !== leg.identity || facts.bootId !== leg.bootId)
+    throw anotherDevice(leg)
 }
 
 async function examine(volume: Volume, leg: Leg): Promise<Found> {

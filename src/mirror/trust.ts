@@ -1,11 +1,10 @@
 import type { Bitmap } from '../base/bitmap.ts'
-import { restartsOf } from '../device/facts.ts'
 import { claimLeg } from './claims.ts'
 import { leave } from './departure.ts'
 import type { DirtyMap } from './dirty-map.ts'
 import type { Leg } from './leg.ts'
 import { holding, legNamed, mustJoin, mustRun, refuse, takeBack } from './manage.ts'
-import { inspect, judge } from './returning.ts'
+import { inspect, judge, lifeOf } from './returning.ts'
 import { missed } from './rules/writing.ts'
 import type { Volume } from './volume.ts'
 
@@ -38,16 +37,15 @@ export class Unseen {
   /** Before anything is written to it, it is flushed: from then on it cannot lose that. */
   mustBeThere(volume: Volume, leg: Leg): void {
     if (lifeOf(leg) !== this.life)
-      throw refuse(volume, `${leg.name} restarted meanwhile: is it still what you saw?`)
+      throw refuse(
+        volume,
+        `${leg.name} restarted, or was exchanged, meanwhile: is it still what you saw?`,
+      )
   }
 
   end(): void {
     if (this.missed !== null) this.map!.forgetMissed(this.missed)
   }
-}
-
-function lifeOf({ device }: Leg): string {
-  return `${device.facts?.bootId} ${restartsOf(device)}`
 }
 
 /** Takes the operator's word that the leg has everything but what was `unseen` then. */

@@ -216,7 +216,7 @@ export const mutantTable: readonly Mutant[] = [
     name: 'detached-untouched',
     breaks: '2: a detached leg that was changed is taken for untouched',
     file: 'mirror/manage.js',
-    find: 'return stamp !== null && stamp === leg.member.stamp ? null : { leg, stamp };',
+    find: 'return stamp !== null && stamp === leg.member.stamp ? null : { leg, life, stamp };',
     replace: 'leg.member.stamp = stamp;\n    return null;',
     scenario: 'a detached leg that was changed',
   },
