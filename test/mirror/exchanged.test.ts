@@ -4,6 +4,9 @@ import { Operation } from '../../src/device/request.ts'
 import { write } from '../support/io.ts'
 import { Disk } from './disk.ts'
 import { disks, Head, HeldStore, later, MemoryStore, outcome, pattern } from './head.ts'
+import { reads } from './putting-back.ts'
+
+type Asked = Pick<Disk['log'][number], 'operation' | 'offset'>
 
 /** Another disk is where this one was. */
 function exchange(disk: Disk): void {
@@ -35,6 +38,30 @@ describe('a leg that is exchanged for another device', () => {
     expect(second.state('b')).not.to.equal('in-sync')
     expect(b!.cached[size - 4096]).to.equal(9)
     await second.device.close()
+  })
+
+  it('while a volume is made of blank legs is not taken for blank', async () => {
+    const legs = disks('a', 'b')
+    const [a, b] = [legs['a']!, legs['b']!]
+    for (const disk of [a, b]) disk.tellsZeroes = false
+    const isFirst = ({ operation, offset }: Asked): boolean =>
+      operation === Operation.read && offset === 0
+    a.hold = isFirst
+    const head = new Head(legs, new MemoryStore())
+    // As an NBD server, it says neither who has it nor whether it was changed.
+    for (const method of ['claim', 'claimed', 'stamp'])
+      Object.defineProperty(head.legs.get('b')!.driver, method, { value: undefined })
+    const opening = head.open()
+    await head.until('b was looked through', () => b.log.some(isFirst))
+    await later(5)
+    exchange(b)
+    b.cached.fill(0, b.size / 2)
+    a.letGo()
+    a.hold = () => false
+    await opening
+    await head.inSync('a', 'b')
+    await reads(head, 9)
+    await head.device.close()
   })
 
   it('while it is attached is not taken for what it was', async () => {
