@@ -327,7 +327,8 @@ describe('before it is durable', () => {
       legs['a']!.goAway()
       expect(await asked).to.not.equal('done')
       expect(shown(head)).to.equal('missing')
-      expect(legs['b']!.epoch).to.equal(epoch)
+      // It is not given up; the next start may have claimed it with more already.
+      expect(legs['b']!.epoch).to.be.at.least(epoch)
       expect(head.history().map(({ text }) => text)).to.include(`not ${known} for certain: ${why}`)
       head.kill()
       // What the first one was about to save is never saved.
