@@ -4,7 +4,7 @@ import { decide, type LegView, type OwnRecord } from '../../src/mirror/start.ts'
 import type { Code } from '../../src/base/errors.ts'
 import { emptyRecord, generationOf, restore, snapshotOf, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'
-import { claimant, claimOf, stepOf } from './plan.ts'
+import { claimant, claimOf, lifeOf, stepOf } from './plan.ts'
 import { claimAll, nothingElseToSee } from './together.ts'
 import type { HeadLeg, Op } from './model.ts'
 import { nameHead, nameOf } from './names.ts'
@@ -62,14 +62,14 @@ function isOutbid(world: World, head: Head): boolean {
 /** What the volume itself decides, from what it would see now; null where it waits. */
 function decideNow(world: World, head: Head, first: number): Decision | null {
   const seen = visible(world, head)
-  const views = world.disks.map(({ superblock, claim }, at): LegView => {
+  const views = world.disks.map(({ superblock }, at): LegView => {
     const leg = legOf(at)
     const name = head.legs[at]!.name
     if (!seen.includes(at))
       return { leg, name, found: null, reason: '', hadAnotherHead: false, mark: 0 }
     const shown = { serial: 1, self: String(at), record: recordOf(superblock) }
     const found = { kind: 'superblock', superblock: shown, previous: 1 } as const
-    const hadAnotherHead = claim !== 0 && claimant(claim) !== head.index
+    const hadAnotherHead = hadAnother(world, head, at)
     return { leg, name, found, reason: '', hadAnotherHead, mark: 1 }
   })
   const ordered = [...views.slice(first), ...views.slice(0, first)]
@@ -106,10 +106,7 @@ function look(world: World, head: Head, decision: Decision, choose: Choose): str
   const places = present.map((leg) => (leg as unknown as { readonly index: number }).index)
   const there = visible(world, head)
   const own = world.stores[index]!
-  const isAnothers = there.some((at) => {
-    const { claim } = world.disks[at]!
-    return claim !== 0 && claimant(claim) !== index
-  })
+  const isAnothers = there.some((at) => hadAnother(world, head, at))
   // The claims are about to be replaced.
   if (own.generation !== 0 && isAnothers) world.doubts[index] = own.generation
   const counters = there.map((at) => generationOf(world.disks[at]!.superblock.generation).counter)
@@ -125,17 +122,52 @@ function look(world: World, head: Head, decision: Decision, choose: Choose): str
     waits: bits(there),
     another: false,
   }
-  for (const at of there) head.submit({ kind: 'claim', leg: at, value: head.claim })
+  for (const at of there) {
+    world.disks[at]!.unheard |= 1 << index
+    head.submit({ kind: 'claim', leg: at, value: head.claim })
+  }
   if (nothingElseToSee(world, head)) claimAll(world, head, choose)
   return `${nameHead(index)} looks at ${there.map(nameOf).join(' and ')}`
+}
+
+/** Whether the leg shows a claim that the head does not know for its own. */
+export function hadAnother({ disks }: World, { index }: Head, at: number): boolean {
+  const { claim, known } = disks[at]!
+  return claim !== 0 && (claimant(claim) !== index || known === 0)
 }
 
 /** The claim arrives, and is no lower than any before. */
 export function claim(world: World, { head, leg, value }: Op): void {
   const disk = world.disks[leg]!
-  const { plan } = world.heads[head]!
-  if (plan !== null && disk.claim !== 0 && claimant(disk.claim) !== head) plan.another = true
+  // Of a claim that is kept every leg is known that shows it.
+  const isKept = world.disks.some((one) => one.claim === value && one.known === 2)
+  if (disk.claim !== value) disk.known = isKept ? 2 : 0
   take(world, world.heads[head]!, leg, value)
+}
+
+/** The head hears that the leg has taken its claim, perhaps from another one; or has not. */
+export function hearsOfClaim(world: World, op: Op, from: 'nobody' | 'another' | 'refused'): void {
+  const disk = world.disks[op.leg]!
+  const { plan } = world.heads[op.head]!
+  disk.unheard &= ~(1 << op.head)
+  if (from === 'another' && plan !== null) plan.another = true
+  if (from === 'nobody' && disk.known === 0) disk.known = 1
+}
+
+/** The head knows its claim from now on, if it has heard from every leg that it asked. */
+function keepClaim({ disks }: World, { index, life }: Head): void {
+  if (disks.some(({ unheard }) => (unheard & (1 << index)) !== 0)) return
+  for (const disk of disks)
+    if (disk.claim > 0 && claimant(disk.claim) === index && lifeOf(disk.claim) === life)
+      disk.known = 2
+}
+
+/** The head has died: what it has heard and not kept is forgotten. */
+export function forgetHeard({ disks }: World, { index }: Head): void {
+  for (const disk of disks) {
+    disk.unheard &= ~(1 << index)
+    if (disk.known === 1 && claimant(disk.claim) === index) disk.known = 0
+  }
 }
 
 /** From now on the leg refuses who claimed less, and tells them. */
@@ -174,7 +206,8 @@ export function claimed(world: World, head: Head, leg: HeadLeg, choose: Choose):
   })
   // It came between the decision and the claim, which replaced what told of it.
   const isDoubtful = plan.another && plan.byOwnRecord
-  if (isDoubtful) world.doubts[head.index] = record.generation
+  if (plan.another) world.doubts[head.index] = world.stores[head.index]!.generation
+  if (!isDoubtful) keepClaim(world, head)
   head.plan = null
   head.word = 'idle'
   if (isDoubtful || !claiming.isAsSeen(present, plan.seen) || !isThere) return
@@ -199,8 +232,13 @@ export function notClaimed(head: Head, leg: HeadLeg, code: Code): boolean {
 /** Claims a leg for the running head, and says how it may come back: not at all, where it is ''. */
 export function judge(world: World, head: Head, leg: HeadLeg): 'partial' | 'full' | '' {
   const { record } = head
+  const disk = world.disks[leg.index]!
+  if (disk.claim !== head.claim) disk.known = 0
   take(world, head, leg.index, head.claim)
-  const theirs = recordOf(world.disks[leg.index]!.superblock)
+  disk.unheard &= ~(1 << head.index)
+  if (disk.known === 0) disk.known = 1
+  keepClaim(world, head)
+  const theirs = recordOf(disk.superblock)
   const { generation } = theirs
   if (!sameGeneration(generation, record.generation) && !isPast(theirs, record)) {
     if (remembers(theirs, record.generation)) return ''

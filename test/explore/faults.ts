@@ -1,5 +1,5 @@
 import { fail, lookForCopied } from './answers.ts'
-import { claiming } from './claims.ts'
+import { claiming, forgetHeard } from './claims.ts'
 import type { FaultKind } from './config.ts'
 import type { Head } from './head.ts'
 import { apply } from './landing.ts'
@@ -148,6 +148,7 @@ function goesAway(world: World, head: Head, at: number, choose: Choose): void {
 
 function crash(world: World, head: Head, choose: Choose): void {
   head.die()
+  forgetHeard(world, head)
   for (const disk of world.disks) disk.told &= ~(1 << head.index)
   const saves = world.ops.filter((op) => op.kind === 'save' && op.head === head.index)
   for (const op of saves) if (choose(2) === 1) apply(world, op)
@@ -159,7 +160,10 @@ function crash(world: World, head: Head, choose: Choose): void {
 }
 
 function blackout(world: World, choose: Choose): void {
-  for (const head of world.heads) head.die()
+  for (const head of world.heads) {
+    head.die()
+    forgetHeard(world, head)
+  }
   const saves = world.ops.filter(({ kind }) => kind === 'save')
   for (const op of saves) if (choose(2) === 1) apply(world, op)
   world.ops = world.ops.filter(({ kind }) => kind !== 'save')

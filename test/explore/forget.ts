@@ -1,4 +1,4 @@
-import { claiming } from './claims.ts'
+import { claiming, forgetHeard, hadAnother } from './claims.ts'
 import { bareOf, generationOf, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'
 import type { Job, Op } from './model.ts'
@@ -77,7 +77,10 @@ function forgetProcesses(world: World): void {
   const { heads, disks, ops } = world
   for (const head of heads) {
     const { index } = head
-    if (head.word === 'halted') head.claim = 0
+    if (head.word === 'halted') {
+      head.claim = 0
+      forgetHeard(world, head)
+    }
     for (const disk of disks)
       if (head.word === 'halted' || disk.claim <= head.claim) disk.told &= ~(1 << index)
     let lives = head.word === 'halted' && world.faults === 0 ? 0 : 1 << head.life
@@ -122,15 +125,12 @@ function forgetStates(world: World): void {
 
 /** Of an attempt that is sure to fail nobody reads what it was to start from. */
 function forgetPlan(world: World, head: Head, plan: Plan): void {
-  const { configuration } = world
   const { present, byOwnRecord } = plan
   plan.seen &= present
-  if (!byOwnRecord) plan.another = false
-  if (!plan.another && claiming.isAsSeen(present, plan.seen)) {
-    forgetSure(world, head, plan)
-    return
-  }
-  plan.record = bareOf(byOwnRecord ? plan.record.generation : 0, configuration.legs)
+  if (!byOwnRecord && world.stores[head.index]!.generation === 0) plan.another = false
+  const isDoubtful = plan.another && byOwnRecord
+  if (!isDoubtful && claiming.isAsSeen(present, plan.seen)) forgetSure(world, head, plan)
+  else plan.record = bare(world, 0)
 }
 
 /** If nothing can keep the head from its start any more, only who is claimed then is read. */
@@ -139,13 +139,15 @@ function forgetSure(world: World, head: Head, { waits, byOwnRecord }: Plan): voi
   const { index, claim } = head
   if (!isAlone(world, head)) return
   const isSure = disks.every(
-    (disk) =>
-      disk.claim <= claim && (!byOwnRecord || disk.claim === 0 || claimant(disk.claim) === index),
+    (disk, at) => disk.claim <= claim && !(byOwnRecord && hadAnother(world, head, at)),
   )
   if (!isSure) return
   stores[index] = { ...bare(world, 0), boots: disks.map(({ boot }) => boot) }
   doubts[index] = 0
-  for (const [at, disk] of disks.entries()) if ((waits & (1 << at)) !== 0) disk.claim = 0
+  for (const [at, disk] of disks.entries()) {
+    disk.known = disk.unheard = 0
+    if ((waits & (1 << at)) !== 0) disk.claim = 0
+  }
 }
 
 /**
@@ -159,7 +161,11 @@ function forgetFaults(world: World): void {
     if (word !== 'halted' && word !== 'running') continue
     stores[index] = { ...bare(world, 0), boots: disks.map(({ boot }) => boot) }
     world.doubts[index] = 0
-    for (const disk of disks) disk.told &= ~(1 << index)
+    for (const disk of disks) {
+      disk.told &= ~(1 << index)
+      disk.unheard &= ~(1 << index)
+      if (claimant(disk.claim) === index) disk.known = 0
+    }
     if (word === 'running') continue
     head.life = 0
     for (const disk of disks) disk.away &= ~(1 << index)

@@ -31,6 +31,7 @@ function keyOfLeg(world: World, codec: Codec, at: number): number {
   const { disks, heads, ops, stores, configuration } = world
   const disk = disks[at]!
   let key = mix(disk.away + 4 * disk.told, disk.examined ? 1 : 0)
+  if (heads.length > 1) key = mix(key, disk.known + 4 * disk.unheard)
   key = mix(key, codec.rank(disk.superblock.generation))
   for (let leg = 0; leg < configuration.legs; leg++)
     key += mix(leg === at ? 17 : 18, countOf((disk.lacks >> (3 * leg)) & 7))

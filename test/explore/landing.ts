@@ -1,5 +1,5 @@
 import { answer, fail } from './answers.ts'
-import { claim, claiming } from './claims.ts'
+import { claim, claiming, hadAnother, hearsOfClaim } from './claims.ts'
 import type { Op } from './model.ts'
 import { nameOp } from './names.ts'
 import type { Choose, Disk, World } from './world.ts'
@@ -15,10 +15,14 @@ export function land(world: World, op: Op, choose: Choose): string {
   world.ops = world.ops.filter((one) => one !== op)
   if (op.kind !== 'save' && claiming.refuses(world.disks[op.leg]!, op)) {
     // The answer is that a newer head has the leg.
+    if (op.kind === 'claim' && op.ghost === 'no') hearsOfClaim(world, op, 'refused')
     if (op.ghost === 'no') fail(world, op, 'FENCED', choose)
     return `${nameOp(op)} is refused`
   }
+  const another = op.kind === 'claim' && hadAnother(world, world.heads[op.head]!, op.leg)
   apply(world, op)
+  if (op.kind === 'claim' && op.ghost === 'no')
+    hearsOfClaim(world, op, another ? 'another' : 'nobody')
   if (op.ghost === 'no') answer(world, op, choose)
   return `${nameOp(op)} is done${op.ghost === 'no' ? '' : ', too late'}`
 }

@@ -14,7 +14,7 @@ import type { Head } from './head.ts'
 import { sortView } from './keys.ts'
 import type { HeadLeg, Job, Op, OpKind } from './model.ts'
 import type { Pack } from './pack.ts'
-import type { World } from './world.ts'
+import type { Disk, World } from './world.ts'
 
 const scales: Scales[] = [0, 1].map(() => ({ moments: new Ranks(), versions: new Ranks() }))
 
@@ -76,6 +76,8 @@ function transfer(world: World, codec: Codec): void {
     if (world.heads.length > 1) {
       disk.claim = codec.claim(disk.claim)
       disk.told = pack.byte(disk.told)
+      disk.known = pack.byte(disk.known) as Disk['known']
+      disk.unheard = pack.byte(disk.unheard)
     }
     disk.boot = codec.boot(at, disk.boot)
     codec.perExtent(disk.cache)

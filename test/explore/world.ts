@@ -22,6 +22,10 @@ export interface Disk {
   /** The highest claim, and heads that are about to hear that theirs is lower. */
   claim: number
   told: number
+  /** Whether whose claim it shows knows it for its own: no, as long as it lives, for good. */
+  known: 0 | 1 | 2
+  /** Heads that did not hear whose claim theirs replaced, if any. */
+  unheard: number
   /** Another one each time it loses what it had not flushed. */
   boot: number
   /** Of each extent: what it reads as, and what is left after a power loss. */
@@ -96,6 +100,8 @@ export class World implements Explored, Surroundings {
       away: 0,
       claim: 0,
       told: 0,
+      known: 0,
+      unheard: 0,
       boot: 0,
       cache: zeroes(),
       stable: zeroes(),
@@ -111,7 +117,7 @@ export class World implements Explored, Surroundings {
   reset(): void {
     const fresh = new Head(0, this)
     for (const disk of this.disks) {
-      disk.away = disk.claim = disk.told = 0
+      disk.away = disk.claim = disk.told = disk.known = disk.unheard = 0
       disk.boot = 0
       disk.cache.fill(0)
       disk.stable.fill(0)
