@@ -14,7 +14,7 @@ import { Proxy } from '../support/proxy.ts'
  * not see an error or a wrong block.
  */
 describe('a linear over a remote that goes away', function () {
-  this.timeout((soakSeconds + 120) * 1000)
+  this.timeout((soakSeconds + 400) * 1000)
 
   let workshop: Workshop
   before(function () {
@@ -50,7 +50,9 @@ describe('a linear over a remote that goes away', function () {
     }
     await workshop.serve('head', config(headPort, { type: 'linear', parts: [near, far] }))
     const socket = join(workshop.folder, 'bridge.sock')
-    await workshop.run(['bridge', `dst://127.0.0.1:${headPort}/disk`, '--listen', `unix:${socket}`])
+    // The head answers once what was under way at the remote has ended: as long as that is held.
+    const head = `dst://127.0.0.1:${headPort}/disk`
+    await workshop.run(['bridge', head, '--listen', `unix:${socket}`, '--hold', '120s'])
     return { target, proxy, uri: `nbd+unix:///disk?socket=${socket}` }
   }
 

@@ -49,7 +49,7 @@ export async function fioPasses(
   do {
     passes++
     // Requests that are held for long are no error: only silence for minutes is.
-    const outcome = await fioPass({ ...options, seed: passes, timeout: 90_000 })
+    const outcome = await fioPass({ ...options, seed: passes, timeout: 300_000 })
     if (outcome.code !== 0)
       throw new Error(
         `fio, pass ${passes}: exit ${outcome.code ?? 'killed'}\n${outcome.stdout}${outcome.stderr}`,
