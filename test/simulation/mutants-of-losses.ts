@@ -56,6 +56,14 @@ export const mutantsOfLosses: readonly Mutant[] = [
     file: 'mirror/survey.js',
     find: 'vouches: !head.doubts(record)',
     replace: 'vouches: true',
+    // It is asked once more with the claim.
+    also: [
+      {
+        file: 'mirror/opening.js',
+        find: 'await doubtOwnRecord(volume, start);',
+        replace: ';',
+      },
+    ],
     plays: { script: 'older head', blow: 'cut' },
   },
   {
