@@ -39,7 +39,7 @@ const columnsMax = 100
 const paceNames = ['rounds', 'seconds', 'warm-up'] as const
 const reportOnly = ['quick', 'suite', 'compare', 'against'] as const
 
-/** Throws a TypeError for what it does not know; prints the help itself when that is asked for. */
+/** Throws a TypeError for an option that is not known. Prints the help if `--help` is there. */
 export function readOptions(parameters: readonly string[]): Options | 'help' {
   const found = parser(parameters).parseSync()
   if (found.help === true) return 'help'

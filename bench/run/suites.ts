@@ -83,7 +83,7 @@ export function quorumBout(plan: Plan, others: readonly Server[], pace: Pace): B
   return boutOf(plan, quorumSuite, goalWorks, servers, unix, pace)
 }
 
-/** All that clients may have in flight, and more: what it takes is the peak of its rows. */
+/** A row fills all memory that clients may have in flight; the figure is the peak of the rows. */
 const flood = { blockSize: MiB, depth: 32, connections: 64 } as const
 const floodBytes = 64 * MiB
 export const memorySuite = 'memory of the target'

@@ -38,7 +38,7 @@ export function bridge(yargs: Argv): Argv {
         .example('dst bridge dst://10.0.0.2/home --listen unix:/run/home.sock', 'for this machine')
         .example('dst bridge dst://10.0.0.2/home --listen 127.0.0.1:10809 --hold 5m', 'over TCP')
         .epilogue(
-          'Exit codes: as those of serve; 1 also for a host that nobody knows, and for an export ' +
+          'Exit codes: as those of serve; 1 also for a host that has no address, and for an export ' +
             'that its server does not have.',
         ),
     (options) => {
@@ -48,8 +48,11 @@ export function bridge(yargs: Argv): Argv {
   )
 }
 
-/** What a bridge is not for: a server that answers and has no such export, a host nobody knows. */
-const mistakes = /\b(no (such )?export|getaddrinfo)\b/
+/**
+ * A server that has no such export, or a host that the name server does not know, is a mistake of
+ * the user. A name server that cannot be asked yet, as when the machine starts, is none.
+ */
+const mistakes = /\b(no (such )?export|getaddrinfo ENOTFOUND)\b/
 
 /** A server that is away may come back: clients are refused until then, and that is said. */
 function mustBeReachable({ tree }: Target, log: Log): void {

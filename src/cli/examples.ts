@@ -5,13 +5,14 @@ const mark = (at: number): string => `{example ${at}}`
 const marks = /^( *)\{example (\d+)\} *$/gm
 
 /**
- * Examples that can be copied: each command is one line, whatever the width of the terminal, and
- * what it does stands below it. yargs would put both side by side and break the longer ones.
+ * Prints examples so that they can be copied: each command on one line, whatever the width of the
+ * terminal, and a line below it that explains it. yargs prints both side by side, and breaks the
+ * longer ones.
  */
 export class Examples {
   private readonly all: (readonly [command: string, does: string])[] = []
 
-  /** Takes over from yargs what is an example. */
+  /** Keeps the examples of all commands; yargs gets a short mark for each. */
   collect(yargs: Argv): Argv {
     const own = yargs.example.bind(yargs) as (command: string, does: string) => Argv
     const collected = (command: string, does = ''): Argv =>

@@ -42,7 +42,7 @@ export async function tellVolume(client: ManagementClient, volume: string): Prom
   printLine(`${volume} is ${word}${reason === '' ? '' : `: ${reason}`}`)
 }
 
-/** Says what became of a leg, also where nobody watches: no command ends without a word. */
+/** Prints the state of a leg after a command, also where the output is no terminal. */
 export async function tellLeg(
   client: ManagementClient,
   volume: string,

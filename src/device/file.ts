@@ -162,7 +162,7 @@ export class FileDriver implements Driver {
   /**
    * Has it serve so many bytes, or all that is there if `bytes` is null; a file that has fewer is
    * enlarged, durably, once `agreed` was told how large it will be. Rejects with CONFIG if it
-   * cannot. `flush` flushes the device: what a flush of ours alone failed with, nobody would know.
+   * cannot. `flush` has to flush through the device, so that its clients hear of a failure.
    */
   grow(
     bytes: number | null,
@@ -336,7 +336,7 @@ export class FileDriver implements Driver {
     this.announce()
   }
 
-  /** What is true of it now; what was lost stays so whatever else changes. */
+  /** Tells the state of the file: degraded from a failed flush on, until it is opened anew. */
   private announce(): void {
     const medium = this.medium!
     const lost = this.syncs!.lost?.message

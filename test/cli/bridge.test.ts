@@ -59,12 +59,13 @@ describe('dst bridge and dst list', function () {
     expect(await target.stop(), target.stderr).to.equal(0)
   })
 
-  for (const uri of ['dst://nobody.invalid/home', 'nbd://nobody.invalid:1/home'])
+  // No machine asks a name server for such a name, so the answer is the same where there is none.
+  for (const uri of ['dst://nobody..invalid/home', 'nbd://nobody..invalid:1/home'])
     it(`ends with a sentence where the host is not known: ${uri}`, async () => {
       const words = ['bridge', uri, '--listen', 'unix:b.sock']
       const { code, stdout, stderr } = await dst(words, workshop.folder)
       expect([code, stdout]).to.deep.equal([1, ''])
-      expect(stderr).to.match(/^dst: error: connecting to nobody\.invalid:\d+: .*getaddrinfo/m)
+      expect(stderr).to.match(/^dst: error: connecting to nobody\.\.invalid:\d+: .*ENOTFOUND/m)
     })
 
   it('ends with a sentence where the server has no such export', async () => {

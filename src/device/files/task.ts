@@ -126,8 +126,8 @@ export class Task {
 }
 
 /**
- * Whether what forced writes failed with may be that of the flush behind them. The kernel tells it
- * once: carried out again they would succeed, and nobody would know. Of want of space see `again`.
+ * Whether the error of a forced write may come from the flush behind it. The kernel reports such an
+ * error once: a second try would succeed, and hide the loss. For want of space see `again`.
  */
 function mayTellOfOthers({ flags }: Request, { code }: StorageError): boolean {
   return (flags & Flag.fua) !== 0 && code !== 'NO_SPACE'
