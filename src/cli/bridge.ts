@@ -38,8 +38,8 @@ export function bridge(yargs: Argv): Argv {
         .example('dst bridge dst://10.0.0.2/home --listen unix:/run/home.sock', 'for this machine')
         .example('dst bridge dst://10.0.0.2/home --listen 127.0.0.1:10809 --hold 5m', 'over TCP')
         .epilogue(
-          'Exit codes: as those of serve; 1 also for a host that has no address, and for an export ' +
-            'that its server does not have.',
+          'Exit codes: as those of serve; 1 also for a host that has no address, and for an ' +
+            'export that its server does not have.',
         ),
     (options) => {
       const { config } = checkConfig(configOf(options), process.cwd(), 'command line')

@@ -160,12 +160,12 @@ export class HeadMemory {
   }
 
   /**
-   * Every leg that was asked has answered, and what that told is durable. Only from now on later
-   * starts know the claims for this head's own: one whose answer nobody heard may have replaced
-   * another's, and with it the only evidence of that head.
+   * Every one of the legs that was asked has answered, and what that told is durable. Only from
+   * now on later starts know the claims for this head's own: one whose answer nobody heard may
+   * have replaced another's, and with it the only evidence of that head.
    */
-  async keepClaims(volume: Volume): Promise<void> {
-    if (this.chosen.length === 0 || volume.legs.some((leg) => this.unheard.has(leg))) return
+  async keepClaims(volume: Volume, legs: readonly Leg[] = volume.legs): Promise<void> {
+    if (legs.some((leg) => this.unheard.has(leg))) return
     this.claims = [...this.chosen, ...this.claims].slice(0, claimsKept)
     this.chosen = []
     await this.save(volume)

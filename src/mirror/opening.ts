@@ -415,5 +415,8 @@ async function run(
   const started = await membership.start(newGeneration ? 'members' : 'record')
   // The run may have ended since that was decided.
   if (!started || membership.over()) return
+  // It is durable that no other leg is in sync: whose claim was replaced there does not matter.
+  await volume.head.keepClaims(volume, volume.inSync)
+  if (membership.over()) return
   volume.runs()
 }

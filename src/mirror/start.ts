@@ -355,7 +355,8 @@ function decideStart(
     const stale = bestStale(candidates, wish)
     if (stale !== null) return forced(stale, refusals)
   }
-  const since = newest.own && !newest.vouches ? ', because another head has had the legs since' : ''
+  const doubted = newest.own && !newest.vouches
+  const since = doubted ? ', because another head may have had the legs since' : ''
   const what = present.length > 0 ? `could be newer${since}` : 'has the data'
   const others = moved.length === 0 ? '' : `; another device is in the place of ${namesOf(moved)}`
   const waits = awaited.length > 0 ? awaited.join(', ') : 'a leg in sync, but none is left'

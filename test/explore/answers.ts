@@ -1,5 +1,5 @@
 import type { Code } from '../../src/base/errors.ts'
-import { claimed, notClaimed } from './claims.ts'
+import { claimed, keepWhileServing, notClaimed } from './claims.ts'
 import type { Head } from './head.ts'
 import type { HeadLeg, Op } from './model.ts'
 import type { Choose, World } from './world.ts'
@@ -39,6 +39,7 @@ export function answer(world: World, op: Op, choose: Choose): void {
       break
   }
   lookForCopied(head)
+  keepWhileServing(world, head)
 }
 
 function copied(head: Head, { dirty }: HeadLeg, extent: number): void {

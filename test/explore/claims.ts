@@ -9,7 +9,7 @@ import { claimAll, nothingElseToSee } from './together.ts'
 import type { HeadLeg, Op } from './model.ts'
 import { nameHead, nameOf } from './names.ts'
 import { startFrom, visible } from './procedures.ts'
-import type { Choose, World } from './world.ts'
+import type { Choose, Disk, World } from './world.ts'
 
 /** How a head starts where there is another: it looks, claims, looks again, and starts. */
 
@@ -154,9 +154,23 @@ export function hearsOfClaim(world: World, op: Op, from: 'nobody' | 'another' | 
   if (from === 'nobody' && disk.known === 0) disk.known = 1
 }
 
-/** The head knows its claim from now on, if it has heard from every leg that it asked. */
-function keepClaim({ disks }: World, { index, life }: Head): void {
-  if (disks.some(({ unheard }) => (unheard & (1 << index)) !== 0)) return
+/**
+ * The head serves: the others are not in sync, which is durable, so that it need not know whose
+ * claims it replaced there.
+ */
+export function keepWhileServing(world: World, head: Head): void {
+  const { run } = head
+  if (world.heads.length === 1 || run?.word !== 'running') return
+  keepClaim(world, head, (disk) => run.inSync.some(({ index }) => world.disks[index] === disk))
+}
+
+/** The head knows its claim from now on, if it has heard from every such leg that it asked. */
+function keepClaim(
+  { disks }: World,
+  { index, life }: Head,
+  counts: (disk: Disk) => boolean = () => true,
+): void {
+  if (disks.some((disk) => (disk.unheard & (1 << index)) !== 0 && counts(disk))) return
   for (const disk of disks)
     if (disk.claim > 0 && claimant(disk.claim) === index && lifeOf(disk.claim) === life)
       disk.known = 2

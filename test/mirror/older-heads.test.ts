@@ -115,7 +115,7 @@ describe('a head whose legs another one has had since', () => {
     const head = await new Head(legs, older, {}, ['a']).open()
     await later(50)
     expect(head.device.usable).to.equal(false)
-    expect(head.driver.describe()['reason']).to.include('another head has had the legs since')
+    expect(head.driver.describe()['reason']).to.include('another head may have had the legs since')
     legs.a.comeBack()
     await head.inSync('a', 'b')
     expect((await read(head.device, 0, 4096))[0]).to.equal(2)
