@@ -72,14 +72,15 @@ export async function makeClaim(
   another: Promise<boolean>,
 ): Promise<void> {
   const { head } = volume
+  const claim = head.claimOf(leg)
   head.asks(leg)
   try {
-    await within(volume, leg.device.driver.claim?.(head.claimOf(leg)))
+    await within(volume, leg.device.driver.claim?.(claim))
   } catch (error) {
-    if (systemError(error, 'claiming').code === 'FENCED') head.hears(leg, 'refused')
+    if (systemError(error, 'claiming').code === 'FENCED') head.hears(leg, claim, 'refused')
     throw error
   }
-  head.hears(leg, (await another) ? 'taken-from-another' : 'taken')
+  head.hears(leg, claim, (await another) ? 'taken-from-another' : 'taken')
 }
 
 /** Another head has had legs of which this head's record speaks. */

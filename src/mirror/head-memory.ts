@@ -154,9 +154,9 @@ export class HeadMemory {
   }
 
   /** It has answered: it took the claim from nobody else, or from another head, or not at all. */
-  hears(leg: Leg, what: 'taken' | 'taken-from-another' | 'refused'): void {
+  hears(leg: Leg, claim: number, what: 'taken' | 'taken-from-another' | 'refused'): void {
     this.unheard.delete(leg)
-    if (what === 'taken') this.heard.set(leg, this.claimOf(leg))
+    if (what === 'taken') this.heard.set(leg, claim)
   }
 
   /**
