@@ -17,8 +17,8 @@ type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 export async function generate(): Promise<readonly Generated[]> {
   const config = read('schemas/config.schema.json')
   return [
-    await types('src/target/config.types.ts', 'schemas/config.schema.json', config),
-    await types('src/target/status.types.ts', 'schemas/status.schema.json', read(statusSchema)),
+    await types('src/config/config.types.ts', 'schemas/config.schema.json', config),
+    await types('src/manage/status.types.ts', 'schemas/status.schema.json', read(statusSchema)),
     await pretty('docs/configuration.md', describeConfig(config)),
   ]
 }

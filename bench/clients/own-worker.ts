@@ -2,7 +2,7 @@ import { systemClock } from '../../src/base/clock.ts'
 import { systemRandom } from '../../src/base/random.ts'
 import { openExport } from '../../src/cli/open.ts'
 import type { Device } from '../../src/device/device.ts'
-import { fill, Load, type LoadResult } from '../../src/device/load.ts'
+import { fill, Load, type LoadResult } from '../../src/cli/load.ts'
 import type { Seen } from './fio.ts'
 import { mixedReads, type Pattern, type Work } from './work.ts'
 

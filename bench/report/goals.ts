@@ -9,8 +9,8 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname } from 'node:path'
+import { isObject } from '../../src/base/guards.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
-import { isObject } from '../../src/target/tree.ts'
 import { bridgeName, dstFileName, type AllocationRow } from '../count/allocation-suite.ts'
 import {
   atLeast,

@@ -1,8 +1,8 @@
 import type { Argv } from 'yargs'
 import { StorageError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
-import { checkConfig } from '../target/config.ts'
-import type { Target } from '../target/target.ts'
+import { checkConfig } from '../config/config.ts'
+import type { Target } from '../daemon/target.ts'
 import { uriOf } from './open.ts'
 import { runTarget } from './run.ts'
 

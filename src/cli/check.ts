@@ -1,6 +1,6 @@
 import type { Argv } from 'yargs'
-import { loadConfig } from '../target/config.ts'
-import { lockedFiles } from '../target/locks.ts'
+import { loadConfig } from '../config/config.ts'
+import { lockedFiles } from '../config/locks.ts'
 import { printJson, printLine, printWarning } from './print.ts'
 
 export function check(yargs: Argv): Argv {

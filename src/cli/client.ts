@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs'
 import http from 'node:http'
 import { StorageError, systemError, type Code } from '../base/errors.ts'
+import { isObject } from '../base/guards.ts'
 import { formatAddress, parseAddress, whyNoAddress, type Address } from '../net/address.ts'
-import { isObject } from '../target/tree.ts'
 import { UsageError } from './exit.ts'
 
 /**

@@ -1,5 +1,5 @@
 import { StorageError } from '../base/errors.ts'
-import { ConfigError } from '../target/config.ts'
+import { ConfigError } from '../config/config.ts'
 import { printableLines, printError } from './print.ts'
 
 /** Exit codes; `status` has its own. */

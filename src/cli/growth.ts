@@ -1,5 +1,5 @@
+import { isObject } from '../base/guards.ts'
 import { describeSize, parseSize, sizeMeant } from '../base/size.ts'
-import { isObject } from '../target/tree.ts'
 import { UsageError } from './exit.ts'
 import { printLine, printWarning } from './print.ts'
 

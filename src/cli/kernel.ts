@@ -3,7 +3,7 @@ import { accessSync, constants, existsSync } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { basename, delimiter, join } from 'node:path'
 import { StorageError, systemError } from '../base/errors.ts'
-import { lockForWriting } from '../device/files/lock.ts'
+import { lockForWriting } from '../devices/file/lock.ts'
 import { within } from './background.ts'
 import { UsageError } from './exit.ts'
 

@@ -1,4 +1,4 @@
-import { isObject } from '../target/tree.ts'
+import { isObject } from '../base/guards.ts'
 import { printable } from './print.ts'
 
 const levels: Readonly<Record<number, string>> = {

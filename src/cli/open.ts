@@ -6,9 +6,9 @@ import { Slab } from '../base/slab.ts'
 import { Device, type Driver } from '../device/device.ts'
 import { parseUri, type ExportUri } from '../net/address.ts'
 import { SocketNetwork } from '../net/sockets.ts'
-import { NbdDriver } from '../nbd/remote.ts'
 import { defaultRemoteOptions } from '../wire/remote-options.ts'
 import { RemoteDriver } from '../wire/remote.ts'
+import { NbdDriver } from '../nbd/remote.ts'
 import { UsageError } from './exit.ts'
 
 /**

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { StorageError } from '../base/errors.ts'
 import { describeDuration } from '../base/duration.ts'
+import { isObject } from '../base/guards.ts'
 import { describeSize } from '../base/size.ts'
-import type { Device, Status } from '../target/status.types.ts'
-import { isObject } from '../target/tree.ts'
+import type { Device, Status } from '../manage/status.types.ts'
 import type { ManagementClient } from './client.ts'
 import { printLine } from './print.ts'
 

@@ -1,6 +1,6 @@
+import { isObject } from '../base/guards.ts'
 import { describeSize } from '../base/size.ts'
-import { isObject } from '../target/tree.ts'
-import type { Device, Export, Leg, Status } from '../target/status.types.ts'
+import type { Device, Export, Leg, Status } from '../manage/status.types.ts'
 import { printable } from './print.ts'
 import { progressLine } from './progress.ts'
 

@@ -7,8 +7,10 @@ import { systemRandom } from '../base/random.ts'
 import { Slab } from '../base/slab.ts'
 import { formatAddress } from '../net/address.ts'
 import { SocketNetwork } from '../net/sockets.ts'
-import type * as config from '../target/config.types.ts'
-import { Target } from '../target/target.ts'
+import type * as config from '../config/config.types.ts'
+import { Target } from '../daemon/target.ts'
+import { TargetManager } from '../manage/commands.ts'
+import { ManagementServer } from '../manage/management.ts'
 import { Exit } from './exit.ts'
 import { LogOutput } from './log-output.ts'
 import { textOf } from './log-text.ts'
@@ -48,7 +50,10 @@ export async function runTarget(
     slab: new Slab(),
     log,
   }
-  const target = new Target(config, world, program)
+  const target = new Target(config, world, ({ target, refusals, commands, descriptors }) => {
+    const manager = new TargetManager(target, program, commands)
+    return new ManagementServer(manager, refusals, descriptors)
+  })
   // Timers do not keep the process alive, and a target that stops has no listeners left to do so.
   const alive = setInterval(() => undefined, timerMax)
   const isStopping = stopOnSignals(target, log, output)

@@ -1,5 +1,5 @@
 import type { Argv } from 'yargs'
-import { loadConfig } from '../target/config.ts'
+import { loadConfig } from '../config/config.ts'
 import { runTarget } from './run.ts'
 
 export function serve(yargs: Argv): Argv {

@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import { StorageError, systemError, type Code } from '../base/errors.ts'
 import { emulateFua, emulateWriteZeroes, splitLarge } from './emulation.ts'
-import { digest } from './facts.ts'
+import { digest, type Claimed, type Facts, type Fencing } from './facts.ts'
 import { CacheLife, mayHaveLost } from './life.ts'
 import { Latency } from './latency.ts'
 import type { Lives } from './lives.ts'
@@ -10,46 +10,7 @@ import type { Completer, Request } from './request.ts'
 import { Unflushed } from './unflushed.ts'
 import { validate, whyRefused } from './validate.ts'
 
-/**
- * How well a device does something: not at all (refused), by other means (done by the wrapper,
- * correct but slower), or by itself.
- */
-export type Ability = 'none' | 'emulated' | 'native'
-
-/** What is true of a device as a whole. Replaced, never changed in place. */
-export interface Facts {
-  /** Bytes; a multiple of `blockSize`. */
-  readonly size: number
-  /** Offsets and lengths are multiples of this power of two; 1 if any will do. */
-  readonly blockSize: number
-  /** Bytes; a power of two; what a client should use if it can. */
-  readonly preferredBlockSize: number
-  /** Bytes; the longest read or write. Longer ones are split by the wrapper. */
-  readonly payloadMax: number
-  readonly readOnly: boolean
-  readonly flush: Ability
-  readonly fua: Ability
-  readonly trim: Ability
-  readonly writeZeroes: Ability
-  /** Whether writeZeroes is never slower than writing: FAST_ZERO may be granted. */
-  readonly fastZero: boolean
-  readonly status: Ability
-  readonly rotational: boolean
-  /**
-   * 32 hex digits that tell this device from any other, also from one re-created in its place: an
-   * inode and its birth, a volume's identity, the remote's own answer.
-   */
-  readonly identity: string
-  /**
-   * 32 hex digits that change whenever writes that were acknowledged but not flushed may have been
-   * lost while we looked away: the kernel's boot id for a buffered file, the process for memory,
-   * the remote's answer, a digest of them for a composition. A driver announces a new one
-   * (`DriverHost.online`) after it failed what was in flight and before it carries out any request.
-   * Flushes succeed again from then on: `Device.losses` says what earlier ones would have covered.
-   * A flush that failed is a loss like any other: the wrapper announces it, see `life.ts`.
-   */
-  readonly bootId: string
-}
+export type { Ability, Claimed, Facts, Fencing } from './facts.ts'
 
 /**
  * opening: never reachable so far. online: takes requests. degraded: takes requests with less
@@ -80,20 +41,6 @@ export class Counters {
   /** Wall clock, milliseconds. */
   lastErrorAt = 0
 }
-
-/** Highest epochs that a device, or any part of it, was claimed with; 0 for none. */
-export interface Claimed {
-  /** In force. */
-  readonly held: number
-  /** Given up. */
-  readonly givenUp: number
-}
-
-/**
- * How a head learns that a newer one has claimed a device. told: at once, and it may not read any
- * more. refused: by its next change, and it may go on reading. none: never.
- */
-export type Fencing = 'told' | 'refused' | 'none'
 
 /** What a driver tells the device that wraps it. */
 export interface DriverHost {

@@ -3,7 +3,7 @@ import { StorageError } from '../base/errors.ts'
 import { longLoops, type LongLoop } from '../base/long-loops.ts'
 import { roundDown } from '../base/size.ts'
 import { Slab } from '../base/slab.ts'
-import type { Device, Driver, Facts } from './device.ts'
+import type { Facts } from './facts.ts'
 import { mayHaveLost } from './life.ts'
 import { Flag, Operation, Request, type Completer } from './request.ts'
 import { beginSplit, endSplit, splitOff } from './split.ts'
@@ -13,8 +13,22 @@ import { beginSplit, endSplit, splitOff } from './split.ts'
  * below the device's checks and accounting, above its driver.
  */
 
+/** What zeroes are written to: a `Device`, or a driver by itself. */
+export interface ZeroTarget {
+  readonly path: string
+  readonly driver: { submit(request: Request): void }
+  readonly facts: Facts | null
+  readonly clock: Clock
+}
+
+/** A `Device`, as it is seen from below its checks. */
+interface Emulated extends ZeroTarget {
+  carryOut(request: Request, facts: Facts): void
+  flushFailed(error: StorageError): void
+}
+
 /** Force unit access: the operation without it, then a flush. */
-export function emulateFua(device: Device, request: Request, facts: Facts): void {
+export function emulateFua(device: Emulated, request: Request, facts: Facts): void {
   const plain = Request.take(
     request.operation,
     request.offset,
@@ -28,7 +42,7 @@ export function emulateFua(device: Device, request: Request, facts: Facts): void
 }
 
 /** A read or write longer than the driver takes: several, side by side. */
-export function splitLarge(device: Device, request: Request, facts: Facts): void {
+export function splitLarge(device: Emulated, request: Request, facts: Facts): void {
   beginSplit(request, device)
   for (let from = 0; from < request.length; from += facts.payloadMax) {
     const length = Math.min(facts.payloadMax, request.length - from)
@@ -40,14 +54,6 @@ export function splitLarge(device: Device, request: Request, facts: Facts): void
 const zeroBytes = new Slab().take(256 * 1024).bytes.fill(0)
 /** Zero writes under way for one writeZeroes: enough to keep a disk busy, too few to flood it. */
 const zeroWritesMax = 8
-
-/** What zeroes are written to: a `Device`, or a driver by itself. */
-export interface ZeroTarget {
-  readonly path: string
-  readonly driver: Pick<Driver, 'submit'>
-  readonly facts: Facts | null
-  readonly clock: Clock
-}
 
 /**
  * Zeroes by writing them, a few writes at a time: the range may be 4 GiB long. Where writes
@@ -131,7 +137,7 @@ class ZeroWriter implements Completer, LongLoop {
 }
 
 interface FuaContext {
-  readonly device: Device
+  readonly device: Emulated
   readonly request: Request
   /** The life of the device's cache that took the bytes. */
   bootId: string

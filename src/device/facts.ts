@@ -1,5 +1,59 @@
 import { createHash } from 'node:crypto'
-import type { Ability, Claimed, Device, Driver, Facts, Fencing } from './device.ts'
+
+/**
+ * How well a device does something: not at all (refused), by other means (done by the wrapper,
+ * correct but slower), or by itself.
+ */
+export type Ability = 'none' | 'emulated' | 'native'
+
+/** What is true of a device as a whole. Replaced, never changed in place. */
+export interface Facts {
+  /** Bytes; a multiple of `blockSize`. */
+  readonly size: number
+  /** Offsets and lengths are multiples of this power of two; 1 if any will do. */
+  readonly blockSize: number
+  /** Bytes; a power of two; what a client should use if it can. */
+  readonly preferredBlockSize: number
+  /** Bytes; the longest read or write. Longer ones are split by the wrapper. */
+  readonly payloadMax: number
+  readonly readOnly: boolean
+  readonly flush: Ability
+  readonly fua: Ability
+  readonly trim: Ability
+  readonly writeZeroes: Ability
+  /** Whether writeZeroes is never slower than writing: FAST_ZERO may be granted. */
+  readonly fastZero: boolean
+  readonly status: Ability
+  readonly rotational: boolean
+  /**
+   * 32 hex digits that tell this device from any other, also from one re-created in its place: an
+   * inode and its birth, a volume's identity, the remote's own answer.
+   */
+  readonly identity: string
+  /**
+   * 32 hex digits that change whenever writes that were acknowledged but not flushed may have been
+   * lost while we looked away: the kernel's boot id for a buffered file, the process for memory,
+   * the remote's answer, a digest of them for a composition. A driver announces a new one
+   * (`DriverHost.online`) after it failed what was in flight and before it carries out any request.
+   * Flushes succeed again from then on: `Device.losses` says what earlier ones would have covered.
+   * A flush that failed is a loss like any other: the wrapper announces it, see `life.ts`.
+   */
+  readonly bootId: string
+}
+
+/** Highest epochs that a device, or any part of it, was claimed with; 0 for none. */
+export interface Claimed {
+  /** In force. */
+  readonly held: number
+  /** Given up. */
+  readonly givenUp: number
+}
+
+/**
+ * How a head learns that a newer one has claimed a device. told: at once, and it may not read any
+ * more. refused: by its next change, and it may go on reading. none: never.
+ */
+export type Fencing = 'told' | 'refused' | 'none'
 
 /** What a device does by other means its parent need not do again: to the parent it is native. */
 export function seenFromAbove(facts: Facts): Facts {
@@ -31,13 +85,18 @@ export function claimedOf(all: readonly Claimed[]): Claimed {
 }
 
 /** The same of a device that is made of several: one that cannot tell is read from unnoticed. */
-export function fencingOf(all: readonly Driver[]): Fencing {
+export function fencingOf(all: readonly { fencing?(): Fencing }[]): Fencing {
   const each = all.map((driver) => driver.fencing?.() ?? 'none')
   return each.find((one) => one === 'none') ?? each.find((one) => one === 'refused') ?? 'told'
 }
 
+/** What of a device and its parts says how often each may have been put back unseen. */
+interface Restarting {
+  readonly driver: { readonly restarts?: number | null; readonly children: readonly Restarting[] }
+}
+
 /** How often a device, or any part of it, may have been put back unseen; null where none can be. */
-export function restartsOf({ driver }: Device): number | null {
+export function restartsOf({ driver }: Restarting): number | null {
   if (driver.restarts !== undefined) return driver.restarts
   const each = driver.children.map(restartsOf).filter((one) => one !== null)
   return each.length === 0 ? null : each.reduce((sum, one) => sum + one, 0)

@@ -1,6 +1,10 @@
 import type { Code, StorageError } from '../base/errors.ts'
-import type { Device } from './device.ts'
 import type { Completer, Request } from './request.ts'
+
+/** A device, as the lives of its cache see it. */
+interface Living {
+  ended(request: Request, life: CacheLife): void
+}
 
 /**
  * The rule for a failed flush, the same for every device and wherever the flush was sent: by a
@@ -12,9 +16,9 @@ import type { Completer, Request } from './request.ts'
  * it was submitted in, and a change that ends in a later one fails.
  */
 export class CacheLife implements Completer {
-  private readonly device: Device
+  private readonly device: Living
 
-  constructor(device: Device) {
+  constructor(device: Living) {
     this.device = device
   }
 

@@ -2,7 +2,7 @@ import { empty } from '../base/empty.ts'
 import { assert, type StorageError } from '../base/errors.ts'
 import type { Lease } from '../base/slab.ts'
 import { Extents } from './extents.ts'
-import type { PartsTarget } from './split.ts'
+import type { Facts } from './facts.ts'
 
 /** What a request asks for. Numbers, so that a switch over them is a jump. */
 export const Operation = {
@@ -45,6 +45,11 @@ export const Flag = {
 export interface Completer {
   /** `request` is complete: see `error`. May be called before `submit` returned. */
   completed(request: Request): void
+}
+
+/** What the parts make up: its boot id changes when any of them may have been lost. */
+export interface PartsTarget {
+  readonly facts: Facts | null
 }
 
 /**

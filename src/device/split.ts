@@ -1,13 +1,7 @@
 import { empty } from '../base/empty.ts'
 import { StorageError } from '../base/errors.ts'
-import type { Facts } from './device.ts'
 import type { Extents } from './extents.ts'
-import { Flag, isChange, Operation, Request, type Completer } from './request.ts'
-
-/** What the parts make up: its boot id changes when any of them may have been lost. */
-export interface PartsTarget {
-  readonly facts: Facts | null
-}
+import { Flag, isChange, Operation, Request, type Completer, type PartsTarget } from './request.ts'
 
 /**
  * Splits one request into parts for several places and joins their answers: between `beginSplit`

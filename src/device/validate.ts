@@ -1,5 +1,5 @@
 import { assert, type Code } from '../base/errors.ts'
-import type { Facts } from './device.ts'
+import type { Facts } from './facts.ts'
 import { Flag, Operation, operationNames, type Request } from './request.ts'
 
 /** Bytes a request without payload may cover: what a 32-bit length on a wire can say. */

@@ -1,10 +1,10 @@
 import type { Timer } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
-import type { Room, Waiter } from '../net/admission.ts'
 import { Inbox } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
-import type { ClientStatus, ServiceContext } from '../net/service.ts'
+import type { Room, Waiter } from '../export/admission.ts'
+import type { ClientStatus, ServiceContext } from '../export/service.ts'
 
 /** What a connection is busy with: negotiating, then transmission. */
 export interface Phase {

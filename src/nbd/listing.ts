@@ -1,4 +1,4 @@
-import type { Export, Exports } from '../device/export.ts'
+import type { Export, Exports } from '../export/export.ts'
 import * as options from './options.ts'
 import { Option, Reply } from './options.ts'
 

@@ -1,6 +1,6 @@
 import type { Accept } from '../net/network.ts'
-import { Places } from '../net/places.ts'
-import type { ClientStatus, Service, ServiceContext } from '../net/service.ts'
+import { Places } from '../export/places.ts'
+import type { ClientStatus, Service, ServiceContext } from '../export/service.ts'
 import { ServerConnection } from './connection.ts'
 import { Listing } from './listing.ts'
 import { Negotiation } from './negotiation.ts'

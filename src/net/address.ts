@@ -1,5 +1,8 @@
 import { isIPv4, isIPv6 } from 'node:net'
-import { nameBytesMax } from './limits.ts'
+import { KiB } from '../base/size.ts'
+
+/** Bytes of an export's name, as NBD has it. */
+export const nameBytesMax = 4 * KiB
 
 /** Where somebody listens: a host and port, or a path of a unix socket. */
 export type Address =

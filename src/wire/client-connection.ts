@@ -50,7 +50,7 @@ export interface ConnectionKeeper {
 
 /** Whom a connection tells what the server said. */
 export interface ConnectionUser {
-  readonly slots: Slots
+  readonly slots: Slots<ClientConnection>
   /** The slot's request was answered. */
   answered(connection: ClientConnection, slot: number, error: StorageError | null): void
   /** The slot's payload arrived damaged, here or there. */
@@ -77,7 +77,7 @@ export class ClientConnection implements ConnectionHandler {
   private readonly connection: Connection
   private readonly keeper: ConnectionKeeper
   private readonly user: ConnectionUser
-  private readonly slots: Slots
+  private readonly slots: Slots<ClientConnection>
   private readonly inbox: Inbox
   private greeted = false
   private running = false

@@ -1,6 +1,7 @@
 import { StorageError } from '../base/errors.ts'
 import { digest } from '../device/facts.ts'
-import type { ServiceContext } from '../net/service.ts'
+import type { Inbox } from '../net/inbox.ts'
+import type { ServiceContext } from '../export/service.ts'
 import {
   decodeHello,
   decodePreface,
@@ -14,8 +15,7 @@ import {
   type Hello,
 } from './hello.ts'
 import type { SharedListing } from './listing.ts'
-import type { ServerConnection } from './server-connection.ts'
-import { slotsMax, type Session, type Sessions } from './session.ts'
+import { slotsMax, type Session, type SessionConnection, type Sessions } from './session.ts'
 import { statusOf, statusOk } from './status.ts'
 
 /** Characters of the reason of a refusal, in a line of the log: names of clients are in it. */
@@ -28,23 +28,34 @@ export interface Announced {
   readonly listing: SharedListing
 }
 
+/** The connection whose first message it is. */
+interface Greeted extends SessionConnection {
+  readonly peer: string
+  readonly inbox: Inbox
+  index: number
+  kick(reason: string): void
+  /** Goes on reading, once whatever held it up is over. */
+  wake(): void
+  /** The hello was accepted: what comes now are requests. */
+  welcomed(session: Session, index: number, depth: number, features: number): void
+  /** Sends a first message. `end`: and closes. */
+  send(message: Buffer, end: boolean): void
+  /** Sends what all clients share, and closes. */
+  sendListing(listing: Buffer): void
+}
+
 /** The first message of a client and the answer to it. */
 export class Greeter {
   /** An older connection's requests are being waited for. */
   waiting = false
-  private readonly user: ServerConnection
+  private readonly user: Greeted
   private readonly context: ServiceContext
   private readonly sessions: Sessions
   private readonly announced: Announced
   private attaching: Session | null = null
   private gone = false
 
-  constructor(
-    user: ServerConnection,
-    context: ServiceContext,
-    sessions: Sessions,
-    announced: Announced,
-  ) {
+  constructor(user: Greeted, context: ServiceContext, sessions: Sessions, announced: Announced) {
     this.user = user
     this.context = context
     this.sessions = sessions

@@ -1,7 +1,8 @@
+import { isPowerOfTwo } from '../base/guards.ts'
 import { KiB, MiB } from '../base/size.ts'
 import { blockBytesMax } from '../base/slab.ts'
 import type { Ability, Facts } from '../device/device.ts'
-import { nameBytesMax } from '../net/limits.ts'
+import { nameBytesMax } from '../net/address.ts'
 import { checksum, readUint64, writeUint64 } from './codec.ts'
 
 /**
@@ -304,10 +305,6 @@ export function encodeText(text: string): Buffer {
   let end = textBytesMax
   while ((bytes[end]! & 0xc0) === 0x80) end--
   return bytes.subarray(0, end)
-}
-
-function isPowerOfTwo(value: number): boolean {
-  return value > 0 && (value & (value - 1)) === 0
 }
 
 /** The checksum of all other bytes goes to `place`. A first message always has one. */

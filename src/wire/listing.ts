@@ -1,4 +1,4 @@
-import type { Exports } from '../device/export.ts'
+import type { Exports } from '../export/export.ts'
 import { encodeListing, type Listing } from './hello.ts'
 
 /**

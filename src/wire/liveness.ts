@@ -1,6 +1,6 @@
-import type { Room } from '../net/admission.ts'
-import type { Limits } from '../net/limits.ts'
 import type { Outbox } from '../net/outbox.ts'
+import type { Room } from '../export/admission.ts'
+import type { Limits } from '../export/limits.ts'
 
 /** Milliseconds without a byte from a client after which it is asked whether it is there. */
 const pingInterval = 10_000

@@ -1,5 +1,5 @@
 import { StorageError, systemError } from '../base/errors.ts'
-import { encodeClaimed } from './claims.ts'
+import { encodeClaimed } from '../export/claims.ts'
 import { Command } from './codec.ts'
 import type { Session, Sessions } from './session.ts'
 import { statusOf, statusOk } from './status.ts'

@@ -6,7 +6,7 @@ import type { Claimed, Device, Driver, DriverHost, Facts, Fencing } from '../dev
 import { isChange, Operation, type Request } from '../device/request.ts'
 import { formatAddress, formatUri } from '../net/address.ts'
 import { heldBytesMax, heldRequestsMax } from '../net/reconnect.ts'
-import { decodeClaimed } from './claims.ts'
+import { decodeClaimed } from '../export/claims.ts'
 import type { ClientConnection } from './client-connection.ts'
 import { Command } from './codec.ts'
 import { mutates, same } from './continuity.ts'
@@ -31,7 +31,7 @@ const refusals: ReadonlySet<Code> = new Set(['FENCED', 'INVALID', 'READ_ONLY'])
 export class RemoteDriver implements Driver, DialerUser {
   readonly type = 'remote'
   readonly children: readonly Device[] = []
-  readonly slots = new Slots()
+  readonly slots = new Slots<ClientConnection>()
   claimEpoch = 0
   private readonly options: RemoteOptions
   private readonly context: ClientContext

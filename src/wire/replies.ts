@@ -1,7 +1,7 @@
 import type { Slab } from '../base/slab.ts'
 import { Operation, type Request } from '../device/request.ts'
-import type { Room } from '../net/admission.ts'
 import type { Outbox } from '../net/outbox.ts'
+import type { Room } from '../export/admission.ts'
 import { checksumOf, encodeReply, Kind, newReplyHeader, replyBytes } from './codec.ts'
 import { encodeFacts, encodeText, factsBytes, textBytesMax, type WireFacts } from './hello.ts'
 import { encodeRuns, runBytes, runsMax } from './runs.ts'

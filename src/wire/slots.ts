@@ -1,6 +1,5 @@
 import type { StorageError } from '../base/errors.ts'
 import type { Request } from '../device/request.ts'
-import type { ClientConnection } from './client-connection.ts'
 import { slotsMax } from './session.ts'
 
 /** Slot of questions that are no requests (stamp, claim). */
@@ -20,7 +19,7 @@ export const SlotState = {
  * A client's requests by slot: parallel arrays, made once. A request's id on the wire is its slot
  * and the slot's sequence number, which rises with every use.
  */
-export class Slots {
+export class Slots<Connection> {
   readonly requests: (Request | null)[] = new Array<Request | null>(slotsMax).fill(null)
   readonly states = new Uint8Array(slotsMax)
   readonly sequences = new Uint32Array(slotsMax)
@@ -32,9 +31,8 @@ export class Slots {
   readonly sentAt = new Float64Array(slotsMax)
   /** How often a damaged payload was sent again. */
   readonly retries = new Uint8Array(slotsMax)
-  readonly connections: (ClientConnection | null)[] = new Array<ClientConnection | null>(
-    slotsMax,
-  ).fill(null)
+  /** Where it was sent, of a kind that slots need not know. */
+  readonly connections: (Connection | null)[] = new Array<Connection | null>(slotsMax).fill(null)
   /** The answer of an early slot. */
   readonly answers: (StorageError | null)[] = new Array<StorageError | null>(slotsMax).fill(null)
   private readonly free = new Uint16Array(slotsMax)

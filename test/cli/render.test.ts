@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { renderStatus } from '../../src/cli/render.ts'
-import type { Client, Device, Status } from '../../src/target/status.types.ts'
+import type { Client, Device, Status } from '../../src/manage/status.types.ts'
 
 const at = '2026-11-29T12:00:00.000Z'
 const now = new Date(at).getTime()

@@ -6,7 +6,7 @@ import net from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { MiB } from '../../src/base/size.ts'
-import { readSchema } from '../../src/target/schema.ts'
+import { readSchema } from '../../src/config/schema.ts'
 import { dst, dstLines, Workshop, type DstProcess } from '../support/process.ts'
 import { legsReach } from '../support/volume.ts'
 

@@ -4,11 +4,11 @@ import fs from 'node:fs/promises'
 import path from 'node:path'
 import { KiB, MiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
-import { FileDriver, type FileOptions } from '../../src/device/file.ts'
+import { FileDriver, type FileOptions } from '../../src/devices/file/file.ts'
 import { Flag, Operation } from '../../src/device/request.ts'
 import { fileDevice, removeFolder, temporaryFolder } from '../support/files.ts'
 import { flush, submit, write } from '../support/io.ts'
-import { codeOf, withFs } from './broken-fs.ts'
+import { codeOf, withFs } from '../devices/file/broken-fs.ts'
 
 /** Calls of functions of node:fs that fail, before they do what they always did. */
 type Failures = Map<string, string[]>

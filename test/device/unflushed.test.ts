@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
 import { Device } from '../../src/device/device.ts'
-import { LinearDriver } from '../../src/device/linear.ts'
+import { LinearDriver } from '../../src/devices/linear.ts'
 import { LossReport } from '../../src/device/loss-report.ts'
 import { Flag, Operation, Request } from '../../src/device/request.ts'
 import { flush, submit, write } from '../support/io.ts'

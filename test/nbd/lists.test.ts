@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { KiB } from '../../src/base/size.ts'
-import { MemoryDriver } from '../../src/device/memory.ts'
+import { MemoryDriver } from '../../src/devices/memory.ts'
 import { SeededRandom } from '../../src/base/random.ts'
 import { encodeOption, Option, Reply } from '../../src/nbd/options.ts'
 import { timelessClock } from '../support/clock.ts'

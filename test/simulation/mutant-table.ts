@@ -400,7 +400,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'linear-flushes-one',
     breaks: '6: a flush of a linear flushes its first part only',
-    file: 'device/linear.js',
+    file: 'devices/linear.js',
     find: "if (part.facts.flush !== 'none')",
     replace: 'if (part === this.children[0])',
     scenario: 'power loss of everything in the middle of writes across',

@@ -4,7 +4,7 @@ import path from 'node:path'
 import { systemClock } from '../../src/base/clock.ts'
 import { Slab } from '../../src/base/slab.ts'
 import { Device } from '../../src/device/device.ts'
-import { FileDriver, type FileOptions } from '../../src/device/file.ts'
+import { FileDriver, type FileOptions } from '../../src/devices/file/file.ts'
 
 /**
  * A folder of its own. `direct` access needs a real disk: where the project is rather than where

@@ -1,5 +1,5 @@
 import type { DriverHost, Facts } from '../../src/device/device.ts'
-import { MemoryDriver } from '../../src/device/memory.ts'
+import { MemoryDriver } from '../../src/devices/memory.ts'
 import { Operation, type Request } from '../../src/device/request.ts'
 
 /** A memory that cannot zero: zeroes are written, and every write is complete at once. */

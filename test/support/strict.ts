@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
 import type { SeededRandom } from '../../src/base/random.ts'
 import type { Driver, DriverHost, Facts } from '../../src/device/device.ts'
-import { MemoryDriver } from '../../src/device/memory.ts'
+import { MemoryDriver } from '../../src/devices/memory.ts'
 import { Operation, type Request } from '../../src/device/request.ts'
 
 /**

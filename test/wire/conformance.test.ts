@@ -1,5 +1,5 @@
 import { Device } from '../../src/device/device.ts'
-import { LinearDriver } from '../../src/device/linear.ts'
+import { LinearDriver } from '../../src/devices/linear.ts'
 import { systemClock } from '../../src/base/clock.ts'
 import type { Receive } from '../../src/net/sockets.ts'
 import type { RemoteOptions } from '../../src/wire/remote-options.ts'

@@ -5,10 +5,10 @@ import { systemClock } from '../../src/base/clock.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { MemoryStore } from '../../src/base/store.ts'
 import { Device } from '../../src/device/device.ts'
-import type { Export } from '../../src/device/export.ts'
+import type { Export } from '../../src/export/export.ts'
 import { Operation } from '../../src/device/request.ts'
 import type { Address } from '../../src/net/address.ts'
-import { Claims } from '../../src/wire/claims.ts'
+import { Claims } from '../../src/export/claims.ts'
 import {
   Command,
   decodeRequest,

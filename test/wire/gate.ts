@@ -1,6 +1,6 @@
 import { SeededRandom } from '../../src/base/random.ts'
 import type { Driver, DriverHost, Facts } from '../../src/device/device.ts'
-import { MemoryDriver } from '../../src/device/memory.ts'
+import { MemoryDriver } from '../../src/devices/memory.ts'
 import { Operation, type Request } from '../../src/device/request.ts'
 
 /**

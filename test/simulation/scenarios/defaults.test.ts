@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { mirrorDefaults } from '../../../src/mirror/settings.ts'
-import { patienceOf } from '../../../src/target/patience.ts'
+import { patienceOf } from '../../../src/config/patience.ts'
 import { Stage, type StageOptions } from '../stage.ts'
 
 const { legTimeoutMs, legRetryMs, legRetryMsMax, suspendMs } = mirrorDefaults

@@ -16,7 +16,7 @@ export const slowSeconds: Readonly<Record<string, number>> = {
   'test/cli/bench.test.ts': 10,
   'test/cli/verify.test.ts': 5,
   'test/device/conformance.test.ts': 14,
-  'test/device/holes.test.ts': 12,
+  'test/devices/file/holes.test.ts': 12,
   'test/explore/explore.test.ts': 15,
   'test/explore/reduce.test.ts': 15,
   'test/interop/bridge.test.ts': 20,

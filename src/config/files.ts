@@ -1,0 +1,156 @@
+import { accessSync, constants, existsSync, realpathSync, statSync, type Stats } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { describeSize, parseSize } from '../base/size.ts'
+import { diskInUse, isProtected } from './disks.ts'
+import { step, type Problem } from './source.ts'
+import type { Node } from './tree.ts'
+
+/** What is wrong with the files of a configuration. */
+export interface FileProblems {
+  /** No state of the disks makes it right: one file is two devices. */
+  readonly mistakes: readonly Problem[]
+  /** How it is now, and may pass: a file is not there, or not usable. */
+  readonly conditions: readonly Problem[]
+}
+
+/** Looks at the files of a configuration, without opening any: there, usable, each used once. */
+export function checkFiles(nodes: readonly Node[]): FileProblems {
+  const mistakes: Problem[] = []
+  const problems: Problem[] = []
+  const seen = new Map<string, { path: string; readOnly: boolean }>()
+  for (const { device, pointer, path } of nodes) {
+    if (device['type'] !== 'file' || typeof device['path'] !== 'string') continue
+    const file = device['path']
+    const place = step(pointer, 'path')
+    const readOnly = device['readOnly'] === true
+    const stats = examine(file, place, problems)
+    if (stats === null) continue
+    if (stats === undefined) checkAbsent(file, device, place, problems)
+    else checkPresent(file, stats, device, place, problems)
+    const key = identity(file, stats)
+    const other = seen.get(key)
+    if (other !== undefined && !(readOnly && other.readOnly))
+      mistakes.push({ what: `${file} is already the device ${other.path}`, pointer: place })
+    else seen.set(key, { path, readOnly })
+  }
+  return { mistakes, conditions: problems }
+}
+
+/** Undefined when the file is not there; null when nobody can tell, which is reported. */
+function examine(file: string, pointer: string, problems: Problem[]): Stats | undefined | null {
+  try {
+    return statSync(file, { throwIfNoEntry: false })
+  } catch (error) {
+    problems.push({ what: `cannot be looked at: ${(error as Error).message}`, pointer })
+    return null
+  }
+}
+
+function checkAbsent(
+  file: string,
+  device: Node['device'],
+  pointer: string,
+  problems: Problem[],
+): void {
+  if (device['create'] !== true)
+    problems.push({ what: `${file} is not there; "create": true would make it`, pointer })
+  else if (device['readOnly'] === true)
+    problems.push({ what: `${file} is not there, and "readOnly" does not make it`, pointer })
+  else if (device['size'] === undefined)
+    problems.push({ what: `${file} is not there, and to make it a "size" is needed`, pointer })
+  else {
+    let above = dirname(file)
+    while (!existsSync(above)) above = dirname(above)
+    const refusal = whyNot(above, constants.W_OK)
+    if (refusal === 'EROFS')
+      problems.push({ what: `${file} cannot be made: the file system is read-only`, pointer })
+    else if (refusal !== null)
+      problems.push({ what: `${file} cannot be made: no permission in ${above}`, pointer })
+  }
+}
+
+/** The errno with which the system refuses access; null when it does not. */
+function whyNot(path: string, mode: number): string | null {
+  try {
+    accessSync(path, mode)
+    return null
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? ''
+  }
+}
+
+function checkPresent(
+  file: string,
+  stats: Stats,
+  device: Node['device'],
+  pointer: string,
+  problems: Problem[],
+): void {
+  if (!stats.isFile() && !stats.isBlockDevice()) {
+    const what = stats.isDirectory() ? 'a directory' : 'neither a file nor a block device'
+    problems.push({ what: `${file} is ${what}`, pointer })
+    return
+  }
+  const readOnly = device['readOnly'] === true
+  if (stats.isBlockDevice() && !readOnly) {
+    const use = diskInUse(BigInt(stats.rdev))
+    if (use !== null) {
+      const what = `${file} is ${use}: unmount or free it, or set "readOnly": true`
+      problems.push({ what, pointer })
+      return
+    }
+  }
+  // A disk that is write-protected is served for reading.
+  const reads = readOnly || (stats.isBlockDevice() && isProtected(BigInt(stats.rdev)))
+  const refusal = whyNot(file, reads ? constants.R_OK : constants.R_OK | constants.W_OK)
+  if (refusal !== null) problems.push({ what: refused(file, refusal, reads), pointer })
+  if (stats.isFile()) checkSize(file, stats.size, device, pointer, problems)
+}
+
+function refused(file: string, errno: string, reads: boolean): string {
+  const doing = `${file} cannot be opened`
+  const hint = '; "readOnly": true serves it for reading'
+  if (reads) return `${doing}: no permission to read`
+  const readable = whyNot(file, constants.R_OK) === null
+  if (errno === 'EROFS') return `${doing} for writing: its file system is read-only${hint}`
+  return `${doing}: no permission to write${readable ? hint : ''}`
+}
+
+/** Bytes that direct access reads and writes at least, on any disk. */
+const sectorBytes = 512
+
+function checkSize(
+  file: string,
+  found: number,
+  device: Node['device'],
+  pointer: string,
+  problems: Problem[],
+): void {
+  const { size, direct, readOnly, grow } = device
+  const wanted = typeof size === 'string' || typeof size === 'number' ? parseSize(size) : found
+  if (wanted === null) return
+  if (wanted === 0) problems.push({ what: `${file} is empty`, pointer })
+  else if (direct === true && wanted % sectorBytes !== 0)
+    problems.push({
+      what: `${file}: ${wanted} bytes are no multiple of ${sectorBytes}, which "direct" needs`,
+      pointer,
+    })
+  const grows = wanted > found && grow === true && readOnly !== true
+  if (wanted === found || grows) return
+  const hint = wanted > found && readOnly !== true ? '; "grow": true would enlarge it' : ''
+  problems.push({
+    what: `${file} has ${found} bytes (${describeSize(found)}), not ${wanted}${hint}`,
+    pointer: pointer.replace(/path$/, 'size'),
+  })
+}
+
+/** The same for two ways to one file: links are followed, and devices are known by number. */
+function identity(file: string, stats: Stats | undefined): string {
+  if (stats?.isBlockDevice() === true) return `block ${stats.rdev}`
+  if (stats !== undefined) return `inode ${stats.dev}:${stats.ino}`
+  try {
+    return join(realpathSync(dirname(file)), basename(file))
+  } catch {
+    return file
+  }
+}

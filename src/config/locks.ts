@@ -1,0 +1,50 @@
+import { readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { isObject } from '../base/guards.ts'
+import type { Config } from './config.types.ts'
+
+/** What a target of a configuration would lock. */
+type Locked = Pick<Config, 'devices' | 'state'>
+
+/**
+ * Files of a configuration, its state directory's own among them, that somebody has locked for
+ * writing, as the kernel lists locks: mostly a target that runs. Empty where that list cannot be
+ * read, or does not name the file system.
+ */
+export function lockedFiles(config: Locked): readonly string[] {
+  let table: string
+  try {
+    table = readFileSync('/proc/locks', 'utf8')
+  } catch {
+    return []
+  }
+  const held = new Set(
+    table
+      .split('\n')
+      .filter((line) => / FLOCK +ADVISORY +WRITE /.test(line))
+      .map((line) => / ([0-9a-f]+:[0-9a-f]+:\d+) /.exec(line)?.[1]),
+  )
+  const { devices, state } = config
+  return [...filesOf(devices), join(state.directory, 'lock')].filter((path) =>
+    held.has(keyOf(path)),
+  )
+}
+
+function filesOf(value: unknown): readonly string[] {
+  if (Array.isArray(value)) return value.flatMap(filesOf)
+  if (!isObject(value)) return []
+  const { type, path, readOnly } = value
+  if (type === 'file') return typeof path === 'string' && readOnly !== true ? [path] : []
+  return Object.values(value).flatMap(filesOf)
+}
+
+/** As the kernel writes it: major and minor number in hexadecimal, and the inode. */
+function keyOf(path: string): string {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false })
+  if (stat === undefined) return ''
+  const { dev, ino } = stat
+  const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & ~0xfffn)
+  const minor = (dev & 0xffn) | ((dev >> 12n) & ~0xffn)
+  const hex = (number: bigint): string => number.toString(16).padStart(2, '0')
+  return `${hex(major)}:${hex(minor)}:${ino}`
+}

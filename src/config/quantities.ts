@@ -1,0 +1,41 @@
+import { parseDuration } from '../base/duration.ts'
+import { assert } from '../base/errors.ts'
+import { parseSize } from '../base/size.ts'
+import { ownerOnly, parseMode, type SocketAccess } from '../net/access.ts'
+import type { Limits } from '../export/limits.ts'
+import type * as config from './config.types.ts'
+
+/** The limits of a configuration that was checked, in plain numbers. */
+export function limitsOf(limits: config.Limits): Limits {
+  return {
+    connections: limits.connections,
+    connectionsPerPeer: limits.connectionsPerPeer,
+    handshakeTimeout: milliseconds(limits.handshakeTimeout),
+    sendTimeout: milliseconds(limits.sendTimeout),
+    keepAlive: milliseconds(limits.keepAlive),
+    requestsPerConnection: limits.requestsPerConnection,
+    bytesPerConnection: bytes(limits.bytesPerConnection),
+    bytesInFlight: bytes(limits.bytesInFlight),
+    payload: bytes(limits.payload),
+  }
+}
+
+/** Who may connect to a unix socket, by rights that were checked. */
+export function accessOf(rights: Pick<config.Listener, 'mode' | 'owner' | 'group'>): SocketAccess {
+  const { mode, owner = null, group = null } = rights
+  return { mode: mode === undefined ? ownerOnly.mode : parseMode(mode)!, owner, group }
+}
+
+/** Bytes of a size that was checked. */
+export function bytes(size: string | number): number {
+  const parsed = parseSize(size)
+  assert(parsed !== null, `${size} is a size`)
+  return parsed
+}
+
+/** Milliseconds of a duration that was checked. */
+export function milliseconds(duration: string | number): number {
+  const parsed = parseDuration(duration)
+  assert(parsed !== null, `${duration} is a duration`)
+  return parsed
+}

@@ -1,0 +1,40 @@
+import type { Device, Driver } from '../device/device.ts'
+import { DelayDriver } from '../devices/faults/delay.ts'
+import { ErrorDriver, type ErrorOptions } from '../devices/faults/error.ts'
+import { LogDriver } from '../devices/faults/log.ts'
+import type * as config from '../config/config.types.ts'
+import { bytes, milliseconds } from '../config/quantities.ts'
+import type { World } from './world.ts'
+
+/** The driver of a fault layer above `below`. */
+export function layer(
+  layer: config.Error | config.Delay | config.LogLayer,
+  below: Device,
+  { clock, random, log, requestLog = log }: World,
+): Driver {
+  const { operations } = layer
+  const chosen = operations === undefined ? {} : { operations }
+  switch (layer.type) {
+    case 'error':
+      return new ErrorDriver(below, { ...chosen, ...errorOptions(layer) }, random)
+    case 'delay': {
+      const min = milliseconds(layer.min)
+      const max = layer.max === undefined ? min : milliseconds(layer.max)
+      return new DelayDriver(below, { ...chosen, min, max }, clock, random)
+    }
+    case 'log':
+      return new LogDriver(below, { ...chosen, level: layer.level }, requestLog, clock)
+  }
+}
+
+function errorOptions(layer: config.Error): ErrorOptions {
+  const { range, probability, whileFileExists, code } = layer
+  return {
+    code,
+    ...(range === undefined
+      ? {}
+      : { range: { offset: bytes(range.offset), length: bytes(range.length) } }),
+    ...(probability === undefined ? {} : { probability }),
+    ...(whileFileExists === undefined ? {} : { whileFileExists }),
+  }
+}

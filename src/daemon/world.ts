@@ -1,0 +1,29 @@
+import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import type { Random } from '../base/random.ts'
+import type { Slab } from '../base/slab.ts'
+import type { Network } from '../net/network.ts'
+
+/** The world, as devices are given it. */
+export interface World {
+  readonly clock: Clock
+  readonly random: Random
+  readonly network: Network
+  readonly slab: Slab
+  readonly log: Log
+  /** For layers that log each request: nothing of theirs is a repeat. Absent: `log`. */
+  readonly requestLog?: Log
+}
+
+/** Where a device is in the tree. */
+export interface Spot {
+  readonly path: string
+  /** The leg that it is, or is a part of; null outside mirrors. */
+  readonly leg: LegSpot | null
+}
+
+/** A leg of a volume, as the head's own record knows it. */
+export interface LegSpot {
+  readonly volume: string
+  readonly name: string
+}

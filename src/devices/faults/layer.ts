@@ -1,0 +1,66 @@
+import type { Claimed, Device, Driver, DriverHost, Fencing } from '../../device/device.ts'
+import { fencingOf, seenFromAbove } from '../../device/facts.ts'
+import { operationNames, type Operation, type Request } from '../../device/request.ts'
+
+export type OperationName = (typeof operationNames)[number]
+
+/** A driver above one device that is like it in everything but how requests fare. */
+export abstract class Layer implements Driver {
+  abstract readonly type: string
+  readonly children: readonly [Device]
+  readonly stamp?: () => Promise<string>
+  readonly claim?: (epoch: number) => Promise<void>
+  readonly claimed?: () => Promise<Claimed>
+  protected readonly below: Device
+  private host: DriverHost | null = null
+
+  constructor(below: Device) {
+    this.below = below
+    this.children = [below]
+    const { driver } = below
+    if (driver.stamp !== undefined) this.stamp = () => driver.stamp!()
+    if (driver.claim !== undefined) this.claim = (epoch) => driver.claim!(epoch)
+    if (driver.claimed !== undefined) this.claimed = () => driver.claimed!()
+  }
+
+  fencing(): Fencing {
+    return fencingOf([this.below.driver])
+  }
+
+  abstract submit(request: Request): void
+  abstract describe(): Record<string, unknown>
+
+  open(host: DriverHost): Promise<void> {
+    this.host = host
+    this.below.watch(this.update)
+    this.update()
+    return Promise.resolve()
+  }
+
+  close(): Promise<void> {
+    this.below.unwatch(this.update)
+    return Promise.resolve()
+  }
+
+  protected get path(): string {
+    return this.host!.path
+  }
+
+  private readonly update = (): void => {
+    const { facts, state, usable } = this.below
+    if (facts !== null && usable)
+      this.host!.online(seenFromAbove(facts), state.word as 'online' | 'degraded', state.reason)
+    else {
+      const word = state.word === 'failed' ? 'failed' : 'offline'
+      this.host!.offline(word, state.reason, state.code)
+    }
+  }
+}
+
+/** Which operations a layer acts on: all, unless some are named. */
+export function selects(
+  names: readonly OperationName[] | undefined,
+): (operation: Operation) => boolean {
+  const chosen = operationNames.map((name) => names?.includes(name) ?? true)
+  return (operation) => chosen[operation]!
+}

@@ -1,0 +1,361 @@
+import fs from 'node:fs/promises'
+import { assert, StorageError, systemError } from '../../base/errors.ts'
+import type { Clock, Timer } from '../../base/clock.ts'
+import { Mutex } from '../../base/mutex.ts'
+import { roundDown } from '../../base/size.ts'
+import { blockBytesMax, type Slab } from '../../base/slab.ts'
+import { readText } from '../../base/sysfs.ts'
+import type { Driver, DriverHost, Facts } from '../../device/device.ts'
+import { digest } from '../../device/facts.ts'
+import { Flag, Operation, type Request } from '../../device/request.ts'
+import { Allocation, type Source } from './allocation.ts'
+import { Forced } from './forced.ts'
+import { Holes, whyNoHoles } from './holes.ts'
+import { openMedium, sizeNow, type FileOptions, type Medium } from './medium.ts'
+import { Syncs } from './syncs.ts'
+import { Transfers } from './transfers.ts'
+
+export type { FileOptions } from './medium.ts'
+
+/** The longest pause between two tries to open a file, in multiples of the first. */
+const retryFactorMax = 10
+
+/** A regular file or a disk. See docs/devices/file.md for what it promises. */
+export class FileDriver implements Driver {
+  readonly type = 'file'
+  readonly children = []
+  private readonly options: FileOptions
+  private readonly slab: Slab
+  private readonly clock: Clock
+  private host: DriverHost | null = null
+  private medium: Medium | null = null
+  private transfers: Transfers | null = null
+  private syncs: Syncs | null = null
+  /** Null where none can be punched. */
+  private holes: Holes | null = null
+  private noHoles = ''
+  /** Of a regular file: where it has data. */
+  private allocation: Allocation | null = null
+  private readonly forced = new Forced((flush) => {
+    this.syncs!.submit(flush)
+  })
+  private changed = false
+  private keepsZeroes = false
+  private broken = false
+  private closed = false
+  /** Bytes of the file or disk when somebody looked last; 0 before. */
+  private sizeFound = 0
+  private made = false
+  /** Bytes of it that are served at most; undefined for all of it. */
+  private size: number | undefined
+  /** One command after the other: the file may be larger when it is the next one's turn. */
+  private readonly growing = new Mutex()
+  /** Of a file that could not be opened: what waits for the next try, and how long. */
+  private retry: Timer | null = null
+  private retryFactor = 1
+  /** The try that is under way. */
+  private attempt: Promise<void> | null = null
+
+  constructor(options: FileOptions, slab: Slab, clock: Clock) {
+    this.options = options
+    this.slab = slab
+    this.clock = clock
+  }
+
+  async open(host: DriverHost): Promise<void> {
+    this.host = host
+    if (this.options.retryMs === undefined) await this.openOnce(host)
+    else await this.tryToOpen(host, this.options.retryMs)
+  }
+
+  /** Opens the file, or says why it cannot be had and comes back to it later. */
+  private async tryToOpen(host: DriverHost, retryMs: number): Promise<void> {
+    this.attempt = this.openOnce(host)
+    try {
+      await this.attempt
+    } catch (error) {
+      if (this.closed) return
+      const { code, message } = systemError(error, 'opening', host.path)
+      host.offline('offline', message, code === 'CLAIMED' ? code : undefined)
+      this.retry = this.clock.timer(retryMs * this.retryFactor, () => {
+        void this.tryToOpen(host, retryMs)
+      })
+      this.retryFactor = Math.min(2 * this.retryFactor, retryFactorMax)
+    } finally {
+      this.attempt = null
+    }
+  }
+
+  /** Looks at once for a file that is waited for. Resolves when it is open, or waited for again. */
+  async tryNow(): Promise<void> {
+    const { host } = this
+    const { retryMs } = this.options
+    const waits = this.retry !== null && this.medium === null && this.attempt === null
+    if (host === null || retryMs === undefined || this.closed || !waits) return
+    this.retry!.cancel()
+    this.retryFactor = 1
+    await this.tryToOpen(host, retryMs)
+  }
+
+  /** Removes the file if this made it: of a device that is closed, and came to nothing. */
+  async unmake(): Promise<void> {
+    if (this.closed && this.made) await fs.unlink(this.options.path)
+    this.made = false
+  }
+
+  private async openOnce(host: DriverHost): Promise<void> {
+    const { slab, clock } = this
+    const grownTo = (await this.options.grownTo?.()) ?? 0
+    const options = { ...this.options, sizeMax: grownTo }
+    const medium = await openMedium(options, host.path, { slab, clock })
+    try {
+      await this.openHoles(medium)
+    } catch (error) {
+      // The next try would find it locked, and may find a file there that this never made.
+      await closeMedium(medium)
+      if (medium.made) await fs.unlink(this.options.path)
+      throw error
+    }
+    this.made = medium.made
+    this.medium = medium
+    this.size = options.size === undefined ? undefined : medium.size
+    const { fd } = medium.handle
+    const file = {
+      fd,
+      syncedFd: medium.synced?.fd ?? fd,
+      alignment: medium.blockSize,
+      device: host.path,
+      flush: (request: Request) => {
+        this.syncs!.submit(request)
+      },
+    }
+    const cached = this.options.direct !== true
+    this.transfers = new Transfers(file, this.slab, this.clock, cached, this.worsen)
+    const size = medium.regular ? medium.size : 0
+    this.syncs = new Syncs(fd, size, host.path, this.worsen, this.grew)
+    if (medium.regular) this.allocation = new Allocation(this.source(fd))
+    this.announce()
+  }
+
+  async close(): Promise<void> {
+    this.closed = true
+    this.retry?.cancel()
+    // What it opens must not stay open, nor locked.
+    await this.attempt?.catch(() => undefined)
+    const { medium } = this
+    this.medium = null
+    await this.allocation?.close()
+    await this.holes?.close()
+    if (medium !== null) await closeMedium(medium)
+  }
+
+  async look(): Promise<void> {
+    const { medium } = this
+    if (medium === null || this.broken) return
+    const bytes = await sizeNow(medium, this.options.path).catch(() => null)
+    if (bytes === null || this.medium === null) return
+    this.sizeFound = bytes
+    this.syncs!.noticed(bytes)
+    this.grew(bytes)
+  }
+
+  /**
+   * Has it serve so many bytes, or all that is there if `bytes` is null; a file that has fewer is
+   * enlarged, durably, once `agreed` was told how large it will be. Rejects with CONFIG if it
+   * cannot. `flush` has to flush through the device, so that its clients hear of a failure.
+   */
+  grow(
+    bytes: number | null,
+    agreed: (bytes: number) => Promise<void>,
+    flush: () => Promise<void>,
+  ): Promise<void> {
+    return this.growing.run(() => this.growAlone(bytes, agreed, flush))
+  }
+
+  private async growAlone(
+    bytes: number | null,
+    agreed: (bytes: number) => Promise<void>,
+    flush: () => Promise<void>,
+  ): Promise<void> {
+    const { medium } = this
+    const path = this.host?.path ?? ''
+    const refuse = (what: string): StorageError => new StorageError('CONFIG', what, path)
+    if (medium === null || this.broken) throw refuse('it is not open')
+    if (medium.synced === null) throw refuse('it is read-only')
+    const { handle, regular, blockSize } = medium
+    try {
+      const there = await sizeNow(medium, this.options.path)
+      const wanted = bytes ?? roundDown(there, blockSize)
+      if (wanted <= medium.size)
+        throw refuse(`it has ${medium.size} bytes, and no more are there: say a larger size`)
+      if (wanted % blockSize !== 0) throw refuse(`its blocks have ${blockSize} bytes`)
+      if (wanted > there && !regular) throw refuse(`the disk has ${there} bytes: enlarge it first`)
+      await agreed(wanted)
+      // The size may have changed during `agreed`, and truncating must never make the file smaller.
+      if (wanted > (await sizeNow(medium, this.options.path))) await handle.truncate(wanted)
+      await flush()
+      if (this.size !== undefined) this.size = wanted
+      await this.look()
+    } catch (cause) {
+      throw systemError(cause, 'enlarging the file', path)
+    }
+  }
+
+  submit(request: Request): void {
+    if ((request.flags & Flag.fua) !== 0) request.push(this.forced)
+    switch (request.operation) {
+      case Operation.write:
+        this.changed = true
+        this.transfers!.submit(request)
+        break
+      case Operation.read:
+        this.transfers!.submit(request)
+        break
+      case Operation.flush:
+        this.syncs!.submit(request)
+        break
+      case Operation.trim:
+      case Operation.writeZeroes:
+        this.changed = true
+        if ((request.flags & Flag.noHole) !== 0) this.keepsZeroes = true
+        this.holes!.submit(request)
+        break
+      case Operation.status:
+        assert(this.allocation !== null, 'a disk does not do this by itself')
+        this.allocation.submit(request)
+    }
+  }
+
+  /** A disk is kept from everybody else on this machine while somebody claims it. */
+  async claim(epoch: number): Promise<void> {
+    const guard = this.medium?.guard ?? null
+    if (epoch === 0) await guard?.drop()
+    else await guard?.take()
+  }
+
+  describe(): Record<string, unknown> {
+    const { path, direct = false } = this.options
+    const { holes, noHoles } = this
+    const refused = noHoles === '' ? {} : { noHoles }
+    const unused = this.sizeFound - (this.medium?.size ?? Infinity)
+    const more = unused > 0 ? { bytesUnused: unused } : {}
+    const noMap = this.allocation?.refusal ?? ''
+    const writeProtected = this.medium?.writeProtected === true ? { writeProtected: true } : {}
+    return {
+      path,
+      direct,
+      ...writeProtected,
+      ...refused,
+      ...more,
+      ...(noMap === '' ? {} : { noMap }),
+      ...this.transfers?.counts,
+      ...holes?.counts,
+    }
+  }
+
+  /** For a file its times and size, for a disk the kernel's count of what was written to it. */
+  async stamp(): Promise<string> {
+    const { handle, regular, sysfs, bootId } = this.medium!
+    try {
+      const { mtimeNs, ctimeNs, size } = await handle.stat({ bigint: true })
+      if (regular) return `${mtimeNs}:${ctimeNs}:${size}`
+    } catch (cause) {
+      throw systemError(cause, 'examining the file', this.host!.path)
+    }
+    // Fields of the kernel's Documentation/block/stat.rst: 5 and 7 are writes and their sectors.
+    return `${bootId}:${countsOfWrites(await readText(`${sysfs}/stat`))}`
+  }
+
+  private source(fd: number): Source {
+    return {
+      fd,
+      changed: () => this.changed,
+      keepsZeroes: () => this.keepsZeroes,
+      size: () => this.medium!.size,
+    }
+  }
+
+  private async openHoles(medium: Medium): Promise<void> {
+    const { handle, regular, size, synced } = medium
+    // What is read-only gets none, and a disk needs another call than a file.
+    if (!regular || synced === null) return
+    const why = await whyNoHoles(handle.fd, size)
+    this.noHoles = why ?? ''
+    if (why !== null) return
+    const { clock } = this
+    // What writing zeroes has to know of a file stays true while it is open.
+    const file = { path: this.host!.path, driver: this, facts: this.facts(medium), clock }
+    this.holes = new Holes(file, handle.fd, this.noMoreHoles)
+  }
+
+  private facts(medium: Medium): Facts {
+    const readOnly = medium.synced === null
+    const holes = this.holes !== null && this.holes.refusal === null
+    return {
+      size: medium.size,
+      blockSize: medium.blockSize,
+      preferredBlockSize: medium.preferredBlockSize,
+      payloadMax: blockBytesMax,
+      readOnly,
+      flush: 'native',
+      fua: 'native',
+      trim: holes ? 'native' : 'none',
+      writeZeroes: holes ? 'native' : 'emulated',
+      fastZero: holes,
+      status: medium.regular ? 'native' : 'emulated',
+      rotational: medium.rotational,
+      identity: medium.identity,
+      bootId: medium.bootId,
+    }
+  }
+
+  private readonly worsen = (word: 'degraded' | 'failed', error: StorageError): void => {
+    if (this.broken) return
+    this.broken = word === 'failed'
+    if (this.broken) {
+      this.host!.offline('failed', error.message)
+      return
+    }
+    // What is lost stays lost when the file is opened anew, and whoever has written is to know.
+    const medium = this.medium!
+    this.medium = { ...medium, bootId: digest(`${medium.bootId}: lost ${this.clock.wall()}`) }
+    this.announce()
+  }
+
+  private readonly noMoreHoles = (): void => {
+    this.noHoles = this.holes!.refusal!
+    if (!this.broken) this.announce()
+  }
+
+  /** A file may grow while it is open, up to the size that is configured. */
+  private readonly grew = (bytes: number): void => {
+    const medium = this.medium!
+    const size = roundDown(Math.min(bytes, this.size ?? Infinity), medium.blockSize)
+    if (this.broken || size <= medium.size || !Number.isSafeInteger(size)) return
+    this.medium = { ...medium, size }
+    this.announce()
+  }
+
+  /** Tells the state of the file: degraded from a failed flush on, until it is opened anew. */
+  private announce(): void {
+    const medium = this.medium!
+    const lost = this.syncs!.lost?.message
+    const reason = medium.writeProtected ? 'the disk is write-protected: it can only be read' : ''
+    const word = lost === undefined ? 'online' : 'degraded'
+    this.host!.online(this.facts(medium), word, lost ?? reason)
+  }
+}
+
+async function closeMedium({ guard, synced, handle }: Medium): Promise<void> {
+  await guard?.close()
+  await synced?.close()
+  await handle.close()
+}
+
+let unknownCounts = 0
+
+/** From the kernel's counts of a disk. What it does not say counts as changed since. */
+export function countsOfWrites(text: string): string {
+  const counts = text.split(/\s+/)
+  return counts.length > 6 ? `${counts[4]}:${counts[6]}` : `unknown ${unknownCounts++}`
+}

@@ -1,0 +1,251 @@
+import type { ChildProcess } from 'node:child_process'
+import { StorageError } from '../../base/errors.ts'
+import { startProgram } from '../../base/program.ts'
+import { Ring } from '../../base/ring.ts'
+import { KiB, MiB, roundUp } from '../../base/size.ts'
+import { emulateWriteZeroes, type ZeroTarget } from '../../device/emulation.ts'
+import { Flag, Operation, Request, type Completer } from '../../device/request.ts'
+import { describeTransfer } from './task.ts'
+
+/** Zeroes below this many bytes are written: that takes less than to start a program for them. */
+export const punchBytesMin = 256 * KiB
+/** Neighbours in line are carried out together up to this length. */
+const mergedBytesMax = 1024 * MiB
+
+/** Words of fallocate(1), which implies that the file keeps its size with the first. */
+type Way = 'punch-hole' | 'zero-range'
+
+/**
+ * Reads `WAY OFFSET LENGTH`, carries it out on the file that it has as descriptor 3, and answers
+ * with one line, and so on until nobody writes any more. Whoever stops the target by a signal to
+ * all of its processes does not stop what it is carrying out. Descriptor 4 is there to be
+ * inherited: our end of the pipe is told when the last process that has it is gone.
+ */
+const script = `
+trap '' INT TERM HUP
+set -f
+exec 4>&1
+while read -r way offset length; do
+  if said=$(fallocate --keep-size "--$way" --offset "$offset" --length "$length" \\
+    /proc/self/fd/3 2>&1 </dev/null)
+  then echo ok
+  else echo $said
+  fi
+done
+`
+
+/** The program's messages are taken apart, hence in no other language. */
+function environment(): NodeJS.ProcessEnv {
+  return { ...process.env, LC_ALL: 'C' }
+}
+
+/**
+ * Why holes cannot be punched in a file; null when they can. Tried where there is nothing to lose,
+ * beyond the end. Rejects with BUSY when nobody can know, because programs cannot be started now.
+ */
+export function whyNoHoles(fd: number, size: number): Promise<string | null> {
+  const beyond = roundUp(size, MiB) + MiB
+  const words = ['--keep-size', '--punch-hole', '--offset', `${beyond}`, '--length', '4096']
+  return new Promise((resolve, reject) => {
+    const program = startProgram(
+      'fallocate',
+      [...words, '/proc/self/fd/3'],
+      { stdio: ['ignore', 'ignore', 'pipe', fd], env: environment() },
+      (error) => {
+        if (error.code === 'BUSY') reject(error)
+        else resolve('the program fallocate (of util-linux) does not start')
+      },
+    )
+    let said = ''
+    program?.stderr!.on('data', (text: Buffer) => (said += text.toString()))
+    program?.on('close', (code) => resolve(code === 0 ? null : said.trim().split('\n')[0]!))
+  })
+}
+
+/**
+ * Punches holes in a file and zeroes ranges of it, which Node cannot. A child process does it, one
+ * range after the other; it is started when it is needed first, for a fork takes the event loop
+ * longer the larger the process is.
+ *
+ * The child has our descriptor, and with it the lock of the file. So when the target is killed,
+ * nobody else can open the file for writing before what the child carried out has come to its end:
+ * a late hole hits nothing new. For the same reason it gets one range at a time.
+ *
+ * The line is bounded by whoever admits requests: nothing is held here but them.
+ */
+export class Holes {
+  private readonly file: ZeroTarget
+  private readonly fd: number
+  private readonly unable: () => void
+  private child: ChildProcess | null = null
+  private closed: (() => void) | null = null
+  private said = ''
+  private readonly line = new Ring<Request>()
+  /** What the child carries out now. */
+  private running: Request[] = []
+  private noZeroRange = false
+  /** Why there are no more of them; null while there are. */
+  refusal: string | null = null
+  /** Ranges that were handed to the child, and requests that joined another's. */
+  readonly counts = { holesPunched: 0, holesMerged: 0 }
+
+  /** `file` takes the writes and flushes. `unable` is called once `refusal` says why. */
+  constructor(file: ZeroTarget, fd: number, unable: () => void) {
+    this.file = file
+    this.fd = fd
+    this.unable = unable
+  }
+
+  /** Takes trim and writeZeroes. */
+  submit(request: Request): void {
+    const { operation, length } = request
+    const zeroes = operation === Operation.writeZeroes
+    if (zeroes && length < punchBytesMin) emulateWriteZeroes(this.file, request, this.file.facts!)
+    else if (this.refusal !== null || (this.noZeroRange && wayOf(request) === 'zero-range'))
+      this.doWithout(request)
+    else {
+      this.line.push(request)
+      this.pump()
+    }
+  }
+
+  /** Ends the child, and with it its hold on the file's lock. Nothing is in flight. */
+  async close(): Promise<void> {
+    const { child } = this
+    if (child === null) return
+    await new Promise<void>((resolve) => {
+      this.closed = resolve
+      child.kill('SIGKILL')
+    })
+  }
+
+  private pump(): void {
+    const { line, running } = this
+    if (this.refusal !== null || running.length > 0) return
+    const first = line.shift()
+    if (first === undefined) return
+    running.push(first)
+    const way = wayOf(first)
+    let length = first.length
+    for (let next = line.peek(); next !== undefined; next = line.peek()) {
+      if (wayOf(next) !== way || next.offset !== first.offset + length) break
+      if (length + next.length > mergedBytesMax) break
+      length += next.length
+      running.push(line.shift()!)
+      this.counts.holesMerged++
+    }
+    this.counts.holesPunched++
+    this.child ??= this.start()
+    this.child?.stdin!.write(`${way} ${first.offset} ${length}\n`)
+  }
+
+  /** Null when it does not start: then what is running fails. */
+  private start(): ChildProcess | null {
+    const child = startProgram(
+      'sh',
+      ['-c', script],
+      { stdio: ['pipe', 'pipe', 'ignore', this.fd], env: environment() },
+      this.failed,
+    )
+    if (child === null) return null
+    child.stdout!.on('data', this.heard)
+    // That it ended is told below; a pipe to nobody adds nothing.
+    child.stdin!.on('error', () => undefined)
+    // Not when the child has ended, but when what it started has as well.
+    child.on('close', () => {
+      if (this.child === child) this.ended()
+    })
+    return child
+  }
+
+  /** The child did not start. What comes later tries again, if that may help. */
+  private readonly failed = (error: StorageError): void => {
+    this.child = null
+    if (this.closed !== null) this.closed()
+    else if (error.code !== 'BUSY') this.retire(error.message)
+    else this.finish((request) => this.doWithout(request, error))
+  }
+
+  private readonly heard = (text: Buffer): void => {
+    this.said += text.toString()
+    const end = this.said.indexOf('\n')
+    if (end < 0) return
+    const answer = this.said.slice(0, end)
+    this.said = this.said.slice(end + 1)
+    if (answer === 'ok') this.finish((request) => this.succeed(request))
+    else if (!/unsupported|not supported|not implemented|not found|unrecognized/.test(answer)) {
+      const code = /No space|quota/i.test(answer) ? 'NO_SPACE' : 'IO'
+      this.finish((request) => {
+        const what = describeTransfer(request)
+        request.fail(new StorageError(code, `${what}: ${answer}`, this.file.path))
+      })
+    } else if (wayOf(this.running[0]!) === 'zero-range') {
+      this.noZeroRange = true
+      this.finish((request) => this.doWithout(request))
+    } else this.retire(answer)
+  }
+
+  private readonly ended = (): void => {
+    this.child = null
+    if (this.closed === null) this.retire('the program that punches holes has ended')
+    else this.closed()
+  }
+
+  /** Nothing is running any more that could punch a hole later. */
+  private retire(reason: string): void {
+    if (this.refusal === null) {
+      this.refusal = reason
+      this.unable()
+    }
+    this.finish((request) => this.doWithout(request))
+    for (let next = this.line.shift(); next !== undefined; next = this.line.shift())
+      this.doWithout(next)
+  }
+
+  private finish(end: (request: Request) => void): void {
+    const { running } = this
+    this.running = []
+    for (const request of running) end(request)
+    this.pump()
+  }
+
+  private succeed(request: Request): void {
+    if ((request.flags & Flag.fua) === 0) {
+      request.complete()
+      return
+    }
+    const flush = Request.take(Operation.flush, 0, 0, 0, afterFlush)
+    flush.context = request
+    this.file.driver.submit(flush)
+  }
+
+  /** `problem` is what keeps the child from starting now; null when there is none to be had. */
+  private doWithout(request: Request, problem: StorageError | null = null): void {
+    if (request.operation === Operation.writeZeroes && (request.flags & Flag.fastZero) === 0)
+      emulateWriteZeroes(this.file, request, this.file.facts!)
+    else {
+      const why = problem?.message ?? this.refusal ?? noZeroRange
+      const message = `${describeTransfer(request)}: ${why}`
+      const code = problem?.code ?? 'UNSUPPORTED'
+      request.fail(new StorageError(code, message, this.file.path, problem ?? undefined))
+    }
+  }
+}
+
+/** Ends the request that a flush was sent for as the flush ended. */
+export const afterFlush: Completer = {
+  completed(flush) {
+    const request = flush.context as Request
+    const { error } = flush
+    flush.release()
+    if (error === null) request.complete()
+    else request.fail(error)
+  },
+}
+
+const noZeroRange = 'the file system cannot zero what stays allocated'
+
+function wayOf({ operation, flags }: Request): Way {
+  const keep = operation === Operation.writeZeroes && (flags & Flag.noHole) !== 0
+  return keep ? 'zero-range' : 'punch-hole'
+}

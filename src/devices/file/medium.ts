@@ -1,0 +1,301 @@
+import { constants } from 'node:fs'
+import fs, { type FileHandle } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import type { Clock } from '../../base/clock.ts'
+import { StorageError, systemError } from '../../base/errors.ts'
+import { makeFolder } from '../../base/folders.ts'
+import { describeSize } from '../../base/size.ts'
+import type { Slab } from '../../base/slab.ts'
+import {
+  isWriteProtected,
+  queueNumber,
+  readNumber,
+  readText,
+  rotates,
+  sysfsOf,
+} from '../../base/sysfs.ts'
+import { digest } from '../../device/facts.ts'
+import { DiskGuard, diskInUse, isBusy } from './guard.ts'
+import { lockForWriting } from './lock.ts'
+
+export interface FileOptions {
+  readonly path: string
+  /** Bytes; what the file has to have, or what it is created with. Absent: what it has. */
+  readonly size?: number
+  /** Creates the file, sparse, and the folders above it, if it is not there. Needs `size`. */
+  readonly create?: boolean
+  /** Why a file that is not there may not be created all the same; null when it may. */
+  readonly mayNotCreate?: () => Promise<string | null>
+  /** Enlarges a file that is smaller than `size`. */
+  readonly grow?: boolean
+  /** Bytes that a command had it grow to: it may have as many, in place of a smaller `size`. */
+  readonly grownTo?: () => Promise<number>
+  /** Bypasses the page cache. */
+  readonly direct?: boolean
+  readonly readOnly?: boolean
+  /**
+   * Milliseconds before a file that could not be opened is tried again, doubled up to ten times
+   * that; `open` resolves meanwhile. Absent: `open` rejects.
+   */
+  readonly retryMs?: number
+  /** A disk is kept from others once a parent claims it, not from the start: it may be detached. */
+  readonly guardWhenClaimed?: boolean
+}
+
+/** With what `grownTo` said. */
+interface SizedOptions extends FileOptions {
+  readonly sizeMax?: number
+}
+
+/** An open file or disk and what is known of it. */
+export interface Medium {
+  readonly handle: FileHandle
+  /** The same, but writes are on stable storage when they return; null when opened read-only. */
+  readonly synced: FileHandle | null
+  /** Of a disk that is open for writing. */
+  readonly guard: DiskGuard | null
+  readonly regular: boolean
+  /** Bytes. */
+  readonly size: number
+  /** What offsets, lengths and buffers are multiples of: 1 unless `direct`. */
+  readonly blockSize: number
+  readonly preferredBlockSize: number
+  readonly rotational: boolean
+  readonly identity: string
+  readonly bootId: string
+  /** The disk refuses writes, so it is opened for reading whatever the options say. */
+  readonly writeProtected: boolean
+  /** Whether it was not there, and was made. */
+  readonly made: boolean
+  /** Where sysfs tells of a disk, or of the disk below a file: `/sys/dev/block/8:1`. */
+  readonly sysfs: string
+}
+
+/** Opens, creates, grows and locks as the options say; throws a StorageError. */
+export async function openMedium(
+  options: SizedOptions,
+  device: string,
+  { slab, clock }: { readonly slab: Slab; readonly clock: Clock },
+): Promise<Medium> {
+  const handles: FileHandle[] = []
+  let made = false
+  try {
+    const writeProtected = options.readOnly !== true && (await isProtectedDisk(options.path))
+    const readOnly = options.readOnly === true || writeProtected
+    const opened = await openOrCreate({ ...options, readOnly }, device)
+    const { handle } = opened
+    handles.push(handle)
+    made = opened.made
+    if (!readOnly) await lockForWriting(handle.fd, options.path, device)
+    const medium = { ...(await examine(handle, options, slab, device)), writeProtected, made }
+    if (readOnly) return medium
+    const guard = medium.regular ? null : new DiskGuard(handle.fd, options.path, device, clock)
+    if (options.guardWhenClaimed !== true) await guard?.take()
+    // By its number: the path may mean another file by now.
+    const flags = constants.O_WRONLY | constants.O_DSYNC | directFlag(options)
+    const synced = await fs
+      .open(`/proc/self/fd/${handle.fd}`, flags)
+      .catch(async (cause: unknown) => {
+        await guard?.close()
+        throw cause
+      })
+    return { ...medium, synced, guard }
+  } catch (cause) {
+    for (const handle of handles) await handle.close()
+    if (made) await fs.unlink(options.path)
+    throw systemError(cause, `opening ${options.path}`, device)
+  }
+}
+
+function directFlag(options: FileOptions): number {
+  return options.direct === true ? constants.O_DIRECT : 0
+}
+
+async function isProtectedDisk(path: string): Promise<boolean> {
+  const stat = await fs.stat(path, { bigint: true }).catch(() => null)
+  return stat?.isBlockDevice() === true && isWriteProtected(sysfsOf(stat.rdev))
+}
+
+/** An open file, and whether it was made for that. */
+interface Opened {
+  readonly handle: FileHandle
+  readonly made: boolean
+}
+
+async function openOrCreate(options: FileOptions, device: string): Promise<Opened> {
+  const { path, readOnly } = options
+  const access = readOnly === true ? constants.O_RDONLY : constants.O_RDWR
+  const flags = access | directFlag(options)
+  try {
+    return { handle: await fs.open(path, flags), made: false }
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    if (code === 'EINVAL' && options.direct === true)
+      throw config(`${path}: its file system has no direct access`, device, cause)
+    if (code === 'EISDIR') throw config(`${path} is a directory`, device, cause)
+    if (isBusy(cause)) throw diskInUse(path, device, cause)
+    if (code === 'EROFS')
+      throw config(`${path}: its file system is read-only; "readOnly" serves it so`, device, cause)
+    if (code !== 'ENOENT') throw cause
+    if (options.create !== true || options.size === undefined || readOnly === true)
+      throw config(`${path} is not there`, device, cause)
+    const why = (await options.mayNotCreate?.()) ?? null
+    if (why !== null) throw config(`${path} is not there, and not made: ${why}`, device)
+  }
+  await makeFolder(dirname(path))
+  const handle = await fs.open(path, flags | constants.O_CREAT | constants.O_EXCL, 0o600)
+  try {
+    await handle.truncate(options.size)
+    await handle.sync()
+    await syncFolder(dirname(path))
+    return { handle, made: true }
+  } catch (cause) {
+    await handle.close()
+    await fs.unlink(path)
+    throw cause
+  }
+}
+
+/** Makes a new name durable. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await fs.open(path, constants.O_RDONLY)
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}
+
+async function examine(
+  handle: FileHandle,
+  options: SizedOptions,
+  slab: Slab,
+  device: string,
+): Promise<Medium> {
+  const { path, direct } = options
+  const stat = await handle.stat({ bigint: true })
+  const regular = stat.isFile()
+  if (!regular && !stat.isBlockDevice())
+    throw config(`${path} is neither a regular file nor a block device`, device)
+  const number = regular ? stat.dev : stat.rdev
+  const sysfs = sysfsOf(number)
+  const found = regular ? Number(stat.size) : await diskBytes(sysfs, path)
+  const size = await agreeOnSize(handle, options, found, regular, device)
+  const blockSize = direct === true ? await directBlockSize(handle, sysfs, slab) : 1
+  if (blockSize === 0) throw config(`${path}: its file system has no direct access`, device)
+  if (size % blockSize !== 0)
+    throw config(`${path}: ${size} bytes are no multiple of its blocks of ${blockSize}`, device)
+  const preferred = Number(stat.blksize)
+  const sane = preferred >= 4096 && preferred <= 65_536 && Number.isInteger(Math.log2(preferred))
+  const bootId = bootIdOf(await readText('/proc/sys/kernel/random/boot_id'))
+  const own = regular ? `${stat.ino}:${stat.birthtimeNs}` : `disk:${number}`
+  return {
+    handle,
+    synced: null,
+    guard: null,
+    regular,
+    size,
+    blockSize,
+    preferredBlockSize: Math.max(blockSize, sane ? preferred : 4096),
+    rotational: await rotates(sysfs),
+    identity: await identify(own, sysfs, bootId),
+    bootId,
+    sysfs,
+    writeProtected: false,
+    made: false,
+  }
+}
+
+/** Bytes of the file or disk as it is now. */
+export async function sizeNow(
+  { handle, regular, sysfs }: Pick<Medium, 'handle' | 'regular' | 'sysfs'>,
+  path = '',
+): Promise<number> {
+  return regular ? (await handle.stat()).size : diskBytes(sysfs, path)
+}
+
+/** Rejects where the kernel does not say: a disk of unknown size is none that is empty. */
+async function diskBytes(sysfs: string, path: string): Promise<number> {
+  const sectors = await readNumber(`${sysfs}/size`, -1)
+  if (sectors >= 0) return 512 * sectors
+  throw new StorageError('IO', `${path}: the kernel does not say how large the disk is (${sysfs})`)
+}
+
+/** The size to serve; grows the file if that was asked for. A smaller size never cuts a file. */
+async function agreeOnSize(
+  handle: FileHandle,
+  options: SizedOptions,
+  found: number,
+  regular: boolean,
+  device: string,
+): Promise<number> {
+  const { path, sizeMax = 0, size: configured = found } = options
+  // It may not have come to that.
+  const size = Math.max(configured, Math.min(found, sizeMax))
+  if (found < size && regular && options.grow === true) {
+    // Not flushed: the kernel may have something to tell of an earlier process, and tells it once.
+    await handle.truncate(size)
+  } else if (found !== size) {
+    const hint = found < size && regular ? '; "grow" enlarges it' : ''
+    const sizes = `${describeSize(found)} (${found} bytes), not ${describeSize(size)} (${size})`
+    throw config(`${path} has ${sizes}${hint}`, device)
+  }
+  if (size === 0) throw config(`${path} is empty`, device)
+  // Nobody could say exactly what to read at its end.
+  if (!Number.isSafeInteger(size)) {
+    const most = `a device has at most ${Number.MAX_SAFE_INTEGER}`
+    throw config(`${path} has ${describeSize(size)} (about ${size} bytes): ${most}`, device)
+  }
+  return size
+}
+
+/** What direct access asks of offsets, lengths and addresses, found by trying; 0: nothing works. */
+async function directBlockSize(handle: FileHandle, sysfs: string, slab: Slab): Promise<number> {
+  const least = await queueNumber(sysfs, 'logical_block_size', 512)
+  const block = slab.take(4096)
+  try {
+    for (let size = least; size <= 4096; size *= 2) {
+      const read = await handle.read(block.bytes, 0, size, 0).catch(() => null)
+      if (read !== null) return size
+    }
+    return 0
+  } finally {
+    block.release()
+  }
+}
+
+/** Of this process alone: what nobody can tell counts as changed when another one asks. */
+const unknown = `unknown to process ${process.pid} since ${performance.timeOrigin}`
+
+/** From what the kernel says. Where it says nothing, a restart of the machine cannot be told. */
+export function bootIdOf(text: string): string {
+  return digest(text === '' ? unknown : text)
+}
+
+/**
+ * A file is known by its inode and birth, on this machine: device numbers change with a restart. A
+ * disk is known by the name its maker or its driver gave it. One that has none nobody knows again
+ * after a restart of the machine, when another may have its number, nor once it was unplugged: the
+ * kernel counts the disks that it has seen. Where it does not, another may have come at any time.
+ */
+export async function identify(own: string, sysfs: string, bootId: string): Promise<string> {
+  const machine = await readText('/etc/machine-id')
+  if (!own.startsWith('disk:')) {
+    // An inode alone, on some machine, is the next file's as well.
+    const anybodys = machine === '' && own.endsWith(':0')
+    return digest(anybodys ? `${unknown}:${own}` : `${machine}:${own}`)
+  }
+  const partition = await readText(`${sysfs}/partition`)
+  const disk = partition === '' ? sysfs : `${sysfs}/..`
+  for (const name of ['wwid', 'device/wwid', 'dm/uuid', 'md/uuid', 'serial', 'device/serial']) {
+    const found = await readText(`${disk}/${name}`)
+    // An array without metadata of its own has zeroes there.
+    if (/[^0-]/.test(found)) return digest(`${found}:${partition}`)
+  }
+  const sequence = await readText(`${disk}/diskseq`)
+  return digest(`${machine}:${bootId}:${sequence === '' ? unknown : sequence}:${own}`)
+}
+
+function config(message: string, device: string, cause?: unknown): StorageError {
+  return new StorageError('CONFIG', message, device, cause)
+}

@@ -1,0 +1,61 @@
+import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import type { Random } from '../base/random.ts'
+import type { Slab } from '../base/slab.ts'
+import type { Device } from '../device/device.ts'
+import type { Accept } from '../net/network.ts'
+import type { Exports } from './export.ts'
+import type { Admission } from './admission.ts'
+import type { Limits } from './limits.ts'
+import type { Places } from './places.ts'
+
+/** What a target hands to the server of each protocol. */
+export interface ServiceContext {
+  readonly exports: Exports
+  readonly admission: Admission
+  readonly slab: Slab
+  readonly clock: Clock
+  readonly random: Random
+  readonly log: Log
+  readonly limits: Limits
+  /** Shared by the servers of all protocols; absent where there is but one. */
+  readonly places?: Places
+  /** For protocols without claims; absent where nobody makes any. */
+  readonly guestsOf?: (device: Device) => Guests
+}
+
+/** The clients of one device that cannot claim it, beside those that can. */
+export interface Guests {
+  /** Whether they may change the device now. */
+  mayChange(): boolean
+  /** A change of theirs begins, for which a claim has to wait; each ends once. */
+  began(): void
+  ended(): void
+}
+
+/** One client, as `status` shows it. */
+export interface ClientStatus {
+  readonly protocol: 'dst' | 'nbd'
+  /** Where it connects from. */
+  readonly peer: string
+  /** The export it uses; null while it negotiates. */
+  readonly export: string | null
+  readonly connections: number
+  readonly inFlight: number
+  /** Wall clock, milliseconds. */
+  readonly since: number
+}
+
+/** The server of one protocol, on any number of listeners. */
+export interface Service {
+  /** For `Network.listen`. Never throws; null when a limit is reached. */
+  readonly accept: Accept
+  clients(): readonly ClientStatus[]
+  /**
+   * Takes no new requests, answers those in flight, then closes every connection. Resolves when
+   * that is done; a deadline is the caller's.
+   */
+  drain(): Promise<void>
+  /** Closes every connection at once. */
+  destroy(): void
+}

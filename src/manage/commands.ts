@@ -1,0 +1,295 @@
+import { StorageError } from '../base/errors.ts'
+import { silentLog, type Log } from '../base/log.ts'
+import type { Device } from '../device/device.ts'
+import { FileDriver } from '../devices/file/file.ts'
+import { MirrorDriver } from '../mirror/mirror.ts'
+import type { AttachOptions } from '../mirror/settings.ts'
+import { checkConfig } from '../config/config.ts'
+import type * as config from '../config/config.types.ts'
+import { speedMin } from '../config/quantity-check.ts'
+import { suggestion } from '../config/suggest.ts'
+import type { Target } from '../daemon/target.ts'
+import { FileRights } from './file-rights.ts'
+import { growLeg, growVolume } from './growing.ts'
+import type { Manager } from './management.ts'
+import { statusOf } from './status.ts'
+
+type Options = Readonly<Record<string, unknown>>
+
+/** One command on a volume: the options it takes, with their types, and what it does. */
+interface Command {
+  readonly options: Readonly<Record<string, 'string' | 'boolean' | 'speed' | 'size' | 'child'>>
+  /** Options were checked. `leg` is '' for commands on a whole volume. */
+  run(volume: MirrorDriver, leg: string, options: Options, manager: TargetManager): Promise<unknown>
+}
+
+const commands: Readonly<Record<string, Command>> = {
+  'volume.start': {
+    options: { force: 'boolean', leg: 'string' },
+    run: (volume, _leg, options: { force?: boolean; leg?: string }) => volume.startVolume(options),
+  },
+  'volume.history': {
+    options: {},
+    run: (volume) => Promise.resolve(volume.history()),
+  },
+  'volume.verify': {
+    options: { repairFrom: 'string', repair: 'boolean', bytesPerSecond: 'speed' },
+    run: (volume, _leg, options) => volume.verify(options),
+  },
+  'volume.stopVerify': {
+    options: {},
+    run: (volume) => volume.stopVerify(),
+  },
+  'volume.grow': {
+    options: { size: 'size' },
+    run: (volume, _leg, { size }, { target }) => growVolume(target, volume, sizeOr(size)),
+  },
+  'leg.grow': {
+    options: { size: 'size' },
+    run: (volume, leg, { size }, { target }) => growLeg(target, volume, leg, sizeOr(size)),
+  },
+  'leg.detach': {
+    options: { as: 'string' },
+    run: (volume, leg, options: { as?: string }) => volume.detachLeg(leg, options),
+  },
+  'leg.attach': {
+    options: { discard: 'boolean', replace: 'boolean' },
+    run: (volume, leg, options: AttachOptions, manager) => manager.attachLeg(volume, leg, options),
+  },
+  'leg.add': {
+    options: { device: 'child', readLast: 'boolean', discard: 'boolean' },
+    run: (volume, leg, options, manager) => manager.addLeg(volume, leg, options),
+  },
+  'leg.remove': {
+    options: {},
+    run: (volume, leg, _options, manager) => manager.dropLeg(volume, leg, volume.removeLeg(leg)),
+  },
+  'leg.invalidate': {
+    options: {},
+    run: (volume, leg) => volume.invalidateLeg(leg),
+  },
+  'leg.trust': {
+    options: {},
+    run: (volume, leg) => volume.trustLeg(leg),
+  },
+  'leg.export': {
+    options: {},
+    run: (volume, leg, _options, manager) => manager.dropLeg(volume, leg, volume.exportLeg(leg)),
+  },
+}
+
+/** A size that was checked; null where none was given. */
+function sizeOr(size: unknown): number | null {
+  return typeof size === 'number' ? size : null
+}
+
+/** What a command that changes the legs of a volume answers. */
+interface Outcome {
+  /** What the configuration does not say; '' if it does. */
+  readonly warning: string
+}
+
+/** Carries out commands on the volumes of a target. */
+export class TargetManager implements Manager {
+  readonly target: Target
+  private readonly program: string
+  private readonly rights: FileRights
+
+  private readonly log: Log
+
+  /** `program` is the name and version that `status` shows. */
+  constructor(target: Target, program: string, log: Log = silentLog) {
+    this.target = target
+    this.log = log
+    this.program = program
+    this.rights = new FileRights(target.config)
+  }
+
+  async status(): Promise<unknown> {
+    await this.target.looking.soon()
+    return statusOf(this.target, this.program)
+  }
+
+  /** Carries the command out, with a line in the log of who asked for what, and of a refusal. */
+  async run(
+    name: string,
+    names: Readonly<Record<string, string>>,
+    options: Options,
+    peer = '',
+  ): Promise<unknown> {
+    const named = Object.entries(names).map(([what, each]) => [what, cut(each)])
+    const asked = Object.fromEntries(named) as Record<string, string>
+    const fields = {
+      ...asked,
+      ...(peer === '' ? {} : { peer }),
+      command: cut(name),
+      options: cut(JSON.stringify(options)),
+    }
+    this.log.info(fields, `an operator gave a command: ${cut(name)}`)
+    try {
+      return await this.carryOut(name, names, options)
+    } catch (error) {
+      this.log.info({ ...fields, err: error }, `a command of an operator failed: ${cut(name)}`)
+      throw error
+    }
+  }
+
+  private carryOut(
+    name: string,
+    names: Readonly<Record<string, string>>,
+    options: Options,
+  ): Promise<unknown> {
+    if (name === 'claims.reset' || name === 'claim.reset') {
+      const [option] = Object.keys(options)
+      if (option !== undefined) return refused(`unknown option "${cut(option)}"; there are none`)
+      const { target } = this
+      return name === 'claims.reset' ? target.resetAllClaims() : target.resetClaim(names['export']!)
+    }
+    const command = Object.hasOwn(commands, name) ? commands[name] : undefined
+    if (command === undefined) {
+      const meant = suggestion(name, Object.keys(commands))
+      return refused(`there is no command ${cut(name)}${meant}`)
+    }
+    for (const [option, value] of Object.entries(options)) {
+      const wrong = wrongOption(command, option, value)
+      if (wrong !== null) return refused(wrong)
+    }
+    const volume = this.target.tree.find(names['volume']!)?.driver
+    if (!(volume instanceof MirrorDriver)) {
+      const known = this.target.tree.devices.filter(({ driver }) => driver instanceof MirrorDriver)
+      const list = known.map(({ path }) => path).join(', ') || 'none'
+      return refused(`there is no volume "${names['volume']!}"; volumes: ${list}`)
+    }
+    return command.run(volume, names['leg'] ?? '', options, this)
+  }
+
+  /** Returns a leg; the files of one that was replaced are made first, where they may be. */
+  async attachLeg(volume: MirrorDriver, name: string, options: AttachOptions): Promise<void> {
+    const { tree } = this.target
+    const parent = tree.devices.find(({ driver }) => driver === volume)!
+    const device = volume.children.find((leg) => tree.labelOf(leg) === name)
+    const makes = options.replace === true && isRunning(volume) && device?.usable === false
+    if (makes) await this.makeFiles(`${parent.path}/${name}`, device)
+    await volume.attachLeg(name, options).catch((error: unknown) => {
+      // Where another part of it has the metadata, it is known, and is filled by itself.
+      if (!makes || !takesPart(volume, name)) throw error
+    })
+  }
+
+  /** Makes what is not there of a leg that was; throws when that is not enough to use it. */
+  private async makeFiles(leg: string, device: Device): Promise<void> {
+    const { replaced } = this.target.tree
+    replaced.add(leg)
+    await Promise.all(filesOf(device).map((file) => file.tryNow()))
+    replaced.delete(leg)
+    if (!device.usable) throw notThere(device)
+  }
+
+  /** Opens the device that `options.device` describes, or names, and makes it a leg. */
+  async addLeg(volume: MirrorDriver, name: string, options: Options): Promise<Outcome> {
+    // Before it is looked at: what is wrong with a file tells whether it is there, and its size.
+    const unseen = this.rights.refusal(options['device'])
+    if (unseen !== null) throw new StorageError('CONFIG', unseen)
+    const { tree, exports } = this.target
+    const child = checkChild(name, options['device'])
+    const written = exports
+      .list()
+      .find(({ device, readOnly }) => device.path === child && !readOnly)
+    if (written !== undefined)
+      throw new StorageError('CONFIG', `"${written.device.path}" is exported for writing`)
+    const forbidden = this.rights.refusal(child)
+    if (forbidden !== null) throw new StorageError('CONFIG', forbidden)
+    const parent = tree.devices.find(({ driver }) => driver === volume)!
+    const device = tree.adopt(parent, name, child)
+    try {
+      await this.target.join(device)
+      if (!device.usable) throw notThere(device)
+      const leg = { name, device, readLast: options['readLast'] === true }
+      await volume.addLeg(leg, { discard: options['discard'] === true })
+    } catch (error) {
+      if (await this.release(device))
+        await Promise.all(filesOf(device).map((file) => file.unmake()))
+      throw error
+    }
+    return { warning: await this.target.changes.note(parent.path, name, 'added') }
+  }
+
+  async dropLeg(volume: MirrorDriver, name: string, removed: Promise<Device>): Promise<Outcome> {
+    await this.release(await removed)
+    const { path } = this.target.tree.devices.find(({ driver }) => driver === volume)!
+    return { warning: await this.target.changes.note(path, name, 'removed') }
+  }
+
+  /** What has a name of its own stays; what was written in place is closed and gone: then true. */
+  private async release(device: Device): Promise<boolean> {
+    if (!this.target.tree.release(device)) return false
+    await device.close()
+    return true
+  }
+}
+
+function isRunning(volume: MirrorDriver): boolean {
+  return ['healthy', 'syncing', 'degraded'].includes(String(volume.describe()['volume']))
+}
+
+function takesPart(volume: MirrorDriver, name: string): boolean {
+  const legs = volume.describe()['legs'] as Readonly<Record<string, { state?: string }>>
+  const { state } = legs[name] ?? {}
+  return state === 'in-sync' || state === 'syncing'
+}
+
+/** The files that the device is made of, at any depth. */
+function filesOf({ driver }: Device): readonly FileDriver[] {
+  return driver instanceof FileDriver ? [driver] : driver.children.flatMap(filesOf)
+}
+
+function notThere({ path, state }: Device): StorageError {
+  return new StorageError('CONFIG', `${path} is ${state.word}: ${state.reason}`)
+}
+
+/** A device that was written in place, checked and with defaults filled in; or a name. */
+function checkChild(name: string, child: unknown): config.Child {
+  if (child === undefined) throw new StorageError('CONFIG', 'a leg needs a device')
+  const device = typeof child === 'string' ? anyDevice : child
+  const { config } = checkConfig({ devices: { [name]: device } }, process.cwd(), 'the request')
+  return typeof child === 'string' ? child : config.devices[name]!
+}
+
+/** In place of one that is there already, so that the name of the leg is checked. */
+const anyDevice = { type: 'memory', size: 1 }
+
+function wrongOption(command: Command, option: string, value: unknown): string | null {
+  const known = Object.keys(command.options)
+  if (!Object.hasOwn(command.options, option))
+    return `unknown option "${option}"${suggestion(option, known)}; allowed: ${known.join(', ')}`
+  switch (command.options[option]!) {
+    case 'child':
+      return null
+    case 'boolean':
+      return typeof value === 'boolean' ? null : `"${option}" is a boolean`
+    case 'speed':
+      return typeof value === 'number' && value >= speedMin
+        ? null
+        : `"${option}" is a number of bytes, at least ${speedMin}`
+    case 'size':
+      return Number.isSafeInteger(value) && (value as number) > 0
+        ? null
+        : `"${option}" is a number of bytes`
+    case 'string':
+      if (typeof value !== 'string') return `"${option}" is a string`
+      // It is kept for ever, and shown to people.
+      return unprintable.test(value) ? `"${option}" has characters that cannot be printed` : null
+  }
+}
+
+/** Control characters, and those that change the order or the line of what follows. */
+const unprintable = /[\p{Cc}\u2028-\u202e\u2066-\u2069]/u
+
+/** What a peer said, as much of it as an answer needs. */
+function cut(text: string): string {
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text
+}
+
+function refused(message: string): Promise<never> {
+  return Promise.reject(new StorageError('CONFIG', message))
+}

@@ -1,0 +1,114 @@
+import { StorageError } from '../base/errors.ts'
+import { describeSize } from '../base/size.ts'
+import type { Device } from '../device/device.ts'
+import { FileDriver } from '../devices/file/file.ts'
+import type { MirrorDriver } from '../mirror/mirror.ts'
+import { flush, type Target } from '../daemon/target.ts'
+
+/** What `dst leg grow` and `dst volume grow` answer. */
+export interface Growth {
+  /** Bytes of the volume. */
+  readonly size: number
+  /** What keeps it from being larger. */
+  readonly reason: string
+  /** What the configuration does not say; '' if it does. */
+  readonly warning: string
+}
+
+/** Has a leg serve so many bytes, or all that is there, and the volume use it if it can. */
+export async function growLeg(
+  target: Target,
+  volume: MirrorDriver,
+  name: string,
+  bytes: number | null,
+): Promise<Growth> {
+  const warning = await enlarge(target, legNamed(target, volume, name), bytes)
+  return { ...(await volume.growNow()), warning }
+}
+
+/** Has every leg hold a volume of so many bytes; if `bytes` is null, serve all that is there. */
+export async function growVolume(
+  target: Target,
+  volume: MirrorDriver,
+  bytes: number | null,
+): Promise<Growth> {
+  const legs = volume.children.map((device) => ({ device, name: target.tree.labelOf(device) }))
+  const wishes = legs.map(({ device, name }) => ({ device, bytes: wish(volume, name, bytes) }))
+  const small = wishes.filter((each) => each.bytes === null || sizeOf(each.device) < each.bytes)
+  // All or none: half of it would have to be undone by hand.
+  for (const { device, bytes: needed } of small) if (needed !== null) mustBeFile(device, needed)
+  const warnings: string[] = []
+  for (const { device, bytes: needed } of small) {
+    const more = needed !== null || hasMore(device)
+    if (more) warnings.push(await enlarge(target, device, needed))
+  }
+  const growth = await volume.growNow(bytes ?? 0)
+  warnings.push(volume.sizeWarning)
+  return { ...growth, warning: warnings.filter((text) => text !== '').join('\n') }
+}
+
+function wish(volume: MirrorDriver, leg: string, bytes: number | null): number | null {
+  if (bytes === null) return null
+  return volume.legBytesFor(leg, bytes)
+}
+
+function sizeOf({ facts }: Device): number {
+  return facts?.size ?? 0
+}
+
+function hasMore(device: Device): boolean {
+  const file = fileOf(device)
+  return file !== null && typeof file.driver.describe()['bytesUnused'] === 'number'
+}
+
+function legNamed(target: Target, volume: MirrorDriver, name: string): Device {
+  const device = volume.children.find((leg) => target.tree.labelOf(leg) === name)
+  if (device !== undefined) return device
+  const names = volume.children.map((leg) => target.tree.labelOf(leg))
+  throw new StorageError('CONFIG', `there is no leg ${name}; the legs are ${names.join(', ')}`)
+}
+
+async function enlarge(target: Target, leg: Device, bytes: number | null): Promise<string> {
+  const { device, driver } = mustBeFile(leg, bytes)
+  let warning = ''
+  // Before it is larger: a start in between must know both sizes.
+  const agreed = async (size: number): Promise<void> => {
+    warning = await target.grown.note(device.path, size)
+  }
+  await driver.grow(bytes, agreed, async () => {
+    const error = await flush(device)
+    if (error !== null) throw error
+  })
+  return warning
+}
+
+function mustBeFile(leg: Device, bytes: number | null): FileDevice {
+  const file = fileOf(leg)
+  if (file !== null) return file
+  const { type } = leg.driver
+  const what = ways[type] ?? `it is a ${type}`
+  const size = bytes === null ? '' : `; ${describeSize(bytes)} (${bytes} bytes) are needed`
+  throw new StorageError('CONFIG', `${what}${size}`, leg.path)
+}
+
+/** How a leg grows that is no file. */
+const ways: Readonly<Record<string, string>> = {
+  memory: 'a memory does not grow: `dst leg add` a larger one and remove this',
+  linear: 'a linear does not grow while it runs: `dst leg add` a larger one and remove this',
+  remote: 'enlarge what it exports on its own machine: that is noticed here by itself',
+  nbd: 'enlarge what it exports on its own machine, and have it reconnect',
+}
+
+interface FileDevice {
+  readonly device: Device
+  readonly driver: FileDriver
+}
+
+const layers: ReadonlySet<string> = new Set(['error', 'delay', 'log'])
+
+/** The file that the leg is, below layers that have the same bytes; null if it is none. */
+function fileOf(device: Device): FileDevice | null {
+  const { driver } = device
+  if (driver instanceof FileDriver) return { device, driver }
+  return layers.has(driver.type) ? fileOf(driver.children[0]!) : null
+}

@@ -1,0 +1,190 @@
+import { isObject } from '../base/guards.ts'
+import type { Counters, Device, Facts } from '../device/device.ts'
+import { operationNames, type Operation } from '../device/request.ts'
+import { formatAddress } from '../net/address.ts'
+import type { ClientStatus } from '../export/service.ts'
+import type { Target } from '../daemon/target.ts'
+import { slowLegs } from './slowness.ts'
+import type * as status from './status.types.ts'
+
+/** What the target is doing, as `schemas/status.schema.json` describes it. */
+export function statusOf(target: Target, program: string): status.Status {
+  const clients = target.clients()
+  const devices = byName(target.tree.roots, (root) => deviceStatus(root, target))
+  return {
+    version: 1,
+    program,
+    pid: process.pid,
+    startedAt: iso(target.startedAt),
+    state: worst(Object.values(devices).map(health)),
+    warnings: [...target.warnings],
+    listeners: target.listeners.map(({ protocol, address }) => ({
+      protocol,
+      address: formatAddress(address),
+    })),
+    refused: { ...target.refused },
+    exports: Object.fromEntries(
+      target.exports.list().map(({ name, device, readOnly, description }) => [
+        name,
+        {
+          device: device.path,
+          readOnly,
+          description,
+          uris: [...target.urisOf(name)],
+          clients: clients.filter((client) => client.export === name).map(clientStatus),
+        },
+      ]),
+    ),
+    devices,
+  }
+
+  function byName(
+    all: readonly Device[],
+    of: (device: Device) => status.Device,
+  ): Record<string, status.Device> {
+    return Object.fromEntries(all.map((device) => [target.tree.labelOf(device), of(device)]))
+  }
+}
+
+function clientStatus({ protocol, peer, connections, inFlight, since }: ClientStatus) {
+  return { protocol, peer, connections, inFlight, since: iso(since) }
+}
+
+function deviceStatus(device: Device, target: Target): status.Device {
+  const { tree } = target
+  const { path, driver, facts, state, counters } = device
+  const children = Object.fromEntries(
+    driver.children.map((child) => [tree.labelOf(child), deviceStatus(child, target)]),
+  )
+  const { legs, ...details } = driver.describe()
+  const common = {
+    path,
+    type: driver.type,
+    size: facts?.size ?? null,
+    state: state.word,
+    reason: state.reason,
+    since: iso(state.since),
+    inFlight: counters.inFlight,
+    counters: countersStatus(counters),
+    latency: latencyStatus(device),
+    rate: target.looking.rates.of(device),
+    lastError: lastError(counters),
+    abilities: facts === null ? null : abilities(facts),
+    details: timed(details),
+  }
+  if (driver.type !== 'mirror') return { ...common, children }
+  return { ...common, children: {}, legs: legStatus(isObject(legs) ? legs : {}, children) }
+}
+
+/** What the mirror says of its legs, with the devices that they are. */
+function legStatus(
+  legs: Readonly<Record<string, unknown>>,
+  devices: Readonly<Record<string, status.Device>>,
+): Record<string, status.Leg> {
+  const names = new Set([...Object.keys(legs), ...Object.keys(devices)])
+  const all: Record<string, status.Leg> = Object.fromEntries(
+    [...names].map((name) => {
+      const said = isObject(legs[name]) ? timed(legs[name]) : {}
+      const leg = { state: 'missing', ...said, device: devices[name] ?? null }
+      return [name, leg as status.Leg]
+    }),
+  )
+  for (const [name, slow] of slowLegs(all)) all[name]!.slow = slow
+  return all
+}
+
+const momentNames: ReadonlySet<string> = new Set(['since', 'verifiedAt', 'verifyNextAt'])
+
+/** Moments that a driver gives in milliseconds of the wall clock, for people. */
+function timed(details: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const moments = Object.entries(details).filter(
+    ([name, value]) => momentNames.has(name) && typeof value === 'number',
+  )
+  return {
+    ...details,
+    ...Object.fromEntries(moments.map(([name, value]) => [name, iso(value as number)])),
+  }
+}
+
+function countersStatus(counters: Counters): status.Device['counters'] {
+  const of = operationNames.map((name, at) => [
+    name,
+    {
+      operations: counters.operations[at]!,
+      bytes: counters.bytes[at]!,
+      errors: counters.errors[at]!,
+    },
+  ])
+  return Object.fromEntries(of) as status.Device['counters']
+}
+
+/** In milliseconds to a microsecond: a memory takes no more. */
+function latencyStatus({ latency }: Device): status.Device['latency'] {
+  const known: Record<string, number> = {}
+  for (const [operation, name] of operationNames.entries()) {
+    const ms = latency.of(operation as Operation)
+    if (ms !== null) known[name] = Math.round(ms * 1000) / 1000
+  }
+  return known
+}
+
+function lastError({ lastError: error, lastErrorAt }: Counters): status.Error | null {
+  if (error === null) return null
+  const { code, message, device } = error
+  return { code, message, device, at: iso(lastErrorAt) }
+}
+
+function abilities(facts: Facts): status.Abilities {
+  const { readOnly, blockSize, preferredBlockSize, payloadMax, identity, bootId } = facts
+  const { flush, fua, trim, writeZeroes, fastZero } = facts
+  const sizes = { readOnly, blockSize, preferredBlockSize, payloadMax }
+  return { ...sizes, flush, fua, trim, writeZeroes, fastZero, identity, bootId }
+}
+
+const severities = ['healthy', 'syncing', 'degraded', 'failed'] as const
+
+/** How well a device is with all that it is made of. */
+export function health(device: status.Device): status.Status['state'] {
+  if (device.state !== 'online' && device.state !== 'degraded') return 'failed'
+  const below = [...Object.values(device.children).map(health)].map(softened)
+  const legs = Object.values(device.legs ?? {}).map(legHealth)
+  // Nothing is answered until a leg is back, whatever the clients are spared for now.
+  if (device.details['volume'] === 'suspended') return 'failed'
+  if (secondsWaited(device) >= waitSecondsMin) legs.push('degraded')
+  // A mirror whose only trouble is a leg that catches up says so itself: that is no worse.
+  const own = device.state === 'online' || legs.includes('syncing') ? 'healthy' : 'degraded'
+  return worst([own, ...below, ...legs])
+}
+
+/** Requests that wait for as long are a trouble of their own, whatever each leg says of itself. */
+const waitSecondsMin = 1
+
+/** How long the oldest request of a mirror has waited for a leg. */
+function secondsWaited({ details }: status.Device): number {
+  const { waitingSeconds } = details
+  return typeof waitingSeconds === 'number' ? waitingSeconds : 0
+}
+
+function legHealth({ state, device }: status.Leg): status.Status['state'] {
+  // A leg that was taken off is meant to be away.
+  if (state === 'detached') return 'healthy'
+  if (state !== 'in-sync' && state !== 'syncing') return 'degraded'
+  const below = device === null ? 'degraded' : softened(health(device))
+  return worst([below, state === 'syncing' ? 'syncing' : 'healthy'])
+}
+
+/** A part that failed leaves a whole that answers, as it says itself, with less safety. */
+function softened(state: status.Status['state']): status.Status['state'] {
+  return state === 'failed' ? 'degraded' : state
+}
+
+function worst(states: readonly status.Status['state'][]): status.Status['state'] {
+  return severities[Math.max(0, ...states.map((state) => severities.indexOf(state)))]!
+}
+
+/** Milliseconds since 1970: the last that a date can be. What is on a leg may say more. */
+const wallMax = 8.64e15
+
+export function iso(wall: number): string {
+  return new Date(Math.min(wall, wallMax)).toISOString()
+}
