@@ -60,8 +60,8 @@ export async function makeReady(volume: Volume): Promise<Ready | null> {
 export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
   const { membership } = volume
   let done = false
-  try {
-    await volume.jobs.quiet(async () => {
+  await volume.jobs.quiet(async () => {
+    try {
       await membership.settled()
       if (membership.over() || !isStillReady(volume, ready)) return
       await volume.intent.empty()
@@ -75,10 +75,11 @@ export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
         volume.intent.prepare()
         await membership.written('log')
       }
-    })
-  } catch (error) {
-    if (!membership.over()) volume.suspend(systemError(error, 'growing').message)
-  }
+    } catch (error) {
+      // Before writes go on: the log is empty.
+      if (!membership.over()) volume.suspend(systemError(error, 'growing').message)
+    }
+  })
   return done
 }
 

@@ -74,6 +74,35 @@ describe('a volume without an intent log', () => {
     await next.device.close()
   })
 
+  it('lets no write in where it fails to grow, before every extent is hot again', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const head = await new Head(legs, store, { intentLog: false }).open()
+    const { a, b } = legs
+    await write(head.device, 0, pattern(1))
+    await flush(head.device)
+    let moving = false
+    a!.hold = ({ operation, offset }) =>
+      operation === Operation.write && offset > 4 * MiB && (moving = true)
+    for (const disk of [a!, b!]) disk.grow(8 * MiB)
+    await head.until('the metadata of a are about to be moved', () => moving)
+    // A write that waits for that, and that b does not have when the head dies.
+    void outcome(write(head.device, 0, pattern(2)))
+    a!.fault = (request) => {
+      if (atStart(request)) head.kill()
+      return null
+    }
+    b!.goAway()
+    a!.letGo()
+    a!.hold = () => false
+    await head.until('a has it', () => a!.cached[0] === 2)
+    a!.fault = () => null
+    const next = await new Head(legs, store, { intentLog: false }).open()
+    await next.inSync('a', 'b')
+    expect(a!.cached[0], 'both are in sync').to.equal(b!.cached[0]!)
+    await next.device.close()
+  })
+
   for (const how of ['in the first write of a run', 'in a later one'])
     it(`fills a leg that lost its cache ${how}, before that has settled`, async () => {
       const legs = disks('a', 'b')

@@ -149,4 +149,12 @@ export const mutantsOfLosses: readonly Mutant[] = [
     replace: ';',
     scenario: 'nothing could be saved',
   },
+  {
+    name: 'growth-lets-in',
+    breaks: '3: writes that waited for a growth that fails go on before it is over',
+    file: 'mirror/growth.js',
+    find: "volume.suspend(systemError(error, 'growing').message);",
+    replace: "volume.clock.defer(() => volume.suspend(systemError(error, 'growing').message));",
+    scenario: 'no write is let in before the log is full',
+  },
 ]

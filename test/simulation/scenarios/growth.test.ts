@@ -1,5 +1,6 @@
 import { expect } from 'chai'
 import { KiB } from '../../../src/base/size.ts'
+import { Operation } from '../../../src/device/request.ts'
 import { Stage, type StageOptions } from '../stage.ts'
 
 const growthBytes = 640 * KiB
@@ -134,6 +135,29 @@ describe('scenarios: volumes that grow', () => {
         expect(size(stage)).to.equal(sizeBefore + growthBytes)
         await stage.audit()
       }
+  })
+
+  it('a leg leaves while metadata move: no write is let in before the log is full', async () => {
+    // Without a log that is emptied for it: nothing else says where legs differ.
+    const stage = await started({ settings: { intentLog: false } })
+    const [left, right] = [stage.leg('left').medium, stage.leg('right').medium]
+    expect(await stage.write(0, 16)).to.equal(null)
+    right.ambush = (operation, offset) => {
+      if (operation !== Operation.write || offset < sizeBefore + growthBytes) return
+      right.ambush = null
+      stage.partition('right')
+      stage.begin((client) => client.write(0, 16))
+    }
+    left.ambush = (operation, offset) => {
+      if (operation === Operation.write && offset === 0) stage.killHead()
+    }
+    grow(stage, 'left', 'right')
+    await stage.until('the write is on its way', () => stage.world.head === null)
+    left.ambush = null
+    stage.heal('right')
+    stage.startHead()
+    await stage.healthy()
+    await stage.audit()
   })
 })
 
