@@ -1,10 +1,11 @@
 import type { Timer } from '../base/clock.ts'
-import { StorageError } from '../base/errors.ts'
+import { assert, StorageError } from '../base/errors.ts'
 import { KiB, roundDown } from '../base/size.ts'
 import type { Facts } from '../device/device.ts'
 import type { Export } from '../export/export.ts'
+import type { Phase } from '../export/intake.ts'
 import { stringBytesMax } from './codec.ts'
-import type { Phase, ServerConnection } from './connection.ts'
+import type { ServerConnection } from './connection.ts'
 import type { Listing } from './listing.ts'
 import * as options from './options.ts'
 import { Info, Option, Reply, TransmissionFlag } from './options.ts'
@@ -42,8 +43,6 @@ interface Waiting {
  * timeout, the wait for a device that is not usable yet included.
  */
 export class Negotiation implements Phase {
-  readonly exportName = null
-  readonly inFlight = 0
   private readonly host: ServerConnection
   /** Bytes of the longest payload a client may send or ask for. */
   private readonly payloadMax: number
@@ -58,8 +57,6 @@ export class Negotiation implements Phase {
   private congested = false
   /** The option whose data are too long and have yet to be taken in. */
   private tooLong: number | null = null
-  /** Bytes of what the outbox holds that are counted: all but the list, which all clients share. */
-  private counted = 0
   private over = false
 
   constructor(host: ServerConnection, payloadMax: number, listing: Listing) {
@@ -69,37 +66,35 @@ export class Negotiation implements Phase {
     const { clock, limits } = host.context
     this.timer = clock.timer(limits.handshakeTimeout, () => this.expire())
     this.send(options.encodeGreeting())
-    host.schedule()
+    host.intake.send()
   }
 
-  run(): void {
-    while (!this.over && this.waiting === null && !this.congested && this.step()) this.checkUnread()
+  get waits(): boolean {
+    return this.waiting !== null || this.congested
   }
 
   sent(): void {
-    this.giveBack(Math.max(0, this.counted - this.host.outbox.bytesQueued))
-    if (!this.congested || this.host.outbox.bytesQueued > 0) return
-    this.congested = false
-    this.host.proceed()
-    this.run()
-    this.host.flush()
-  }
-
-  drain(): void {
-    this.end()
-  }
-
-  admitted(): void {
-    // It waits for no room.
+    if (this.host.intake.outbox.bytesQueued === 0) this.congested = false
   }
 
   closed(): void {
     this.finish()
-    this.giveBack(this.counted)
+    this.host.closed()
   }
 
-  private step(): boolean {
-    const { inbox } = this.host
+  arrived(): void {
+    assert(false, 'nothing is written before the transmission')
+  }
+
+  step(): boolean {
+    const { outbox } = this.host.intake
+    const goesOn = this.takeOption()
+    this.congested = !this.over && outbox.bytesQueued >= unreadBytesMax
+    return goesOn
+  }
+
+  private takeOption(): boolean {
+    const { inbox } = this.host.intake
     if (!this.flagsTaken) {
       if (!inbox.need(options.clientFlagsBytes)) return false
       const flags = inbox.bytes.readUInt32BE(inbox.at)
@@ -181,7 +176,7 @@ export class Negotiation implements Phase {
       this.reply(Option.list, Reply.errInvalid, 'the option takes no data')
       return
     }
-    this.host.outbox.lend(this.listing.bytes)
+    this.host.intake.share(this.listing.bytes)
   }
 
   private metaContext(option: number, data: Buffer): void {
@@ -230,17 +225,14 @@ export class Negotiation implements Phase {
     }
     this.waiting = { option, exported, infos }
     device.watch(this.deviceChanged)
-    this.host.stall()
   }
 
   private readonly deviceChanged = (): void => {
     const { waiting } = this
     if (waiting === null || !waiting.exported.device.usable) return
     this.stopWaiting()
-    this.host.proceed()
     this.accept(waiting.option, waiting.exported, waiting.infos)
-    this.run()
-    this.host.flush()
+    this.host.intake.wake()
   }
 
   private accept(option: number, exported: Export, infos: readonly number[]): void {
@@ -261,17 +253,16 @@ export class Negotiation implements Phase {
     this.finish()
     const { host } = this
     const { log } = host.context
-    const { peer } = host.connection
+    const { peer } = host.intake.connection
     log.info({ peer, export: exported.name }, 'an NBD client uses an export')
     const transmission = new Transmission(host, exported, {
       structured: this.structured,
       allocation: this.allocationOf === exported,
       payloadMax,
       flags,
-      uncounted: host.outbox.bytesQueued - this.counted,
     })
-    host.begin(transmission)
-    transmission.run()
+    host.exportName = exported.name
+    host.intake.begin(transmission)
   }
 
   private describe(
@@ -307,8 +298,8 @@ export class Negotiation implements Phase {
   }
 
   private tellRefused(name: string, reason: string): void {
-    const { connection, context } = this.host
-    const fields = { peer: connection.peer, export: name.slice(0, nameShown), reason }
+    const { intake, context } = this.host
+    const fields = { peer: intake.connection.peer, export: name.slice(0, nameShown), reason }
     context.log.info(fields, 'an NBD client was refused')
   }
 
@@ -343,22 +334,13 @@ export class Negotiation implements Phase {
   /** Closes once everything said has been sent. */
   private end(): void {
     this.finish()
-    this.host.stall()
-    this.host.flush()
-    this.host.connection.end()
+    this.host.intake.end()
   }
 
   private drop(why: string): false {
     this.finish()
     this.host.fail(new StorageError('PROTOCOL', why))
     return false
-  }
-
-  private checkUnread(): void {
-    if (this.over || this.host.outbox.bytesQueued < unreadBytesMax) return
-    this.congested = true
-    this.host.stall()
-    this.host.flush()
   }
 
   private reply(option: number, type: number, message = ''): void {
@@ -370,16 +352,10 @@ export class Negotiation implements Phase {
   }
 
   private send(bytes: Buffer): void {
-    const { outbox } = this.host
+    const { outbox, room } = this.host.intake
     const at = outbox.reserve(bytes.length)
     bytes.copy(outbox.bytes, at)
-    this.counted += bytes.length
-    this.host.room.charge(bytes.length)
-  }
-
-  private giveBack(bytes: number): void {
-    this.counted -= bytes
-    this.host.room.giveBack(bytes)
+    room.charge(bytes.length)
   }
 }
 

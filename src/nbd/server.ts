@@ -1,3 +1,4 @@
+import type { Timer } from '../base/clock.ts'
 import type { Accept } from '../net/network.ts'
 import { Places } from '../export/places.ts'
 import type { ClientStatus, Service, ServiceContext } from '../export/service.ts'
@@ -5,6 +6,9 @@ import { ServerConnection } from './connection.ts'
 import { Listing } from './listing.ts'
 import { Negotiation } from './negotiation.ts'
 import { replyOverheadBytes } from './asking.ts'
+
+/** Milliseconds between two looks for clients that take too long. */
+const tickInterval = 1000
 
 /** Serves exports over NBD, on any number of listeners. */
 export class NbdService implements Service {
@@ -14,6 +18,7 @@ export class NbdService implements Service {
   private readonly places: Places
   private readonly listing: Listing
   private readonly connections = new Set<ServerConnection>()
+  private ticking: Timer | null = null
   private drained: (() => void) | null = null
   private draining: Promise<void> | null = null
 
@@ -30,8 +35,9 @@ export class NbdService implements Service {
     if (this.draining !== null || !this.places.enter(connection)) return null
     const client = new ServerConnection(this.context, connection, this.left)
     this.connections.add(client)
-    client.begin(new Negotiation(client, this.payloadMax, this.listing))
-    return client
+    client.intake.begin(new Negotiation(client, this.payloadMax, this.listing))
+    this.schedule()
+    return client.intake
   }
 
   clients(): readonly ClientStatus[] {
@@ -41,19 +47,30 @@ export class NbdService implements Service {
   drain(): Promise<void> {
     this.draining ??= new Promise((resolve) => {
       this.drained = resolve
-      for (const connection of [...this.connections]) connection.drain()
+      for (const connection of [...this.connections]) connection.intake.drain()
       if (this.connections.size === 0) resolve()
     })
     return this.draining
   }
 
   destroy(): void {
-    for (const { connection } of [...this.connections]) connection.destroy()
+    for (const { intake } of [...this.connections]) intake.destroy()
+  }
+
+  private schedule(): void {
+    this.ticking ??= this.context.clock.timer(tickInterval, this.tick)
+  }
+
+  private readonly tick = (): void => {
+    this.ticking = null
+    const now = this.context.clock.now()
+    for (const connection of this.connections) connection.tick(now)
+    if (this.connections.size > 0) this.schedule()
   }
 
   private readonly left = (connection: ServerConnection): void => {
     this.connections.delete(connection)
-    this.places.leave(connection.connection)
+    this.places.leave(connection.intake.connection)
     if (this.connections.size === 0) this.drained?.()
   }
 }

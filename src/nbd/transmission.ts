@@ -1,17 +1,15 @@
-import type { Timer } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import { MiB } from '../base/size.ts'
 import { isChange, Operation, Request, type Completer } from '../device/request.ts'
 import { LossReport } from '../device/loss-report.ts'
 import { stagedPayloadMax } from '../net/inbox.ts'
-import { Stint } from '../net/stint.ts'
 import type { Export } from '../export/export.ts'
-import { Landing, type Progress } from '../export/landing.ts'
+import type { Intake, Phase } from '../export/intake.ts'
 import type { Guests } from '../export/service.ts'
 import { beyondAll, deviceFlags, replyOverheadBytes, roomOf, statusRunsMax } from './asking.ts'
 import * as codec from './codec.ts'
 import { ChunkType, Command, CommandFlag, Errno } from './codec.ts'
-import type { Phase, ServerConnection } from './connection.ts'
+import type { ServerConnection } from './connection.ts'
 import { TransmissionFlag } from './options.ts'
 import { whyRefused } from './refusal.ts'
 import { errnoOf, errnoOfRequest } from './status.ts'
@@ -45,22 +43,16 @@ export interface Agreement {
   readonly payloadMax: number
   /** Of `TransmissionFlag`. */
   readonly flags: number
-  /** Bytes of the negotiation that the socket still holds and that nobody reserved. */
-  readonly uncounted: number
 }
 
 /**
  * Requests of one connection, carried out on the export's device and answered in whatever order
  * they complete. A request that makes no sense is answered with an error and the stream goes on.
- *
- * A request's room (its payload and a reply's overhead) is reserved before it is taken in, a large
- * payload's as it lands, and given back as the reply leaves the socket. Without room the connection
- * is not read.
  */
 export class Transmission implements Phase, Completer {
-  readonly exportName: string
-  inFlight = 0
+  readonly waits = false
   private readonly host: ServerConnection
+  private readonly intake: Intake
   private readonly exported: Export
   private readonly structured: boolean
   private readonly allocation: boolean
@@ -69,21 +61,6 @@ export class Transmission implements Phase, Completer {
   /** By command: the flags it may have. */
   private readonly flagsOf: readonly number[]
   private readonly header = new codec.RequestHeader()
-  /** The write whose payload has yet to land in full. */
-  private readonly landing: Landing
-  /**
-   * How often a payload began to land so far, or went on after it had waited for room; and who
-   * looks whether the last one still does.
-   */
-  private landings = 0
-  private landingTimer: Timer | null = null
-  private uncounted: number
-  private stalledBy: 'nothing' | 'limits' | 'admission' | 'turn' = 'nothing'
-  private readonly stint: Stint
-  /** Whether the device answered the last read before it returned from it. */
-  private prompt = false
-  private running = false
-  private ending = false
   /** Why a write is refused whose payload has yet to be taken in; the header is still its own. */
   private refused: Code | null = null
   private readonly losses: LossReport
@@ -92,18 +69,13 @@ export class Transmission implements Phase, Completer {
   constructor(host: ServerConnection, exported: Export, agreement: Agreement) {
     this.host = host
     this.exported = exported
-    this.exportName = exported.name
-    this.landing = new Landing(host.inbox, host.room)
+    this.intake = host.intake
     this.losses = new LossReport(exported.device)
     this.guests = host.context.guestsOf?.(exported.device) ?? null
-    this.stint = new Stint(host.context.clock, () => {
-      if (this.stalledBy === 'turn') this.proceed()
-    })
     this.structured = agreement.structured
     this.allocation = agreement.allocation
     this.payloadMax = agreement.payloadMax
     this.readOnly = (agreement.flags & TransmissionFlag.readOnly) !== 0
-    this.uncounted = agreement.uncounted
     // Known clients force unit access on anything once they may; it means something to few.
     const fua = (agreement.flags & TransmissionFlag.fua) !== 0 ? CommandFlag.fua : 0
     const df = this.structured ? CommandFlag.df : 0
@@ -111,93 +83,64 @@ export class Transmission implements Phase, Completer {
     this.flagsOf = [fua | df, fua, 0xffff, fua, fua, fua, fua | zeroes, fua | CommandFlag.reqOne]
   }
 
-  run(): void {
-    // Requests that complete while they are submitted lead back here.
-    if (this.running) return
-    this.running = true
-    this.stint.begin()
-    if (this.landing.request === null || this.land(this.landing.goOn())) while (this.step());
-    this.running = false
-    this.finishIfDone()
-  }
-
-  sent(bytes: number): void {
-    const uncounted = Math.min(bytes, this.uncounted)
-    this.uncounted -= uncounted
-    this.giveBack(bytes - uncounted)
-    this.retry()
-  }
-
-  drain(): void {
-    this.stop()
-    this.finishIfDone()
+  sent(): void {
+    // Nothing here waits for that.
   }
 
   closed(): void {
-    this.ending = true
-    this.landingTimer?.cancel()
-    const { landing } = this
-    if (landing.request !== null) {
-      const { rest } = landing
-      const request = landing.end()
-      this.inFlight--
-      this.giveBack(roomOf(Operation.write, request.length) - rest)
-      request.abandon()
-    }
-    if (this.refused !== null) this.giveBack(replyOverheadBytes)
-    this.giveBack(this.host.outbox.bytesQueued - this.uncounted)
-  }
-
-  admitted(): void {
-    if (this.stalledBy !== 'admission') return
-    // What it waited for others is not held against it.
-    if (this.landing.request !== null) this.landings++
-    this.proceed()
+    if (this.refused !== null) this.intake.room.giveBack(replyOverheadBytes)
+    this.host.closed()
   }
 
   completed(request: Request): void {
-    this.inFlight--
+    const { intake } = this
+    intake.inFlight--
     if (this.guests !== null && isChange(request.operation)) this.guests.ended()
-    const { host } = this
-    const room = roomOf(request.operation, request.length)
-    if (!host.open) {
-      this.giveBack(room)
-      request.release()
-      return
-    }
-    const before = host.outbox.bytesQueued
-    this.reply(request)
-    this.giveBack(room - (host.outbox.bytesQueued - before))
+    if (intake.over) intake.room.giveBack(roomOf(request.operation, request.length))
+    else this.reply(request)
     request.release()
-    if (this.running) return
-    host.schedule()
-    this.retry()
-    this.finishIfDone()
+    intake.answered()
   }
 
   /** Takes in the next request; false when there is none yet, or no room for it. */
-  private step(): boolean {
-    const { inbox } = this.host
+  step(): boolean {
+    const { intake } = this
+    const { inbox } = intake
     if (this.refused !== null) return inbox.skip(0) && this.answerRefused(this.refused)
-    if (this.ending || !inbox.need(codec.requestBytes)) return false
+    if (!inbox.need(codec.requestBytes)) return false
     const { header } = this
     if (header.decode(inbox.bytes, inbox.at) !== null) return this.drop('wrong magic of a request')
     const { type, length } = header
     if (type === Command.disconnect) {
-      this.stop()
+      intake.drain()
       return false
     }
-    if (this.stint.over(length)) return this.stall('turn')
+    if (intake.mustRest(length)) return false
     const refusal = this.refuse()
     const operation = refusal === null ? operationOf[type]! : Operation.flush
     const taken = type === Command.cache ? Math.min(length, this.payloadMax) : length
     const staged = type === Command.write && refusal === null && length <= stagedPayloadMax
     if (staged && !inbox.need(codec.requestBytes + length)) return false
-    if (!this.reserve(operation, taken)) return false
+    if (!intake.reserve(operation, taken)) return false
     inbox.consume(codec.requestBytes)
     if (refusal !== null)
       return type === Command.write ? this.skipRefused(refusal) : this.answerRefused(refusal)
     return this.take(operation, taken)
+  }
+
+  /** Asked here, not before: a head may claim the device while a payload lands. */
+  arrived(request: Request): void {
+    const { guests } = this
+    const { device } = this.exported
+    if (guests !== null && isChange(request.operation)) {
+      guests.began()
+      if (!guests.mayChange()) {
+        this.intake.inFlight++
+        request.fail(new StorageError('READ_ONLY', 'the device is claimed', device.path))
+        return
+      }
+    }
+    this.intake.submit(request, device)
   }
 
   /** Makes the request of the header and submits it, unless its payload has yet to land. */
@@ -210,57 +153,9 @@ export class Transmission implements Phase, Completer {
     else if (type === Command.blockStatus)
       request.context = (flags & CommandFlag.reqOne) !== 0 ? Answer.statusOne : Answer.status
     else request.context = Answer.nothing
-    this.inFlight++
-    if (type === Command.write) {
-      this.landings++
-      return this.land(this.landing.begin(request, length))
-    }
-    const { inFlight } = this
-    this.submit(request)
-    if (operation === Operation.read) this.prompt = this.inFlight < inFlight
+    if (type === Command.write) return this.intake.land(request, length)
+    this.arrived(request)
     return true
-  }
-
-  /** Submits the write whose payload is here; false when the rest of it has to be waited for. */
-  private land(progress: Progress): boolean {
-    if (progress === 'here') {
-      this.submit(this.landing.end())
-      return true
-    }
-    // It holds a closure, and would allocate for that whenever it is called.
-    if (this.landingTimer === null) this.watchLanding()
-    if (progress === 'waiting') this.stall('admission')
-    return false
-  }
-
-  /** Asked here, not before: a head may claim the device while a payload lands. */
-  private submit(request: Request): void {
-    const { guests } = this
-    const { device } = this.exported
-    if (guests !== null && isChange(request.operation)) {
-      guests.began()
-      if (!guests.mayChange()) {
-        request.fail(new StorageError('READ_ONLY', 'the device is claimed', device.path))
-        return
-      }
-    }
-    device.submit(request)
-  }
-
-  /**
-   * Half a payload holds room that others may want: it has one to two time-outs to land, without
-   * the time in which it waits for room itself.
-   */
-  private watchLanding(): void {
-    const { landings } = this
-    const { clock, limits } = this.host.context
-    this.landingTimer = clock.timer(limits.sendTimeout, () => {
-      this.landingTimer = null
-      if ((this.landing.request === null && this.refused === null) || this.ending) return
-      const waits = this.stalledBy === 'admission'
-      if (this.landings === landings && !waits) this.drop('a payload does not come')
-      else this.watchLanding()
-    })
   }
 
   /**
@@ -295,15 +190,12 @@ export class Transmission implements Phase, Completer {
     const { length } = this.header
     this.refused = code
     if (length > refusedPayloadMax) return this.drop('payload far too long')
-    if (this.host.inbox.skip(length)) return this.answerRefused(code)
-    this.landings++
-    if (this.landingTimer === null) this.watchLanding()
-    return false
+    return this.intake.skip(length) && this.answerRefused(code)
   }
 
   private answerRefused(code: Code): true {
     const { type, flags, cookieHigh, cookieLow } = this.header
-    const { outbox } = this.host
+    const { outbox } = this.intake
     this.refused = null
     const before = outbox.bytesQueued
     const tooLong = code === 'TOO_LARGE' && type === Command.read && this.structured
@@ -313,18 +205,26 @@ export class Transmission implements Phase, Completer {
     const { size } = this.exported.device.facts!
     const bounds = { payloadMax, size, flags: this.flagsOf[type] }
     this.replyError(cookieHigh, cookieLow, errno, whyRefused(code, this.header, bounds))
-    this.giveBack(replyOverheadBytes - (outbox.bytesQueued - before))
+    this.intake.room.giveBack(replyOverheadBytes - (outbox.bytesQueued - before))
     return true
   }
 
+  /** Answers the request; what is queued takes the place of what was reserved for it. */
   private reply(request: Request): void {
-    const { tag, tagHigh } = request
+    const { outbox, room } = this.intake
+    const before = outbox.bytesQueued
     if (request.operation === Operation.flush) this.losses.tell(request)
+    this.encode(request)
+    room.giveBack(roomOf(request.operation, request.length) - (outbox.bytesQueued - before))
+  }
+
+  private encode(request: Request): void {
+    const { tag, tagHigh } = request
     if (request.error !== null) {
       this.replyError(tagHigh, tag, errnoOfRequest(request), request.error.message)
       return
     }
-    const { outbox } = this.host
+    const { outbox } = this.intake
     const answer = request.context as number
     if (answer === Answer.data) {
       const { length, offset } = request
@@ -346,7 +246,7 @@ export class Transmission implements Phase, Completer {
   }
 
   private replyStatus(request: Request, one: boolean): void {
-    const { outbox } = this.host
+    const { outbox } = this.intake
     const { extents, tag, tagHigh } = request
     const runs = Math.min(extents.lengths.length, one ? 1 : statusRunsMax)
     const payload = codec.blockStatusPayloadBytes(runs)
@@ -358,7 +258,7 @@ export class Transmission implements Phase, Completer {
   }
 
   private replyError(cookieHigh: number, cookieLow: number, errno: number, message: string): void {
-    const { outbox } = this.host
+    const { outbox } = this.intake
     if (!this.structured) {
       const at = outbox.reserve(codec.simpleReplyBytes)
       codec.encodeSimpleReply(outbox.bytes, at, errno, cookieHigh, cookieLow)
@@ -375,60 +275,7 @@ export class Transmission implements Phase, Completer {
     bytes.write(text, at + codec.chunkHeaderBytes + codec.errorPayloadBytes(0), 'utf8')
   }
 
-  /** Room for the request, or the connection is stalled until there may be some. */
-  private reserve(operation: Operation, length: number): boolean {
-    const { context, room, outbox } = this.host
-    const { limits } = context
-    const bytes = roomOf(operation, length)
-    const early = operation === Operation.read && this.prompt && outbox.full
-    const full =
-      early ||
-      this.inFlight >= limits.requestsPerConnection ||
-      (room.held > 0 && room.held + bytes > limits.bytesPerConnection)
-    if (full) return this.stall('limits')
-    const later = operation === Operation.write ? length - Landing.firstStep(length) : 0
-    return room.reserve(bytes - later, later) || this.stall('admission')
-  }
-
-  private stall(by: 'limits' | 'admission' | 'turn'): false {
-    this.stalledBy = by
-    this.host.stall()
-    return false
-  }
-
-  private giveBack(bytes: number): void {
-    this.host.room.giveBack(bytes)
-  }
-
-  /** This connection's own requests or replies have made room. */
-  private retry(): void {
-    if (this.stalledBy === 'limits') this.proceed()
-  }
-
-  private proceed(): void {
-    this.stalledBy = 'nothing'
-    if (this.ending) return
-    this.host.proceed()
-    this.run()
-    this.host.schedule()
-  }
-
-  /** Takes no more requests. */
-  private stop(): void {
-    this.ending = true
-    this.host.stall()
-  }
-
-  private finishIfDone(): void {
-    // Half a payload is a request that was never made. Its bytes stay until nothing lands any more.
-    const unfinished = this.landing.request === null ? 0 : 1
-    if (!this.ending || this.inFlight > unfinished) return
-    this.host.flush()
-    this.host.connection.end()
-  }
-
   private drop(why: string): false {
-    this.ending = true
     this.host.fail(new StorageError('PROTOCOL', why))
     return false
   }

