@@ -40,9 +40,7 @@ export class ServerConnection {
 
   /** Closes at once because of what the peer did. */
   fail({ code, message }: StorageError): void {
-    const { connection, over } = this.intake
-    if (over) return
-    const fields = { peer: connection.peer, code }
+    const fields = { peer: this.intake.connection.peer, code }
     this.context.log.info(fields, `nbd client dropped: ${message}`)
     this.intake.destroy()
   }

@@ -285,6 +285,16 @@ describe('NBD transmission in trouble', () => {
     other.close()
   })
 
+  it('drops a client that says goodbye and does not read what it has asked for', async () => {
+    await begin({ bytesPerConnection: 16 * MiB, payload: MiB, sendTimeout: 300 })
+    const talker = await Talker.using(rig.unix, 'gate', true)
+    talker.socket.pause()
+    const reads = [1, 2, 3].map((cookie) => talker.request(Command.read, 0, MiB, cookie))
+    talker.say(Buffer.concat([...reads, talker.request(Command.disconnect, 0, 0)]))
+    while (rig.service.clients().length > 0) await sleep(10)
+    talker.close()
+  })
+
   it('drops clients that stop in the middle of a payload, and serves those who wait', async () => {
     await begin({ bytesPerConnection: 2 * MiB, bytesInFlight: 4 * MiB, sendTimeout: 500 })
     const silent = await Promise.all([1, 2, 3].map(() => Talker.using(rig.unix, 'gate', true)))
