@@ -16,7 +16,6 @@ import {
 import type { Leg } from './leg.ts'
 import { addMember } from './opening.ts'
 import { counterAfter, type VolumeRecord } from './record.ts'
-import { anotherDevice } from './returning.ts'
 import type { Decision, LegView } from './start.ts'
 import type { Volume } from './volume.ts'
 
@@ -40,8 +39,7 @@ export async function createRecord(
     leg.member!.bootId = leg.device.facts!.bootId
   }
   // It may take hours to look: what is there now may have data, which would be called in sync.
-  const exchanged = sources.find((leg) => !leg.superblocks.isAsSeen)
-  if (exchanged !== undefined) throw anotherDevice(exchanged)
+  for (const leg of sources) leg.superblocks.mustBeSameDevice()
   await Promise.all(sources.map((leg) => format(leg, record)))
   const names = sources.map((leg) => leg.name).join(', ')
   return {

@@ -14,7 +14,7 @@ import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
 import { addMember, tryStart } from './opening.ts'
 import { labelMax } from './record.ts'
-import { anotherDevice, bothSides, inspect, join, judge, lifeOf } from './returning.ts'
+import { bothSides, inspect, join, judge, lifeOf } from './returning.ts'
 import { mustBeAsItLeft, type Verdict } from './returning.ts'
 import type { AttachOptions, LegOptions } from './settings.ts'
 import type { Found } from './superblock.ts'
@@ -401,7 +401,7 @@ export async function exportLeg(volume: Volume, name: string): Promise<Leg> {
 
 /** Nothing is left of the volume on it; nobody watches over a leg that is none any more. */
 export async function eraseLeg(volume: Volume, leg: Leg, geometry: Geometry): Promise<void> {
-  if (!leg.superblocks.isAsSeen) throw anotherDevice(leg)
+  leg.superblocks.mustBeSameDevice()
   await within(volume, leg.superblocks.erase(geometry))
   await within(volume, leg.flush())
 }

@@ -15,7 +15,7 @@ import { keepMembers } from './differences.ts'
 import { finishGrowth } from './growth.ts'
 import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
 import type { Leg } from './leg.ts'
-import { anotherDevice, claimedByOthers } from './returning.ts'
+import { claimedByOthers } from './returning.ts'
 import { failParkedChanges } from './losses.ts'
 import { counterBelieved, leftAtStart, type Member, type VolumeRecord } from './record.ts'
 import { chooseSource, settleMembers, type Present } from './rules/choosing.ts'
@@ -147,8 +147,7 @@ async function begin(
       stayWaiting(volume, `waiting for ${holders.join(', ')}, ${what}`)
       return
     }
-    const exchanged = present.find((leg) => !leg.superblocks.isAsSeen)
-    if (exchanged !== undefined) throw anotherDevice(exchanged)
+    for (const leg of present) leg.superblocks.mustBeSameDevice()
     const before = namesInSync(record)
     choosePresent(volume, start, here, intents)
     // One generation is enough for any number of attempts to start with the same legs.
@@ -253,7 +252,7 @@ async function mustBeAsSeen(views: readonly LegView[]): Promise<void> {
     if (found?.kind !== 'superblock') return
     const { end } = leg
     const { serial, record } = found.superblock
-    const now = await leg.superblocks.examineEnds(record.volume, [end])
+    const now = await leg.superblocks.examineAgain(record.volume, [end])
     if (now.kind !== 'superblock' || now.superblock.serial !== serial || leg.end !== end)
       throw new StorageError('UNAVAILABLE', 'another head has changed it', leg.device.path)
   }

@@ -15,6 +15,7 @@ import { Resync } from './resync.ts'
 import type { Effect } from './rules/effects.ts'
 import { refusalOf, splitReason, tooOldToCompare } from './start.ts'
 import { showsMark, type Found } from './superblock.ts'
+import { anotherDevice } from './superblocks.ts'
 import type { Volume } from './volume.ts'
 
 /** What becomes of a leg that is there again. */
@@ -85,6 +86,9 @@ export async function inspect(volume: Volume, leg: Leg, outdo = false): Promise<
     // A blank leg may be another volume's: that is no sign of another head of this one.
     if (ours || (error as StorageError).code !== 'FENCED') throw error
     return { kind: 'damaged', reason: claimedByOthers }
+  } finally {
+    // What came into its place meanwhile need not be what was claimed, or refused that.
+    leg.superblocks.mustBeSameDevice()
   }
   // Until then an older head may have written to it.
   return examine(volume, leg)
@@ -95,11 +99,6 @@ export const claimedByOthers = 'it is blank, and another head has claimed it'
 
 /** Why a leg is not taken unasked that a newer head, or another volume's, has given up. */
 const givenUpByOthers = 'another head has had it that came further: `dst leg attach` takes it'
-
-/** What was read of the leg says nothing of what is there now. */
-export function anotherDevice(leg: Leg): StorageError {
-  return new StorageError('UNAVAILABLE', 'another device is in its place', leg.device.path)
-}
 
 /** Which device it is, and since which start: what was seen in another need not be there now. */
 export function lifeOf({ device }: Leg): string {
@@ -232,7 +231,7 @@ export async function join(
 ): Promise<boolean> {
   if (!volume.running) return false
   // An operator's command may have waited since the leg was looked at.
-  if (!leg.superblocks.isAsSeen) throw anotherDevice(leg)
+  leg.superblocks.mustBeSameDevice()
   const member = leg.member!
   if (leg.superblocks.serial === 0) {
     member.id = volume.newId(32)

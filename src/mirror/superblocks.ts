@@ -43,7 +43,7 @@ export class Superblocks {
   private readonly leg: Leg
   /** A serial that it had for certain when it was looked at last. */
   private mark = 0
-  /** Which of the two slots has the newest superblock; and which one `examine` found it in. */
+  /** Which of the two slots has the newest superblock; and which one examining found it in. */
   private slot = 0
   private foundSlot = 0
   private readonly turns = new Mutex()
@@ -57,8 +57,7 @@ export class Superblocks {
   }
 
   /** What the leg's superblocks say, when its metadata end at `end`. */
-  async examine(end: number): Promise<Found> {
-    this.seen = this.shown
+  private async examine(end: number): Promise<Found> {
     if (end < 2 * superblockBytes) return { kind: 'blank' }
     const first = await this.readSlot(superblockOffset(end, 0))
     const second = await this.readSlot(superblockOffset(end, 1))
@@ -78,10 +77,12 @@ export class Superblocks {
   /**
    * What the superblocks at its present end say, or where else they may be if those are newer: what
    * it grew by may hold some of an earlier day. `ends` are what others know of the leg, which may
-   * know more itself. With no `volume`, the first that is found counts. Sets `end`.
+   * know more itself. With no `volume`, the first that is found counts. Sets `end`. Throws if
+   * another device came into its place meanwhile.
    */
   async examineEnds(volume: string, ends: readonly number[]): Promise<Found> {
     const { endNow } = this.leg
+    this.seen = this.shown
     const toLookAt = new Set([endNow, ...ends])
     const places: Place[] = []
     let of = volume
@@ -99,6 +100,7 @@ export class Superblocks {
     const newest = places.reduce((one, other) =>
       isNewer(other.found, one.found, of) ? other : one,
     )
+    this.mustBeSameDevice()
     this.end = newest.end
     this.foundSlot = newest.slot
     // What cannot be read of where they were, or is another volume's, is not blank for that.
@@ -108,7 +110,13 @@ export class Superblocks {
     return withFormer(newest.found, others)
   }
 
-  /** Remembers what `examine` found; `mark` is a serial that it had for certain as this member. */
+  /** The same of a leg that was examined before: throws if another device is there now. */
+  async examineAgain(volume: string, ends: readonly number[]): Promise<Found> {
+    this.mustBeSameDevice()
+    return this.examineEnds(volume, ends)
+  }
+
+  /** Remembers what was found; `mark` is a serial that it had for certain as this member. */
   note(found: Found, mark: number): void {
     const superblock = found.kind === 'superblock' ? found.superblock : null
     this.serial = superblock?.serial ?? 0
@@ -202,15 +210,24 @@ export class Superblocks {
     this.end = end
   }
 
-  /** Whether the device that `examine` looked at is there still. */
+  /** Whether the device that was examined last is there still. */
   get isAsSeen(): boolean {
     return this.seen === this.shown
+  }
+
+  /** Throws if not: what was read of it says nothing of what is there now. */
+  mustBeSameDevice(): void {
+    if (!this.isAsSeen) throw anotherDevice(this.leg)
   }
 
   /** Which device it is, and since which start of its target. */
   private get shown(): string {
     return `${this.leg.device.facts?.identity ?? ''} ${restartsOf(this.leg.device)}`
   }
+}
+
+export function anotherDevice({ device }: Leg): StorageError {
+  return new StorageError('UNAVAILABLE', 'another device is in its place', device.path)
 }
 
 /** Where the metadata of a leg are, were or go, as it says itself. */

@@ -108,7 +108,7 @@ async function lookAtOldEnds(views: LegView[]): Promise<void> {
     const ends = records.flatMap(({ members }) =>
       endsOf(members.find(({ name }) => name === one.name)),
     )
-    views[at] = await examined(one, one.leg.superblocks.examineEnds(volume, ends))
+    views[at] = await examined(one, one.leg.superblocks.examineAgain(volume, ends))
   }
 }
 
@@ -146,7 +146,7 @@ function lookForFormerEnd(volume: Volume, one: LegView): Promise<LegView> {
     const filled = await findFilled(volume, leg)
     volume.looking.filled.set(leg, filled)
     const ends = await formerEnds(leg, filled)
-    return ends.length === 0 ? found : leg.superblocks.examineEnds('', ends)
+    return ends.length === 0 ? found : leg.superblocks.examineAgain('', ends)
   }
   return examined(one, look())
 }

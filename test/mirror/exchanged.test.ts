@@ -1,17 +1,17 @@
 import { expect } from 'chai'
 import { MiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
-import { write } from '../support/io.ts'
+import { flush, read, write } from '../support/io.ts'
 import { Disk } from './disk.ts'
 import { disks, Head, HeldStore, later, MemoryStore, outcome, pattern } from './head.ts'
 import { reads } from './putting-back.ts'
 
 type Asked = Pick<Disk['log'][number], 'operation' | 'offset'>
 
-/** Another disk is where this one was. */
-function exchange(disk: Disk): void {
-  disk.cached.fill(9)
-  disk.stable.fill(9)
+/** Another disk is where this one was, with other data. */
+function exchange(disk: Disk, data: Uint8Array = Buffer.alloc(disk.size, 9)): void {
+  disk.cached = Buffer.from(data)
+  disk.stable = Buffer.from(data)
   disk.identity = new Disk(MiB).identity
   disk.comeBack()
 }
@@ -38,6 +38,53 @@ describe('a leg that is exchanged for another device', () => {
     expect(second.state('b')).not.to.equal('in-sync')
     expect(b!.cached[size - 4096]).to.equal(9)
     await second.device.close()
+  })
+
+  for (const alone of [false, true])
+    it(`while it is claimed at a start is not taken for what it was, alone: ${alone}`, async () => {
+      const legs = disks('a', 'b')
+      const a = legs['a']!
+      const store = new MemoryStore()
+      const first = await new Head(legs, store).open()
+      await first.inSync('a', 'b')
+      await write(first.device, 0, pattern(1))
+      await flush(first.device)
+      const older = Buffer.from(a.cached)
+      await write(first.device, 0, pattern(2))
+      await flush(first.device)
+      first.kill()
+      const second = new Head(legs, store, {}, alone ? ['b'] : [])
+      a.onClaim = () => {
+        a.onClaim = () => Promise.resolve()
+        exchange(a, older)
+        return Promise.resolve()
+      }
+      await second.open()
+      // Of two legs b is the one that has all; alone, a is not what the record speaks of.
+      const waits = (): boolean =>
+        `${second.driver.describe()['reason']}`.includes('another device')
+      await second.until('it is decided', () => second.device.usable || (alone && waits()))
+      const found = second.device.usable ? (await read(second.device, 0, 4096))[0] : 'nothing'
+      expect(found).to.equal(alone ? 'nothing' : 2)
+    })
+
+  it('while it is claimed to come back is claimed anew', async () => {
+    const legs = disks('a', 'b')
+    const b = legs['b']!
+    const head = await new Head(legs, new MemoryStore()).open()
+    await head.inSync('a', 'b')
+    b.goAway()
+    await write(head.device, 0, pattern(1))
+    const before = b.claims.length
+    b.onClaim = () => {
+      b.onClaim = () => Promise.resolve()
+      exchange(b, b.cached)
+      return Promise.resolve()
+    }
+    b.comeBack()
+    await head.inSync('a', 'b')
+    expect(b.claims.length - before).to.equal(2)
+    expect(head.lastResync('b')!.kind).to.equal('full')
   })
 
   it('while a volume is made of blank legs is not taken for blank', async () => {

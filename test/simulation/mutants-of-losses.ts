@@ -142,6 +142,14 @@ export const mutantsOfLosses: readonly Mutant[] = [
     plays: { script: 'failed flush forgotten, local', blow: 'crashHead' },
   },
   {
+    name: 'exchanged-before-claimed',
+    breaks: '4: what is there once a leg is claimed is taken for what was seen there before',
+    file: 'mirror/opening.js',
+    find: 'leg.superblocks.examineAgain(',
+    replace: 'leg.superblocks.examineEnds(',
+    scenario: 'older copy of itself before it is claimed',
+  },
+  {
     name: 'spare-forgotten',
     breaks: '2: a failed flush is forgotten with the process where the state directory fails',
     file: 'device/lives.js',

@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib'
 import { expect } from 'chai'
 import type { StorageError } from '../../../src/base/errors.ts'
 import { superblockOffset } from '../../../src/mirror/layout.ts'
+import type { EffectKind } from '../effects.ts'
 import type { Medium } from '../medium.ts'
 import { otherSide, Stage } from '../stage.ts'
 
@@ -146,6 +147,31 @@ describe('scenarios: a leg', () => {
     expect(await stage.flush()).to.equal(null)
     await stage.pass(200)
   }
+
+  it('that is exchanged for an older copy of itself before it is claimed is filled', async () => {
+    const stage = await new Stage().start()
+    const { effects, state } = stage.world
+    const { medium } = stage.leg('left')
+    await written(stage)
+    const copy = Buffer.from(medium.content)
+    await written(stage)
+    stage.killHead()
+    // It has looked at the legs, and makes durable what it claims them with.
+    state.slowness = 1000
+    const exchange = (kind: EffectKind): void => {
+      if (kind !== 'save') return
+      effects.unwatch(exchange)
+      state.slowness = 1
+      medium.replace()
+      medium.write(0, copy)
+      medium.flush(medium.order)
+      medium.announce()
+    }
+    effects.watch(exchange)
+    stage.startHead()
+    await stage.healthy()
+    await stage.audit()
+  })
 
   it('whose copy is in the place of another goes on, and the copy is refused', async () => {
     const stage = await new Stage({ hold: 50, settings: { intentIdleMs: 20 } }).start()
