@@ -83,9 +83,9 @@ export async function makeClaim(
   head.hears(leg, claim, (await another) ? 'taken-from-another' : 'taken')
 }
 
-/** Another head has had legs of which this head's record speaks. */
-export async function doubt(volume: Volume, record: VolumeRecord): Promise<void> {
-  volume.head.doubt(record)
+/** Another head has had legs of which this head's record speaks, see `loadOwn`. */
+export async function doubt(volume: Volume, record: VolumeRecord | null): Promise<void> {
+  if (record !== null) volume.head.doubt(record)
   await volume.above.lose(volume)
 }
 
@@ -131,8 +131,7 @@ export async function outbid(volume: Volume): Promise<void> {
   const { head } = volume
   await head.load(volume)
   // What the newer head went on with, the legs say; their claims will not, once they are ours.
-  const own = await loadOwn(volume)
-  if (own !== null) await doubt(volume, own)
+  await doubt(volume, await loadOwn(volume))
   head.goFarAbove()
   const legs = volume.legs.filter(({ device }) => device.usable)
   const asked = legs.map((leg) => claimedBefore(volume, leg).catch(() => nobodys))

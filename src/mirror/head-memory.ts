@@ -42,6 +42,7 @@ export class HeadMemory {
   /**
    * Id of the generation of this head's record in which another head has had legs: that record
    * says no more who is in sync. Claims are the only evidence of it, which the next one replaces.
+   * `whichever` where what could be read did not say which record it is.
    */
   private doubted = nothing
   private claims: number[] = []
@@ -69,16 +70,19 @@ export class HeadMemory {
       return
     }
     const text = await stored(volume, store.load(keyOf(key))).catch((error: unknown) => {
-      if ((error as StorageError).code !== 'TIMEOUT') return null
+      if ((error as StorageError).code !== 'TIMEOUT') return ''
       // What it has may be read yet: nothing may be drawn in its place.
       this.loading = null
       throw error
     })
-    if (!this.parse(text ?? '')) this.number = Math.floor(random.fraction() * claimsPerStep)
+    if (text != null && this.parse(text)) return
+    this.number = Math.floor(random.fraction() * claimsPerStep)
+    // What it doubted is lost as well.
+    if (text != null) this.doubtWhichever()
   }
 
   private parse(text: string): boolean {
-    const parts = /^(\d+)(?: (\d+)(?: (-|[0-9a-f]{16})((?: \d+)*))?)?$/.exec(text)
+    const parts = /^(\d+)(?: (\d+)(?: (-|\*|[0-9a-f]{16})((?: \d+)*))?)?$/.exec(text)
     if (parts === null) return false
     const [number, outbid] = [Number(parts[1]), Number(parts[2] ?? 0)]
     const claims = (parts[4] ?? '').split(' ').filter(Boolean).map(Number)
@@ -192,8 +196,19 @@ export class HeadMemory {
     this.doubted = generation.id
   }
 
+  /** The same of the record that was saved last, which could not be read. */
+  doubtWhichever(): void {
+    this.doubted = whichever
+  }
+
   doubts({ generation }: VolumeRecord): boolean {
-    return this.doubted === generation.id
+    return this.doubted === whichever || this.doubted === generation.id
+  }
+
+  /** It is durable who is in sync now: what other heads did before does not matter any more. */
+  async serves(volume: Volume): Promise<void> {
+    this.doubted = nothing
+    await this.keepClaims(volume, volume.inSync)
   }
 
   async save(volume: Volume): Promise<void> {
@@ -210,6 +225,7 @@ export class HeadMemory {
 }
 
 const nothing = '-'
+const whichever = '*'
 
 function keyOf(record: string): string {
   return `${record}_head`

@@ -239,8 +239,7 @@ async function claimAll(
 
 /** It came between the decision and the claim, which replaced what told of it. */
 async function doubtOwnRecord(volume: Volume, { byOwnRecord }: Start): Promise<void> {
-  const own = await loadOwn(volume)
-  if (own !== null) await doubt(volume, own)
+  await doubt(volume, await loadOwn(volume))
   await volume.head.save(volume)
   if (byOwnRecord)
     throw new StorageError('UNAVAILABLE', 'another head has claimed the legs', volume.path)
@@ -414,8 +413,7 @@ async function run(
   const started = await membership.start(newGeneration ? 'members' : 'record')
   // The run may have ended since that was decided.
   if (!started || membership.over()) return
-  // It is durable that no other leg is in sync: whose claim was replaced there does not matter.
-  await volume.head.keepClaims(volume, volume.inSync)
+  await volume.head.serves(volume)
   if (membership.over()) return
   volume.runs()
 }

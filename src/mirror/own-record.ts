@@ -4,28 +4,25 @@ import { parseRecordText, type VolumeRecord } from './record.ts'
 import type { Volume } from './volume.ts'
 
 /**
- * The record in the head's own store; null where there is none that can be read. Rejects when the
- * store does not answer.
+ * The record in the head's own store; null where there is none that can be read. One that is there
+ * all the same is doubted: it may be read by the next start, and what tells that one of another
+ * head is replaced by this one's claims. Rejects when the store does not answer.
  */
 export async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
-  if (volume.store === null) return null
+  const { store, key, head, log, path } = volume
+  if (store === null) return null
   try {
-    const text = (await stored(volume, volume.store.load(volume.key))) ?? null
-    const record = text === null ? null : parseRecordText(text)
-    if (text !== null && record === null)
-      volume.log.error(
-        { volume: volume.path },
-        `the head's record of ${volume.path} is damaged and not used`,
-      )
-    return record
+    const text = (await stored(volume, store.load(key))) ?? null
+    if (text === null) return null
+    const record = parseRecordText(text)
+    if (record !== null) return record
+    log.error({ volume: path }, `the head's record of ${path} is damaged and not used`)
   } catch (error) {
     if ((error as StorageError).code === 'TIMEOUT') throw error
-    volume.log.error(
-      { volume: volume.path, err: error },
-      `the head's record of ${volume.path} cannot be read`,
-    )
-    return null
+    log.error({ volume: path, err: error }, `the head's record of ${path} cannot be read`)
   }
+  head.doubtWhichever()
+  return null
 }
 
 /**
