@@ -83,9 +83,8 @@ export function legWord(volume: Volume, leg: Leg): string {
   if (leg.refusal !== '') return 'failed'
   if (!volume.active && !leg.device.usable) return 'missing'
   const state = leg.member?.state ?? 'missing'
-  // Neither of these words before it is durable.
-  if (state === 'detached' && volume.held.has(leg)) return 'missing'
-  return state === 'in-sync' && volume.running && leg.stage !== 'in-sync' ? 'syncing' : state
+  // Not before it is durable.
+  return state === 'detached' && volume.held.has(leg) ? 'missing' : state
 }
 
 /** The mirror's part of `status`. */

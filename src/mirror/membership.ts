@@ -10,7 +10,7 @@ import { IntentLog } from './intent.ts'
 import { format } from './create.ts'
 import type { Leg } from './leg.ts'
 import type { LockedRange } from './locked.ts'
-import { withMarkOf, type Member, type VolumeRecord } from './record.ts'
+import { withInSync, withMarkOf, type Member, type VolumeRecord } from './record.ts'
 import { isBack, isWhole } from './returning.ts'
 import type { Verdict } from './rules/departures.ts'
 import type { Effect, Event, FlushReason, LegError } from './rules/effects.ts'
@@ -52,7 +52,7 @@ export class Membership {
   private carrying = false
   private whenStarted: () => void = () => undefined
   private turning = false
-  /** The record as it is saved in this round. */
+  /** The record as legs are told it in this round. */
   private saved: VolumeRecord | null = null
 
   constructor(volume: Volume) {
@@ -230,7 +230,7 @@ export class Membership {
     const { volume } = this
     switch (effect.kind) {
       case 'save':
-        void this.save(effect.version)
+        void this.save(effect)
         break
       case 'save-base':
         void this.saveBase(effect)
@@ -257,6 +257,7 @@ export class Membership {
         this.left(effect)
         break
       case 'in-sync':
+        noteSince(volume, effect.leg, 'syncing')
         effect.leg.backOff.end()
         break
       case 'regrouped':
@@ -346,13 +347,12 @@ export class Membership {
     this.tell({ kind: 'maps', outcome: whole ? 'whole' : 'not-all' })
   }
 
-  private async save(version: number): Promise<void> {
-    const { volume } = this
-    const { record } = this.run
-    volume.saves(record)
-    const text = JSON.stringify(record)
+  private async save({ version, joining }: EffectOf<'save'>): Promise<void> {
+    this.volume.saves(this.run.record)
+    const text = JSON.stringify(this.run.record)
+    const saved = withInSync(JSON.parse(text) as VolumeRecord, joining)
     if (!(await this.saveHead(text))) return
-    this.saved = JSON.parse(text) as VolumeRecord
+    this.saved = saved
     this.tell({ kind: 'saved', version })
   }
 

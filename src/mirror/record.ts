@@ -138,6 +138,25 @@ export function withMarkOf(member: Member, now: Member | null | undefined): Memb
   return { ...member, mark: now.mark, markedIn: now.markedIn }
 }
 
+/** What a member is from the moment on that its leg lacks nothing. */
+export const inSync = {
+  state: 'in-sync',
+  reason: '',
+  left: null,
+  label: null,
+  stamp: null,
+} as const
+
+/** The record as it is once these legs are in sync as well. */
+export function withInSync(
+  record: VolumeRecord,
+  legs: readonly { readonly member: Member | null }[],
+): VolumeRecord {
+  const ids = new Set(legs.map(({ member }) => member!.id))
+  const members = record.members.map((one) => (ids.has(one.id) ? { ...one, ...inSync } : one))
+  return { ...record, members }
+}
+
 /** Where the metadata of a leg may end, by what is remembered of it: the further the later. */
 export function endsOf(member: Member | undefined): readonly number[] {
   if (member === undefined) return []

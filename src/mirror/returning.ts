@@ -286,7 +286,6 @@ async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<Outcome
 /** The leg lacks nothing, which is about to be saved. */
 export function isWhole(volume: Volume, leg: Leg): void {
   const resync = volume.resyncs.get(leg)!
-  noteSince(volume, leg, 'syncing')
   volume.resyncs.delete(leg)
   announce(volume)
   if (leg.member!.whole === true) noteCopied(volume.record!, leg.member!)

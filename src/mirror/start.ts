@@ -122,9 +122,10 @@ function neverServed(own: VolumeRecord, candidates: readonly Candidate[]): boole
 }
 
 /**
- * Whether the head saved a generation that it never served and no leg here knows, and another head
- * has claimed legs since: that one knows nothing of it either, and may have gone on with a leg that
- * this record takes for missing. What the legs show counts then, as it did for the other head.
+ * Whether the head saved a generation that it never served, as far as it knows, and another head
+ * has claimed legs since: that one may know nothing of it, and may have gone on with a leg that
+ * this record takes for missing, or not in sync yet. What the legs show counts then, as it did for
+ * the other head.
  */
 function isUnheard(
   { record, vouches }: OwnRecord,
@@ -132,11 +133,7 @@ function isUnheard(
   wish: StartWish,
 ): boolean {
   if (vouches || wish.force || candidates.length === 0) return false
-  if (sameGeneration(record.generation, record.base)) return false
-  return !candidates.some(
-    ({ superblock: { record: shown } }) =>
-      sameGeneration(shown.generation, record.generation) || remembers(shown, record.generation),
-  )
+  return !sameGeneration(record.generation, record.base)
 }
 
 /** Leaves out legs that show what was never served, unless that is all there is, or wanted. */

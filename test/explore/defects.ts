@@ -15,6 +15,8 @@ export interface Defect {
   readonly configuration: Partial<Configuration>
   /** Whether it is found within a second or so. */
   readonly quick?: true
+  /** Where the search takes long: what it has found. */
+  readonly script?: string
 }
 
 const onlyInSync = (run: Run, leg: RunLeg): boolean =>
@@ -176,6 +178,58 @@ export const defects: readonly Defect[] = [
     replace: {},
     claiming: { vouches: () => true },
     configuration: { ...twoHeads, faults: 2, kinds: new Set(['crash', 'away']) },
+  },
+  {
+    name: 'own-record-knows-first',
+    breaks: '5: the own record says that a leg is in sync before any other leg could tell',
+    replace: {
+      handedOver: (run, leg) => {
+        returning.handedOver(run, leg)
+        if (leg.stage === 'saving') Object.assign(leg.member!, { state: 'in-sync', left: null })
+      },
+    },
+    configuration: { ...twoHeads, faults: 2, kinds: new Set(['restart', 'away']) },
+    script: `
+      3  ! for the head a goes away
+      1  a is there again for the head
+      0  a returns, partial copy
+      1  saving the record is done
+      1  the superblock on b is done
+      1  saving the record is done
+      1  the superblock on b is done
+      1  the stamp on a is done
+      2  saving the record is done
+      2  the superblock on b is done
+      1  the flush (copied) on a is done
+      1  the all on a is done
+      1  saving the record is done
+      1  the superblock on a is done
+      0  the other head looks at a and b
+      3,0  a client writes 1 to extent 0
+      0  the log on a is done
+      7,0,0,0  ! b restarts
+      0  the head looks at a and b
+      1  the claim on a is done
+      2,0  the claim on b is done
+      1  the lacks on a is done
+      1  the log on a is done
+      1  the flush (start) on a is done
+      1  saving the record is done
+      1  the superblock on a is done
+      1  saving the record is done
+      1  the superblock on a is done
+      0  what waited is carried out
+      2  the log on a is done
+      2  the log on a is done
+      2  write 1 on a is done
+      1,0  the other head looks at b
+      0  the log on b is done
+      0  the flush (start) on b is done
+      0  saving the record is done
+      0  the superblock on b is done
+      0  saving the record is done
+      0  the superblock on b is done
+    `,
   },
 ]
 

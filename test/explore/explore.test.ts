@@ -57,4 +57,12 @@ describe('every order of what can happen to a mirror', () => {
       expect(withDefect(defect, () => replay(world, script))).to.equal(violation!.what)
       expect(replay(world, script)).not.to.equal(violation!.what)
     })
+
+  for (const defect of defects.filter(({ script }) => script !== undefined))
+    it(`has found that ${defect.breaks.replace(/^\d: /, '')}`, () => {
+      const world = new World({ ...defaults, ...defect.configuration })
+      const wrong = withDefect(defect, () => replay(world, defect.script!))
+      expect(wrong).to.include('was acknowledged')
+      expect(replay(world, defect.script!)).not.to.equal(wrong)
+    })
 })

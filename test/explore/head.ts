@@ -1,5 +1,5 @@
 import type { StorageError } from '../../src/base/errors.ts'
-import type { VolumeRecord } from '../../src/mirror/record.ts'
+import { withInSync, type VolumeRecord } from '../../src/mirror/record.ts'
 import type { Effect, Event } from '../../src/mirror/rules/effects.ts'
 import {
   createRun,
@@ -130,12 +130,12 @@ export class Head {
   private carryOut(effect: Effect<HeadLeg>): void {
     switch (effect.kind) {
       case 'save':
-        this.saved = snapshotOf(this.record)
-        this.submit({ kind: 'save', leg: 0, job: effect.version, snapshot: this.saved })
+        this.saved = snapshotOf(withInSync(this.record, effect.joining))
+        this.submit({ kind: 'save', job: effect.version, snapshot: snapshotOf(this.record) })
         break
       case 'save-base':
         this.saved = { ...this.saved!, base: numberOf(effect.base) }
-        this.submit({ kind: 'save', leg: 0, job: effect.version, snapshot: this.saved })
+        this.submit({ kind: 'save', job: effect.version, snapshot: this.saved })
         break
       case 'superblock':
         this.submit({
@@ -195,9 +195,10 @@ export class Head {
     }
   }
 
-  submit(op: Partial<Op> & Pick<Op, 'kind' | 'leg'>): void {
+  submit(op: Partial<Op> & Pick<Op, 'kind'>): void {
     this.world.submit({
       head: this.index,
+      leg: 0,
       ghost: 'no',
       job: 0,
       extent: 0,

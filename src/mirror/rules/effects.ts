@@ -7,11 +7,14 @@ export type FlushReason = 'copied' | 'clean' | 'start'
 
 /** What the rules want done, in this order. */
 export type Effect<L extends RunLeg = RunLeg> =
-  /** Save `Run.record`, as it is now, in the head's own store; then tell `saved`. */
-  | { readonly kind: 'save'; readonly version: number }
-  /** Save the same once more, with another base; then tell `saved`. */
+  /**
+   * Save `Run.record`, as it is now, in the head's own store; then tell `saved`. From then on legs
+   * are told that those of `joining` are in sync, see `withInSync`.
+   */
+  | { readonly kind: 'save'; readonly version: number; readonly joining: readonly L[] }
+  /** Save what legs were told, with another base; then tell `saved`. */
   | { readonly kind: 'save-base'; readonly version: number; readonly base: Generation }
-  /** Write `Run.record`, as it was saved, to the leg; then tell `superblock`. */
+  /** Write `Run.record`, as legs are told it, to the leg; then tell `superblock`. */
   | { readonly kind: 'superblock'; readonly leg: L; readonly version: number }
   /** Write `Run.record` to the leg, with the leg as syncing; then tell `stamped`. */
   | { readonly kind: 'stamp'; readonly leg: L }

@@ -113,12 +113,6 @@ export function handedOver(run: Run, leg: RunLeg): void {
   } else {
     leg.stage = 'saving'
     run.out.push({ kind: 'joining', leg })
-    const member = leg.member!
-    member.state = 'in-sync'
-    member.reason = ''
-    member.left = null
-    member.label = null
-    member.stamp = null
     request(run, 'members')
     leg.announcedBy = run.requested
   }

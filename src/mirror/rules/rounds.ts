@@ -1,5 +1,5 @@
 import type { Generation, VolumeRecord } from '../record.ts'
-import { counterAfter, historyGenerationsMax, sameGeneration } from '../record.ts'
+import { counterAfter, historyGenerationsMax, inSync, sameGeneration } from '../record.ts'
 import type { Event, LegError } from './effects.ts'
 import { rules } from './table.ts'
 import { isOver, isPending, regroup, type Run, type RunLeg } from './run.ts'
@@ -10,6 +10,10 @@ import { isOver, isPending, regroup, type Run, type RunLeg } from './run.ts'
  * all of them, and at last in their superblocks that it is: in a generation of which a leg does not
  * say so nothing was acknowledged, see `forks.ts`. A leg whose superblock cannot be written leaves,
  * which is the next change, and the round is repeated. Only then goes on what waits for it.
+ *
+ * So the own store is the first to know that a leg is not in sync any more. That one is in sync it
+ * learns last, with the base: who is in sync by it is so by whatever a leg shows, and a head that
+ * starts from one leg by its own record leaves none that another one could start from without it.
  */
 
 /** The record was changed; with `members`, so were the legs in sync. */
@@ -28,7 +32,8 @@ export function beginRound(run: Run, turn: Extract<Event, { kind: 'turn' }>): vo
   }
   const version = run.requested
   run.round = { version, generation: record.generation, phase: 'save', waits: [], whole: true }
-  run.out.push({ kind: 'save', version })
+  const joining = run.legs.filter(({ stage }) => stage === 'saving')
+  run.out.push({ kind: 'save', version, joining })
 }
 
 /** The next generation: of another membership, and never of any other head's. */
@@ -105,6 +110,7 @@ export function madeDurable(run: Run): void {
 }
 
 function announceInSync(run: Run, leg: RunLeg): void {
+  Object.assign(leg.member!, inSync)
   leg.stage = 'in-sync'
   leg.dirty = null
   run.out.push({ kind: 'in-sync', leg })
