@@ -21,7 +21,7 @@ export const nobodys: Claimed = { held: 0, givenUp: 0 }
 
 /**
  * Claims that are remembered. An attempt at a start makes a new one only after a restart of the
- * head, and the first that succeeds claims every leg: older ones show on no leg in sync.
+ * head. A leg that was away for more of them shows one that is forgotten, see `isForgotten`.
  */
 const claimsKept = 64
 
@@ -98,13 +98,22 @@ export class HeadMemory {
 
   /** Whether this head made the claim, and heard that it replaced no other's; 0 is none. */
   made(claim: number, leg: Leg): boolean {
-    if (claim === 0 || this.claims.includes(claim)) return true
+    if (claim === 0 || this.claims.includes(claim) || this.isForgotten(claim)) return true
     if (this.heard.get(leg) === claim) return true
     // A state directory of before: that claims were made with this number is as good as certain.
     const { formerNumber } = this
     if (formerNumber === null || (claim - formerNumber) % claimsPerStep !== 0) return false
     this.claims.push(claim)
     return true
+  }
+
+  /**
+   * Whether it is below all that are remembered, so many that others were forgotten. Another head
+   * may have made it, but none that served since this one did: a leg that it would have needed has
+   * one of these, and refused it, or told of it when it took one.
+   */
+  private isForgotten(claim: number): boolean {
+    return this.claims.length === claimsKept && claim < Math.min(...this.claims)
   }
 
   /** Of a start: the highest generation that it knows of, 0 when it makes the first. */

@@ -1,8 +1,9 @@
 import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
+import { Operation } from '../../src/device/request.ts'
 import { flush, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
-import { disks, Head, MemoryStore, pattern } from './head.ts'
+import { disks, failing, Head, MemoryStore, pattern } from './head.ts'
 
 interface Served {
   readonly legs: Record<'a' | 'b' | 'c', Disk>
@@ -45,4 +46,40 @@ describe('claims of a head that serves', () => {
       expect(next.state('c')).to.equal('missing')
       next.kill()
     })
+
+  describe('that has started more often than it remembers while a leg was away', () => {
+    /** Served without c, and then began so often that of all these it remembers the first. */
+    async function restarted(): Promise<Served> {
+      const { legs, store } = await served()
+      const head = await new Head(legs, store, {}, ['c']).open()
+      await head.inSync('a', 'b')
+      await head.device.close()
+      const [number, floor, doubted, claim] = (await store.load('m_head'))!.split(' ')
+      const claims = Array.from({ length: 64 }, (_, at) => Number(claim) + at).toReversed()
+      const text = [Number(number) + 63, floor, doubted, ...claims].join(' ')
+      await store.save('m_head', text)
+      return { legs, store }
+    }
+
+    it('are known for its own when the leg is back', async () => {
+      const { legs, store } = await restarted()
+      const next = await new Head(legs, store, {}, ['b']).open()
+      await next.inSync('a', 'c')
+      expect(next.warnings.filter((one) => one.includes('waits'))).to.deep.equal([])
+    })
+
+    it('are told from those of another head', async () => {
+      const { legs, store } = await restarted()
+      const another = new MemoryStore()
+      await another.save('m_head', '1048000 0')
+      failing(legs.b, (operation) => operation === Operation.write)
+      const newer = await new Head(legs, another, {}, ['c']).open()
+      await newer.inSync('a')
+      newer.kill()
+      const next = await new Head(legs, store, {}, ['a', 'c']).open()
+      await next.until('it waits', () =>
+        next.warnings.some((one) => one.includes('another head may have had the legs')),
+      )
+    })
+  })
 })
