@@ -102,6 +102,27 @@ export function restartsOf({ driver }: Restarting): number | null {
   return each.length === 0 ? null : each.reduce((sum, one) => sum + one, 0)
 }
 
+/** What of a device and its parts says whether somebody can be asked who has claimed it. */
+interface Claimable extends Restarting {
+  readonly driver: Restarting['driver'] & {
+    readonly claimed?: unknown
+    readonly children: readonly Claimable[]
+  }
+}
+
+/** Whether a device, or a part of it, can be asked who has claimed it. */
+export function tellsOfClaims({ driver: { claimed, children } }: Claimable): boolean {
+  return children.length === 0 ? claimed !== undefined : children.some(tellsOfClaims)
+}
+
+/**
+ * Whether others may have had a device, and nobody tells: an NBD server's. What is of this machine,
+ * a file or memory, is locked against others.
+ */
+export function isUnwatched(device: Claimable): boolean {
+  return !tellsOfClaims(device) && restartsOf(device) !== null
+}
+
 /** 32 hex digits that stand for the text. */
 export function digest(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 32)

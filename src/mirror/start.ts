@@ -1,3 +1,4 @@
+import { isUnwatched, tellsOfClaims } from '../device/facts.ts'
 import { wasNeverServed } from './forks.ts'
 import type { Leg } from './leg.ts'
 import {
@@ -325,26 +326,32 @@ function decideStart(
   const moved: Leg[] = []
   const awaited: string[] = []
   const putBack: string[] = []
+  let couldTell = false
   for (const member of record.members) {
     if (member.state !== 'in-sync') continue
     const view = views.find(({ name }) => name === member.name)
     const found = candidates.find(({ superblock }) => superblock.self === member.id)
     if (found !== undefined && hasAll(found, record) && !refusals.has(found.leg))
       (found.leg.isAnotherThan(member) ? moved : present).push(found.leg)
-    else if (couldBeNewer(view, refusals)) awaited.push(awaitedReason(view, member, refusals))
-    else putBack.push(putBackReason(member, found, record))
+    else if (couldBeNewer(view, refusals)) {
+      awaited.push(awaitedReason(view, member, refusals))
+      couldTell ||= view !== undefined && tellsOfClaims(view.leg.device)
+    } else putBack.push(putBackReason(member, found, record))
   }
   // Copies of legs that are gone may be older; of those that are there, the original counts.
   if (present.length === 0 && (awaited.length === 0 || wish.force)) present = moved
-  const enough = newest.vouches || awaited.length === 0 || wish.force
+  // Another head may have had these, and have gone on with a leg that would tell of it.
+  const isUntold = couldTell && present.every(({ device }) => isUnwatched(device))
+  const vouches = newest.vouches && !isUntold
+  const enough = vouches || awaited.length === 0 || wish.force
   if (present.length > 0 && enough) {
-    const reason = newest.vouches
+    const reason = vouches
       ? "by the head's own record"
       : awaited.length === 0
         ? 'no absent leg could be newer'
         : `forced, without ${awaited.join(', ')}`
-    const byOwnRecord = newest.vouches && !wish.force
-    const forced = wish.force && (!newest.vouches || present === moved)
+    const byOwnRecord = vouches && !wish.force
+    const forced = wish.force && (!vouches || present === moved)
     const start = { record: structuredClone(record), present, byOwnRecord, forced, refusals }
     return { kind: 'start', ...start, split: [], reason }
   }
@@ -352,8 +359,9 @@ function decideStart(
     const stale = bestStale(candidates, wish)
     if (stale !== null) return forced(stale, refusals)
   }
-  const doubted = newest.own && !newest.vouches
-  const since = doubted ? ', because another head may have had the legs since' : ''
+  const doubted = newest.own && !vouches
+  const untold = newest.vouches ? `, which ${namesOf(present)} cannot tell` : ''
+  const since = doubted ? `, because another head may have had the legs since${untold}` : ''
   const what = present.length > 0 ? `could be newer${since}` : 'has the data'
   const others = moved.length === 0 ? '' : `; another device is in the place of ${namesOf(moved)}`
   const waits = awaited.length > 0 ? awaited.join(', ') : 'a leg in sync, but none is left'

@@ -92,9 +92,11 @@ function recordOf(snapshot: Snapshot): VolumeRecord {
   return record
 }
 
-/** What the decision asks of a leg: whether it is the device that it was, which it always is. */
+/** What the decision asks of a leg: it is the device that it was, and tells who has claimed it. */
 function legOf(at: number): LegView['leg'] {
-  const leg = { index: at, device: { facts: { identity: '' } }, isAnotherThan: () => false }
+  const driver = { children: [], claimed: true }
+  const device = { facts: { identity: '' }, driver }
+  const leg = { index: at, device, isAnotherThan: () => false }
   return (legs[at] ??= leg as unknown as LegView['leg'])
 }
 const legs: LegView['leg'][] = []

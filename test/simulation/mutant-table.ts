@@ -45,7 +45,7 @@ export const mutantTable: readonly Mutant[] = [
     name: 'older-leg-first',
     breaks: '2: a volume starts although an absent leg could be newer',
     file: 'mirror/start.js',
-    find: 'const enough = newest.vouches || awaited.length === 0 || wish.force;',
+    find: 'const enough = vouches || awaited.length === 0 || wish.force;',
     replace: 'const enough = true;',
     scenario: 'the older leg returns first',
   },
