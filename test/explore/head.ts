@@ -175,7 +175,7 @@ export class Head {
         break
       case 'lost':
         this.world.tellLoss()
-        for (const job of this.jobs) if (job.kind === 'flush') job.covers.fill(0)
+        for (const { covers } of [...this.jobs, ...this.parked]) covers.fill(0)
         break
       case 'suspend':
         this.endRun()
