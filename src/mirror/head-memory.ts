@@ -32,10 +32,11 @@ const claimsKept = 64
 export class HeadMemory {
   /** Tells this head's claims from those of others; null until it was read. */
   private number: number | null = null
-  /** The step that the next claim must be above, see `nextClaim`. */
-  private outbid = 0
-  /** The highest generation seen on any leg: the next one, and the next claim, are above it. */
-  counterFloor = 0
+  /**
+   * The step that the next claim is above, which never sinks: as high as every generation that this
+   * head has seen, and no lower than its last claim, which may be on legs and in no generation.
+   */
+  private floor = 0
   /** What the legs were claimed with at the start, and those that had to be claimed with more. */
   private claimed = 0
   private readonly claimedAbove = new Map<Leg, number>()
@@ -84,12 +85,12 @@ export class HeadMemory {
   private parse(text: string): boolean {
     const parts = /^(\d+)(?: (\d+)(?: (-|\*|[0-9a-f]{16})((?: \d+)*))?)?$/.exec(text)
     if (parts === null) return false
-    const [number, outbid] = [Number(parts[1]), Number(parts[2] ?? 0)]
+    const [number, floor] = [Number(parts[1]), Number(parts[2] ?? 0)]
     const claims = (parts[4] ?? '').split(' ').filter(Boolean).map(Number)
-    if (!(number <= numberMax && outbid < stepAboveMax && claims.every(Number.isSafeInteger)))
+    if (!(number <= numberMax && floor < stepAboveMax && claims.every(Number.isSafeInteger)))
       return false
     this.number = Math.min(number + 1, numberMax)
-    this.outbid = Math.max(this.outbid, outbid)
+    this.startAbove(floor)
     this.doubted = parts[3] ?? nothing
     this.claims = claims.slice(0, claimsKept)
     this.formerNumber = parts[3] === undefined ? number : null
@@ -116,9 +117,14 @@ export class HeadMemory {
     return this.claims.length === claimsKept && claim < Math.min(...this.claims)
   }
 
-  /** Of a start: the highest generation that it knows of, 0 when it makes the first. */
+  /** A generation has come so far: the next claim, and the next generation, are above it. */
   startAbove(counter: number): void {
-    this.counterFloor = Math.max(counter, this.outbid)
+    this.floor = Math.max(this.floor, counter)
+  }
+
+  /** A generation above it is no lower than the claim: whoever sees it claims more. */
+  get counterFloor(): number {
+    return Math.floor(this.claimAt(this.floor + 1) / claimsPerStep) - 1
   }
 
   /** What the leg is claimed with. */
@@ -141,21 +147,18 @@ export class HeadMemory {
    * takes that saw the same, so that of two that start at once one is the older. A head keeps its
    * number over restarts, one higher each time: what it claimed before it died does not keep it
    * out, and what that left under way is waited for, though no generation may tell the two apart.
+   * Attempts to start in one generation make the same claim.
    * Also above what was given up of the legs; what another head holds is not outdone, and refuses
    * the claim.
    */
   async nextClaim(volume: Volume, last: Claimed): Promise<number> {
     await this.load(volume)
-    this.counterFloor = Math.max(this.counterFloor, this.outbid)
-    let claim = this.claimAt(this.counterFloor + 1)
+    let claim = this.claimAt(this.floor + 1)
     const above = Math.floor(last.givenUp / claimsPerStep) + 1
     if (last.givenUp >= claim && last.held <= claim && above <= stepAboveMax) {
-      // Until a generation says so, nothing else tells this head after a crash what it claimed.
-      this.outbid = above - 1
+      this.floor = above - 1
       claim = this.claimAt(above)
     }
-    // The generation to come is no lower than the claim: whoever sees it claims more.
-    this.counterFloor = Math.floor(claim / claimsPerStep) - 1
     if (!this.claims.includes(claim) && !this.chosen.includes(claim)) this.chosen.unshift(claim)
     await this.save(volume)
     return claim
@@ -197,7 +200,7 @@ export class HeadMemory {
   /** The next claim is far above the last one. */
   goFarAbove(): void {
     const step = Math.floor(this.claimed / claimsPerStep)
-    this.outbid = Math.max(this.outbid, Math.min(step * outbidFactor, stepMax))
+    this.startAbove(Math.min(step * outbidFactor, stepMax))
   }
 
   /** Another head has had legs that this head's record speaks of: kept with the next claim. */
@@ -221,7 +224,8 @@ export class HeadMemory {
   }
 
   async save(volume: Volume): Promise<void> {
-    const text = [this.number, this.outbid, this.doubted, ...this.claims].join(' ')
+    const floor = Math.min(this.floor, stepAboveMax - 1)
+    const text = [this.number, floor, this.doubted, ...this.claims].join(' ')
     if (text === this.saved || volume.store === null) return
     try {
       await stored(volume, volume.store.save(keyOf(volume.key), text))

@@ -88,7 +88,6 @@ async function create(volume: Volume, views: readonly LegView[]): Promise<void> 
   const { epoch } = volume
   try {
     // Before anything is written, which a leg that is claimed by another head refuses.
-    volume.head.startAbove(0)
     const here = views.filter(({ found }) => found !== null)
     const needed = here.map(({ leg }) => leg)
     await claimAll(volume, needed, here, true)
@@ -121,15 +120,10 @@ async function begin(
   // Who went another way is judged again when the volume runs, and can tell what would be lost.
   for (const { leg } of views)
     leg.refuse((start.split.includes(leg) ? undefined : refusals.get(leg)) ?? '')
-  volume.head.startAbove(highestCounter(record, views))
+  volume.head.startAbove(highestCounter(volume, record, views))
   try {
-    const { outdone, hadAnotherHead } = await claimAll(
-      volume,
-      present,
-      claimable(record, views),
-      force,
-    )
-    if (hadAnotherHead) await doubtOwnRecord(volume, start)
+    const another = await claimAll(volume, present, claimable(record, views), force)
+    if (another) await doubtOwnRecord(volume, start)
     await volume.head.keepClaims(volume)
     await mustBeAsSeen(views.filter(({ leg }) => present.includes(leg)))
     complete(volume, record, views)
@@ -151,8 +145,9 @@ async function begin(
     const before = namesInSync(record)
     choosePresent(volume, start, here, intents)
     // One generation is enough for any number of attempts to start with the same legs.
-    const again = volume.unserved === record.generation.id && before === namesInSync(record)
-    await run(volume, start, intents, !again || outdone)
+    const { counter } = record.generation
+    const again = counter > volume.head.counterFloor && before === namesInSync(record)
+    await run(volume, start, intents, !again)
   } catch (error) {
     if ((await replaced(volume, epoch, error)) || volume.epoch !== epoch) return
     volume.retreat(systemError(error, 'starting').message)
@@ -169,14 +164,18 @@ async function replaced(volume: Volume, epoch: number, error: unknown): Promise<
   return true
 }
 
-function highestCounter(record: VolumeRecord, views: readonly LegView[]): number {
-  let highest = record.generation.counter
-  for (const { found } of views) {
-    if (found?.kind !== 'superblock') continue
-    const { counter } = found.superblock.record.generation
-    if (counter <= counterBelieved) highest = Math.max(highest, counter)
-  }
-  return highest
+/** Not of the generation of an attempt before: that is as high as what this head claimed for it. */
+function highestCounter(
+  { unserved }: Volume,
+  { generation }: VolumeRecord,
+  views: readonly LegView[],
+): number {
+  const shown = views.flatMap(({ found }) =>
+    found?.kind === 'superblock' ? [found.superblock.record.generation] : [],
+  )
+  const believed = shown.filter(({ counter }) => counter <= counterBelieved)
+  const counted = [generation, ...believed].filter(({ id }) => id !== unserved)
+  return Math.max(0, ...counted.map(({ counter }) => counter))
 }
 
 /** What was remembered since the record was saved last, and the run ended before it was again. */
@@ -195,25 +194,18 @@ function claimable(record: VolumeRecord, views: readonly LegView[]): readonly Le
   )
 }
 
-/** What is known once the legs are claimed. */
-interface Claiming {
-  /** The claim may be above every generation, and a new one has to say so. */
-  readonly outdone: boolean
-  /** Another head had claimed a leg after this one did. */
-  readonly hadAnotherHead: boolean
-}
-
 /**
  * From here on an older head is refused by every leg that can refuse. `outdo`: also where another
  * head gave one up that is needed, and had claimed more; without it this head is fenced by that,
- * because the other may be a newer one of this volume.
+ * because the other may be a newer one of this volume. Returns whether another head had claimed a
+ * leg after this one did.
  */
 async function claimAll(
   volume: Volume,
   needed: readonly Leg[],
   views: readonly LegView[],
   outdo: boolean,
-): Promise<Claiming> {
+): Promise<boolean> {
   const asked = outdo ? needed.map((leg) => claimedBefore(volume, leg)) : []
   const before = claimedOf(await Promise.all(asked))
   const { head } = volume
@@ -234,7 +226,7 @@ async function claimAll(
     return found?.kind === 'superblock' && (await another)
   }
   const another = await Promise.all(views.map(claim))
-  return { outdone: before.givenUp > 0, hadAnotherHead: another.includes(true) }
+  return another.includes(true)
 }
 
 /** It came between the decision and the claim, which replaced what told of it. */

@@ -2,7 +2,7 @@ import { isPast, remembers, sameGeneration, type VolumeRecord } from '../../src/
 import { wasNeverServed } from '../../src/mirror/forks.ts'
 import { decide, type LegView, type OwnRecord } from '../../src/mirror/start.ts'
 import type { Code } from '../../src/base/errors.ts'
-import { emptyRecord, generationOf, restore, snapshotOf, type Snapshot } from './codec.ts'
+import { emptyRecord, generationOf, numberOf, restore, snapshotOf, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'
 import { claimant, claimOf, lifeOf, stepOf } from './plan.ts'
 import { claimAll, nothingElseToSee } from './together.ts'
@@ -111,9 +111,10 @@ function look(world: World, head: Head, decision: Decision, choose: Choose): str
   const isAnothers = there.some((at) => hadAnother(world, head, at))
   // The claims are about to be replaced.
   if (own.generation !== 0 && isAnothers) world.doubts[index] = own.generation
-  const counters = there.map((at) => generationOf(world.disks[at]!.superblock.generation).counter)
-  const highest = Math.max(record.generation.counter, ...counters)
-  head.claim = Math.max(head.claim, claimOf(highest + 1, index, head.life))
+  const shown = there.map((at) => world.disks[at]!.superblock.generation)
+  const counted = [numberOf(record.generation), ...shown].filter((one) => one !== head.unserved)
+  const highest = Math.max(0, ...counted.map((one) => generationOf(one).counter))
+  head.claim = claimOf(Math.max(highest + 1, floorOf(world, head)), index, head.life)
   const bits = (of: readonly number[]): number => of.reduce((all, at) => all | (1 << at), 0)
   head.word = 'claiming'
   head.plan = {
@@ -130,6 +131,11 @@ function look(world: World, head: Head, decision: Decision, choose: Choose): str
   }
   if (nothingElseToSee(world, head)) claimAll(world, head, choose)
   return `${nameHead(index)} looks at ${there.map(nameOf).join(' and ')}`
+}
+
+/** The step of the highest claim that the head has made, in this process or before. */
+function floorOf({ floors }: World, { index, claim }: Head): number {
+  return Math.max(floors[index]!, stepOf(claim))
 }
 
 /** Whether the leg shows a claim that the head does not know for its own. */
@@ -163,6 +169,8 @@ export function hearsOfClaim(world: World, op: Op, from: 'nobody' | 'another' | 
 export function keepWhileServing(world: World, head: Head): void {
   const { run } = head
   if (world.heads.length === 1 || run?.word !== 'running') return
+  // Whatever was doubted is past.
+  world.doubts[head.index] = 0
   keepClaim(world, head, (disk) => run.inSync.some(({ index }) => world.disks[index] === disk))
 }
 
@@ -176,6 +184,11 @@ function keepClaim(
   for (const disk of disks)
     if (disk.claim > 0 && claimant(disk.claim) === index && lifeOf(disk.claim) === life)
       disk.known = 2
+}
+
+/** The process has died, or what it claimed is asked by nobody: how far it came is kept. */
+export function keepFloor(world: World, head: Head): void {
+  world.floors[head.index] = floorOf(world, head)
 }
 
 /** The head has died: what it has heard and not kept is forgotten. */
@@ -267,7 +280,9 @@ export function judge(world: World, head: Head, leg: HeadLeg): 'partial' | 'full
 }
 
 /** Calls back with the step of every claim that anybody can compare. */
-export function forEachStep({ disks, heads, ops }: World, found: (step: number) => void): void {
+export function forEachStep(world: World, found: (step: number) => void): void {
+  const { disks, floors, heads, ops } = world
+  for (const floor of floors) found(floor)
   for (const disk of disks) found(stepOf(disk.claim))
   for (const head of heads) found(stepOf(head.claim))
   for (const op of ops) {

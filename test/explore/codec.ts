@@ -267,6 +267,13 @@ export class Codec {
     return claim
   }
 
+  step(step: number): number {
+    const { pack } = this
+    if (!pack.writing) return pack.byte(0)
+    pack.byte(step === 0 ? 0 : this.counters[step]!)
+    return step
+  }
+
   rank(number: number): number {
     return number === 0 ? 0 : this.generations.of(number)
   }

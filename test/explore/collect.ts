@@ -24,6 +24,7 @@ export function collect(world: World, generations: Ranks, scales: readonly Scale
     })
     for (const { plan } of world.heads) if (plan !== null) addSnapshot(generations, plan.record)
     for (const doubted of world.doubts) generations.add(doubted)
+    for (const { unserved } of world.heads) generations.add(unserved)
   }
   for (const { superblock } of world.disks) addSnapshot(generations, superblock)
   for (const store of world.stores) addSnapshot(generations, store)

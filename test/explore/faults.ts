@@ -1,5 +1,5 @@
 import { fail, lookForCopied } from './answers.ts'
-import { claiming, forgetHeard } from './claims.ts'
+import { claiming, forgetHeard, keepFloor } from './claims.ts'
 import type { FaultKind } from './config.ts'
 import type { Head } from './head.ts'
 import { apply } from './landing.ts'
@@ -147,6 +147,7 @@ function goesAway(world: World, head: Head, at: number, choose: Choose): void {
 }
 
 function crash(world: World, head: Head, choose: Choose): void {
+  keepFloor(world, head)
   head.die()
   forgetHeard(world, head)
   for (const disk of world.disks) disk.told &= ~(1 << head.index)
@@ -161,6 +162,7 @@ function crash(world: World, head: Head, choose: Choose): void {
 
 function blackout(world: World, choose: Choose): void {
   for (const head of world.heads) {
+    keepFloor(world, head)
     head.die()
     forgetHeard(world, head)
   }

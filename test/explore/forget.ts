@@ -1,4 +1,4 @@
-import { claiming, forgetHeard, hadAnother } from './claims.ts'
+import { claiming, forgetHeard, hadAnother, keepFloor } from './claims.ts'
 import { bareOf, generationOf, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'
 import type { Job, Op } from './model.ts'
@@ -74,13 +74,17 @@ function mayWait({ faults }: World, { word }: Head): boolean {
  * anything: as long as none has, this one is the first.
  */
 function forgetProcesses(world: World): void {
-  const { heads, disks, ops } = world
+  const { heads, disks, floors, ops } = world
+  const lowest = Math.min(...disks.map(({ superblock }) => superblock.generation >> 2))
   for (const head of heads) {
     const { index } = head
     if (head.word === 'halted') {
+      keepFloor(world, head)
       head.claim = 0
       forgetHeard(world, head)
     }
+    // Whoever sees any leg claims as much.
+    if (floors[index]! <= lowest + 1) floors[index] = 0
     for (const disk of disks)
       if (head.word === 'halted' || disk.claim <= head.claim) disk.told &= ~(1 << index)
     let lives = head.word === 'halted' && world.faults === 0 ? 0 : 1 << head.life
@@ -160,7 +164,7 @@ function forgetFaults(world: World): void {
     const { index, word } = head
     if (word !== 'halted' && word !== 'running') continue
     stores[index] = { ...bare(world, 0), boots: disks.map(({ boot }) => boot) }
-    world.doubts[index] = 0
+    world.doubts[index] = world.floors[index] = head.unserved = 0
     for (const disk of disks) {
       disk.told &= ~(1 << index)
       disk.unheard &= ~(1 << index)
@@ -262,7 +266,7 @@ function forgetForGood(world: World, head: Head): void {
   const run = head.run!
   for (const { index } of world.heads) {
     world.stores[index] = nothing
-    world.doubts[index] = 0
+    world.doubts[index] = world.floors[index] = world.heads[index]!.unserved = 0
     if (index !== head.index) world.heads[index]!.claim = world.heads[index]!.life = 0
   }
   if (head.saved !== null) head.saved = nothing

@@ -28,6 +28,8 @@ export class Head {
   word: 'dead' | 'idle' | 'claiming' | 'running' | 'halted' = 'idle'
   /** What this process claimed its legs with last; 0 for nothing. */
   claim = 0
+  /** The generation of an attempt to start, in which this process never served; 0 for none. */
+  unserved = 0
   /** Processes of it that have died. */
   life = 0
   /** Legs that it does not take back. */
@@ -125,12 +127,11 @@ export class Head {
     this.busy = false
   }
 
-  // What the rules want.
-
   private carryOut(effect: Effect<HeadLeg>): void {
     switch (effect.kind) {
       case 'save':
         this.saved = snapshotOf(withInSync(this.record, effect.joining))
+        this.unserved = this.run?.word === 'starting' ? this.saved.generation : 0
         this.submit({ kind: 'save', job: effect.version, snapshot: snapshotOf(this.record) })
         break
       case 'save-base':
@@ -171,6 +172,7 @@ export class Head {
         this.acknowledge(effect.id)
         break
       case 'started':
+        this.unserved = 0
         this.started()
         break
       case 'lost':
@@ -427,19 +429,17 @@ export class Head {
     this.word = this.world.configuration.reduce ? 'idle' : 'dead'
     this.jobs = []
     this.parked = []
-    this.claim = 0
+    this.claim = this.unserved = 0
     this.life = Math.min(3, this.life + 1)
     this.forget()
   }
 
   /** Nothing is left of a run. */
   forget(): void {
-    this.run = null
-    this.plan = null
-    this.unwanted = 0
+    this.run = this.plan = null
+    this.unwanted = this.mapLegs = 0
     for (const leg of this.legs) leg.clear()
     this.log.clear()
-    this.mapLegs = 0
     this.mapWhole = true
     this.saved = null
   }

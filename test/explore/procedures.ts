@@ -5,6 +5,7 @@ import { judge } from './claims.ts'
 import { generationOf, restore, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'
 import type { HeadLeg } from './model.ts'
+import { stepOf } from './plan.ts'
 import type { Choose, Disk, World } from './world.ts'
 
 /** What the shell does between two events: it looks at legs, starts, copies. */
@@ -152,8 +153,19 @@ function open(world: World, head: Head, here: Here[]): string {
   log.inherited = log.bits = intents
   head.run = head.createRun()
   if (choice.lost) loseWhatWaited(world, head)
-  head.tell({ kind: 'start', what: 'members' })
+  const isSame = legs.every(({ member }, at) => (before[at] === 'in-sync') === isInSync(member))
+  const again = isSame && world.heads.length > 1 && isOwn(head)
+  head.tell({ kind: 'start', what: again ? 'record' : 'members' })
   return `the volume starts from ${choice.source.leg.name}`
+}
+
+function isInSync({ state }: HeadLeg['member']): boolean {
+  return state === 'in-sync'
+}
+
+/** Whether the generation is that of an attempt before: it is no lower than the claim. */
+function isOwn({ record, claim }: Head): boolean {
+  return record.generation.counter >= stepOf(claim)
 }
 
 /** Clients are told, and what waits was meant for the volume of before. */

@@ -89,7 +89,10 @@ function transfer(world: World, codec: Codec): void {
   }
   for (const head of world.heads) {
     world.stores[head.index] = codec.stored(world.stores[head.index]!)!
-    if (!codec.isDense) world.doubts[head.index] = codec.generation(world.doubts[head.index]!)
+    if (!codec.isDense) {
+      world.doubts[head.index] = codec.generation(world.doubts[head.index]!)
+      world.floors[head.index] = codec.step(world.floors[head.index]!)
+    }
     transferHead(head, codec)
   }
   const count = pack.byte(world.ops.length)
@@ -222,6 +225,7 @@ function transferClaims(head: Head, codec: Codec): void {
   const { pack } = codec
   if (codec.isDense) return
   head.claim = codec.claim(head.claim)
+  head.unserved = codec.generation(head.unserved)
   head.life = pack.byte(head.life)
   head.unwanted = codec.legSet(head.unwanted)
   const { plan } = head
@@ -357,9 +361,10 @@ function transferRun(run: Run<HeadLeg>, head: Head, codec: Codec): void {
   const opening = pack.word(['maps', 'flush', 'durable'] as const, run.opening?.phase ?? null)
   if (opening === null) run.opening = null
   else {
+    const isAgain = !codec.isDense && pack.flag(run.opening?.what === 'record')
     run.opening = {
       phase: opening,
-      what: 'members',
+      what: isAgain ? 'record' : 'members',
       version: ranked(pack, versions, run.opening?.version ?? 0),
       waits: mask(run.opening?.waits ?? []),
     }

@@ -73,6 +73,8 @@ export class World implements Explored, Surroundings {
   readonly stores: Snapshot[] = []
   /** The generation of each head's own record in which another had legs; 0 for none. */
   readonly doubts: number[] = []
+  /** The step of the highest claim of processes of each head that have died; 0 for none. */
+  readonly floors: number[] = []
   readonly clients: Clients
   ops: Op[] = []
   faults = 0
@@ -118,11 +120,10 @@ export class World implements Explored, Surroundings {
     const fresh = new Head(0, this)
     for (const disk of this.disks) {
       disk.away = disk.claim = disk.told = disk.known = disk.unheard = 0
-      disk.boot = 0
       disk.cache.fill(0)
       disk.stable.fill(0)
       disk.superblock = snapshotOf(fresh.record)
-      disk.log = disk.lacks = 0
+      disk.log = disk.lacks = disk.boot = 0
       disk.examined = true
     }
     for (const head of this.heads) {
@@ -130,7 +131,7 @@ export class World implements Explored, Surroundings {
       head.life = 0
       head.word = head.index === 0 ? 'idle' : 'halted'
       this.stores[head.index] = head.index === 0 ? snapshotOf(fresh.record) : noRecord(fresh)
-      this.doubts[head.index] = 0
+      this.doubts[head.index] = this.floors[head.index] = 0
     }
     this.ops = []
     this.clients.writes = this.configuration.writes

@@ -39,6 +39,7 @@ describe('the claims of a mirror', () => {
     void first.open()
     await first.until('it starts', () => first.driver.describe()['volume'] === 'starting')
     first.kill()
+    const died = a!.claims.length
     // It starts with the generation of an attempt that came to nothing.
     for (const disk of [a!, b!]) disk.hold = () => false
     let down = true
@@ -49,13 +50,13 @@ describe('the claims of a mirror', () => {
     down = false
     await second.inSync('a', 'b')
     second.kill()
+    const diedAgain = a!.claims.length
     const third = await new Head(legs, store).open()
     await third.inSync('a', 'b')
     const claims = [...a!.claims]
     expect(claims, JSON.stringify(claims)).to.deep.equal(claims.toSorted((one, two) => one - two))
-    const mine = claims.length - 1
-    expect(claims[mine]! > claims[mine - 1]!, JSON.stringify(claims)).to.equal(true)
-    expect(new Set(claims).size, JSON.stringify(claims)).to.equal(claims.length)
+    for (const at of [died, diedAgain])
+      expect(claims[at]! > claims[at - 1]!, JSON.stringify(claims)).to.equal(true)
     await third.device.close()
   })
 
