@@ -60,6 +60,13 @@ export class Endpoint implements Connection {
     return this.outgoing.length + this.flight.length + this.incoming.length > 0
   }
 
+  /** Whether what is sent now arrives at once, behind nothing else. */
+  get flows(): boolean {
+    const { network, machine, other } = this
+    const { up } = network.link(machine.name, other.machine.name)
+    return up && !this.busy && this.lastArrival <= network.clock.time
+  }
+
   join(other: Endpoint): void {
     this.other = other
     other.other = this

@@ -73,18 +73,30 @@ function attempt(world: World, mirror: MirrorDriver, leg: Leg): Promise<void> {
 }
 
 /** Milliseconds after which the head knows what has happened to a leg. */
-export const noticedMs = 5000
+const noticedMs = 5000
 
 /**
- * Puts a blank disk, or one with the `copy`, into the place of one that others can do without, all
- * being well; once. Not while a command is under way: it may take one of the others out.
+ * Whether others can do without the leg, all being well: none of them is about to leave, which the
+ * head would not know yet. Not while a command is under way: it may take one of them out.
  */
-export function replace(world: World, leg: Leg, copy: Buffer | null = null): void {
+export function isSpare(world: World, leg: Leg): boolean {
   const peers = world.peers(leg)
-  const known = (peer: Leg): boolean => world.clock.time - peer.machine.crashedAt > noticedMs
-  const spare = peers.length > 0 && peers.every(known) && world.healthy()
-  if (world.replaced || !spare || leg.target?.process?.alive !== true) return
-  if (world.head!.commands > 0) return
+  if (!world.healthy() || world.head!.commands > 0) return false
+  return peers.length > 0 && peers.every((peer) => answers(world, peer))
+}
+
+/** Whether nothing that the leg was asked for waits, nor would what it is asked for now. */
+function answers(world: World, { name, machine, target }: Leg): boolean {
+  const { clock, network, headMachine } = world
+  const { pending } = world.legStatus()[name]!
+  if (pending > 0 || clock.time - machine.crashedAt <= noticedMs) return false
+  const ends = network.between(headMachine.name, name)
+  return target === null || ends.every((end) => end.flows && end.other.flows)
+}
+
+/** Puts a blank disk, or one with the `copy`, into the place of one that is spare; once. */
+export function replace(world: World, leg: Leg, copy: Buffer | null = null): void {
+  if (world.replaced || leg.target?.process?.alive !== true || !isSpare(world, leg)) return
   world.replaced = true
   world.trace.note(`the disk of ${leg.name} is replaced`)
   exchange(world, leg, copy)

@@ -1,5 +1,6 @@
+import { expect } from 'chai'
 import { superblockOffset } from '../../src/mirror/layout.ts'
-import { attachAll } from './manage.ts'
+import { attachAll, replace } from './manage.ts'
 import { Stage } from './stage.ts'
 
 describe('an operator of the simulation', () => {
@@ -37,6 +38,28 @@ describe('an operator of the simulation', () => {
     stage.startHead()
     await stage.legIs('right', 'failed')
     attachAll(world)
+    await stage.healthy()
+    await stage.audit()
+  })
+
+  it('replaces no disk while the other one may be about to go', async () => {
+    const stage = await new Stage().start()
+    const { world } = stage
+    const right = stage.leg('right')
+    const { identity } = right.medium
+    stage.partition('left')
+    replace(world, right)
+    stage.begin((client) => client.write(0, 8))
+    await stage.pass(100)
+    stage.heal('left')
+    // What was sent meanwhile arrives only when it is sent again.
+    replace(world, right)
+    expect(stage.legs).to.deep.equal({ left: 'in-sync', right: 'in-sync' })
+    expect(right.medium.identity).to.equal(identity)
+    await stage.pass(1000)
+    replace(world, right)
+    expect(right.medium.identity).to.not.equal(identity)
+    await stage.until('it is noticed', () => stage.legs['right'] !== 'in-sync')
     await stage.healthy()
     await stage.audit()
   })

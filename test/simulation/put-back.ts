@@ -1,5 +1,5 @@
 import type { Dice } from './dice.ts'
-import { noticedMs } from './manage.ts'
+import { isSpare } from './manage.ts'
 import type { Leg } from './trees.ts'
 import type { World } from './world.ts'
 
@@ -34,10 +34,7 @@ export class PutBack {
       this.copies.set(leg, { bytes: Buffer.from(leg.medium.content), head: head.number })
       return
     }
-    const settled = ({ machine }: Leg): boolean => world.clock.time - machine.crashedAt > noticedMs
-    const peers = world.peers(leg)
-    const spare = peers.length > 0 && peers.every(settled) && world.healthy() && head.commands === 0
-    if (world.replaced || !spare || copy.bytes.length !== leg.medium.size) return
+    if (world.replaced || !isSpare(world, leg) || copy.bytes.length !== leg.medium.size) return
     world.replaced = true
     this.putBack(leg, copy.bytes, sameRun ? 'goes on' : 'is killed')
   }

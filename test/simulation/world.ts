@@ -35,6 +35,8 @@ const delaySeed = 0x1f83d9ab
 interface LegStatus {
   readonly state: string
   readonly reason?: string
+  /** Requests under way. */
+  readonly pending: number
 }
 
 /** A machine that is the head, or was, and what it remembers. */
