@@ -54,27 +54,28 @@ export class Greeter {
     this.announced = announced
   }
 
-  /** Reads the hello if it is all there, and answers it now or later. */
-  greet(): void {
+  /** Reads the hello and answers it, now or later; false when it is not all here yet. */
+  greet(): boolean {
     const { inbox } = this.user.intake
-    if (!inbox.need(prefaceBytes)) return
+    if (!inbox.need(prefaceBytes)) return false
     const preface = decodePreface(inbox.bytes, inbox.at)
     if (typeof preface === 'string' || preface.length > helloBytesMax) {
       this.user.kick('it does not speak DST/1')
-      return
+      return true
     }
     if (preface.versionMin > version || preface.versionMax < version) {
       this.refuse(new StorageError('UNSUPPORTED', `only version ${version} is spoken here`))
-      return
+      return true
     }
     const length = prefaceBytes + preface.length
-    if (!inbox.need(length)) return
+    if (!inbox.need(length)) return false
     const hello = decodeHello(inbox.bytes, inbox.at, inbox.at + length)
     inbox.consume(length)
     if (typeof hello === 'string') this.user.kick(`its hello is wrong: ${hello}`)
     else if (hello.purpose === Purpose.list) this.list()
     else if (hello.purpose === Purpose.attach) this.attach(hello)
     else this.refuse(new StorageError('UNSUPPORTED', `unknown purpose ${hello.purpose}`))
+    return true
   }
 
   /** The connection is gone before it was welcomed. */

@@ -127,10 +127,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
   step(): boolean {
     const { header, intake } = this
     const { inbox } = intake
-    if (this.session === null) {
-      this.greeter.greet()
-      return this.session !== null || this.greeter.waiting
-    }
+    if (this.session === null) return this.greeter.greet()
     if (!inbox.need(requestBytes)) return false
     if (decodeRequest(inbox.bytes, inbox.at, header, this.checksums) !== null) {
       this.kick('a header is damaged')
