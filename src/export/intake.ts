@@ -185,14 +185,16 @@ export class Intake implements ConnectionHandler, Waiter {
 
   /** Has the payload of a write land, which has its room; true when `arrived` was told of it. */
   land(request: Request, length: number): boolean {
-    this.landingSince = this.context.clock.now()
-    return this.progress(this.arriving.begin(request, length))
+    const progress = this.arriving.begin(request, length)
+    if (progress !== 'here') this.landingSince = this.context.clock.now()
+    return this.progress(progress)
   }
 
   /** Drops a payload, which has to come in time like one that is kept. */
   skip(bytes: number): boolean {
+    if (this.inbox.skip(bytes)) return true
     this.landingSince = this.context.clock.now()
-    return this.inbox.skip(bytes)
+    return false
   }
 
   /** Has the device carry the request out, of which it is told by `answered` later. */
@@ -248,8 +250,9 @@ export class Intake implements ConnectionHandler, Waiter {
     }
     this.hasSent = false
     if (now - this.sentAt > sendTimeout) return 'it does not read its replies'
-    // A byte now and then is no silence, but the room of its payload is what others wait for.
-    const lands = inbox.awaiting && now - this.landingSince > sendTimeout
+    // A byte now and then is no silence, but the room of its payload is what others wait for. Who
+    // drains is not read, and keeps it no longer than what it has in flight.
+    const lands = !this.stalled && inbox.awaiting && now - this.landingSince > sendTimeout
     return lands ? 'a payload does not come' : null
   }
 
@@ -271,7 +274,8 @@ export class Intake implements ConnectionHandler, Waiter {
 
   private progress(progress: Progress): boolean {
     if (progress === 'here') this.phase.arrived(this.arriving.end())
-    return progress === 'waiting' ? this.stall('room') : progress === 'here'
+    // Whoever was told of it may have closed the connection: then nothing else is taken in.
+    return progress === 'waiting' ? this.stall('room') : progress === 'here' && !this.over
   }
 
   /** Whether this connection has too much under way for what it wants next. */
@@ -298,7 +302,7 @@ export class Intake implements ConnectionHandler, Waiter {
     this.inbox.unstall()
     this.connection.resume()
     this.pump()
-    if (!this.over) this.send()
+    this.send()
   }
 
   private endIfDrained(): void {

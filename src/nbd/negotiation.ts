@@ -114,7 +114,7 @@ export class Negotiation implements Phase {
       if (option === Option.exportName) return this.drop('name of an export too long')
       inbox.consume(options.optionHeaderBytes)
       this.tooLong = option
-      return inbox.skip(length) && this.refuseLong(option)
+      return this.host.intake.skip(length) && this.refuseLong(option)
     }
     if (!inbox.need(options.optionHeaderBytes + length)) return false
     inbox.consume(options.optionHeaderBytes)
@@ -229,7 +229,7 @@ export class Negotiation implements Phase {
 
   private readonly deviceChanged = (): void => {
     const { waiting } = this
-    if (waiting === null || !waiting.exported.device.usable) return
+    if (waiting === null || !waiting.exported.device.usable || this.host.intake.over) return
     this.stopWaiting()
     this.accept(waiting.option, waiting.exported, waiting.infos)
     this.host.intake.wake()

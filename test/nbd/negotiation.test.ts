@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
 import * as options from '../../src/nbd/options.ts'
@@ -84,6 +85,37 @@ describe('the NBD server’s handshake', () => {
     expect(told).to.equal(false)
     talker.say(option.subarray(-1))
     expect(types(await answered)).to.deep.equal([Reply.errTooBig])
+  })
+
+  it('answers an option that is too long also when that takes a while', async () => {
+    // The process runs for longer than a payload may take.
+    const clock = { ...systemClock, now: () => systemClock.now() + 60_000 }
+    const old = new Rig({}, 'landing', clock)
+    await old.listen()
+    const client = await Talker.greeted(old.unix)
+    const option = options.encodeOption(Option.go, Buffer.alloc(100_000))
+    client.say(option.subarray(0, -1))
+    await sleep(1200)
+    client.say(option.subarray(-1))
+    expect(types(await client.optionReplies(Option.go))).to.deep.equal([Reply.errTooBig])
+    client.close()
+    await old.close()
+  })
+
+  it('lets nobody use an export any more who waits for it while the server stops', async () => {
+    const gate = new GateDriver(MiB, false)
+    await rig.add('late', gate)
+    talker.say(
+      options.encodeOption(Option.go, options.encodeInfoRequest({ name: 'late', infos: [] })),
+    )
+    const other = await Talker.using(rig.unix, 'disk', true)
+    talker.socket.pause()
+    const drained = rig.service.drain()
+    await gate.goOnline()
+    expect(rig.service.clients().map(({ export: name }) => name)).to.have.members([null, 'disk'])
+    talker.socket.resume()
+    other.close()
+    await drained
   })
 
   it('tells who does not ask of a limit that the kernel would exceed', async () => {

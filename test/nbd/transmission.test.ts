@@ -353,6 +353,21 @@ describe('NBD transmission in trouble', () => {
     await late.closed()
   })
 
+  it('drains for as long as the device takes, whatever has landed of a payload', async () => {
+    await begin({ sendTimeout: 300 })
+    const talker = await Talker.using(rig.unix, 'gate', true)
+    gate.shut = true
+    talker.say(talker.request(Command.read, 0, 512, 5))
+    talker.say(Buffer.concat([talker.request(Command.write, 0, MiB), Buffer.alloc(1000)]))
+    await gate.waits(1)
+    const drained = rig.service.drain()
+    await sleep(1600)
+    gate.letThrough()
+    expect((await talker.answer()).cookie).to.equal(5)
+    await drained
+    talker.close()
+  })
+
   it('answers errors while the device is away, and goes on when it is back', async () => {
     await begin({})
     const talker = await Talker.using(rig.unix, 'gate', true)
