@@ -281,10 +281,12 @@ export class Intake implements ConnectionHandler, Waiter {
   /** Whether this connection has too much under way for what it wants next. */
   private isFull(): boolean {
     const { room, outbox } = this
+    // Alone, a request may be as large as any; what a protocol keeps beside them does not count.
+    const alone = this.inFlight === 0 && outbox.bytesQueued === 0
     return (
       (this.early && outbox.full) ||
       this.inFlight >= this.inFlightMax ||
-      (room.held > 0 && room.held + this.wanted > this.context.limits.bytesPerConnection)
+      (!alone && room.held + this.wanted > this.context.limits.bytesPerConnection)
     )
   }
 

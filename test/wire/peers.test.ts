@@ -194,6 +194,19 @@ describe('a server with limits', () => {
     expect(target.slab.bytesHeld).to.equal(0)
   })
 
+  it('asks the device for as much as one may, whatever else it was asked and cannot tell', async () => {
+    const payload = 64 * KiB
+    const { target } = await started({ limits: { payload, bytesPerConnection: payload } })
+    const stuck = new GateDriver(size)
+    stuck.stamp = () => new Promise<string>(() => undefined)
+    await target.add('stuck', stuck)
+    const client = await greeted(target, { name: 'stuck' })
+    client.send(request({ command: Command.stamp, slot: 1 }), request({ length: payload, slot: 2 }))
+    expect((await client.reply()).payload.length).to.equal(payload)
+    client.destroy()
+    await target.stop()
+  })
+
   it('does not read long before what is not taken, where the device answers at once', async () => {
     const { target } = await started()
     const client = await RawClient.connect(target.unix)
