@@ -194,7 +194,7 @@ describe('a server with limits', () => {
     expect(target.slab.bytesHeld).to.equal(0)
   })
 
-  it('asks the device for as much as one may, whatever else it was asked and cannot tell', async () => {
+  it('asks the device for as much as one may, whatever else it cannot tell', async () => {
     const payload = 64 * KiB
     const { target } = await started({ limits: { payload, bytesPerConnection: payload } })
     const stuck = new GateDriver(size)
