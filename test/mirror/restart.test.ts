@@ -68,6 +68,36 @@ describe('a volume after a crash of its head', () => {
     await third.device.close()
   })
 
+  for (const how of ['restarts', 'fails a flush'])
+    it(`takes the leg that has what its source loses before it is served (it ${how})`, async () => {
+      const legs = disks('a', 'b')
+      const store = new MemoryStore()
+      const first = await new Head(legs, store).open()
+      await write(first.device, 0, pattern(1))
+      await flush(first.device)
+      await write(first.device, 0, pattern(2))
+      first.kill()
+      const a = legs['a']!
+      let lost = false
+      if (how === 'fails a flush') a.dropAtFlush(() => (lost = true))
+      else
+        a.hold = ({ operation }) => {
+          if (operation !== Operation.flush || lost) return false
+          lost = true
+          a.restart()
+          return true
+        }
+      const second = await new Head(legs, store).open()
+      await second.until('a has lost it', () => lost)
+      a.letGo()
+      await second.inSync('a', 'b')
+      expect((await read(second.device, 0, 4096))[0]).to.equal(2)
+      expect(a.cached[0]).to.equal(2)
+      const told = second.history().filter(({ text }) => text.includes('no other leg has it'))
+      expect(told).to.deep.equal([])
+      await second.device.close()
+    })
+
   it('looks again at a leg that could not be read', async () => {
     const legs = disks('a')
     const store = new MemoryStore()

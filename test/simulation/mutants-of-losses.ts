@@ -165,4 +165,12 @@ export const mutantsOfLosses: readonly Mutant[] = [
     replace: "volume.clock.defer(() => volume.suspend(systemError(error, 'growing').message));",
     scenario: 'no write is let in before the log is full',
   },
+  {
+    name: 'source-kept',
+    breaks: '6: a start goes on from a leg that has just lost what another one has',
+    file: 'mirror/rules/departures.js',
+    find: " || run.word === 'starting'",
+    replace: '',
+    scenario: 'another leg has it',
+  },
 ]

@@ -149,7 +149,8 @@ export function restarted(run: Run, leg: RunLeg, now: DeviceNow): void {
   const { bootId, reason, state, writing } = now
   const lost = run.log.hasSince(leg.flushedMoment)
   const last = lost && rules.standsAlone(run, leg)
-  const verdict = onCacheLoss({ lost, last, writing })
+  // Before the volume is served it may start from another leg, which has that.
+  const verdict = onCacheLoss({ lost, last, writing: writing || run.word === 'starting' })
   if (verdict === 'leave') rules.leave(run, leg, { state, reason, cache: 'lost' })
   else if (verdict === 'suspend') suspend(run, leg, reason)
   else {

@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { Operation } from '../../../src/device/request.ts'
 import { superblockOffset } from '../../../src/mirror/layout.ts'
+import { sectorBytes } from '../medium.ts'
 import { Stage } from '../stage.ts'
 
 /** A volume whose `right` is outdated, and of which nothing runs. */
@@ -202,6 +203,23 @@ describe('scenarios: a volume that starts only when it is safe', () => {
     expect(await stage.write(0, 8)).to.equal(null)
     stage.startTarget('right')
     await stage.healthy()
+    await stage.audit()
+  })
+
+  it('the source fails its flush before the volume is served: another leg has it', async () => {
+    const stage = await new Stage({ hold: 50 }).start()
+    const { medium } = stage.leg('left')
+    expect(await stage.write(0, 16)).to.equal(null)
+    expect(await stage.flush()).to.equal(null)
+    expect(await stage.write(0, 16)).to.equal(null)
+    const written = Buffer.from(medium.content.subarray(0, 16 * sectorBytes))
+    stage.killHead()
+    Object.assign(medium, { dropsUnwritten: true, flushFails: true, flushFailsOnce: true })
+    stage.startHead()
+    await stage.healthy()
+    expect(medium.flushFails, 'it was flushed').to.equal(false)
+    // The checker would let it be lost with the leg that it was lost on.
+    expect(medium.content.subarray(0, written.length).equals(written)).to.equal(true)
     await stage.audit()
   })
 
