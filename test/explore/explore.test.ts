@@ -47,33 +47,6 @@ describe('every order of what can happen to a mirror', () => {
     expect(violation).to.equal(null)
   })
 
-  it('asks nothing of a flush that waited when its client was told of a loss', () => {
-    const world = new World({ ...defaults, writes: 1, faults: 2 })
-    const script = `
-      0,0  a client writes 1 to extent 0
-      0  the log on a is done
-      0  the log on b is done
-      0  write 1 on a is done
-      0  write 1 on b is done
-      6  ! the head dies
-      0,0  the volume starts from a
-      1  a client flushes
-      1,0,0  ! a restarts
-      1  saving the record is done, too late
-      0,0  the volume starts from a
-      0  the lacks on a is done
-      0  the log on a is done
-      0  the flush (start) on a is done
-      0  saving the record is done
-      0  the superblock on a is done
-      0  saving the record is done
-      0  the superblock on a is done
-      0  what waited is carried out
-      1  the flush (client) on a is done
-    `
-    expect(replay(world, script)).to.equal('')
-  })
-
   for (const defect of defects.filter(({ quick }) => quick))
     it(`finds that ${defect.breaks.replace(/^\d: /, '')}`, function () {
       const world = new World({ ...defaults, ...defect.configuration })
