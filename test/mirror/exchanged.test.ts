@@ -62,7 +62,7 @@ describe('a leg that is exchanged for another device', () => {
       await second.open()
       // Of two legs b is the one that has all; alone, a is not what the record speaks of.
       const waits = (): boolean =>
-        `${second.driver.describe()['reason']}`.includes('another device')
+        String(second.driver.describe()['reason']).includes('another device')
       await second.until('it is decided', () => second.device.usable || (alone && waits()))
       const found = second.device.usable ? (await read(second.device, 0, 4096))[0] : 'nothing'
       expect(found).to.equal(alone ? 'nothing' : 2)

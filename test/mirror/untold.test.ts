@@ -48,7 +48,7 @@ function decided(head: Head): Promise<void> {
 }
 
 function reasonOf(head: Head): string {
-  return `${head.driver.describe()['reason']}`
+  return String(head.driver.describe()['reason'])
 }
 
 describe('a leg that cannot tell whether another head had it', () => {
