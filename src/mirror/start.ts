@@ -331,11 +331,12 @@ function decideStart(
     if (member.state !== 'in-sync') continue
     const view = views.find(({ name }) => name === member.name)
     const found = candidates.find(({ superblock }) => superblock.self === member.id)
-    if (found !== undefined && hasAll(found, record) && !refusals.has(found.leg))
+    const hasAll = found?.complete === true && isWhole(found.superblock, record)
+    if (hasAll && !refusals.has(found.leg))
       (found.leg.isAnotherThan(member) ? moved : present).push(found.leg)
     else if (couldBeNewer(view, refusals)) {
       awaited.push(awaitedReason(view, member, refusals))
-      couldTell ||= view !== undefined && tellsOfClaims(view.leg.device)
+      couldTell ||= view !== undefined && couldTellYet(view, member)
     } else putBack.push(putBackReason(member, found, record))
   }
   // Copies of legs that are gone may be older; of those that are there, the original counts.
@@ -384,10 +385,6 @@ function putBackReason(
   return `${name} was put back to an older state: it shows ${older}`
 }
 
-function hasAll({ superblock, complete }: Candidate, record: VolumeRecord): boolean {
-  return isWhole(superblock, record) && complete
-}
-
 function namesOf(legs: readonly Leg[]): string {
   return legs.map(({ name }) => name).join(', ')
 }
@@ -405,6 +402,12 @@ function isPastOrSame(generation: VolumeRecord['generation'], record: VolumeReco
 /** A leg that is here and blank, or behind, is no danger; one that is away or illegible may be. */
 function couldBeNewer(view: LegView | undefined, refusals: ReadonlyMap<Leg, string>): boolean {
   return view === undefined || view.found === null || refusals.has(view.leg)
+}
+
+/** Whether it tells of other heads, and was not asked: it is away, or another is in its place. */
+function couldTellYet({ leg, found }: LegView, member: Member): boolean {
+  const isThere = found !== null && found.kind !== 'superblock' && !leg.isAnotherThan(member)
+  return !isThere && tellsOfClaims(leg.device)
 }
 
 function awaitedReason(

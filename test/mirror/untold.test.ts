@@ -3,6 +3,7 @@ import { StorageError } from '../../src/base/errors.ts'
 import { Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
 import { flush, read, write } from '../support/io.ts'
+import type { Disk } from './disk.ts'
 import { disks, Head, MemoryStore, pattern } from './head.ts'
 
 type Kind = 'remote' | 'nbd' | 'file'
@@ -39,12 +40,33 @@ class Kinds {
     await first.device.close()
     return store
   }
+
+  /** Another head takes all legs, loses b, and goes on with a. */
+  async goOnWithA(): Promise<Head> {
+    const b = this.disks['b']!
+    const slots = [0, 1].map((slot) => superblockOffset(b.size, slot))
+    b.fault = ({ operation, offset }) =>
+      operation === Operation.write && slots.includes(offset)
+        ? new StorageError('UNAVAILABLE', 'gone')
+        : null
+    const second = await this.head(new MemoryStore())
+    await second.until('it serves', () => second.device.usable)
+    await write(second.device, 0, pattern(2))
+    await flush(second.device)
+    b.fault = () => null
+    return second
+  }
 }
 
 const waits = 'another head may have had the legs since, which b cannot tell'
 
 function decided(head: Head): Promise<void> {
   return head.until('it is decided', () => head.device.usable || reasonOf(head).includes('waiting'))
+}
+
+/** Neither of its superblocks can be read from now on. */
+function damage({ size, cached }: Disk): void {
+  for (const slot of [0, 1]) cached[superblockOffset(size, slot) + 100]! ^= 1
 }
 
 function reasonOf(head: Head): string {
@@ -55,24 +77,44 @@ describe('a leg that cannot tell whether another head had it', () => {
   it('is not served alone while a leg that could is away', async () => {
     const kinds = new Kinds({ a: 'remote', b: 'nbd' })
     const store = await kinds.served()
-    // Another head takes both, loses b, and goes on with a.
-    const b = kinds.disks['b']!
-    const slots = [0, 1].map((slot) => superblockOffset(b.size, slot))
-    b.fault = ({ operation, offset }) =>
-      operation === Operation.write && slots.includes(offset)
-        ? new StorageError('UNAVAILABLE', 'gone')
-        : null
-    const second = await kinds.head(new MemoryStore())
-    await second.until('it serves', () => second.device.usable)
-    await write(second.device, 0, pattern(2))
-    await flush(second.device)
-    b.fault = () => null
+    await kinds.goOnWithA()
     const third = await kinds.head(store, ['a'])
     await decided(third)
     expect(reasonOf(third)).to.include(waits)
     kinds.disks['a']!.comeBack()
     await third.until('it serves', () => third.device.usable)
     expect((await read(third.device, 0, 4096))[0]).to.equal(2)
+  })
+
+  it('is served alone while one that could is there, illegible, and tells of none', async () => {
+    const kinds = new Kinds({ a: 'remote', b: 'nbd' })
+    const store = await kinds.served()
+    damage(kinds.disks['a']!)
+    const head = await kinds.head(store)
+    await decided(head)
+    expect((await read(head.device, 0, 4096))[0]).to.equal(1)
+  })
+
+  it('is not while another device is in the place of one that could', async () => {
+    const kinds = new Kinds({ a: 'remote', b: 'nbd' })
+    const store = await kinds.served()
+    const a = kinds.disks['a']!
+    damage(a)
+    a.identity = 'another'
+    const head = await kinds.head(store)
+    await decided(head)
+    expect(reasonOf(head)).to.include(waits)
+  })
+
+  it('nor while one that is there, illegible, tells of another head', async () => {
+    const kinds = new Kinds({ a: 'remote', b: 'nbd' })
+    const store = await kinds.served()
+    const second = await kinds.goOnWithA()
+    second.kill()
+    damage(kinds.disks['a']!)
+    const head = await kinds.head(store)
+    await decided(head)
+    expect(reasonOf(head)).to.include('another head may have had the legs since')
   })
 
   it('is served alone by an operator’s word, and clients are told', async () => {
