@@ -85,7 +85,7 @@ export async function makeClaim(
 
 /** Another head has had legs of which this head's record speaks, see `loadOwn`. */
 export async function doubt(volume: Volume, record: VolumeRecord | null): Promise<void> {
-  if (record !== null) volume.head.doubt(record)
+  volume.head.doubt(record)
   await volume.above.lose(volume)
 }
 

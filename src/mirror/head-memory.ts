@@ -46,6 +46,8 @@ export class HeadMemory {
    * `whichever` where what could be read did not say which record it is.
    */
   private doubted = nothing
+  /** Whether that record is there, and could not be read when it was looked for last. */
+  private unread = false
   private claims: number[] = []
   /** Claims of this process that are not among them yet, see `keepClaims`. */
   private chosen: number[] = []
@@ -79,7 +81,7 @@ export class HeadMemory {
     if (text != null && this.parse(text)) return
     this.number = Math.floor(random.fraction() * claimsPerStep)
     // What it doubted is lost as well.
-    if (text != null) this.doubtWhichever()
+    if (text != null) this.doubted = whichever
   }
 
   private parse(text: string): boolean {
@@ -153,6 +155,7 @@ export class HeadMemory {
    */
   async nextClaim(volume: Volume, last: Claimed): Promise<number> {
     await this.load(volume)
+    this.doubt(null)
     let claim = this.claimAt(this.floor + 1)
     const above = Math.floor(last.givenUp / claimsPerStep) + 1
     if (last.givenUp >= claim && last.held <= claim && above <= stepAboveMax) {
@@ -203,14 +206,18 @@ export class HeadMemory {
     this.startAbove(Math.min(step * outbidFactor, stepMax))
   }
 
-  /** Another head has had legs that this head's record speaks of: kept with the next claim. */
-  doubt({ generation }: VolumeRecord): void {
-    this.doubted = generation.id
+  /** This head's record was looked for; `unread` where it is there, and cannot be read now. */
+  looked(found: 'all-read' | 'unread'): void {
+    this.unread = found === 'unread'
   }
 
-  /** The same of the record that was saved last, which could not be read. */
-  doubtWhichever(): void {
-    this.doubted = whichever
+  /**
+   * Another head has had, or may have had, legs that this head's record speaks of: kept with the
+   * next claim. Null where that record is not known: nothing is doubted if there is none.
+   */
+  doubt(record: VolumeRecord | null): void {
+    if (record !== null) this.doubted = record.generation.id
+    else if (this.unread) this.doubted = whichever
   }
 
   doubts({ generation }: VolumeRecord): boolean {
@@ -220,6 +227,7 @@ export class HeadMemory {
   /** It is durable who is in sync now: what other heads did before does not matter any more. */
   async serves(volume: Volume): Promise<void> {
     this.doubted = nothing
+    this.unread = false
     await this.keepClaims(volume, volume.inSync)
   }
 

@@ -5,23 +5,25 @@ import type { Volume } from './volume.ts'
 
 /**
  * The record in the head's own store; null where there is none that can be read. One that is there
- * all the same is doubted: it may be read by the next start, and what tells that one of another
- * head is replaced by this one's claims. Rejects when the store does not answer.
+ * all the same may be read later: it is doubted once this head claims legs without it, which
+ * replaces what tells of another head. Rejects when the store does not answer.
  */
 export async function loadOwn(volume: Volume): Promise<VolumeRecord | null> {
   const { store, key, head, log, path } = volume
   if (store === null) return null
   try {
     const text = (await stored(volume, store.load(key))) ?? null
-    if (text === null) return null
-    const record = parseRecordText(text)
-    if (record !== null) return record
+    const record = text === null ? null : parseRecordText(text)
+    if (text === null || record !== null) {
+      head.looked('all-read')
+      return record
+    }
     log.error({ volume: path }, `the head's record of ${path} is damaged and not used`)
   } catch (error) {
     if ((error as StorageError).code === 'TIMEOUT') throw error
     log.error({ volume: path, err: error }, `the head's record of ${path} cannot be read`)
   }
-  head.doubtWhichever()
+  head.looked('unread')
   return null
 }
 

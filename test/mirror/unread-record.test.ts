@@ -4,7 +4,7 @@ import { Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
 import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
-import { disks, Head, later, MemoryStore, outcome, pattern } from './head.ts'
+import { answer, disks, Head, later, MemoryStore, outcome, pattern } from './head.ts'
 
 type Legs = Readonly<Record<'a' | 'b', Disk>>
 
@@ -14,6 +14,9 @@ const patient = { legRetryMs: 60_000, legRetryMsMax: 60_000 }
 class UnreadStore extends MemoryStore {
   unread: readonly string[] = []
   saves = true
+  /** Whether it says at once that the record cannot be saved, and how often it has. */
+  refuses = false
+  refused = 0
 
   override load(key: string): Promise<string | null> {
     if (!this.unread.includes(key)) return super.load(key)
@@ -21,6 +24,10 @@ class UnreadStore extends MemoryStore {
   }
 
   override save(key: string, text: string): Promise<void> {
+    if (key === 'm' && this.refuses) {
+      this.refused++
+      return Promise.reject(new StorageError('IO', 'no space'))
+    }
     if (key === 'm' && !this.saves) return new Promise(() => undefined)
     return super.save(key, text)
   }
@@ -132,6 +139,66 @@ describe('a head that cannot read its own record for a moment', () => {
     older.saves = true
     older.unread = ['m_head']
     expect(await foundBy(legs, older, ['a'], withoutClaims)).to.equal(0)
+  })
+
+  it('nor in the same life, when a start that claimed the legs came to nothing', async () => {
+    const { legs, older, first } = await replaced()
+    first.kill()
+    older.unread = ['m']
+    older.refuses = true
+    const next = await new Head(legs, older, patient).open()
+    await next.until('it is refused', () => older.refused > 0)
+    legs.a.goAway()
+    older.unread = []
+    older.refuses = false
+    for (let tries = 0; tries < 3; tries++)
+      expect(await answer(next.driver.startVolume({}))).to.include('another head may have had')
+  })
+
+  it('doubts it durably before it claims a leg', async () => {
+    const legs = disks('a', 'b') as unknown as Legs
+    const store = new UnreadStore()
+    const first = await new Head(legs, store).open()
+    await first.inSync('a', 'b')
+    await first.device.close()
+    const doubted = async (): Promise<unknown> => (await store.load('m_head'))?.split(' ')[2]
+    expect(await doubted()).to.equal('-')
+    store.unread = ['m']
+    store.saves = false
+    await diesWhileItStarts(new Head(legs, store))
+    expect(await doubted()).to.equal('*')
+  })
+
+  it('goes by it once it can be read, when it has claimed nothing meanwhile', async () => {
+    const legs = disks('a', 'b') as unknown as Legs
+    const store = new UnreadStore()
+    const first = await new Head(legs, store).open()
+    await first.inSync('a', 'b')
+    await write(first.device, 0, pattern(1))
+    await first.device.close()
+    const claims = legs.b.claims.length
+    store.unread = ['m']
+    const next = await new Head(legs, store, patient, ['a']).open()
+    await next.until('it waits', () => `${next.driver.describe()['reason']}`.includes('waiting'))
+    expect(legs.b.claims.length).to.equal(claims)
+    store.unread = []
+    // Nor is it in doubt after that, when a start by it comes to nothing.
+    store.refuses = true
+    expect(await answer(next.driver.startVolume({}))).not.to.equal('done')
+    expect(legs.b.claims.length).to.be.greaterThan(claims)
+    store.refuses = false
+    expect(await answer(next.driver.startVolume({}))).to.equal('done')
+    expect((await read(next.device, 0, 4096))[0]).to.equal(1)
+  })
+
+  it('but asks by then who has had the legs', async () => {
+    const { legs, older, first } = await replaced()
+    first.kill()
+    older.unread = ['m']
+    const next = await new Head(legs, older, patient, ['a']).open()
+    await next.until('it waits', () => `${next.driver.describe()['reason']}`.includes('waiting'))
+    older.unread = []
+    expect(await answer(next.driver.startVolume({}))).to.include('another head may have had')
   })
 
   it('serves from all legs in sync, and from one of them the next time', async () => {
