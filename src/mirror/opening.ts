@@ -64,7 +64,6 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   else if (decision.kind === 'start') {
     const { record } = decision
     if (wish.force) record.forcedAt = record.generation
-    volume.head.startAbove(highestCounter(volume, own?.record ?? null, record, views))
     await begin(volume, decision, views, wish.force)
   } else {
     for (const [leg, reason] of decision.refusals) leg.refuse(reason)
@@ -121,6 +120,7 @@ async function begin(
   // Who went another way is judged again when the volume runs, and can tell what would be lost.
   for (const { leg } of views)
     leg.refuse((start.split.includes(leg) ? undefined : refusals.get(leg)) ?? '')
+  volume.head.startAbove(highestCounter(volume, record, views))
   try {
     const another = await claimAll(volume, present, claimable(record, views), force)
     if (another) await doubtOwnRecord(volume, start)
@@ -164,23 +164,17 @@ async function replaced(volume: Volume, epoch: number, error: unknown): Promise<
   return true
 }
 
-/**
- * Of all generations that anybody here knows of, also this head where it does not go by its record:
- * two of one number would be told apart by chance alone. Not of the generation of an attempt
- * before: that is as high as what this head claimed for it.
- */
+/** Not of the generation of an attempt before: that is as high as what this head claimed for it. */
 function highestCounter(
   { unserved }: Volume,
-  own: VolumeRecord | null,
-  record: VolumeRecord,
+  { generation }: VolumeRecord,
   views: readonly LegView[],
 ): number {
   const shown = views.flatMap(({ found }) =>
     found?.kind === 'superblock' ? [found.superblock.record.generation] : [],
   )
-  if (own !== null) shown.push(own.generation)
   const believed = shown.filter(({ counter }) => counter <= counterBelieved)
-  const counted = [record.generation, ...believed].filter(({ id }) => id !== unserved)
+  const counted = [generation, ...believed].filter(({ id }) => id !== unserved)
   return Math.max(0, ...counted.map(({ counter }) => counter))
 }
 
