@@ -179,7 +179,7 @@ describe('a head that cannot read its own record for a moment', () => {
     const claims = legs.b.claims.length
     store.unread = ['m']
     const next = await new Head(legs, store, patient, ['a']).open()
-    await next.until('it waits', () => `${next.driver.describe()['reason']}`.includes('waiting'))
+    await next.until('it waits', () => String(next.driver.describe()['reason']).includes('waiting'))
     expect(legs.b.claims.length).to.equal(claims)
     store.unread = []
     // Nor is it in doubt after that, when a start by it comes to nothing.
@@ -196,7 +196,7 @@ describe('a head that cannot read its own record for a moment', () => {
     first.kill()
     older.unread = ['m']
     const next = await new Head(legs, older, patient, ['a']).open()
-    await next.until('it waits', () => `${next.driver.describe()['reason']}`.includes('waiting'))
+    await next.until('it waits', () => String(next.driver.describe()['reason']).includes('waiting'))
     older.unread = []
     expect(await answer(next.driver.startVolume({}))).to.include('another head may have had')
   })
