@@ -95,7 +95,7 @@ export class Target {
   private readonly folding: FoldingLog
 
   /**
-   * `config` was checked: what is wrong with it now is a mistake of ours. `manage` makes what its
+   * `config` was checked, so an error in it now is a mistake of ours. `manage` makes what its
    * `management` is served by; it may be absent where the configuration has none.
    */
   constructor(

@@ -90,7 +90,7 @@ export function fencingOf(all: readonly { fencing?(): Fencing }[]): Fencing {
   return each.find((one) => one === 'none') ?? each.find((one) => one === 'refused') ?? 'told'
 }
 
-/** What of a device and its parts says how often each may have been put back unseen. */
+/** A device, as far as it says how often it or its parts may have been put back unseen. */
 interface Restarting {
   readonly driver: { readonly restarts?: number | null; readonly children: readonly Restarting[] }
 }
@@ -102,7 +102,7 @@ export function restartsOf({ driver }: Restarting): number | null {
   return each.length === 0 ? null : each.reduce((sum, one) => sum + one, 0)
 }
 
-/** What of a device and its parts says whether somebody can be asked who has claimed it. */
+/** A device, as far as it says whether it can be asked who has claimed it. */
 interface Claimable extends Restarting {
   readonly driver: Restarting['driver'] & {
     readonly claimed?: unknown
@@ -116,8 +116,8 @@ export function tellsOfClaims({ driver: { claimed, children } }: Claimable): boo
 }
 
 /**
- * Whether others may have had a device, and nobody tells: an NBD server's. What is of this machine,
- * a file or memory, is locked against others.
+ * Whether another head may have used a device without a way to find out, as with an NBD server. A
+ * file or memory of this machine is locked against others.
  */
 export function isUnwatched(device: Claimable): boolean {
   return !tellsOfClaims(device) && restartsOf(device) !== null

@@ -20,13 +20,13 @@ export interface Phase {
   arrived(request: Request): void
   /** Whether it waits for something of its own. It calls `Intake.wake` when that is over. */
   readonly waits: boolean
-  /** The socket has let go of some of what was sent. */
+  /** The socket has sent some bytes, and does not refer to them any more. */
   sent(): void
-  /** The connection is gone, and with it what was landing. */
+  /** The connection is gone, and so is the request whose payload was landing. */
   closed(reason: StorageError | null): void
 }
 
-/** Bytes reserved for a request: its payload, and what is sent beside it. */
+/** Bytes reserved for a request: its payload, and the largest answer without it. */
 export type RoomOf = (operation: Operation, length: number) => number
 
 /**
@@ -281,7 +281,7 @@ export class Intake implements ConnectionHandler, Waiter {
   /** Whether this connection has too much under way for what it wants next. */
   private isFull(): boolean {
     const { room, outbox } = this
-    // Alone, a request may be as large as any; what a protocol keeps beside them does not count.
+    // A request that is alone may have any size: room that a question holds does not count here.
     const alone = this.inFlight === 0 && outbox.bytesQueued === 0
     return (
       (this.early && outbox.full) ||

@@ -14,6 +14,10 @@ import { isOver, isPending, regroup, type Run, type RunLeg } from './run.ts'
  * So the own store is the first to know that a leg is not in sync any more. That one is in sync it
  * learns last, with the base: who is in sync by it is so by whatever a leg shows, and a head that
  * starts from one leg by its own record leaves none that another one could start from without it.
+ *
+ * That does not hold yet for a head that starts by what legs show. The superblock of a leg that
+ * joins may land before those of the others; a head that starts from it then leaves legs behind
+ * that do not know of it.
  */
 
 /** The record was changed; with `members`, so were the legs in sync. */
