@@ -70,8 +70,10 @@ export class Intake implements ConnectionHandler, Waiter {
   private pumping = false
   /** Bytes in the outbox that all clients share, and that count for none of them. */
   private uncounted = 0
-  /** Monotonic, milliseconds: when a payload began to land, or went on after a wait for room. */
+  /** Monotonic, milliseconds: when a payload began to land, later by its waits for room since. */
   private landingSince = 0
+  /** Monotonic, milliseconds: when it had to wait for room last. */
+  private waitingSince = 0
   /** Monotonic, milliseconds: when all was well with the sending last. */
   private sentAt: number
   /** Whether a batch left since the last look, and how many have to have left in time. */
@@ -133,7 +135,7 @@ export class Intake implements ConnectionHandler, Waiter {
   admitted(): void {
     if (this.stalledBy !== 'room') return
     // What it waited for others is not held against it.
-    this.landingSince = this.context.clock.now()
+    this.landingSince += this.context.clock.now() - this.waitingSince
     this.goOn()
   }
 
@@ -293,6 +295,7 @@ export class Intake implements ConnectionHandler, Waiter {
   private stall(by: Stall): false {
     if (this.stalledBy !== 'nothing') return false
     this.stalledBy = by
+    if (by === 'room') this.waitingSince = this.context.clock.now()
     this.inbox.stall()
     this.connection.pause()
     return false

@@ -1,8 +1,18 @@
 import { expect } from 'chai'
-import { MiB } from '../../src/base/size.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
 import type { Request } from '../../src/device/request.ts'
+import * as nbd from '../../src/nbd/codec.ts'
+import {
+  encodeClientFlags,
+  encodeInfoRequest,
+  encodeOption,
+  Option,
+} from '../../src/nbd/options.ts'
 import type { Connection, ConnectionHandler } from '../../src/net/network.ts'
 import { Command } from '../../src/wire/codec.ts'
+import { Rig } from '../nbd/rig.ts'
+import { ManualClock } from '../support/clock.ts'
+import { Sink } from '../support/sink.ts'
 import { GateDriver } from '../wire/gate.ts'
 import { hello, request } from '../wire/raw.ts'
 import { Target } from '../wire/rig.ts'
@@ -84,5 +94,76 @@ describe('what a connection takes in', () => {
     await target.stop()
     expect(target.slab.bytesHeld).to.equal(0)
     expect(target.admission.bytesInFlight).to.equal(0)
+  })
+})
+
+describe('a payload that lands step by step', () => {
+  const clock = new ManualClock()
+  const sendTimeout = 30_000
+  const bytesInFlight = 64 * MiB
+  let rig: Rig
+  let sink: Sink
+  let handler: ConnectionHandler
+  /** Takes all the room there is, and gives it back. */
+  let takeAll: () => () => void
+
+  beforeEach(async () => {
+    rig = new Rig({ bytesInFlight, sendTimeout }, 'landing', clock)
+    await rig.addMemory('disk', 8 * MiB)
+    sink = new Sink()
+    handler = rig.service.accept(sink)!
+    say(encodeClientFlags(3))
+    say(encodeOption(Option.go, encodeInfoRequest({ name: 'disk', infos: [] })))
+    for (let left = sink.sent.length; left > 0; left--) handler.sent()
+    takeAll = () => {
+      const rooms = ['one', 'two'].map((origin) =>
+        rig.admission.join(origin, { admitted: () => undefined }),
+      )
+      rooms[0]!.charge(bytesInFlight)
+      expect(rooms[1]!.reserve(bytesInFlight / 2)).to.equal(true)
+      return () => {
+        rooms[0]!.giveBack(bytesInFlight)
+        rooms[1]!.giveBack(bytesInFlight / 2)
+        for (const room of rooms) room.leave()
+      }
+    }
+  })
+
+  afterEach(async () => {
+    handler.closed(null)
+    await rig.close()
+    expect(rig.slab.bytesHeld).to.equal(0)
+    expect(rig.admission.bytesInFlight).to.equal(0)
+  })
+
+  function say(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length;) {
+      const landed = bytes.copy(handler.landing(), 0, at)
+      handler.landed(landed)
+      at += landed
+    }
+  }
+
+  it('has one time-out to do so, however often it waits for room, without the waits', () => {
+    const length = 3 * MiB
+    const { write } = nbd.Command
+    const header = Object.assign(new nbd.RequestHeader(), { type: write, length })
+    const bytes = Buffer.alloc(nbd.requestBytes)
+    header.encode(bytes, 0)
+    say(bytes)
+    for (let step = 0; step < 2; step++) {
+      clock.advance(sendTimeout / 2 - 2000)
+      const giveBack = takeAll()
+      say(Buffer.alloc(MiB))
+      // It is not read while it waits.
+      clock.advance(10 * sendTimeout)
+      giveBack()
+      expect(sink.destroyed, `after step ${step}`).to.equal(false)
+    }
+    say(Buffer.alloc(KiB))
+    clock.advance(2000)
+    expect(sink.destroyed).to.equal(false)
+    clock.advance(4000)
+    expect(sink.destroyed).to.equal(true)
   })
 })
