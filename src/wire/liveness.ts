@@ -25,7 +25,8 @@ export class Liveness {
    */
   look(now: number, greeted: boolean): string | null {
     const { intake } = this
-    if (intake.heard || intake.stalled) this.heardAt = now
+    // Whoever has replies to take is timed by how it takes them: it hears a ping after them.
+    if (intake.heard || intake.stalled || intake.outbox.bytesQueued > 0) this.heardAt = now
     intake.heard = false
     const { handshakeTimeout } = intake.context.limits
     if (!greeted && now - this.startedAt > handshakeTimeout) return 'no hello in time'

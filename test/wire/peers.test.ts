@@ -3,6 +3,7 @@ import { KiB, MiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
 import { read, write } from '../support/io.ts'
 import { ManualClock, StuckClock, tickingClock } from '../support/clock.ts'
+import { Sink } from '../support/sink.ts'
 import { Command, Kind } from '../../src/wire/codec.ts'
 import { decodeFacts } from '../../src/wire/hello.ts'
 import { listExports } from '../../src/wire/list.ts'
@@ -157,6 +158,33 @@ describe('a server with limits', () => {
     await deaf.closed
     expect(target.admission.bytesInFlight).to.equal(0)
     await target.stop()
+  })
+
+  it('closes nobody for silence who takes what it asked for, as slowly as it may', async () => {
+    const clock = new ManualClock()
+    const { target } = await started({ clock })
+    const sink = new Sink(MiB)
+    const handler = target.service.accept(sink)!
+    const reads = [1, 2, 3, 4].map((slot) => request({ slot, length: MiB }))
+    for (const bytes of [hello(), ...reads]) {
+      bytes.copy(handler.landing())
+      handler.landed(bytes.length)
+      while (target.service.clients().length === 0) await new Promise(setImmediate)
+      await passes(clock, 500)
+    }
+    expect(sink.sent).to.have.length(1 + reads.length)
+    handler.sent()
+    for (let taken = 1; taken < sink.sent.length; taken++) {
+      await passes(clock, 20_000)
+      expect(sink.destroyed, `before reply ${taken}`).to.equal(false)
+      handler.sent()
+    }
+    // It has all of them, and then says nothing, nor does it when it is asked.
+    for (let taken = sink.sent.length; !sink.destroyed; await passes(clock, 1000))
+      for (; taken < sink.sent.length; taken++) handler.sent()
+    handler.closed(null)
+    await target.stop()
+    expect(target.admission.bytesInFlight).to.equal(0)
   })
 
   it('closes who sends a byte now and then of a payload that is dropped', async () => {
