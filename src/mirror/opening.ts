@@ -22,7 +22,7 @@ import { chooseSource, settleMembers, type Present } from './rules/choosing.ts'
 import { rules } from './rules/table.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
 import { loadOwn, lookForLostRecord } from './own-record.ts'
-import { learnMarks, lookForFormerEnds, survey } from './survey.ts'
+import { learnMarks, lookForFormerEnds, survey, type Survey } from './survey.ts'
 import type { Volume } from './volume.ts'
 
 type Start = Extract<Decision, { kind: 'start' }>
@@ -60,11 +60,11 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
     return
   }
   for (const { leg, found, mark } of views) if (found !== null) leg.superblocks.note(found, mark)
-  if (decision.kind === 'create') await create(volume, views)
+  if (decision.kind === 'create') await create(volume, found)
   else if (decision.kind === 'start') {
     const { record } = decision
     if (wish.force) record.forcedAt = record.generation
-    await begin(volume, decision, views, wish.force)
+    await begin(volume, decision, found, wish.force)
   } else {
     for (const [leg, reason] of decision.refusals) leg.refuse(reason)
     stayWaiting(volume, decision.reason)
@@ -84,8 +84,9 @@ function servedLast({ member }: Leg): boolean {
   return member?.state === 'in-sync' || member?.state === 'syncing'
 }
 
-async function create(volume: Volume, views: readonly LegView[]): Promise<void> {
+async function create(volume: Volume, found: Survey): Promise<void> {
   const { epoch } = volume
+  const { views } = found
   try {
     // Before anything is written, which a leg that is claimed by another head refuses.
     const here = views.filter(({ found }) => found !== null)
@@ -93,7 +94,7 @@ async function create(volume: Volume, views: readonly LegView[]): Promise<void> 
     await claimAll(volume, needed, here, true)
     await volume.head.keepClaims(volume)
     const start = await createRecord(volume, views)
-    if (volume.epoch === epoch) await begin(volume, start, views, true)
+    if (volume.epoch === epoch) await begin(volume, start, found, true)
   } catch (error) {
     if (await replaced(volume, epoch, error)) return
     stayWaiting(volume, `the volume cannot be created: ${systemError(error, '').message}`)
@@ -109,18 +110,15 @@ function stayWaiting(volume: Volume, reason: string): void {
 }
 
 /** Starts from a record: makes durable who is in sync now before anything is served. */
-async function begin(
-  volume: Volume,
-  start: Start,
-  views: readonly LegView[],
-  force: boolean,
-): Promise<void> {
+async function begin(volume: Volume, start: Start, found: Survey, force: boolean): Promise<void> {
   const { epoch } = volume
+  const { views } = found
   const { record, present, refusals } = start
   // Who went another way is judged again when the volume runs, and can tell what would be lost.
   for (const { leg } of views)
     leg.refuse((start.split.includes(leg) ? undefined : refusals.get(leg)) ?? '')
-  volume.head.startAbove(highestCounter(volume, record, views))
+  // Also of a volume that was just made: its first run is a generation, see `leftAtStart`.
+  volume.head.startAbove(highestCounter(volume, record, found))
   try {
     const another = await claimAll(volume, present, claimable(record, views), force)
     if (another) await doubtOwnRecord(volume, start)
@@ -164,16 +162,22 @@ async function replaced(volume: Volume, epoch: number, error: unknown): Promise<
   return true
 }
 
-/** Not of the generation of an attempt before: that is as high as what this head claimed for it. */
+/**
+ * Of all generations that are known here. Of the head's own also where the head does not go by it:
+ * what an earlier process left under way may bring it to a leg yet, and of two generations of one
+ * number neither is newer. Not that of an attempt before in this process: it is as high as what
+ * this head claimed for it, and a leg that may get it yet does not count as there (`Leg.want`).
+ */
 function highestCounter(
   { unserved }: Volume,
   { generation }: VolumeRecord,
-  views: readonly LegView[],
+  { own, views }: Survey,
 ): number {
-  const shown = views.flatMap(({ found }) =>
+  const known = views.flatMap(({ found }) =>
     found?.kind === 'superblock' ? [found.superblock.record.generation] : [],
   )
-  const believed = shown.filter(({ counter }) => counter <= counterBelieved)
+  if (own !== null) known.push(own.record.generation)
+  const believed = known.filter(({ counter }) => counter <= counterBelieved)
   const counted = [generation, ...believed].filter(({ id }) => id !== unserved)
   return Math.max(0, ...counted.map(({ counter }) => counter))
 }

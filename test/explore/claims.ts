@@ -112,7 +112,8 @@ function look(world: World, head: Head, decision: Decision, choose: Choose): str
   // The claims are about to be replaced.
   if (own.generation !== 0 && isAnothers) world.doubts[index] = own.generation
   const shown = there.map((at) => world.disks[at]!.superblock.generation)
-  const counted = [numberOf(record.generation), ...shown].filter((one) => one !== head.unserved)
+  const known = [numberOf(record.generation), own.generation, ...shown]
+  const counted = known.filter((one) => one !== head.unserved)
   const highest = Math.max(0, ...counted.map((one) => generationOf(one).counter))
   head.claim = claimOf(Math.max(highest + 1, floorOf(world, head)), index, head.life)
   const bits = (of: readonly number[]): number => of.reduce((all, at) => all | (1 << at), 0)

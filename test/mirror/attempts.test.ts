@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
 import { Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
+import type { VolumeRecord } from '../../src/mirror/record.ts'
 import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
 import { disks, Head, later, MemoryStore, pattern } from './head.ts'
@@ -150,5 +151,23 @@ describe('a start that takes several attempts', () => {
     expect(head.driver.describe()['generation']).to.equal(generation)
     expect(legs.b.claims.slice(claims.length)).to.deep.equal(claims.slice(-1))
     head.kill()
+  })
+
+  it('makes no second generation of a number where it does not go by its record', async () => {
+    const { legs, store } = await served('1')
+    const newer = new MemoryStore()
+    const other = await new Head(legs, newer).open()
+    await other.inSync('a', 'b')
+    await other.device.close()
+    // The last that it did was to save a record of which no leg has heard.
+    const record = JSON.parse((await store.load('m'))!) as VolumeRecord
+    const counter = record.generation.counter + 5
+    record.generation = { id: 'fedcba9876543210', counter }
+    await store.save('m', JSON.stringify(record))
+    const head = await new Head(legs, store).open()
+    await head.inSync('a', 'b')
+    await head.device.close()
+    const { generation } = JSON.parse((await store.load('m'))!) as VolumeRecord
+    expect(generation.counter).to.be.above(counter)
   })
 })
