@@ -49,16 +49,17 @@ export interface Acknowledged {
 }
 
 interface Sector {
+  readonly index: number
   /** What may be read now; the newest of these unless a crash took some back. */
   may: Write[]
   /** What may be on stable storage: everything since the last write that was flushed. */
   history: Write[]
   inFlight: Write[]
   reads: Read[]
-  /** When a write in flight was first read: from then on it has taken effect. */
-  readonly seen: Map<Write, number>
+  /** When a write in flight was first read: from then on it has taken effect. Null for none. */
+  seen: Map<Write, number> | null
   /** Writes in flight that were read before one began that is acknowledged: they are the past. */
-  readonly overtaken: Set<Write>
+  overtaken: Set<Write> | null
 }
 
 /**
@@ -68,8 +69,12 @@ interface Sector {
  */
 export class Checker {
   private readonly sectors: Sector[]
+  /** Writes whose outcome is not known. */
+  private readonly inFlight = new Set<Write>()
   /** Those with something that was not flushed. */
   private readonly unstable = new Set<Sector>()
+  /** The bytes that were looked at last, as words. */
+  private decoded: { readonly bytes: Buffer; readonly words: Int32Array } | null = null
   private time = 0
   private values = 0
   /** What the last problem was about, for the history that is printed. */
@@ -81,7 +86,7 @@ export class Checker {
     origin.end = 0
     origin.certain = true
     origin.flushed = true
-    this.sectors = Array.from({ length: sectors }, () => newSector(origin))
+    this.sectors = Array.from({ length: sectors }, (_, at) => newSector(at, origin))
   }
 
   get size(): number {
@@ -94,12 +99,13 @@ export class Checker {
     origin.end = ++this.time
     origin.certain = true
     origin.flushed = true
-    while (this.sectors.length < sectors) this.sectors.push(newSector(origin))
+    while (this.sectors.length < sectors) this.sectors.push(newSector(this.sectors.length, origin))
   }
 
   /** A write of new bytes (`zeroes` false) or of zeroes. */
   beginWrite(first: number, sectors: number, zeroes: boolean): Write {
     const write = new Write(zeroes ? 0 : ++this.values, first, sectors, ++this.time)
+    this.inFlight.add(write)
     for (let at = first; at < first + sectors; at++) {
       const sector = this.sectors[at]!
       sector.inFlight.push(write)
@@ -117,18 +123,19 @@ export class Checker {
     write.end = ++this.time
     write.certain = certain
     write.flushed = certain && stable
+    this.inFlight.delete(write)
     for (let at = write.first; at < write.first + write.sectors; at++) {
       const sector = this.sectors[at]!
       sector.inFlight.splice(sector.inFlight.indexOf(write), 1)
       if (certain) {
-        sector.may = sector.may.filter((other) => other.end > write.start)
-        for (const [other, time] of sector.seen) if (time < write.start) sector.overtaken.add(other)
+        sector.may = since(sector.may, write)
+        overtake(sector, write)
       }
-      if (!sector.overtaken.delete(write)) sector.may.push(write)
-      sector.seen.delete(write)
+      if (sector.overtaken?.delete(write) !== true) sector.may.push(write)
+      sector.seen?.delete(write)
       sector.history.push(write)
       this.unstable.add(sector)
-      if (write.flushed) prune(sector, write)
+      if (write.flushed) sector.history = since(sector.history, write)
     }
   }
 
@@ -139,10 +146,10 @@ export class Checker {
   /** Everything acknowledged before `start` is stable. */
   endFlush(start: number): void {
     for (const sector of this.unstable) {
-      for (const write of sector.history.slice()) {
+      for (const write of sector.history) {
         if (!write.certain || write.end > start) continue
         write.flushed = true
-        prune(sector, write)
+        sector.history = since(sector.history, write)
       }
       if (sector.history.every((write) => write.flushed)) this.unstable.delete(sector)
     }
@@ -154,7 +161,7 @@ export class Checker {
     const read = { first, start: ++this.time, allowed, disturbed }
     for (let at = first; at < first + sectors; at++) {
       const sector = this.sectors[at]!
-      allowed.push(possible(sector).map((write) => write.value))
+      allowed.push(possible(sector))
       disturbed.push(sector.inFlight.length > 0)
       sector.reads.push(read)
     }
@@ -190,7 +197,7 @@ export class Checker {
       return false
     }
     const sector = this.sectors[index]!
-    return possible(sector).some((write) => write.value === value)
+    return possible(sector).includes(value)
   }
 
   /** Nobody holds the sector's newest bytes any more: anything since the flush may return. */
@@ -203,8 +210,8 @@ export class Checker {
       return doubtful
     })
     sector.may = [...sector.history]
-    sector.seen.clear()
-    sector.overtaken.clear()
+    sector.seen = null
+    sector.overtaken = null
     this.unstable.add(sector)
     for (const read of sector.reads) {
       read.allowed[index - read.first]!.push(...sector.may.map((write) => write.value))
@@ -214,12 +221,12 @@ export class Checker {
 
   /** A leg cannot vouch for what of these sectors is in flight. */
   loseInFlight(first: number, sectors: number, leg: object, how: 'lostBy' | 'distrustedBy'): void {
-    for (const write of this.inFlight(first, sectors)) write[how].add(leg)
+    for (const write of this.inFlightIn(first, sectors)) write[how].add(leg)
   }
 
   /** A leg that could not vouch for what is in flight has been filled since. */
   regainInFlight(leg: object): void {
-    for (const write of this.inFlight(0, this.size)) {
+    for (const write of this.inFlight) {
       write.lostBy.delete(leg)
       write.distrustedBy.delete(leg)
     }
@@ -227,7 +234,7 @@ export class Checker {
 
   /** What a leg lost, and no other one can vouch for: an answer to it may come late. */
   doubtInFlight(first: number, sectors: number, others: readonly object[]): void {
-    for (const write of this.inFlight(first, sectors)) {
+    for (const write of this.inFlightIn(first, sectors)) {
       const { lostBy, distrustedBy } = write
       if (lostBy.size > 0 && others.every((leg) => lostBy.has(leg) || distrustedBy.has(leg)))
         write.doubtful = true
@@ -236,20 +243,22 @@ export class Checker {
 
   /** The loss was announced: what is acknowledged from now on came after it. */
   trustInFlight(first: number, sectors: number): void {
-    for (const write of this.inFlight(first, sectors)) {
+    for (const write of this.inFlightIn(first, sectors)) {
       write.doubtful = false
       write.lostBy.clear()
       write.distrustedBy.clear()
     }
   }
 
-  private inFlight(first: number, sectors: number): Set<Write> {
-    return new Set(this.sectors.slice(first, first + sectors).flatMap(({ inFlight }) => inFlight))
+  private inFlightIn(first: number, sectors: number): Write[] {
+    return [...this.inFlight].filter(
+      (write) => write.first < first + sectors && first < write.first + write.sectors,
+    )
   }
 
   /** Sectors with something that was not flushed: what a power loss may change. */
   unflushed(): number[] {
-    return [...this.unstable].map((sector) => this.sectors.indexOf(sector))
+    return [...this.unstable].map(({ index }) => index)
   }
 
   /** What the sector shows, all of it acknowledged: to lose that is to be told. Null: not so. */
@@ -279,18 +288,20 @@ export class Checker {
   fill(write: Write): Buffer {
     const bytes = Buffer.alloc(write.sectors * sectorBytes)
     if (write.value === 0) return bytes
+    const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
     for (let at = 0; at < write.sectors; at++)
-      fillSector(bytes, at * sectorBytes, write.value, write.first + at)
+      fillSector(words, at * wordsPerSector, write.value, write.first + at)
     return bytes
   }
 
   /** The value that a sector's bytes stand for. */
   private decode(bytes: Buffer, from: number, index: number): number {
-    const words = new Int32Array(bytes.buffer, bytes.byteOffset + from, wordsPerSector)
-    const value = words[0]!
+    const words = this.wordsOf(bytes)
+    const first = from >>> 2
+    const value = words[first]!
     const seed = seedOf(value, index)
     for (let word = 1; word < wordsPerSector; word++) {
-      if (words[word] === (value === 0 ? 0 : seed ^ (word << 9))) continue
+      if (words[first + word] === (value === 0 ? 0 : seed ^ (word << 9))) continue
       this.suspect = index
       const seen = bytes.subarray(from, from + 16).toString('hex')
       throw new Violation(`sector ${index} holds bytes that nobody wrote there: ${seen}...`)
@@ -298,10 +309,21 @@ export class Checker {
     return value
   }
 
+  /** A view is dear to make, and mostly the bytes are those of the sector before. */
+  private wordsOf(bytes: Buffer): Int32Array {
+    if (this.decoded?.bytes !== bytes) {
+      const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
+      this.decoded = { bytes, words }
+    }
+    return this.decoded.words
+  }
+
   /** A write takes effect once: who saw it, and then had another acknowledged, saw it end. */
   private see(sector: Sector, value: number): void {
     const write = sector.inFlight.find((one) => one.value === value && value !== 0)
-    if (write !== undefined && !sector.seen.has(write)) sector.seen.set(write, ++this.time)
+    if (write === undefined || sector.seen?.has(write) === true) return
+    sector.seen ??= new Map()
+    sector.seen.set(write, ++this.time)
   }
 
   private settle(sector: Sector, value: number, start: number): void {
@@ -318,25 +340,35 @@ export class Checker {
   }
 }
 
-/** What ended before a write began that is now stable can never be seen again. */
-function prune(sector: Sector, stable: Write): void {
-  sector.history = sector.history.filter((other) => other.end > stable.start)
+/** Without what ended before a write began that is there now: that can never be seen again. */
+function since(writes: Write[], { start }: Write): Write[] {
+  return writes.every(({ end }) => end > start) ? writes : writes.filter(({ end }) => end > start)
 }
 
-function newSector(origin: Write): Sector {
+/** What was read before `write` began is the past now. */
+function overtake(sector: Sector, { start }: Write): void {
+  for (const [other, time] of sector.seen ?? [])
+    if (time < start) (sector.overtaken ??= new Set()).add(other)
+}
+
+function newSector(index: number, origin: Write): Sector {
   return {
+    index,
     may: [origin],
     history: [origin],
     inFlight: [],
     reads: [],
-    seen: new Map(),
-    overtaken: new Set(),
+    seen: null,
+    overtaken: null,
   }
 }
 
-/** The writes that the sector may show now. */
-function possible({ may, inFlight, overtaken }: Sector): Write[] {
-  return [...may, ...inFlight.filter((write) => !overtaken.has(write))]
+/** The values that the sector may show now. */
+function possible({ may, inFlight, overtaken }: Sector): number[] {
+  const values: number[] = []
+  for (const { value } of may) values.push(value)
+  for (const write of inFlight) if (overtaken?.has(write) !== true) values.push(write.value)
+  return values
 }
 
 function nameOf(value: number): string {
@@ -349,9 +381,8 @@ function seedOf(value: number, sector: number): number {
   return Math.imul(value, 0x9e3779b1) ^ Math.imul(sector + 1, 0x85ebca6b)
 }
 
-function fillSector(bytes: Buffer, from: number, value: number, sector: number): void {
-  const words = new Int32Array(bytes.buffer, bytes.byteOffset + from, wordsPerSector)
+function fillSector(words: Int32Array, from: number, value: number, sector: number): void {
   const seed = seedOf(value, sector)
-  words[0] = value
-  for (let word = 1; word < wordsPerSector; word++) words[word] = seed ^ (word << 9)
+  words[from] = value
+  for (let word = 1; word < wordsPerSector; word++) words[from + word] = seed ^ (word << 9)
 }
