@@ -45,7 +45,6 @@ export class Greeter {
   private readonly sessions: Sessions
   private readonly announced: Announced
   private attaching: Session | null = null
-  private gone = false
 
   constructor(user: Greeted, context: ServiceContext, sessions: Sessions, announced: Announced) {
     this.user = user
@@ -80,7 +79,6 @@ export class Greeter {
 
   /** The connection is gone before it was welcomed. */
   closed(): void {
-    this.gone = true
     if (this.attaching !== null) this.sessions.detach(this.attaching, this.user)
   }
 
@@ -99,14 +97,16 @@ export class Greeter {
     this.user.index = hello.index
     const answer = (result: Session | StorageError): void => {
       this.waiting = false
-      if (this.gone) return
+      // Whoever is closed, or was to leave while it waited, does not begin to use anything.
+      if (this.user.intake.over) return
       if (result instanceof StorageError) this.refuse(result)
       else this.welcome(hello, result)
       this.user.intake.wake()
     }
     this.sessions.claims.ready((problem) => {
       if (problem !== null) answer(problem)
-      else if (!this.gone) this.attaching = this.sessions.attach(hello, target, this.user, answer)
+      else if (!this.user.intake.over)
+        this.attaching = this.sessions.attach(hello, target, this.user, answer)
     })
   }
 

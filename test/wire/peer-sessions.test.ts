@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { Command } from '../../src/wire/codec.ts'
 import { statusOf, statusOk } from '../../src/wire/status.ts'
+import { Sink } from '../support/sink.ts'
 import { GateDriver } from './gate.ts'
 import { greeted, started } from './peer.ts'
 import { hello, RawClient, request } from './raw.ts'
@@ -43,6 +44,24 @@ describe('sessions', () => {
     newer.send(request({ slot: 2, length: 512 }))
     expect((await newer.reply()).payload.equals(Buffer.alloc(512, 2))).to.equal(true)
     for (const client of [newer, other]) client.destroy()
+  })
+
+  it('welcome nobody whom the server has said goodbye to while they waited', async () => {
+    const older = await greeted(target)
+    gate.shutGate()
+    older.send(change(0, 1))
+    await gate.arrivals(1)
+    const newer = new Sink()
+    const handler = target.service.accept(newer)!
+    const said = hello({ epoch: 2 })
+    said.copy(handler.landing())
+    handler.landed(said.length)
+    await older.closed
+    const drained = target.service.drain()
+    gate.openGate()
+    expect(newer.sent).to.deep.equal([])
+    handler.closed(null)
+    await drained
   })
 
   it('close the older connections of a client, and refuse late ones', async () => {
