@@ -14,7 +14,7 @@ import { withInSync, withMarkOf, type Member, type VolumeRecord } from './record
 import { isBack, isWhole } from './returning.ts'
 import type { Verdict } from './rules/departures.ts'
 import type { Effect, Event, FlushReason, LegError } from './rules/effects.ts'
-import { createRun, isOver, isPending, type MapWork, type Run } from './rules/run.ts'
+import { createRun, isOver, isPending, mayShowInSync, type MapWork, type Run } from './rules/run.ts'
 import { step } from './rules/step.ts'
 import type { Volume } from './volume.ts'
 import type { FlushJob, WriteJob } from './writes.ts'
@@ -435,7 +435,7 @@ export class Membership {
     if (saved === null || isOver(run) || !run.writers.includes(leg) || !this.hasSaved(leg))
       throw new StorageError('UNAVAILABLE', `${leg.name} left`)
     const known = new Map(this.volume.legs.map(({ member }) => [member?.id, member]))
-    const syncing = run.keepers.includes(leg) ? '' : leg.member!.id
+    const syncing = mayShowInSync(run, leg) ? '' : leg.member!.id
     const members = saved.members.map((member): Member => {
       const state = member.id === syncing ? 'syncing' : member.state
       return { ...withMarkOf(member, known.get(member.id)), state }

@@ -1,5 +1,6 @@
 import * as cleaning from '../../src/mirror/rules/cleaning.ts'
 import * as returning from '../../src/mirror/rules/returning.ts'
+import * as rounds from '../../src/mirror/rules/rounds.ts'
 import { isInSync, type Run, type RunLeg } from '../../src/mirror/rules/run.ts'
 import { rules } from '../../src/mirror/rules/table.ts'
 import { claiming } from './claims.ts'
@@ -181,8 +182,12 @@ export const defects: readonly Defect[] = [
   },
   {
     name: 'own-record-knows-first',
-    breaks: '5: the own record says that a leg is in sync before any other leg could tell',
+    breaks: '5: the own record and a leg that joins say so before any other leg does',
     replace: {
+      beginRound: (run, turn) => {
+        rounds.beginRound(run, turn)
+        if (run.round !== null) run.round.joining = []
+      },
       handedOver: (run, leg) => {
         returning.handedOver(run, leg)
         if (leg.stage === 'saving') Object.assign(leg.member!, { state: 'in-sync', left: null })

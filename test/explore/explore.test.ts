@@ -36,7 +36,7 @@ describe('every order of what can happen to a mirror', () => {
     expect(violation).to.equal(null)
     expect(complete).to.equal(true)
     // The same for ever: the search is a function of the rules.
-    expect(states).to.equal(1798)
+    expect(states).to.equal(1774)
   })
 
   it('lets no write go before the page of its own extent is written', function () {

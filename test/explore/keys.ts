@@ -65,6 +65,7 @@ function keyOfRun(head: Head, at: number, before: number): number {
   key = mix(key, member.left === null ? 0 : 1)
   key = mix(key, (head.mapLegs & bit) === 0 ? 0 : 1)
   key = mix(key, run.round?.waits.some(({ index }) => index === at) === true ? 1 : 0)
+  key = mix(key, run.round?.joining.some(({ index }) => index === at) === true ? 1 : 0)
   for (const { pending } of head.jobs) key = mix(key, (pending & bit) === 0 ? 0 : 1)
   return key
 }

@@ -388,10 +388,11 @@ function transferRound(
   }
   const version = ranked(pack, versions, round?.version ?? 0)
   const generation = codec.generation(round === null ? 0 : numberOf(round.generation))
+  const joining = mask(round?.joining ?? [])
   const waits = mask(round?.waits ?? [])
   const whole = pack.flag(round?.whole ?? true)
   if (!pack.writing)
-    run.round = { phase, version, generation: generationOf(generation), waits, whole }
+    run.round = { phase, version, generation: generationOf(generation), joining, waits, whole }
 }
 
 function transferWaits(run: Run<HeadLeg>, pack: Pack, versions: Ranks): void {

@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
+import { rules } from '../../src/mirror/rules/table.ts'
 import { choose, decodeSlot } from '../../src/mirror/superblock.ts'
 import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
@@ -22,11 +23,20 @@ function shownBy({ stable, size }: Disk): number {
   return found.kind === 'superblock' ? found.superblock.record.generation.counter : 0
 }
 
+const { beginRound } = rules
+
+/** Tells a leg that joins at the same time as the others. */
+function beginAtOnce(...[run, turn]: Parameters<typeof beginRound>): void {
+  beginRound(run, turn)
+  if (run.round !== null) run.round.joining = []
+}
+
 /**
  * A head dies when it is about to say that c, which it has filled, is in sync: c has the generation
- * that says so, and no other leg has.
+ * that says so, and no other leg has. Legs that join are told last, which alone would rule it out.
  */
 async function cutOff(): Promise<Legs> {
+  rules.beginRound = beginAtOnce
   const legs = disks('a', 'b', 'c') as unknown as Legs
   const { a, b, c } = legs
   const head = await new Head(legs, new MemoryStore()).open()
@@ -44,6 +54,7 @@ async function cutOff(): Promise<Legs> {
   const { generation } = head.driver.describe() as { generation: number }
   await head.until('c has the generation', () => shownBy(c) > generation)
   head.kill()
+  rules.beginRound = beginRound
   for (const disk of [a, b]) disk.hold = () => false
   return legs
 }

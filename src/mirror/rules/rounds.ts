@@ -2,22 +2,21 @@ import type { Generation, VolumeRecord } from '../record.ts'
 import { counterAfter, historyGenerationsMax, inSync, sameGeneration } from '../record.ts'
 import type { Event, LegError } from './effects.ts'
 import { rules } from './table.ts'
-import { isOver, isPending, regroup, type Run, type RunLeg } from './run.ts'
+import { isOver, isPending, regroup, type Round, type Run, type RunLeg } from './run.ts'
 
 /**
  * Changes of the record become durable in rounds, one at a time: first in the head's own store,
- * then in the superblock of every leg in sync, then in the own store that a new generation is on
- * all of them, and at last in their superblocks that it is: in a generation of which a leg does not
- * say so nothing was acknowledged, see `forks.ts`. A leg whose superblock cannot be written leaves,
- * which is the next change, and the round is repeated. Only then goes on what waits for it.
+ * then in the superblock of every leg in sync, then of those that join, then in the own store that
+ * a new generation is on all of them, and at last in their superblocks that it is: in a generation
+ * of which a leg does not say so nothing was acknowledged, see `forks.ts`. A leg whose superblock
+ * cannot be written leaves, which is the next change, and the round is repeated. Only then goes on
+ * what waits for it.
  *
  * So the own store is the first to know that a leg is not in sync any more. That one is in sync it
- * learns last, with the base: who is in sync by it is so by whatever a leg shows, and a head that
- * starts from one leg by its own record leaves none that another one could start from without it.
- *
- * That does not hold yet for a head that starts by what legs show. The superblock of a leg that
- * joins may land before those of the others; a head that starts from it then leaves legs behind
- * that do not know of it.
+ * learns last, with the base. The leg itself shows it only once all others do: whoever starts from
+ * it, by what it shows or by an own record, leaves none that another head could start from without
+ * it. And no leg joins in a generation that is a base already: an own record that says less than
+ * the legs do is told by that, see `isUnheard` in `start.ts`.
  */
 
 /** The record was changed; with `members`, so were the legs in sync. */
@@ -30,13 +29,15 @@ export function request(run: Run, what: 'record' | 'members'): void {
 export function beginRound(run: Run, turn: Extract<Event, { kind: 'turn' }>): void {
   if (run.round !== null || !isPending(run)) return
   const { record } = run
-  if (run.newGeneration) {
+  const joining = run.legs.filter(({ stage }) => stage === 'saving')
+  // A round that is repeated may have the generation of one that ended in the middle.
+  if (run.newGeneration || joining.length > 0) {
     run.newGeneration = false
     advance(record, turn.generationId, turn.floor)
   }
   const version = run.requested
-  run.round = { version, generation: record.generation, phase: 'save', waits: [], whole: true }
-  const joining = run.legs.filter(({ stage }) => stage === 'saving')
+  const { generation } = record
+  run.round = { version, generation, phase: 'save', joining, waits: [], whole: true }
   run.out.push({ kind: 'save', version, joining })
 }
 
@@ -53,9 +54,13 @@ export function saved(run: Run, version: number): void {
   if (round?.version !== version) return
   if (round.phase === 'superblocks') return
   round.phase = 'superblocks'
-  round.waits = run.keepers
-  for (const leg of round.waits) run.out.push({ kind: 'superblock', leg, version })
-  if (round.waits.length === 0) endRound(run)
+  round.waits = run.keepers.filter((leg) => !round.joining.includes(leg))
+  writeSuperblocks(run, round)
+}
+
+function writeSuperblocks(run: Run, { version, waits }: Round): void {
+  for (const leg of waits) run.out.push({ kind: 'superblock', leg, version })
+  if (waits.length === 0) endRound(run)
 }
 
 /** The leg's superblock is on stable storage, or the leg cannot take it. */
@@ -70,18 +75,23 @@ export function superblock(run: Run, leg: RunLeg, version: number, error: LegErr
 /** Goes on without the leg: with its superblock, or without, and then there is another round. */
 export function leaveRound(run: Run, leg: RunLeg, written: boolean): void {
   const { round } = run
-  if (round === null || !round.waits.includes(leg)) return
-  if (!written) round.whole = false
+  if (round === null) return
+  if (!written && (round.waits.includes(leg) || round.joining.includes(leg))) round.whole = false
+  if (!round.waits.includes(leg)) return
   round.waits = round.waits.filter((one) => one !== leg)
   if (round.waits.length === 0) endRound(run)
 }
 
-/** Every leg has the record, or left. */
+/** Every leg that was told has the record, or left. */
 function endRound(run: Run): void {
   const round = run.round!
-  const { version, generation, whole } = round
+  const { version, generation, joining, whole } = round
   if (!whole) run.round = null
-  else if (!rules.needsBase(run, generation)) finishRound(run)
+  else if (joining.length > 0) {
+    round.joining = []
+    round.waits = joining
+    writeSuperblocks(run, round)
+  } else if (!rules.needsBase(run, generation)) finishRound(run)
   else {
     // Before anything is acknowledged in it: a leg in sync that shows an older one was put back.
     round.phase = 'base'

@@ -121,6 +121,8 @@ export interface Round<L extends RunLeg = RunLeg> {
   readonly version: number
   readonly generation: Generation
   phase: 'save' | 'superblocks' | 'base'
+  /** Legs that are about to be in sync and may not show it yet: not all others do. */
+  joining: readonly L[]
   /** Legs whose superblock is under way. */
   waits: readonly L[]
   /** Whether every leg could take it so far. */
@@ -225,6 +227,11 @@ export function regroup(run: Run): void {
 
 export function isInSync({ stage }: RunLeg): boolean {
   return stage === 'in-sync' || stage === 'saving'
+}
+
+/** Whether the leg's superblock may say that it is in sync, if legs are told so. */
+export function mayShowInSync({ keepers, round }: Run, leg: RunLeg): boolean {
+  return keepers.includes(leg) && (leg.stage !== 'saving' || round?.joining.includes(leg) === false)
 }
 
 export function isOver({ word }: Run): boolean {

@@ -4,7 +4,7 @@ import type { Event } from './effects.ts'
 import { mapsDone, settleMaps, writeMaps } from './maps.ts'
 import { settleStart, start } from './opening.ts'
 import { begin, copied, stampQuiet, stamped } from './returning.ts'
-import { beginRound, request, saved } from './rounds.ts'
+import { request, saved } from './rounds.ts'
 import { isOver, regroup, type Run, type RunLeg } from './run.ts'
 import { rules } from './table.ts'
 
@@ -37,7 +37,7 @@ function take(run: Run, event: Exclude<Event, OfLeg>): Verdict {
       start(run, event.what)
       break
     case 'turn':
-      beginRound(run, event)
+      rules.beginRound(run, event)
       break
     case 'changed':
       request(run, event.what)

@@ -6,7 +6,7 @@ import { flushed, notFlushed } from './flushes.ts'
 import { countsNow, isQuiet } from './maps.ts'
 import { flushedForStart, startedMaps } from './opening.ts'
 import { handedOver, mapsOfLeg } from './returning.ts'
-import { madeDurable, needsBase, superblock } from './rounds.ts'
+import { beginRound, madeDurable, needsBase, superblock } from './rounds.ts'
 import { begun, failedOnLast, missed } from './writing.ts'
 
 /**
@@ -15,6 +15,7 @@ import { begun, failedOnLast, missed } from './writing.ts'
  */
 export const rules = {
   awaitedForCache,
+  beginRound,
   begun,
   chooseSource,
   cleanedMaps,
