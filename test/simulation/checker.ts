@@ -286,8 +286,9 @@ export class Checker {
 
   /** The bytes of sectors `first` to `first + sectors` as `write` has them. */
   fill(write: Write): Buffer {
-    const bytes = Buffer.alloc(write.sectors * sectorBytes)
-    if (write.value === 0) return bytes
+    const length = write.sectors * sectorBytes
+    if (write.value === 0) return Buffer.alloc(length)
+    const bytes = Buffer.allocUnsafe(length)
     const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length >>> 2)
     for (let at = 0; at < write.sectors; at++)
       fillSector(words, at * wordsPerSector, write.value, write.first + at)

@@ -1,6 +1,10 @@
+import { KiB } from '../../src/base/size.ts'
 import { play, Plays } from './crash-points.ts'
 import { runSeed, type Outcome } from './run.ts'
 import type { Order } from './workers.ts'
+
+// Most buffers are parts of larger ones: memory of their own is dear to allocate, and to collect.
+Buffer.poolSize = 256 * KiB
 
 /** Of the scripts that are played, once they are asked for. */
 let plays: { readonly what: string; readonly list: Promise<Plays> } | null = null

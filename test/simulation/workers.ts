@@ -1,6 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { MiB } from '../../src/base/size.ts'
 import type { Outcome } from './run.ts'
 
 /** What is run: seeds, or plays of `crash-points.ts` by their numbers. */
@@ -25,6 +26,17 @@ export interface Order extends Work {
 /** Seeds in one order: few enough to share the work evenly, and to stop soon. */
 const batchSeeds = 10
 const workersMax = 4
+
+/**
+ * Disks are megabytes, and each seed makes others: a process whose C library gives such memory back
+ * at once spends its time on getting it anew. Other C libraries know none of these.
+ */
+const env = {
+  ...process.env,
+  MALLOC_MMAP_THRESHOLD_: String(32 * MiB),
+  MALLOC_TRIM_THRESHOLD_: String(512 * MiB),
+  MALLOC_TOP_PAD_: String(16 * MiB),
+}
 
 /** Processes that run seeds side by side. */
 export class Workers {
@@ -57,7 +69,7 @@ export class Workers {
       return { ...whole, from: from + (done - count) * whole.step, count }
     }
     const busy = Array.from({ length: this.count }, () =>
-      employ(fork(this.program), order, (outcome) => (going &&= told(outcome))),
+      employ(fork(this.program, { env }), order, (outcome) => (going &&= told(outcome))),
     )
     await Promise.all(busy)
   }
