@@ -1,10 +1,22 @@
+import { StorageError } from './errors.ts'
+
+/** What is under a key is not what was saved there, however often it is read. */
+export class DamagedError extends StorageError {
+  constructor(message: string) {
+    super('IO', message)
+  }
+}
+
 /**
  * Where a head keeps its own records, one text per key. `save` resolves when the text survives a
  * crash of the machine, and leaves the old text or the new one whatever happens in between. Saves
  * of one key take effect in the order they were asked for, also where nobody waits for them.
  */
 export interface StateStore {
-  /** Null when nothing was saved under the key. Rejects when it cannot be read. */
+  /**
+   * Null when nothing was saved under the key. Rejects when it cannot be read, with DamagedError
+   * where that is for good.
+   */
   load(key: string): Promise<string | null>
   save(key: string, text: string): Promise<void>
   /**

@@ -5,7 +5,7 @@ import { crc32 } from 'node:zlib'
 import { StorageError, systemError } from '../base/errors.ts'
 import { makeFolder } from '../base/folders.ts'
 import { describeSize, MiB } from '../base/size.ts'
-import type { StateStore } from '../base/store.ts'
+import { DamagedError, type StateStore } from '../base/store.ts'
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW, O_NONBLOCK } = constants
 /** Nothing is written through a link, in whoever's folder it is. */
@@ -129,7 +129,7 @@ function checksumOf(text: string): string {
 }
 
 function damaged(path: string, what: string): StorageError {
-  return new StorageError('IO', `${path} is damaged: it is ${what}`)
+  return new DamagedError(`${path} is damaged: it is ${what}`)
 }
 
 /** Makes a rename durable. */

@@ -2,7 +2,10 @@ import { StorageError, systemError } from '../base/errors.ts'
 import type { Claimed } from '../device/device.ts'
 import { stored } from './deadline.ts'
 import { nobodys } from './head-memory.ts'
+import { readOwn } from './own-files.ts'
 import type { Volume } from './volume.ts'
+
+const suffix = '_above'
 
 /** No head claims so little: whoever reads it knows that it was another one's. */
 const anothers: Claimed = { held: 0, givenUp: 1 }
@@ -18,16 +21,13 @@ export class ClaimAbove {
   private saved = ''
   private loaded = false
 
-  /** Reads it, once. Rejects when the store does not answer. */
-  async load(volume: Volume): Promise<void> {
-    const { store } = volume
-    if (this.loaded || store === null) return
-    const text = await stored(volume, store.load(keyOf(volume))).catch((error: unknown) => {
-      if ((error as StorageError).code === 'TIMEOUT') throw error
-      return ''
-    })
-    this.known = parse(text ?? '0')
-    this.loaded = true
+  /** Reads it, once; what is lost tells of another head as well. Returns why it is unread. */
+  async load(volume: Volume): Promise<string> {
+    if (this.loaded) return ''
+    const { value, lost, unread } = await readOwn({ volume, suffix }, parse)
+    this.known = value ?? (lost ? anothers : nobodys)
+    this.loaded = unread === ''
+    return unread
   }
 
   get claimed(): Claimed {
@@ -51,7 +51,7 @@ export class ClaimAbove {
     const { store, path } = volume
     if (store === null || text === this.saved) return
     try {
-      await stored(volume, store.save(keyOf(volume), text))
+      await stored(volume, store.save(`${volume.key}${suffix}`, text))
       this.saved = text
     } catch (error) {
       const { code, message } = systemError(error, 'saving')
@@ -60,14 +60,8 @@ export class ClaimAbove {
   }
 }
 
-/** What makes no sense, or cannot be read, tells of another head as well. */
-function parse(text: string): Claimed {
+function parse(text: string): Claimed | null {
   const held = Number(text)
-  return /^\d+$/.test(text) && Number.isSafeInteger(held) && held !== anothers.givenUp
-    ? { held, givenUp: 0 }
-    : anothers
-}
-
-function keyOf({ key }: Volume): string {
-  return `${key}_above`
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(held)) return null
+  return held === anothers.givenUp ? anothers : { held, givenUp: 0 }
 }

@@ -4,7 +4,7 @@ import { claimedOf } from '../device/facts.ts'
 import { within } from './deadline.ts'
 import { nobodys } from './head-memory.ts'
 import type { Leg } from './leg.ts'
-import { loadOwn } from './own-record.ts'
+import { loadOwn } from './own-files.ts'
 import type { VolumeRecord } from './record.ts'
 import type { Volume } from './volume.ts'
 
@@ -131,7 +131,7 @@ export async function outbid(volume: Volume): Promise<void> {
   const { head } = volume
   await head.load(volume)
   // What the newer head went on with, the legs say; their claims will not, once they are ours.
-  await doubt(volume, await loadOwn(volume))
+  await doubt(volume, (await loadOwn(volume)).value)
   head.goFarAbove()
   const legs = volume.legs.filter(({ device }) => device.usable)
   const asked = legs.map((leg) => claimedBefore(volume, leg).catch(() => nobodys))

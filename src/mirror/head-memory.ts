@@ -3,6 +3,7 @@ import type { Random } from '../base/random.ts'
 import type { Claimed } from '../device/device.ts'
 import { stored } from './deadline.ts'
 import type { Leg } from './leg.ts'
+import { readOwn, type Kept } from './own-files.ts'
 import type { VolumeRecord } from './record.ts'
 import type { Volume } from './volume.ts'
 
@@ -46,8 +47,8 @@ export class HeadMemory {
    * `whichever` where what could be read did not say which record it is.
    */
   private doubted = nothing
-  /** Whether that record is there, and could not be read when it was looked for last. */
-  private unread = false
+  /** Whether that record is there, and nobody could say what it is when it was looked for last. */
+  private isLost = false
   private claims: number[] = []
   /** Claims of this process that are not among them yet, see `keepClaims`. */
   private chosen: number[] = []
@@ -58,39 +59,27 @@ export class HeadMemory {
   /** The number that claims were made with before they were kept; null when they are known. */
   private formerNumber: number | null = null
   private saved = ''
-  private loading: Promise<void> | null = null
+  private loaded = false
 
-  /** Reads it, once; a new number is drawn where there is none that can be read. */
-  load(volume: Volume): Promise<void> {
-    this.loading ??= this.read(volume)
-    return this.loading
-  }
-
-  private async read(volume: Volume): Promise<void> {
-    const { store, random, key } = volume
-    if (store === null) {
-      this.number = 0
-      return
-    }
-    const text = await stored(volume, store.load(keyOf(key))).catch((error: unknown) => {
-      if ((error as StorageError).code !== 'TIMEOUT') return ''
-      // What it has may be read yet: nothing may be drawn in its place.
-      this.loading = null
-      throw error
-    })
-    if (text != null && this.parse(text)) return
-    this.number = Math.floor(random.fraction() * claimsPerStep)
+  /** Reads it, once; a new number is drawn where that is lost. Returns why it is unread. */
+  async load(volume: Volume): Promise<string> {
+    if (this.loaded) return ''
+    const kept = await readOwn({ volume, suffix }, (text) => this.parse(text))
+    this.loaded = kept.unread === ''
+    if (kept.value !== null) return ''
+    this.number = volume.store === null ? 0 : Math.floor(volume.random.fraction() * claimsPerStep)
     // What it doubted is lost as well.
-    if (text != null) this.doubted = whichever
+    if (kept.lost) this.doubted = whichever
+    return kept.unread
   }
 
-  private parse(text: string): boolean {
+  private parse(text: string): true | null {
     const parts = /^(\d+)(?: (\d+)(?: (-|\*|[0-9a-f]{16})((?: \d+)*))?)?$/.exec(text)
-    if (parts === null) return false
+    if (parts === null) return null
     const [number, floor] = [Number(parts[1]), Number(parts[2] ?? 0)]
     const claims = (parts[4] ?? '').split(' ').filter(Boolean).map(Number)
     if (!(number <= numberMax && floor < stepAboveMax && claims.every(Number.isSafeInteger)))
-      return false
+      return null
     this.number = Math.min(number + 1, numberMax)
     this.startAbove(floor)
     this.doubted = parts[3] ?? nothing
@@ -154,7 +143,6 @@ export class HeadMemory {
    * the claim.
    */
   async nextClaim(volume: Volume, last: Claimed): Promise<number> {
-    await this.load(volume)
     this.doubt(null)
     let claim = this.claimAt(this.floor + 1)
     const above = Math.floor(last.givenUp / claimsPerStep) + 1
@@ -206,9 +194,9 @@ export class HeadMemory {
     this.startAbove(Math.min(step * outbidFactor, stepMax))
   }
 
-  /** This head's record was looked for; `unread` where it is there, and cannot be read now. */
-  looked(found: 'all-read' | 'unread'): void {
-    this.unread = found === 'unread'
+  /** This head's record was looked for. */
+  looked({ lost }: Kept<VolumeRecord>): void {
+    this.isLost = lost
   }
 
   /**
@@ -217,7 +205,7 @@ export class HeadMemory {
    */
   doubt(record: VolumeRecord | null): void {
     if (record !== null) this.doubted = record.generation.id
-    else if (this.unread) this.doubted = whichever
+    else if (this.isLost) this.doubted = whichever
   }
 
   doubts({ generation }: VolumeRecord): boolean {
@@ -227,7 +215,7 @@ export class HeadMemory {
   /** It is durable who is in sync now: what other heads did before does not matter any more. */
   async serves(volume: Volume): Promise<void> {
     this.doubted = nothing
-    this.unread = false
+    this.isLost = false
     await this.keepClaims(volume, volume.inSync)
   }
 
@@ -236,7 +224,7 @@ export class HeadMemory {
     const text = [this.number, floor, this.doubted, ...this.claims].join(' ')
     if (text === this.saved || volume.store === null) return
     try {
-      await stored(volume, volume.store.save(keyOf(volume.key), text))
+      await stored(volume, volume.store.save(`${volume.key}${suffix}`, text))
       this.saved = text
     } catch (error) {
       const { code, message } = systemError(error, 'saving')
@@ -245,9 +233,6 @@ export class HeadMemory {
   }
 }
 
+const suffix = '_head'
 const nothing = '-'
 const whichever = '*'
-
-function keyOf(record: string): string {
-  return `${record}_head`
-}

@@ -1,12 +1,15 @@
 import type { Timer } from '../base/clock.ts'
-import { StorageError, systemError } from '../base/errors.ts'
+import { systemError } from '../base/errors.ts'
 import { stored } from './deadline.ts'
 import { failed } from './departure.ts'
 import type { Leg } from './leg.ts'
+import { readOwn } from './own-files.ts'
 import { isGeneration, type Member, type VolumeRecord } from './record.ts'
 import { highestMark, laterMark, markIn, markOf, markOfMember } from './superblock.ts'
 import type { Mark, Superblock } from './superblock.ts'
 import type { Volume } from './volume.ts'
+
+const suffix = '_marks'
 
 /**
  * The serial of a leg's superblock rises with each that is written, so it is a mark: a leg that
@@ -26,7 +29,7 @@ import type { Volume } from './volume.ts'
 export class Marks {
   private readonly volume: Volume
   /** By the id of the member: what the file said when it was read, and what was written since. */
-  private known = new Map<string, Mark>()
+  private readonly known = new Map<string, Mark>()
   private loaded = false
   private saved = ''
   private saving = false
@@ -38,16 +41,14 @@ export class Marks {
     this.volume = volume
   }
 
-  /** Reads the file, once. Rejects when the store does not answer. */
-  async load(): Promise<void> {
-    const { store } = this.volume
-    if (this.loaded || store === null) return
-    const text = await stored(this.volume, store.load(this.key)).catch((error: unknown) => {
-      if ((error as StorageError).code === 'TIMEOUT') throw error
-      return null
-    })
-    this.known = parse(text ?? '')
-    this.loaded = true
+  /** Reads the file, once. Returns why it is unread. */
+  async load(): Promise<string> {
+    if (this.loaded) return ''
+    const { volume } = this
+    const { value, unread } = await readOwn({ volume, suffix }, parse)
+    for (const [id, mark] of value ?? []) this.note(id, mark)
+    this.loaded = unread === ''
+    return unread
   }
 
   /** A serial that the leg has to show where its superblock is this one. */
@@ -119,7 +120,7 @@ export class Marks {
     this.saving = true
     for (let text = this.text(); text !== this.saved; text = this.text()) {
       try {
-        await stored(volume, volume.store.save(this.key, text))
+        await stored(volume, volume.store.save(`${volume.key}${suffix}`, text))
         this.saved = text
       } catch (error) {
         volume.log.debug({ err: error, volume: volume.path }, 'the marks cannot be saved')
@@ -152,21 +153,17 @@ export class Marks {
   private markOf(member: Member): Mark | null {
     return markOfMember(member, this.volume.record?.generation ?? null)
   }
-
-  private get key(): string {
-    return `${this.volume.key}_marks`
-  }
 }
 
-function parse(text: string): Map<string, Mark> {
+function parse(text: string): Map<string, Mark> | null {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch {
-    return new Map()
+    return null
   }
   const known = new Map<string, Mark>()
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return known
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return null
   for (const [id, entry] of Object.entries(value)) {
     const mark = parseMark(entry)
     if (mark !== null) known.set(id, mark)

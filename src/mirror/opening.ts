@@ -17,11 +17,17 @@ import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { claimedByOthers } from './returning.ts'
 import { failParkedChanges } from './losses.ts'
-import { counterBelieved, leftAtStart, type Member, type VolumeRecord } from './record.ts'
+import {
+  counterBelieved,
+  leftAtStart,
+  sameGeneration,
+  type Member,
+  type VolumeRecord,
+} from './record.ts'
 import { chooseSource, settleMembers, type Present } from './rules/choosing.ts'
 import { rules } from './rules/table.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
-import { loadOwn, lookForLostRecord } from './own-record.ts'
+import { loadMemory, loadOwn } from './own-files.ts'
 import { learnMarks, lookForFormerEnds, survey, type Survey } from './survey.ts'
 import type { Volume } from './volume.ts'
 
@@ -31,34 +37,34 @@ type Start = Extract<Decision, { kind: 'start' }>
 export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   if (volume.word !== 'waiting' && volume.word !== 'suspended') return
   const { epoch } = volume
-  const found = await survey(volume).catch((error: unknown) => {
-    volume.log.error(
-      { err: error, volume: volume.path },
-      `${volume.path} waits: the state directory does not answer`,
-    )
-    return null
-  })
+  const forgotten = await loadMemory(volume)
   if (volume.epoch !== epoch) return
-  if (found === null) {
-    stayWaiting(volume, 'the state directory does not answer')
+  if (forgotten !== '' && !wish.force) {
+    stayWaiting(volume, forgotten)
     volume.retryLater()
     return
   }
+  const found = await survey(volume)
   const { own, views } = found
+  let { kept } = found
   let decision = decide(own, views, wish)
   if (decision.kind === 'create' && (await lookForFormerEnds(volume, views)))
     decision = decide(own, views, wish)
-  let lost: Awaited<ReturnType<typeof lookForLostRecord>> = 'none'
-  if (decision.kind === 'create') lost = await lookForLostRecord(volume)
-  // An operator gives up what is lost, and not what is there.
-  if (wish.force && lost !== 'there') lost = 'none'
-  if (lost !== 'none') decision = { kind: 'wait', reason: lostRecord, refusals: new Map() }
+  if (decision.kind === 'create') {
+    kept = await loadOwn(volume)
+    // An operator gives up what is lost, and not what is there.
+    if (kept.value !== null || (kept.lost && !wish.force))
+      decision = { kind: 'wait', reason: lostRecord, refusals: new Map() }
+  }
   if (volume.epoch !== epoch) return
   const taken = volume.legs.find((leg) => isFenced(leg) && servedLast(leg))
   if (taken !== undefined) {
     await replaced(volume, epoch, fencing(taken))
     return
   }
+  const unread = [forgotten, kept.unread].filter(Boolean).join('; ')
+  if (unread !== '' && decision.kind !== 'wait')
+    volume.log.error({ volume: volume.path }, `${volume.path} starts without: ${unread}`)
   for (const { leg, found, mark } of views) if (found !== null) leg.superblocks.note(found, mark)
   if (decision.kind === 'create') await create(volume, found)
   else if (decision.kind === 'start') {
@@ -67,11 +73,12 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
     await begin(volume, decision, found, wish.force)
   } else {
     for (const [leg, reason] of decision.refusals) leg.refuse(reason)
-    stayWaiting(volume, decision.reason)
+    stayWaiting(volume, [decision.reason, unread].filter(Boolean).join('; '))
   }
-  // Nothing will tell when a leg can be read that could not.
-  const unread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
-  const again = lost === 'unread' || lost === 'there' || views.some(unread)
+  // Nothing will tell when it can be read.
+  const isUnread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
+  const isThere = own === null && kept.value !== null
+  const again = unread !== '' || isThere || views.some(isUnread)
   if (!volume.running && again) volume.retryLater()
 }
 
@@ -120,6 +127,7 @@ async function begin(volume: Volume, start: Start, found: Survey, force: boolean
   // Also of a volume that was just made: its first run is a generation, see `leftAtStart`.
   volume.head.startAbove(highestCounter(volume, record, found))
   try {
+    if (!goesByOwn(record, found)) await volume.above.lose(volume)
     const another = await claimAll(volume, present, claimable(record, views), force)
     if (another) await doubtOwnRecord(volume, start)
     await volume.head.keepClaims(volume)
@@ -151,6 +159,15 @@ async function begin(volume: Volume, start: Start, found: Survey, force: boolean
     volume.retreat(systemError(error, 'starting').message)
     volume.retryLater()
   }
+}
+
+/**
+ * Whether no other head can have had the legs that it starts from: by this head's own record, or
+ * because none has one.
+ */
+function goesByOwn(record: VolumeRecord, { own, views }: Survey): boolean {
+  if (own === null) return views.every(({ found }) => found?.kind !== 'superblock')
+  return own.vouches && sameGeneration(own.record.generation, record.generation)
 }
 
 /** Whether the error says that another head has the legs: then this one stops. */
@@ -235,7 +252,7 @@ async function claimAll(
 
 /** It came between the decision and the claim, which replaced what told of it. */
 async function doubtOwnRecord(volume: Volume, { byOwnRecord }: Start): Promise<void> {
-  await doubt(volume, await loadOwn(volume))
+  await doubt(volume, (await loadOwn(volume)).value)
   await volume.head.save(volume)
   if (byOwnRecord)
     throw new StorageError('UNAVAILABLE', 'another head has claimed the legs', volume.path)

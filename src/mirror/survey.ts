@@ -1,8 +1,8 @@
 import { systemError } from '../base/errors.ts'
-import { doubt, hadAnotherHead } from './claims.ts'
+import { hadAnotherHead } from './claims.ts'
 import { findFilled, formerEnds } from './former.ts'
 import type { Leg } from './leg.ts'
-import { loadOwn } from './own-record.ts'
+import { loadOwn, type Kept } from './own-files.ts'
 import { endsOf, isPast, sameGeneration, type VolumeRecord } from './record.ts'
 import type { LegView, OwnRecord } from './start.ts'
 import { highestMark, markIn, type Found } from './superblock.ts'
@@ -11,27 +11,22 @@ import type { Volume } from './volume.ts'
 /** What a start is decided by. */
 export interface Survey {
   readonly own: OwnRecord | null
+  readonly kept: Kept<VolumeRecord>
   readonly views: LegView[]
 }
 
 /** Reads the head's own record, and looks at every leg that is there. */
 export async function survey(volume: Volume): Promise<Survey> {
-  await volume.head.load(volume)
-  await volume.above.load(volume)
-  await volume.marks.load()
-  const record = await loadOwn(volume)
+  const kept = await loadOwn(volume)
+  const record = kept.value
   if (record !== null) volume.marks.learn(record)
   let views = await Promise.all(volume.legs.map((leg) => view(volume, leg, record)))
   if (record === null) await lookAtOldEnds(views)
   views = withMarks(volume, views, record)
-  if (record === null) {
-    // Nobody asked the legs who has had them: it may have been another head.
-    if (shownBy(views).length > 0) await volume.above.lose(volume)
-    return { own: null, views }
-  }
+  if (record === null) return { own: null, kept, views }
   const { head } = volume
-  if (views.some((one) => tellsOfAnotherHead(record, one))) await doubt(volume, record)
-  return { own: { record, vouches: !head.doubts(record) }, views }
+  if (views.some((one) => tellsOfAnotherHead(record, one))) head.doubt(record)
+  return { own: { record, vouches: !head.doubts(record) }, kept, views }
 }
 
 function shownBy(views: readonly LegView[]): VolumeRecord[] {

@@ -5,23 +5,18 @@ import { superblockOffset } from '../../src/mirror/layout.ts'
 import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
 import { answer, disks, Head, later, MemoryStore, outcome, pattern } from './head.ts'
+import { UnreadStore } from './unread-store.ts'
 
 type Legs = Readonly<Record<'a' | 'b', Disk>>
 
 const patient = { legRetryMs: 60_000, legRetryMsMax: 60_000 }
 
-/** A state directory of which some cannot be read, and in which the record cannot be saved. */
-class UnreadStore extends MemoryStore {
-  unread: readonly string[] = []
+/** The record cannot be saved either. */
+class UnsavedStore extends UnreadStore {
   saves = true
   /** Whether it says at once that the record cannot be saved, and how often it has. */
   refuses = false
   refused = 0
-
-  override load(key: string): Promise<string | null> {
-    if (!this.unread.includes(key)) return super.load(key)
-    return Promise.reject(new StorageError('IO', 'too many open files'))
-  }
 
   override save(key: string, text: string): Promise<void> {
     if (key === 'm' && this.refuses) {
@@ -35,7 +30,7 @@ class UnreadStore extends MemoryStore {
 
 interface Replaced {
   readonly legs: Legs
-  readonly older: UnreadStore
+  readonly older: UnsavedStore
   /** Has not heard of the second one yet. */
   readonly first: Head
 }
@@ -46,7 +41,7 @@ interface Replaced {
  */
 async function replaced(): Promise<Replaced> {
   const legs = disks('a', 'b') as unknown as Legs
-  const older = new UnreadStore()
+  const older = new UnsavedStore()
   // Its number is larger than the other's: its claim passes.
   await older.save('m_head', '1048000 0')
   const first = await new Head(legs, older).open()
@@ -157,7 +152,7 @@ describe('a head that cannot read its own record for a moment', () => {
 
   it('doubts it durably before it claims a leg', async () => {
     const legs = disks('a', 'b') as unknown as Legs
-    const store = new UnreadStore()
+    const store = new UnsavedStore()
     const first = await new Head(legs, store).open()
     await first.inSync('a', 'b')
     await first.device.close()
@@ -171,7 +166,7 @@ describe('a head that cannot read its own record for a moment', () => {
 
   it('goes by it once it can be read, when it has claimed nothing meanwhile', async () => {
     const legs = disks('a', 'b') as unknown as Legs
-    const store = new UnreadStore()
+    const store = new UnsavedStore()
     const first = await new Head(legs, store).open()
     await first.inSync('a', 'b')
     await write(first.device, 0, pattern(1))
@@ -203,7 +198,7 @@ describe('a head that cannot read its own record for a moment', () => {
 
   it('serves from all legs in sync, and from one of them the next time', async () => {
     const legs = disks('a', 'b') as unknown as Legs
-    const store = new UnreadStore()
+    const store = new UnsavedStore()
     const first = await new Head(legs, store).open()
     await write(first.device, 0, pattern(1))
     await first.device.close()
