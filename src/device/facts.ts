@@ -123,6 +123,16 @@ export function isUnwatched(device: Claimable): boolean {
   return !tellsOfClaims(device) && restartsOf(device) !== null
 }
 
+/** A device, as far as it says whether it is empty after every start. */
+interface Forgetting {
+  readonly driver: { readonly forgets?: boolean; readonly children: readonly Forgetting[] }
+}
+
+/** Whether it is empty after every start, or a part of it is. */
+export function forgets({ driver }: Forgetting): boolean {
+  return driver.forgets === true || driver.children.some(forgets)
+}
+
 /** 32 hex digits that stand for the text. */
 export function digest(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 32)

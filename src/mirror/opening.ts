@@ -1,6 +1,7 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import { claimedOf, restartsOf } from '../device/facts.ts'
+import { absenceOf } from './absence.ts'
 import {
   claimedBefore,
   claimMore,
@@ -141,7 +142,7 @@ async function begin(volume: Volume, start: Start, found: Survey, force: boolean
     loadDirtyMaps(volume, present, maps)
     const here = present.map(seen)
     const certain = force || intents.count === 0
-    const holders = certain ? [] : holdersOfWhatWasLost(record, views, here)
+    const holders = certain ? [] : holdersOfWhatWasLost(start, views, here)
     if (holders.length > 0) {
       const what = 'with what was lost where power was lost'
       stayWaiting(volume, `waiting for ${holders.join(', ')}, ${what}`)
@@ -358,13 +359,16 @@ function loadDirtyMaps(volume: Volume, present: readonly Leg[], maps: Maps): voi
  * acknowledged, and not flushed.
  */
 function holdersOfWhatWasLost(
-  record: VolumeRecord,
+  { record, refusals }: Start,
   views: readonly LegView[],
   present: readonly Here[],
 ): string[] {
   const awaited = rules.awaitedForCache(record, present)
-  const gone = views.filter(({ leg, found }) => found === null || leg.refusal !== '')
-  return gone.filter(({ leg }) => awaited.includes(leg.member!)).map(({ name }) => name)
+  return views.flatMap((view) => {
+    const { name, member } = view.leg
+    const absence = awaited.includes(member!) ? absenceOf(view, member!, refusals) : null
+    return absence === null ? [] : [`${name} (${absence})`]
+  })
 }
 
 /** A leg that is there and whole, as the rules see it. */

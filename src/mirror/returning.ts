@@ -1,7 +1,6 @@
 import { Bitmap } from '../base/bitmap.ts'
 import { StorageError, systemError } from '../base/errors.ts'
-import type { Device } from '../device/device.ts'
-import { restartsOf } from '../device/facts.ts'
+import { forgets, restartsOf } from '../device/facts.ts'
 import { announce } from './announce.ts'
 import { claimLeg } from './claims.ts'
 import { backOff, noteSince, setState } from './departure.ts'
@@ -161,11 +160,6 @@ function judgeBlank({ path }: Volume, { name, device, member }: Leg): Verdict {
   const fill = `\`dst leg attach ${path} ${name} --replace\` fills it`
   const ask = 'is its file system mounted, is it the right disk?'
   return { word: 'refused', cause: `it was a leg and is blank: ${ask} ${fill}` }
-}
-
-/** Whether it is empty after every start, or a part of it is. */
-function forgets({ driver }: Device): boolean {
-  return driver.forgets === true || driver.children.some(forgets)
 }
 
 type FoundSuperblock = Extract<Found, { kind: 'superblock' }>

@@ -1,4 +1,5 @@
-import { isUnwatched, tellsOfClaims } from '../device/facts.ts'
+import { isUnwatched } from '../device/facts.ts'
+import { absenceOf, couldTellYet } from './absence.ts'
 import { wasNeverServed } from './forks.ts'
 import type { Leg } from './leg.ts'
 import {
@@ -18,8 +19,8 @@ export interface LegView {
   /** Null when it could not be examined: `reason` says why. */
   readonly found: Found | null
   readonly reason: string
-  /** Whether another head has claimed it after this one did. */
-  readonly hadAnotherHead: boolean
+  /** Whether another head has claimed it after this one did; null when it did not say. */
+  readonly hadAnotherHead: boolean | null
   /** A serial that it had for certain. */
   readonly mark: number
 }
@@ -73,8 +74,8 @@ type Candidate = {
 /**
  * Whether the volume may start, from which record and with which legs. The newest record counts.
  * If it is the head's own and no other head has been here, no leg can be newer, because the head
- * saves first: one whole leg will do. Otherwise an absent leg that is in sync by the record could
- * have gone on without the others: all must be here, or the operator says so.
+ * saves first: one whole leg will do. Otherwise a leg that is in sync by the record could have gone
+ * on without the others: all must be here and whole, or the operator says so.
  */
 export function decide(
   known: OwnRecord | null,
@@ -324,23 +325,35 @@ function decideStart(
   const { record } = newest
   let present: Leg[] = []
   const moved: Leg[] = []
-  const awaited: string[] = []
-  const putBack: string[] = []
+  const away = new Map<string, string>()
+  const putBack = new Map<string, string>()
   let couldTell = false
+  let allSeen = true
   for (const member of record.members) {
-    if (member.state !== 'in-sync') continue
-    const view = views.find(({ name }) => name === member.name)
+    const { name, state } = member
+    if (state !== 'in-sync') continue
+    const view = views.find((one) => one.name === name)
     const found = candidates.find(({ superblock }) => superblock.self === member.id)
     const hasAll = found?.complete === true && isWhole(found.superblock, record)
-    if (hasAll && !refusals.has(found.leg))
-      (found.leg.isAnotherThan(member) ? moved : present).push(found.leg)
-    else if (couldBeNewer(view, refusals)) {
-      awaited.push(awaitedReason(view, member, refusals))
-      couldTell ||= view !== undefined && couldTellYet(view, member)
-    } else putBack.push(putBackReason(member, found, record))
+    const absence = absenceOf(view, member, refusals)
+    if (hasAll && absence === null) {
+      present.push(found.leg)
+      continue
+    }
+    couldTell ||= view !== undefined && couldTellYet(view, member)
+    allSeen &&= view !== undefined && view.found !== null && !refusals.has(view.leg)
+    if (hasAll && !refusals.has(found.leg)) moved.push(found.leg)
+    if (absence !== null) away.set(name, `${name} (${absence})`)
+    else putBack.set(name, putBackReason(member, found, record))
   }
   // Copies of legs that are gone may be older; of those that are there, the original counts.
-  if (present.length === 0 && (awaited.length === 0 || wish.force)) present = moved
+  if (present.length === 0 && (allSeen || wish.force)) {
+    present = moved
+    for (const { name } of moved) away.delete(name)
+  }
+  // Who has less than it had may have had more than these, but of a volume that never served.
+  const hadMore = present.length > 0 && record.history.length > 0
+  const awaited = [...away.values(), ...(hadMore ? putBack.keys() : [])]
   // Another head may have had these, and have gone on with a leg that would tell of it.
   const isUntold = couldTell && present.every(({ device }) => isUnwatched(device))
   const vouches = newest.vouches && !isUntold
@@ -361,13 +374,13 @@ function decideStart(
     if (stale !== null) return forced(stale, refusals)
   }
   const doubted = newest.own && !vouches
-  const untold = newest.vouches ? `, which ${namesOf(present)} cannot tell` : ''
+  const names = present.map(({ name }) => name).join(', ')
+  const untold = newest.vouches ? `, which ${names} cannot tell` : ''
   const since = doubted ? `, because another head may have had the legs since${untold}` : ''
   const what = present.length > 0 ? `could be newer${since}` : 'has the data'
-  const others = moved.length === 0 ? '' : `; another device is in the place of ${namesOf(moved)}`
   const waits = awaited.length > 0 ? awaited.join(', ') : 'a leg in sync, but none is left'
-  const older = putBack.map((reason) => `; ${reason}`).join('')
-  return { kind: 'wait', reason: `waiting for ${waits}, which ${what}${others}${older}`, refusals }
+  const older = [...putBack.values()].map((reason) => `; ${reason}`).join('')
+  return { kind: 'wait', reason: `waiting for ${waits}, which ${what}${older}`, refusals }
 }
 
 /** Why a leg that is here, and in sync by the record, has not what the record stands for. */
@@ -385,10 +398,6 @@ function putBackReason(
   return `${name} was put back to an older state: it shows ${older}`
 }
 
-function namesOf(legs: readonly Leg[]): string {
-  return legs.map(({ name }) => name).join(', ')
-}
-
 /** Whether a leg in sync by the record has all that the record stands for. */
 function isWhole(superblock: Superblock, record: VolumeRecord): boolean {
   const { generation } = superblock.record
@@ -397,26 +406,6 @@ function isWhole(superblock: Superblock, record: VolumeRecord): boolean {
 
 function isPastOrSame(generation: VolumeRecord['generation'], record: VolumeRecord): boolean {
   return sameGeneration(generation, record.generation) || remembers(record, generation)
-}
-
-/** A leg that is here and blank, or behind, is no danger; one that is away or illegible may be. */
-function couldBeNewer(view: LegView | undefined, refusals: ReadonlyMap<Leg, string>): boolean {
-  return view === undefined || view.found === null || refusals.has(view.leg)
-}
-
-/** Whether it tells of other heads, and was not asked: it is away, or another is in its place. */
-function couldTellYet({ leg, found }: LegView, member: Member): boolean {
-  const isThere = found !== null && found.kind !== 'superblock' && !leg.isAnotherThan(member)
-  return !isThere && tellsOfClaims(leg.device)
-}
-
-function awaitedReason(
-  view: LegView | undefined,
-  member: Member,
-  refusals: ReadonlyMap<Leg, string>,
-): string {
-  if (view === undefined) return `${member.name} (not configured)`
-  return `${member.name} (${refusals.get(view.leg) ?? view.reason})`
 }
 
 /** What the operator's word starts from when no leg in sync is here: the newest consistent leg. */

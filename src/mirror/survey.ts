@@ -68,27 +68,35 @@ export function learnMarks(volume: Volume, record: VolumeRecord, views: readonly
   }
 }
 
-/** Whether it is a leg of this volume, and not one that was given away. */
-function tellsOfAnotherHead(record: VolumeRecord, { name, found, ...view }: LegView): boolean {
-  if (!view.hadAnotherHead || found === null || found.kind === 'blank') return false
-  if (found.kind === 'superblock' && found.superblock.record.volume !== record.volume) return false
-  return record.members.find((member) => member.name === name)?.state !== 'detached'
+/**
+ * Whether it is a leg of this volume, and not one that was given away. A blank one may be another's
+ * by now, unless it is the very device that is in sync.
+ */
+function tellsOfAnotherHead(record: VolumeRecord, view: LegView): boolean {
+  const { leg, name, found, hadAnotherHead } = view
+  if (hadAnotherHead !== true) return false
+  if (found?.kind === 'superblock' && found.superblock.record.volume !== record.volume) return false
+  const member = record.members.find((one) => one.name === name)
+  if (found?.kind === 'blank') return member?.state === 'in-sync' && !leg.isAnotherThan(member)
+  return member?.state !== 'detached'
 }
 
 async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise<LegView> {
   const { name, device } = leg
   const absent = (reason: string): LegView => {
-    return { leg, name, found: null, reason, hadAnotherHead: false, mark: 0 }
+    return { leg, name, found: null, reason, hadAnotherHead: null, mark: 0 }
   }
   if (!device.usable) return absent(`${device.state.word}: ${device.state.reason}`)
   if (leg.want()) return absent('its old requests are still under way')
+  const known = own?.members.find((member) => member.name === name)
+  const looking = leg.superblocks.examineEnds(own?.volume ?? '', endsOf(known))
+  const seen = await examined(absent(''), looking)
+  if (own === null) return seen
   try {
-    const known = own?.members.find((member) => member.name === name)
-    const found = await leg.superblocks.examineEnds(own?.volume ?? '', endsOf(known))
-    const another = own !== null && (await hadAnotherHead(volume, leg))
-    return { leg, name, found, reason: '', hadAnotherHead: another, mark: 0 }
+    // Also where it cannot be read: it can tell all the same.
+    return { ...seen, hadAnotherHead: await hadAnotherHead(volume, leg) }
   } catch (error) {
-    return absent(systemError(error, 'cannot be examined').message)
+    return absent(seen.reason || systemError(error, 'cannot be examined').message)
   }
 }
 

@@ -66,7 +66,7 @@ function decideNow(world: World, head: Head, first: number): Decision | null {
     const leg = legOf(at)
     const name = head.legs[at]!.name
     if (!seen.includes(at))
-      return { leg, name, found: null, reason: '', hadAnotherHead: false, mark: 0 }
+      return { leg, name, found: null, reason: '', hadAnotherHead: null, mark: 0 }
     const shown = { serial: 1, self: String(at), record: recordOf(superblock) }
     const found = { kind: 'superblock', superblock: shown, previous: 1 } as const
     const hadAnotherHead = hadAnother(world, head, at)
@@ -80,7 +80,7 @@ function decideNow(world: World, head: Head, first: number): Decision | null {
 function ownRecord(world: World, { index }: Head, views: readonly LegView[]): OwnRecord | null {
   const store = world.stores[index]!
   if (store.generation === 0) return null
-  const another = views.some(({ hadAnotherHead }) => hadAnotherHead)
+  const another = views.some(({ hadAnotherHead }) => hadAnotherHead === true)
   const vouches = claiming.vouches(another, world.doubts[index] === store.generation)
   return { record: recordOf(store), vouches }
 }

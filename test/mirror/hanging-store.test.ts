@@ -110,7 +110,7 @@ describe('a state directory that cannot be read for a while', () => {
     }
     const next = await new Head(disks('a', 'b'), store).open()
     const reason = (): string => String(next.driver.describe()['reason'])
-    const decided = (): boolean => reason().includes('is blank') || next.device.usable
+    const decided = (): boolean => reason().includes('a blank device') || next.device.usable
     await next.until('it says what it waits for', decided)
     expect(next.device.usable).to.equal(false)
     failing = true

@@ -179,6 +179,8 @@ describe('a leg', () => {
   it('that is suddenly blank is known by the other legs too', async () => {
     const legs = await used(['a', 'b'], new MemoryStore())
     const head = await new Head({ a: legs['a']!, b: new Disk(4 * MiB) }, new MemoryStore()).open()
+    expect(reason(head)).to.include('b (a blank device is in its place)')
+    await head.driver.startVolume({ force: true })
     await head.until('b is looked at', () => head.state('b') === 'failed')
     expect(head.leg('b').reason).to.include('was a leg and is blank')
     await head.device.close()

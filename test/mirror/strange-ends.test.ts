@@ -140,6 +140,8 @@ describe('legs that all grew while nobody looked', () => {
     back()
     for (const disk of Object.values(legs)) grow(disk)
     const next = await new Head(legs, new MemoryStore(), { source: 'a' }).open()
+    expect(next.driver.describe()['reason']).to.include('b was put back to an older state')
+    await next.driver.startVolume({ force: true })
     await next.inSync('a', 'b')
     expect(next.lastResync('b')).to.include({ kind: 'full' })
     await reads(next, 2)

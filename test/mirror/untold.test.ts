@@ -69,6 +69,12 @@ function damage({ size, cached }: Disk): void {
   for (const slot of [0, 1]) cached[superblockOffset(size, slot) + 100]! ^= 1
 }
 
+/** As where a target came up without its disk, or with a backup of it, which nobody claimed. */
+function exchange(disk: Disk, content: Buffer): void {
+  const copies = { cached: Buffer.from(content), stable: Buffer.from(content) }
+  Object.assign(disk, copies, { identity: 'f'.repeat(32), epoch: 0, last: 0 })
+}
+
 function reasonOf(head: Head): string {
   return String(head.driver.describe()['reason'])
 }
@@ -116,6 +122,52 @@ describe('a leg that cannot tell whether another head had it', () => {
     await decided(head)
     expect(reasonOf(head)).to.include('another head may have had the legs since')
   })
+
+  for (const what of ['blank device', 'copy of its older state'])
+    it(`nor while a ${what} is in the place of one that could, and went on`, async () => {
+      const kinds = new Kinds({ a: 'remote', b: 'nbd' })
+      const store = await kinds.served()
+      const a = kinds.disks['a']!
+      const older = Buffer.from(a.cached)
+      const second = await kinds.goOnWithA()
+      second.kill()
+      exchange(a, what === 'blank device' ? Buffer.alloc(a.size) : older)
+      const head = await kinds.head(store)
+      await decided(head)
+      expect(reasonOf(head)).to.include(waits)
+    })
+
+  it('nor while one that was wiped tells of another head', async () => {
+    const kinds = new Kinds({ a: 'remote', b: 'nbd' })
+    const store = await kinds.served()
+    const second = await kinds.goOnWithA()
+    second.kill()
+    const a = kinds.disks['a']!
+    for (const content of [a.cached, a.stable]) content.fill(0)
+    const head = await kinds.head(store)
+    await decided(head)
+    expect(reasonOf(head)).to.include('another head may have had the legs since')
+    expect(reasonOf(head)).to.include('a is blank')
+  })
+
+  for (const [others, served] of [
+    ['none', true],
+    ['another head', false],
+  ] as const)
+    it(`is ${served ? '' : 'not '}served while an unreadable one tells of ${others}`, async () => {
+      const kinds = new Kinds({ a: 'remote', b: 'nbd' })
+      const store = await kinds.served()
+      if (!served) (await kinds.goOnWithA()).kill()
+      const a = kinds.disks['a']!
+      const slots = [0, 1].map((slot) => superblockOffset(a.size, slot))
+      a.fault = ({ operation, offset }) =>
+        operation === Operation.read && slots.includes(offset)
+          ? new StorageError('IO', 'bad sector')
+          : null
+      const head = await kinds.head(store)
+      await decided(head)
+      expect(head.device.usable, reasonOf(head)).to.equal(served)
+    })
 
   it('is served alone by an operator’s word, and clients are told', async () => {
     const kinds = new Kinds({ a: 'remote', b: 'nbd' })
