@@ -206,8 +206,8 @@ async function moveMetadata(volume: Volume, leg: Leg, end: number): Promise<void
   }
   const record = (): VolumeRecord => {
     mustTakePart(volume, leg)
-    // A long history would not fit.
-    return { ...volume.record!, entries: [] }
+    // Of a change that is under way no leg hears before the own store. A long history would not fit.
+    return { ...volume.membership.recordFor(leg), entries: [] }
   }
   await volume.membership.withMaps(() => leg.superblocks.writeBoth(prepare, record))
 }
