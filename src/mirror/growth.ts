@@ -206,7 +206,7 @@ async function moveMetadata(volume: Volume, leg: Leg, end: number): Promise<void
   }
   const record = (): VolumeRecord => {
     mustTakePart(volume, leg)
-    // Of a change that is under way no leg hears before the own store. A long history would not fit.
+    // No leg hears of a change before the own store. A long history would not fit.
     return { ...volume.membership.recordFor(leg), entries: [] }
   }
   await volume.membership.withMaps(() => leg.superblocks.writeBoth(prepare, record))

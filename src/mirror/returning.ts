@@ -183,7 +183,9 @@ function judgeSuperblock(volume: Volume, leg: Leg, found: FoundSuperblock): Verd
     return refused(`it is a copy of ${owner.name}, byte for byte`)
   }
   const { generation } = theirs
-  const past = sameGeneration(generation, record.generation) || isPast(theirs, record)
+  // It may have left with a generation that was no base yet, and been away for long since.
+  const isMarked = member.markedIn !== undefined && sameGeneration(generation, member.markedIn)
+  const past = isMarked || sameGeneration(generation, record.generation) || isPast(theirs, record)
   if (!past) {
     if (remembers(theirs, record.generation))
       return refused(`it is ahead, at generation ${generation.counter}: this head is the stale one`)

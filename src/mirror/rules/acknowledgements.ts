@@ -38,11 +38,12 @@ function acknowledge(run: Run, id: number): void {
   }
 }
 
+/** A leg counts once it is durable that it is in sync. */
 export function hasEnough(run: Run): boolean {
-  return run.inSync.length >= run.minInSync
+  return run.readable.length >= run.minInSync
 }
 
-/** What waits for more legs, if there are enough now. A leg counts once its being so is durable. */
+/** What waits for more legs, if there are enough now. */
 export function serveShort(run: Run): void {
   if (run.short.length === 0 || !rules.hasEnough(run)) return
   const { short } = run

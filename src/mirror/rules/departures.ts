@@ -1,5 +1,5 @@
 import { reasonMax, type LegState } from '../record.ts'
-import { onCacheLoss, onFailure, unreachable, wordFor } from '../verdicts.ts'
+import { onCacheLoss, onFailure, unreachable, wordFor, type Standing } from '../verdicts.ts'
 import type { DeviceNow, LegError, Work } from './effects.ts'
 import { leaveRound, request } from './rounds.ts'
 import { isInSync, regroup, type Run, type RunLeg, type Unflushed } from './run.ts'
@@ -80,7 +80,7 @@ export function failed(run: Run, leg: RunLeg, work: Work, error: LegError): Verd
   const asked = work === 'metadata' ? run.keepers : run.writers
   if (!asked.includes(leg)) return 'without-it'
   if (work === 'read') return failedRead(run, leg, error)
-  const verdict = onFailure(work, error.code, rules.standsAlone(run, leg))
+  const verdict = onFailure(work, error.code, standingOf(run, leg))
   const reason = work === 'write' ? error.message : `${work}: ${error.message}`
   if (verdict === 'tell') return 'tell-client'
   if (verdict === 'suspend') suspend(run, leg, reason)
@@ -94,7 +94,7 @@ const readErrorsMax = 64
 function failedRead(run: Run, leg: RunLeg, { code, message }: LegError): Verdict {
   if (unreachable.has(code)) goAway(run, leg, message)
   else {
-    if (++leg.readErrors < readErrorsMax || rules.standsAlone(run, leg)) return 'repair'
+    if (++leg.readErrors < readErrorsMax || rules.isLast(run, leg)) return 'repair'
     const reason = `too many read errors: ${message}`
     rules.leave(run, leg, { state: 'failed', reason, cache: 'kept' })
   }
@@ -136,7 +136,7 @@ export function device(run: Run, leg: RunLeg, now: DeviceNow): void {
 /** The leg cannot be used now, and has what it had. */
 export function goAway(run: Run, leg: RunLeg, reason: string): void {
   if (!run.writers.includes(leg)) return
-  if (rules.standsAlone(run, leg)) suspend(run, leg, reason)
+  if (rules.isLast(run, leg)) suspend(run, leg, reason)
   else rules.leave(run, leg, { state: 'missing', reason, cache: 'kept' })
 }
 
@@ -148,9 +148,9 @@ export function goAway(run: Run, leg: RunLeg, reason: string): void {
 export function restarted(run: Run, leg: RunLeg, now: DeviceNow): void {
   const { bootId, reason, state, writing } = now
   const lost = run.log.hasSince(leg.flushedMoment)
-  const last = lost && rules.standsAlone(run, leg)
+  const standing = standingOf(run, leg)
   // Before the volume is served it may start from another leg, which has that.
-  const verdict = onCacheLoss({ lost, last, writing: writing || run.word === 'starting' })
+  const verdict = onCacheLoss({ lost, standing, writing: writing || run.word === 'starting' })
   if (verdict === 'leave') rules.leave(run, leg, { state, reason, cache: 'lost' })
   else if (verdict === 'suspend') suspend(run, leg, reason)
   else {
@@ -180,14 +180,7 @@ export function isLast(run: Run, leg: RunLeg): boolean {
   return isInSync(leg) && !run.readable.some((one) => one !== leg)
 }
 
-/**
- * `isLast`, of a leg that cannot go on: then another that was about to be in sync has to come back
- * once more, because writes that it alone had would be on no map after a crash.
- */
-export function standsAlone(run: Run, leg: RunLeg): boolean {
-  if (!rules.isLast(run, leg)) return false
-  const reason = `${leg.name} failed before it was durable that this one is in sync`
-  for (const other of run.inSync)
-    if (other !== leg) rules.leave(run, other, { state: 'missing', reason, cache: 'kept' })
-  return true
+function standingOf(run: Run, leg: RunLeg): Standing {
+  if (!rules.isLast(run, leg)) return 'one-of-several'
+  return run.inSync.length === 1 ? 'last' : 'last-so-far'
 }

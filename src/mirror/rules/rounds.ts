@@ -76,7 +76,10 @@ export function superblock(run: Run, leg: RunLeg, version: number, error: LegErr
 export function leaveRound(run: Run, leg: RunLeg, written: boolean): void {
   const { round } = run
   if (round === null) return
-  if (!written && (round.waits.includes(leg) || round.joining.includes(leg))) round.whole = false
+  const { phase, waits, joining } = round
+  // One that leaves while the record is saved may be in sync by it, and would be by its base.
+  if (!written && (phase === 'save' || waits.includes(leg) || joining.includes(leg)))
+    round.whole = false
   if (!round.waits.includes(leg)) return
   round.waits = round.waits.filter((one) => one !== leg)
   if (round.waits.length === 0) endRound(run)

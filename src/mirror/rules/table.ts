@@ -1,7 +1,7 @@
 import { goOn, hasEnough, mustPark, serveShort, settled } from './acknowledgements.ts'
 import { awaitedForCache, chooseSource } from './choosing.ts'
 import { cleanedMaps, flushedForLog } from './cleaning.ts'
-import { failed, goAway, isLast, leave, restarted, standsAlone } from './departures.ts'
+import { failed, goAway, isLast, leave, restarted } from './departures.ts'
 import { flushed, notFlushed } from './flushes.ts'
 import { countsNow, isQuiet } from './maps.ts'
 import { flushedForStart, startedMaps } from './opening.ts'
@@ -41,7 +41,6 @@ export const rules = {
   restarted,
   serveShort,
   settled,
-  standsAlone,
   startedMaps,
   superblock,
 }
