@@ -180,8 +180,11 @@ describe('a server with limits', () => {
       handler.sent()
     }
     // It has all of them, and then says nothing, nor does it when it is asked.
-    for (let taken = sink.sent.length; !sink.destroyed; await passes(clock, 1000))
+    let taken = sink.sent.length
+    while (!sink.destroyed) {
       for (; taken < sink.sent.length; taken++) handler.sent()
+      await passes(clock, 1000)
+    }
     handler.closed(null)
     await target.stop()
     expect(target.admission.bytesInFlight).to.equal(0)
