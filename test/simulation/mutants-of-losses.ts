@@ -11,7 +11,7 @@ export const mutantsOfLosses: readonly Mutant[] = [
     breaks:
       '8: what the last leg lost is acknowledged, having been told, and nobody looks at the leg',
     file: 'mirror/verdicts.js',
-    find: "return writing ? 'suspend' : 'tell';",
+    find: "return writing || standing === 'last-so-far' ? 'suspend' : 'tell';",
     replace: "return 'tell';",
     also: [restartsUnheeded],
     plays: { script: 'short, two', blow: 'crashSoon' },
