@@ -10,7 +10,7 @@ const columnsMax = 100
 const functionLinesMax = 70
 
 /** What each room may import from, besides itself. */
-const protocols = ['base', 'device', 'net', 'export']
+const protocols = ['base', 'device', 'net', 'export', 'peer']
 const daemon = [...protocols, 'devices', 'wire', 'nbd', 'mirror', 'config']
 const rooms: Readonly<Record<string, readonly string[]>> = {
   base: [],
@@ -18,6 +18,7 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   devices: ['base', 'device'],
   net: ['base', 'device'],
   export: ['base', 'device', 'net'],
+  peer: ['base', 'device', 'net'],
   wire: protocols,
   nbd: protocols,
   mirror: ['base', 'device'],
@@ -201,7 +202,8 @@ describe('the house', () => {
     const allowed = ['src/base/clock.ts', 'src/base/random.ts', 'src/net/sockets.ts']
     const inner = written.filter(
       ({ path }) =>
-        /^src\/(base|devices?|net|export|wire|nbd|mirror)\//.test(path) && !allowed.includes(path),
+        /^src\/(base|devices?|net|export|peer|wire|nbd|mirror)\//.test(path) &&
+        !allowed.includes(path),
     )
     const ambient =
       /\b(Date\.now|Math\.random|setTimeout|setInterval|setImmediate|performance\.now)\b/

@@ -5,8 +5,8 @@ import { Operation, type Request } from '../device/request.ts'
 import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
-import { Sending } from '../net/sending.ts'
 import { Stint } from '../net/stint.ts'
+import { Sending } from '../peer/sending.ts'
 import {
   checksumOf,
   Command,

@@ -5,7 +5,7 @@ import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
 import { formatAddress, type Address } from '../net/address.ts'
 import type { Network } from '../net/network.ts'
-import { Backoff } from '../net/reconnect.ts'
+import { Backoff } from '../peer/backoff.ts'
 import {
   ClientConnection,
   type ConnectionKeeper,

@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts'
-import type { Outbox } from './outbox.ts'
+import type { Outbox } from '../net/outbox.ts'
 
 /** When a client's requests leave its outbox: together, but none waits for what will not come. */
 export class Sending {

@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { Slab } from '../../src/base/slab.ts'
 import { Outbox } from '../../src/net/outbox.ts'
-import { Sending } from '../../src/net/sending.ts'
+import { Sending } from '../../src/peer/sending.ts'
 import { ManualClock } from '../support/clock.ts'
 import { Sink } from '../support/sink.ts'
 
