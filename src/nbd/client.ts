@@ -4,8 +4,9 @@ import { KiB, MiB } from '../base/size.ts'
 import type { Slab } from '../base/slab.ts'
 import { Flag, Operation, type Request } from '../device/request.ts'
 import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
-import type { Connection, ConnectionHandler } from '../net/network.ts'
+import type { Connection } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
+import type { LinkClient } from '../peer/link.ts'
 import { Sending } from '../peer/sending.ts'
 import * as codec from './codec.ts'
 import { ChunkType, Command, CommandFlag } from './codec.ts'
@@ -51,7 +52,7 @@ export interface ClientOwner {
  * One connection to an NBD server, which is not trusted: whatever it sends that cannot be ends the
  * connection with PROTOCOL, and nothing it sends takes more memory than what was asked for.
  */
-export class NbdClient implements ConnectionHandler, Conductor {
+export class NbdClient implements LinkClient, Conductor {
   terms: Terms | null = null
   inFlight = 0
   /** How many requests were sent, and as which of them the latest one that was answered. */
@@ -124,7 +125,7 @@ export class NbdClient implements ConnectionHandler, Conductor {
   }
 
   /** Takes leave of the server; `lost` follows. No request is in flight. */
-  disconnect(): void {
+  end(): void {
     this.reason ??= new StorageError('UNAVAILABLE', 'disconnected')
     if (this.terms !== null) {
       const { header, outbox } = this

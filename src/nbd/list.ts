@@ -1,18 +1,13 @@
-import type { Clock } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
-import type { Slab } from '../base/slab.ts'
 import type { Address } from '../net/address.ts'
 import { Inbox } from '../net/inbox.ts'
-import type { Connection, ConnectionHandler, Network } from '../net/network.ts'
+import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
+import type { ClientWorld } from '../peer/link.ts'
 import { ClientHandshake, type Conductor } from './handshake.ts'
 import { encodeOption, Option, type ExportListing } from './options.ts'
 
-export interface ListWorld {
-  readonly network: Network
-  readonly slab: Slab
-  readonly clock: Clock
-}
+type ListWorld = Omit<ClientWorld, 'random'>
 
 /** The exports of the NBD server at the address, within `timeout` milliseconds each way. */
 export function listExports(

@@ -83,7 +83,7 @@ export class RemoteDriver implements Driver, DialerUser {
     this.path = host.path
     host.offline('offline', `connecting to ${this.target}`)
     const attempt = new Promise<StorageError | null>((resolve) => (this.firstAttempt = resolve))
-    this.dialer.dial()
+    this.dialer.link.dial()
     const problem = await attempt
     // A size that differs is a mistake in the configuration; everything else may come right.
     if (problem !== null && this.sizeDiffers && this.options.awaitSize !== true) throw problem
@@ -147,7 +147,7 @@ export class RemoteDriver implements Driver, DialerUser {
     if (this.fenced) {
       this.fenced = false
       this.host.offline('offline', `connecting to ${this.target}`)
-      this.dialer.dial()
+      this.dialer.link.dial()
     } else if (this.outbidBy > 0) this.host.offline('offline', `claiming ${this.target}`)
     try {
       await this.controls.ask(Command.claim, epoch)
@@ -312,7 +312,7 @@ export class RemoteDriver implements Driver, DialerUser {
       this.fenced = true
       this.holding = false
       this.holdTimer?.cancel()
-      this.dialer.rest()
+      this.dialer.link.rest()
       this.fail(reason.message)
     } else if (!this.holding && !outbid) this.host.offline('offline', reason.message)
     if (!this.holding)
