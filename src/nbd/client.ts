@@ -6,6 +6,7 @@ import { Flag, Operation, type Request } from '../device/request.ts'
 import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
+import { payloadOf } from '../peer/held.ts'
 import type { LinkClient } from '../peer/link.ts'
 import { Sending } from '../peer/sending.ts'
 import * as codec from './codec.ts'
@@ -382,9 +383,4 @@ function closedByPeer(reason: StorageError | null): boolean {
   if (reason === null) return true
   const { code } = (reason.cause ?? {}) as { code?: unknown }
   return code === 'ECONNRESET' || code === 'EPIPE'
-}
-
-/** Bytes that travel in either direction. */
-export function payloadOf(request: Request): number {
-  return request.operation <= Operation.write ? request.length : 0
 }

@@ -3,9 +3,19 @@ import { Ring } from '../base/ring.ts'
 import { MiB } from '../base/size.ts'
 import { Operation, type Request } from '../device/request.ts'
 
-/** What may be held for a remote that is away: requests, and bytes of their payload. */
+/** What may be held for a peer that is away: requests, and bytes of their payload. */
 export const heldRequestsMax = 16_384
-export const heldBytesMax = 256 * MiB
+const heldBytesMax = 256 * MiB
+
+/** Whether one more is held where so many are, with so many bytes together with its own. */
+export function mayHold(requests: number, bytes: number): boolean {
+  return requests < heldRequestsMax && bytes <= heldBytesMax
+}
+
+/** Bytes that travel in either direction. */
+export function payloadOf(request: Request): number {
+  return request.operation <= Operation.write ? request.length : 0
+}
 
 /** Requests that wait for a connection, first come, first served. */
 export class HeldRequests {
@@ -18,11 +28,11 @@ export class HeldRequests {
 
   /** Whether the request may be held as well. */
   hasRoom(request: Request): boolean {
-    return this.requests.length < heldRequestsMax && this.bytes + payloadOf(request) <= heldBytesMax
+    return mayHold(this.requests.length, this.bytes + lentBy(request))
   }
 
   push(request: Request): void {
-    this.bytes += payloadOf(request)
+    this.bytes += lentBy(request)
     this.requests.push(request)
   }
 
@@ -32,7 +42,7 @@ export class HeldRequests {
 
   shift(): Request | undefined {
     const request = this.requests.shift()
-    if (request !== undefined) this.bytes -= payloadOf(request)
+    if (request !== undefined) this.bytes -= lentBy(request)
     return request
   }
 
@@ -42,6 +52,7 @@ export class HeldRequests {
   }
 }
 
-function payloadOf(request: Request): number {
+/** Bytes that the request keeps while it waits: a read has none yet. */
+function lentBy(request: Request): number {
   return request.operation === Operation.write ? request.length : 0
 }

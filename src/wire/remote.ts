@@ -3,10 +3,10 @@ import { StorageError, type Code } from '../base/errors.ts'
 import { Ring } from '../base/ring.ts'
 import { KiB } from '../base/size.ts'
 import type { Claimed, Device, Driver, DriverHost, Facts, Fencing } from '../device/device.ts'
-import { isChange, Operation, type Request } from '../device/request.ts'
+import { isChange, type Request } from '../device/request.ts'
 import { formatAddress, formatUri } from '../net/address.ts'
 import { decodeClaimed } from '../export/claims.ts'
-import { heldBytesMax, heldRequestsMax } from '../peer/held.ts'
+import { mayHold, payloadOf } from '../peer/held.ts'
 import type { ClientConnection } from './client-connection.ts'
 import { Command } from './codec.ts'
 import { mutates, same } from './continuity.ts'
@@ -115,7 +115,6 @@ export class RemoteDriver implements Driver, DialerUser {
   }
 
   submit(request: Request): void {
-    const { operation, length } = request
     if (!this.up) {
       const refusal = this.refusal(request)
       if (refusal !== null) {
@@ -123,7 +122,7 @@ export class RemoteDriver implements Driver, DialerUser {
         return
       }
     }
-    if (operation <= Operation.write) this.bytesQueued += length
+    this.bytesQueued += payloadOf(request)
     if (this.up && this.resend.length === 0 && this.waiting.length === 0) {
       const connection = this.pick()
       const slot = connection === null ? -1 : this.slots.take(request)
@@ -191,7 +190,7 @@ export class RemoteDriver implements Driver, DialerUser {
 
   answered(_: unknown, slot: number, error: StorageError | null): void {
     const request = this.slots.giveBack(slot)
-    if (request.operation <= Operation.write) this.bytesQueued -= request.length
+    this.bytesQueued -= payloadOf(request)
     if (error === null) request.complete()
     else request.fail(this.error(error.code, error.message))
     if (this.waiting.length > 0 || this.resend.length > 0) this.pump()
@@ -368,7 +367,7 @@ export class RemoteDriver implements Driver, DialerUser {
   }
 
   private drop(request: Request, error: StorageError): void {
-    if (request.operation <= Operation.write) this.bytesQueued -= request.length
+    this.bytesQueued -= payloadOf(request)
     request.fail(error)
   }
 
@@ -408,11 +407,9 @@ export class RemoteDriver implements Driver, DialerUser {
 
   private refusal(request: Request): StorageError | null {
     if (!this.holding) return this.error('UNAVAILABLE', `${this.target} is away`)
-    const payload = request.operation <= Operation.write ? request.length : 0
-    const full =
-      this.slots.used + this.waiting.length >= heldRequestsMax ||
-      this.bytesQueued + payload > heldBytesMax
-    return full ? this.error('BUSY', `${this.target} is away and too much waits for it`) : null
+    const requests = this.slots.used + this.waiting.length
+    if (mayHold(requests, this.bytesQueued + payloadOf(request))) return null
+    return this.error('BUSY', `${this.target} is away and too much waits for it`)
   }
 
   private announce(): void {
