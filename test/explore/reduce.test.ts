@@ -129,5 +129,5 @@ describe('a search that leaves out what says nothing', () => {
         for (const other of others) expect(following(world, pack, other)).to.deep.equal(next)
       }
     }
-  }).timeout(60_000)
+  })
 })

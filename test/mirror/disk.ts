@@ -3,6 +3,11 @@ import type { Claimed, Driver, DriverHost, Facts } from '../../src/device/device
 import { extentHole, extentZero } from '../../src/device/extents.ts'
 import { Flag, Operation, type Request } from '../../src/device/request.ts'
 
+/** Each byte is like the one before it, and the first is 0. One by one, 40 MiB take seconds. */
+function isZero(bytes: Buffer): boolean {
+  return bytes.length === 0 || (bytes[0] === 0 && bytes.subarray(1).equals(bytes.subarray(0, -1)))
+}
+
 let identities = 0
 
 function identity(): string {
@@ -250,7 +255,7 @@ export class DiskDriver implements Driver {
     else if (operation === Operation.write) request.copyTo(disk.cached.subarray(offset))
     else if (operation === Operation.flush) disk.cached.copy(disk.stable)
     else if (operation === Operation.status) {
-      const zero = disk.cached.subarray(offset, offset + length).every((byte) => byte === 0)
+      const zero = isZero(disk.cached.subarray(offset, offset + length))
       request.extents.add(length, disk.tellsZeroes && zero ? extentHole | extentZero : 0)
     } else disk.cached.fill(0, offset, offset + length)
     if (fua) disk.cached.copy(disk.stable, offset, offset, offset + length)

@@ -66,8 +66,8 @@ describe('a leg that leaves while the metadata of another are moved', () => {
 
     // The first one again, that reaches b alone.
     const third = await new Head(legs, store, quickLog, ['a']).open()
-    await later(100)
-    const found = third.device.usable ? (await read(third.device, 0, 4096))[0] : 'waits'
+    await third.until('it serves', () => third.device.usable)
+    const found = (await read(third.device, 0, 4096))[0]
     third.kill()
     expect({ told, went, found }).to.deep.equal({ told: 'in-sync', went: false, found: 1 })
   })

@@ -151,6 +151,8 @@ describe('a volume', () => {
         ? new StorageError('NO_SPACE', 'the disk is full')
         : null
     for (const disk of Object.values(legs)) disk.grow(8 * MiB)
+    const isSaid = (): boolean => head.history().some(({ text }) => text.includes('disk is full'))
+    await head.until('it says why', isSaid)
     await later(100)
     const suspensions = (): number =>
       head.history().filter(({ text }) => text.startsWith('suspended')).length
@@ -158,7 +160,6 @@ describe('a volume', () => {
     await head.inSync('a', 'b')
     expect(head.device.facts!.size).to.equal(size)
     await write(head.device, 0, pattern(1))
-    expect(head.history().some(({ text }) => text.includes('the disk is full'))).to.equal(true)
     // Larger once more: it is tried again.
     legs['b']!.fault = () => null
     legs['b']!.grow(9 * MiB)

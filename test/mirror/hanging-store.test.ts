@@ -27,7 +27,8 @@ describe('a state directory that hangs', () => {
     await first.device.close()
     const open = store.shut()
     // Longer than any test: only the volume itself waits for that.
-    const head = await new Head(legs, store, { suspendMs: 600_000 }).open()
+    const head = new Head(legs, store, { suspendMs: 600_000 })
+    await head.device.open()
     expect(head.device.usable).to.equal(false)
     expect(head.device.state.reason).to.include('takes long')
     open()

@@ -13,6 +13,9 @@ import { Disk, DiskDriver } from './disk.ts'
 
 export const extentSize = 64 * KiB
 
+/** Milliseconds; less than mocha gives a test, which could not say what was so. */
+const untilMsMax = 120_000
+
 export const quick: Partial<MirrorSettings> = {
   extentSize,
   legRetryMs: 5,
@@ -41,7 +44,7 @@ export class Head {
   private readonly drivers: DiskDriver[] = []
   /** What it warned of in the log. */
   readonly warnings: string[] = []
-  private readonly clock = new MortalClock()
+  readonly clock = new MortalClock()
 
   constructor(
     disks: Readonly<Record<string, Disk>>,
@@ -73,8 +76,11 @@ export class Head {
     this.device = new Device('m', this.driver, clock)
   }
 
+  /** Waits longer for the start than others are kept waiting for: the machine may be busy. */
   async open(): Promise<this> {
     await this.device.open()
+    const starts = (): boolean => /takes long|looking whether/.test(this.device.state.reason)
+    await this.until('it has started', () => !starts())
     return this
   }
 
@@ -102,14 +108,8 @@ export class Head {
       ?.resync
   }
 
-  /** Waits until something is so, told by the clock of the test that it will not be. */
-  async until(what: string, so: () => boolean): Promise<void> {
-    const deadline = Date.now() + 60_000
-    while (!so()) {
-      if (Date.now() > deadline)
-        throw new Error(`never: ${what}; ${JSON.stringify(this.driver.describe())}`)
-      await new Promise((resolve) => setTimeout(resolve, 2))
-    }
+  until(what: string, so: () => boolean): Promise<void> {
+    return until(what, so, () => this.driver.describe())
   }
 
   /** Waits until the legs are in sync and the volume takes requests. */
@@ -127,8 +127,26 @@ export function pattern(fill: number, length = 4096): Buffer {
   return Buffer.alloc(length, fill)
 }
 
+/**
+ * Lets time pass in which something could happen that must not. What must happen is waited for with
+ * `until`: a busy machine takes longer than any time named here.
+ */
 export function later(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
+}
+
+/** Waits until something is so; after minutes it is said what was so instead. */
+export async function until(
+  what: string,
+  so: () => boolean,
+  instead: () => unknown = () => '',
+): Promise<void> {
+  const deadline = performance.now() + untilMsMax
+  while (!so()) {
+    if (performance.now() > deadline)
+      throw new Error(`never: ${what}; ${JSON.stringify(instead())}`)
+    await later(2)
+  }
 }
 
 /** The disk answers so with IO. */

@@ -10,7 +10,7 @@ import { MortalClock } from '../support/clock.ts'
 import { flush, read, write } from '../support/io.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { DiskDriver, type Disk } from './disk.ts'
-import { disks, later, pattern, quick } from './head.ts'
+import { disks, later, pattern, quick, until } from './head.ts'
 
 const random = new SeededRandom(77)
 
@@ -58,9 +58,8 @@ class Nest {
     return this
   }
 
-  async until(what: string, so: () => boolean): Promise<void> {
-    for (let n = 0; n < 2000 && !so(); n++) await later(2)
-    expect(so(), `${what}: ${JSON.stringify(this.driver.describe())}`).to.equal(true)
+  until(what: string, so: () => boolean): Promise<void> {
+    return until(what, so, () => this.driver.describe())
   }
 
   kill(): void {

@@ -10,7 +10,7 @@ import { MortalClock } from '../support/clock.ts'
 import { flush, read, submit, write } from '../support/io.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { DiskDriver, type Disk } from './disk.ts'
-import { disks, extentSize, later, outcome, pattern, quick } from './head.ts'
+import { disks, extentSize, later, outcome, pattern, quick, until } from './head.ts'
 
 const random = new SeededRandom(11)
 
@@ -52,6 +52,15 @@ class Nest {
     return legs[name]!.state
   }
 
+  until(what: string, so: () => boolean): Promise<void> {
+    return until(what, so, () => this.driver.describe())
+  }
+
+  inSync(): Promise<void> {
+    const all = [...this.inner.keys()]
+    return this.until('all in sync', () => all.every((name) => this.state(name) === 'in-sync'))
+  }
+
   async open(): Promise<this> {
     await this.device.open()
     return this
@@ -79,8 +88,7 @@ describe('a mirror of mirrors', () => {
     legs['b']!.fault = ({ operation, offset }) =>
       operation === Operation.write && slots.includes(offset) ? new StorageError('IO', 'bad') : null
     const second = await new Nest(legs, new MemoryStore()).open()
-    for (let n = 0; n < 500 && !second.device.usable; n++) await later(2)
-    expect(second.device.usable).to.equal(true)
+    await second.until('it runs', () => second.device.usable)
     await write(second.device, 0, pattern(2))
     await flush(second.device)
     expect([legs['a']!.cached[0], legs['b']!.cached[0]]).to.deep.equal([2, 1])
@@ -117,14 +125,12 @@ describe('a mirror of mirrors', () => {
       await write(head.device, 0, pattern(2))
       a!.dropAtFlush()
       await act(head)
-      for (let n = 0; n < 500 && (head.state('a') !== 'in-sync' || a!.cached[0] !== 2); n++)
-        await later(4)
-      expect([a!.cached[0], b!.cached[0]]).to.deep.equal([2, 2])
+      await head.until('a has it', () => head.state('a') === 'in-sync' && a!.cached[0] === 2)
+      expect(b!.cached[0]).to.equal(2)
       expect(head.device.losses).to.equal(0)
       head.kill()
       const next = await new Nest(legs, store).open()
-      for (let n = 0; n < 500 && next.state('a') + next.state('b') !== 'in-syncin-sync'; n++)
-        await later(4)
+      await next.inSync()
       expect([a!.cached[0], b!.cached[0]]).to.deep.equal([2, 2])
       await next.device.close()
     })
@@ -145,8 +151,7 @@ describe('a mirror of mirrors', () => {
     b!.hold = () => false
     b!.comeBack()
     const wrote = await writing
-    for (let n = 0; n < 900 && head.state('a') + head.state('b') !== 'in-syncin-sync'; n++)
-      await later(4)
+    await head.inSync()
     const flushed = await outcome(flush(head.device))
     const found = (await read(head.device, 0, 4096))[0]
     expect(a!.cached[0]).to.equal(b!.cached[0])

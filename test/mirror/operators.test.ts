@@ -176,7 +176,8 @@ describe('a volume', () => {
         return reads
       }
     const more = Array.from({ length: 10 }, () => read(head.device, 0, 512))
-    await later(10)
+    const sum = (): number => [...counts.values()].reduce((all, count) => all + count, 0)
+    await head.until('all have arrived', () => sum() === more.length)
     expect([...counts.values()]).to.deep.equal([5, 5])
     for (const disk of Object.values(legs)) disk.letGo()
     await Promise.all(more)
@@ -185,26 +186,27 @@ describe('a volume', () => {
 
   it('fails a write that waits for legs by its own deadline, not by an earlier one', async () => {
     const legs = disks('a', 'b')
-    const settings = { minInSync: 2, suspendMs: 2000 }
+    const settings = { minInSync: 2, suspendMs: 2_000_000 }
     const head = await new Head(legs, new MemoryStore(), settings).open()
-    const short = async (fill: number): Promise<string> => {
+    const short = async (fill: number): Promise<() => Promise<string>> => {
       legs['b']!.hold = ({ operation, offset }) => operation === Operation.write && offset === 0
       const writing = outcome(write(head.device, 0, pattern(fill)))
       await head.until('a has it', () => legs['a']!.cached[0] === fill)
       legs['b']!.hold = () => false
       legs['b']!.goAway()
-      return writing
+      await head.until('b left', () => head.state('b') === 'missing')
+      return () => writing
     }
-    const first = short(1)
-    await later(1000)
+    const first = await short(1)
+    await head.clock.skip(1_000_000)
     legs['b']!.comeBack()
-    expect(await first).to.equal('done')
+    expect(await first()).to.equal('done')
     await head.inSync('a', 'b')
-    const second = short(2)
+    const second = await short(2)
     // The first one's deadline comes, its own does not.
-    await later(1100)
+    await head.clock.skip(1_100_000)
     legs['b']!.comeBack()
-    expect(await second).to.equal('done')
+    expect(await second()).to.equal('done')
     await head.device.close()
   })
 })
@@ -242,7 +244,9 @@ describe('a volume that grows', () => {
   it('keeps no more than it may when its legs are lost before it starts anew', async () => {
     const legs = disks('a', 'b')
     const store = new ToldStore()
-    const head = await new Head(legs, store, { suspendRequestsMax: 2 }).open()
+    // None of them fails because it has waited for long enough.
+    const settings = { suspendRequestsMax: 2, suspendMs: 1_000_000 }
+    const head = await new Head(legs, store, settings).open()
     store.onLoad = () => {
       store.onLoad = () => undefined
       for (const disk of Object.values(legs)) disk.goAway()
@@ -252,8 +256,9 @@ describe('a volume that grows', () => {
     await head.until('it waits for its legs', waits)
     const writes = Array.from({ length: 9 }, (_, at) => write(head.device, at * 4096, pattern(1)))
     const outcomes = writes.map(outcome)
-    const first = await Promise.race([...outcomes, later(100).then(() => 'all are kept')])
-    expect(first).to.equal('UNAVAILABLE')
+    let refused = 0
+    for (const one of outcomes) void one.then((code) => code === 'UNAVAILABLE' && refused++)
+    await head.until('all but two are refused', () => refused === 7)
     for (const disk of Object.values(legs)) disk.comeBack()
     const kept = (await Promise.all(outcomes)).filter((one) => one === 'done')
     expect(kept.length).to.equal(2)

@@ -8,7 +8,7 @@ import { LinearDriver } from '../../src/devices/linear.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import { write } from '../support/io.ts'
 import { Disk, DiskDriver } from './disk.ts'
-import { later, MemoryStore, pattern, quick } from './head.ts'
+import { MemoryStore, pattern, quick, until } from './head.ts'
 
 /** A part that can be turned away like a remote whose target a newer head has claimed. */
 class Part extends DiskDriver {
@@ -56,8 +56,8 @@ describe('a leg with parts', () => {
     await mirror.open()
     await write(mirror, 0, pattern(1))
     for (const part of [parts[1]!, parts[3]!]) part.fence()
-    await later(5)
-    expect(mirror.state).to.include({ word: 'failed', reason: 'a newer head has taken over' })
+    await until('it has failed', () => mirror.state.word === 'failed')
+    expect(mirror.state.reason).to.equal('a newer head has taken over')
     const { code, message } = await driver.startVolume({}).then(
       () => ({ code: 'done', message: '' }),
       (error: unknown) => error as { code: string; message: string },
@@ -65,8 +65,7 @@ describe('a leg with parts', () => {
     expect([code, mirror.usable]).to.deep.equal(['CONFIG', false])
     expect(message).to.include('--force')
     await driver.startVolume({ force: true }).catch(() => undefined)
-    for (let tries = 0; !mirror.usable && tries < 500; tries++) await later(2)
-    expect(mirror.usable).to.equal(true)
+    await until('it runs', () => mirror.usable)
     await write(mirror, 0, pattern(2))
     await mirror.close()
   })

@@ -299,8 +299,7 @@ describe('a mirror does not fall for', () => {
     for (const disk of Object.values(legs)) disk.goAway()
     const writing = write(head.device, 4096, pattern(2))
     const reading = read(head.device, 0, 4096)
-    await later(10)
-    expect(head.device.state.word).to.equal('degraded')
+    await head.until('it says so', () => head.device.state.word === 'degraded')
     for (const disk of Object.values(legs)) disk.comeBack()
     await writing
     expect((await reading)[0]).to.equal(1)

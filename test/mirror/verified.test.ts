@@ -345,10 +345,15 @@ describe('a scheduled verify', () => {
   const verifies = (head: Head) => head.history().filter(({ kind }) => kind === 'verify')
 
   it('runs by itself, and status says when it did and when it will', async () => {
-    const head = await new Head(disks('a', 'b'), new MemoryStore(), often).open()
+    const daily = { verifyEveryMs: 86_400_000 }
+    const head = await new Head(disks('a', 'b'), new MemoryStore(), daily).open()
+    // It is counted from when the volume was first looked at.
+    await head.clock.skip(daily.verifyEveryMs)
+    await head.until('it is counted', () => shown(head).verifyNextAt !== null)
+    await head.clock.skip(daily.verifyEveryMs)
     await head.until('one is over', () => shown(head).verifiedAt !== null)
     const { verifiedAt, verifyNextAt } = shown(head)
-    expect(verifyNextAt! - verifiedAt!).to.equal(200)
+    expect(verifyNextAt! - verifiedAt!).to.equal(daily.verifyEveryMs)
     expect(verifies(head)[0]!.resync).to.include({ cause: 'scheduled', outcome: 'complete' })
     await head.device.close()
   })
@@ -356,7 +361,7 @@ describe('a scheduled verify', () => {
   it('goes on after a restart where it was, and tells what was found before', async () => {
     const legs = disks('a', 'b')
     const store = new MemoryStore()
-    const slow = { ...often, verifyBytesPerSecond: 8 * MiB, resyncChunkBytes: extentSize }
+    const slow = { ...often, verifyBytesPerSecond: MiB, resyncChunkBytes: extentSize }
     const head = await new Head(legs, store, slow).open()
     legs['b']!.cached.fill(9, 0, 512)
     await head.until('it is under way', () => (shown(head).verify?.bytesDone ?? 0) > 2 * extentSize)
@@ -370,7 +375,7 @@ describe('a scheduled verify', () => {
 
   it('goes on when a leg that left in the middle of it is back', async () => {
     const legs = disks('a', 'b')
-    const slow = { ...often, verifyBytesPerSecond: 8 * MiB, resyncChunkBytes: extentSize }
+    const slow = { ...often, verifyBytesPerSecond: MiB, resyncChunkBytes: extentSize }
     const head = await new Head(legs, new MemoryStore(), slow).open()
     await head.until('it is under way', () => (shown(head).verify?.bytesDone ?? 0) > 2 * extentSize)
     legs['b']!.goAway()

@@ -145,7 +145,7 @@ describe('legs as images', function () {
   }
 
   it('mount in the kernel while they are detached', async function () {
-    this.timeout(240_000)
+    this.timeout(900_000)
     needPrograms(this, ...machinePrograms, 'nbd-client')
     const { port, uri } = await serveVolume('64M')
     const { image, letter } = await makeImage(await exportSize(uri))
@@ -162,7 +162,7 @@ umount /mnt
 nbd-client -d /dev/nbd0
 `,
       forwards: new Map([[10809, port]]),
-      timeout: 200_000,
+      timeout: 840_000,
     })
     expect(verdict.passed, verdict.console).to.equal(true)
   })

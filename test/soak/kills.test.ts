@@ -20,7 +20,7 @@ const roundsBetweenRests = 10
  * lost what it had not flushed, and the mirror must treat it so.
  */
 describe('a mirror over a file, a remote and an nbd leg, killed again and again', function () {
-  this.timeout((soakRounds * 6 + 180) * 1000)
+  this.timeout((soakRounds * 6 + 400) * 1000)
 
   let workshop: Workshop
   before(function () {

@@ -19,7 +19,7 @@ const blocks = 32
  * replaced must never come back.
  */
 describe('writes of a connection that was given up', function () {
-  this.timeout((soakSeconds + 60) * 1000)
+  this.timeout((soakSeconds + 300) * 1000)
 
   let workshop: Workshop
   beforeEach(() => (workshop = new Workshop()))

@@ -16,7 +16,7 @@ const names = ['a', 'b', 'c']
  * byte for byte.
  */
 describe('a mirror of remotes whose targets and head are killed', function () {
-  this.timeout((soakSeconds + 180) * 1000)
+  this.timeout((soakSeconds + 400) * 1000)
 
   let workshop: Workshop
   before(function () {

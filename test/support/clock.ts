@@ -59,32 +59,63 @@ export class ManualClock implements Clock {
   }
 }
 
-/** The system's, for something that may die: then its timers do, and it gets no new ones. */
+interface Waiting extends Due {
+  timer: Timer | null
+}
+
+/**
+ * The system's, for something that may die: then its timers do, and it gets no new ones. A test may
+ * let time pass at once, and stop it, so that nothing but the test lets any pass.
+ */
 export class MortalClock implements Clock {
-  private readonly timers = new Set<Timer>()
+  private readonly waiting = new Set<Waiting>()
   private dead = false
+  private readonly wallAhead = systemClock.wall() - systemClock.now()
+  private skipped = 0
+  private stoppedAt: number | null = null
 
   now(): number {
-    return systemClock.now()
+    return (this.stoppedAt ?? systemClock.now()) + this.skipped
   }
 
   wall(): number {
-    return systemClock.wall()
+    return Math.floor(this.now() + this.wallAhead)
   }
 
   timer(ms: number, callback: () => void): Timer {
+    const entry: Waiting = { at: this.now() + ms, callback, timer: null }
     if (this.dead) return { cancel: () => undefined }
-    const timer = systemClock.timer(ms, () => {
-      this.timers.delete(timer)
-      callback()
-    })
-    this.timers.add(timer)
+    this.waiting.add(entry)
+    this.start(entry)
     return {
       cancel: () => {
-        this.timers.delete(timer)
-        timer.cancel()
+        this.waiting.delete(entry)
+        entry.timer?.cancel()
       },
     }
+  }
+
+  private start(entry: Waiting): void {
+    entry.timer?.cancel()
+    const ms = Math.max(0, entry.at - this.now())
+    if (this.stoppedAt !== null && ms > 0) return
+    entry.timer = systemClock.timer(ms, () => {
+      this.waiting.delete(entry)
+      entry.callback()
+    })
+  }
+
+  /** What falls due is called back a turn of the loop later; resolves after that. */
+  async skip(ms: number): Promise<void> {
+    this.skipped += ms
+    for (const entry of [...this.waiting].sort((a, b) => a.at - b.at)) this.start(entry)
+    await new Promise((resolve) => setTimeout(resolve, 0))
+  }
+
+  /** From now on only `skip` lets time pass. */
+  stop(): void {
+    this.stoppedAt = systemClock.now()
+    for (const { timer } of this.waiting) timer?.cancel()
   }
 
   defer(callback: () => void): void {
@@ -97,8 +128,8 @@ export class MortalClock implements Clock {
 
   die(): void {
     this.dead = true
-    for (const timer of this.timers) timer.cancel()
-    this.timers.clear()
+    for (const { timer } of this.waiting) timer?.cancel()
+    this.waiting.clear()
   }
 }
 

@@ -41,7 +41,7 @@ ${detach} /dev/nbd1
 }
 
 describe('the Linux kernel as a client', function () {
-  this.timeout(300_000)
+  this.timeout(900_000)
 
   let rig: Rig
   let volume: Device
@@ -63,7 +63,7 @@ describe('the Linux kernel as a client', function () {
     const { tcp } = rig
     const port = tcp.kind === 'tcp' ? tcp.port : 0
     const forwards = new Map([[10809, port]])
-    const verdict = await runInMachine({ script, forwards, timeout: 240_000 })
+    const verdict = await runInMachine({ script, forwards, timeout: 840_000 })
     expect(verdict.passed, verdict.console).to.equal(true)
   }
 
