@@ -13,12 +13,13 @@ import {
 } from './compare/compare.ts'
 import { caveats, readEarlier } from './compare/earlier.ts'
 import { measureGoals } from './report/goals.ts'
-import { measureAll, planOf, regressionPart, run } from './run/measure.ts'
+import { measureAgain, measureAll } from './run/measure.ts'
+import type { Plan } from './run/suites.ts'
 import { readOptions, type Options } from './options.ts'
-import { formatOmitted, formatTables, type Report } from './report/report.ts'
+import { formatTables, type Report } from './report/report.ts'
 import { selfTest } from './compare/self-test.ts'
 import type { Folders } from './servers/servers.ts'
-import { messageOf } from './run/suites.ts'
+import { messageOf } from './servers/process.ts'
 
 /** Exit codes; also `slower` when it could not be told. */
 const slower = 1
@@ -39,12 +40,11 @@ async function main(): Promise<void> {
   }
   if (options === 'help') return
   cleanUpAtEnd()
-  const folders = makeFolders()
+  const plan = { ...options, folders: makeFolders(), omitted: [] }
   try {
-    if (options.mode === 'goals') await measureGoals(options, folders)
-    else if (options.mode === 'selfTest') {
-      if (!(await selfTest(options, folders))) process.exitCode = slower
-    } else if (!(await makeReport(options, folders, earlier))) process.exitCode = slower
+    const report = (): Promise<boolean> => makeReport(plan, earlier)
+    const well = await { goals: measureGoals, selfTest, report }[plan.mode](plan)
+    if (!well) process.exitCode = slower
   } catch (error) {
     process.stderr.write(`bench: error: ${messageOf(error)}\n`)
     process.exitCode = failed
@@ -54,24 +54,17 @@ async function main(): Promise<void> {
 }
 
 /** False when something became slower, or when that could not be told. */
-async function makeReport(
-  options: Options,
-  folders: Folders,
-  earlier: Report | null,
-): Promise<boolean> {
-  const report = await measureAll(options, folders)
+async function makeReport(plan: Plan, earlier: Report | null): Promise<boolean> {
+  const report = await measureAll(plan)
   process.stdout.write(`${formatTables(report)}\n`)
-  writeFileSync(options.json, JSON.stringify(report, null, 1))
+  writeFileSync(plan.json, JSON.stringify(report, null, 1))
   let well = true
-  if (options.against !== null)
-    well = tell(compareWithin(report), `${options.against} (${report.against}), measured in turn`)
+  if (plan.against !== null)
+    well = tell(compareWithin(report), `${plan.against} (${report.against}), measured in turn`)
   if (earlier !== null) {
-    const again = async (): Promise<Report> => {
+    const again = (): Promise<Report> => {
       process.stdout.write('\nMeasuring again, to be sure.\n')
-      const plan = planOf(options, folders)
-      const more = await run([regressionPart(plan)], plan, options)
-      process.stdout.write(formatOmitted(more.omitted))
-      return more
+      return measureAgain(plan)
     }
     const { machine, started } = earlier
     for (const line of caveats(earlier, report))

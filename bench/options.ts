@@ -1,4 +1,4 @@
-import { accessSync, closeSync, constants, existsSync, openSync, rmSync, statSync } from 'node:fs'
+import { closeSync, existsSync, openSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import yargs from 'yargs'
 import { formatSize, MiB, parseSize } from '../src/base/size.ts'
@@ -7,6 +7,8 @@ import { program } from './servers/trees.ts'
 
 /** A volume holds the largest block a few times. */
 const sizeMin = 4 * MiB
+/** Shorter than this a client has hardly begun. */
+const secondsMin = 0.01
 
 /** The parts of a run; `--suite` names some of them. */
 export const suiteNames = ['peers', 'protocols', 'memory', 'allocation', 'regression'] as const
@@ -55,11 +57,11 @@ export function readOptions(parameters: readonly string[]): Options | 'help' {
     suites: [...new Set(suite)],
     only: found.only ?? [],
     servers: found.server ?? [],
-    pace: {
-      ...(found.rounds === undefined ? {} : { rounds: found.rounds }),
-      ...(found.seconds === undefined ? {} : { seconds: found.seconds }),
-      ...(found.warmUp === undefined ? {} : { warmUp: found.warmUp }),
-    },
+    pace: Object.fromEntries(
+      (['rounds', 'seconds', 'warmUp'] as const)
+        .filter((name) => found[name] !== undefined)
+        .map((name) => [name, found[name]]),
+    ),
     size: found.size ?? 256 * MiB,
     compare: found.compare ?? null,
     against: found.against ?? null,
@@ -68,6 +70,7 @@ export function readOptions(parameters: readonly string[]): Options | 'help' {
 
 function parser(parameters: readonly string[]) {
   const text = { type: 'string', requiresArg: true } as const
+  const number = { type: 'number', requiresArg: true } as const
   const texts = { ...text, array: true } as const
   return yargs([...parameters])
     .scriptName('npm run bench --')
@@ -76,17 +79,13 @@ function parser(parameters: readonly string[]) {
       quick: { type: 'boolean', describe: 'the most important rows, in less than two minutes' },
       goals: { type: 'boolean', describe: 'what has to be reached; adds its run to its report' },
       'self-test': { type: 'boolean', describe: 'whether --compare can be trusted here' },
-      suite: { ...texts, coerce: suitesOf, describe: `${suiteNames.join(', ')}; again for more` },
+      suite: { ...texts, choices: suiteNames, describe: 'one part; again for more' },
       only: { ...texts, describe: 'only work whose name holds it, such as "randread 4K ×32"' },
       server: { ...texts, describe: 'only these servers, such as dst, nbdkit, pump' },
       size: { ...text, coerce: sizeOf, describe: 'of each volume; default 256M' },
-      rounds: { ...text, coerce: numberOf('rounds'), describe: 'new processes for each' },
-      seconds: { ...text, coerce: numberOf('seconds'), describe: 'of each measurement' },
-      'warm-up': {
-        ...text,
-        coerce: numberOf('warm-up'),
-        describe: 'seconds of unmeasured work for each new process',
-      },
+      rounds: { ...number, describe: 'new processes for each' },
+      seconds: { ...number, describe: 'of each measurement' },
+      'warm-up': { ...number, describe: 'seconds of unmeasured work for each new process' },
       json: { ...text, describe: 'where the report goes; default bench-report[.goals].json' },
       compare: { ...text, describe: 'an earlier report; exits 1 when something became slower' },
       against: {
@@ -98,6 +97,15 @@ function parser(parameters: readonly string[]) {
     .conflicts('goals', [...reportOnly])
     .conflicts('self-test', [...reportOnly, ...paceNames])
     .conflicts('self-test', ['goals', 'only', 'server', 'size', 'json'])
+    .check(({ rounds = 1, seconds = secondsMin, 'warm-up': warmUp = 0 }) => {
+      if (!(Number.isSafeInteger(rounds) && rounds > 0))
+        throw new TypeError('--rounds needs a whole number above 0')
+      if (!(seconds >= secondsMin && seconds < Infinity))
+        throw new TypeError(`--seconds needs a number of ${secondsMin} or more`)
+      if (!(warmUp >= 0 && warmUp < Infinity))
+        throw new TypeError('--warm-up needs a number of 0 or more')
+      return true
+    })
     .check(({ suite = [], compare, against, _: words, ...rest }) => {
       for (const [name, value] of Object.entries({ ...rest, compare, against }))
         if (Array.isArray(value) && name !== 'only' && name !== 'server')
@@ -115,26 +123,20 @@ function parser(parameters: readonly string[]) {
     .wrap(columnsMax)
     .exitProcess(false)
     .fail((message: string | null, error: Error | undefined) => {
-      throw new TypeError(message ?? error?.message ?? 'wrong usage', { cause: error })
+      const text = message ?? error?.message ?? 'wrong usage'
+      throw new TypeError(text.replaceAll(/\s*\n\s*/g, ' '), { cause: error })
     })
 }
 
 /** Said before an hour of measuring. */
 function mustBeWritable(path: string): void {
-  const file = statSync(path, { throwIfNoEntry: false })
-  if (file?.isDirectory() === true) throw new TypeError(`--json ${path} is a folder`)
+  const absent = !existsSync(path)
   try {
-    if (file === undefined) tryToMake(path)
-    else accessSync(path, constants.W_OK)
+    closeSync(openSync(path, 'a'))
+    if (absent) rmSync(path)
   } catch (error) {
     throw new TypeError(`--json ${path} cannot be written`, { cause: error })
   }
-}
-
-/** Whether there is a folder for it is the least that can be wrong with a name. */
-function tryToMake(path: string): void {
-  closeSync(openSync(path, 'wx'))
-  rmSync(path)
 }
 
 function sizeOf(text: string): number {
@@ -142,30 +144,4 @@ function sizeOf(text: string): number {
   if (size === null || size < sizeMin || size % sizeMin !== 0)
     throw new TypeError(`--size needs a multiple of ${formatSize(sizeMin)}, not ${text}`)
   return size
-}
-
-function suitesOf(words: readonly string[]): SuiteName[] {
-  return words.map((word) => {
-    const found = suiteNames.find((name) => name === word)
-    if (found === undefined) throw new TypeError(`--suite needs one of ${suiteNames.join(', ')}`)
-    return found
-  })
-}
-
-/** Shorter than this a client has hardly begun. */
-const leastOf = { rounds: 1, seconds: 0.01, 'warm-up': 0 } as const
-const wordsOf = {
-  rounds: 'a whole number above 0',
-  seconds: `a number of ${leastOf.seconds} or more`,
-  'warm-up': 'a number of 0 or more',
-} as const
-
-function numberOf(option: (typeof paceNames)[number]): (text: string) => number {
-  return (text) => {
-    const value = Number(text)
-    const whole = option !== 'rounds' || Number.isInteger(value)
-    if (!(value >= leastOf[option]) || !whole || value === Infinity)
-      throw new TypeError(`--${option} needs ${wordsOf[option]}, not ${text}`)
-    return value
-  }
 }

@@ -1,15 +1,5 @@
-import { findProgram, runProgram } from '../servers/process.ts'
-import { mixedReads, type Work } from './work.ts'
-
-/** What a client saw of one round. Latencies in nanoseconds. */
-export interface Seen {
-  readonly operations: number
-  readonly bytes: number
-  readonly seconds: number
-  readonly p50: number | null
-  readonly p99: number | null
-  readonly p999: number | null
-}
+import { runProgram } from '../servers/process.ts'
+import type { Client, Seen, Work } from './work.ts'
 
 /** The part of fio's `--output-format=json` that is used here; see HOWTO, "JSON output". */
 interface FioSide {
@@ -25,43 +15,21 @@ interface FioReport {
 
 /** Whether fio is here and was built with its NBD client. */
 export async function fioSpeaksNbd(): Promise<boolean> {
-  if (findProgram('fio') === null) return false
   return (await runProgram('fio', ['--enghelp'], graceSeconds)).stdout.includes('nbd')
 }
 
 /** Seconds that fio may take beyond its work: for starting, connecting and its report. */
-const graceSeconds = 20
-
-/** Is told which of the servers is being measured: what they use meanwhile is what counts. */
-export interface Meter {
-  begin(at: number): void
-  end(at: number): void
-}
-
-/** Drives servers; runs in processes of its own. */
-export interface Client {
-  /**
-   * Does `work` for `seconds` with one server after the other, and tells what it saw of each, in
-   * order. What a server could not do is an error in its place. Rejects when it cannot say whose
-   * fault it was; always comes to an end. A server's part of it is between `begin` and `end` of the
-   * meter, if it came that far.
-   */
-  drive(
-    uris: readonly string[],
-    work: Work,
-    seconds: number,
-    meter?: Meter,
-  ): Promise<(Seen | Error)[]>
-}
+const graceSeconds = 60
 
 /** One process for all servers: fio needs longer to start than a short measurement takes. */
 export const fio: Client = {
-  drive: async (uris, work, seconds, meter) => {
-    for (const at of uris.keys()) meter?.begin(at)
+  drive: async (uris, work, seconds) => {
     const words = [...shared(work, seconds), ...uris.flatMap(jobFor)]
-    const output = await run(words, uris.length * seconds + graceSeconds)
-    for (const at of uris.keys()) meter?.end(at)
-    return readReport(output, uris.length)
+    const patience = uris.length * seconds + graceSeconds
+    const { stdout, failure } = await runProgram('fio', words, patience)
+    // A job that failed is told by the report, beside those that did not.
+    if (failure === null || stdout.includes('"jobs"')) return readReport(stdout, uris.length)
+    throw new Error(`fio: ${failure} ${stdout.slice(0, 2000)}`)
   },
 }
 
@@ -70,7 +38,6 @@ function shared({ pattern, blockSize, depth, connections = 1 }: Work, seconds: n
   return [
     '--ioengine=nbd',
     `--rw=${pattern}`,
-    ...(pattern === 'randrw' ? [`--rwmixread=${mixedReads}`] : []),
     `--bs=${blockSize}`,
     `--iodepth=${depth}`,
     `--runtime=${Math.round(seconds * 1000)}ms`,
@@ -110,11 +77,4 @@ export function readReport(output: string, count: number): (Seen | Error)[] {
       p999: percentile?.['99.900000'] ?? null,
     }
   })
-}
-
-async function run(parameters: readonly string[], seconds: number): Promise<string> {
-  const { stdout, failure } = await runProgram('fio', parameters, seconds)
-  // A job that failed is told by the report, beside those that did not.
-  if (failure === null || stdout.includes('"jobs"')) return stdout
-  throw new Error(`fio: ${failure} ${stdout.slice(0, 2000)}`)
 }

@@ -1,78 +1,72 @@
-import { fork } from 'node:child_process'
-import { join } from 'node:path'
-import type { Client, Seen } from './fio.ts'
-import type { Order, Said } from './own-worker.ts'
-import { track } from '../servers/process.ts'
-import type { Work } from './work.ts'
+import { systemClock } from '../../src/base/clock.ts'
+import { systemRandom } from '../../src/base/random.ts'
+import { fill, Load, type LoadResult } from '../../src/cli/load.ts'
+import { openExport } from '../../src/cli/open.ts'
+import type { Device } from '../../src/device/device.ts'
+import { readsOnly, type Client, type Seen, type Work } from './work.ts'
 
-const worker = join(import.meta.dirname, 'own-worker.js')
+/** Milliseconds within which a server has to answer a request, also on a busy machine. */
+const answerTimeout = 30_000
 
-/** Seconds of the same work before each measurement: our client has a compiler to warm up. */
-const warmUpSeconds = 0.5
-/** Seconds that a client may take beyond its work; a volume of 256 MiB is filled in far less. */
-const graceSeconds = 40
-
-function clientOf(warmUp: number): Client {
-  return {
-    drive: async (uris, work, seconds, meter) => {
-      const seen: (Seen | Error)[] = []
-      for (const [at, uri] of uris.entries()) {
-        const order = { uri, work, seconds, warmUp }
-        seen.push(await carryOut(order, () => meter?.begin(at)).catch(errorOf))
-        meter?.end(at)
-      }
-      return seen
-    },
-  }
+/** Our own client, in this process: for DST/1, and for NBD where fio is missing. */
+export const ownClient: Client = {
+  drive: async (uris, work, seconds) => {
+    const seen: (Seen | Error)[] = []
+    for (const uri of uris) {
+      const result = withDevices(uri, work.connections ?? 1, async (devices) =>
+        sum(await Promise.all(devices.map((device) => load(device, work, seconds)))),
+      )
+      seen.push(await result.catch(errorOf))
+    }
+    return seen
+  },
 }
 
-/** Our own client, in a process of its own: for DST/1, and for NBD where fio is missing. */
-export const ownClient = clientOf(warmUpSeconds)
-
-/** The same, which asks a server for nothing but the operations that it tells of: to count by. */
-export const coldClient = clientOf(0)
-
-/** Writes a volume once and flushes it, over either protocol. Rejects when the server fails it. */
-export async function fillVolume(uri: string): Promise<void> {
-  await carryOut({ uri, work: null, seconds: 0, warmUp: 0 }, () => undefined)
+/**
+ * Writes a volume once and flushes it, over either protocol, then does each work for so many
+ * seconds. Rejects when the server fails it.
+ */
+export function prepareVolume(uri: string, works: readonly Work[], seconds: number): Promise<void> {
+  return withDevices(uri, 1, async ([device]) => {
+    await fill(device!, systemRandom)
+    if (seconds > 0) for (const work of works) await load(device!, work, seconds)
+  })
 }
 
-/** Does each work for so many seconds, with new clients. */
-export async function warmUpVolume(
-  uri: string,
-  works: readonly Work[],
-  seconds: number,
-): Promise<void> {
-  for (const work of works) await carryOut({ uri, work, seconds, warmUp: 0 }, () => undefined)
-}
-
-function errorOf(error: unknown): Error {
+export function errorOf(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error))
 }
 
-/** Has a new process do it; `begin` is called when it is warm. */
-function carryOut(order: Order, begin: () => void): Promise<Seen> {
-  return new Promise((resolve, reject) => {
-    const child = fork(worker, [], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
-    track(child)
-    const patience = (order.seconds + order.warmUp + graceSeconds) * 1000
-    const fail = (why: string): void => {
-      clearTimeout(timer)
-      child.kill('SIGKILL')
-      reject(new Error(`our client: ${why}`))
-    }
-    const timer = setTimeout(fail, patience, 'not done in time')
-    child.on('message', ({ warm, seen, error }: Said) => {
-      if (warm === true) begin()
-      else if (seen === undefined) fail(error ?? 'it said nothing')
-      else {
-        clearTimeout(timer)
-        child.disconnect()
-        resolve(seen)
-      }
-    })
-    child.on('error', (error) => fail(error.message))
-    child.once('exit', (code, signal) => fail(`ended with ${signal ?? `exit code ${code}`}`))
-    child.send(order)
-  })
+async function withDevices<T>(
+  uri: string,
+  count: number,
+  use: (devices: readonly Device[]) => Promise<T>,
+): Promise<T> {
+  const devices: Device[] = []
+  try {
+    // One after the other: a listener's queue is short.
+    while (devices.length < count) devices.push(await openExport(uri, answerTimeout))
+    return await use(devices)
+  } finally {
+    await Promise.all(devices.map((device) => device.close()))
+  }
+}
+
+function load(device: Device, work: Work, seconds: number): Promise<LoadResult> {
+  const { pattern, blockSize, depth } = work
+  const reads = readsOnly(work) ? 100 : 0
+  const asked = { reads, sequential: !pattern.startsWith('rand'), blockSize, depth }
+  return new Load(device, asked, systemClock, systemRandom).run(seconds * 1000)
+}
+
+/** Latencies are those of a single connection: nobody adds up percentiles. */
+function sum(results: readonly LoadResult[]): Seen {
+  const total = (of: (result: LoadResult) => number): number =>
+    results.reduce((so, result) => so + of(result), 0)
+  return {
+    operations: total(({ operations }) => operations),
+    bytes: total(({ bytes }) => bytes),
+    seconds: Math.max(...results.map(({ seconds }) => seconds)),
+    ...(results.length === 1 ? results[0]!.latency : { p50: null, p99: null, p999: null }),
+  }
 }

@@ -1,27 +1,20 @@
 import net from 'node:net'
 import { SeededRandom } from '../../src/base/random.ts'
-import type { Work } from './work.ts'
+import { readsOnly, type Work } from './work.ts'
 
 const requestBytes = 28
 const replyBytes = 16
 /** Of a reply: its error is a small number of four bytes, of which this is the last. */
 const errorByte = 7
 const requestMagic = 0x25609513
-const commandFlush = 3
-/** Of an export's flags: NBD_FLAG_SEND_FLUSH. */
-const flagFlush = 1 << 2
-const optionReplyBytes = 20
-/** Bytes of the greeting, and of an option's header without its data. */
+/** Of the handshake: the greeting, what is asked before the name, and what answers that. */
 const greetingBytes = 18
-const optionBytes = 16
-const optionGo = 7
-const replyAck = 1
-/** Milliseconds that a run may take longer: a server that says too little would hang it. */
-const runTimeout = 20_000
-/** Milliseconds for writing a whole volume. */
-const fillTimeout = 60_000
-
-const filling: Work = { pattern: 'write', blockSize: 1024 * 1024, depth: 4 }
+const helloBytes = 20
+const exportBytes = 10
+const fixedWithoutZeroes = 3
+const optionExportName = 1
+/** Milliseconds until a server has to go on: one that says too little would hang a run. */
+const answerTimeout = 60_000
 
 /**
  * An NBD client that fires in volleys: `depth` requests in one write, and the next ones when all
@@ -30,8 +23,8 @@ const filling: Work = { pattern: 'write', blockSize: 1024 * 1024, depth: 4 }
  */
 export class Volley {
   private readonly socket: net.Socket
-  /** What came and is not understood yet; while volleys fly, bytes are only counted. */
-  private greeting = Buffer.alloc(0)
+  /** What came of the handshake; while volleys fly, bytes are only counted. */
+  private said: Buffer[] | null = []
   private awaited = 0
   /** Bytes of a volley's answers that came; `headers` of them in a row are replies' headers. */
   private taken = 0
@@ -39,23 +32,19 @@ export class Volley {
   private settle: ((error: Error | null) => void) | null = null
   private failure: Error | null = null
   private readonly random = new SeededRandom(1)
-  private negotiating = true
   /** Bytes of the volume. */
   private size = 0
-  private flushes = false
 
   private constructor(socket: net.Socket) {
     this.socket = socket
   }
 
-  /** Connects to an NBD export and negotiates. */
+  /** Connects to an NBD export at a unix socket and negotiates. */
   static async connect(uri: string): Promise<Volley> {
-    const { hostname, port, pathname, searchParams } = new URL(uri)
-    const path = searchParams.get('socket')
-    const at = path === null ? { host: hostname, port: Number(port) } : { path }
+    const { pathname, searchParams } = new URL(uri)
     let volley: Volley | null = null
     const socket = net.connect({
-      ...at,
+      path: searchParams.get('socket')!,
       onread: {
         buffer: Buffer.alloc(1024 * 1024),
         callback: (bytes, buffer) => {
@@ -65,9 +54,8 @@ export class Volley {
       },
     })
     volley = new Volley(socket)
-    socket.setNoDelay()
     try {
-      await volley.within(runTimeout, () => volley.negotiate(pathname.slice(1)))
+      await volley.negotiate(pathname.slice(1))
     } catch (error) {
       volley.close()
       throw error
@@ -79,38 +67,18 @@ export class Volley {
    * Does `work` for so many milliseconds, and returns how many operations that were. Rejects when
    * the server fails a request, goes away or does not answer.
    */
-  run(work: Work, milliseconds: number): Promise<number> {
+  async run(work: Work, milliseconds: number): Promise<number> {
     const { depth, blockSize } = work
     const volley = this.prepare(work)
+    const payload = readsOnly(work) ? depth * blockSize : 0
     const deadline = performance.now() + milliseconds
-    return this.within(milliseconds + runTimeout, async () => {
-      let operations = 0
-      do {
-        const reads = volley.aim()
-        await this.fire(volley.bytes, depth, reads * blockSize)
-        operations += depth
-      } while (performance.now() < deadline)
-      return operations
-    })
-  }
-
-  /**
-   * Writes the whole volume once: reads are of what is there, and nothing waits to be written.
-   * Rejects as `run` does.
-   */
-  fill(): Promise<void> {
-    const { bytes, aim } = this.prepare(filling)
-    return this.within(fillTimeout, async () => {
-      for (let done = 0; done < this.size; done += filling.depth * filling.blockSize) {
-        aim()
-        await this.fire(bytes, filling.depth, 0)
-      }
-      if (!this.flushes) return
-      const flush = Buffer.alloc(requestBytes)
-      flush.writeUInt32BE(requestMagic)
-      flush.writeUInt32BE(commandFlush, 4)
-      await this.fire(flush, 1, 0)
-    })
+    let operations = 0
+    do {
+      volley.aim()
+      await this.fire(volley.bytes, depth, payload)
+      operations += depth
+    } while (performance.now() < deadline)
+    return operations
   }
 
   close(): void {
@@ -118,10 +86,10 @@ export class Volley {
   }
 
   /** The bytes of a volley, and a function that points its requests at other blocks. */
-  private prepare({ pattern, blockSize, depth }: Work): { bytes: Buffer; aim: () => number } {
-    if (pattern === 'randrw') throw new TypeError('a volley reads or writes')
+  private prepare(work: Work): { bytes: Buffer; aim: () => void } {
+    const { pattern, blockSize, depth } = work
     const { random } = this
-    const reads = pattern.endsWith('read')
+    const reads = readsOnly(work)
     const each = requestBytes + (reads ? 0 : blockSize)
     const bytes = Buffer.alloc(depth * each, 0x6d)
     const blocks = Math.floor(this.size / blockSize)
@@ -132,50 +100,42 @@ export class Volley {
       bytes.writeBigUInt64BE(BigInt(at), at * each + 8)
       bytes.writeUInt32BE(blockSize, at * each + 24)
     }
-    const aim = (): number => {
+    const aim = (): void => {
       for (let at = 0; at < depth; at++) {
         const block = pattern.startsWith('rand') ? random.below(blocks) : next++ % blocks
         const offset = block * blockSize
         bytes.writeUInt32BE(Math.floor(offset / 2 ** 32), at * each + 16)
         bytes.writeUInt32BE(offset % 2 ** 32, at * each + 20)
       }
-      return reads ? depth : 0
     }
     return { bytes, aim }
   }
 
-  /** What takes longer than so many milliseconds has failed. */
-  private async within<T>(milliseconds: number, task: () => Promise<T>): Promise<T> {
-    const timer = setTimeout(() => this.fail(new Error('the server does not answer')), milliseconds)
-    try {
-      return await task()
-    } finally {
-      clearTimeout(timer)
-    }
-  }
-
   /** Sends requests; all are answered when it resolves, with `payload` bytes in all. */
   private fire(bytes: Buffer, requests: number, payload: number): Promise<void> {
+    const replies = requests * replyBytes
+    // Among payloads nobody looks for the others: a failed read has none, so bytes are missing.
+    return this.exchange(bytes, replies + payload, payload === 0 ? replies : replyBytes)
+  }
+
+  /** Resolves when so many bytes have come; the first of them are headers of replies. */
+  private exchange(bytes: Buffer, awaited: number, headers: number): Promise<void> {
     return new Promise((resolve, reject) => {
       this.settle = (error) => {
+        this.settle = null
         if (error === null) resolve()
         else reject(error)
       }
-      this.awaited = requests * replyBytes + payload
+      this.awaited = awaited
       this.taken = 0
-      // Among payloads nobody looks for the others: a failed read has none, so bytes are missing.
-      this.headers = payload === 0 ? this.awaited : replyBytes
+      this.headers = headers
       if (this.failure === null) this.socket.write(bytes)
       else this.fail(this.failure)
     })
   }
 
   private received(bytes: Buffer): void {
-    if (this.negotiating) {
-      this.greeting = Buffer.concat([this.greeting, bytes])
-      this.settle?.(null)
-      return
-    }
+    this.said?.push(Buffer.from(bytes))
     const error = this.errorIn(bytes)
     if (error !== 0) this.fail(new Error(`the server answers with error ${error}`))
     this.awaited -= bytes.length
@@ -200,41 +160,20 @@ export class Volley {
 
   private async negotiate(name: string): Promise<void> {
     const { socket } = this
+    socket.setTimeout(answerTimeout, () => {
+      if (this.settle !== null) this.fail(new Error('the server does not answer'))
+    })
     socket.on('error', (error) => this.fail(error))
     socket.on('close', () => this.fail(new Error('the server has closed the connection')))
-    await this.have(greetingBytes)
-    const hello = Buffer.alloc(4 + optionBytes + 4 + name.length + 2)
-    hello.writeUInt32BE(3, 0)
+    const hello = Buffer.alloc(helloBytes)
+    hello.writeUInt32BE(fixedWithoutZeroes)
     hello.write('IHAVEOPT', 4, 'latin1')
-    hello.writeUInt32BE(optionGo, 12)
-    hello.writeUInt32BE(hello.length - 4 - optionBytes, 16)
-    hello.writeUInt32BE(name.length, 20)
-    hello.write(name, 24, 'latin1')
-    socket.write(hello)
-    for (let at = greetingBytes, type = 0; type !== replyAck;) {
-      await this.have(at + optionReplyBytes)
-      type = this.greeting.readUInt32BE(at + 12)
-      const length = this.greeting.readUInt32BE(at + 16)
-      if (type >= 2 ** 31) throw new Error(`the server refuses the export: ${type.toString(16)}`)
-      await this.have(at + optionReplyBytes + length)
-      // NBD_INFO_EXPORT: a type of two bytes, the size, flags.
-      if (type !== replyAck && this.greeting.readUInt16BE(at + optionReplyBytes) === 0) {
-        this.size = Number(this.greeting.readBigUInt64BE(at + optionReplyBytes + 2))
-        this.flushes = (this.greeting.readUInt16BE(at + optionReplyBytes + 10) & flagFlush) !== 0
-      }
-      at += optionReplyBytes + length
-    }
-    this.negotiating = false
-  }
-
-  private async have(bytes: number): Promise<void> {
-    while (this.greeting.length < bytes)
-      await new Promise<void>((resolve, reject) => {
-        this.settle = (error) => {
-          if (error === null) resolve()
-          else reject(error)
-        }
-        if (this.failure !== null) reject(this.failure)
-      })
+    hello.writeUInt32BE(optionExportName, 12)
+    hello.writeUInt32BE(name.length, 16)
+    // Without waiting for the greeting: what it offers is known.
+    const answerBytes = greetingBytes + exportBytes
+    await this.exchange(Buffer.concat([hello, Buffer.from(name)]), answerBytes, 0)
+    this.size = Number(Buffer.concat(this.said ?? []).readBigUInt64BE(greetingBytes))
+    this.said = null
   }
 }

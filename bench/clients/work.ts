@@ -1,12 +1,8 @@
 import { formatSize } from '../../src/base/size.ts'
 
 /** What a client does over and over. */
-export type Pattern = 'randread' | 'randwrite' | 'read' | 'write' | 'randrw'
-
-export const patterns: readonly Pattern[] = ['randread', 'randwrite', 'read', 'write', 'randrw']
-
-/** Reads of a hundred operations of the mixed pattern. */
-export const mixedReads = 70
+export const patterns = ['randread', 'randwrite', 'read', 'write'] as const
+export type Pattern = (typeof patterns)[number]
 
 export interface Work {
   readonly pattern: Pattern
@@ -25,10 +21,12 @@ export function nameOf(work: Work): string {
   return `${pattern} ${formatSize(blockSize)} ×${depth}${each}`
 }
 
-/** What one round of one work against one server gave. */
-export interface Round {
-  /** Which round: what others did in the same one is held against it. */
-  readonly round: number
+export function readsOnly({ pattern }: Work): boolean {
+  return pattern.endsWith('read')
+}
+
+/** What a client saw of one round. */
+export interface Seen {
   readonly operations: number
   readonly bytes: number
   readonly seconds: number
@@ -36,8 +34,23 @@ export interface Round {
   readonly p50: number | null
   readonly p99: number | null
   readonly p999: number | null
+}
+
+/** What one round of one work against one server gave. */
+export interface Round extends Seen {
+  /** Which round: what others did in the same one is held against it. */
+  readonly round: number
   /** Processor time of the server under test alone, in nanoseconds. */
   readonly cpu: number
   /** Peak memory of the server so far. */
   readonly peakBytes: number
+}
+
+export interface Client {
+  /**
+   * Does `work` for `seconds` with one server after the other, and tells what it saw of each, in
+   * order. What a server could not do is an error in its place. Rejects when it cannot say whose
+   * fault it was; always comes to an end.
+   */
+  drive(uris: readonly string[], work: Work, seconds: number): Promise<(Seen | Error)[]>
 }

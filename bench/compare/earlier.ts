@@ -1,77 +1,51 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { readFileSync } from 'node:fs'
 import { referenceServer } from './compare.ts'
-import { comparedKey, regressionKeys, regressionSuite, roundsMin } from './regression.ts'
+import { comparedKey, notPlaced, regressionKeys, regressionSuite, roundsMin } from './regression.ts'
 import { ourServer, reportVersion, type Report } from '../report/report.ts'
-import { wasPlaced } from '../run/suites.ts'
 import { patterns } from '../clients/work.ts'
 
 const positive = { type: 'number', exclusiveMinimum: 0 } as const
 const text = { type: 'string' } as const
 
-/** What a row that is compared has to have; JSON writes what is no number as null. */
-const rowSchema = {
-  type: 'object',
-  required: ['setting', 'server', 'work', 'rounds'],
-  properties: {
-    setting: text,
-    server: text,
-    work: {
-      type: 'object',
-      required: ['pattern', 'blockSize', 'depth'],
-      properties: {
-        pattern: { enum: patterns },
-        blockSize: positive,
-        depth: positive,
-        connections: positive,
-      },
-    },
-    rounds: {
-      type: 'array',
-      minItems: roundsMin,
-      items: {
-        type: 'object',
-        required: ['round', 'operations', 'cpu'],
-        properties: {
-          round: { type: 'integer', minimum: 0 },
-          operations: positive,
-          cpu: positive,
-        },
-      },
-    },
-  },
-} as const
+/** What makes figures of two machines differ. */
+const machineFacts = ['processor', 'cores', 'memoryBytes', 'kernel', 'node'] as const
+const facts = Object.fromEntries(machineFacts.map((name) => [name, { type: ['number', 'string'] }]))
 
-const schema = {
-  type: 'object',
-  required: ['rows', 'machine', 'started', 'omitted'],
-  properties: {
-    machine: {
-      type: 'object',
-      required: ['commit', 'processor', 'cores', 'memoryBytes', 'kernel', 'node'],
-      properties: {
-        commit: text,
-        processor: text,
-        cores: { type: 'number' },
-        memoryBytes: { type: 'number' },
-        kernel: text,
-        node: text,
-      },
-    },
-    started: text,
-    omitted: { type: 'array', items: text },
-    rows: {
-      type: 'array',
-      items: {
-        type: 'object',
-        required: ['suite'],
-        properties: { suite: text },
-        if: { properties: { suite: { const: regressionSuite } } },
-        then: rowSchema,
-      },
+/** With all of these properties, and others. */
+function object(properties: Readonly<Record<string, object>>): object {
+  return { type: 'object', required: Object.keys(properties), properties }
+}
+
+/** What a row that is compared has to have; JSON writes what is no number as null. */
+const rowSchema = object({
+  setting: text,
+  server: text,
+  work: object({ pattern: { enum: patterns }, blockSize: positive, depth: positive }),
+  rounds: {
+    type: 'array',
+    minItems: roundsMin,
+    items: object({
+      round: { type: 'integer', minimum: 0 },
+      operations: positive,
+      cpu: positive,
+    }),
+  },
+})
+
+const schema = object({
+  machine: object({ commit: text, ...facts }),
+  started: text,
+  omitted: { type: 'array', items: text },
+  rows: {
+    type: 'array',
+    items: {
+      ...object({ suite: text }),
+      if: { properties: { suite: { const: regressionSuite } } },
+      then: rowSchema,
     },
   },
-} as const
+})
 
 /**
  * A report of another run to compare with. Throws an Error that says why nothing can be told by it:
@@ -104,17 +78,14 @@ function comparableKeys({ rows }: Report): Set<string> {
   return new Set(keysOf(ourServer).filter((key) => beside.has(key)))
 }
 
-const machineFacts = ['processor', 'cores', 'memoryBytes', 'kernel', 'node'] as const
-
 /** What makes a comparison worth less, or leaves something out of it: a line for each. */
 export function caveats(before: Report, after: Report): string[] {
   const [old, now] = [comparableKeys(before), comparableKeys(after)]
-  const placed = [before, after].map(({ omitted }) => wasPlaced(omitted, regressionSuite))
-  const wordFor = (yes: boolean | undefined): string => (yes === true ? 'yes' : 'no')
+  const placed = ({ omitted }: Report): string => (omitted.includes(notPlaced) ? 'no' : 'yes')
   return [
-    ...(placed[0] === placed[1]
+    ...(placed(before) === placed(after)
       ? []
-      : [`on one processor: ${wordFor(placed[0])} then, ${wordFor(placed[1])} now`]),
+      : [`on one processor: ${placed(before)} then, ${placed(after)} now`]),
     ...machineFacts
       .filter((fact) => before.machine[fact] !== after.machine[fact])
       .map((fact) => `${fact}: ${before.machine[fact]} then, ${after.machine[fact]} now`),
@@ -124,9 +95,8 @@ export function caveats(before: Report, after: Report): string[] {
 }
 
 function parse(path: string): { readonly version?: unknown } | null {
-  const text = readFileSync(path, 'utf8')
   try {
-    return JSON.parse(text) as { readonly version?: unknown } | null
+    return JSON.parse(readFileSync(path, 'utf8')) as { readonly version?: unknown } | null
   } catch (error) {
     throw new Error(`${path} is no report: ${(error as Error).message}`, { cause: error })
   }

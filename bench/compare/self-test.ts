@@ -1,9 +1,8 @@
 import { decide, formatChanges, isDecided, isSlower, type Change } from './compare.ts'
-import { planOf, regressionPart, run } from '../run/measure.ts'
-import type { Options } from '../options.ts'
-import { describeSeconds } from '../run/progress.ts'
-import { formatOmitted, type Report } from '../report/report.ts'
-import type { Folders } from '../servers/servers.ts'
+import { measureAgain } from '../run/measure.ts'
+import type { Plan } from '../run/suites.ts'
+import { describeDuration } from '../../src/base/duration.ts'
+import type { Report } from '../report/report.ts'
 
 /** What is planted: a target that needs so much more for everything. */
 const slowdown = 0.15
@@ -18,14 +17,9 @@ const budget = 14 * 60
  * compared with the one before, and between them runs of a target that wastes 15 % of what it
  * needs. True when every planted slowdown was found, and nothing else.
  */
-export async function selfTest(options: Options, folders: Folders): Promise<boolean> {
+export async function selfTest(plan: Plan): Promise<boolean> {
   const began = performance.now()
-  const measure = async (share: number): Promise<Report> => {
-    const plan = planOf(options, folders)
-    const report = await run([regressionPart(plan, share)], plan, options)
-    process.stdout.write(formatOmitted(report.omitted))
-    return report
-  }
+  const measure = (share: number): Promise<Report> => measureAgain({ ...plan, slowdown: share })
   const tally = { unchanged: 0, cried: 0, planted: 0, found: 0 }
   let before = await measure(0)
   for (let n = 0; n < unchangedTimes && (performance.now() - began) / 1000 < budget; n++) {
@@ -43,7 +37,7 @@ export async function selfTest(options: Options, folders: Folders): Promise<bool
     before = after
   }
   const { unchanged, cried, planted, found } = tally
-  const time = describeSeconds((performance.now() - began) / 1000)
+  const time = describeDuration(performance.now() - began)
   process.stdout.write(
     `\nA slowdown of ${slowdown * 100} %: found ${found} times of ${planted}.` +
       `\nNo change: ${cried} false alarms in ${unchanged} comparisons.\n${time}\n`,

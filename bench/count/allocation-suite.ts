@@ -1,14 +1,16 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { pathToFileURL } from 'node:url'
 import { KiB, MiB } from '../../src/base/size.ts'
-import type { Client } from '../clients/fio.ts'
-import { coldClient, fillVolume, ownClient } from '../clients/own.ts'
-import { probeVariable, type Probed } from './probes.ts'
+import { prepareVolume, ownClient } from '../clients/own.ts'
+import type { Client, Work } from '../clients/work.ts'
+import { tell } from '../run/progress.ts'
+import { goalWorks, omit, wantsServer, wantsWork, type Plan } from '../run/suites.ts'
+import { messageOf } from '../servers/process.ts'
 import { Running, pump, type Media, type Server } from '../servers/servers.ts'
-import { goalWorks, messageOf, omit, type Plan } from '../run/suites.ts'
-import type { Progress } from '../run/progress.ts'
 import { bridgeTree, leafTree, target } from '../servers/trees.ts'
-import { nameOf, type Work } from '../clients/work.ts'
+import type { Probed } from './probe.ts'
 
 /** What a server allocated and copied for each operation of one work, and where. */
 export interface AllocationRow {
@@ -20,18 +22,16 @@ export interface AllocationRow {
   readonly ownObjectsPerOperation: number
   /** Bytes copied in user space for each byte of payload. */
   readonly copiedPerByte: number
-  /** Milliseconds of garbage collection in each second of the processor. */
-  readonly collecting: number
   /** Functions with the most objects per operation. */
   readonly sites: readonly { readonly where: string; readonly objects: number }[]
 }
 
-const sitesShown = 8
-/** Operations before the count, so that everything is compiled and pools are full. */
+const sitesKept = 3
+/** Seconds before the count, so that everything is compiled and pools are full. */
 const warmUpSeconds = 1
 const countedSeconds = 0.5
 /** Milliseconds until the probe must have written what it counted. */
-const probeTimeout = 20_000
+const probeTimeout = 60_000
 
 interface Case {
   readonly server: Server
@@ -50,41 +50,27 @@ const forwarding: readonly Work[] = [
 export const bridgeName = 'bridge over DST/1'
 export const dstFileName = 'DST/1, file'
 
-/** A file's bytes come and go by system calls; a memory's are copied to where they stay. */
-function cases(): Case[] {
-  const remote = target(leafTree, { protocol: 'dst' })
-  return [
-    { server: target(leafTree), media: 'memory', works: goalWorks },
-    { server: pump, media: 'memory', works: goalWorks },
-    {
-      server: target(leafTree, { name: dstFileName, protocol: 'dst' }),
-      media: 'file',
-      works: forwarding,
-    },
-    {
-      server: target(bridgeTree(remote), { name: bridgeName }),
-      media: 'memory',
-      works: forwarding,
-    },
-  ]
-}
+const remote = target(leafTree, { protocol: 'dst' })
+const dstFile = target(leafTree, { name: dstFileName, protocol: 'dst' })
+const bridge = target(bridgeTree(remote), { name: bridgeName })
 
-/** Seconds that all of it takes, roughly. */
-export const allocationSeconds = 85
+/** A file's bytes come and go by system calls; a memory's are copied to where they stay. */
+const cases: readonly Case[] = [
+  { server: target(leafTree), media: 'memory', works: goalWorks },
+  { server: pump, media: 'memory', works: goalWorks },
+  { server: dstFile, media: 'file', works: forwarding },
+  { server: bridge, media: 'memory', works: forwarding },
+]
 
 /** Counts our target's allocations and copies, and the pump's: what Node does itself. */
-export async function measureAllocations(
-  plan: Plan,
-  client: Client,
-  progress: Progress,
-): Promise<AllocationRow[]> {
+export async function measureAllocations(plan: Plan, client: Client): Promise<AllocationRow[]> {
   const rows: AllocationRow[] = []
-  const all = cases()
-    .map((one) => ({ ...one, works: one.works.filter((work) => plan.wantsWork(nameOf(work))) }))
-    .filter(({ server, works }) => works.length > 0 && plan.wantsServer(server.name))
-  if (all.length === 0) omit(plan, 'allocation: none of its work or servers was asked for')
-  for (const [at, one] of all.entries()) {
-    progress.at(`allocation: ${one.server.name}`, (allocationSeconds * at) / all.length)
+  const wanted = cases
+    .map((one) => ({ ...one, works: one.works.filter((work) => wantsWork(plan, work)) }))
+    .filter(({ server, works }) => works.length > 0 && wantsServer(plan, server))
+  if (wanted.length === 0) omit(plan, 'allocation: none of its work or servers was asked for')
+  for (const one of wanted) {
+    tell(`allocation: ${one.server.name}`)
     try {
       rows.push(...(await countCase(plan, one, client)))
     } catch (error) {
@@ -103,8 +89,8 @@ async function countCase(
   const running = await Running.start(probed(server), volume, plan.folders)
   const rows: AllocationRow[] = []
   try {
-    await fillVolume(running.uri)
-    const driver = server.protocol === 'dst' || client === ownClient ? coldClient : client
+    await prepareVolume(running.uri, [], 0)
+    const driver = server.protocol === 'dst' ? ownClient : client
     for (const work of works) {
       await operate(driver, running, work, warmUpSeconds)
       rows.push(await count(running, work, driver))
@@ -133,9 +119,10 @@ function probed(server: Server): Server {
     ...server,
     command: (place) => {
       const [node, ...rest] = server.command(place)
-      return [node!, '--import', join(import.meta.dirname, 'probe.js'), ...rest]
+      const probe = pathToFileURL(join(import.meta.dirname, 'probe.js'))
+      probe.search = encodeURIComponent(probePath(place.folder))
+      return [node!, '--import', probe.href, ...rest]
     },
-    environment: ({ folder }) => ({ [probeVariable]: probePath(folder) }),
   }
 }
 
@@ -144,11 +131,9 @@ function probePath(folder: string): string {
 }
 
 async function count(running: Running, work: Work, client: Client): Promise<AllocationRow> {
-  const before = running.usage()
   await askProbe(running)
   const operations = await operate(client, running, work, countedSeconds)
   const { allocations: found } = await askProbe(running)
-  const cpu = running.cpuBetween(before, running.usage())
   const moved = (await operate(client, running, work, countedSeconds)) * work.blockSize
   const { copied } = await askProbe(running)
   if (found === undefined || copied === undefined) throw new Error('the probe was asked twice')
@@ -159,9 +144,8 @@ async function count(running: Running, work: Work, client: Client): Promise<Allo
     bytesPerOperation: found.bytes / operations,
     ownObjectsPerOperation: found.ownObjects / operations,
     copiedPerByte: copied / moved,
-    collecting: (1000 * found.collecting) / (cpu / 1e6),
     sites: found.sites
-      .slice(0, sitesShown)
+      .slice(0, sitesKept)
       .map(({ where, objects }) => ({ where, objects: objects / operations })),
   }
 }
@@ -174,7 +158,7 @@ async function askProbe({ pid, place }: Running): Promise<Probed> {
   const deadline = performance.now() + probeTimeout
   while (!existsSync(path)) {
     if (performance.now() > deadline) throw new Error('the probe does not answer')
-    await new Promise((resolve) => setTimeout(resolve, 10))
+    await sleep(10)
   }
   return JSON.parse(readFileSync(path, 'utf8')) as Probed
 }

@@ -1,5 +1,4 @@
 import { Session } from 'node:inspector'
-import { PerformanceObserver } from 'node:perf_hooks'
 
 /** What a process allocated in a while. */
 export interface Allocations {
@@ -8,52 +7,35 @@ export interface Allocations {
   readonly bytes: number
   /** Those of the objects that functions of Node itself did not make. */
   readonly ownObjects: number
-  /** Milliseconds of garbage collection. */
-  readonly collecting: number
   /** Where, most objects first: `writeGeneric net.js`. */
-  readonly sites: readonly { readonly where: string; objects: number; bytes: number }[]
+  readonly sites: readonly { readonly where: string; readonly objects: number }[]
 }
 
-/** Every allocation is sampled: exact counts, at the price of a slow program. */
-const everyAllocation = 1
+const session = new Session()
+session.connect()
 
 /**
- * Counts what this process allocates, by V8's sampling heap profiler told to keep what was
- * collected as well.
+ * From now on counts what this process allocates, by V8's sampling heap profiler told to keep what
+ * was collected as well.
  */
-export class AllocationCounter {
-  private readonly session = new Session()
-  private readonly observer: PerformanceObserver
-  private collecting = 0
+export function startAllocations(): void {
+  session.post('HeapProfiler.startSampling', {
+    // Every allocation: exact counts, at the price of a slow program.
+    samplingInterval: 1,
+    includeObjectsCollectedByMajorGC: true,
+    includeObjectsCollectedByMinorGC: true,
+  } as object)
+}
 
-  constructor() {
-    this.session.connect()
-    this.observer = new PerformanceObserver((list) => {
-      for (const { duration } of list.getEntries()) this.collecting += duration
-    })
-  }
-
-  start(): void {
-    this.collecting = 0
-    this.observer.observe({ entryTypes: ['gc'] })
-    this.session.post('HeapProfiler.startSampling', {
-      samplingInterval: everyAllocation,
-      includeObjectsCollectedByMajorGC: true,
-      includeObjectsCollectedByMinorGC: true,
-    } as object)
-  }
-
-  stop(): Allocations {
-    const found: Profile[] = []
-    // Answered before `post` returns: the session is to our own thread.
-    this.session.post('HeapProfiler.stopSampling', (error, result) => {
-      if (error === null) found.push(result.profile as unknown as Profile)
-    })
-    this.observer.disconnect()
-    const [profile] = found
-    if (profile === undefined) throw new Error('the heap profiler did not answer')
-    return summarize(profile, this.collecting)
-  }
+export function stopAllocations(): Allocations {
+  const found: Profile[] = []
+  // Answered before `post` returns: the session is to our own thread.
+  session.post('HeapProfiler.stopSampling', (error, result) => {
+    if (error === null) found.push(result.profile as unknown as Profile)
+  })
+  const [profile] = found
+  if (profile === undefined) throw new Error('the heap profiler did not answer')
+  return summarize(profile)
 }
 
 /** As the protocol has it ("HeapProfiler" domain); Node's types know an older form. */
@@ -68,31 +50,28 @@ interface ProfileNode {
   readonly children: readonly ProfileNode[]
 }
 
-function summarize(profile: Profile, collecting: number): Allocations {
-  const places = new Map<number, string>()
-  const own = new Set<number>()
-  const visit = (node: ProfileNode): void => {
-    const { functionName, url } = node.callFrame
-    places.set(node.id, `${functionName || '(anonymous)'} ${url.split('/').pop() ?? ''}`.trim())
-    if (url.startsWith('file:')) own.add(node.id)
-    for (const child of node.children) visit(child)
+function summarize({ head, samples }: Profile): Allocations {
+  const frames = new Map<number, ProfileNode['callFrame']>()
+  const visit = ({ id, callFrame, children }: ProfileNode): void => {
+    frames.set(id, callFrame)
+    children.forEach(visit)
   }
-  visit(profile.head)
-  const sites = new Map<string, { where: string; objects: number; bytes: number }>()
+  visit(head)
+  const sites = new Map<string, number>()
   let bytes = 0
-  for (const sample of profile.samples) {
-    const where = places.get(sample.nodeId) ?? '?'
-    const site = sites.get(where) ?? { where, objects: 0, bytes: 0 }
-    sites.set(where, site)
-    site.objects++
-    site.bytes += sample.size
-    bytes += sample.size
+  let ownObjects = 0
+  for (const { nodeId, size } of samples) {
+    const { functionName, url } = frames.get(nodeId)!
+    const where = `${functionName || '(anonymous)'} ${url.split('/').pop() ?? ''}`.trim()
+    sites.set(where, (sites.get(where) ?? 0) + 1)
+    bytes += size
+    if (url.startsWith('file:')) ownObjects++
   }
+  const sorted = [...sites].sort((a, b) => b[1] - a[1])
   return {
-    objects: profile.samples.length,
-    ownObjects: profile.samples.filter(({ nodeId }) => own.has(nodeId)).length,
+    objects: samples.length,
+    ownObjects,
     bytes,
-    collecting,
-    sites: [...sites.values()].sort((a, b) => b.objects - a.objects),
+    sites: sorted.map(([where, objects]) => ({ where, objects })),
   }
 }

@@ -1,26 +1,31 @@
 import { renameSync, writeFileSync } from 'node:fs'
-import { AllocationCounter } from './allocations.ts'
+import { startAllocations, stopAllocations, type Allocations } from './allocations.ts'
 import { CopyCounter } from './copies.ts'
-import { probeVariable, type Probed } from './probes.ts'
+
+/** What the probe writes. */
+export interface Probed {
+  readonly allocations?: Allocations
+  /** Bytes copied in user space. */
+  readonly copied?: number
+}
 
 /**
- * Loaded into a server with `node --import`. SIGUSR2 starts counting allocations, the next one ends
- * that and starts counting copies, the third ends it all. Each is answered by making a file; the
- * last two say in it, as JSON, what was counted.
+ * Loaded into a server with `node --import`, as `probe.js?FILE`. SIGUSR2 starts counting
+ * allocations, the next one ends that and starts counting copies, the third ends it all. Each is
+ * answered by making the file; the last two say in it, as JSON, what was counted.
  */
-const path = process.env[probeVariable]!
-const allocations = new AllocationCounter()
+const path = decodeURIComponent(new URL(import.meta.url).search.slice(1))
 const copies = new CopyCounter()
 
 const steps: readonly (() => Probed)[] = [
   () => {
-    allocations.start()
+    startAllocations()
     return {}
   },
   () => {
-    const counted = allocations.stop()
+    const allocations = stopAllocations()
     copies.start()
-    return { allocations: counted }
+    return { allocations }
   },
   () => ({ copied: copies.stop() }),
 ]

@@ -1,14 +1,4 @@
-import {
-  accessSync,
-  constants,
-  existsSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
-import { dirname } from 'node:path'
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { isObject } from '../../src/base/guards.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { bridgeName, dstFileName, type AllocationRow } from '../count/allocation-suite.ts'
@@ -21,20 +11,11 @@ import {
   type Figure,
   type Goal,
 } from './figures.ts'
-import type { Machine } from '../run/machine.ts'
-import {
-  allocationPart,
-  chooseClients,
-  partsOfBouts,
-  planOf,
-  run,
-  type Part,
-} from '../run/measure.ts'
-import type { Options } from '../options.ts'
-import { describeSeconds } from '../run/progress.ts'
+import { allocationPart, chooseClient, partsOfBouts, run, type Part } from '../run/measure.ts'
+import { describeDuration } from '../../src/base/duration.ts'
 import { align, formatOmitted, groupRows, ourServer, ratiosOf, type Report } from './report.ts'
 import type { Row } from '../run/run.ts'
-import { nbdkit, nbdkitFour, qemuNbd, type Folders } from '../servers/servers.ts'
+import { nbdkit, qemuNbd } from '../servers/servers.ts'
 import { median } from '../compare/stats.ts'
 import {
   boutOf,
@@ -46,35 +27,30 @@ import {
   quorumBout,
   quorumSuite,
   serversOf,
+  unix,
   type Plan,
 } from '../run/suites.ts'
 import { leafTree } from '../servers/trees.ts'
 import { nameOf, type Work } from '../clients/work.ts'
 
 /** One run of `--goals`; the file holds all of them, oldest first. */
-export interface Occasion {
-  readonly started: string
-  readonly seconds: number
-  readonly machine: Machine
+export interface Occasion extends Pick<Report, 'started' | 'seconds' | 'machine' | 'omitted'> {
   /** The words behind `npm run bench --`; runs of older versions have not kept them. */
   readonly parameters?: readonly string[]
-  readonly omitted: readonly string[]
   readonly figures: readonly Figure[]
 }
 
 /** Measures everything that has a goal, adds it to the file, and prints it beside earlier runs. */
-export async function measureGoals(options: Options, folders: Folders): Promise<void> {
-  const file = placeOf(options.json)
-  const earlier = readOccasions(file)
-  accessSync(dirname(file), constants.W_OK)
-  const plan = planOf(options, folders)
-  const report = await run(await goalParts(plan), plan, options)
+export async function measureGoals(plan: Plan): Promise<true> {
+  const earlier = readOccasions(plan.json)
+  const report = await run(await goalParts(plan), plan)
   const { started, seconds, machine, parameters, omitted } = report
   const figures = goalFigures(report)
   const occasion = { started, seconds, machine, parameters, omitted, figures }
   const occasions = [...earlier, occasion]
-  writeOccasions(file, occasions)
+  writeOccasions(plan.json, occasions)
   process.stdout.write(`${formatOccasions(occasions)}\n`)
+  return true
 }
 
 /** Earlier runs; throws an Error when the file holds something else, which is kept as it is. */
@@ -89,11 +65,6 @@ export function readOccasions(file: string): Occasion[] {
     one['figures'].every(isFigure)
   if (Array.isArray(found) && found.every(isOccasion)) return found as Occasion[]
   throw new Error(`${file} holds no runs of --goals: name another with --json`)
-}
-
-/** What a symbolic link stands for: a file that takes its place would not be found any more. */
-function placeOf(file: string): string {
-  return existsSync(file) ? realpathSync(file) : file
 }
 
 /** All of it or, on a disk that is full, nothing: the runs of other days cannot be had again. */
@@ -114,18 +85,17 @@ const pace = { rounds: 5, seconds: 0.4, warmUp: 2.4 } as const
 const budgets = { memory: 130, file: 100, quorum: 90, protocols: 70 } as const
 
 async function goalParts(plan: Plan): Promise<Part[]> {
-  const clients = await chooseClients(plan.omitted)
-  const peers = serversOf(plan, leafTree, [nbdkit, nbdkitFour, qemuNbd])
-  const memory = { media: 'memory', transport: 'unix' } as const
-  const file = { media: 'file', transport: 'unix' } as const
+  const client = await chooseClient(plan)
+  const peers = serversOf(plan, leafTree, [nbdkit, qemuNbd])
+  const file = { ...unix, media: 'file' } as const
   const bouts = [
-    boutOf(plan, peersSuite, goalWorks, peers, memory, { ...pace, budget: budgets.memory }),
+    boutOf(plan, peersSuite, goalWorks, peers, unix, { ...pace, budget: budgets.memory }),
     boutOf(plan, peersSuite, fileWorks, peers, file, { ...pace, budget: budgets.file }),
     quorumBout(plan, [], { ...pace, budget: budgets.quorum }),
     ...protocolBouts(plan, ['unix'], { ...pace, rounds: 3, budget: budgets.protocols }),
     ...memoryBouts(plan),
   ]
-  return [...partsOfBouts(bouts, clients), allocationPart(plan, clients)]
+  return [...partsOfBouts(bouts, client), allocationPart(plan, client)]
 }
 
 const peersSuite = 'peers'
@@ -173,21 +143,16 @@ function figuresOfPair(ours: Row, peer: Row): Figure[] {
   const { work, setting } = ours
   const media = setting.split(' ')[0]!
   const [goal, rate] = goalOf(ours, peer, media)
-  // Beside the one that a user gets, which the goals are about.
-  const four = peer.server === nbdkitFour.name
-  const against = four ? nbdkit.name : peer.server
-  const suite = `${ours.suite === peersSuite ? media : ours.suite}, against ${against}`
+  const suite = `${ours.suite === peersSuite ? media : ours.suite}, against ${peer.server}`
   const ratios = ratiosOf(ours, peer)
-  const name = four ? `${nameOf(work)}, against ${peer.server}` : nameOf(work)
   return [
-    { suite, name: `${name}, cpu`, unit: '×', values: ratios.cpu, goal },
-    { suite, name: `${name}, op/s`, unit: '×', values: ratios.rate, goal: rate },
+    { suite, name: `${nameOf(work)}, cpu`, unit: '×', values: ratios.cpu, goal },
+    { suite, name: `${nameOf(work)}, op/s`, unit: '×', values: ratios.rate, goal: rate },
   ]
 }
 
 /** For processor time and for throughput. */
-function goalOf(ours: Row, { server }: Row, media: string): [Goal | null, Goal | null] {
-  if (server === nbdkitFour.name) return [null, null]
+function goalOf(ours: Row, { server }: Row, media: string): [Goal, Goal | null] {
   if (ours.suite === quorumSuite) return [atMost(quorumGoal), atLeast(1 / quorumGoal)]
   if (server === nbdServerName) return [atMost(protocolGoal), null]
   if (server === qemuNbd.name) return [atMost(qemuGoal), atLeast(1)]
@@ -242,7 +207,13 @@ export function formatOccasions(occasions: readonly Occasion[]): string {
   const unknown = last.figures.filter((one) => one.goal !== null && isMet(one) === null).length
   const runs = occasions.map(({ started, machine, seconds, parameters = [] }) =>
     [
-      ...['', started, machine.commit, describeSeconds(seconds), `load ${machine.loadBefore}`],
+      ...[
+        '',
+        started,
+        machine.commit,
+        describeDuration(seconds * 1000),
+        `load ${machine.loadBefore}`,
+      ],
       // Fewer rounds, or smaller volumes, are not to be taken for a run like the others.
       ...parameters.filter((word) => word !== '--goals'),
     ].join('  '),

@@ -44,7 +44,7 @@ export function rowKey({ suite, setting, work }: Row): string {
   return `${suite} ${setting} ${nameOf(work)}`
 }
 
-/** Rows of the same work in the same setting, ours first; points of a curve in their order. */
+/** Rows of the same work in the same setting, ours first. */
 export function groupRows(rows: readonly Row[]): Row[][] {
   const groups = new Map<string, Row[]>()
   for (const row of rows) {
@@ -57,7 +57,7 @@ export function groupRows(rows: readonly Row[]): Row[][] {
     group.sort(
       (a, b) =>
         Number(b.server === ourServer) - Number(a.server === ourServer) ||
-        a.server.localeCompare(b.server, 'en', { numeric: true }),
+        a.server.localeCompare(b.server, 'en'),
     )
   return [...groups.values()]
 }
@@ -109,11 +109,7 @@ function formatAllocations(rows: readonly AllocationRow[]): string {
     row.ownObjectsPerOperation.toFixed(2),
     row.bytesPerOperation.toFixed(0),
     row.copiedPerByte.toFixed(3),
-    row.collecting.toFixed(1),
-    row.sites
-      .slice(0, 3)
-      .map(({ where, objects }) => `${objects.toFixed(2)} ${where}`)
-      .join(', '),
+    row.sites.map(({ where, objects }) => `${objects.toFixed(2)} ${where}`).join(', '),
   ])
   const heading = [
     'work',
@@ -122,7 +118,6 @@ function formatAllocations(rows: readonly AllocationRow[]): string {
     'ours',
     'bytes/op',
     'copied/byte',
-    'GC ms/s',
     'most of them in',
   ]
   const title = 'allocation on the heap, and bytes copied for each byte moved'
@@ -139,7 +134,7 @@ function ratioCells(group: readonly Row[], row: Row): string[] {
   return [describeSpread(spreadOf(cpu)), describeSpread(spreadOf(rate))]
 }
 
-export function cells(row: Row): string[] {
+function cells(row: Row): string[] {
   const { rounds } = row
   if (rounds.length === 0) return [nameOf(row.work), row.server, 'failed']
   const of = (value: (round: Round) => number): number => median(rounds.map(value))

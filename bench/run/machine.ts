@@ -1,6 +1,5 @@
 import { execFileSync } from 'node:child_process'
 import os from 'node:os'
-import { findProgram } from '../servers/process.ts'
 import { root } from '../servers/trees.ts'
 
 /** What a figure is worth nothing without. */
@@ -18,19 +17,13 @@ export interface Machine {
   readonly programs: Readonly<Record<string, string>>
 }
 
-const versions: readonly (readonly [name: string, argument: string])[] = [
-  ['fio', '--version'],
-  ['nbdkit', '--version'],
-  ['qemu-nbd', '--version'],
-  ['qemu-storage-daemon', '--version'],
-  ['nbd-server', '--version'],
-]
+const versioned = ['fio', 'nbdkit', 'qemu-nbd', 'qemu-storage-daemon'] as const
 
 export function describeMachine(): Machine {
   const programs: Record<string, string> = {}
-  for (const [name, argument] of versions) {
-    const path = findProgram(name)
-    if (path !== null) programs[name] = /\d+\.[\d.]+/.exec(outputOf(path, [argument]))?.[0] ?? '?'
+  for (const name of versioned) {
+    const version = /\d+\.[\d.]+/.exec(outputOf(name, ['--version']))?.[0]
+    if (version !== undefined) programs[name] = version
   }
   return {
     processor: os.cpus()[0]?.model.trim() ?? '?',

@@ -1,5 +1,8 @@
 import { KiB, MiB } from '../../src/base/size.ts'
-import { findProgram } from '../servers/process.ts'
+import { findProgram } from '../../test/support/programs.ts'
+import { ownClient } from '../clients/own.ts'
+import { messageOf } from '../servers/process.ts'
+import type { Options } from '../options.ts'
 import type { Bout, Pace } from './run.ts'
 import {
   nbdkit,
@@ -31,21 +34,21 @@ export const goalWorks: readonly Work[] = [
   { pattern: 'write', blockSize: MiB, depth: 32 },
 ]
 
-/** What the suites are told. */
-export interface Plan {
-  readonly quick: boolean
-  /** Bytes of each volume. */
-  readonly size: number
+/** What the parts of a run are told. */
+export interface Plan extends Options {
   readonly folders: Folders
-  /** Whether a work of this name is wanted, and a server. */
-  readonly wantsWork: (name: string) => boolean
-  readonly wantsServer: (name: string) => boolean
-  /** What was asked for in place of a suite's own pace. */
-  readonly pace: Partial<Pace>
-  /** The folder of another version of this project to run in turn; null for none. */
-  readonly against: string | null
+  /** The share of its processor time that our target wastes, to see whether that is found. */
+  readonly slowdown?: number
   /** Gets what is left out, and why. */
   readonly omitted: string[]
+}
+
+export function wantsWork({ only }: Plan, work: Work): boolean {
+  return only.length === 0 || only.some((part) => nameOf(work).includes(part))
+}
+
+export function wantsServer({ servers }: Plan, { name }: Server): boolean {
+  return servers.length === 0 || servers.includes(name)
 }
 
 /** A quick run's peers take less than a minute; each suite of a full run has its own pace. */
@@ -56,22 +59,22 @@ const paces = {
   protocols: { rounds: 3, seconds: 0.5, warmUp: 1, budget: Infinity },
 } as const satisfies Record<string, Pace>
 
+/** Where most is measured. */
+export const unix = { media: 'memory', transport: 'unix' } as const
+
 /** The same volume served by everyone, in turn. */
 export function peersBouts(plan: Plan): Bout[] {
   const pace = plan.quick ? paces.quick : paces.peers
-  const servers = serversOf(plan, leafTree, plan.quick ? [nbdkit, pump] : everyone)
-  const unix = { media: 'memory', transport: 'unix' } as const
+  const servers = serversOf(plan, leafTree, plan.quick ? [nbdkit, pump] : [nbdkit, qemuNbd, pump])
   const bouts = [boutOf(plan, 'peers', goalWorks, servers, unix, pace)]
   if (plan.quick) return bouts
   return [
     ...bouts,
-    boutOf(plan, 'peers', goalWorks, servers, { media: 'memory', transport: 'tcp' }, pace),
-    boutOf(plan, 'peers', goalWorks, servers, { media: 'file', transport: 'unix' }, pace),
+    boutOf(plan, 'peers', goalWorks, servers, { ...unix, transport: 'tcp' }, pace),
+    boutOf(plan, 'peers', goalWorks, servers, { ...unix, media: 'file' }, pace),
     quorumBout(plan, [pump], pace),
   ]
 }
-
-const everyone: readonly Server[] = [nbdkit, qemuNbd, pump]
 
 export const quorumSuite = 'mirror of two nbd'
 
@@ -79,7 +82,6 @@ export const quorumSuite = 'mirror of two nbd'
 export function quorumBout(plan: Plan, others: readonly Server[], pace: Pace): Bout {
   const legs = [nbdkit, nbdkit]
   const servers = serversOf(plan, mirrorOver(quorumSuite, legs), [quorum(legs), ...others])
-  const unix = { media: 'memory', transport: 'unix' } as const
   return boutOf(plan, quorumSuite, goalWorks, servers, unix, pace)
 }
 
@@ -94,17 +96,16 @@ export function memoryBouts(plan: Plan): Bout[] {
   const trees: readonly (readonly [Tree, Media])[] = [
     [leafTree, 'file'],
     [leafTree, 'memory'],
-    [mirrorTree(2), 'memory'],
+    [mirrorTree, 'memory'],
   ]
   return trees.map(([tree, media]) => {
-    const servers = [target(tree)].filter(({ name }) => plan.wantsServer(name))
-    const where = { media, transport: 'unix' } as const
+    const servers = [target(tree)].filter((one) => wantsServer(plan, one))
+    const where = { ...unix, media }
     const small = { ...plan, size: floodBytes }
     return boutOf(small, `${memorySuite}, ${tree.name}`, works, servers, where, paces.memory)
   })
 }
 
-export const protocolSuite = 'DST/1 and NBD'
 export const nbdServerName = 'dst over NBD'
 
 /** DST/1 and NBD on the same device, driven by our own client. */
@@ -116,10 +117,10 @@ export function protocolBouts(
   const servers = [
     target(leafTree, { protocol: 'dst' }),
     target(leafTree, { name: nbdServerName }),
-  ].filter(({ name }) => plan.wantsServer(name))
+  ].filter((one) => wantsServer(plan, one))
   return transports.map((transport) => ({
-    ...boutOf(plan, protocolSuite, goalWorks, servers, { media: 'memory', transport }, pace),
-    client: 'own' as const,
+    ...boutOf(plan, 'DST/1 and NBD', goalWorks, servers, { ...unix, transport }, pace),
+    client: ownClient,
   }))
 }
 
@@ -127,8 +128,9 @@ export function protocolBouts(
 export function serversOf(plan: Plan, tree: Tree, others: readonly Server[]): Server[] {
   const ours = [target(tree)]
   if (plan.against !== null) ours.push(target(tree, { name: otherServer, root: plan.against }))
-  return [...ours, ...others].filter(({ name, program }) => {
-    if (!plan.wantsServer(name)) return false
+  return [...ours, ...others].filter((server) => {
+    const { name, program } = server
+    if (!wantsServer(plan, server)) return false
     if (program === null || findProgram(program) !== null) return true
     omit(plan, `${name}: ${program} is not installed`)
     return false
@@ -145,7 +147,7 @@ export function boutOf(
 ): Bout {
   const volume: Volume = { ...where, size: plan.size }
   const setting = `${where.media} over ${where.transport}`
-  const wanted = works.filter((work) => plan.wantsWork(nameOf(work)))
+  const wanted = works.filter((work) => wantsWork(plan, work))
   if (wanted.length === 0) omit(plan, `${suite}, ${setting}: none of its work was asked for`)
   if (servers.length === 0) omit(plan, `${suite}, ${setting}: none of its servers was asked for`)
   let rounds = 0
@@ -153,8 +155,7 @@ export function boutOf(
     suite,
     setting,
     works: wanted,
-    fill: true,
-    client: 'fio',
+    client: null,
     servers: servers.length,
     pace: { ...pace, ...plan.pace },
     start: async () => {
@@ -180,22 +181,4 @@ export function omit(plan: Pick<Plan, 'omitted'>, what: string): void {
 /** Each round has new folders: a server that never starts is to be named once. */
 function samePlace(what: string): string {
   return what.replaceAll(/server-\w{6}/g, 'server')
-}
-
-/** Says that `onOneProcessor` could not do what it is for. */
-export function omitPlacement(plan: Pick<Plan, 'omitted'>, suite: string): void {
-  omit(plan, notPlaced(suite))
-}
-
-/** Whether a suite of a report was kept on one processor, by what was left out. */
-export function wasPlaced(omitted: readonly string[], suite: string): boolean {
-  return !omitted.includes(notPlaced(suite))
-}
-
-function notPlaced(suite: string): string {
-  return `${suite}: not on one processor, for want of taskset: these figures are noisier`
-}
-
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)
 }

@@ -1,5 +1,4 @@
 import { execFileSync } from 'node:child_process'
-import { findProgram } from './process.ts'
 
 /**
  * Does `work` with this process, and with all that it starts meanwhile, on one processor: neither
@@ -8,27 +7,21 @@ import { findProgram } from './process.ts'
  * everything stays where it is, and `stayed` is called: such figures cannot be held against others.
  */
 export async function onOneProcessor<T>(work: () => Promise<T>, stayed: () => void): Promise<T> {
-  const program = findProgram('taskset')
-  const before = program === null ? null : processors(program)
-  if (program === null || before === null || !move(program, lastOf(before))) {
+  const before = processors()
+  if (before === null || taskset('-a', '-c', '-p', lastOf(before)) === null) {
     stayed()
     return work()
   }
   try {
     return await work()
   } finally {
-    move(program, before)
+    taskset('-a', '-c', '-p', before)
   }
 }
 
-/** Those that this process may use, as `taskset` writes them, such as `0-3,6`. */
-export function processors(program: string): string | null {
-  try {
-    const said = execFileSync(program, ['-c', '-p', String(process.pid)], { encoding: 'utf8' })
-    return /: ([\d,-]+)\s*$/.exec(said)?.[1] ?? null
-  } catch {
-    return null
-  }
+/** Those that this process may use, such as `0-3,6`; null where nobody can tell. */
+export function processors(): string | null {
+  return /: ([\d,-]+)\s*$/.exec(taskset('-c', '-p') ?? '')?.[1] ?? null
 }
 
 /** The last of a list: the first ones have more of the machine's interrupts. */
@@ -36,12 +29,14 @@ export function lastOf(list: string): string {
   return list.split(/[,-]/).at(-1)!
 }
 
-/** All threads, not only the first. */
-function move(program: string, list: string): boolean {
+/** What it says of this process, null when it fails; `-a` is for all threads. */
+function taskset(...words: readonly string[]): string | null {
   try {
-    execFileSync(program, ['-a', '-c', '-p', list, String(process.pid)], { stdio: 'ignore' })
-    return true
+    return execFileSync('taskset', [...words, String(process.pid)], {
+      encoding: 'utf8',
+      stdio: 'pipe',
+    })
   } catch {
-    return false
+    return null
   }
 }

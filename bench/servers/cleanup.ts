@@ -1,5 +1,5 @@
 import { rmSync } from 'node:fs'
-import { killAll, processesNaming } from './proc.ts'
+import { isAlive, killAll, processesNaming } from './proc.ts'
 
 /**
  * Processes and folders that shall not outlive this run: taken away when it ends, also by an error
@@ -7,6 +7,11 @@ import { killAll, processesNaming } from './proc.ts'
  */
 const pids = new Set<number>()
 const folders = new Set<string>()
+
+/** What nobody ever wakes: there is no other way to wait while a process ends. */
+const still = new Int32Array(new SharedArrayBuffer(4))
+/** Milliseconds between two looks at processes that end. */
+const lookInterval = 5
 
 /** Exit codes of programs that a signal ended, by convention. */
 const interrupts = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const
@@ -27,13 +32,13 @@ export function trackFolder(path: string): void {
 
 /** Ends every process and removes every folder that is still there, at once. */
 export function cleanUp(): void {
-  for (const pid of pids) killAll(pid)
+  const killed = [...pids].flatMap(killAll)
   pids.clear()
   // Who has just gone to the background is nobody's child any more, and has not said its number.
-  for (const path of folders) for (const pid of processesNaming(path)) killAll(pid)
-  // What a process that is being killed still makes is removed by another try.
-  for (const path of folders)
-    rmSync(path, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 })
+  for (const path of folders) killed.push(...processesNaming(path).flatMap(killAll))
+  // Until it has ended, what is killed may still make something in its folder.
+  while (killed.some(isAlive)) Atomics.wait(still, 0, 0, lookInterval)
+  for (const path of folders) rmSync(path, { recursive: true, force: true })
   folders.clear()
 }
 

@@ -1,11 +1,10 @@
 import { Device } from '../../src/device/device.ts'
 import type { Request } from '../../src/device/request.ts'
-import { plantVariable } from '../count/probes.ts'
 
 /**
- * Loaded into a target with `node --import` to see whether a slowdown is found: every few requests
- * it burns a share of the processor time that was spent since, so that everything costs so much
- * more. The product knows nothing of it.
+ * Loaded into a target with `node --import`, as `plant.js?0.15`, to see whether a slowdown is
+ * found: every few requests it burns a share of the processor time that was spent since, so that
+ * everything costs so much more. The product knows nothing of it.
  */
 
 /** Requests between two burns: asking for the time takes some microseconds itself. */
@@ -31,5 +30,4 @@ function plant(share: number): void {
   }
 }
 
-const share = Number(process.env[plantVariable] ?? 0)
-if (share > 0) plant(share)
+plant(Number(new URL(import.meta.url).search.slice(1)))

@@ -95,13 +95,18 @@ export function processesNaming(text: string): number[] {
     .filter((pid) => readIfThere(`/proc/${pid}/cmdline`)?.includes(text) === true)
 }
 
-/** Kills a process and all that it has started. */
-export function killAll(pid: number): void {
-  if (pid === 0) return
-  for (const one of descendants(pid))
-    try {
-      process.kill(one, 'SIGKILL')
-    } catch {
-      // It was faster.
-    }
+/** Kills a process and all that it has started, and says who that is. */
+export function killAll(pid: number): number[] {
+  let all: number[] = []
+  // Who was stopped first starts no more that would outlive it.
+  for (const signal of ['SIGSTOP', 'SIGKILL'] as const) {
+    all = pid === 0 ? [] : descendants(pid)
+    for (const one of all)
+      try {
+        process.kill(one, signal)
+      } catch {
+        // It was faster.
+      }
+  }
+  return all
 }

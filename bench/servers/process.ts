@@ -1,27 +1,17 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
-import { existsSync } from 'node:fs'
 import { once } from 'node:events'
-import net from 'node:net'
-import { delimiter, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { forgetProcess, trackProcess } from './cleanup.ts'
 import { isAlive, killAll } from './proc.ts'
 
-/** Milliseconds a process gets to listen, and to leave after SIGTERM. */
-const startTimeout = 20_000
+/**
+ * Milliseconds a process gets to listen, also on a machine with much else to do, and to leave after
+ * SIGTERM.
+ */
+const startTimeout = 120_000
 const stopTimeout = 5_000
-/** Milliseconds in which who was let in is greeted. */
-const greetTimeout = 2_000
 /** Milliseconds between two looks at what cannot be waited for. */
 const lookInterval = 20
-
-/** The full path of a program, or null when it is not installed. */
-export function findProgram(name: string): string | null {
-  for (const folder of [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin']) {
-    const path = join(folder, name)
-    if (folder !== '' && existsSync(path)) return path
-  }
-  return null
-}
 
 /** What a program printed, and why it failed: null when it did not. */
 export interface Outcome {
@@ -68,18 +58,11 @@ export class Process {
   private readonly patience: number
 
   /** After `patience` milliseconds SIGTERM becomes SIGKILL. */
-  constructor(
-    command: readonly string[],
-    environment: NodeJS.ProcessEnv = {},
-    patience = stopTimeout,
-  ) {
+  constructor(command: readonly string[], patience = stopTimeout) {
     this.patience = patience
     const [program, ...parameters] = command
     this.name = command.join(' ')
-    this.child = spawn(program!, parameters, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...environment },
-    })
+    this.child = spawn(program!, parameters, { stdio: ['ignore', 'pipe', 'pipe'] })
     const keep = (chunk: Buffer): void => {
       this.output = (this.output + chunk.toString()).slice(-4000)
     }
@@ -99,20 +82,16 @@ export class Process {
     return this.child.exitCode === null && this.child.signalCode === null && this.pid !== 0
   }
 
-  /**
-   * Waits until a client is greeted at the socket's path or port, or until the program has printed
-   * `ready`, for one whose clients speak first.
-   */
-  async listening(
-    at: { path: string } | { host: string; port: number },
-    ready: string | null,
-  ): Promise<void> {
+  /** Waits until an attempt to use it does not fail. */
+  async listening(attempt: () => Promise<void>): Promise<void> {
     const deadline = performance.now() + startTimeout
-    while (!(ready === null ? await greets(at) : this.output.includes(ready))) {
+    for (;;) {
+      const failure = await attempt().then(() => null, messageOf)
+      if (failure === null) return
       if (!this.running) throw new Error(`${this.name} ended: ${this.output}`)
       if (performance.now() > deadline)
-        throw new Error(`${this.name} does not listen: ${this.output}`)
-      await new Promise((resolve) => setTimeout(resolve, lookInterval))
+        throw new Error(`${this.name} does not listen: ${failure} ${this.output}`)
+      await sleep(lookInterval)
     }
   }
 
@@ -135,17 +114,7 @@ export class Process {
   }
 }
 
-/** Whether somebody is let in and greeted: a server that is still starting hangs up. */
-function greets(at: { path: string } | { host: string; port: number }): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = net.connect(at)
-    const end = (ready: boolean): void => {
-      probe.destroy()
-      resolve(ready)
-    }
-    probe.setTimeout(greetTimeout, () => end(false))
-    probe.once('data', () => end(true))
-    probe.once('close', () => end(false))
-    probe.once('error', () => end(false))
-  })
+/** The first line of what went wrong. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error)
 }

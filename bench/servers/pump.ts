@@ -10,6 +10,12 @@ const size = Number(process.argv[3])
 const payload = Buffer.alloc(1024 * 1024, 0x5a)
 const requestMagic = 0x25609513
 const replyMagic = 0x67446698
+const flagsBytes = 4
+const optionBytes = 16
+const optionExportName = 1
+const errorUnsupported = 0x80000001
+/** There are flags; it takes flushes and FUA. */
+const exportFlags = 1 | 4 | 8
 const requestBytes = 28
 const replyBytes = 16
 const receiveBytes = 256 * 1024
@@ -18,10 +24,11 @@ class Pump {
   private readonly socket: net.Socket
   private readonly header = Buffer.alloc(64)
   private have = 0
-  private wanted = 4
-  private skipping = 0
-  private state: 'flags' | 'option' | 'optionData' | 'request' = 'flags'
-  private option = 0
+  private wanted = optionBytes
+  /** What comes first are flags, whatever they say. */
+  private skipping = flagsBytes
+  /** Null when the export was asked for, and requests follow; 0 before anything is asked. */
+  private option: number | null = 0
   private replies = Buffer.alloc(0)
   private queued = 0
 
@@ -62,44 +69,36 @@ class Pump {
   }
 
   private message(): void {
-    const { header } = this
-    if (this.state === 'flags') this.expect('option', 16)
-    else if (this.state === 'option') {
-      this.option = header.readUInt32BE(8)
-      const length = header.readUInt32BE(12)
-      this.state = 'optionData'
-      this.skipping = length
-      if (length === 0) this.payloadTaken()
-    } else this.request()
+    if (this.option === null) {
+      this.request()
+      return
+    }
+    this.option = this.header.readUInt32BE(8)
+    this.skipping = this.header.readUInt32BE(12)
+    if (this.skipping === 0) this.payloadTaken()
   }
 
   private payloadTaken(): void {
-    if (this.state === 'request') this.reply()
-    else this.answerOption()
+    if (this.option === null) this.reply()
+    else if (this.option !== 0) this.answer(this.option)
   }
 
-  /** GO and INFO are answered with the export, everything else as unknown. */
-  private answerOption(): void {
-    const known = this.option === 6 || this.option === 7
-    if (known) {
-      const info = Buffer.alloc(12)
-      info.writeBigUInt64BE(BigInt(size), 2)
-      info.writeUInt16BE(1 | 4 | 8, 10)
-      this.optionReply(3, info)
+  /** All but the oldest option are unknown, so that clients come to that one. */
+  private answer(option: number): void {
+    if (option === optionExportName) {
+      const answer = Buffer.alloc(10)
+      answer.writeBigUInt64BE(BigInt(size))
+      answer.writeUInt16BE(exportFlags, 8)
+      this.socket.write(answer)
+      this.option = null
+      this.wanted = requestBytes
+      return
     }
-    this.optionReply(known ? 1 : 0x80000001, Buffer.alloc(0))
-    if (this.option === 7) this.expect('request', requestBytes)
-    else this.expect('option', 16)
-  }
-
-  private optionReply(type: number, data: Buffer): void {
-    const reply = Buffer.alloc(20)
-    reply.writeBigUInt64BE(0x3e889045565a9n)
-    reply.writeUInt32BE(this.option, 8)
-    reply.writeUInt32BE(type, 12)
-    reply.writeUInt32BE(data.length, 16)
-    this.socket.write(reply)
-    this.socket.write(data)
+    const unknown = Buffer.alloc(20)
+    unknown.writeBigUInt64BE(0x3e889045565a9n)
+    unknown.writeUInt32BE(option, 8)
+    unknown.writeUInt32BE(errorUnsupported, 12)
+    this.socket.write(unknown)
   }
 
   private request(): void {
@@ -126,11 +125,6 @@ class Pump {
     reply.writeUInt32BE(0, 4)
     this.header.copy(reply, 8, 8, 16)
     this.socket.write(reply)
-  }
-
-  private expect(state: 'option' | 'request', bytes: number): void {
-    this.state = state
-    this.wanted = bytes
   }
 }
 

@@ -1,10 +1,10 @@
 import { closeSync, mkdtempSync, openSync, rmSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
-import net from 'node:net'
-import { KiB, MiB } from '../../src/base/size.ts'
+import { MiB } from '../../src/base/size.ts'
+import { openExport } from '../../src/cli/open.ts'
+import { freePorts } from '../../test/support/ports.ts'
 import { usageOf, type Usage } from './proc.ts'
 import { Process } from './process.ts'
-import type { Work } from '../clients/work.ts'
 
 export type Transport = 'unix' | 'tcp'
 /** Where a server's bytes are: its own memory, or a file in the page cache. */
@@ -16,18 +16,13 @@ export interface Server {
   readonly name: string
   /** The program it needs, or null when it comes with us. */
   readonly program: string | null
-  /** What it prints when it lets clients in; where it says nothing, it is tried. */
-  readonly ready?: string
   /** What it speaks; NBD if it does not say. */
   readonly protocol?: 'nbd' | 'dst'
   /** The name to ask it for; '' if it does not say. */
   readonly exportName?: string
   /** What it stands on: started before it, with memory of their own, and not measured. */
   readonly backings?: readonly Server[]
-  /** Whether it does such work; everything if it does not say. */
-  readonly measures?: (work: Work) => boolean
   command(place: Place): readonly string[]
-  environment?(place: Place): Record<string, string>
 }
 
 /** What a server is to serve, and where. */
@@ -56,20 +51,6 @@ export const nbdkit: Server = {
     ...(socket === null ? ['-i', '127.0.0.1', '-p', String(port)] : ['-U', socket]),
     ...(media === 'file' ? ['file', file] : ['memory', `size=${size}`]),
   ],
-}
-
-/**
- * nbdkit starts 16 threads; fewer need less processor time for large blocks. A user gets the
- * default, so goals are about that, and this stands beside it.
- */
-export const nbdkitFour: Server = {
-  ...nbdkit,
-  name: 'nbdkit -t 4',
-  measures: ({ blockSize }) => blockSize >= 128 * KiB,
-  command: (place) => {
-    const [program, ...parameters] = nbdkit.command(place)
-    return [program!, '--threads', '4', ...parameters]
-  },
 }
 
 export const qemuNbd: Server = {
@@ -144,7 +125,7 @@ export class Running {
     this.server = server
     this.place = place
     this.backings = backings
-    this.process = new Process(server.command(place), server.environment?.(place))
+    this.process = new Process(server.command(place))
   }
 
   /** Starts a server and what it stands on, which is reached over unix sockets. */
@@ -162,6 +143,7 @@ export class Running {
       const folder = mkdtempSync(join(folders.disk, 'server-'))
       const memory = mkdtempSync(join(folders.memory, 'server-'))
       const file = join(media === 'file' ? folder : memory, 'volume.img')
+      const [port = 0] = await freePorts(1)
       closeSync(openSync(file, 'a'))
       truncateSync(file, size)
       const place: Place = {
@@ -169,13 +151,18 @@ export class Running {
         size,
         file,
         socket: transport === 'unix' ? join(folder, 'socket') : null,
-        port: await freePort(),
+        port,
         folder,
         memory,
         backings: backings.map(({ uri }) => uri),
       }
       const running = new Running(server, place, backings)
-      await running.listening()
+      try {
+        await running.process.listening(async () => (await openExport(running.uri)).close())
+      } catch (error) {
+        await running.stop()
+        throw error
+      }
       return running
     } catch (error) {
       await Promise.all(backings.map((backing) => backing.stop()))
@@ -224,17 +211,6 @@ export class Running {
     rmSync(this.place.folder, { recursive: true, force: true })
     rmSync(this.place.memory, { recursive: true, force: true })
   }
-
-  private async listening(): Promise<void> {
-    const { socket, port } = this.place
-    try {
-      const at = socket === null ? { host: '127.0.0.1', port } : { path: socket }
-      await this.process.listening(at, this.server.ready ?? null)
-    } catch (error) {
-      await this.stop()
-      throw error
-    }
-  }
 }
 
 /** What is served, and how it is reached. */
@@ -252,15 +228,4 @@ export const backingExtraBytes = 32 * MiB
 export interface Folders {
   readonly disk: string
   readonly memory: string
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = net.createServer()
-    probe.once('error', reject)
-    probe.listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as net.AddressInfo
-      probe.close(() => resolve(port))
-    })
-  })
 }

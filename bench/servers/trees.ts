@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { plantVariable } from '../count/probes.ts'
+import { pathToFileURL } from 'node:url'
 import { backingExtraBytes, type Place, type Server } from './servers.ts'
 
 /** The part of a configuration file that is written here. */
@@ -11,16 +11,16 @@ export interface Tree {
   readonly name: string
   /** Other servers it stands on, started beforehand and not measured. */
   readonly backings: readonly Server[]
-  /** For a volume in `place`; `uris` are those of the backings. */
-  device(place: Place, uris: readonly string[]): DeviceConfig
+  device(place: Place): DeviceConfig
 }
 
 /** A leaf where the place says: in memory, or a file. */
-export function leaf({ media, size, file }: Place): DeviceConfig {
-  return media === 'file' ? { type: 'file', path: file } : { type: 'memory', size }
+export const leafTree: Tree = {
+  name: 'leaf',
+  backings: [],
+  device: ({ media, size, file }) =>
+    media === 'file' ? { type: 'file', path: file } : { type: 'memory', size },
 }
-
-export const leafTree: Tree = { name: 'leaf', backings: [], device: leaf }
 
 function mirrorOf(size: number, legs: readonly DeviceConfig[]): DeviceConfig {
   const named = legs.map((leg, at) => [`leg${at}`, leg] as const)
@@ -28,28 +28,19 @@ function mirrorOf(size: number, legs: readonly DeviceConfig[]): DeviceConfig {
 }
 
 /** Of legs in memory. */
-export function mirrorTree(legs: number): Tree {
-  return {
-    name: `mirror of ${legs}`,
-    backings: [],
-    device: ({ size }) => {
-      const leg = { type: 'memory', size: size + backingExtraBytes }
-      return mirrorOf(size, new Array<DeviceConfig>(legs).fill(leg))
-    },
-  }
+export const mirrorTree: Tree = {
+  name: 'mirror of 2',
+  backings: [],
+  device: ({ size }) => {
+    const leg = { type: 'memory', size: size + backingExtraBytes }
+    return mirrorOf(size, [leg, leg])
+  },
 }
 
 /** A mirror over exports of other NBD servers. */
 export function mirrorOver(name: string, backings: readonly Server[]): Tree {
-  return {
-    name,
-    backings,
-    device: ({ size }, uris) =>
-      mirrorOf(
-        size,
-        uris.map((uri) => ({ type: 'nbd', uri })),
-      ),
-  }
+  const leg = (uri: string): DeviceConfig => ({ type: 'nbd', uri })
+  return { name, backings, device: (place) => mirrorOf(place.size, place.backings.map(leg)) }
 }
 
 /** An export of another target under the same name: what `dst bridge` does. */
@@ -57,7 +48,7 @@ export function bridgeTree(backing: Server): Tree {
   return {
     name: 'bridge over DST/1',
     backings: [backing],
-    device: (_, [uri]) => ({ type: 'remote', uri }),
+    device: ({ backings: [uri] }) => ({ type: 'remote', uri }),
   }
 }
 
@@ -83,7 +74,6 @@ export function target(tree: Tree, options: TargetOptions = {}): Server {
   return {
     name,
     program: null,
-    ready: 'ready\n',
     protocol,
     exportName: 'bench',
     backings: tree.backings,
@@ -96,14 +86,14 @@ export function target(tree: Tree, options: TargetOptions = {}): Server {
         ],
         management: { address: `unix:${join(folder, 'management')}` },
         state: { directory: join(folder, 'state') },
-        devices: { bench: tree.device(place, place.backings) },
+        devices: { bench: tree.device(place) },
         exports: { bench: { device: 'bench' } },
         log: { level: 'warn' },
       }
       writeFileSync(path, JSON.stringify(config))
-      const planted = slowdown === 0 ? [] : ['--import', join(import.meta.dirname, 'plant.js')]
+      const plant = pathToFileURL(join(import.meta.dirname, 'plant.js'))
+      const planted = slowdown === 0 ? [] : ['--import', `${plant.href}?${slowdown}`]
       return [process.execPath, ...planted, join(options.root ?? root, program), 'serve', path]
     },
-    environment: () => (slowdown === 0 ? {} : { [plantVariable]: String(slowdown) }),
   }
 }

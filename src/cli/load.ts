@@ -45,6 +45,7 @@ export class Load implements Completer {
   private began = 0
   private deadline = 0
   private pumping = false
+  private begun = false
   private failure: Error | null = null
   private settle: ((error: Error | null) => void) | null = null
 
@@ -60,7 +61,10 @@ export class Load implements Completer {
     for (let slot = 0; slot < work.depth; slot++) this.free.push(slot)
   }
 
-  /** Runs for `milliseconds`. Rejects with the first request's error, after all have completed. */
+  /**
+   * Runs for `milliseconds`, and for one operation at least: a busy machine may let this process
+   * wait for longer than that. Rejects with the first request's error, after all have completed.
+   */
   run(milliseconds: number): Promise<LoadResult> {
     this.began = this.clock.now()
     this.deadline = this.began + milliseconds
@@ -82,28 +86,28 @@ export class Load implements Completer {
     if (error === null) {
       this.completions++
       this.histogram.record(Math.max(1, Math.round((now - this.started[slot]!) * 1e6)))
-    } else this.stop(error)
+    } else this.failure ??= error
     this.pump()
   }
 
-  private stop(error: Error): void {
-    this.failure ??= error
-    this.deadline = 0
+  private get over(): boolean {
+    return this.failure !== null || (this.begun && this.clock.now() >= this.deadline)
   }
 
   /** Submits while slots are free; a device that completes at once leads back here. */
   private pump(): void {
     if (this.pumping) return
     this.pumping = true
-    while (this.free.length > 0 && this.clock.now() < this.deadline) this.submit(this.free.pop()!)
+    while (this.free.length > 0 && !this.over) this.submit(this.free.pop()!)
     this.pumping = false
-    if (this.free.length < this.work.depth || this.clock.now() < this.deadline) return
+    if (this.free.length < this.work.depth || !this.over) return
     const { settle } = this
     this.settle = null
     settle?.(this.failure)
   }
 
   private submit(slot: number): void {
+    this.begun = true
     const { blockSize, sequential, reads } = this.work
     const block = sequential ? this.next++ % this.blocks : this.random.fraction() * this.blocks
     const operation =

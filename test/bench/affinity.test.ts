@@ -1,23 +1,21 @@
 import { expect } from 'chai'
 import { lastOf, onOneProcessor, processors } from '../../bench/servers/affinity.ts'
-import { findProgram } from '../../bench/servers/process.ts'
 
 describe('working on one processor', () => {
   it('moves this process there, and back also after a failure', async function () {
-    const program = findProgram('taskset')
-    if (program === null) this.skip()
-    const before = processors(program)
+    const before = processors()
+    if (before === null) this.skip()
     let meanwhile: string | null = null
     const failed = await onOneProcessor(
       () => {
-        meanwhile = processors(program)
+        meanwhile = processors()
         return Promise.reject(new Error('on purpose'))
       },
       () => expect.fail('it stayed'),
     ).catch((error: unknown) => (error as Error).message)
     expect(failed).to.equal('on purpose')
-    expect(meanwhile).to.equal(lastOf(before!))
-    expect(processors(program)).to.equal(before)
+    expect(meanwhile).to.equal(lastOf(before))
+    expect(processors()).to.equal(before)
   })
 
   it('says when it cannot', async () => {

@@ -53,7 +53,7 @@ describe('the benchmark', () => {
   it('says what is wrong with its options, and how they are meant', async () => {
     const { code, output } = await run(['--rounds', 'many'])
     expect(code).to.equal(2)
-    expect(output).to.contain('--rounds needs a whole number above 0, not many')
+    expect(output).to.contain('--rounds needs a whole number above 0')
     expect((await run(['--help'])).output).to.contain('npm run bench')
   })
 
@@ -85,6 +85,6 @@ describe('the benchmark', () => {
     const { code, output } = await run(['--quick', '--compare', old])
     expect(output).to.contain('was written by another version of the benchmark')
     expect(code).to.equal(2)
-    expect((await run(['--suite', 'peer'])).output).to.contain('--suite needs one of peers,')
+    expect((await run(['--suite', 'peer'])).output).to.match(/suite.*"peer".*Choices: "peers"/s)
   })
 })

@@ -160,9 +160,9 @@ describe('comparing two reports', () => {
     const own = { slowdown: 0 }
     const other = { name: 'other', root: '../other' }
     const against = other.root
-    expect(versionsOf({ against }, own, 0)).to.deep.equal([own, other])
-    expect(versionsOf({ against }, own, 1)).to.deep.equal([other, own])
-    expect(versionsOf({ against: null }, own, 1)).to.deep.equal([own])
+    expect(versionsOf({ against }, 0)).to.deep.equal([own, other])
+    expect(versionsOf({ against }, 1)).to.deep.equal([other, own])
+    expect(versionsOf({ against: null, slowdown: 1 }, 1)).to.deep.equal([{ slowdown: 1 }])
   })
 
   it('pairs rounds by their number, also where one is missing', () => {

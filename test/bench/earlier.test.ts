@@ -6,9 +6,8 @@ import { compare, isSlower } from '../../bench/compare/compare.ts'
 import { caveats, readEarlier } from '../../bench/compare/earlier.ts'
 import { readOccasions, writeOccasions } from '../../bench/report/goals.ts'
 import { readOptions } from '../../bench/options.ts'
-import { regressionKeys, regressionSuite } from '../../bench/compare/regression.ts'
+import { notPlaced, regressionKeys, regressionSuite } from '../../bench/compare/regression.ts'
 import type { Report } from '../../bench/report/report.ts'
-import { omitPlacement } from '../../bench/run/suites.ts'
 import type { Round, Work } from '../../bench/clients/work.ts'
 import { emptyReport, roundOf } from './support.ts'
 
@@ -63,9 +62,7 @@ describe('before anything is measured', () => {
       'only then: leaf, memory: randread 4K ×32',
       'only now: leaf, elsewhere: randread 4K ×32',
     ])
-    const plan = { omitted: [] as string[] }
-    omitPlacement(plan, regressionSuite)
-    expect(caveats({ ...before, ...plan }, before)).to.deep.equal([
+    expect(caveats({ ...before, omitted: [notPlaced] }, before)).to.deep.equal([
       'on one processor: no then, yes now',
     ])
   })
@@ -146,6 +143,7 @@ describe('before anything is measured', () => {
       ['stray'],
       ['--absent'],
       ['--rounds', '1.5'],
+      ['--rounds', '1', '--rounds', '2'],
       ['--rounds', 'Infinity'],
       ['--seconds', '0.001'],
       ['--warm-up', '-1'],

@@ -7,18 +7,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { measureAllocations } from '../../bench/count/allocation-suite.ts'
-import type { Client } from '../../bench/clients/fio.ts'
 import { ownClient } from '../../bench/clients/own.ts'
 import { descendants, isAlive } from '../../bench/servers/proc.ts'
 import { runProgram } from '../../bench/servers/process.ts'
-import { Progress } from '../../bench/run/progress.ts'
 import { formatTables } from '../../bench/report/report.ts'
 import { runBout, type Bout } from '../../bench/run/run.ts'
 import { pump, Running, type Place, type Server } from '../../bench/servers/servers.ts'
+import { readOptions, type Options } from '../../bench/options.ts'
 import { boutOf, memoryBouts, type Plan } from '../../bench/run/suites.ts'
 import { target, type Tree } from '../../bench/servers/trees.ts'
 import { Volley } from '../../bench/clients/volley.ts'
-import type { Work } from '../../bench/clients/work.ts'
+import type { Client, Work } from '../../bench/clients/work.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { emptyReport } from './support.ts'
 
@@ -27,6 +26,8 @@ const works: readonly Work[] = [
   { pattern: 'randread', blockSize: 4 * KiB, depth: 8 },
   { pattern: 'randwrite', blockSize: 4 * KiB, depth: 8 },
 ]
+/** One volley that writes all of a volume of 4 MiB. */
+const wholeVolume = { pattern: 'write', blockSize: MiB, depth: 4 } as const
 const unix = { media: 'memory', transport: 'unix' } as const
 const pace = { rounds: 2, seconds: 0.05, warmUp: 0, budget: Infinity }
 
@@ -48,13 +49,8 @@ describe('a benchmark', () => {
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), 'dst-test-'))
     plan = {
-      quick: true,
-      size: 4 * MiB,
+      ...(readOptions(['--size', '4M', '--json', join(folder, 'x.json')]) as Options),
       folders: { disk: folder, memory: folder },
-      wantsWork: () => true,
-      wantsServer: () => true,
-      pace: {},
-      against: null,
       omitted: [],
     }
   })
@@ -73,7 +69,7 @@ describe('a benchmark', () => {
     it(`leaves no process and no folder behind after ${signal}`, async function () {
       const child = spawn(
         process.execPath,
-        [main, '--quick', '--suite', suite, '--rounds', '100', '--size', '4M'],
+        [main, '--quick', '--suite', suite, '--size', '4M', '--warm-up', '0', '--seconds', '60'],
         { cwd: folder, env: { ...process.env, TMPDIR: folder }, stdio: ['ignore', 'pipe', 'pipe'] },
       )
       const over = once(child, 'close')
@@ -109,8 +105,8 @@ describe('a benchmark', () => {
     // It dies after its answers, in the second round only: the first round's figures go as well.
     let drives = 0
     const client: Client = {
-      drive: async (uris, work, seconds, meter) => {
-        const seen = await ownClient.drive(uris, work, seconds, meter)
+      drive: async (uris, work, seconds) => {
+        const seen = await ownClient.drive(uris, work, seconds)
         const dying = started.find(({ server }) => server === mortal)!
         if (++drives === 3) {
           process.kill(dying.pid, 'SIGKILL')
@@ -119,7 +115,7 @@ describe('a benchmark', () => {
         return seen
       },
     }
-    const rows = await runBout({ ...bout, start }, new Progress(1), client)
+    const rows = await runBout({ ...bout, start }, client)
     const dead = rows.filter(({ server }) => server === 'mortal')
     expect(dead.map(({ rounds }) => rounds.length)).to.deep.equal([0, 1])
     expect(dead[0]!.failed).to.match(/the server has ended/)
@@ -141,15 +137,15 @@ describe('a benchmark', () => {
     }
     let asked = 0
     const client: Client = {
-      drive: (uris, work, seconds, meter) => {
+      drive: (uris, work, seconds) => {
         if (uris.includes(at.at(-1)!)) {
           asked++
           return Promise.reject(new Error('not done within 20 s'))
         }
-        return ownClient.drive(uris, work, seconds, meter)
+        return ownClient.drive(uris, work, seconds)
       },
     }
-    const rows = await runBout({ ...bout, start }, new Progress(1), client)
+    const rows = await runBout({ ...bout, start }, client)
     const [first, second] = rows.filter(({ server }) => server === 'frozen')
     expect(first!.failed).to.equal('not done within 20 s')
     expect(second!.failed).to.equal('not done within 20 s')
@@ -162,30 +158,15 @@ describe('a benchmark', () => {
   for (const protocol of ['nbd', 'dst'] as const)
     it(`fails what is to be measured on a volume that cannot be filled (${protocol})`, async () => {
       const bout = boutWith(target(halfTree, { protocol }))
-      const rows = await runBout(bout, new Progress(1), ownClient)
+      const rows = await runBout(bout, ownClient)
       expect(rows.map(({ rounds }) => rounds.length)).to.deep.equal([0, 0])
-      for (const { failed } of rows) expect(failed).to.match(/^filling its volume: /)
+      for (const { failed } of rows) expect(failed).to.match(/^filling and warming up: /)
       expect(readdirSync(folder)).to.deep.equal([])
     })
 
-  it('has only the rows of what a server does', async function () {
-    const reader = {
-      ...pump,
-      name: 'reader',
-      measures: ({ pattern }: Work) => /read/.test(pattern),
-    }
-    const rows = await runBout(boutWith(reader, pump), new Progress(1), ownClient)
-    expect(rows.map(({ server, work }) => `${server} ${work.pattern}`)).to.have.members([
-      'reader randread',
-      'pump randread',
-      'pump randwrite',
-    ])
-  })
-
   it('says which suites had nothing to do', async () => {
     const rows = await runBout(
-      boutOf({ ...plan, wantsWork: () => false }, 'peers', works, [pump], unix, pace),
-      new Progress(1),
+      boutOf({ ...plan, only: ['nothing'] }, 'peers', works, [pump], unix, pace),
       ownClient,
     )
     expect(rows).to.deep.equal([])
@@ -194,18 +175,18 @@ describe('a benchmark', () => {
       'peers, memory over unix: none of its work was asked for',
       'matrix, memory over unix: none of its servers was asked for',
     ])
-    const others = { ...plan, omitted: [], wantsServer: (name: string) => name === 'nbdkit' }
+    const others = { ...plan, omitted: [], servers: ['nbdkit'] }
     for (const bout of memoryBouts(others)) expect(bout.servers, bout.suite).to.equal(0)
     expect(others.omitted).to.include(
       'memory of the target, leaf, file over unix: none of its servers was asked for',
     )
-    expect(await measureAllocations(others, ownClient, new Progress(1))).to.deep.equal([])
+    expect(await measureAllocations(others, ownClient)).to.deep.equal([])
     expect(others.omitted).to.include('allocation: none of its work or servers was asked for')
   })
 
   it('names what does not start once, whatever folder it had', async () => {
     const absent = { ...pump, name: 'absent', command: ({ folder: at }: Place) => ['absent', at] }
-    await runBout(boutWith(absent), new Progress(1), ownClient)
+    await runBout(boutWith(absent), ownClient)
     expect(plan.omitted, plan.omitted.join('\n')).to.have.length(1)
     expect(plan.omitted[0]).to.match(/^peers, absent: absent .* ended: spawn absent ENOENT$/)
   })
@@ -220,7 +201,7 @@ describe('a benchmark', () => {
       }
       return servers
     }
-    const rows = await runBout({ ...bout, start }, new Progress(1), ownClient)
+    const rows = await runBout({ ...bout, start }, ownClient)
     for (const { failed } of rows) expect(failed).to.match(/no processor time was seen/)
   })
 
@@ -228,8 +209,8 @@ describe('a benchmark', () => {
     const running = await Running.start(target(halfTree), { ...unix, size: 4 * MiB }, plan.folders)
     try {
       const volley = await Volley.connect(running.uri)
-      const failed = await volley.fill().then(
-        () => 'filled',
+      const failed = await volley.run(wholeVolume, 0).then(
+        () => 'written',
         (error: unknown) => String(error),
       )
       volley.close()

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { CopyCounter } from '../../bench/count/copies.ts'
 import { atLeast, atMost, figureCells, isMet, type Figure } from '../../bench/report/figures.ts'
 import { formatOccasions, goalFigures, memoryGoal } from '../../bench/report/goals.ts'
-import { cut, secondsLeft } from '../../bench/run/progress.ts'
+import { cut } from '../../bench/run/progress.ts'
 import type { Report } from '../../bench/report/report.ts'
 import type { Row } from '../../bench/run/run.ts'
 import { Running, type Folders } from '../../bench/servers/servers.ts'
@@ -59,7 +59,6 @@ describe('volleys', () => {
     const costOf = async (slowdown: number): Promise<number> => {
       const running = await Running.start(target(leafTree, { slowdown }), volume, folders)
       const volley = await Volley.connect(running.uri)
-      await volley.fill()
       await volley.run(work, 400)
       const before = running.usage()
       const operations = await volley.run(work, 400)
@@ -149,17 +148,6 @@ describe('figures and goals', () => {
     expect(rate?.goal).to.deep.equal(atLeast(2))
   })
 
-  it('show nbdkit with fewer threads beside the default, without a goal', () => {
-    const four = row('peers', 'memory over unix', 'nbdkit -t 4', 4)
-    const cpu = goalFigures({ ...measured, rows: [...measured.rows, four] }).filter(
-      ({ name, suite }) => suite === 'memory, against nbdkit' && name.endsWith('cpu'),
-    )
-    expect(cpu.map(({ name, values, goal }) => [name, values[0], goal?.value])).to.deep.equal([
-      ['randread 4K ×32, cpu', 0.5, 0.6],
-      ['randread 4K ×32, against nbdkit -t 4, cpu', 0.25, undefined],
-    ])
-  })
-
   it('hold the memory of the target against its bound', () => {
     const of = (tree: string, peakBytes: number): Row => ({
       ...row(`memory of the target, ${tree}`, 'file over unix', 'dst', 1),
@@ -194,11 +182,6 @@ describe('figures and goals', () => {
 })
 
 describe('what is shown of a run', () => {
-  it('has time left by the plan at first, and by its own pace later', () => {
-    expect(secondsLeft(100, 1, 30)).to.equal(99)
-    expect(secondsLeft(100, 50, 100)).to.equal(100)
-  })
-
   it('has a line of progress that fits the terminal', () => {
     expect(cut('twelve long words', 10)).to.equal('twelve lo')
     expect(cut('twelve long words', 80)).to.equal('twelve long words')

@@ -2,6 +2,7 @@ import { expect } from 'chai'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { access } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { cleanUp, trackFolder } from '../../bench/servers/cleanup.ts'
@@ -42,11 +43,10 @@ describe('a server that does not want to end', () => {
     const pidFile = join(folder, 'child')
     const script = `
       trap '' TERM
-      sleep 1000 & echo $! > ${pidFile}
-      echo ready
+      sleep 1000 & echo $! > ${pidFile}.new; mv ${pidFile}.new ${pidFile}
       while :; do wait; done`
-    const server = new Process(['sh', '-c', script], {}, 50)
-    await server.listening({ path: '' }, 'ready')
+    const server = new Process(['sh', '-c', script], 50)
+    await server.listening(() => access(pidFile))
     const child = Number(readFileSync(pidFile, 'utf8'))
     await server.stop()
     while (isAlive(child)) await new Promise((resolve) => setImmediate(resolve))

@@ -88,6 +88,13 @@ describe('a load', () => {
     expect(result.operations).to.be.above(work.depth)
   })
 
+  it('does one operation at least, also where its time is over before that', async () => {
+    const device = await open(new MemoryDriver(MiB, random))
+    const work = { reads: 100, sequential: true, blockSize: 4 * KiB, depth: 2 }
+    const result = await new Load(device, work, systemClock, random).run(0)
+    expect(result.operations).to.equal(1)
+  })
+
   it('ends with the error of a request, when none is in flight any more', async () => {
     const driver = new SlowDriver()
     driver.failFrom = 10
