@@ -100,12 +100,14 @@ export class HeadMemory {
   }
 
   /**
-   * Whether it is below all that are remembered, so many that others were forgotten. Another head
+   * Whether it is below all that are remembered, so many that others were forgotten, and a head's:
+   * `anothers` in `above.ts` is none. Another head
    * may have made it, but none that served since this one did: a leg that it would have needed has
    * one of these, and refused it, or told of it when it took one.
    */
   private isForgotten(claim: number): boolean {
-    return this.claims.length === claimsKept && claim < Math.min(...this.claims)
+    const isOld = this.claims.length === claimsKept && claim < Math.min(...this.claims)
+    return isOld && claim >= claimsPerStep
   }
 
   /** A generation has come so far: the next claim, and the next generation, are above it. */

@@ -29,6 +29,7 @@ import { chooseSource, settleMembers, type Present } from './rules/choosing.ts'
 import { rules } from './rules/table.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
 import { loadMemory, loadOwn } from './own-files.ts'
+import { showsMark } from './superblock.ts'
 import { learnMarks, lookForFormerEnds, survey, type Survey } from './survey.ts'
 import type { Volume } from './volume.ts'
 
@@ -40,7 +41,8 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   const { epoch } = volume
   const forgotten = await loadMemory(volume)
   if (volume.epoch !== epoch) return
-  if (forgotten !== '' && !wish.force) {
+  // An operator's word holds for all starts of this process.
+  if (forgotten !== '' && !wish.force && !volume.ran) {
     stayWaiting(volume, forgotten)
     volume.retryLater()
     return
@@ -356,7 +358,8 @@ function loadDirtyMaps(volume: Volume, present: readonly Leg[], maps: Maps): voi
 
 /**
  * Absent legs in sync that may still have what every leg that is here lost with its cache: it was
- * acknowledged, and not flushed.
+ * acknowledged, and not flushed. A disk without a name is another device after a restart, and has
+ * lost its cache as well.
  */
 function holdersOfWhatWasLost(
   { record, refusals }: Start,
@@ -366,9 +369,17 @@ function holdersOfWhatWasLost(
   const awaited = rules.awaitedForCache(record, present)
   return views.flatMap((view) => {
     const { name, member } = view.leg
-    const absence = awaited.includes(member!) ? absenceOf(view, member!, refusals) : null
+    const waits = awaited.includes(member!) && !hasRestarted(view, refusals)
+    const absence = waits ? absenceOf(view, member!, refusals) : null
     return absence === null ? [] : [`${name} (${absence})`]
   })
+}
+
+/** Whether it is here with all that it had, but for what it had not flushed. */
+function hasRestarted({ leg, found, mark }: LegView, refusals: Start['refusals']): boolean {
+  if (found?.kind !== 'superblock' || refusals.has(leg) || !showsMark(found, mark)) return false
+  const { id, bootId } = leg.member!
+  return found.superblock.self === id && leg.device.facts?.bootId !== bootId
 }
 
 /** A leg that is there and whole, as the rules see it. */

@@ -22,9 +22,13 @@ export class ShortJobs {
     return oldest === undefined ? 0 : this.volume.clock.now() - oldest.since
   }
 
-  /** Keeps it until there are enough legs, for `suspendMs` at most. */
+  /**
+   * Keeps it until there are enough legs, for `suspendMs` at most, also if there were enough for a
+   * moment and it waits once more.
+   */
   add(job: WriteJob | FlushJob): void {
     const { volume } = this
+    if (this.entries.some((one) => one.job === job)) return
     const entry = { job, since: volume.clock.now() }
     this.entries.push(entry)
     volume.clock.timer(volume.settings.suspendMs, () => {
