@@ -50,6 +50,8 @@ export class Admission {
   readonly largest: number
   /** @internal */ readonly sharedMax: number
   /** @internal */ readonly spareMax: number
+  /** @internal With no more in use than this, shares need not be worked out: all have more. */
+  readonly plenty: number
   /** @internal Bytes in use. */
   shared = 0
   /** @internal */
@@ -70,6 +72,8 @@ export class Admission {
     this.largest = Math.min(payloadMax + besidesMax, Math.floor(bytesMax / 2))
     this.spareMax = Math.max(this.largest, Math.floor(bytesMax / 4))
     this.sharedMax = bytesMax - this.spareMax
+    // By `shareOf` a room may always have this, less what the others hold.
+    this.plenty = Math.floor(this.sharedMax / 4)
   }
 
   get bytesInFlight(): number {
@@ -229,7 +233,12 @@ export class Room implements Waiting<Room> {
    * or false: then the waiter is told when it has what was asked for, and asks again for the same.
    */
   reserve(bytes: number, later = 0): boolean {
-    assert(bytes + later <= this.admission.largest, 'a request fits into the limit')
+    const { admission } = this
+    assert(bytes + later <= admission.largest, 'a request fits into the limit')
+    if (admission.shared + bytes <= admission.plenty && !this.waits && !this.granted) {
+      this.charge(bytes)
+      return true
+    }
     return this.ask(bytes, later, false)
   }
 
@@ -250,7 +259,7 @@ export class Room implements Waiting<Room> {
   /** Gives back what was reserved and is not needed any more. */
   giveBack(bytes: number): void {
     if (bytes === 0) return
-    const spare = Math.min(bytes, this.spare - this.credit)
+    const spare = this.spare === 0 ? 0 : Math.min(bytes, this.spare - this.credit)
     this.free(bytes - spare, spare)
     this.settle()
   }
@@ -325,9 +334,11 @@ export class Room implements Waiting<Room> {
     this.shared -= shared
     peer.shared -= shared
     admission.shared -= shared
-    this.spare -= spare
-    peer.spare -= spare
-    admission.spare -= spare
+    if (spare > 0) {
+      this.spare -= spare
+      peer.spare -= spare
+      admission.spare -= spare
+    }
     assert(this.shared >= 0 && this.spare >= 0, 'only what was reserved is given back')
   }
 

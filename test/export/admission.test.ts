@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { Admission, stepBytes, type Room, type Waiter } from '../../src/export/admission.ts'
 import { ManualClock } from '../support/clock.ts'
@@ -212,5 +213,19 @@ describe('admission', () => {
     clients[0]!.room.giveBack(50)
     expect(clients.map(({ granted }) => granted.length)).to.deep.equal([1, 1, 0])
     expect(small.bytesInFlight).to.equal(50)
+  })
+
+  it('gives without working shares out only what shares give as well', () => {
+    const random = new SeededRandom(7)
+    const below = (bytes: number): number => Math.floor(random.fraction() * bytes)
+    for (let turn = 0; turn < 2000; turn++) {
+      const one = new Admission(below(4096) + 8)
+      const clients = [...many(one, 3, 'a'), ...many(one, 2, 'b'), ...many(one, 1, 'c')]
+      const rooms = clients.map(({ room }) => room)
+      for (const room of rooms) room.charge(below(one.plenty - one.shared))
+      const most = one.plenty - one.shared
+      for (const room of rooms)
+        expect(room.shared + most, `turn ${turn}`).to.be.at.most(one.shareOf(room))
+    }
   })
 })
