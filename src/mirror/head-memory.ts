@@ -67,7 +67,8 @@ export class HeadMemory {
     const kept = await readOwn({ volume, suffix }, (text) => this.parse(text))
     this.loaded = kept.unread === ''
     if (kept.value !== null) return ''
-    this.number = volume.store === null ? 0 : Math.floor(volume.random.fraction() * claimsPerStep)
+    // One for all attempts: two claims of one generation would refuse each other.
+    this.number ??= volume.store === null ? 0 : Math.floor(volume.random.fraction() * claimsPerStep)
     // What it doubted is lost as well.
     if (kept.lost) this.doubted = whichever
     return kept.unread

@@ -375,9 +375,10 @@ function holdersOfWhatWasLost(
   })
 }
 
-/** Whether it is here with all that it had, but for what it had not flushed. */
+/** Whether it is here with all that it had flushed; what tells of restarts keeps its name. */
 function hasRestarted({ leg, found, mark }: LegView, refusals: Start['refusals']): boolean {
-  if (found?.kind !== 'superblock' || refusals.has(leg) || !showsMark(found, mark)) return false
+  if (restartsOf(leg.device) !== null || refusals.has(leg)) return false
+  if (found?.kind !== 'superblock' || !showsMark(found, mark)) return false
   const { id, bootId } = leg.member!
   return found.superblock.self === id && leg.device.facts?.bootId !== bootId
 }

@@ -69,17 +69,16 @@ export function learnMarks(volume: Volume, record: VolumeRecord, views: readonly
 }
 
 /**
- * Whether it is a leg of this volume, and not one that was given away. One that does not say so
- * itself is, if it is the very device that was one, and a blank one if that was in sync.
+ * Whether it is a leg of this volume, and not one that was given away. A blank one may be another's
+ * by now, unless it is the very device that is in sync.
  */
 function tellsOfAnotherHead(record: VolumeRecord, view: LegView): boolean {
   const { leg, name, found, hadAnotherHead } = view
   if (hadAnotherHead !== true) return false
   if (found?.kind === 'superblock' && found.superblock.record.volume !== record.volume) return false
   const member = record.members.find((one) => one.name === name)
-  if (found !== null && found.kind !== 'blank') return member?.state !== 'detached'
-  if (member === undefined || leg.isAnotherThan(member)) return false
-  return found === null ? member.state !== 'detached' : member.state === 'in-sync'
+  if (found?.kind === 'blank') return member?.state === 'in-sync' && !leg.isAnotherThan(member)
+  return member?.state !== 'detached'
 }
 
 async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise<LegView> {
