@@ -59,7 +59,7 @@ function load(device: Device, work: Work, seconds: number): Promise<LoadResult> 
   return new Load(device, asked, systemClock, systemRandom).run(seconds * 1000)
 }
 
-/** Latencies are those of a single connection: nobody adds up percentiles. */
+/** Latencies are given for a single connection only, because percentiles cannot be added up. */
 function sum(results: readonly LoadResult[]): Seen {
   const total = (of: (result: LoadResult) => number): number =>
     results.reduce((so, result) => so + of(result), 0)

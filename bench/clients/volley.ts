@@ -7,7 +7,7 @@ const replyBytes = 16
 /** Of a reply: its error is a small number of four bytes, of which this is the last. */
 const errorByte = 7
 const requestMagic = 0x25609513
-/** Of the handshake: the greeting, what is asked before the name, and what answers that. */
+/** Bytes of the server's greeting, of the request before the export's name, and of its answer. */
 const greetingBytes = 18
 const helloBytes = 20
 const exportBytes = 10
@@ -114,7 +114,7 @@ export class Volley {
   /** Sends requests; all are answered when it resolves, with `payload` bytes in all. */
   private fire(bytes: Buffer, requests: number, payload: number): Promise<void> {
     const replies = requests * replyBytes
-    // Among payloads nobody looks for the others: a failed read has none, so bytes are missing.
+    // Later headers look like payload. A failed read shows all the same: its payload is missing.
     return this.exchange(bytes, replies + payload, payload === 0 ? replies : replyBytes)
   }
 
@@ -170,7 +170,7 @@ export class Volley {
     hello.write('IHAVEOPT', 4, 'latin1')
     hello.writeUInt32BE(optionExportName, 12)
     hello.writeUInt32BE(name.length, 16)
-    // Without waiting for the greeting: what it offers is known.
+    // The client does not wait for the greeting, because every server here sends the same one.
     const answerBytes = greetingBytes + exportBytes
     await this.exchange(Buffer.concat([hello, Buffer.from(name)]), answerBytes, 0)
     this.size = Number(Buffer.concat(this.said ?? []).readBigUInt64BE(greetingBytes))

@@ -48,9 +48,9 @@ export interface Round extends Seen {
 
 export interface Client {
   /**
-   * Does `work` for `seconds` with one server after the other, and tells what it saw of each, in
-   * order. What a server could not do is an error in its place. Rejects when it cannot say whose
-   * fault it was; always comes to an end.
+   * Runs `work` for `seconds` on one server after the other, and resolves with the figures of each,
+   * in order, or with the error of a server that failed. Rejects when the client itself failed, and
+   * always comes to an end.
    */
   drive(uris: readonly string[], work: Work, seconds: number): Promise<(Seen | Error)[]>
 }

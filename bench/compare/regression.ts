@@ -91,7 +91,7 @@ interface Cell {
   readonly slices: Round[]
 }
 
-/** What is left out where `taskset` does not do what it is for. */
+/** What the report says where `taskset` cannot keep all on one processor. */
 const noisier = 'not on one processor, for want of taskset: these figures are noisier'
 export const notPlaced = `${regressionSuite}: ${noisier}`
 

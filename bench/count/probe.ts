@@ -12,7 +12,7 @@ export interface Probed {
 /**
  * Loaded into a server with `node --import`, as `probe.js?FILE`. SIGUSR2 starts counting
  * allocations, the next one ends that and starts counting copies, the third ends it all. Each is
- * answered by making the file; the last two say in it, as JSON, what was counted.
+ * answered by making the file; after the last two it holds what was counted, as JSON.
  */
 const path = decodeURIComponent(new URL(import.meta.url).search.slice(1))
 const copies = new CopyCounter()

@@ -69,7 +69,7 @@ export async function measureAll(plan: Plan): Promise<Report> {
   )
 }
 
-/** `--compare`'s own part once more, beside what is left out of it. */
+/** Measures the part that `--compare` judges by once more, and prints what it leaves out. */
 export async function measureAgain(plan: Plan): Promise<Report> {
   const fresh = { ...plan, omitted: [] }
   const report = await run([regressionPart(fresh)], fresh)

@@ -2,7 +2,6 @@ import { expect } from 'chai'
 import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
 import { disks, Head, later, MemoryStore, pattern } from './head.ts'
-import { UnreadStore } from './unread-store.ts'
 
 const patient = { legRetryMs: 60_000, legRetryMsMax: 60_000 }
 
@@ -22,100 +21,63 @@ function reboot(disk: Disk): void {
   Object.assign(disk, { cached: Buffer.from(disk.stable), bootId })
 }
 
+/** A head dies with ones flushed, and twos acknowledged on all of the legs. */
+async function crashed(...names: string[]) {
+  const legs = disks(...names)
+  // NBD: every session counts as one that lost its cache.
+  if (legs['n'] !== undefined) legs['n'].restarts = 0
+  const store = new MemoryStore()
+  const first = await new Head(legs, store).open()
+  await first.inSync(...names)
+  await write(first.device, 0, pattern(1))
+  await flush(first.device)
+  await write(first.device, 0, pattern(2))
+  first.kill()
+  return { legs, store }
+}
+
+/** The next start, and why it waits. */
+async function started({ legs, store }: Awaited<ReturnType<typeof crashed>>) {
+  const head = await new Head(legs, store, patient).open()
+  await later(100)
+  return { head, reason: String(head.driver.describe()['reason']) }
+}
+
 describe('a start by the head’s own record after everything lost power', () => {
   for (const names of [
     ['a', 'b'],
     ['a', 'b', 'c'],
   ])
     it(`waits for no nameless disk that is there with all it had: ${names.join()}`, async () => {
-      const legs = disks(...names)
-      const store = new MemoryStore()
-      const first = await new Head(legs, store).open()
-      await first.inSync(...names)
-      await write(first.device, 0, pattern(1))
-      await flush(first.device)
-      await write(first.device, 0, pattern(2))
-      first.kill()
+      const all = await crashed(...names)
       // The last one has a name, as an NBD server or a remote file; the others have none.
       for (const name of names) {
-        const disk = legs[name]!
+        const disk = all.legs[name]!
         if (name === names.at(-1)) reboot(disk)
         else rebootNameless(disk)
       }
-      const next = await new Head(legs, store, patient).open()
-      await later(100)
-      expect(String(next.driver.describe()['reason'])).to.equal('')
-      expect((await read(next.device, 0, 4096))[0]).to.equal(1)
+      const { head, reason } = await started(all)
+      expect(reason).to.equal('')
+      expect((await read(head.device, 0, 4096))[0]).to.equal(1)
     })
 
   it('waits for no disk without a name beside an NBD server that kept its cache', async () => {
-    const legs = disks('a', 'n')
-    const { n } = legs
-    n!.restarts = 0
-    const store = new MemoryStore()
-    const first = await new Head(legs, store).open()
-    await first.inSync('a', 'n')
-    await write(first.device, 0, pattern(1))
-    await flush(first.device)
-    await write(first.device, 0, pattern(2))
-    first.kill()
-    rebootNameless(legs['a']!)
-    // NBD: every session counts as one that lost its cache.
-    n!.bootId = '7'.repeat(32)
-    n!.restarts = 1
-    const next = await new Head(legs, store, patient).open()
-    await later(100)
-    expect(String(next.driver.describe()['reason'])).to.equal('')
-    expect(next.device.usable).to.equal(true)
+    const all = await crashed('a', 'n')
+    rebootNameless(all.legs['a']!)
+    Object.assign(all.legs['n']!, { bootId: '7'.repeat(32), restarts: 1 })
+    const { head, reason } = await started(all)
+    expect(reason).to.equal('')
+    expect(head.device.usable).to.equal(true)
   })
 
   it('waits for an NBD server that has another name, and may have kept its cache', async () => {
-    const legs = disks('a', 'n')
-    const n = legs['n']!
-    n.restarts = 0
-    const store = new MemoryStore()
-    const first = await new Head(legs, store).open()
-    await first.inSync('a', 'n')
-    await write(first.device, 0, pattern(1))
-    await flush(first.device)
-    await write(first.device, 0, pattern(2))
-    first.kill()
-    reboot(legs['a']!)
+    const all = await crashed('a', 'n')
+    const n = all.legs['n']!
+    reboot(all.legs['a']!)
     // It grew, or has another address in the configuration; each session is another boot.
     Object.assign(n, { identity: '6'.repeat(32), bootId: '7'.repeat(32) })
-    const next = await new Head(legs, store, patient).open()
-    await later(100)
-    expect(String(next.driver.describe()['reason'])).to.include('another device is in its place')
+    const { reason } = await started(all)
+    expect(reason).to.include('another device is in its place')
     expect(n.cached[0]).to.equal(2)
   })
-})
-
-describe('a head of which a file stays unread, after an operator’s word', () => {
-  for (const file of ['m_head', 'm_marks', 'm_above'])
-    it(`goes on by itself after the last leg was away for a moment: ${file}`, async () => {
-      const legs = disks('a', 'b')
-      const store = new UnreadStore()
-      const first = await new Head(legs, store).open()
-      await first.inSync('a', 'b')
-      await write(first.device, 0, pattern(1))
-      await flush(first.device)
-      await first.driver.claim(77)
-      await first.device.close()
-      store.unread = [file]
-      // What is saved anew can be read again.
-      const save = store.save.bind(store)
-      store.save = async (key, text) => {
-        await save(key, text)
-        store.unread = store.unread.filter((one) => one !== key)
-      }
-      const next = await new Head(legs, store).open()
-      await next.driver.startVolume({ force: true })
-      await next.inSync('a', 'b')
-      for (const disk of Object.values(legs)) disk.goAway()
-      await later(30)
-      for (const disk of Object.values(legs)) disk.comeBack()
-      await later(300)
-      expect(next.driver.describe()['reason']).to.equal('')
-      expect((await read(next.device, 0, 4096))[0]).to.equal(1)
-    })
 })

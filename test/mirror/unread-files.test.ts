@@ -146,4 +146,24 @@ describe('a head of which a file stays unread', () => {
       await next.inSync('a', 'b')
       await servesOnes(next)
     })
+
+  for (const file of memory)
+    it(`needs an operator's word once for all starts of a process: ${file}`, async () => {
+      const { legs, store } = await stopped()
+      store.unread = [file]
+      // What is saved anew can be read again.
+      const save = store.save.bind(store)
+      store.save = async (key, text) => {
+        await save(key, text)
+        store.unread = store.unread.filter((one) => one !== key)
+      }
+      const next = await new Head(legs, store).open()
+      await next.driver.startVolume({ force: true })
+      await next.inSync('a', 'b')
+      for (const disk of Object.values(legs)) disk.goAway()
+      await next.until('it is suspended', () => next.driver.describe()['volume'] === 'suspended')
+      for (const disk of Object.values(legs)) disk.comeBack()
+      await next.until('it serves', () => next.device.usable)
+      await servesOnes(next)
+    })
 })

@@ -28,8 +28,8 @@ const batchSeeds = 10
 const workersMax = 4
 
 /**
- * Disks are megabytes, and each seed makes others: a process whose C library gives such memory back
- * at once spends its time on getting it anew. Other C libraries know none of these.
+ * glibc keeps memory of this size for the disks of the next seed; otherwise it gives the memory
+ * back to the system and asks for it again. Other C libraries ignore these.
  */
 const env = {
   ...process.env,
