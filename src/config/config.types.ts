@@ -536,7 +536,8 @@ export interface Limits {
   sendTimeout: number | string
   /**
    * Silence over TCP after which the system asks a client whether it is there; one that
-   * vanished is gone ten seconds later. At least a second, at most nine hours.
+   * vanished is gone ten seconds later, or, with replies on the way to it, after about a
+   * quarter of an hour. At least a second, at most nine hours.
    */
   keepAlive: number | string
   /**

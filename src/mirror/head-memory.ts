@@ -101,10 +101,10 @@ export class HeadMemory {
   }
 
   /**
-   * Whether it is below all that are remembered, so many that others were forgotten, and a head's:
-   * `anothers` in `above.ts` is none. Another head
-   * may have made it, but none that served since this one did: a leg that it would have needed has
-   * one of these, and refused it, or told of it when it took one.
+   * Whether it is below all that are remembered, so many that others were forgotten, and a head
+   * made it, as none made `anothers` in `above.ts`. Another head may have, but none that served
+   * since this one did: a leg that it would have needed has one of these, and refused it, or told
+   * of it when it took one.
    */
   private isForgotten(claim: number): boolean {
     const isOld = this.claims.length === claimsKept && claim < Math.min(...this.claims)

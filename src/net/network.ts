@@ -51,8 +51,10 @@ export interface ListenOptions {
   /** Of a unix socket; left out: for the user of this process alone. */
   readonly access?: SocketAccess
   /**
-   * Milliseconds of silence after which the system asks a peer over TCP whether it is there; it is
-   * gone ten seconds later. Left out: the system's own time, of hours.
+   * Milliseconds of silence after which the system asks a peer over TCP whether it is there; one
+   * that vanished is gone ten seconds later. Linux asks nobody who has not acknowledged what was
+   * sent, and gives up such a peer after about a quarter of an hour. Left out: the system's own
+   * time, of hours.
    */
   readonly keepAlive?: number
 }

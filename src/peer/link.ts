@@ -82,8 +82,13 @@ export class Link<Client extends LinkClient> {
     this.retry = null
   }
 
-  /** Makes one more connection. The session can do without any but the first, with index 0. */
+  /**
+   * Makes one more connection, unless the link was stopped. The session can do without any but the
+   * first, with index 0.
+   */
   connect(index: number): void {
+    // A claim may come late, to a driver that is closed by then.
+    if (this.stopped) return
     const { address, connectTimeout } = this.options
     const attach = this.user.clientFor(index)
     const giveUp = this.world.network.connect(

@@ -150,6 +150,15 @@ describe('a link', () => {
     expect(attempts.length).to.equal(1)
   })
 
+  it('makes no connection after it was stopped, whoever asks for one', async () => {
+    const { link, attempts } = rig()
+    link.dial()
+    attempts[0]!.fail()
+    await link.stop()
+    link.dial()
+    expect(attempts.length).to.equal(1)
+  })
+
   it('begins no session while it rests', () => {
     const { clock, link, attempts } = rig()
     link.dial()
