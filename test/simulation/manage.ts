@@ -50,6 +50,18 @@ export function attachAll(world: World): void {
   })
 }
 
+/**
+ * Has volumes start that wait because a leg was put back to an older state, and because nobody but
+ * the operator knows that no other head went on with that leg alone.
+ */
+export function startWithoutPutBack(world: World): void {
+  const { word, reason } = world.head?.device.state ?? {}
+  const isDoubted = word === 'opening' && reason?.includes('another head may have had') === true
+  if (!isDoubted || !reason.includes('was put back to an older state')) return
+  for (const mirror of world.head!.mirrors)
+    note(world, 'start without what was put back', mirror.startVolume({ force: true }))
+}
+
 /** Attaches the leg; again a little later if it is refused. */
 export function attach(world: World, mirror: MirrorDriver, leg: Leg): void {
   attempt(world, mirror, leg).catch((error: unknown) => {

@@ -10,7 +10,7 @@ import { Faults } from './faults.ts'
 import { Losses } from './losses.ts'
 import { Machine } from './machine.ts'
 import { Medium, sectorBytes } from './medium.ts'
-import { attachAll } from './manage.ts'
+import { attachAll, startWithoutPutBack } from './manage.ts'
 import { SimNetwork } from './network.ts'
 import { Operator } from './operator.ts'
 import { planOf, withOperator, type Plan } from './plan.ts'
@@ -74,6 +74,8 @@ export class World implements ClientHost {
   problem: Error | null = null
   /** A disk was replaced: another might be the one with the data. */
   replaced = false
+  /** A head died before it served: nobody may have heard whose claims its own replaced. */
+  private doubted = false
   operations = 0
   errors = 0
   private incarnation = 0
@@ -168,6 +170,7 @@ export class World implements ClientHost {
     const { head } = this
     if (head === null) return
     this.trace.note(`head ${how}`)
+    this.doubted ||= !head.device.usable
     this.losses.remember()
     this.head = null
     if (how === 'killed') this.headMachine.kill(head.process)
@@ -364,6 +367,7 @@ export class World implements ClientHost {
       this.killHead('killed')
       this.startHead()
     }
+    if (this.doubted) startWithoutPutBack(this)
     this.clock.after(restartMs, null, () => {
       this.restartFailed()
     })
