@@ -173,6 +173,7 @@ class Striker {
       const aim = world.legs[strike.leg]!
       if (blow.far && aim.target === null) continue
       world.trace.note(`${blow.name} of ${aim.name} at ${kind} ${leg?.name ?? ''}`)
+      world.startDisturbed ||= world.head?.device.usable !== true
       blow.strike(world, aim)
     }
   }

@@ -74,8 +74,8 @@ export class World implements ClientHost {
   problem: Error | null = null
   /** A disk was replaced: another might be the one with the data. */
   replaced = false
-  /** A head died before it served: nobody may have heard whose claims its own replaced. */
-  private doubted = false
+  /** Something went wrong while a head started: nobody may have heard whose claims it replaced. */
+  startDisturbed = false
   operations = 0
   errors = 0
   private incarnation = 0
@@ -170,7 +170,7 @@ export class World implements ClientHost {
     const { head } = this
     if (head === null) return
     this.trace.note(`head ${how}`)
-    this.doubted ||= !head.device.usable
+    this.startDisturbed ||= !head.device.usable
     this.losses.remember()
     this.head = null
     if (how === 'killed') this.headMachine.kill(head.process)
@@ -367,7 +367,7 @@ export class World implements ClientHost {
       this.killHead('killed')
       this.startHead()
     }
-    if (this.doubted) startWithoutPutBack(this)
+    if (this.startDisturbed) startWithoutPutBack(this)
     this.clock.after(restartMs, null, () => {
       this.restartFailed()
     })
