@@ -29,12 +29,16 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
 }
 
 /**
- * Where files may import each other in a circle. The rules of a mirror call each other through one
- * table, in which the explorer and the simulation replace any of them by a defect. The shell around
- * them, and the data path, are one machine around one `Volume`: they name its type, and it names
- * theirs.
+ * Where files may name each other's types in a circle. The shell and the data path of a mirror are
+ * one machine around one `Volume`: they name its type, and it names theirs.
  */
-const circles = [/^src\/mirror\//]
+const circlesOfTypes = /^src\/mirror\//
+
+/**
+ * Where files may call each other in a circle. The rules of a mirror call each other through one
+ * table, in which the explorer and the simulation replace any of them by a defect.
+ */
+const circlesOfValues = /^src\/mirror\/rules\//
 
 /** Made by a program, hence not to be judged by how it looks. */
 const generated = new Set(['src/config/config.types.ts', 'src/manage/status.types.ts'])
@@ -99,12 +103,46 @@ function importOf(node: ts.Node): string | null {
   return module !== undefined && ts.isStringLiteral(module) ? module.text : null
 }
 
-/** The files of the project that it imports, for their types too. */
-function importsOf({ path, tree }: Source): string[] {
+/** Whether all that it imports or exports again is gone when the program runs. */
+function isOfTypes(node: ts.Node): boolean {
+  if (ts.isExportDeclaration(node)) return node.isTypeOnly
+  const clause = ts.isImportDeclaration(node) ? node.importClause : undefined
+  if (clause === undefined) return false
+  const { phaseModifier, namedBindings: names } = clause
+  if (phaseModifier === ts.SyntaxKind.TypeKeyword) return true
+  const isNamed = names !== undefined && ts.isNamedImports(names)
+  return isNamed && names.elements.every(({ isTypeOnly }) => isTypeOnly)
+}
+
+/** The files of the project that it imports: those for their types too, or for values alone. */
+function importsOf({ path, tree }: Source, what: 'all' | 'values'): string[] {
   return tree.statements
+    .filter((node) => what === 'all' || !isOfTypes(node))
     .map((node) => importOf(node))
     .filter((module) => module?.startsWith('.') === true)
     .map((module) => relative('.', resolve(dirname(path), module!)))
+}
+
+/**
+ * The files that import each other in a circle, and those between circles; without the arrows from
+ * one of the files where circles are allowed to another one.
+ */
+function circlesOf(what: 'all' | 'values', allowed: RegExp): string[] {
+  const arrows = new Map(
+    sources
+      .filter(({ path }) => path.startsWith('src/'))
+      .map((source) => {
+        const isJudged = (to: string): boolean => !allowed.test(source.path) || !allowed.test(to)
+        return [source.path, importsOf(source, what).filter(isJudged)] as const
+      }),
+  )
+  // What imports nothing that is left is no part of a circle, and is left out in turn.
+  for (let before = Infinity; arrows.size < before;) {
+    before = arrows.size
+    for (const [path, imports] of arrows)
+      if (!imports.some((each) => arrows.has(each))) arrows.delete(path)
+  }
+  return [...arrows.keys()]
 }
 
 /** `describe` and a suite's function hold other functions: a screen each is asked of those. */
@@ -159,18 +197,8 @@ describe('the house', () => {
   })
 
   it('has no circle of imports', () => {
-    const arrows = new Map(
-      sources
-        .filter(({ path }) => path.startsWith('src/') && !circles.some((one) => one.test(path)))
-        .map((source) => [source.path, importsOf(source)] as const),
-    )
-    // What imports nothing that is left is no part of a circle, and is left out in turn.
-    for (let before = Infinity; arrows.size < before;) {
-      before = arrows.size
-      for (const [path, imports] of arrows)
-        if (!imports.some((each) => arrows.has(each))) arrows.delete(path)
-    }
-    expect([...arrows.keys()]).to.deep.equal([])
+    expect(circlesOf('all', circlesOfTypes)).to.deep.equal([])
+    expect(circlesOf('values', circlesOfValues)).to.deep.equal([])
   })
 
   it('has no room that the plan does not know', () => {
@@ -318,7 +346,9 @@ function conformanceText(): string {
     ({ path, lines }) =>
       path.startsWith('test/') && lines.some((line) => /conformance\(/.test(line)),
   )
-  const helpers = suites.flatMap(importsOf).filter((module) => module.startsWith('test/'))
+  const helpers = suites
+    .flatMap((source) => importsOf(source, 'all'))
+    .filter((module) => module.startsWith('test/'))
   const text = sources.filter((source) => suites.includes(source) || helpers.includes(source.path))
   return text.flatMap(({ lines }) => lines).join('\n')
 }

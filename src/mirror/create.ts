@@ -14,8 +14,7 @@ import {
   type Geometry,
 } from './layout.ts'
 import type { Leg } from './leg.ts'
-import { addMember } from './opening.ts'
-import { counterAfter, type VolumeRecord } from './record.ts'
+import { counterAfter, type Member, type VolumeRecord } from './record.ts'
 import type { Decision, LegView } from './start.ts'
 import type { Volume } from './volume.ts'
 
@@ -90,6 +89,34 @@ function emptyRecord(volume: Volume, legs: readonly Leg[]): VolumeRecord {
     zeroing: null,
     entries: [],
   }
+}
+
+/** A leg that is new to the volume. `CONFIG` where no more fit. */
+export function addMember(volume: Volume, record: VolumeRecord, leg: Leg): void {
+  const used = new Set(record.members.map((member) => member.slot))
+  let slot = 0
+  while (used.has(slot)) slot++
+  if (slot >= record.slots)
+    throw new StorageError(
+      'CONFIG',
+      `no more than ${record.slots} legs fit this volume`,
+      volume.path,
+    )
+  const member: Member = {
+    id: volume.newId(32),
+    name: leg.name,
+    state: 'missing',
+    reason: 'new',
+    since: Math.floor(volume.clock.wall()),
+    slot,
+    left: null,
+    size: 0,
+    bootId: '',
+    label: null,
+    stamp: null,
+  }
+  record.members.push(member)
+  leg.bind(member)
 }
 
 async function chooseSources(volume: Volume, legs: Leg[], dataSize: number): Promise<Leg[]> {

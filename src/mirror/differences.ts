@@ -1,4 +1,5 @@
-import { isObject, isSize, type Member, type VolumeRecord } from './record.ts'
+import { isObject, isSize } from '../base/guards.ts'
+import type { Member, VolumeRecord } from './record.ts'
 
 /** Bytes in which legs differ, as a verify found them. */
 export interface KnownDifference {

@@ -2,8 +2,9 @@ import { Bitmap } from '../base/bitmap.ts'
 import { StorageError } from '../base/errors.ts'
 import { digest } from '../device/facts.ts'
 import { announce } from './announce.ts'
-import type { Changed } from './compare.ts'
 import { claimLeg, giveUp, outbid, whatForceDoes } from './claims.ts'
+import type { Changed } from './compare.ts'
+import { addMember } from './create.ts'
 import { within } from './deadline.ts'
 import { isFenced, isLast, leave } from './departure.ts'
 import { forgetLeg, verifiedOf } from './differences.ts'
@@ -12,10 +13,17 @@ import { flushLeg } from './flushing.ts'
 import type { Geometry } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { LockedRange } from './locked.ts'
-import { addMember, tryStart } from './opening.ts'
+import { tryStart } from './opening.ts'
 import { labelMax } from './record.ts'
-import { bothSides, inspect, join, judge, lifeOf } from './returning.ts'
-import { mustBeAsItLeft, type Verdict } from './returning.ts'
+import {
+  bothSides,
+  inspect,
+  join,
+  judge,
+  lifeOf,
+  mustBeAsItLeft,
+  type Verdict,
+} from './returning.ts'
 import type { AttachOptions, LegOptions } from './settings.ts'
 import type { Found } from './superblock.ts'
 import type { Volume } from './volume.ts'

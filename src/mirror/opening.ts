@@ -10,7 +10,7 @@ import {
   makeClaim,
   raiseNumber,
 } from './claims.ts'
-import { createRecord } from './create.ts'
+import { addMember, createRecord } from './create.ts'
 import { fencing, isFenced, legChanged, noteSince } from './departure.ts'
 import { keepMembers } from './differences.ts'
 import { finishGrowth } from './growth.ts'
@@ -18,13 +18,7 @@ import { decodeMap, extentCount, mapBytes, mapOffset } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { claimedByOthers } from './returning.ts'
 import { failParkedChanges } from './losses.ts'
-import {
-  counterBelieved,
-  leftAtStart,
-  sameGeneration,
-  type Member,
-  type VolumeRecord,
-} from './record.ts'
+import { counterBelieved, leftAtStart, sameGeneration, type VolumeRecord } from './record.ts'
 import { chooseSource, settleMembers, type Present } from './rules/choosing.ts'
 import { rules } from './rules/table.ts'
 import { decide, type Decision, type LegView, type StartWish } from './start.ts'
@@ -289,33 +283,6 @@ function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): 
   keepHistory(volume, record)
   volume.bind(record)
   learnMarks(volume, record, views)
-}
-
-export function addMember(volume: Volume, record: VolumeRecord, leg: Leg): void {
-  const used = new Set(record.members.map((member) => member.slot))
-  let slot = 0
-  while (used.has(slot)) slot++
-  if (slot >= record.slots)
-    throw new StorageError(
-      'CONFIG',
-      `no more than ${record.slots} legs fit this volume`,
-      volume.path,
-    )
-  const member: Member = {
-    id: volume.newId(32),
-    name: leg.name,
-    state: 'missing',
-    reason: 'new',
-    since: Math.floor(volume.clock.wall()),
-    slot,
-    left: null,
-    size: 0,
-    bootId: '',
-    label: null,
-    stamp: null,
-  }
-  record.members.push(member)
-  leg.bind(member)
 }
 
 interface Maps {

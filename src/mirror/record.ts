@@ -1,3 +1,4 @@
+import { isObject, isPowerOfTwo, isSize } from '../base/guards.ts'
 import { isVerified, type Verified } from './differences.ts'
 import { extentSizeMax, extentSizeMin, extentsMax } from './layout.ts'
 
@@ -302,18 +303,6 @@ function isForcedAt(value: unknown): boolean {
 export function isGeneration(value: unknown): value is Generation {
   if (!isObject(value) || !isHex(value['id'], 16)) return false
   return isSize(value['counter']) && value['counter'] <= counterMax
-}
-
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-export function isSize(value: unknown): value is number {
-  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
-}
-
-function isPowerOfTwo(value: number): boolean {
-  return value > 0 && Number.isInteger(Math.log2(value))
 }
 
 /** Characters of a text that a record is read with. */

@@ -1,6 +1,8 @@
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
-import { Watchdog } from './watchdog.ts'
+
+/** Ticks in one `legTimeoutMs`: a leg is found silent at most an eighth later. */
+export const ticksPerTimeout = 8
 
 /** Milliseconds after which a request counts as waiting rather than as being carried out. */
 export const waitMsMin = 1000
@@ -16,7 +18,7 @@ export interface Waiting {
 
 /** Milliseconds that the leg has owed an answer; 0 while that is not worth a word. */
 export function silentMs(volume: Volume, leg: Leg): number {
-  const waited = Watchdog.waitedMs(volume, leg.oldestTicks)
+  const waited = (leg.oldestTicks * volume.settings.legTimeoutMs) / ticksPerTimeout
   return waited >= waitMsMin ? waited : 0
 }
 

@@ -3,9 +3,7 @@ import { isLast, legSlow } from './departure.ts'
 import type { Leg } from './leg.ts'
 import { legPatience } from './settings.ts'
 import type { Volume } from './volume.ts'
-
-/** Ticks in one `legTimeoutMs`: a leg is found silent at most an eighth later. */
-const ticks = 8
+import { ticksPerTimeout } from './waits.ts'
 
 /** Looks for legs that do not answer. Sleeps while nothing is under way. */
 export class Watchdog {
@@ -16,14 +14,9 @@ export class Watchdog {
     this.volume = volume
   }
 
-  /** Milliseconds that a request longest under way on a leg has waited, to a tick. */
-  static waitedMs({ settings }: Volume, oldestTicks: number): number {
-    return (oldestTicks * settings.legTimeoutMs) / ticks
-  }
-
   wake(): void {
     const { volume } = this
-    this.timer ??= volume.clock.timer(volume.settings.legTimeoutMs / ticks, () => {
+    this.timer ??= volume.clock.timer(volume.settings.legTimeoutMs / ticksPerTimeout, () => {
       this.timer = null
       for (const leg of volume.legs) {
         leg.passTime()
@@ -36,11 +29,11 @@ export class Watchdog {
   private look(leg: Leg): void {
     const { volume } = this
     const waits = leg.oldestTicks
-    if (waits <= ticks) return
+    if (waits <= ticksPerTimeout) return
     // One that is being filled holds up clients, and spares nobody anything yet.
     const spares = volume.inSync.includes(leg)
-    if (!spares || (leg.isSilent(ticks) && !isLast(volume, leg))) legSlow(volume, leg, 1)
-    else if (waits > ticks * legPatience) legSlow(volume, leg, legPatience)
+    if (!spares || (leg.isSilent(ticksPerTimeout) && !isLast(volume, leg))) legSlow(volume, leg, 1)
+    else if (waits > ticksPerTimeout * legPatience) legSlow(volume, leg, legPatience)
   }
 
   stop(): void {
