@@ -1,6 +1,6 @@
 import type { Argv } from 'yargs'
 import { describeSize, parseSize, sizeMeant } from '../base/size.ts'
-import type { VerifyResult } from '../mirror/verify.ts'
+import type { VerifyResult } from '../mirror/data/verify.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { Exit, UsageError } from './exit.ts'
 import { printError, printJson, printLine } from './print.ts'

@@ -1,7 +1,7 @@
 import { KiB } from '../base/size.ts'
 import type { Facts } from '../device/device.ts'
 import { fencingOf } from '../device/facts.ts'
-import { describeDifferences, verifiedOf } from './differences.ts'
+import { describeDifferences, verifiedOf } from './data/differences.ts'
 import { legHint, volumeHint } from './hints.ts'
 import type { Leg } from './leg.ts'
 import type { HistoryEntry } from './record.ts'

@@ -4,7 +4,7 @@ import type { Leg } from './leg.ts'
 import { reasonMax, type LegState } from './record.ts'
 import type { DeviceNow } from './rules/effects.ts'
 import { rules } from './rules/table.ts'
-import type { Failed } from './verdicts.ts'
+import type { Failed } from './rules/verdicts.ts'
 import type { Volume } from './volume.ts'
 
 /** States that a leg which is out goes through, again and again. */

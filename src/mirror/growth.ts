@@ -1,12 +1,12 @@
 import { StorageError, systemError } from '../base/errors.ts'
-import { formatMaps } from './create.ts'
+import { areReadable, flushLeg } from './data/flushing.ts'
 import { failed } from './departure.ts'
-import { areReadable, flushLeg } from './flushing.ts'
 import { dataSizeFor, metadataBytes, type Geometry } from './layout.ts'
 import { zeroBytesMax, type Leg } from './leg.ts'
 import { sameGeneration, type Generation, type VolumeRecord } from './record.ts'
 import { sizeLimit } from './room.ts'
-import { unreachable } from './verdicts.ts'
+import { unreachable } from './rules/verdicts.ts'
+import { formatMaps } from './start/create.ts'
 import type { Volume } from './volume.ts'
 
 /** What was made ready on all legs while clients went on. */

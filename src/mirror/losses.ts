@@ -1,5 +1,5 @@
 import { StorageError } from '../base/errors.ts'
-import { isQuestion } from './parking.ts'
+import { isQuestion } from './data/parking.ts'
 import type { Volume } from './volume.ts'
 
 /** The volume starts again as one that forgot something: what waits was meant for the other. */

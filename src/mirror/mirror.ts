@@ -3,11 +3,12 @@ import { assert, StorageError } from '../base/errors.ts'
 import type { Claimed, Device, Driver, DriverHost, Fencing } from '../device/device.ts'
 import { fencingOf } from '../device/facts.ts'
 import type { Request } from '../device/request.ts'
-import type { HistoryEntry } from './record.ts'
 import { describe, history } from './announce.ts'
-import { giveUp } from './claims.ts'
-import { changedAlone } from './compare.ts'
 import { close } from './closing.ts'
+import { changedAlone } from './data/compare.ts'
+import { Verify, type VerifyOptions, type VerifyResult } from './data/verify.ts'
+import { grow, makeReady } from './growth.ts'
+import type { Leg } from './leg.ts'
 import {
   addLeg,
   attachLeg,
@@ -20,16 +21,15 @@ import {
   removeLeg,
   startVolume,
 } from './manage.ts'
-import type { Leg } from './leg.ts'
-import { grow, makeReady } from './growth.ts'
-import { tryStart } from './opening.ts'
+import type { HistoryEntry } from './record.ts'
 import { bringBack } from './returning.ts'
 import { legBytesFor, sizeWarning, whyNoSize, whyNotLarger } from './room.ts'
 import { VerifySchedule } from './schedule.ts'
-import { trustLeg, Unseen } from './trust.ts'
-import { Verify, type VerifyOptions, type VerifyResult } from './verify.ts'
-import { Volume } from './volume.ts'
 import type { AttachOptions, LegOptions, MirrorOptions } from './settings.ts'
+import { giveUp } from './start/claims.ts'
+import { tryStart } from './start/opening.ts'
+import { trustLeg, Unseen } from './trust.ts'
+import { Volume } from './volume.ts'
 
 /** Milliseconds between two looks whether a volume that grew runs again. */
 const restartMs = 10

@@ -1,5 +1,4 @@
 import { isObject, isPowerOfTwo, isSize } from '../base/guards.ts'
-import { isVerified, type Verified } from './differences.ts'
 import { extentSizeMax, extentSizeMin, extentsMax } from './layout.ts'
 
 /** What a leg can be; the words of `status`. */
@@ -79,6 +78,27 @@ export interface VolumeRecord {
   entries: HistoryEntry[]
   /** What verifies found; records of before have none. */
   verified?: Verified
+}
+
+/** Bytes in which legs differ, as a verify found them. */
+export interface KnownDifference {
+  readonly from: number
+  readonly to: number
+  /** How many of these differ; fewer than all where neighbours were put together. */
+  readonly bytes: number
+  /** The names of the legs that were compared; those in one group have the same bytes. */
+  readonly groups: readonly (readonly string[])[]
+}
+
+/** What verifies of a volume found, until it is mended. */
+export interface Verified {
+  /** Wall clock, milliseconds: when a verify came to the end of the volume; null if none has. */
+  completedAt: number | null
+  /** Wall clock, milliseconds: the next one that is scheduled is counted from here. 0: not yet. */
+  countedFrom: number
+  /** Bytes up to which a scheduled verify has come that was interrupted and is to go on. */
+  position: number
+  differences: readonly KnownDifference[]
 }
 
 export type HistoryKind = 'membership' | 'resync' | 'verify' | 'operator' | 'start'
@@ -303,6 +323,36 @@ function isForcedAt(value: unknown): boolean {
 export function isGeneration(value: unknown): value is Generation {
   if (!isObject(value) || !isHex(value['id'], 16)) return false
   return isSize(value['counter']) && value['counter'] <= counterMax
+}
+
+/** Differences that are remembered one by one; of more, the nearest are put together. */
+export const differencesMax = 32
+/** Names of legs in all of them: superblocks hold the record, and have an end. */
+export const namesMax = 256
+/** Characters of the name of a leg. */
+const nameMax = 100
+
+/** Whether a record that was read may be believed in this. */
+export function isVerified(value: unknown): value is Verified {
+  if (!isObject(value) || !isSize(value['countedFrom']) || !isSize(value['position'])) return false
+  const { completedAt, differences } = value
+  if (completedAt !== null && !isSize(completedAt)) return false
+  if (!Array.isArray(differences) || differences.length > differencesMax) return false
+  return differences.every(isDifference)
+}
+
+function isDifference(value: unknown): value is KnownDifference {
+  if (!isObject(value)) return false
+  const { from, to, bytes, groups } = value
+  if (!isSize(from) || !isSize(to) || !isSize(bytes) || from >= to || bytes > to - from)
+    return false
+  if (!Array.isArray(groups) || !groups.every(Array.isArray)) return false
+  const names: readonly unknown[] = groups.flat()
+  return (
+    groups.length > 1 &&
+    names.length <= namesMax &&
+    names.every((name) => typeof name === 'string' && name.length <= nameMax)
+  )
 }
 
 /** Characters of a text that a record is read with. */

@@ -1,7 +1,7 @@
 import type { Timer } from '../base/clock.ts'
 import { systemError } from '../base/errors.ts'
-import { countFromNow, verifiedOf } from './differences.ts'
-import type { VerifyOptions, VerifyResult } from './verify.ts'
+import { countFromNow, verifiedOf } from './data/differences.ts'
+import type { VerifyOptions, VerifyResult } from './data/verify.ts'
 import type { Volume } from './volume.ts'
 
 /** Milliseconds between two looks whether it is time: nobody counts on the minute. */

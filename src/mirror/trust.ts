@@ -1,11 +1,11 @@
 import type { Bitmap } from '../base/bitmap.ts'
-import { claimLeg } from './claims.ts'
+import type { DirtyMap } from './data/dirty-map.ts'
 import { leave } from './departure.ts'
-import type { DirtyMap } from './dirty-map.ts'
 import type { Leg } from './leg.ts'
 import { holding, legNamed, mustJoin, mustRun, refuse, takeBack } from './manage.ts'
 import { inspect, judge, lifeOf } from './returning.ts'
 import { missed } from './rules/writing.ts'
+import { claimLeg } from './start/claims.ts'
 import type { Volume } from './volume.ts'
 
 /**

@@ -1,6 +1,6 @@
 import { isPast, remembers, sameGeneration, type VolumeRecord } from '../../src/mirror/record.ts'
-import { wasNeverServed } from '../../src/mirror/forks.ts'
-import { decide, type LegView, type OwnRecord } from '../../src/mirror/start.ts'
+import { wasNeverServed } from '../../src/mirror/start/forks.ts'
+import { decide, type LegView, type OwnRecord } from '../../src/mirror/start/decision.ts'
 import type { Code } from '../../src/base/errors.ts'
 import { emptyRecord, generationOf, numberOf, restore, snapshotOf, type Snapshot } from './codec.ts'
 import type { Head } from './head.ts'

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { MiB } from '../../src/base/size.ts'
-import { addEntry } from '../../src/mirror/ledger.ts'
+import { addEntry } from '../../src/mirror/data/ledger.ts'
 import type { HistoryKind, VolumeRecord } from '../../src/mirror/record.ts'
 import { pattern, disks, failing, Head, later, MemoryStore } from './head.ts'
 import { write } from '../support/io.ts'

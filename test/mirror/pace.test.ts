@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { Operation } from '../../src/device/request.ts'
-import { Pace } from '../../src/mirror/pace.ts'
+import { Pace } from '../../src/mirror/data/pace.ts'
 import type { Volume } from '../../src/mirror/volume.ts'
 import { write } from '../support/io.ts'
 import { disks, Head, pattern } from './head.ts'

@@ -1,7 +1,11 @@
 import { expect } from 'chai'
-import { afterComparing, afterCopying, isVerified } from '../../src/mirror/differences.ts'
-import type { KnownDifference, Verified } from '../../src/mirror/differences.ts'
-import type { VolumeRecord } from '../../src/mirror/record.ts'
+import { afterComparing, afterCopying } from '../../src/mirror/data/differences.ts'
+import {
+  isVerified,
+  type KnownDifference,
+  type Verified,
+  type VolumeRecord,
+} from '../../src/mirror/record.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'

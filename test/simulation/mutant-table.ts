@@ -17,7 +17,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'intent-after-data',
     breaks: '3: data are written before the intent log says so',
-    file: 'mirror/intent.js',
+    file: 'mirror/data/intent.js',
     find: `        if (durable)
             return true;`,
     replace: `        if (!durable) this.askForPages();
@@ -28,7 +28,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'no-crash-recovery',
     breaks: '3: after a crash the legs are taken for equal',
-    file: 'mirror/opening.js',
+    file: 'mirror/start/opening.js',
     find: 'const unclean = intents.count > 0;',
     replace: 'const unclean = false;',
     scenario: 'a write on one leg only',
@@ -44,7 +44,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'older-leg-first',
     breaks: '2: a volume starts although an absent leg could be newer',
-    file: 'mirror/start.js',
+    file: 'mirror/start/decision.js',
     find: 'const enough = vouches || awaited.length === 0 || wish.force;',
     replace: 'const enough = true;',
     scenario: 'the older leg returns first',
@@ -70,7 +70,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'overlapping-writes',
     breaks: '3: overlapping writes reach the legs in different orders',
-    file: 'mirror/writes.js',
+    file: 'mirror/data/writes.js',
     find: 'this.rangeTo = request.offset + request.length;',
     replace: 'this.rangeTo = request.offset + 1;',
     scenario: 'writes that overlap',
@@ -78,7 +78,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'miss-during-copy-forgotten',
     breaks: '2: a bit is cleared though a write was missed while its extent was copied',
-    file: 'mirror/resync.js',
+    file: 'mirror/data/resync.js',
     find: 'const missed = dirty.copying.get(extent) === true;',
     replace: 'const missed = false;',
     scenario: 'missed while its extent is copied',
@@ -86,7 +86,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'zeroes-not-tracked',
     breaks: '2: zeroes and trims are not noted for legs that miss them',
-    file: 'mirror/writes.js',
+    file: 'mirror/data/writes.js',
     find: 'if (volume.run.absent.length > 0)',
     replace: 'if (volume.run.absent.length > 0 && kind === Operation.write)',
     scenario: 'resync-discard',
@@ -94,7 +94,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'write-error-swallowed',
     breaks: '1: the error of the last leg is not told',
-    file: 'mirror/writes.js',
+    file: 'mirror/data/writes.js',
     find: `        this.error ??= error;
     }
     settle() {
@@ -109,7 +109,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'reads-from-syncing',
     breaks: '2: a leg that is being filled is read',
-    file: 'mirror/reads.js',
+    file: 'mirror/data/reads.js',
     find: 'const { readers } = volume;',
     replace: 'const readers = volume.writers;',
     scenario: 'a leg that is being filled',
@@ -175,7 +175,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'claims-alike',
     breaks: '4: two heads that start at once claim with the same number, and both serve',
-    file: 'mirror/head-memory.js',
+    file: 'mirror/start/head-memory.js',
     find: ' + this.number',
     replace: '',
     scenario: 'concurrent-promote: of heads',
@@ -183,7 +183,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'claimed-unseen',
     breaks: '4: a head goes by what a leg said before it was claimed',
-    file: 'mirror/opening.js',
+    file: 'mirror/start/opening.js',
     find: 'await mustBeAsSeen(',
     replace: 'void (',
     scenario: 'loses while it is replaced',
@@ -223,7 +223,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'source-not-in-sync',
     breaks: '2: a resync copies from legs that are not in sync',
-    file: 'mirror/copy.js',
+    file: 'mirror/data/copy.js',
     find: 'return this.volume.readable;',
     replace: 'return this.volume.writers.toReversed();',
     scenario: 'uuid-detach-resync',
@@ -263,7 +263,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'flush-by-too-few',
     breaks: '1: a flush is acknowledged by fewer legs than `minInSync`',
-    file: 'mirror/writes.js',
+    file: 'mirror/data/writes.js',
     find: 'if (this.error !== null || isPrompt(volume.run))',
     replace: 'if (true)',
     scenario: 'a flush is not acknowledged by fewer',
@@ -271,7 +271,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'lost-copies-forgotten',
     breaks: '2: what of an extent was copied is lost with a cache, and not copied again',
-    file: 'mirror/dirty-map.js',
+    file: 'mirror/data/dirty-map.js',
     find: 'of this.copying.keys()',
     replace: 'of []',
     scenario: 'drops the beginning of an extent',
@@ -288,7 +288,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'minority-repairs',
     breaks: '2: verify repairs from the minority',
-    file: 'mirror/verify.js',
+    file: 'mirror/data/verify.js',
     find: 'same * 2 > readings.length',
     replace: 'same * 2 < readings.length',
     scenario: 'the majority repairs',
@@ -296,13 +296,13 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'verify-of-those-gone',
     breaks: '2: verify goes by legs that left since it began, and lost their caches',
-    file: 'mirror/verify.js',
+    file: 'mirror/data/verify.js',
     find: 'const legs = [...volume.readable];',
     replace: 'const legs = (this.first ??= [...volume.readable]);',
     scenario: 'are no majority',
     also: [
       {
-        file: 'mirror/flushing.js',
+        file: 'mirror/data/flushing.js',
         find: 'return legs.every((leg) => readable.includes(leg));',
         replace: 'return true;',
       },
@@ -311,7 +311,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'unreadable-copied',
     breaks: '5: an extent that no source could read counts as copied',
-    file: 'mirror/resync.js',
+    file: 'mirror/data/resync.js',
     find: 'const waits = this.alive() && this.unreadable.has(extent);',
     replace: 'const waits = false;',
     scenario: 'no source can read',
@@ -319,7 +319,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'resync-unlocked',
     breaks: '2: a resync copies over what is written meanwhile',
-    file: 'mirror/resync.js',
+    file: 'mirror/data/resync.js',
     find: 'new LockedRange(piece.offset, piece.offset + piece.length)',
     replace: 'new LockedRange(piece.offset, piece.offset + 1)',
     scenario: 'piece is copied stays',
@@ -335,7 +335,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'maps-not-given',
     breaks: '2: a leg is in sync without the maps of what others lack',
-    file: 'mirror/dirty.js',
+    file: 'mirror/data/dirty.js',
     find: 'allMaps(volume));',
     replace: '[]);',
     scenario: 'knows what others lack',
@@ -427,7 +427,7 @@ export const mutantTable: readonly Mutant[] = [
   {
     name: 'copy-for-original',
     breaks: '2: a copy is taken for the leg because it is in its place',
-    file: 'mirror/start.js',
+    file: 'mirror/start/decision.js',
     find: 'return member?.name === name && isAt(one, member.identity);',
     replace: 'return member?.name === name;',
     scenario: 'cannot be told from its copy',

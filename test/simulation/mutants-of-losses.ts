@@ -10,7 +10,7 @@ export const mutantsOfLosses: readonly Mutant[] = [
     name: 'lost-before-acknowledged',
     breaks:
       '8: what the last leg lost is acknowledged, having been told, and nobody looks at the leg',
-    file: 'mirror/verdicts.js',
+    file: 'mirror/rules/verdicts.js',
     find: "return writing || standing === 'last-so-far' ? 'suspend' : 'tell';",
     replace: "return 'tell';",
     also: [restartsUnheeded],
@@ -53,13 +53,13 @@ export const mutantsOfLosses: readonly Mutant[] = [
   {
     name: 'record-vouches',
     breaks: '2: a head goes by its own record though another head has had the legs since',
-    file: 'mirror/survey.js',
+    file: 'mirror/start/survey.js',
     find: 'vouches: !head.doubts(record)',
     replace: 'vouches: true',
     // It is asked once more with the claim.
     also: [
       {
-        file: 'mirror/opening.js',
+        file: 'mirror/start/opening.js',
         find: 'await doubtOwnRecord(volume, start);',
         replace: ';',
       },
@@ -69,7 +69,7 @@ export const mutantsOfLosses: readonly Mutant[] = [
   {
     name: 'put-back-believed',
     breaks: '2: a leg that shows an older generation, and serial, than it had is taken for whole',
-    file: 'mirror/start.js',
+    file: 'mirror/start/decision.js',
     find: 'return generation.counter >= record.base.counter && ',
     replace: 'return ',
     also: [serialsUnheeded],
@@ -144,7 +144,7 @@ export const mutantsOfLosses: readonly Mutant[] = [
   {
     name: 'exchanged-before-claimed',
     breaks: '4: what is there once a leg is claimed is taken for what was seen there before',
-    file: 'mirror/opening.js',
+    file: 'mirror/start/opening.js',
     find: 'leg.superblocks.examineAgain(',
     replace: 'leg.superblocks.examineEnds(',
     scenario: 'older copy of itself before it is claimed',

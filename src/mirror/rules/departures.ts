@@ -1,9 +1,9 @@
 import { reasonMax, type LegState } from '../record.ts'
-import { onCacheLoss, onFailure, unreachable, wordFor, type Standing } from '../verdicts.ts'
 import type { DeviceNow, LegError, Work } from './effects.ts'
 import { leaveRound, request } from './rounds.ts'
 import { isInSync, regroup, type Run, type RunLeg, type Unflushed } from './run.ts'
 import { rules } from './table.ts'
+import { onCacheLoss, onFailure, unreachable, wordFor, type Standing } from './verdicts.ts'
 
 /** How a leg leaves. */
 export interface Leaving {

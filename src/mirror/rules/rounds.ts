@@ -1,8 +1,14 @@
-import type { Generation, VolumeRecord } from '../record.ts'
-import { counterAfter, historyGenerationsMax, inSync, sameGeneration } from '../record.ts'
+import {
+  counterAfter,
+  historyGenerationsMax,
+  inSync,
+  sameGeneration,
+  type Generation,
+  type VolumeRecord,
+} from '../record.ts'
 import type { Event, LegError } from './effects.ts'
-import { rules } from './table.ts'
 import { isOver, isPending, regroup, type Round, type Run, type RunLeg } from './run.ts'
+import { rules } from './table.ts'
 
 /**
  * Changes of the record become durable in rounds, one at a time: first in the head's own store,

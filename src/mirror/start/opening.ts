@@ -1,0 +1,415 @@
+import { Bitmap } from '../../base/bitmap.ts'
+import { StorageError, systemError } from '../../base/errors.ts'
+import { claimedOf, restartsOf } from '../../device/facts.ts'
+import { keepMembers } from '../data/differences.ts'
+import { fencing, isFenced, legChanged, noteSince } from '../departure.ts'
+import { finishGrowth } from '../growth.ts'
+import { decodeMap, extentCount, mapBytes, mapOffset } from '../layout.ts'
+import type { Leg } from '../leg.ts'
+import { failParkedChanges } from '../losses.ts'
+import { counterBelieved, leftAtStart, sameGeneration, type VolumeRecord } from '../record.ts'
+import { claimedByOthers } from '../returning.ts'
+import { chooseSource, settleMembers, type Present } from '../rules/choosing.ts'
+import { rules } from '../rules/table.ts'
+import { showsMark } from '../superblock.ts'
+import type { Volume } from '../volume.ts'
+import { absenceOf } from './absence.ts'
+import {
+  claimedBefore,
+  claimMore,
+  doubt,
+  hadAnotherHead,
+  makeClaim,
+  raiseNumber,
+} from './claims.ts'
+import { addMember, createRecord } from './create.ts'
+import { loadMemory, loadOwn } from './own-files.ts'
+import { decide, type Decision, type LegView, type StartWish } from './decision.ts'
+import { learnMarks, lookForFormerEnds, survey, type Survey } from './survey.ts'
+
+type Start = Extract<Decision, { kind: 'start' }>
+
+/** Looks at the legs that are there and starts the volume, if that is safe now. */
+export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
+  if (volume.word !== 'waiting' && volume.word !== 'suspended') return
+  const { epoch } = volume
+  const forgotten = await loadMemory(volume)
+  if (volume.epoch !== epoch) return
+  // An operator's word holds for all starts of this process.
+  if (forgotten !== '' && !wish.force && !volume.ran) {
+    stayWaiting(volume, forgotten)
+    volume.retryLater()
+    return
+  }
+  const found = await survey(volume)
+  const { own, views } = found
+  let { kept } = found
+  let decision = decide(own, views, wish)
+  if (decision.kind === 'create' && (await lookForFormerEnds(volume, views)))
+    decision = decide(own, views, wish)
+  if (decision.kind === 'create') {
+    kept = await loadOwn(volume)
+    // An operator gives up what is lost, and not what is there.
+    if (kept.value !== null || (kept.lost && !wish.force))
+      decision = { kind: 'wait', reason: lostRecord, refusals: new Map() }
+  }
+  if (volume.epoch !== epoch) return
+  const taken = volume.legs.find((leg) => isFenced(leg) && servedLast(leg))
+  if (taken !== undefined) {
+    await replaced(volume, epoch, fencing(taken))
+    return
+  }
+  const unread = [forgotten, kept.unread].filter(Boolean).join('; ')
+  if (unread !== '' && decision.kind !== 'wait')
+    volume.log.error({ volume: volume.path }, `${volume.path} starts without: ${unread}`)
+  for (const { leg, found, mark } of views) if (found !== null) leg.superblocks.note(found, mark)
+  if (decision.kind === 'create') await create(volume, found)
+  else if (decision.kind === 'start') {
+    const { record } = decision
+    if (wish.force) record.forcedAt = record.generation
+    await begin(volume, decision, found, wish.force)
+  } else {
+    for (const [leg, reason] of decision.refusals) leg.refuse(reason)
+    stayWaiting(volume, [decision.reason, unread].filter(Boolean).join('; '))
+  }
+  // Nothing will tell when it can be read.
+  const isUnread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
+  const isThere = own === null && kept.value !== null
+  const again = unread !== '' || isThere || views.some(isUnread)
+  if (!volume.running && again) volume.retryLater()
+}
+
+const lostRecord =
+  "this head's record cannot be read, so the volume was made before, and its legs are blank: are " +
+  'they the right ones? `dst volume start --force` makes a new one of them'
+
+/** Whether it took part when the volume ran last: then it was a newer head of this volume. */
+function servedLast({ member }: Leg): boolean {
+  return member?.state === 'in-sync' || member?.state === 'syncing'
+}
+
+async function create(volume: Volume, found: Survey): Promise<void> {
+  const { epoch } = volume
+  const { views } = found
+  try {
+    // Before anything is written, which a leg that is claimed by another head refuses.
+    const here = views.filter(({ found }) => found !== null)
+    const needed = here.map(({ leg }) => leg)
+    await claimAll(volume, needed, here, true)
+    await volume.head.keepClaims(volume)
+    const start = await createRecord(volume, views)
+    if (volume.epoch === epoch) await begin(volume, start, found, true)
+  } catch (error) {
+    if (await replaced(volume, epoch, error)) return
+    stayWaiting(volume, `the volume cannot be created: ${systemError(error, '').message}`)
+    if (error instanceof StorageError && error.code !== 'CONFIG') volume.retryLater()
+  }
+}
+
+/** It cannot start now, and somebody may have to do something about that. */
+function stayWaiting(volume: Volume, reason: string): void {
+  const { path, log } = volume
+  if (volume.reason !== reason) log.warn({ volume: path, reason }, `${path} waits: ${reason}`)
+  volume.wait(reason)
+}
+
+/** Starts from a record: makes durable who is in sync now before anything is served. */
+async function begin(volume: Volume, start: Start, found: Survey, force: boolean): Promise<void> {
+  const { epoch } = volume
+  const { views } = found
+  const { record, present, refusals } = start
+  // Who went another way is judged again when the volume runs, and can tell what would be lost.
+  for (const { leg } of views)
+    leg.refuse((start.split.includes(leg) ? undefined : refusals.get(leg)) ?? '')
+  // Also of a volume that was just made: its first run is a generation, see `leftAtStart`.
+  volume.head.startAbove(highestCounter(volume, record, found))
+  try {
+    if (!goesByOwn(record, found)) await volume.above.lose(volume)
+    const another = await claimAll(volume, present, claimable(record, views), force)
+    if (another) await doubtOwnRecord(volume, start)
+    await volume.head.keepClaims(volume)
+    await mustBeAsSeen(views.filter(({ leg }) => present.includes(leg)))
+    complete(volume, record, views)
+    const maps = await readMaps(record, present)
+    if (volume.epoch !== epoch) return
+    // From here to `run` in one turn: nobody sees a leg in sync that is about to be set to missing.
+    bind(volume, record, views)
+    const { intents } = maps
+    loadDirtyMaps(volume, present, maps)
+    const here = present.map(seen)
+    const certain = force || intents.count === 0
+    const holders = certain ? [] : holdersOfWhatWasLost(start, views, here)
+    if (holders.length > 0) {
+      const what = 'with what was lost where power was lost'
+      stayWaiting(volume, `waiting for ${holders.join(', ')}, ${what}`)
+      return
+    }
+    for (const leg of present) leg.superblocks.mustBeSameDevice()
+    const before = namesInSync(record)
+    choosePresent(volume, start, here, intents)
+    // One generation is enough for any number of attempts to start with the same legs.
+    const { counter } = record.generation
+    const again = counter > volume.head.counterFloor && before === namesInSync(record)
+    await run(volume, start, intents, !again)
+  } catch (error) {
+    if ((await replaced(volume, epoch, error)) || volume.epoch !== epoch) return
+    volume.retreat(systemError(error, 'starting').message)
+    volume.retryLater()
+  }
+}
+
+/**
+ * Whether no other head can have had the legs that it starts from: by this head's own record, or
+ * because none has one.
+ */
+function goesByOwn(record: VolumeRecord, { own, views }: Survey): boolean {
+  if (own === null) return views.every(({ found }) => found?.kind !== 'superblock')
+  return own.vouches && sameGeneration(own.record.generation, record.generation)
+}
+
+/** Whether the error says that another head has the legs: then this one stops. */
+async function replaced(volume: Volume, epoch: number, error: unknown): Promise<boolean> {
+  const failure = systemError(error, 'starting')
+  if (failure.code !== 'FENCED') return false
+  if (!volume.ran) await raiseNumber(volume)
+  if (volume.epoch === epoch) volume.halt('failed', 'a newer head has taken over', failure)
+  return true
+}
+
+/**
+ * Of all generations that are known here. Of the head's own also where the head does not go by it:
+ * what an earlier process left under way may bring it to a leg yet, and of two generations of one
+ * number neither is newer. Not that of an attempt before in this process: it is as high as what
+ * this head claimed for it, and a leg that may get it yet does not count as there (`Leg.want`).
+ */
+function highestCounter(
+  { unserved }: Volume,
+  { generation }: VolumeRecord,
+  { own, views }: Survey,
+): number {
+  const known = views.flatMap(({ found }) =>
+    found?.kind === 'superblock' ? [found.superblock.record.generation] : [],
+  )
+  if (own !== null) known.push(own.record.generation)
+  const believed = known.filter(({ counter }) => counter <= counterBelieved)
+  const counted = [generation, ...believed].filter(({ id }) => id !== unserved)
+  return Math.max(0, ...counted.map(({ counter }) => counter))
+}
+
+/** What was remembered since the record was saved last, and the run ended before it was again. */
+function keepHistory({ record: before }: Volume, record: VolumeRecord): void {
+  if (before?.volume !== record.volume) return
+  const last = (entries: VolumeRecord['entries']): number => entries.at(-1)?.number ?? 0
+  if (last(before.entries) > last(record.entries)) record.entries = before.entries
+}
+
+/** Those that are there and this volume's, or blank; detached ones are free. */
+function claimable(record: VolumeRecord, views: readonly LegView[]): readonly LegView[] {
+  const detached = new Set<string>()
+  for (const { name, state } of record.members) if (state === 'detached') detached.add(name)
+  return views.filter(
+    ({ leg, name, found }) => found !== null && leg.refusal === '' && !detached.has(name),
+  )
+}
+
+/**
+ * From here on an older head is refused by every leg that can refuse. `outdo`: also where another
+ * head gave one up that is needed, and had claimed more; without it this head is fenced by that,
+ * because the other may be a newer one of this volume. Returns whether another head had claimed a
+ * leg after this one did.
+ */
+async function claimAll(
+  volume: Volume,
+  needed: readonly Leg[],
+  views: readonly LegView[],
+  outdo: boolean,
+): Promise<boolean> {
+  const asked = outdo ? needed.map((leg) => claimedBefore(volume, leg)) : []
+  const before = claimedOf(await Promise.all(asked))
+  const { head } = volume
+  await head.chooseClaim(volume, before)
+  const claim = async ({ leg, found }: LegView): Promise<boolean> => {
+    const another = hadAnotherHead(volume, leg).catch(() => true)
+    try {
+      if (needed.includes(leg)) await makeClaim(volume, leg, another)
+      else await claimMore(volume, leg, { outdo: false, another })
+    } catch (error) {
+      // A leg that is not needed for the start may go away meanwhile.
+      const failure = systemError(error, 'claiming')
+      if (needed.includes(leg)) throw failure
+      if (failure.code !== 'FENCED') return false
+      if (found?.kind !== 'blank') throw failure
+      leg.refuse(claimedByOthers)
+    }
+    return found?.kind === 'superblock' && (await another)
+  }
+  const another = await Promise.all(views.map(claim))
+  return another.includes(true)
+}
+
+/** It came between the decision and the claim, which replaced what told of it. */
+async function doubtOwnRecord(volume: Volume, { byOwnRecord }: Start): Promise<void> {
+  await doubt(volume, (await loadOwn(volume)).value)
+  await volume.head.save(volume)
+  if (byOwnRecord)
+    throw new StorageError('UNAVAILABLE', 'another head has claimed the legs', volume.path)
+}
+
+/** Until it was claimed, an older head may have changed what a leg says. */
+async function mustBeAsSeen(views: readonly LegView[]): Promise<void> {
+  const check = async ({ leg, found }: LegView): Promise<void> => {
+    if (found?.kind !== 'superblock') return
+    const { end } = leg
+    const { serial, record } = found.superblock
+    const now = await leg.superblocks.examineAgain(record.volume, [end])
+    if (now.kind !== 'superblock' || now.superblock.serial !== serial || leg.end !== end)
+      throw new StorageError('UNAVAILABLE', 'another head has changed it', leg.device.path)
+  }
+  await Promise.all(views.map(check))
+}
+
+/** Adds members for legs that are new to the record; forgets members not configured. */
+function complete(volume: Volume, record: VolumeRecord, views: readonly LegView[]): void {
+  const names = new Set(volume.legs.map((leg) => leg.name))
+  record.members = record.members.filter((member) => names.has(member.name))
+  keepMembers(record)
+  for (const { leg } of views)
+    if (!record.members.some(({ name }) => name === leg.name)) addMember(volume, record, leg)
+}
+
+/** Makes the record the volume's, and ties the legs to its members. */
+function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): void {
+  for (const { leg } of views) leg.bind(record.members.find(({ name }) => name === leg.name)!)
+  keepHistory(volume, record)
+  volume.bind(record)
+  learnMarks(volume, record, views)
+}
+
+interface Maps {
+  readonly intents: Bitmap
+  /** The dirty maps of the members that are not here, by name. */
+  readonly dirty: ReadonlyMap<string, Bitmap>
+}
+
+/** What any of the legs that are here has set in its maps. */
+async function readMaps(record: VolumeRecord, present: readonly Leg[]): Promise<Maps> {
+  const intents = await readMap(record, present, 0)
+  const dirty = new Map<string, Bitmap>()
+  for (const { name, slot } of record.members)
+    if (!present.some((leg) => leg.name === name))
+      dirty.set(name, await readMap(record, present, 1 + slot))
+  return { intents, dirty }
+}
+
+async function readMap(record: VolumeRecord, legs: readonly Leg[], map: number): Promise<Bitmap> {
+  const bits = new Bitmap(extentCount(record))
+  const read = async (leg: Leg): Promise<Buffer> =>
+    leg.read(mapOffset(record, leg.end, map), mapBytes(record))
+  for (const bytes of await Promise.all(legs.map(read))) decodeMap(bytes, map, bits)
+  return bits
+}
+
+/** What each member not in sync lacks: its dirty map, and what was in the intent log. */
+function loadDirtyMaps(volume: Volume, present: readonly Leg[], maps: Maps): void {
+  for (const leg of volume.legs) {
+    leg.forget()
+    if (present.includes(leg)) continue
+    const dirty = leg.lacksNothing(volume)
+    dirty.inherit(maps.dirty.get(leg.name)!)
+    // Of a leg that was in sync until now the map on disk is of an earlier absence.
+    if (leg.member!.state !== 'in-sync') dirty.bits.merge(dirty.durable)
+    dirty.merge(maps.intents)
+    if (leg.member!.state === 'in-sync') leg.member!.left = leftAtStart(volume.record!)
+  }
+}
+
+/**
+ * Absent legs in sync that may still have what every leg that is here lost with its cache: it was
+ * acknowledged, and not flushed. A disk without a name is another device after a restart, and has
+ * lost its cache as well.
+ */
+function holdersOfWhatWasLost(
+  { record, refusals }: Start,
+  views: readonly LegView[],
+  present: readonly Here[],
+): string[] {
+  const awaited = rules.awaitedForCache(record, present)
+  return views.flatMap((view) => {
+    const { name, member } = view.leg
+    const waits = awaited.includes(member!) && !hasRestarted(view, refusals)
+    const absence = waits ? absenceOf(view, member!, refusals) : null
+    return absence === null ? [] : [`${name} (${absence})`]
+  })
+}
+
+/** Whether it is here with all that it had flushed; what tells of restarts keeps its name. */
+function hasRestarted({ leg, found, mark }: LegView, refusals: Start['refusals']): boolean {
+  if (restartsOf(leg.device) !== null || refusals.has(leg)) return false
+  if (found?.kind !== 'superblock' || !showsMark(found, mark)) return false
+  const { id, bootId } = leg.member!
+  return found.superblock.self === id && leg.device.facts?.bootId !== bootId
+}
+
+/** A leg that is there and whole, as the rules see it. */
+interface Here extends Present {
+  readonly leg: Leg
+}
+
+function seen(leg: Leg): Here {
+  const { device, readLast } = leg
+  const tells = restartsOf(device) !== null
+  return { leg, member: leg.member!, bootId: device.facts!.bootId, readLast, tells }
+}
+
+/** Why clients are told that acknowledged writes may be gone. */
+const lostCaches = 'every leg in sync restarted and lost what was not flushed'
+const lostByForce = 'an operator had the volume start without legs that may have more'
+
+/** After a crash one leg is the truth, and the others are made equal to it. */
+function choosePresent(
+  volume: Volume,
+  { forced }: Start,
+  present: readonly Here[],
+  intents: Bitmap,
+): void {
+  const record = volume.record!
+  const unclean = intents.count > 0
+  const choice = chooseSource(present, unclean)
+  const before = volume.legs.map((leg) => leg.member!.state)
+  settleMembers(record, present, choice)
+  for (const { leg } of present) leg.adopt()
+  for (const [at, leg] of volume.legs.entries()) noteSince(volume, leg, before[at]!)
+  for (const { leg } of choice.differ) leg.lacksAfterCrash(volume, intents)
+  if (!choice.lost && !forced) return
+  record.bootId = volume.newId(32)
+  failParkedChanges(volume, choice.lost ? lostCaches : lostByForce)
+}
+
+function namesInSync({ members }: VolumeRecord): string {
+  const inSync = members.filter(({ state }) => state === 'in-sync')
+  return inSync.map(({ id }) => id).join()
+}
+
+async function run(
+  volume: Volume,
+  start: Start,
+  intents: Bitmap,
+  newGeneration: boolean,
+): Promise<void> {
+  const { membership } = volume
+  volume.intent.inherit(intents)
+  for (const leg of volume.legs) leg.startAs(leg.member!)
+  volume.starts()
+  // Whatever happened to them while nobody listened.
+  for (const leg of volume.inSync) legChanged(volume, leg)
+  if (membership.over()) return
+  volume.remember('start', '', `started ${start.reason}`)
+  await finishGrowth(volume)
+  volume.intent.prepare()
+  const started = await membership.start(newGeneration ? 'members' : 'record')
+  // The run may have ended since that was decided.
+  if (!started || membership.over()) return
+  await volume.head.serves(volume)
+  if (membership.over()) return
+  volume.runs()
+}
