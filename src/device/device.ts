@@ -367,6 +367,7 @@ export class Device implements DriverHost {
       counters.bytes[operation]! += request.length
       if (isChange(operation) && (flags & Flag.fua) === 0) this.unflushed.acknowledge()
     } else {
+      if (isChange(operation)) this.unflushed.fail()
       counters.errors[operation]!++
       counters.lastError = request.error
       counters.lastErrorAt = this.clock.wall()
