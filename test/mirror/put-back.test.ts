@@ -65,6 +65,28 @@ describe('a leg that was put back to an older state while the head was dead', ()
     await head.device.close()
   })
 
+  it('is looked at again: another head may have been at work on all of them', async () => {
+    const legs = disks('a', 'b')
+    const store = new MemoryStore()
+    const first = await new Head(legs, store).open()
+    await put(first, 1)
+    await first.device.close()
+    const back = [copyOf(legs['a']!), copyOf(legs['b']!)]
+    const second = await new Head(legs, store).open()
+    await put(second, 2)
+    second.kill()
+    const forth = [copyOf(legs['a']!), copyOf(legs['b']!)]
+    for (const one of back) one()
+    const head = await new Head(legs, store).open()
+    await head.until('it waits', () =>
+      String(head.driver.describe()['reason']).includes('put back'),
+    )
+    for (const one of forth) one()
+    await head.inSync('a', 'b')
+    await reads(head, 2)
+    await head.device.close()
+  })
+
   it('is not believed though all of them were', async () => {
     const legs = disks('a', 'b')
     const store = new MemoryStore()

@@ -44,7 +44,13 @@ export interface StartWish {
 }
 
 export type Decision =
-  | { readonly kind: 'wait'; readonly reason: string; readonly refusals: ReadonlyMap<Leg, string> }
+  | {
+      readonly kind: 'wait'
+      readonly reason: string
+      readonly refusals: ReadonlyMap<Leg, string>
+      /** Whether legs may show something else soon, though nobody tells: another head is at work. */
+      readonly mayPass?: boolean
+    }
   | { readonly kind: 'create' }
   | {
       readonly kind: 'start'
@@ -380,7 +386,8 @@ function decideStart(
   const what = present.length > 0 ? `could be newer${since}` : 'has the data'
   const waits = awaited.length > 0 ? awaited.join(', ') : 'a leg in sync, but none is left'
   const older = [...putBack.values()].map((reason) => `; ${reason}`).join('')
-  return { kind: 'wait', reason: `waiting for ${waits}, which ${what}${older}`, refusals }
+  const reason = `waiting for ${waits}, which ${what}${older}`
+  return { kind: 'wait', reason, refusals, mayPass: putBack.size > 0 }
 }
 
 /** Why a leg that is here, and in sync by the record, has not what the record stands for. */

@@ -72,10 +72,11 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
     for (const [leg, reason] of decision.refusals) leg.refuse(reason)
     stayWaiting(volume, [decision.reason, unread].filter(Boolean).join('; '))
   }
-  // Nothing will tell when it can be read.
+  // Nothing will tell when it can be read, or when it is another.
+  const mayPass = decision.kind === 'wait' && decision.mayPass === true
   const isUnread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
   const isThere = own === null && kept.value !== null
-  const again = unread !== '' || isThere || views.some(isUnread)
+  const again = unread !== '' || isThere || mayPass || views.some(isUnread)
   if (!volume.running && again) volume.retryLater()
 }
 
