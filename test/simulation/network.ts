@@ -112,7 +112,8 @@ export class SimNetwork {
 
   /** Whether nothing is under way between machines. */
   get idle(): boolean {
-    for (const end of this.endpoints) if (end.busy) return false
+    // What one side sent before it closed is under way to the other.
+    for (const end of this.endpoints) if (end.busy || end.other.busy) return false
     return true
   }
 
