@@ -1,10 +1,10 @@
 import type { Completer, Request } from './request.ts'
 
 /**
- * Whether a device that lost its cache lost anything that clients rely on: what was acknowledged, and
- * what may have been read, as a change that failed half-way may have been. Flushes do not report
- * that by themselves: the first to come would, and the other clients would never know. So losses
- * are counted, and `LossReport` tells each client.
+ * Whether a device that lost its cache lost anything that clients rely on: what was acknowledged,
+ * and what may have been read, such as a change that failed half-way. Flushes do not report that by
+ * themselves: the first to come would, and the other clients would never know. So losses are
+ * counted, and `LossReport` tells each client.
  */
 export class Unflushed {
   /** How often something may have been lost that clients relied on. */

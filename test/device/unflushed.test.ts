@@ -55,7 +55,7 @@ describe('what a device that loses its cache had not flushed', () => {
     expect([device.losses, leaf.losses]).to.deep.equal([1, 1])
   })
 
-  it('is lost again where what failed may have got there after the loss, until a flush', async () => {
+  it('is a loss once more until a flush: what failed may have come after the first', async () => {
     await flush(device)
     driver.failing = new StorageError('STALE', 'the connection broke', 'disk')
     await write(device, 0, block).catch(() => undefined)

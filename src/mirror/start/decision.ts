@@ -48,7 +48,7 @@ export type Decision =
       readonly kind: 'wait'
       readonly reason: string
       readonly refusals: ReadonlyMap<Leg, string>
-      /** Whether legs may show something else soon, though nobody tells: another head is at work. */
+      /** Whether the legs may soon show something else, unannounced: another head is at work. */
       readonly mayPass?: boolean
     }
   | { readonly kind: 'create' }
