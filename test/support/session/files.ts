@@ -23,6 +23,7 @@ export const slowSeconds: Readonly<Record<string, number>> = {
   'test/cli/state.test.ts': 15,
   'test/cli/status.test.ts': 64,
   'test/cli/stop.test.ts': 32,
+  'test/cli/usage.test.ts': 9,
   'test/cli/verify.test.ts': 5,
   'test/device/conformance.test.ts': 14,
   'test/devices/file/holes.test.ts': 12,
@@ -32,6 +33,8 @@ export const slowSeconds: Readonly<Record<string, number>> = {
   'test/interop/nbd-clients.test.ts': 20,
   'test/interop/nbd-servers.test.ts': 20,
   'test/interop/vates.test.ts': 20,
+  'test/manage/growing.test.ts': 5,
+  'test/mirror/grown.test.ts': 5,
   'test/nbd/fuzz.test.ts': 15,
   'test/simulation/operator.test.ts': 8,
   'test/simulation/parts.test.ts': 8,
@@ -58,6 +61,7 @@ export const slowSeconds: Readonly<Record<string, number>> = {
   'test/vm/attach.test.ts': 90,
   'test/vm/kernel.test.ts': 90,
   'test/wire/fuzz.test.ts': 15,
+  'test/wire/hostile.test.ts': 5,
 }
 
 function compiledOf(source: string): string {
