@@ -251,7 +251,7 @@ export class Volume {
   park(request: Request, deadline?: number): void {
     // Within limits, unless nothing is wrong: a command is no reason to fail what clients ask.
     const well = this.jobs.quieted || (this.running ? this.takes(request) : this.growing)
-    this.parking.add(request, deadline, !well)
+    this.parking.add(request, deadline, well ? 'exceedable' : 'strict')
   }
 
   /**

@@ -1,10 +1,10 @@
 import { Bitmap } from '../../base/bitmap.ts'
 import { pageBytes } from '../layout.ts'
 
-/** Blocks of one extent that are told apart at most. */
+/** Blocks that an extent is divided into at most. */
 export const blocksMax = 256
 
-/** Bytes: what of an extent is known to be missed is known in blocks of so many. */
+/** The size of a block in bytes: missed parts of an extent are recorded in blocks. */
 export function blockBytesOf(extentSize: number): number {
   return Math.max(pageBytes, extentSize / blocksMax)
 }
@@ -25,15 +25,16 @@ export function firstBlock(row: Uint8Array): number {
   return at * 8 + 31 - Math.clz32(byte & -byte)
 }
 
+/** The last block that is set in a row that is not empty. */
 export function lastBlock(row: Uint8Array): number {
   const at = row.findLastIndex((byte) => byte !== 0)
   return at * 8 + 31 - Math.clz32(row[at]!)
 }
 
-/** Extents whose rows lie in one piece of memory, which is there while one of them is known. */
+/** Extents whose rows share one piece of memory, which is kept while one of them is known. */
 const chunkExtents = 64
 
-/** What is known of a volume's extents. */
+/** What rows of blocks depend on. */
 export interface BlockGeometry {
   readonly extents: number
   /** Bytes. */
@@ -42,7 +43,7 @@ export interface BlockGeometry {
   readonly bytesMax: number
 }
 
-/** Of a volume whose record is known. */
+/** The geometry of a volume whose record is known. */
 export function blockGeometryOf(volume: {
   readonly extents: number
   readonly extentSize: number
@@ -53,8 +54,9 @@ export function blockGeometryOf(volume: {
 }
 
 /**
- * Of some extents: which of their blocks are meant. Of all others nothing is known. A row is a bit
- * for each block of one extent. Memory is bounded: beyond it nothing is known of further extents.
+ * Rows of blocks, for some of the extents: a row has a bit for each block of its extent. An extent
+ * with a row is called known. Memory is bounded: when it is used up, no further extent becomes
+ * known.
  */
 export class Blocks {
   readonly extentSize: number
@@ -78,12 +80,12 @@ export class Blocks {
     return this.known.has(extent)
   }
 
-  /** The first extent at `from` or after it of which something is known, -1 when there is none. */
+  /** The first known extent at `from` or after it, -1 when there is none. */
   next(from: number): number {
     return this.known.next(from)
   }
 
-  /** From now on the blocks of the extent are known, none yet; false when there is no room. */
+  /** Makes the extent known, with no block set. Returns false when there is no room. */
   begin(extent: number): boolean {
     const at = Math.floor(extent / chunkExtents)
     if (this.chunks[at] === undefined) {
@@ -96,7 +98,7 @@ export class Blocks {
     return true
   }
 
-  /** Of an extent that is known; not to be kept. */
+  /** The row of a known extent: a view of shared memory, not to be kept. */
   row(extent: number): Uint8Array {
     const from = (extent % chunkExtents) * this.rowBytes
     return this.chunks[Math.floor(extent / chunkExtents)]!.subarray(from, from + this.rowBytes)
@@ -122,7 +124,7 @@ export class Blocks {
     this.chunksUsed = 0
   }
 
-  /** Bytes of the blocks of an extent that is known. */
+  /** Bytes of the blocks set for a known extent. */
   bytesOf(extent: number): number {
     let ones = 0
     for (const byte of this.row(extent)) for (let rest = byte; rest !== 0; rest &= rest - 1) ones++
@@ -130,7 +132,7 @@ export class Blocks {
   }
 }
 
-/** A set of extents, and of some of them the blocks that are meant; of all others it is all. */
+/** A set of extents. Of some only certain blocks are meant, of the others everything. */
 export class BlockSet {
   readonly extents: Bitmap
   private readonly blocks: Blocks
@@ -140,12 +142,12 @@ export class BlockSet {
     this.blocks = new Blocks(geometry)
   }
 
-  /** The blocks of one that is in the set; null when all are meant. */
+  /** The row of an extent in the set; null when all of it is meant. */
   rowOf(extent: number): Uint8Array | null {
     return this.blocks.has(extent) ? this.blocks.row(extent) : null
   }
 
-  /** `row`: of its blocks, null for all of it. */
+  /** Adds the blocks of `row` to the set; null adds all of the extent. */
   add(extent: number, row: Uint8Array | null): void {
     const { blocks } = this
     const fresh = this.extents.set(extent)

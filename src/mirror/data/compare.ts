@@ -6,15 +6,18 @@ import { Pace } from './pace.ts'
 
 const sectorBytes = 512
 
-/** What was changed on a leg alone. */
+/**
+ * Where a leg differs from the volume: the bytes of the sectors, and the extents that they are in.
+ */
 export interface Changed {
   readonly bytes: number
   readonly extents: readonly number[]
 }
 
 /**
- * Reads a leg that was away and the volume, wherever the leg lacks nothing, and tells where they
- * differ. Clients go on; what they write meanwhile the leg lacks, and is passed over.
+ * Compares a leg that was away with the volume in the extents of which the leg lacks nothing, and
+ * resolves to where they differ. Clients go on: an extent that they write to meanwhile is lacking,
+ * and skipped. Rejects when a read fails, and with UNAVAILABLE when the run ends.
  */
 export async function changedAlone(volume: Volume, leg: Leg): Promise<Changed> {
   const pace = new Pace(volume, volume.settings.resyncBytesPerSecond)
@@ -71,7 +74,10 @@ async function differenceAt(
   return differentBytes(ours, theirs)
 }
 
-/** Where the sectors lie in which any of the pieces, all of one length, differs from the first. */
+/**
+ * The ranges of sectors, in bytes, in which any piece differs from the first. All pieces have the
+ * same length.
+ */
 export function differentRanges(pieces: readonly Buffer[]): { from: number; to: number }[] {
   const [first, ...others] = pieces
   const ranges: { from: number; to: number }[] = []

@@ -11,7 +11,7 @@ import { Page, readsZero, zeroesOf, type Plan, type Run } from './thin.ts'
 /** Reads of one range that may fail before all that is left of it counts as unreadable. */
 const failedReadsMax = 24
 
-/** Where and why a range could not be read, of the last leg that was asked. */
+/** A range in bytes that no leg could read, and the answer of the last leg asked. */
 export interface Unreadable {
   readonly leg: string
   readonly offset: number
@@ -20,14 +20,14 @@ export interface Unreadable {
 }
 
 /**
- * Copies one range, which is locked, from a leg in sync to one that lacks it: what the source
- * knows to be zero is not read, what reads as zeroes is not written but zeroed, and not even that
- * where it is zero already. What cannot be read is narrowed down to the page.
+ * Copies one locked range from a leg in sync to a leg that lacks it. What the source knows to be
+ * zero is not read. What reads as zeroes is zeroed, not written, and left alone where the target is
+ * zero already. What cannot be read is narrowed down to the page.
  */
 export class Copy {
   readonly plan: Plan
   readonly unreadable: Unreadable[] = []
-  /** Names of the legs that it was read from. */
+  /** Names of the legs that were read from. */
   readonly sources: Set<string>
   private readonly volume: Volume
   private readonly leg: Leg
@@ -54,8 +54,8 @@ export class Copy {
   }
 
   /**
-   * False when the leg may lack some of it still, other than what is unreadable: it or the source
-   * left meanwhile.
+   * Copies what the plan says within `bounds`. Resolves to false if the leg may still lack some of
+   * it, other than the unreadable pages, because it or a source left meanwhile.
    */
   async run(bounds: Run): Promise<boolean> {
     const { plan, leg } = this
@@ -75,12 +75,17 @@ export class Copy {
     return this.whole && this.alive()
   }
 
-  /** An answer that fails is none: what is read will say why. */
+  /**
+   * The zeroes that the leg knows of. A failed question counts as none: the read that follows tells
+   * why.
+   */
   private ask(leg: Leg, { from, to }: Run): Promise<Run[]> {
     return zeroesOf(leg, from, to).catch(() => [])
   }
 
-  /** Whether what was read is what the volume says: a leg that left may have lost it before. */
+  /**
+   * Whether every leg that was read from is still in sync: one that left may have lost what it had.
+   */
   private trusted(): boolean {
     for (const source of this.used) if (!this.good.includes(source)) this.whole = false
     return this.whole
@@ -99,7 +104,7 @@ export class Copy {
     read.release()
   }
 
-  /** Of a range that no leg could read the halves are tried, down to a page. */
+  /** Tries the halves of a range that no leg could read, down to a page. */
   private async narrow(run: Run, there: readonly Run[]): Promise<void> {
     const pages = (run.to - run.from) / pageBytes
     if (pages === 1 || this.failedReads >= failedReadsMax) {
@@ -107,7 +112,7 @@ export class Copy {
       return
     }
     const middle = run.from + Math.ceil(pages / 2) * pageBytes
-    // The halves will say it more precisely.
+    // The halves will report it more precisely.
     this.unreadable.pop()
     const halves = [
       { from: run.from, to: middle },
@@ -116,13 +121,16 @@ export class Copy {
     for (const half of halves) if (this.alive() && this.whole) await this.copy(half, there)
   }
 
-  /** What a leg in sync has; null when none can read it, which is noted, or none is left. */
+  /**
+   * Reads the range from a leg in sync; the caller releases the request. Resolves to null when no
+   * leg could read it, which is noted, or none is left.
+   */
   private async read({ from, to }: Run): Promise<Request | null> {
     const { volume } = this
     let worst: Unreadable | null = null
     const bad: Leg[] = []
     const tried = new Set<Leg>()
-    // Not who could be read when this began: a leg that left since may lack it.
+    // Choose anew each time: a leg that left since the start may lack it.
     for (let source = this.source(tried); source !== undefined; source = this.source(tried)) {
       tried.add(source)
       try {
@@ -151,7 +159,7 @@ export class Copy {
     return this.good.find((leg) => !tried.has(leg))
   }
 
-  /** Who may be copied from, the best first. */
+  /** Legs that may be copied from. */
   private get good(): readonly Leg[] {
     return this.volume.readable
   }
@@ -161,7 +169,7 @@ export class Copy {
     const write = Request.take(Operation.write, part.from, length, 0, this.leg)
     write.shareRange(read, part.from - run.from, length)
     this.copied.push(part)
-    // Who leaves is not alive by then.
+    // If the leg left, `alive` is false by then and `gaveUp` reports nothing.
     await this.leg.carryOutWrite(write).catch((error: unknown) => {
       this.gaveUp(systemError(error, 'resync'))
     })
@@ -170,7 +178,7 @@ export class Copy {
   private async zero(run: Run): Promise<void> {
     const { leg } = this
     try {
-      // To look costs less space than to write, and a disk that is new is empty.
+      // Reading first saves space where zeroes would be written, and a new disk is empty anyway.
       const look = leg.device.facts?.writeZeroes !== 'native'
       if (look && (await readsZero(leg, run))) return
       if (this.whole && this.alive()) await leg.zero(run.from, run.to - run.from)

@@ -7,12 +7,16 @@ import {
   type VolumeRecord,
 } from '../record.ts'
 
+/** What verifies have left in the record; adds an empty entry where the record has none. */
 export function verifiedOf(record: VolumeRecord): Verified {
   record.verified ??= { completedAt: null, countedFrom: 0, position: 0, differences: [] }
   return record.verified
 }
 
-/** A verify came to the end of the volume, or is not to go on: the next is counted from now. */
+/**
+ * Notes that a verify reached the end of the volume or was given up. The next is due counting from
+ * `now`, wall time in milliseconds.
+ */
 export function noteEnd(record: VolumeRecord, now: number, how: 'complete' | 'given up'): void {
   const verified = verifiedOf(record)
   if (how === 'complete') verified.completedAt = now
@@ -20,12 +24,15 @@ export function noteEnd(record: VolumeRecord, now: number, how: 'complete' | 'gi
   verified.countedFrom = now
 }
 
-/** A scheduled verify is to go on from here, if it is interrupted. */
+/** Notes the byte from which a scheduled verify goes on if it is interrupted. */
 export function notePosition(record: VolumeRecord, position: number): void {
   verifiedOf(record).position = position
 }
 
-/** Whether the next verify is counted from now on: it was from nowhere, or from later. */
+/**
+ * Counts from `now` (wall time, milliseconds) until the next verify, unless an earlier time is
+ * noted. Returns true if the record changed.
+ */
 export function countFromNow(record: VolumeRecord, now: number): boolean {
   const verified = verifiedOf(record)
   // Also where the clock was set back since.
@@ -34,7 +41,7 @@ export function countFromNow(record: VolumeRecord, now: number): boolean {
   return begins
 }
 
-/** A range was compared, and this is what differs in it now. */
+/** Notes what differs in a range that was compared. */
 export function noteCompared(
   record: VolumeRecord,
   range: ComparedRange,
@@ -44,7 +51,7 @@ export function noteCompared(
   verified.differences = afterComparing(verified.differences, range, found)
 }
 
-/** What a verify found different is so no more on a leg that was copied whole. */
+/** Notes that a leg was copied whole, which ends the differences that a verify found on it. */
 export function noteCopied(record: VolumeRecord, member: Member): void {
   delete member.whole
   const verified = verifiedOf(record)
@@ -52,21 +59,24 @@ export function noteCopied(record: VolumeRecord, member: Member): void {
   verified.differences = afterCopying(verified.differences, member.name, others)
 }
 
-/** What was compared: bytes, and the names of the legs; null where nothing can differ any more. */
+/**
+ * A range that was compared, in bytes, and the names of the legs; null when it was repaired, so
+ * that nothing can differ in it.
+ */
 export interface ComparedRange {
   readonly from: number
   readonly to: number
   readonly legs: readonly string[] | null
 }
 
-/** What is known once the range was compared, with what was found different in it. */
+/** The known differences after a range was compared and `found` differs in it. */
 export function afterComparing(
   known: readonly KnownDifference[],
   range: ComparedRange,
   found: readonly KnownDifference[],
 ): readonly KnownDifference[] {
   const outside = known.flatMap((one) => without(one, range))
-  // Of a leg that is away the others know nothing.
+  // A comparison without a leg changes nothing that is known of it.
   const { legs } = range
   const unseen = known
     .filter(({ groups }) => legs !== null && groups.flat().some((name) => !legs.includes(name)))
@@ -79,7 +89,7 @@ export function afterComparing(
 
 type Bytes = Pick<KnownDifference, 'from' | 'to'>
 
-/** What of the difference lies before and after the range. */
+/** The parts of the difference before and after the range. */
 function without(one: KnownDifference, range: Bytes): KnownDifference[] {
   return [
     ...part(one, one.from, Math.min(one.to, range.from)),
@@ -114,14 +124,15 @@ function together(one: KnownDifference, other: KnownDifference): KnownDifference
   const bytes = Math.min(one.bytes + other.bytes, to - from)
   if (JSON.stringify(one.groups) === JSON.stringify(other.groups))
     return { from, to, bytes, groups: one.groups }
-  // Nothing is the same in both: nobody is taken for equal to another.
+  // The groups of the two disagree: take no leg for equal to another.
   const names = new Set([...one.groups.flat(), ...other.groups.flat()])
   return { from, to, bytes, groups: [...names].map((name) => [name]) }
 }
 
 /**
- * What is known once a leg was copied whole from others, which of them nobody knows: where these
- * have the same bytes it has them too. What all legs agree on by now is mended.
+ * The known differences after a leg was copied whole from others. It is unknown from which: only
+ * where all of these have the same bytes does it have them too. Differences on which all legs now
+ * agree are dropped.
  */
 export function afterCopying(
   known: readonly KnownDifference[],
@@ -140,7 +151,7 @@ function isIn(groups: KnownDifference['groups'], leg: string): boolean {
   return groups.some((group) => group.includes(leg))
 }
 
-/** Forgets what is known of legs that the volume has no more. */
+/** Forgets what is known of legs that are not members. */
 export function keepMembers({ verified, members }: VolumeRecord): void {
   if (verified === undefined) return
   const names = new Set(members.map(({ name }) => name))
@@ -148,7 +159,7 @@ export function keepMembers({ verified, members }: VolumeRecord): void {
   for (const name of known) if (!names.has(name)) forgetLeg(verified, name)
 }
 
-/** Forgets what is known of a leg that is none any more. */
+/** Forgets what is known of a leg, which is no longer a member. */
 export function forgetLeg(verified: Verified, leg: string): void {
   const rest = verified.differences.map((one) => ({ ...one, groups: withoutLeg(one.groups, leg) }))
   verified.differences = standing(rest)

@@ -6,24 +6,27 @@ import { Blocks, setBlocks, type BlockGeometry, type BlockSet } from './blocks.t
  * The extents that one leg lacks. What is durable of it, together with the intent log, always
  * covers everything: bits may stay durable for longer than they are needed, never shorter.
  *
- * In memory it is finer: of an extent that was missed for the first time since it was whole and
- * durably so, the blocks are kept. From then until it is so again these are all that the leg can
- * lack of it, whatever was copied and lost with its cache in between.
+ * In memory it is finer. When an extent is missed for the first time since it was whole, and
+ * durably so, the missed blocks are recorded. Until it is whole again these are all that the leg
+ * can lack of it, whatever was copied and lost with its cache in between.
  */
 export class DirtyMap {
   /** What must be copied. Set through `set`; cleared when copied. */
   readonly bits: Bitmap
-  /** What the legs in sync have on disk, or will once what is being written has been. */
+  /** What the maps on disk say, or will say once the writes under way are done. */
   readonly durable: Bitmap
   /** Extents being copied, and whether something was missed since that began. */
   readonly copying = new Map<number, boolean>()
   /** Pages with bits that are set and not durable. */
   private readonly behind = new Set<number>()
-  /** Of the flush of what was copied: the extents that it may not cover. */
+  /** Extents that the flush under way may not cover; null when there is none. */
   private uncovered: Bitmap | null = null
-  /** Extents missed since each of those asked who wants to know. */
+  /** The bitmaps of `missedFromNow`, which collect what is missed. */
   private readonly missed = new Set<Bitmap>()
-  /** Of extents in `bits` or `durable`; what is not known of may lack everything. */
+  /**
+   * The missed blocks of extents in `bits` or `durable`. Of an extent without a row the leg may
+   * lack everything.
+   */
   private readonly blocks: Blocks
 
   constructor(geometry: BlockGeometry) {
@@ -36,13 +39,13 @@ export class DirtyMap {
     return this.bits.count > 0
   }
 
-  /** The leg may lack anything of the extent. */
+  /** Notes that the leg may lack anything of the extent. */
   set(extent: number): void {
     this.blocks.forget(extent)
     this.mark(extent)
   }
 
-  /** The leg may lack these bytes. */
+  /** Notes that the leg may lack these bytes, `to` not included. */
   miss(from: number, to: number): void {
     const { extentSize, blockBytes } = this.blocks
     const last = Math.floor((to - 1) / extentSize)
@@ -55,13 +58,14 @@ export class DirtyMap {
     }
   }
 
-  /** The leg may lack what is in the set: all of it, or only of one extent. */
+  /** Notes that the leg may lack what is in the set. */
   missSet(set: BlockSet): void {
     const { extents } = set
     for (let extent = extents.next(0); extent !== -1; extent = extents.next(extent + 1))
       this.missFrom(set, extent)
   }
 
+  /** The same for one extent of the set. */
   missFrom(set: BlockSet, extent: number): void {
     const row = set.rowOf(extent)
     if (row === null) this.set(extent)
@@ -71,7 +75,7 @@ export class DirtyMap {
     }
   }
 
-  /** The blocks that the leg may lack of an extent in `bits`; null when it may be any. */
+  /** A bit for each block that the leg may lack of an extent in `bits`; null when it may be any. */
   rowOf(extent: number): Uint8Array | null {
     return this.blocks.has(extent) ? this.blocks.row(extent) : null
   }
@@ -85,7 +89,7 @@ export class DirtyMap {
     return bytes
   }
 
-  /** Of one extent in `bits`. */
+  /** Bytes that the leg may lack of an extent in `bits`. */
   bytesOf(extent: number): number {
     return this.blocks.has(extent) ? this.blocks.bytesOf(extent) : this.blocks.extentSize
   }
@@ -101,7 +105,9 @@ export class DirtyMap {
     if (this.bits.set(extent) && !this.durable.has(extent)) this.behind.add(pageOfBit(extent))
   }
 
-  /** The extents that are missed from now on, until `forgetMissed`: whoever asks sees them come. */
+  /**
+   * A bitmap that collects the extents missed from now on, until it is passed to `forgetMissed`.
+   */
   missedFromNow(): Bitmap {
     const missed = new Bitmap(this.bits.length)
     this.missed.add(missed)
@@ -112,14 +118,19 @@ export class DirtyMap {
     this.missed.delete(missed)
   }
 
-  /** Takes over what was on disk, where no two legs need to have the same. */
+  /**
+   * Takes over what a map on disk says. The maps of the legs may disagree, so each of its pages is
+   * written again.
+   */
   inherit(found: Bitmap): void {
     this.durable.merge(found)
     for (let bit = found.next(0); bit !== -1; bit = found.next(bit + 1))
       this.behind.add(pageOfBit(bit))
   }
 
-  /** Nothing is known of blocks any more: of each extent the leg may lack everything. */
+  /**
+   * Forgets the missed blocks: of each extent in `bits` or `durable` the leg may lack everything.
+   */
   coarsen(): void {
     this.blocks.forgetAll()
   }
@@ -134,24 +145,24 @@ export class DirtyMap {
     for (let bit = other.next(0); bit !== -1; bit = other.next(bit + 1)) this.set(bit)
   }
 
-  /** The leg has all of the extent, as far as it does not lose its cache. */
+  /** Notes that the leg has all of the extent, unless it loses its cache. */
   copied(extent: number): void {
     this.bits.clear(extent)
     this.uncovered?.set(extent)
-    // It may have been missed since the map was written last.
+    // Missed since the map was last written: the map must say so until a flush covers the copy.
     if (!this.durable.set(extent)) return
     this.behind.add(pageOfBit(extent))
   }
 
-  /** The leg is about to be flushed, for what was copied to it. */
+  /** To be called before the leg is flushed, so that `takeFlushed` knows what the flush covers. */
   beginFlush(): void {
     this.uncovered = new Bitmap(this.bits.length)
     this.uncovered.copy(this.bits)
   }
 
-  /** The leg may have lost what was copied to it and not flushed: copy it again. */
+  /** Notes that the leg may have lost what was copied to it and not flushed: it is copied again. */
   forgetCopies(): void {
-    // Of an extent that is being copied the beginning may be gone.
+    // The first pieces of an extent that is being copied may be gone as well.
     for (const extent of this.copying.keys()) this.copying.set(extent, true)
     this.bits.merge(this.durable)
     for (const missed of this.missed) missed.merge(this.durable)
@@ -168,7 +179,7 @@ export class DirtyMap {
     return pages
   }
 
-  /** The pages to write so that no more stays durable than what the flush did not cover. */
+  /** The pages to write so that only what the flush did not cover stays durable. */
   takeFlushed(): number[] {
     const wanted = this.uncovered
     this.uncovered = null
@@ -179,7 +190,7 @@ export class DirtyMap {
       if (wanted.bytes[at] !== this.durable.bytes[at]) pages.add(pageOfBit(at * 8))
     this.durable.copy(wanted)
     const { blocks } = this
-    // What is whole, and durably so, begins anew when it is missed again.
+    // An extent that is whole, and durably so, starts without blocks when it is missed again.
     for (let extent = blocks.next(0); extent !== -1; extent = blocks.next(extent + 1))
       if (!wanted.has(extent)) blocks.forget(extent)
     this.behind.clear()

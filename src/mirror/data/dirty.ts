@@ -7,14 +7,19 @@ import type { MapWork } from '../rules/run.ts'
 import type { Volume } from '../volume.ts'
 import type { DirtyMap } from './dirty-map.ts'
 
-/** Pages of a map on their way to legs; 0 is the log, `1 + slot` what the member of it lacks. */
+/**
+ * Pages of a map on their way to legs. Map 0 is the log, map `1 + slot` what the member in that
+ * slot lacks.
+ */
 export interface MapPages {
   readonly map: number
   readonly bits: Bitmap
   readonly pages: readonly number[]
 }
 
-/** Writes what the rules ask for. Resolves to whether every leg could take it; never rejects. */
+/**
+ * Writes the maps that the rules ask for. Resolves to whether every leg has them; never rejects.
+ */
 export function writeWork(volume: Volume, work: MapWork<Leg>): Promise<boolean> {
   const { keepers } = volume.run
   switch (work.what) {
@@ -27,7 +32,7 @@ export function writeWork(volume: Volume, work: MapWork<Leg>): Promise<boolean> 
         pagesOf(work.then as Leg, (dirty) => dirty.takeFlushed()),
       )
     case 'all':
-      // It may have left, and be somebody else's by now.
+      // The leg may have left, and another head may have its device by now.
       return writeMaps(
         volume,
         keepers.filter((leg) => leg === work.then),
@@ -45,13 +50,14 @@ function pagesOf({ dirty, member }: Leg, take: (dirty: DirtyMap) => number[]): M
   return dirty === null ? [] : [{ map: 1 + member!.slot, bits: dirty.durable, pages: take(dirty) }]
 }
 
-/** Bytes of pages that are written at once, and such writes under way on each leg. */
+/** Bytes of pages in one write at most. */
 const runBytesMax = 256 * KiB
+/** Such writes under way on each leg at most. */
 const runsUnderWay = 8
 
 /**
- * Writes pages of maps to legs, neighbours together, side by side. A leg that cannot take them
- * leaves. Resolves to whether all could; never rejects.
+ * Writes pages of maps to all of `legs` at once, adjacent pages in one write. A leg whose write
+ * fails leaves. Resolves to whether every leg has all pages; never rejects.
  */
 export async function writeMaps(
   { geometry, membership }: Volume,
@@ -66,7 +72,7 @@ export async function writeMaps(
       const bytes = encodeRun(run)
       const offset = run.first * pageBytes
       const write = (leg: Leg, at: number): Promise<boolean> => {
-        // What left meanwhile may be somebody else's by now.
+        // If the leg left meanwhile, another head may have its device by now.
         if (leg.timesAbandoned !== since[at]) return Promise.resolve(false)
         return writeRun(leg, mapOffset(geometry, leg.end, run.map) + offset, bytes)
       }
@@ -87,7 +93,7 @@ export async function writeMaps(
   return whole
 }
 
-/** Pages of a map one after the other. */
+/** Adjacent pages of a map. */
 interface PageRun {
   readonly map: number
   readonly bits: Bitmap
@@ -125,6 +131,7 @@ function allMaps(volume: Volume): MapPages[] {
   return maps
 }
 
+/** The numbers of all pages of a map for `extents` extents. */
 export function allPages(extents: number): number[] {
   return Array.from({ length: pageOfBit(extents - 1) + 1 }, (_, page) => page)
 }

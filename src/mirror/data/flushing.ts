@@ -3,30 +3,31 @@ import type { Leg } from '../leg.ts'
 import type { Volume } from '../volume.ts'
 
 /**
- * Flushes a leg for the mirror itself. Rejects when that failed, once it is decided what becomes of
- * the leg: it left, or the run ended; or it is the last, lost nothing, and stays.
+ * Flushes a leg for the mirror itself. Rejects if that failed, after it was decided what becomes of
+ * the leg: it left, or the run ended; or it is the last one, lost nothing, and stays.
  */
 export async function flushLeg({ membership }: Volume, leg: Leg): Promise<void> {
   const error = await membership.flush(leg, 'client')
   if (error !== null) throw error
 }
 
-/** Flushes a leg; resolves with what that failed with. */
+/** Flushes a leg. Resolves to the error if that failed, otherwise to null; never rejects. */
 export async function flushed(leg: Leg): Promise<StorageError | null> {
   const before = leg.device.flushError
   try {
     await leg.flush()
     return null
   } catch (cause) {
-    // By then the leg has left for it, which says less.
+    // The leg may have left because of it; then the device's own error says more.
     const { flushError, path } = leg.device
     return systemError(flushError === before ? cause : flushError, 'flushing', path)
   }
 }
 
 /**
- * The same of a leg that was copied to. The disk of one that it was copied from may have dropped
- * what it could not write: it says so now, and leaves, and the copy is made again.
+ * Like `flushed`, for a leg that was copied to; then also flushes the legs it was copied from. A
+ * disk of these may have dropped what it could not write: it reports that now and leaves, and the
+ * copy is repeated.
  */
 export async function flushedCopies(volume: Volume, leg: Leg): Promise<StorageError | null> {
   const error = await flushed(leg)
@@ -35,8 +36,9 @@ export async function flushedCopies(volume: Volume, leg: Leg): Promise<StorageEr
 }
 
 /**
- * Whether what was read from the legs may be written to others. The disk of one may have dropped
- * what it could not write, and read as before since; it says so at the next flush, and leaves.
+ * Flushes the legs and resolves to whether what was read from them may be written to others. A disk
+ * may have dropped what it could not write and still have read as before; it reports that at the
+ * next flush, and leaves.
  */
 export async function vouch(volume: Volume, legs: readonly Leg[]): Promise<boolean> {
   const { membership } = volume
@@ -44,6 +46,7 @@ export async function vouch(volume: Volume, legs: readonly Leg[]): Promise<boole
   return errors.every((error) => error === null) && areReadable(volume, legs)
 }
 
+/** Whether it is durable of all these legs that they are in sync. */
 export function areReadable({ readable }: Volume, legs: readonly Leg[]): boolean {
   return legs.every((leg) => readable.includes(leg))
 }

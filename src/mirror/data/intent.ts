@@ -17,9 +17,9 @@ export class HotExtent {
   lastMoment = 0
   /** Whether its bit is on every leg in sync. */
   durable = false
-  /** Where it begins, bytes. */
+  /** The first byte of the extent. */
   readonly from: number
-  /** A bit for each block that was written to since every leg had flushed what was before. */
+  /** A bit for each block written to since every leg had flushed the writes before. */
   readonly row: Uint8Array
 
   constructor(index: number, from: number, rowBytes: number) {
@@ -43,10 +43,10 @@ export interface IntentHolder {
 }
 
 /**
- * Which extents may differ between legs if the head dies now. A bit is durable on every leg in
- * sync before the first write to its extent is submitted to any leg, and stays until every leg
- * has flushed the last one, or the dirty map that says otherwise is durable. When its pages are
- * written, and what may leave it, the rules decide: `maps` and `cleaning`.
+ * The extents that may differ between legs if the head dies now. A bit is durable on every leg in
+ * sync before the first write to its extent is submitted to any leg, and stays until every leg has
+ * flushed the last one, or the dirty map that says otherwise is durable. The rules decide when
+ * pages are written and what may leave the log, see `maps.ts` and `cleaning.ts`.
  */
 export class IntentLog implements WriteLog {
   readonly bits: Bitmap
@@ -55,25 +55,25 @@ export class IntentLog implements WriteLog {
   private readonly volume: Volume
   private readonly membership: Membership
   private readonly hot = new Map<number, HotExtent>()
-  /** What an earlier run left; null once it is in the dirty maps of whoever lacks it. */
+  /** What an earlier run left; null once the maps of all legs that lack it say so. */
   private inherited: Bitmap | null = null
   /** Pages that changed, the extents that are new on them, and the writes that wait for these. */
   private next = new Batch()
-  /** What is being written of them. */
+  /** The batch that is being written. */
   private underWay = new Batch()
   /** Writes that wait until there is room for more hot extents. */
   private readonly crowd = new Ring<IntentHolder>()
   /** Whether the rules are about to be told that pages have changed. */
   private asking = false
-  /** Told when the cleaning under way has ended, or the run. */
+  /** Called when the cleaning under way, or the run, has ended. */
   private whenCleaned: (() => void)[] = []
   private idleMark = 0
   private readonly extentSize: number
   private readonly blockBytes: number
   private readonly blockShift: number
-  /** What settled by this moment no leg that takes part can lose any more, see `safeMoment`. */
+  /** No leg that takes part can lose a write settled by this moment, see `safeMoment`. */
   private flushedMoment = 0
-  /** Without a log: writes under way, of which nobody notes the extents. */
+  /** Without a log: the number of writes under way; their extents are not recorded. */
   private unlogged = 0
   private timer: Timer | null = null
 
@@ -90,7 +90,9 @@ export class IntentLog implements WriteLog {
     return this.hot.size
   }
 
-  /** Whether the extents are in the log already; otherwise the holder is told by `logged`. */
+  /**
+   * Returns true if the extents are in the log already; otherwise `holder.logged` is called later.
+   */
   enter(holder: IntentHolder): boolean {
     if (!this.volume.settings.intentLog) {
       this.unlogged++
@@ -181,14 +183,14 @@ export class IntentLog implements WriteLog {
   inherit(bits: Bitmap): void {
     this.inherited = bits
     this.bits.merge(bits)
-    // It may be in the log of one leg only, which may go.
+    // Only one leg may have it in its log, and that leg may leave.
     for (let bit = bits.next(0); bit !== -1; bit = bits.next(bit + 1))
       this.next.pages.add(pageOfBit(bit))
   }
 
   /**
-   * The volume runs: the source has flushed what was inherited, and it is durable that all others
-   * lack it.
+   * To be called when the volume runs: the source has flushed what was inherited, and the maps of
+   * all others durably say that they lack it.
    */
   started(): void {
     const { inherited } = this
@@ -203,8 +205,8 @@ export class IntentLog implements WriteLog {
   }
 
   /**
-   * Before the volume is served, or goes on after `empty`: without a log every extent counts as hot
-   * for as long as the volume runs.
+   * To be called before the volume is served, and after `empty`. Without a log every extent counts
+   * as hot for as long as the volume runs.
    */
   prepare(): void {
     if (this.volume.settings.intentLog) return
@@ -254,7 +256,7 @@ export class IntentLog implements WriteLog {
         found(extent.index)
   }
 
-  /** The run is over. */
+  /** Stops the timer and ends the wait for a cleaning, because the run is over. */
   stop(): void {
     this.timer?.cancel()
     this.timer = null
@@ -273,13 +275,14 @@ export class IntentLog implements WriteLog {
     })
   }
 
+  /** The pages to write now. `logged` follows when they are durable. */
   takePages(): MapPages {
     this.underWay = this.next
     this.next = new Batch()
     return { map: 0, bits: this.bits, pages: [...this.underWay.pages] }
   }
 
-  /** What was taken last counts. */
+  /** The pages taken last are durable: the writes that wait for them go on. */
   logged(): void {
     const { fresh, waiting } = this.underWay
     this.underWay = new Batch()
@@ -300,7 +303,7 @@ export class IntentLog implements WriteLog {
     })
   }
 
-  /** Has what was idle for longest leave the log. */
+  /** Starts to take the extents that were idle for longest out of the log. */
   private makeRoom(): void {
     const excess = this.hot.size - Math.floor(this.volume.settings.hotExtentsMax / 2)
     if (this.isCleaning || excess <= 0) return
@@ -314,14 +317,14 @@ export class IntentLog implements WriteLog {
     return this.membership.run.cleaning !== null
   }
 
-  /** Has what was last written to at `moment` or before leave the log. */
+  /** Asks the rules to let extents last written to at `moment` or before leave the log. */
   private clean(moment: number): void {
     let latest = this.volume.settings.intentLog ? 0 : moment
     this.forEachIdle(moment, (at) => (latest = Math.max(latest, this.hot.get(at)?.lastMoment ?? 0)))
     if (latest > 0) this.membership.tell({ kind: 'clean', moment: latest })
   }
 
-  /** What was last written to at `moment` or before may go; 0: no leg could be flushed. */
+  /** Takes out the extents last written to at `moment` or before; 0: no leg could be flushed. */
   cleaned(moment: number): void {
     const { hotExtentsMax, intentLog } = this.volume.settings
     if (moment > 0) {
@@ -335,9 +338,9 @@ export class IntentLog implements WriteLog {
       this.askForPages()
     }
     this.tellCleaned()
-    // Where nothing can be flushed there will be no room, and who waits for it would wait for ever.
+    // Where nothing can be flushed no room appears, and writes that wait for it would never end.
     this.admit(moment > 0 ? 2 * hotExtentsMax : Infinity)
-    // With nothing under way any more, who waits would wait until the extents have been idle.
+    // When no write is under way, nothing else makes room before extents have been idle for long.
     if (this.crowd.length > 0) this.makeRoom()
   }
 
@@ -357,7 +360,10 @@ export class IntentLog implements WriteLog {
     while (this.isCleaning) await new Promise<void>((resolve) => this.whenCleaned.push(resolve))
   }
 
-  /** Empties the log; no write is under way. */
+  /**
+   * Empties the log while no write is under way. Resolves when its pages are on disk, or when the
+   * run has ended.
+   */
   async empty(): Promise<void> {
     await this.cleaningEnds()
     this.clean(this.moment)

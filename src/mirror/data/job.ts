@@ -14,7 +14,10 @@ export abstract class Job {
   protected error: StorageError | null = null
   /** Rises with every job: the order they came in. */
   order = 0
-  /** When the request fails, if it waited before: however often it waits again. */
+  /**
+   * When the request fails, on the clock's scale, if it has waited before; waiting again does not
+   * extend it.
+   */
   deadline: number | undefined = undefined
   private place = 0
 
@@ -22,7 +25,7 @@ export abstract class Job {
     this.volume = volume
   }
 
-  /** Joins those under way. */
+  /** Adds the job to those under way. */
   join(underWay: Job[], order: number, deadline: number | undefined): void {
     this.place = underWay.length
     this.order = order
@@ -30,7 +33,7 @@ export abstract class Job {
     underWay.push(this)
   }
 
-  /** Leaves those under way, which are in no order. */
+  /** Removes the job from those under way, which are in no order. */
   leave(underWay: Job[]): void {
     const last = underWay.pop()!
     if (last === this) return
@@ -47,7 +50,7 @@ export abstract class Job {
 
   protected abstract begin(request: Request): void
 
-  /** It leaves those under way, and may be used again. */
+  /** Removes the job from those under way; the object may be used again. */
   protected abstract end(): void
 
   /** Whether the run in which it began has ended. */
@@ -55,12 +58,12 @@ export abstract class Job {
     return isOver(this.run)
   }
 
-  /** What it waited for is durable, and there are enough legs. */
+  /** Acknowledges the request: the record it waited for is durable, and enough legs are in sync. */
   durable(): void {
     if (!this.over()) this.finish()
   }
 
-  /** Fails with the error what waited for more legs. */
+  /** Fails the request. */
   fail(error: StorageError): void {
     this.error = error
     this.finish()

@@ -4,7 +4,7 @@ import type { Job } from './job.ts'
 import { ReadJob } from './reads.ts'
 import { FlushJob, WriteJob } from './writes.ts'
 
-/** What is under way for clients. Jobs are reused. */
+/** The requests of clients that are under way. Job objects are reused. */
 export class Jobs {
   private readonly volume: Volume
   private underWay: Job[] = []
@@ -60,7 +60,7 @@ export class Jobs {
     if (this.drained !== null) this.maybeDrained()
   }
 
-  /** The run ends: all that was under way, in the order it came. */
+  /** Takes out all jobs under way, in the order they came, because the run ends. */
   endAll(): readonly Job[] {
     const jobs = this.underWay.toSorted((one, other) => one.order - other.order)
     this.underWay = []
@@ -70,7 +70,10 @@ export class Jobs {
     return jobs
   }
 
-  /** Carries `action` out while no write or flush is under way; those that come wait. */
+  /**
+   * Carries `action` out while no write or flush is under way; those that come meanwhile are
+   * parked. Settles as the action does.
+   */
   async quiet<T>(action: () => Promise<T>): Promise<T> {
     this.quieted = true
     try {
@@ -92,7 +95,7 @@ export class Jobs {
     if (this.drained !== null && this.busy === 0) this.drained()
   }
 
-  /** A write or flush has settled, but fewer legs have it than must. */
+  /** Keeps a write or flush that has settled until enough legs are in sync. */
   awaitLegs(job: WriteJob | FlushJob): void {
     this.volume.short.add(job)
     this.maybeDrained()
@@ -103,7 +106,7 @@ export class Jobs {
     return this.underWay.some((job) => job instanceof WriteJob)
   }
 
-  /** Calls back with every write that was not acknowledged or failed yet. */
+  /** Calls back with every write that is neither acknowledged nor failed. */
   forEachWrite(found: (write: WriteJob) => void): void {
     for (const job of this.underWay) if (job instanceof WriteJob) found(job)
   }

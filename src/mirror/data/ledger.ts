@@ -8,7 +8,7 @@ import {
 
 /** Milliseconds within which the same thing again is a repeat: longer than any pause of a retry. */
 const repeatMs = 10 * 60_000
-/** How many entries back a repeat is looked for: a try has up to four, and legs take turns. */
+/** How many entries back a repeat is looked for: one try adds up to four, and legs take turns. */
 const repeatEntries = 16
 
 /** What happened; `at` is wall time in milliseconds. */
@@ -50,12 +50,18 @@ export function addEntry(
   return entry
 }
 
-/** The number after it: what somebody else wrote may be the last that can be read again. */
+/**
+ * The number after it, bounded: a record written by other software may hold the largest that JSON
+ * can carry exactly.
+ */
 function next(number: number): number {
   return Math.min(number + 1, Number.MAX_SAFE_INTEGER)
 }
 
-/** Takes out the entry that this one repeats; null if it is news. What operators do is. */
+/**
+ * Takes out the entry that this one repeats; null if there is none. What operators do, and what a
+ * verify found, is always news.
+ */
 function takeRepeated(entries: HistoryEntry[], at: number, what: Happening): HistoryEntry | null {
   const { kind, leg = '', text, resync } = what
   if (kind === 'operator' || kind === 'verify') return null
@@ -72,7 +78,7 @@ function takeRepeated(entries: HistoryEntry[], at: number, what: Happening): His
   return null
 }
 
-/** The text without its numbers: at another offset it is the same trouble. */
+/** The text without its numbers: the same trouble at another offset is a repeat. */
 function patternOf(text: string): string {
   return text.slice(0, entryTextMax).replace(/\d+/g, '0')
 }

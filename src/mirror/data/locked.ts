@@ -17,7 +17,7 @@ export class LockedRange implements RangeHolder {
     this.resolve!()
   }
 
-  /** Resolves when the range is locked, or when the run ended: whoever waits must look. */
+  /** Resolves when the range is locked or the run has ended; the caller checks which. */
   acquire(volume: Volume): Promise<void> {
     this.locks = volume.locks
     if (this.locks.acquire(this)) return Promise.resolve()
@@ -30,7 +30,7 @@ export class LockedRange implements RangeHolder {
     })
   }
 
-  /** Those of a run that has ended are nobody's any more. */
+  /** Unlocks the range, unless the run that locked it has ended. */
   release({ locks }: Volume): void {
     if (this.locks === locks) locks.release(this)
   }

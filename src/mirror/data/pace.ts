@@ -3,10 +3,11 @@ import type { Volume } from '../volume.ts'
 /** The longest a piece waits for clients: work in the background gives way, it never starves. */
 const yieldMsMax = 200
 
-/** How long clients' writes take, measured while somebody keeps a pace. */
+/** How long clients' writes take; measured only while a background copy paces itself by it. */
 export class WriteLatency {
+  /** Number of background copies that use the figure. */
   paces = 0
-  /** Milliseconds, smoothed. */
+  /** Smoothed duration of a write, milliseconds. */
   ms = 0
 
   get wanted(): boolean {
@@ -23,7 +24,7 @@ export class Pace {
   private readonly volume: Volume
   private readonly bytesPerSecond: number | null
   private freeAt = 0
-  /** Ends the pause of each who waits. */
+  /** Functions that end the pauses under way. */
   private readonly waiting = new Set<() => void>()
 
   constructor(volume: Volume, bytesPerSecond: number | null) {
@@ -32,19 +33,19 @@ export class Pace {
     volume.latency.paces++
   }
 
-  /** What was copied at this pace is done, or given up. */
+  /** Call once, when the copy is done or given up. */
   end(): void {
     this.volume.latency.paces--
   }
 
-  /** Whoever waits waits no longer: there is something else to look at than the speed. */
+  /** Ends every pause now, so that the copies look at what has changed. */
   wake(): void {
     for (const over of this.waiting) over()
   }
 
   /**
-   * Resolves when the next `bytes` may be copied, or nothing is to be copied any more: whoever
-   * waits must look. Never before the loop has turned.
+   * Resolves when the next `bytes` may be copied, or earlier when woken or when the run ends: the
+   * caller checks whether to go on. Never resolves before the event loop has turned.
    */
   async before(bytes: number): Promise<void> {
     const { volume } = this
@@ -57,7 +58,7 @@ export class Pace {
     const { latency, settings } = volume
     if (latency.ms > settings.resyncLatencyMs) {
       wait = Math.max(wait, Math.min(yieldMsMax, latency.ms))
-      // Without clients' writes nothing measures: an old figure fades.
+      // Without writes of clients nothing is measured: the old figure fades.
       latency.ms *= 0.9
     }
     if (wait > 0) await this.pause(wait)
@@ -82,7 +83,7 @@ export class Pace {
     })
   }
 
-  /** Of the `planned` bytes only so many were moved. */
+  /** Gives back the time of those `planned` bytes that were not moved. */
   spent(planned: number, moved: number): void {
     if (this.bytesPerSecond !== null)
       this.freeAt -= ((planned - moved) * 1000) / this.bytesPerSecond

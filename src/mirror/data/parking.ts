@@ -9,23 +9,23 @@ export interface ParkingLimits {
   readonly waitMs: number
 }
 
-/** One of them. `deadline` is when it fails, on the clock's scale. */
+/** A request that waits. It fails at `deadline`, on the clock's scale. */
 export interface Parked {
   readonly request: Request
   readonly deadline: number
 }
 
-/** Requests that nobody can take now, kept for a bounded time, number and weight. */
+/** Requests that cannot be served now, kept within bounds of time, number and bytes. */
 export class Parking {
   private readonly clock: Clock
   private readonly limits: ParkingLimits
   private readonly path: string
   private entries: Parked[] = []
   private bytes = 0
-  /** Of the entries: changes and flushes, which are carried out in the order they came. */
+  /** Number of changes and flushes among the entries; these keep the order they came in. */
   private ordered = 0
   private timer: Timer | null = null
-  /** When it is due. */
+  /** When the timer is due, on the clock's scale. */
   private due = 0
   /** Why requests wait, for the error when they waited too long. */
   private readonly why: () => string
@@ -46,17 +46,21 @@ export class Parking {
     return this.ordered > 0
   }
 
-  /** Milliseconds that the oldest has waited, since it waited first. */
+  /** Milliseconds since the oldest of them first began to wait; 0 when none waits. */
   get oldestMs(): number {
     const first = this.entries.reduce((due, { deadline }) => Math.min(due, deadline), Infinity)
     return Math.max(0, this.clock.now() - (first - this.limits.waitMs))
   }
 
-  /** Keeps the request, or fails it when there is no room and it is `limited`. */
-  add(request: Request, deadline = this.clock.now() + this.limits.waitMs, limited = true): void {
+  /** Keeps the request; fails it when there is no room, unless the bounds are `exceedable`. */
+  add(
+    request: Request,
+    deadline = this.clock.now() + this.limits.waitMs,
+    bounds: 'strict' | 'exceedable' = 'strict',
+  ): void {
     const bytes = this.bytes + request.payloadBytes
     const full = this.entries.length >= this.limits.requestsMax || bytes > this.limits.bytesMax
-    if (limited && full) {
+    if (full && bounds === 'strict') {
       request.fail(
         new StorageError('UNAVAILABLE', `too many requests wait: ${this.why()}`, this.path),
       )
@@ -69,7 +73,7 @@ export class Parking {
     this.keepTime()
   }
 
-  /** Hands every request back, in the order they came. */
+  /** Removes and returns all requests, in the order they came. */
   takeAll(): readonly Parked[] {
     const { entries } = this
     this.entries = []
@@ -79,12 +83,12 @@ export class Parking {
     return entries
   }
 
-  /** Whether any of them is one that `which` says. */
+  /** Whether `which` is true of any parked request. */
   holds(which: (request: Request) => boolean): boolean {
     return this.entries.some(({ request }) => which(request))
   }
 
-  /** Hands back the first request that `which` says; null when there is none. */
+  /** Removes and returns the first request of which `which` is true; null when there is none. */
   takeFirst(which: (request: Request) => boolean): Parked | null {
     const at = this.entries.findIndex(({ request }) => which(request))
     const [entry] = at === -1 ? [] : this.entries.splice(at, 1)

@@ -8,9 +8,11 @@ import { vouch } from './flushing.ts'
 import { Job } from './job.ts'
 import { LockedRange } from './locked.ts'
 
-/** A read, or a question about allocation, answered by one leg in sync, or the next. */
+/**
+ * A read or a question about allocation. A leg in sync answers it; when that leg fails, the next.
+ */
 export class ReadJob extends Job implements LegCaller {
-  /** Legs that could not answer; null as long as all went well. */
+  /** Legs to repair because they could not read; null until a leg has failed or left. */
   private failed: Leg[] | null = null
 
   protected begin(): void {
@@ -74,7 +76,7 @@ export class ReadJob extends Job implements LegCaller {
     return volume.readable.find((leg) => !failed!.includes(leg)) ?? null
   }
 
-  /** The leg that is in sync now is about to be read from. */
+  /** Parks the request: no leg may be read yet, but one that is in sync soon may. */
   private wait(): void {
     const { volume } = this
     const request = this.request!
@@ -118,19 +120,22 @@ function copyExtents(from: Request, to: Request): void {
   for (let at = 0; at < lengths.length; at++) to.extents.add(lengths[at]!, flags[at]!)
 }
 
-/** Repairs under way at once: a disk that fails everywhere is no work without end. */
+/** Repairs under way at most; without a bound a failing disk would keep us busy for ever. */
 const repairsMax = 8
 
 function repairLater(volume: Volume, leg: Leg, { operation, offset, length }: Request): void {
   if (operation === Operation.read) repairSoon(volume, leg, offset, length)
 }
 
-/** Has the leg, which could not read the range, written to again from one that can. */
+/** Starts to rewrite a range that the leg could not read, unless too many repairs are under way. */
 export function repairSoon(volume: Volume, leg: Leg, offset: number, length: number): void {
   if (volume.membership.repairs.size < repairsMax) void repair(volume, leg, offset, length)
 }
 
-/** Writes to a leg what it could not read, from one that can; a leg that cannot take it leaves. */
+/**
+ * Reads from another leg what this one could not read, and writes it back. A leg that cannot take
+ * it leaves. Never rejects.
+ */
 async function repair(volume: Volume, leg: Leg, offset: number, length: number): Promise<void> {
   const { membership } = volume
   const range = new LockedRange(offset, offset + length)
@@ -161,7 +166,10 @@ async function repair(volume: Volume, leg: Leg, offset: number, length: number):
   range.release(volume)
 }
 
-/** Writes what was read from one leg to another, without copying it. */
+/**
+ * Writes what was read from one leg to another without copying the bytes. Takes over `read`.
+ * Rejects when the write fails.
+ */
 export async function rewrite(leg: Leg, offset: number, read: Request): Promise<void> {
   const write = Request.take(Operation.write, offset, read.length, 0, leg)
   write.adopt(read)

@@ -17,14 +17,14 @@ interface Piece {
   readonly plan: Plan
 }
 
-/** Of what cannot be read so much is told by name. */
+/** Unreadable ranges that the reason of a leg names at most. */
 const unreadableToldMax = 8
 
 /**
- * Copies what one leg lacks, while clients go on: first what became zero, which may make room for
- * the rest, then all else. A few pieces are under way at once, each with its range locked; an
- * extent's bit is cleared when all of it is copied and nothing was missed. What no leg in sync can
- * read is tried again, later and later, and costs nothing else.
+ * Copies what one leg lacks while clients go on: first the zeroes, which may free space for the
+ * rest, then everything else. A few pieces are under way at once, each with its range locked. The
+ * bit of an extent is cleared when all of it is copied and the leg missed no write meanwhile.
+ * Ranges that no leg in sync can read are retried at growing intervals and hold up nothing else.
  */
 export class Resync {
   readonly kind: ResyncSummary['kind']
@@ -36,19 +36,20 @@ export class Resync {
   private readonly startedAt: number
   private readonly sources = new Set<string>()
   private stopped: string | null = null
-  /** What was lacking and is not any more; what of that was read and written, not zero. */
+  /** Bytes that the leg lacked and now has. */
   private bytesDone = 0
+  /** Bytes that were read and written, without those only zeroed. */
   private bytesMoved = 0
   private bytesAtCheckpoint = 0
   private saving: Promise<void> | null = null
   private checkpointAt: number
-  /** Extents being copied, and the pieces of each that are not done. */
+  /** Number of pieces not done, by extent that is being copied. */
   private readonly left = new Map<number, number>()
-  /** What could not be read of an extent, which stays among those being copied. */
+  /** What could not be read, by extent; these extents stay among those being copied. */
   private readonly unreadable = new Map<number, Plan[]>()
   private readonly told: Unreadable[] = []
   private retryMs = 0
-  /** Ends the pause before what cannot be read is tried again. */
+  /** Ends the pause before unreadable ranges are retried. */
   private wake: () => void = () => undefined
   private readonly queue: Piece[] = []
   private cursor = 0
@@ -64,7 +65,7 @@ export class Resync {
     this.pace = new Pace(volume, volume.settings.resyncBytesPerSecond)
   }
 
-  /** Copies until the leg lacks nothing; false when it left. */
+  /** Copies until the leg lacks nothing. Resolves to false if the resync was stopped first. */
   async run(): Promise<boolean> {
     for (;;) {
       await this.skim()
@@ -72,14 +73,16 @@ export class Resync {
       await Promise.all(workers)
       if (!this.alive()) return false
       if (this.unreadable.size === 0) return true
-      await this.save(true)
+      await this.save('now')
       if (this.alive()) await this.rest()
       if (!this.alive()) return false
       this.tryAgain()
     }
   }
 
-  /** The leg left: what was copied counts, as far as it was flushed. */
+  /**
+   * Stops, because the leg left or the run ended. What was copied counts as far as it was flushed.
+   */
   stop(reason: string): void {
     if (this.stopped !== null) return
     this.stopped = reason
@@ -89,7 +92,7 @@ export class Resync {
     this.pace.wake()
   }
 
-  /** Nothing is copied any more. */
+  /** Call once, when `run` has settled. */
   end(): void {
     this.pace.end()
   }
@@ -122,12 +125,12 @@ export class Resync {
     }
   }
 
-  /** Whether it goes on: it is stopped when the leg leaves or the run ends. */
+  /** False once the leg has left or the run has ended. */
   alive(): boolean {
     return this.stopped === null
   }
 
-  /** What is zero at the source is so here without a byte being read: it may make room. */
+  /** Zeroes what is zero at the source, without reading it: that may free space for the rest. */
   private async skim(): Promise<void> {
     const { volume, leg } = this
     const skim = new Skim(volume, leg, () => this.alive())
@@ -143,11 +146,12 @@ export class Resync {
       if (this.membership.over()) return
       for (const extent of stretch.extents) {
         const bytes = zero.has(extent) ? (leg.dirty?.bytesOf(extent) ?? 0) : 0
-        if (this.extentDone(extent, zero.has(extent))) this.bytesDone += bytes
+        const outcome = zero.has(extent) ? 'copied' : 'left'
+        if (this.extentDone(extent, outcome)) this.bytesDone += bytes
       }
       range.release(volume)
       from = stretch.extents.at(-1)! + 1
-      await this.save()
+      await this.save('if-due')
     }
   }
 
@@ -156,7 +160,7 @@ export class Resync {
       await this.pace.before(piece.length)
       if (!this.alive()) break
       await this.copy(piece)
-      await this.save()
+      await this.save('if-due')
     }
   }
 
@@ -189,7 +193,7 @@ export class Resync {
     return true
   }
 
-  /** Which pages are lacking, from so far into an extent, null for all. */
+  /** Tells which pages are lacking, counted from byte `from` of the extent; null when all are. */
   private lacking(row: Uint8Array | null, from: number): ((page: number) => boolean) | null {
     if (row === null) return null
     const blockBytes = blockBytesOf(this.volume.extentSize)
@@ -204,7 +208,7 @@ export class Resync {
     this.queue.push(...pieces)
     if (pieces.length > 0) return
     this.left.delete(extent)
-    this.extentDone(extent, true)
+    this.extentDone(extent, 'copied')
   }
 
   private freeBit(from: number): number {
@@ -230,7 +234,7 @@ export class Resync {
     this.bytesMoved += copy.bytes
     if (whole) this.bytesDone += wanted - piece.plan.bytesOf(Page.lost)
     this.pace.spent(piece.length, copy.bytes)
-    // What was not copied is lacked still, and will be looked for again.
+    // What was not copied is still lacking: the extent is found again later.
     if (whole) this.noteUnreadable(piece, copy)
     else if (this.alive()) leg.dirty?.copying.set(piece.extent, true)
     this.pieceDone(piece)
@@ -248,27 +252,28 @@ export class Resync {
     this.left.set(extent, left)
     if (left > 0) return
     this.left.delete(extent)
-    this.extentDone(extent, true)
+    this.extentDone(extent, 'copied')
   }
 
-  /** Whether the leg lacks nothing of it any more. */
-  private extentDone(extent: number, copied: boolean): boolean {
+  /** Ends the copy of an extent. Returns true if the leg lacks nothing of it now. */
+  private extentDone(extent: number, outcome: 'copied' | 'left'): boolean {
     const { dirty } = this.leg
     const latest = this.volume.resyncs.get(this.leg)
-    // What is noted there is a later resync's, if the leg is back already.
+    // If the leg is back already, `copying` belongs to a later resync.
     if (dirty === null || (latest !== undefined && latest !== this)) return false
     const missed = dirty.copying.get(extent) === true
-    // What was lost of it meanwhile has to be copied again, not only what cannot be read.
+    // If the leg missed some of it meanwhile, that is copied again too, not only what was
+    // unreadable.
     if (missed) this.unreadable.delete(extent)
     const waits = this.alive() && this.unreadable.has(extent)
     if (waits) return false
     dirty.copying.delete(extent)
-    if (!this.alive() || !copied || missed) return false
+    if (!this.alive() || outcome === 'left' || missed) return false
     dirty.copied(extent)
     return true
   }
 
-  /** Says what cannot be read, and waits longer each time. */
+  /** Reports what cannot be read, then waits before the retry, longer each time. */
   private async rest(): Promise<void> {
     const { volume, leg, told } = this
     const { legRetryMs, legRetryMsMax } = volume.settings
@@ -297,7 +302,7 @@ export class Resync {
     this.told.length = 0
     for (const [extent, plans] of this.unreadable) {
       this.unreadable.delete(extent)
-      // Its copy may have been lost since: then it is an extent like others.
+      // Its copies may have been lost since: then it is an extent like any other.
       if (dirty?.copying.get(extent) !== false) {
         dirty?.copying.delete(extent)
         continue
@@ -309,14 +314,15 @@ export class Resync {
     }
   }
 
-  /** Makes durable what was copied, from time to time, or now. */
-  private async save(now = false): Promise<void> {
+  /** Makes durable what was copied: at once, or only if a checkpoint is due. */
+  private async save(when: 'now' | 'if-due'): Promise<void> {
     const { volume } = this
     const { resyncCheckpointBytes, resyncCheckpointMs } = volume.settings
     const done = this.bytesDone
     const since = volume.clock.now() - this.checkpointAt
     const bytes = done - this.bytesAtCheckpoint
-    if (!now && bytes < resyncCheckpointBytes && since < resyncCheckpointMs) return
+    const due = bytes >= resyncCheckpointBytes || since >= resyncCheckpointMs
+    if (when === 'if-due' && !due) return
     if (bytes === 0 || !this.alive()) return
     this.bytesAtCheckpoint = done
     this.checkpointAt = volume.clock.now()
@@ -330,7 +336,7 @@ export class Resync {
   }
 }
 
-/** From the first to the last page of a plan that is to be copied; null when there is none. */
+/** The piece from the first to the last page that the plan copies; null when it copies none. */
 function pieceOf(extent: number, plan: Plan): Piece | null {
   const runs = plan.runs(Page.copy)
   if (runs.length === 0) return null

@@ -3,7 +3,7 @@ import type { Leg } from '../leg.ts'
 import type { Volume } from '../volume.ts'
 import { WriteJob, type FlushJob } from './writes.ts'
 
-/** Writes and flushes that have settled, but fewer legs have them than must: `minInSync`. */
+/** Writes and flushes that have settled while fewer than `minInSync` legs are in sync. */
 export class ShortJobs {
   private readonly volume: Volume
   private entries: { readonly job: WriteJob | FlushJob; readonly since: number }[] = []
@@ -16,15 +16,15 @@ export class ShortJobs {
     return this.entries.length
   }
 
-  /** Milliseconds that the oldest has waited; 0 when none does. */
+  /** Milliseconds that the oldest job has waited; 0 when none waits. */
   get oldestMs(): number {
     const [oldest] = this.entries
     return oldest === undefined ? 0 : this.volume.clock.now() - oldest.since
   }
 
   /**
-   * Keeps it until there are enough legs, for `suspendMs` at most, also if there were enough for a
-   * moment and it waits once more.
+   * Keeps the job until enough legs are in sync, and fails it after `suspendMs`. Adding it again
+   * while it is kept does not extend that time.
    */
   add(job: WriteJob | FlushJob): void {
     const { volume } = this
@@ -39,17 +39,17 @@ export class ShortJobs {
     })
   }
 
-  /** It waits no longer. */
+  /** Forgets the job, which waits no longer. */
   drop(job: WriteJob | FlushJob): void {
     if (this.entries.length > 0) this.entries = this.entries.filter((one) => one.job !== job)
   }
 
-  /** The leg lacks all of them. */
+  /** Marks every waiting write as lacking on the leg. */
   markDirty(leg: Leg): void {
     for (const { job } of this.entries) if (job instanceof WriteJob) job.markDirty(leg)
   }
 
-  /** The run ends. */
+  /** Forgets all jobs, because the run ends. */
   clear(): void {
     this.entries = []
   }

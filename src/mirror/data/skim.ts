@@ -6,7 +6,7 @@ import type { Volume } from '../volume.ts'
 import { blockBytesOf, firstBlock, lastBlock } from './blocks.ts'
 import { covers, zeroesOf, type Run } from './thin.ts'
 
-/** How far the allocation is asked about at once. Clients' writes there wait for the answers. */
+/** Bytes whose allocation is asked about at once. Clients' writes there wait for the answers. */
 const stretchBytes = 64 * MiB
 
 /** A range, and the extents in it that the leg lacks. */
@@ -30,7 +30,10 @@ export class Skim {
     this.alive = alive
   }
 
-  /** The next stretch with extents that the leg lacks and `busy` does not have; null at the end. */
+  /**
+   * The next stretch from extent `from` on with extents that the leg lacks and that are not `busy`;
+   * null at the end, or when the source cannot tell what is zero.
+   */
   next(from: number, busy: (extent: number) => boolean): Stretch | null {
     const { volume, leg } = this
     const source = volume.readable[0]
@@ -48,8 +51,9 @@ export class Skim {
   }
 
   /**
-   * Of a stretch, which is locked: the extents that are zero on the leg as well by now. The name of
-   * who said so is added to `sources`.
+   * Zeroes on the leg what the source knows to be zero in a stretch, which is locked. Resolves to
+   * the extents that are now zero on both, and adds the name of the source to `sources`. Never
+   * rejects.
    */
   async carryOut({ from, to, extents }: Stretch, sources: Set<string>): Promise<Set<number>> {
     const { volume, leg } = this
@@ -58,7 +62,7 @@ export class Skim {
     if (source === undefined) return none
     const ask = (one: Leg): Promise<Run[]> => zeroesOf(one, from, to).catch(() => [])
     const [zero, there] = await Promise.all([ask(source), ask(leg)])
-    // One that left since may have lost what it has not flushed.
+    // A source that left meanwhile may have lost what it had not flushed.
     if (!this.alive() || !volume.readable.includes(source)) return none
     const mayZero = leg.device.facts!.fastZero
     const done = new Set<number>()
@@ -79,7 +83,7 @@ export class Skim {
     return done
   }
 
-  /** From the first to the last block that is lacking of an extent. */
+  /** The bytes from the first to the last block that the leg lacks of an extent. */
   private rangeOf(extent: number): { from: number; to: number } {
     const { extentSize, record } = this.volume
     const base = extent * extentSize

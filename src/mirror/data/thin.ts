@@ -9,9 +9,9 @@ import type { Leg } from '../leg.ts'
  * neighbours: a request of their own costs more than the bytes.
  */
 const zeroBytesMin = 64 * KiB
-/** What lies between two places to copy is read along with them up to this length. */
+/** Gaps of up to this many pages between two places to copy are read along with them. */
 const gapPagesMax = 4
-/** Questions about the allocation of one range: a peer may answer with a few bytes at a time. */
+/** Questions about the allocation of one range at most: a peer may answer a few bytes at a time. */
 const questionsMax = 64
 
 /** Bytes of a device, `to` not included. */
@@ -20,7 +20,10 @@ export interface Run {
   readonly to: number
 }
 
-/** What the device knows to read as zeroes; nothing when it cannot tell. */
+/**
+ * The runs that the device knows to read as zeroes; none when it cannot tell. Rejects when the leg
+ * fails to answer.
+ */
 export async function zeroesOf(leg: Leg, from: number, to: number): Promise<Run[]> {
   const zeroes: { from: number; to: number }[] = []
   if (leg.device.facts?.status !== 'native') return zeroes
@@ -38,7 +41,7 @@ export async function zeroesOf(leg: Leg, from: number, to: number): Promise<Run[
   return zeroes
 }
 
-/** Whether one of the runs, which are in order, has the whole range. */
+/** Whether one of the runs contains the whole range. */
 export function covers(runs: readonly Run[], { from, to }: Run): boolean {
   return runs.some((run) => run.from <= from && to <= run.to)
 }
@@ -63,18 +66,18 @@ export class Plan {
       this.pages[page] = lacks === null || lacks(page) ? Page.copy : Page.leave
   }
 
-  /** Of the same range: what could not be read, to be copied. */
+  /** A plan of the same range that copies what could not be read. */
   lost(): Plan {
     const lacks = (page: number): boolean => this.pages[page] === Page.lost
     return new Plan(this.offset, this.pages.length * pageBytes, lacks)
   }
 
-  /** Bytes that are to be dealt with so. */
+  /** Bytes of the pages of this kind. */
   bytesOf(kind: Page): number {
     return this.pages.reduce((sum, page) => sum + (page === kind ? pageBytes : 0), 0)
   }
 
-  /** The whole pages of the runs that are `from` become `to`. */
+  /** Turns the pages of kind `from` that lie wholly within the runs into `to`. */
   turn(runs: readonly Run[], from: Page, to: Page): void {
     for (const run of runs) {
       const first = Math.max(0, Math.ceil((run.from - this.offset) / pageBytes))
@@ -89,14 +92,14 @@ export class Plan {
     return this.collect(kind, 0, bounds)
   }
 
-  /** What to read so that all that is to be copied is read, in few requests. */
+  /** The ranges to read so that all pages to copy are read in few requests. */
   reads(): Run[] {
     return this.collect(Page.copy, gapPagesMax)
   }
 
   /**
-   * Finds zeroes in what was read from `run.from` on. What is zero at the other end as well, see
-   * `there`, is left; of the rest short ones are to be written.
+   * Finds zero pages in what was read from `run.from` on. Those that the leg has as zeroes already,
+   * see `there`, are left alone; of the others short runs are written instead of zeroed.
    */
   sift(run: Run, read: Request, there: readonly Run[]): void {
     let at = run.from
@@ -145,7 +148,10 @@ export class Plan {
 
 const zeroPage = Buffer.alloc(pageBytes)
 
-/** Whether the leg reads as zeroes there; for one that would write zeroes byte by byte. */
+/**
+ * Reads the range and resolves to whether it is all zeroes. Meant for a leg that would write zeroes
+ * byte by byte. Rejects when the read fails.
+ */
 export async function readsZero(leg: Leg, { from, to }: Run): Promise<boolean> {
   const read = await leg.carryOut(Operation.read, from, to - from, null)
   const plan = new Plan(from, to - from, null)

@@ -26,15 +26,15 @@ export interface VerifyOptions {
   readonly repair?: boolean
   /** Bytes per second at most. */
   readonly bytesPerSecond?: number
-  /** Of a scheduled one: the byte to begin at, where the last one came to that was interrupted. */
+  /** Set for a scheduled verify: the byte to begin at, where an interrupted one came to. */
   readonly from?: number
 }
 
 export interface Difference {
-  /** Bytes. */
+  /** Bytes, like `length`. */
   readonly offset: number
   readonly length: number
-  /** Those in the minority; all, when there is no majority. */
+  /** Names of the legs in the minority; of all legs when there is no majority. */
   readonly legs: readonly string[]
   readonly repaired: boolean
 }
@@ -43,16 +43,16 @@ export interface VerifyResult {
   readonly bytesChecked: number
   readonly bytesDifferent: number
   readonly bytesRepaired: number
-  /** Whether it came to the end of the volume. */
+  /** Whether the verify reached the end of the volume. */
   readonly complete: boolean
-  /** The first thousand. */
+  /** The first thousand of them. */
   readonly differences: readonly Difference[]
 }
 
 const differencesMax = 1000
-/** Milliseconds between two savings of how far a scheduled verify is, each a write on every leg. */
+/** Milliseconds between two saves of how far a scheduled verify is, each a write on every leg. */
 const saveMs = 60_000
-/** The same where something was found: a crash must not make it forgotten. */
+/** The same once a difference was found, which a crash must not make us forget. */
 const saveFoundMs = 5000
 
 /** What one leg reads in the range being compared; null when it cannot. */
@@ -61,7 +61,7 @@ interface Reading {
   bytes: Buffer | null
 }
 
-/** What became of a range that a leg was to get. */
+/** What became of a repair: done; done when the leg is back; or the leg still differs. */
 type Rewritten = 'written' | 'later' | 'differs'
 
 /** Compares all legs in sync while the volume runs, each piece with its range locked. */
@@ -72,10 +72,10 @@ export class Verify {
   private readonly pace: Pace
   private readonly startedAt: number
   private readonly differences: Difference[] = []
-  /** Why it ends before the end. */
+  /** Why the verify ends early; null while it goes on. */
   private stopped: 'asked' | 'legs' | null = null
   private offset: number
-  /** Where the pieces begin that are under way. */
+  /** Offsets of the pieces under way. */
   private readonly underWay = new Set<number>()
   private savedAt: number
   private foundUnsaved = false
@@ -83,6 +83,10 @@ export class Verify {
   private bytesDifferent = 0
   private bytesRepaired = 0
 
+  /**
+   * Throws CONFIG if `repairFrom` is no leg in sync, fewer than two legs are, or the speed is not
+   * above 0.
+   */
   constructor(volume: Volume, options: VerifyOptions) {
     const { repairFrom } = options
     const refuse = (what: string): StorageError => new StorageError('CONFIG', what, volume.path)
@@ -101,6 +105,9 @@ export class Verify {
     this.offset = this.begin
   }
 
+  /**
+   * Compares to the end of the volume, or until stopped. Resolves when what was found is durable.
+   */
   async run(): Promise<VerifyResult> {
     const { volume } = this
     const workers = Array.from({ length: volume.settings.resyncWindow }, () => this.work())
@@ -108,13 +115,14 @@ export class Verify {
     const complete = this.alive() && this.offset >= volume.record!.dataSize
     const { bytesChecked, bytesDifferent, bytesRepaired, differences } = this
     if (!this.membership.over()) {
-      this.conclude(complete)
-      // What is told must be known after a crash.
+      this.conclude(complete ? 'complete' : 'stopped')
+      // What the operator is told must survive a crash.
       await volume.membership.settled()
     }
     return { bytesChecked, bytesDifferent, bytesRepaired, complete, differences }
   }
 
+  /** Ends the verify early: an operator asks for it, or too few legs are left to compare. */
   stop(why: 'asked' | 'legs'): void {
     this.stopped ??= why
     this.pace.wake()
@@ -141,16 +149,15 @@ export class Verify {
     return this.stopped === null && !this.membership.over()
   }
 
-  /** The run goes on: what it found is history, and the next one is counted from here. */
-  private conclude(complete: boolean): void {
+  /** Records the outcome in the history; the run of the volume goes on. */
+  private conclude(outcome: 'complete' | 'stopped'): void {
     const { volume, bytesDifferent, bytesRepaired } = this
     const record = volume.record!
     const now = Math.floor(volume.clock.wall())
-    // A scheduled one goes on where it was once legs are back, unless an operator ended it.
-    if (complete) noteEnd(record, now, 'complete')
+    // A scheduled verify goes on from there once legs are back, unless an operator ended it.
+    if (outcome === 'complete') noteEnd(record, now, 'complete')
     else if (this.isScheduled && this.stopped === 'asked') noteEnd(record, now, 'given up')
     else if (this.isScheduled) notePosition(record, this.position)
-    const outcome = complete ? 'complete' : 'stopped'
     const still = describeDifferences(record)
     const found = `${bytesDifferent} bytes differed, ${bytesRepaired} repaired`
     volume.remember('verify', '', still === '' ? found : `${found}; now ${still}`, {
@@ -165,7 +172,7 @@ export class Verify {
     announce(volume)
   }
 
-  /** The record may have been written by others. */
+  /** The first byte to compare. The record that it comes from may have been written by others. */
   private get begin(): number {
     const { from = 0 } = this.options
     return from < this.volume.record!.dataSize && from % pageBytes === 0 ? from : 0
@@ -180,7 +187,7 @@ export class Verify {
     return Math.min(this.offset, ...this.underWay)
   }
 
-  /** Has it remembered, now and then, what was found and how far it is. */
+  /** Saves, now and then, what was found and how far the verify is. */
   private save(): void {
     const { volume } = this
     if (this.isScheduled) notePosition(volume.record!, this.position)
@@ -215,7 +222,7 @@ export class Verify {
 
   private async compare(offset: number, length: number): Promise<void> {
     let readings = await this.readAll(offset, length)
-    // Once more: what differs for a moment only is no difference.
+    // Read once more: what differs for a moment only is no difference.
     if (!equal(readings)) readings = await this.readForCertain(offset, length)
     if (!this.alive()) return
     const legs = readings.map(({ leg }) => leg)
@@ -229,11 +236,11 @@ export class Verify {
     this.bytesDifferent += different
     const repairs = right !== null && this.options.repair !== false
     let repaired = repairs
-    // What a leg could not take now it gets when it is back; the last one stays as it is.
+    // A leg that cannot take it now gets it when it is back; the last leg stays as it is.
     let mended = repairs
     if (repairs) {
       await this.noteElsewhere(offset, length)
-      // One that is being filled, and is about to be in sync, gets it as well.
+      // A leg that is being filled, and may soon be in sync, gets it as well.
       const well = readings.filter((one) => !wrong.includes(one)).map(({ leg }) => leg)
       for (const leg of new Set([...legs, ...this.volume.writers]))
         if (!well.includes(leg)) {
@@ -255,7 +262,7 @@ export class Verify {
         this.differences.push({ offset: from, length: to - from, legs: names, repaired })
   }
 
-  /** The range was compared, and this is what differs in it now. */
+  /** Notes what differs in a range that was compared. */
   private learn(range: ComparedRange, found: readonly KnownDifference[]): void {
     const record = this.volume.record!
     const { differences } = verifiedOf(record)
@@ -265,7 +272,7 @@ export class Verify {
     if (differences.length === 0) announce(this.volume)
   }
 
-  /** Legs that are not compared may have copied what is wrong: they lack what is right. */
+  /** Notes that the other legs lack the range: they may have copied the wrong bytes. */
   private async noteElsewhere(offset: number, length: number): Promise<void> {
     for (const leg of this.volume.legs) this.note(leg, offset, length)
     await this.volume.membership.written('lacking')
@@ -275,12 +282,15 @@ export class Verify {
     dirty?.miss(offset, offset + length)
   }
 
-  /** What the legs in sync have. One that left meanwhile may have lost it, and says nothing. */
+  /**
+   * Reads the range from all legs in sync, once more if one left meanwhile, because it may have
+   * lost what it had. Resolves to [] when the verify is stopped.
+   */
   private async readAll(offset: number, length: number): Promise<readonly Reading[]> {
     const { volume } = this
     for (;;) {
       const legs = [...volume.readable]
-      // What one leg says alone is not compared with anything.
+      // A single leg has nothing to be compared with.
       if (legs.length < 2) this.stop('legs')
       if (!this.alive()) return []
       const readings = await Promise.all(legs.map((leg) => this.read(leg, offset, length)))
@@ -288,7 +298,10 @@ export class Verify {
     }
   }
 
-  /** Where they differ, each has flushed since: what a disk dropped unseen is not what it had. */
+  /**
+   * Reads the range again. Where legs still differ each has to flush: a disk that dropped a write
+   * unseen leaves then, and what it has does not count.
+   */
   private async readForCertain(offset: number, length: number): Promise<readonly Reading[]> {
     for (;;) {
       const readings = await this.readAll(offset, length)
@@ -307,7 +320,10 @@ export class Verify {
     }
   }
 
-  /** What the range should read as: as the operator says, or more than half of three or more. */
+  /**
+   * The right bytes: those of `repairFrom`; of more than half of three or more legs; or of the only
+   * one of two that can be read. Null when legs disagree otherwise.
+   */
   private decide(readings: readonly Reading[]): Buffer | null {
     const { repairFrom } = this.options
     if (repairFrom !== undefined)
@@ -321,7 +337,10 @@ export class Verify {
     return null
   }
 
-  /** One that leaves, or has left, gets the bytes when it is back; one that must stay differs. */
+  /**
+   * Writes the right bytes to the leg. A leg that leaves gets them when it is back; the last leg,
+   * which must stay, still differs.
+   */
   private async rewrite(leg: Leg, offset: number, bytes: Buffer): Promise<Rewritten> {
     const { volume } = this
     if (!this.alive()) return 'differs'
@@ -351,7 +370,7 @@ function equal(readings: readonly Reading[]): boolean {
   return first !== null && readings.every(({ bytes }) => bytes?.equals(first) === true)
 }
 
-/** Where the legs differ that could be read. */
+/** The differences between the legs that could be read. */
 function differencesIn(readings: readonly Reading[], offset: number): KnownDifference[] {
   const read = readings.filter(({ bytes }) => bytes !== null)
   const groups: { readonly bytes: Buffer; readonly names: string[] }[] = []

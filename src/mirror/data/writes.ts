@@ -22,9 +22,9 @@ export class WriteJob extends Job implements RangeHolder, IntentHolder, LegCalle
   lastExtent = 0
   readonly hot: HotExtent[] = []
   private pending = 0
-  /** Up to here it was handed to the legs. */
+  /** Everything before this byte was handed to the legs. */
   private at = 0
-  /** 0 where nobody wants to know. */
+  /** When the job began, on the clock's scale; 0 when latency is not measured. */
   private startedAt = 0
 
   protected begin(request: Request): void {
@@ -48,7 +48,7 @@ export class WriteJob extends Job implements RangeHolder, IntentHolder, LegCalle
     this.proceed()
   }
 
-  /** Piece after piece, for as long as legs answer at once. */
+  /** Submits piece after piece for as long as the legs answer at once. */
   private proceed(): void {
     do {
       this.submitPiece()
@@ -123,8 +123,8 @@ export class WriteJob extends Job implements RangeHolder, IntentHolder, LegCalle
       this.markDirty(leg)
       return
     }
-    // The last leg stays: the client is told, and whoever has the write lacks what the leg has.
-    // At once, or one that is being filled could be in sync before the write has settled.
+    // The last leg stays, and the client is told: legs that have the write lack what this one has.
+    // Mark them now, or one that is being filled could be in sync before the write has settled.
     failedOnLast(volume.run, this)
     this.error ??= error
   }
@@ -133,7 +133,7 @@ export class WriteJob extends Job implements RangeHolder, IntentHolder, LegCalle
     const { volume } = this
     volume.intent.exit(this)
     volume.locks.release(this)
-    // Releasing may have carried out others that ended in the loss of every leg.
+    // The release may have let other writes run, and these may have ended the run.
     if (this.over()) return
     if (this.startedAt !== 0) this.measured()
     if (this.error !== null) this.finish()
@@ -154,14 +154,17 @@ export class WriteJob extends Job implements RangeHolder, IntentHolder, LegCalle
   }
 }
 
-/** How far zeroes go at once: where a leg writes them, it must have time for each piece. */
+/**
+ * The end of the next piece of zeroes. A leg that has to write them gets short pieces, so that each
+ * ends in time.
+ */
 function endOfZeroes(legs: readonly Leg[], from: number, to: number): number {
   for (const { device } of legs)
     if (!device.facts!.fastZero) return Math.min(to, from + zeroBytesMax)
   return to
 }
 
-/** A flush: of every leg, acknowledged like a write. */
+/** A flush of every leg, acknowledged like a write. */
 export class FlushJob extends Job implements LegCaller {
   private pending = 0
   private moment = 0
