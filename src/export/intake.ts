@@ -110,7 +110,7 @@ export class Intake implements ConnectionHandler, Waiter {
     // Answers leave together; at once, unless more was asked already.
     this.outbox.gather()
     this.pump()
-    this.outbox.leave(!this.inbox.filled)
+    this.outbox.leave(this.inbox.filled ? 'later' : 'now')
   }
 
   sent(): void {

@@ -121,7 +121,7 @@ export class NbdClient implements LinkClient, Conductor {
     const at = outbox.reserve(codec.requestBytes)
     header.encode(outbox.bytes, at)
     if (request.operation === Operation.write) outbox.payload(request)
-    if (!this.running) this.sending.schedule(this.inFlight === 1)
+    if (!this.running) this.sending.schedule(this.inFlight === 1 ? 'alone' : 'among')
     if (this.ticker === null) this.tick()
   }
 

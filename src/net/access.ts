@@ -2,26 +2,27 @@ import fs, { constants } from 'node:fs'
 import { StorageError, systemError } from '../base/errors.ts'
 import { startProgram } from '../base/program.ts'
 
-/** Who may connect to a unix socket: the rights of its file, as chmod(1) and chown(1) have them. */
+/** The rights of a unix socket's file, as chmod(1) and chown(1) have them: who may connect. */
 export interface SocketAccess {
   /** Permission bits. */
   readonly mode: number
-  /** A name or a number; null leaves the process' own. */
+  /** The user's name or number; null keeps that of the process. */
   readonly owner: string | null
+  /** The group's name or number; null keeps that of the process. */
   readonly group: string | null
 }
 
-/** Nobody but the user of the process, whatever its umask is. */
+/** Only the user of the process may connect, whatever its umask is. */
 export const ownerOnly: SocketAccess = { mode: 0o600, owner: null, group: null }
 
-/** `0660` as a number; null when it is none. */
+/** Reads permission bits such as `0660`; null when the text is something else. */
 export function parseMode(text: string): number | null {
   return /^0?[0-7]{3}$/.test(text) ? parseInt(text, 8) : null
 }
 
 /**
- * Runs `bind`, which makes a unix socket at once, so that it is made for its owner alone: nobody
- * connects before the rights are what they should be.
+ * Runs `bind`, which makes a unix socket before it returns. The socket is made for its owner alone,
+ * so that no client connects before `giveAccess` has set its rights.
  */
 export function bindPrivately(bind: () => void): void {
   const mask = process.umask(0o177)
@@ -32,13 +33,13 @@ export function bindPrivately(bind: () => void): void {
   }
 }
 
-/** Of Linux: a descriptor of the name alone, which needs no right to what it names. */
+/** Linux's O_PATH: the descriptor stands for the name, and needs no right to the file itself. */
 const pathOnly = 0o10000000
 
 /**
- * Gives a socket that `bindPrivately` made its rights. Rejects with a StorageError: CONFIG for a
- * user or group that is not there or may not be set. The folder may be somebody else's: the socket
- * is changed that was found, and a link in its place is not followed.
+ * Gives a socket that `bindPrivately` made its rights. Rejects with CONFIG when the user or group
+ * does not exist or may not be set. The folder may belong to another user: a link in the socket's
+ * place is not followed, and the file that was found to be a socket is the one that changes.
  */
 export async function giveAccess(path: string, access: SocketAccess): Promise<void> {
   const { mode, owner, group } = access
@@ -48,7 +49,7 @@ export async function giveAccess(path: string, access: SocketAccess): Promise<vo
   let fd: number | null = null
   try {
     fd = fs.openSync(path, pathOnly | constants.O_NOFOLLOW)
-    if (!fs.fstatSync(fd).isSocket()) throw new StorageError('CONFIG', `${path} is no socket`)
+    if (!fs.fstatSync(fd).isSocket()) throw new StorageError('CONFIG', `${path} is not a socket`)
     const place = `/proc/self/fd/${fd}`
     if (uid !== -1 || gid !== -1) fs.chownSync(place, uid, gid)
     fs.chmodSync(place, mode)
@@ -65,7 +66,7 @@ function hintFor(cause: unknown): string {
   return '; only root may give it to another user, or to a group that the target is not in'
 }
 
-/** The number of a user or group; names are looked up as the system does, also in directories. */
+/** The number of a user or group; names are looked up as the system does, in LDAP for example. */
 async function idOf(database: 'passwd' | 'group', name: string): Promise<number> {
   if (/^\d+$/.test(name)) return Number(name)
   const line = await lookUp(database, name)
@@ -75,7 +76,7 @@ async function idOf(database: 'passwd' | 'group', name: string): Promise<number>
   throw new StorageError('CONFIG', `there is no ${what} "${name}" on this machine`)
 }
 
-/** The line of getent(1); null when there is none. */
+/** The first line that getent(1) prints; null when it prints nothing. */
 function lookUp(database: string, name: string): Promise<string | null> {
   return new Promise((resolve, reject) => {
     const options = { stdio: ['ignore', 'pipe', 'ignore'] as ('ignore' | 'pipe')[] }

@@ -1,15 +1,18 @@
 import { isIPv4, isIPv6 } from 'node:net'
 import { KiB } from '../base/size.ts'
 
-/** Bytes of an export's name, as NBD has it. */
+/** The most bytes that the name of an export may have, as in NBD. */
 export const nameBytesMax = 4 * KiB
 
-/** Where somebody listens: a host and port, or a path of a unix socket. */
+/** Where a server listens: a host and port, or the path of a unix socket. */
 export type Address =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
   | { readonly kind: 'unix'; readonly path: string }
 
-/** `127.0.0.1:4470`, `[::1]:4470`, `host:4470`, `unix:/run/dst.sock`; null when it is none. */
+/**
+ * Reads `127.0.0.1:4470`, `[::1]:4470`, `host:4470` or `unix:/run/dst.sock`; null when the text is
+ * no address. A port may be left out only if there is a `defaultPort`.
+ */
 export function parseAddress(text: string, defaultPort?: number): Address | null {
   if (text.startsWith('unix:')) {
     const path = text.slice('unix:'.length)
@@ -25,8 +28,8 @@ export function parseAddress(text: string, defaultPort?: number): Address | null
 }
 
 /**
- * A name of a host, or an IPv4 address. Not a number alone, which the system takes for an address
- * and people for a port, nor what programs would take for an option.
+ * True for the name of a host and for an IPv4 address. False for a number alone, which the system
+ * takes for an address and people for a port, and for what programs would take for an option.
  */
 function isHost(text: string): boolean {
   if (/^[\d.]+$/.test(text)) return isIPv4(text)
@@ -34,10 +37,10 @@ function isHost(text: string): boolean {
   return /^[\p{L}\p{N}_][\p{L}\p{M}\p{N}_.-]*$/u.test(text)
 }
 
-/** What files of sockets are called, and hosts are not. */
+/** How the names of socket files end, and those of hosts do not. */
 const socketName = /\.sock(et)?$/i
 
-/** Why a text is no address, and what would be one. */
+/** A sentence for people: why a text is no address, and how to write one. */
 export function whyNoAddress(text: string): string {
   if (/^:?\d+$/.test(text)) {
     const port = text.replace(':', '')
@@ -58,12 +61,13 @@ export function whyNoAddress(text: string): string {
   if (Number(port) > 65535) return 'no address: a port is at most 65535'
   if (port !== undefined && !/^\d+$/.test(port))
     return `no address: "${port}" is no port, which is a number`
-  if (/^[\d.]+$/.test(host) && !isIPv4(host)) return `no address: "${host}" is none of IPv4`
+  if (/^[\d.]+$/.test(host) && !isIPv4(host)) return `no address: "${host}" is not an IPv4 address`
   if (port === undefined && parseAddress(text, 1) !== null)
     return `the port is missing, as in ${text}:4470`
   return 'no address'
 }
 
+/** Writes an address as `parseAddress` reads it. */
 export function formatAddress(address: Address): string {
   if (address.kind === 'unix') return `unix:${address.path}`
   const { host, port } = address
@@ -71,13 +75,13 @@ export function formatAddress(address: Address): string {
 }
 
 /**
- * What counts as one peer among those that connect from different addresses: an address of IPv4;
- * of IPv6 the network of 64 bits, because whoever has one address of it has all of them.
+ * What an address counts as when peers are told apart: in IPv4 itself, in IPv6 its network of 64
+ * bits, because a host that has one address of that network has all of them.
  */
 export function originOf(host: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(host)
   if (mapped !== null) return mapped[1]!
-  // On a link of its own everybody has the same network.
+  // All link-local addresses are of the same network.
   if (!host.includes(':') || /^fe80:/i.test(host)) return host
   const [head = '', tail] = host.split('::')
   const groups = head === '' ? [] : head.split(':')
@@ -90,19 +94,19 @@ export type Protocol = 'dst' | 'nbd'
 
 export const defaultPorts: Readonly<Record<Protocol, number>> = { dst: 4470, nbd: 10809 }
 
-/** An export at an address, as `dst://host:port/export` or `nbd+unix:///export?socket=PATH` say. */
+/** An export at an address: `dst://host:port/export` or `nbd+unix:///export?socket=PATH`. */
 export interface ExportUri {
   readonly protocol: Protocol
   readonly address: Address
   readonly name: string
 }
 
-/** What no text in UTF-8 can have. */
+/** Half of a surrogate pair, which UTF-8 cannot encode. */
 export const halfCharacter = /\p{Surrogate}/u
 
 /**
- * Reads the URIs of NBD's `doc/uri.md` and the same for DST/1. The export's name is the path less
- * one slash, percent-decoded. Returns what is wrong as text instead when it cannot be used.
+ * Reads a URI of NBD's `doc/uri.md`, or the same for DST/1. The export's name is the path without
+ * its first slash, percent-decoded. Returns a sentence that says why when it cannot be used.
  */
 export function parseUri(text: string): ExportUri | string {
   const found = /^([a-z]+)(\+unix)?:\/\/([^/?#]*)(\/[^?#]*)?(?:\?([^#]*))?$/.exec(text)
@@ -134,6 +138,7 @@ export function parseUri(text: string): ExportUri | string {
   return { protocol, address, name }
 }
 
+/** Writes a URI as `parseUri` reads it. */
 export function formatUri(uri: ExportUri): string {
   const name = encoded(uri.name)
   if (uri.address.kind === 'unix')
@@ -141,7 +146,7 @@ export function formatUri(uri: ExportUri): string {
   return `${uri.protocol}://${formatAddress(uri.address)}/${name}`
 }
 
-/** Percent-encoded, but for the slashes that people want to see. */
+/** Percent-encodes everything but slashes, which people want to see. */
 function encoded(text: string): string {
   return encodeURIComponent(text).replaceAll('%2F', '/')
 }

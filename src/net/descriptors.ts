@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 
 /**
- * Descriptors that clients leave to everything else: programs that are started, files of legs that
- * are added, records that are saved, remotes that come back.
+ * The share of descriptors that is kept from clients, for everything else: programs that are
+ * started, files of legs that are added, records that are saved, remotes that come back.
  */
 const keptShare = 0.1
 const keptMin = 16
@@ -14,7 +14,7 @@ export interface Descriptors {
   readonly kept: number
 }
 
-/** The limit of open files that is in force; null where the system does not say. */
+/** Asks the system for the limit of open files in force; null where it does not say. */
 export function openDescriptors(): Descriptors | null {
   try {
     const line = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))
@@ -24,6 +24,7 @@ export function openDescriptors(): Descriptors | null {
   }
 }
 
+/** Splits a limit of open files: a tenth is kept back, 16 to 512 of them, and half at most. */
 export function descriptorsOf(limit: number): Descriptors {
   const share = Math.floor(limit * keptShare)
   const kept = Math.min(keptMax, Math.max(keptMin, share), Math.floor(limit / 2))
@@ -31,8 +32,8 @@ export function descriptorsOf(limit: number): Descriptors {
 }
 
 /**
- * Whether one that was just opened is beyond those that clients may have. The system gives out the
- * lowest number that is free, so all below it are in use.
+ * True when a descriptor that was just opened is one of those kept from clients. The system gives
+ * out the lowest free number, so all below it are in use.
  */
 export function isKeptBack({ limit, kept }: Descriptors, descriptor: number): boolean {
   return descriptor >= limit - kept

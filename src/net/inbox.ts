@@ -3,13 +3,13 @@ import { assert } from '../base/errors.ts'
 import { KiB, MiB } from '../base/size.ts'
 import type { Request } from '../device/request.ts'
 
-/** Staging of a connection that says little, and of one that was seen to fill its staging. */
+/** Bytes of staging for a connection that sends little, and for one that has filled its staging. */
 const stagingBytesIdle = 16 * KiB
 const stagingBytesBusy = 256 * KiB
 
 /**
- * Bytes that the busy stagings of all connections share: who has filled its staging once may go
- * idle or be hostile, and there may be thousands of them.
+ * Bytes that the busy stagings of all connections share: a peer that has filled its staging once
+ * may go idle or be hostile, and there may be thousands of them.
  */
 const stagingBytesShared = 16 * MiB
 
@@ -20,7 +20,7 @@ function countStagings(slab: Slab, by: 1 | -1): void {
   stagingsOf.set(slab, (stagingsOf.get(slab) ?? 0) + by)
 }
 
-/** What `need` can be asked for: headers, options, and payloads not worth landing by themselves. */
+/** The most that `need` takes: headers, options, and payloads not worth landing by themselves. */
 export const needBytesMax = 12 * KiB
 
 /**
@@ -35,16 +35,16 @@ export const stagedPayloadMax = 8 * KiB
  */
 const headBytes = 512
 
-/** The first bytes of a large payload are moved to where the others land, if they are this few. */
+/** The first bytes of a large payload move to where the rest lands if they are this few at most. */
 const movedBytesMax = 16 * KiB
 
 /**
- * Bytes of stagings that connections have gone on from, for payloads that are still held. Requests
- * that wait may hold a byte each: beyond this, payloads get blocks of their own size.
+ * Bytes of stagings that connections have left behind because requests still hold payloads there.
+ * A waiting request may hold one byte of a staging: beyond this, payloads get blocks of their own.
  */
 const stagingsLeftMax = 16 * MiB
 
-/** Where bytes land while the parser is stalled: all that is ever copied because of it. */
+/** Bytes of the buffer where bytes land while the parser is stalled: a stall copies no more. */
 const spillBytes = 512
 
 /**
@@ -65,7 +65,7 @@ export class Inbox {
   /** Where the next unread byte stands in `bytes`; read fields here, then `consume`. */
   at = 0
   private end = 0
-  /** The payload that lands by itself: its block, and how much of it is there and to come. */
+  /** The payload that lands by itself: its block, where the next byte lands, and where it ends. */
   private payload: Block | null = null
   private payloadAt = 0
   private payloadEnd = 0
@@ -76,7 +76,7 @@ export class Inbox {
   private spill: Buffer | null = null
   private spilling = false
   private offered = 0
-  /** Whether the last bytes to land took all the room there was: there may be more at once. */
+  /** True when the last bytes to land took all the room there was: more may be there already. */
   filled = false
 
   constructor(slab: Slab) {
@@ -93,12 +93,12 @@ export class Inbox {
     return this.end - this.at
   }
 
-  /** Whether a payload taken by `takePayload` has yet to land in full. */
+  /** True while a payload taken by `takePayload` has yet to land in full. */
   get payloadLanding(): boolean {
     return this.payload !== null
   }
 
-  /** Whether some of a payload that is kept, or of bytes that are dropped, have yet to land. */
+  /** True while bytes of a payload, or bytes that are to be dropped, have yet to land. */
   get awaiting(): boolean {
     return this.payload !== null || this.skipping > 0
   }
@@ -131,18 +131,19 @@ export class Inbox {
     return !this.stalled && this.payload === null && this.skip(0)
   }
 
-  /** The parser cannot go on: nothing it has not asked for lands where it would look. */
+  /** The parser cannot go on: until `unstall`, `landed` returns false and bytes land elsewhere. */
   stall(): void {
     this.stalled = true
   }
 
+  /** The parser may go on; the caller runs it. */
   unstall(): void {
     this.stalled = false
   }
 
   /**
-   * Whether `bytes` unread bytes stand in one piece at `at`. If not, room is made for them, and the
-   * parser is called again when more has landed.
+   * Returns whether `bytes` unread bytes stand in one piece at `at`. If not, makes room for them:
+   * the parser is called again when more has landed.
    */
   need(bytes: number): boolean {
     assert(bytes <= needBytesMax, 'only small things are staged')
@@ -152,6 +153,7 @@ export class Inbox {
     return false
   }
 
+  /** Steps over bytes that were read in place. */
   consume(bytes: number): void {
     this.at += bytes
     assert(this.at <= this.end, 'only what is available is consumed')
@@ -177,7 +179,7 @@ export class Inbox {
     this.payloadAt = 0
     this.payloadEnd = rest
     const { bytes } = this.payload
-    // The request's own hold is the only one: whoever drops the request drops the landing too.
+    // Only the request holds the block: with the request, the place where bytes land is gone too.
     request.append(rest === bytes.length ? bytes : bytes.subarray(0, rest), this.payload)
     return false
   }
@@ -207,7 +209,7 @@ export class Inbox {
     return this.skipping === 0
   }
 
-  /** Lets go of the staging; nothing lands any more. A request that was landing is its owner's. */
+  /** Lets go of the staging once nothing lands. A request that was landing stays its owner's. */
   close(): void {
     this.payload = null
     countStagings(this.slab, -1)
@@ -237,7 +239,10 @@ export class Inbox {
     this.headNext = true
   }
 
-  /** Starts over in the same staging if no request holds bytes of it; else in a small one. */
+  /**
+   * Starts over at the front of the staging, if no request holds bytes of it. One that is large and
+   * was hardly used makes way for a small one.
+   */
   private rewind(): void {
     if (this.staging.holds > 1) return
     const large = this.staging.bytes.length > stagingBytesIdle
@@ -265,7 +270,7 @@ export class Inbox {
   }
 }
 
-/** Bytes of the next staging of a connection that fills its own: fewer, the more connections. */
+/** Bytes of the next staging of a connection that filled its last: fewer, the more connections. */
 function busyBytes(slab: Slab): number {
   const share = 2 ** Math.floor(Math.log2(stagingBytesShared / stagingsOf.get(slab)!))
   return Math.min(stagingBytesBusy, Math.max(stagingBytesIdle, share))

@@ -9,11 +9,11 @@ import type { Address } from './address.ts'
 export interface Connection {
   /** The peer's address, for logs and status. */
   readonly peer: string
-  /** What is counted as one peer: see `originOf`. Undefined over a unix socket. */
+  /** What the peer counts as, by `originOf`; undefined over a unix socket. */
   readonly origin?: string | undefined
   /** The number of its file descriptor; undefined where that is not known. */
   readonly descriptor?: number | undefined
-  /** With so many bytes to send it is better to send them than to wait for more. */
+  /** Once so many bytes are queued it is better to send them than to wait for more. */
   readonly batchBytes: number
   /**
    * Sends the buffers, in order. They must not change until `sent` was called for this call, or
@@ -26,8 +26,8 @@ export interface Connection {
   /** Closes after everything sent so far has gone out. `closed` follows. */
   end(): void
   /**
-   * Closes at once; who connected drops what was not sent. `closed` follows, not before this
-   * returns.
+   * Closes at once; what was not sent is dropped if this side had connected. `closed` follows, not
+   * before this returns.
    */
   destroy(): void
 }
@@ -35,41 +35,41 @@ export interface Connection {
 /** What a connection tells its one user. Never called before the user was handed the connection. */
 export interface ConnectionHandler {
   /**
-   * Where the next bytes shall land: at least one byte long. The answer stays in force until bytes
-   * landed, also while paused.
+   * Where the next bytes are to land: at least one byte long. The answer stays in force until bytes
+   * have landed, also while paused.
    */
   landing(): Buffer
   /** `bytes` were written to the start of the last landing. */
   landed(bytes: number): void
-  /** The oldest `send` that was not reported yet has let go of its buffers. */
+  /** The buffers of the oldest `send` that was not reported yet are the caller's again. */
   sent(): void
-  /** It is over, for whatever reason, and no buffer is referred to any more. Called once. */
+  /** The connection is over and refers to no buffer; null if nothing broke. Called once. */
   closed(reason: StorageError | null): void
 }
 
 export interface ListenOptions {
-  /** Of a unix socket; left out: for the user of this process alone. */
+  /** The rights of a unix socket; left out, only the user of this process may connect. */
   readonly access?: SocketAccess
   /**
    * Milliseconds of silence after which the system asks a peer over TCP whether it is there; one
-   * that vanished is gone ten seconds later. Linux asks nobody who has not acknowledged what was
-   * sent, and gives up such a peer after about a quarter of an hour. Left out: the system's own
-   * time, of hours.
+   * that vanished is dropped ten seconds later. Linux does not ask a peer that has yet to
+   * acknowledge what was sent, and gives it up after about a quarter of an hour. Left out, the
+   * system waits for hours.
    */
   readonly keepAlive?: number
 }
 
 export interface Listener {
-  /** Where it listens: the chosen port instead of 0. */
+  /** Where it listens; the port that was chosen instead of 0. */
   readonly address: Address
   /** Accepts no more; accepted connections live on. */
   close(): Promise<void>
 }
 
-/** Makes the handler of an accepted connection; null refuses it (too many): it is destroyed. */
+/** Makes the handler of an accepted connection; null has the connection destroyed (too many). */
 export type Accept = (connection: Connection) => ConnectionHandler | null
 
-/** The world of peers, handed in so that a simulation can replace it. */
+/** The way to peers, handed in so that a simulation can replace it. */
 export interface Network {
   /**
    * Connects within `timeout` milliseconds. `attach` is called once connected, and makes the
@@ -82,8 +82,6 @@ export interface Network {
     attach: (connection: Connection) => ConnectionHandler,
     failed: (error: StorageError) => void,
   ): () => void
-  /**
-   * Rejects with a StorageError: an address in use, or not ours.
-   */
+  /** Rejects with CONFIG when it cannot listen there: an address in use, for example. */
   listen(address: Address, accept: Accept, options?: ListenOptions): Promise<Listener>
 }

@@ -20,7 +20,7 @@ const payloadBytesMax = 4 * MiB
 
 const nothing = Buffer.alloc(0)
 
-/** What `reserve` can be asked for. */
+/** The most bytes that `reserve` can be asked for. */
 export const reserveBytesMax = 16 * KiB
 
 /**
@@ -47,15 +47,15 @@ export class Outbox {
   private scheduled = false
   private gathering = false
   private closed = false
-  /** Bytes that the socket has not let go of, and that wait to be flushed. */
+  /** Bytes that wait to be flushed, or that the socket has not let go of. */
   bytesQueued = 0
-  /** Those of them that `payload` was given. */
+  /** The part of `bytesQueued` that `payload` was given. */
   payloadQueued = 0
   private readonly batchBytes = new Ring<number>()
   private bytesPending = 0
   private readonly batchPayload = new Ring<number>()
   private payloadPending = 0
-  /** Calls of `flush` that sent something, and those of them that the socket has let go of. */
+  /** How many batches the socket was handed, and how many of them it has let go of. */
   batchesFlushed = 0
   batchesSent = 0
 
@@ -70,7 +70,7 @@ export class Outbox {
     return this.staging!.bytes
   }
 
-  /** Whether more waits than is good: what can as well be made later should be. */
+  /** True while so much payload waits that more of it is better made later. */
   get full(): boolean {
     return this.payloadQueued > payloadBytesMax
   }
@@ -85,7 +85,7 @@ export class Outbox {
     return index
   }
 
-  /** Sends a read's segments: copied when small, otherwise lent, with holds of their own. */
+  /** Queues a read's segments: copied when small, otherwise lent, with holds of their own. */
   payload(request: Request): void {
     const { segments, length } = request
     this.payloadPending += length
@@ -108,22 +108,22 @@ export class Outbox {
     if (this.bytesPending >= this.connection.batchBytes) this.handOver()
   }
 
-  /** Sends bytes that never change, from where they are. */
+  /** Queues bytes without copying them; they must never change. */
   lend(bytes: Buffer): void {
     this.cut()
     this.views.push(bytes)
     this.count(bytes.length)
   }
 
-  /** Whoever calls this will call `flush` or `leave` at once: until then nothing is scheduled. */
+  /** Schedules nothing until `flush` or `leave`, one of which the caller calls in the same turn. */
   gather(): void {
     this.gathering = true
   }
 
-  /** Ends `gather`: what there is leaves now or, because more is likely, with the turn's end. */
-  leave(now: boolean): void {
+  /** Ends `gather`: what is queued leaves now or, if more is likely, at the end of the turn. */
+  leave(when: 'now' | 'later'): void {
     this.gathering = false
-    if (now) this.flush()
+    if (when === 'now') this.flush()
     else if (this.bytesPending > 0) this.schedule()
   }
 
@@ -140,7 +140,7 @@ export class Outbox {
     this.handOver()
   }
 
-  /** For `ConnectionHandler.sent`. Returns the bytes that `payload` was given and now are gone. */
+  /** For `ConnectionHandler.sent`. Returns how many bytes of payload have left. */
   sent(): number {
     this.batchesSent++
     this.bytesQueued -= this.batchBytes.shift()!
@@ -154,7 +154,7 @@ export class Outbox {
     return payload
   }
 
-  /** For `ConnectionHandler.closed`: nothing refers to the bytes. What comes later is dropped. */
+  /** For `ConnectionHandler.closed`: lets go of all bytes; what is queued later is dropped. */
   close(): void {
     this.closed = true
     this.drop()

@@ -24,14 +24,14 @@ import { writerOf, type Writer } from './writer.ts'
 export type Receive = 'landing' | 'events'
 
 /**
- * Bytes the kernel is handed before a stream reports that it is full. We count by ourselves. Not
- * for streams that are read from: paused, each would hold as many that no limit counts.
+ * Bytes that a stream takes before it reports that it is full; we count by ourselves. Not for
+ * streams that buffer what they read: paused, each would hold as many that no limit counts.
  */
 const highWaterMark = 1 * MiB
 
 /**
  * Bytes of a batch. A unix socket holds 208 KiB: with more it is never empty while the next batch
- * is made. One of TCP holds megabytes, and smaller batches keep it from growing that far.
+ * is made. A TCP socket holds megabytes, and smaller batches keep it from growing that far.
  */
 const batchBytes = { unix: 256 * KiB, tcp: 2 * MiB } as const
 
@@ -41,7 +41,7 @@ const lingerTimeout = 2000
 /** Milliseconds of silence after which a server that we dialed is asked whether it is there. */
 const keepAliveDialed = 60_000
 
-/** What the system takes as such a time. */
+/** The least and the most milliseconds that the system takes for that. */
 const keepAliveMin = 1000
 const keepAliveMax = 32_767_000
 
@@ -96,7 +96,7 @@ export class SocketNetwork implements Network {
       fail(problemOf('UNAVAILABLE', `connecting to ${connection.peer}`, error))
     })
     socket.once('connect', () => {
-      if (settle()) connection.start(attach(connection), this.receive === 'landing')
+      if (settle()) connection.start(attach(connection), this.receive)
     })
     return () => {
       if (settle()) socket.destroy()
@@ -120,7 +120,7 @@ export class SocketNetwork implements Network {
         connection.socket = landing ? rewrap(accepted, connection) : accepted
         const handler = accept(connection)
         if (handler === null) connection.destroy()
-        else connection.start(handler, landing)
+        else connection.start(handler, this.receive)
       },
     )
     if (address.kind === 'unix') await removeStaleSocket(address.path)
@@ -130,7 +130,7 @@ export class SocketNetwork implements Network {
         reject(problemOf('CONFIG', `listening on ${formatAddress(address)}`, error))
       })
       if (address.kind === 'tcp') server.listen(address.port, address.host, resolve)
-      // Bound before `listen` returns.
+      // A unix socket is bound before `listen` returns.
       else bindPrivately(() => server.listen(address.path, resolve))
     })
     if (address.kind === 'unix')
@@ -158,7 +158,7 @@ export class SocketNetwork implements Network {
  * because the byte is copied out before anything else happens.
  */
 const threshold = Buffer.alloc(1)
-/** Where bytes land that nobody wants any more. */
+/** Where bytes land that are not used. */
 const discard = Buffer.alloc(64 * KiB)
 
 class SocketConnection implements Connection {
@@ -170,16 +170,16 @@ class SocketConnection implements Connection {
   socket!: net.Socket
   /** For the socket's constructor: lands bytes where the handler wants them. */
   readonly onread: { buffer: () => Buffer; callback: (bytes: number, buffer: Buffer) => boolean }
-  /** Whether it was us who connected. */
+  /** True on the side that connected. */
   dialed = false
   private writer: Writer | null = null
   /**
-   * Sends that the stream is not given yet, and whether it has one: what waits in it leaves all at
-   * once, and none of it is told of before the last.
+   * Sends that the stream is not given yet, and whether it has one now. It gets one at a time: of
+   * several it would report none before the last was sent.
    */
   private readonly waiting = new Ring<readonly Buffer[]>()
   private flowing = false
-  /** Sends that the kernel has taken whole and the handler was not told of. */
+  /** How many sends are done that the handler was not told of. */
   private taken = 0
   private delivering = false
   private telling = false
@@ -209,11 +209,11 @@ class SocketConnection implements Connection {
     }
   }
 
-  /** `direct`: past the stream, where that can be. */
-  start(handler: ConnectionHandler, direct: boolean): void {
+  /** With `landing`, bytes are also sent past the stream, where that is possible. */
+  start(handler: ConnectionHandler, receive: Receive): void {
     const { socket } = this
     this.handler = handler
-    if (direct) this.writer = writerOf(socket, this.wrote)
+    if (receive === 'landing') this.writer = writerOf(socket, this.wrote)
     socket.on('error', (error) => {
       this.problem = problemOf('UNAVAILABLE', `connection to ${this.peer}`, error)
     })
@@ -292,8 +292,9 @@ class SocketConnection implements Connection {
   }
 
   /**
-   * Not from within `send`: whoever sends is in the middle of something. What is sent meanwhile is
-   * told when the loop has turned, or a peer that takes all at once would have the loop for itself.
+   * Reports the sends that are done; never from within `send`, whose caller is in the middle of
+   * something. What is sent meanwhile is reported in another turn, or a peer that takes everything
+   * at once would have the event loop to itself.
    */
   private readonly tell = (): void => {
     this.telling = true
@@ -308,7 +309,7 @@ class SocketConnection implements Connection {
   /** A write that had to wait is done. */
   private readonly wrote = (): void => this.handler!.sent()
 
-  /** The stream is done with a write, which may have been a moment ago. */
+  /** The stream is done with the send that it was given. */
   private readonly flowed = (error?: Error | null): void => {
     // A failed write is followed by `closed`, which lets go of everything at once.
     if (error !== undefined && error !== null) return
@@ -329,8 +330,8 @@ class SocketConnection implements Connection {
 
 /**
  * The same connection as a socket that lands its bytes: servers cannot be told so beforehand
- * (nodejs/node 25436 gave `onread` to clients only), hence the undocumented handle. Where that is
- * not what we know, the socket stays as it is and its bytes are copied.
+ * (nodejs/node 25436 gave `onread` to clients only), hence the undocumented handle. Where that
+ * looks different, the socket stays as it is and its bytes are copied.
  */
 function rewrap(accepted: net.Socket, connection: SocketConnection): net.Socket {
   const { _handle: handle } = accepted as unknown as { _handle?: { useUserBuffer?: unknown } }
@@ -352,7 +353,7 @@ function problemOf(code: Code, doing: string, error: Error): StorageError {
   return new StorageError(code, `${doing}: ${error.message}`, '', error)
 }
 
-/** Who is at the other end, for people. */
+/** Names the peer of a socket, for logs and status. */
 export function peerOf(socket: net.Socket): string {
   const { remoteAddress: host, remotePort: port } = socket
   return host === undefined || port === undefined
@@ -360,7 +361,7 @@ export function peerOf(socket: net.Socket): string {
     : formatAddress({ kind: 'tcp', host, port })
 }
 
-/** Removes what a dead process left of its unix socket; a living one keeps its own. */
+/** Removes a unix socket that no process listens on any more; one in use stays. */
 export async function removeStaleSocket(path: string): Promise<void> {
   const refused = await new Promise<boolean>((resolve) => {
     const probe = net.connect({ path })

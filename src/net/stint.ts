@@ -5,22 +5,22 @@ import { KiB, MiB } from '../base/size.ts'
 /** Milliseconds for which one connection takes requests in before all others have their turn. */
 const stintMsMax = 2
 
-/** The clock is looked at whenever requests were about so many bytes, each with some more. */
+/** The clock is read after requests of so many bytes, where each counts as some bytes more. */
 const bytesBetween = 4 * MiB
 const bytesExtra = 256 * KiB
 
 /**
- * Bounds how long one connection has the event loop. What a device answers at once it answers while
- * it is asked, and what has landed may ask for thousands of such things: the rest of them is a long
- * loop, one of all those that share a turn's time.
+ * Bounds how long one connection keeps the event loop. Some devices answer before `submit` returns,
+ * and what has landed may hold thousands of requests for them: what is left after a stint becomes
+ * one of the long loops, which share the time of a turn.
  */
 export class Stint implements LongLoop {
-  /** Whether it is over, and nobody is told yet that another may begin. */
+  /** True from the end of a stint until `rested` is called. */
   resting = false
   private readonly clock: Clock
   private readonly rested: () => void
   private bytesLeft = 0
-  /** 0 until the first look at the clock. */
+  /** Monotonic, milliseconds; 0 until the clock is read first. */
   private end = 0
 
   /** `rested` is called once after each stint that was over, when others had their turn. */
@@ -29,12 +29,13 @@ export class Stint implements LongLoop {
     this.rested = rested
   }
 
+  /** Starts a stint. */
   begin(): void {
     this.bytesLeft = bytesBetween
     this.end = 0
   }
 
-  /** Whether the next request, about so many bytes, has to wait until `rested` is called. */
+  /** Counts the next request, of about `bytes`; true when it has to wait for `rested`. */
   over(bytes: number): boolean {
     this.bytesLeft -= bytesExtra + bytes
     if (this.bytesLeft > 0) return false

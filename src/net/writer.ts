@@ -1,14 +1,14 @@
 import type net from 'node:net'
 import { getSystemErrorName } from 'node:util'
 
-/** What Node hands to a handle with each write, and has called back if that has to wait. */
+/** What Node hands to a handle with each write, to be called back if the write has to wait. */
 interface WriteRequest {
   oncomplete: (status: number) => void
   /** Keeps the memory of the bytes alive until then. */
   buffers: readonly Buffer[] | null
 }
 
-/** What is used of a socket's undocumented handle: LibuvStreamWrap in Node's stream_wrap.cc. */
+/** The used part of a socket's undocumented handle: LibuvStreamWrap in Node's stream_wrap.cc. */
 interface Handle {
   /** Both return 0, or a negative error number of libuv. */
   writeBuffer(request: WriteRequest, bytes: Buffer): number
@@ -21,16 +21,16 @@ interface StreamBinding {
   readonly streamBaseState: Int32Array
   /** Where `streamBaseState` says whether the last write has to wait for the kernel. */
   readonly kLastWriteWasAsync: number
-  /** From Node 26 on, where requests work in another way and streams do not make one each. */
+  /** There from Node 26 on, where requests work in another way and streams do not make one each. */
   readonly kLastWriteErr?: number
 }
 
 const binding = findBinding()
 
 /**
- * Writes to a socket past its stream, which makes about seven objects for each write; what the
- * kernel takes at once, and that is almost everything, makes none here. It rests on an undocumented
- * handle: `writerOf` has none where that is not what we know. Nothing else writes to the socket.
+ * Writes to a socket past its stream, which makes about seven objects for each write. A write that
+ * the kernel takes at once, as it does almost always, makes none here. It rests on an undocumented
+ * handle: where that looks different, `writerOf` gives null. Nothing else writes to the socket.
  */
 export class Writer {
   private readonly socket: net.Socket
@@ -49,8 +49,8 @@ export class Writer {
   }
 
   /**
-   * Whether the kernel has taken everything. If not, `wrote` is called when it has, or the socket
-   * is destroyed with the error.
+   * Returns whether the kernel has taken everything. If not, `wrote` is called when it has, or the
+   * socket is destroyed with the error.
    */
   write(buffers: readonly Buffer[]): boolean {
     const { handle, request, stream } = this
@@ -83,7 +83,7 @@ export class Writer {
   }
 }
 
-/** Calls `wrote` for each write that had to wait. Null: write to the stream. */
+/** Makes a writer, which calls `wrote` after each write that had to wait; null: use the stream. */
 export function writerOf(socket: net.Socket, wrote: () => void): Writer | null {
   const { _handle: handle } = socket as unknown as { _handle?: Partial<Handle> | null }
   if (binding === null || handle == null) return null
@@ -91,7 +91,7 @@ export function writerOf(socket: net.Socket, wrote: () => void): Writer | null {
   return new Writer(socket, handle as Handle, binding, wrote)
 }
 
-/** Null where Node does not give it, or gives something else. */
+/** Node's own binding; null where it is missing or looks different. */
 function findBinding(): StreamBinding | null {
   try {
     const { binding: find } = process as unknown as {

@@ -5,8 +5,8 @@ const firstDelay = 50
 const delayMax = 5000
 
 /**
- * How long to wait before each attempt to reconnect: twice as long every time, and anything between
- * half of it and all of it, so that many clients of a target that restarts do not come at once.
+ * Says how long to wait before each attempt to reconnect: up to twice as long every time, by chance
+ * between half of that and all of it, so that the clients of a target that restarts come apart.
  */
 export class Backoff {
   private readonly random: Random
@@ -23,7 +23,7 @@ export class Backoff {
     return delay * (0.5 + this.random.fraction() / 2)
   }
 
-  /** The peer proved well: the next failure starts from the beginning. */
+  /** The peer has proved good: after the next failure the waits start over. */
   reset(): void {
     this.attempts = 0
   }

@@ -3,16 +3,16 @@ import { Ring } from '../base/ring.ts'
 import { MiB } from '../base/size.ts'
 import { Operation, type Request } from '../device/request.ts'
 
-/** What may be held for a peer that is away: requests, and bytes of their payload. */
+/** The most that is held for a peer that is away: requests, and bytes of their payload. */
 export const heldRequestsMax = 16_384
 const heldBytesMax = 256 * MiB
 
-/** Whether one more is held where so many are, with so many bytes together with its own. */
+/** True when another request may be held beside `requests`; `bytes` counts its payload too. */
 export function mayHold(requests: number, bytes: number): boolean {
   return requests < heldRequestsMax && bytes <= heldBytesMax
 }
 
-/** Bytes that travel in either direction. */
+/** Bytes of payload that the request sends or asks for. */
 export function payloadOf(request: Request): number {
   return request.operation <= Operation.write ? request.length : 0
 }
@@ -26,7 +26,7 @@ export class HeldRequests {
     return this.requests.length
   }
 
-  /** Whether the request may be held as well. */
+  /** True when the request may be held as well. */
   hasRoom(request: Request): boolean {
     return mayHold(this.requests.length, this.bytes + lentBy(request))
   }

@@ -6,7 +6,7 @@ import type { Address } from '../net/address.ts'
 import type { Connection, ConnectionHandler, Network } from '../net/network.ts'
 import { Backoff } from './backoff.ts'
 
-/** The world that a client lives in. */
+/** What a client needs of its surroundings. */
 export interface ClientWorld {
   readonly network: Network
   readonly slab: Slab
@@ -28,19 +28,19 @@ export interface LinkClient extends ConnectionHandler {
   destroy(reason: StorageError): void
 }
 
-/** Whom a link works for. */
+/** The owner of a link. */
 export interface LinkUser<Client> {
-  /** Called before each attempt at a connection; `index` is 0 for the first of a session. */
+  /** Called before each attempt to connect; makes the client. 0 is the first of a session. */
   clientFor(index: number): (connection: Connection) => Client
-  /** The session, or the attempt at one, comes to its end; sockets may still refer to buffers. */
+  /** The session, or the attempt at one, ends; sockets may still refer to buffers. */
   ending(reason: StorageError): void
   /** No socket refers to anything any more. Another session follows, unless `rest` is called. */
   down(reason: StorageError): void
 }
 
 /**
- * Keeps a session with a peer: all its connections, or none. When it ends, all are closed, and the
- * next one is begun once no buffer is referred to, with growing, random pauses.
+ * Keeps a session with a peer: all its connections, or none. When it ends, all are closed. The next
+ * session begins once no socket refers to a buffer, after a pause that grows and is random.
  */
 export class Link<Client extends LinkClient> {
   /** All connections that were made and are not closed, the oldest first. */
@@ -50,7 +50,7 @@ export class Link<Client extends LinkClient> {
   dials = 0
   /** Why the session ends; null while it does not. */
   reason: StorageError | null = null
-  /** No other session follows. */
+  /** True once `stop` was called: no other session follows. */
   stopped = false
   private readonly options: LinkOptions
   private readonly user: LinkUser<Client>
@@ -108,15 +108,15 @@ export class Link<Client extends LinkClient> {
     this.attempts.add(giveUp)
   }
 
-  /** The connection is closed, and no buffer is referred to by it. */
+  /** The client's connection is closed and refers to no buffer. */
   gone(client: Client): void {
     this.alive.splice(this.alive.indexOf(client), 1)
     if (this.alive.length === 0) this.onStopped?.()
   }
 
   /**
-   * Ends the session, or goes on with that if it ends already. Connections that are there have
-   * `graceMs` to be closed by the peer; the next session comes `pauseMs` later at the earliest.
+   * Ends the session, or goes on with that if it ends already. The peer has `graceMs` to close its
+   * connections by itself; the next session comes `pauseMs` later at the earliest.
    */
   end(reason: StorageError, graceMs = 0, pauseMs = 0): void {
     this.pauseMs = Math.max(this.pauseMs, pauseMs)

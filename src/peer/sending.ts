@@ -1,11 +1,11 @@
 import type { Clock } from '../base/clock.ts'
 import type { Outbox } from '../net/outbox.ts'
 
-/** When a client's requests leave its outbox: together, but none waits for what will not come. */
+/** Decides when a client's requests leave its outbox: together, if others can be expected. */
 export class Sending {
   private readonly outbox: Outbox
   private readonly clock: Clock
-  /** Whether the outbox is flushed as soon as what runs now is done. */
+  /** True when the outbox is going to be flushed as soon as what runs now is done. */
   private soon = false
 
   constructor(outbox: Outbox, clock: Clock) {
@@ -14,12 +14,12 @@ export class Sending {
   }
 
   /**
-   * Has a request sent that was just written. One that is `alone`, with nothing else under way,
-   * waits for those that the same event brings about; others for the end of the turn.
+   * Has a request sent that was just written. `alone`, with nothing else under way, it waits for
+   * those that the same event brings about; `among` others it waits for the end of the turn.
    */
-  schedule(alone: boolean): void {
+  schedule(company: 'alone' | 'among'): void {
     if (this.soon) return
-    if (!alone) {
+    if (company === 'among') {
       this.outbox.schedule()
       return
     }

@@ -135,7 +135,7 @@ export class ClientConnection implements ConnectionHandler {
     this.running = true
     this.outbox.gather()
     while (!this.over && this.step());
-    this.outbox.leave(!this.inbox.filled)
+    this.outbox.leave(this.inbox.filled ? 'later' : 'now')
     this.running = false
   }
 
@@ -197,7 +197,7 @@ export class ClientConnection implements ConnectionHandler {
     slots.states[slot] = SlotState.sent
     slots.connections[slot] = this
     this.inFlight++
-    if (!this.running) this.sending.schedule(this.inFlight === 1)
+    if (!this.running) this.sending.schedule(this.inFlight === 1 ? 'alone' : 'among')
   }
 
   /** Sends a question that is no request. `value` is the epoch of a claim. */

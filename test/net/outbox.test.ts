@@ -45,7 +45,7 @@ describe('an outbox', () => {
     outbox.schedule()
     clock.advance(0)
     expect(batches()).to.eql([`a ${2 + batchBytes}`])
-    outbox.leave(true)
+    outbox.leave('now')
     expect(batches()).to.eql([`a ${2 + batchBytes}`, `c ${1 + 20 * KiB}`])
     while (outbox.bytesQueued > 0) outbox.sent()
   })

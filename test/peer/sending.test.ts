@@ -7,21 +7,21 @@ import { Sink } from '../support/sink.ts'
 
 describe('the sending of requests', () => {
   for (const [first, what] of [
-    [true, 'a lone one, and what the same event adds'],
-    [false, 'others'],
+    ['alone', 'a lone one, and what the same event adds'],
+    ['among', 'others'],
   ] as const)
     it(`hands ${what} to the socket together, once`, () => {
       const clock = new ManualClock()
       const sink = new Sink()
       const outbox = new Outbox(sink, new Slab(), clock)
       const sending = new Sending(outbox, clock)
-      const request = (text: string, alone: boolean): void => {
+      const request = (text: string, company: 'alone' | 'among'): void => {
         outbox.bytes.write(text, outbox.reserve(1))
-        sending.schedule(alone)
+        sending.schedule(company)
       }
       outbox.reserve(0)
       request('a', first)
-      request('b', false)
+      request('b', 'among')
       expect(sink.sent).to.eql([])
       clock.advance(0)
       request('c', first)
