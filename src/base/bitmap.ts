@@ -5,7 +5,7 @@ const groupBits = 4096
 
 /** A fixed number of bits, with their count kept, and searches that skip what is empty. */
 export class Bitmap {
-  /** Bits. */
+  /** The number of bits, set or not. */
   readonly length: number
   /** Bit `n` is bit `n & 7` of byte `n >> 3`. For reading; write through the methods. */
   readonly bytes: Uint8Array
@@ -18,7 +18,7 @@ export class Bitmap {
     this.groups = new Uint16Array(Math.ceil(length / groupBits))
   }
 
-  /** How many bits are set. */
+  /** The number of bits that are set. */
   get count(): number {
     return this.ones
   }
@@ -27,7 +27,7 @@ export class Bitmap {
     return (this.bytes[bit >> 3]! & (1 << (bit & 7))) !== 0
   }
 
-  /** Whether that changed it. */
+  /** Sets the bit. Returns false if it was set already. */
   set(bit: number): boolean {
     assert(bit >= 0 && bit < this.length, 'a bit within the map')
     const byte = this.bytes[bit >> 3]!
@@ -39,7 +39,7 @@ export class Bitmap {
     return true
   }
 
-  /** Whether that changed it. */
+  /** Clears the bit. Returns false if it was clear already. */
   clear(bit: number): boolean {
     if (!this.has(bit)) return false
     this.bytes[bit >> 3]! &= ~(1 << (bit & 7))
@@ -48,7 +48,7 @@ export class Bitmap {
     return true
   }
 
-  /** The first set bit at `from` or after it, -1 when there is none. */
+  /** Returns the first set bit at `from` or after it, -1 when there is none. */
   next(from: number): number {
     for (let bit = from; bit < this.length;) {
       if (this.groups[Math.floor(bit / groupBits)] === 0) {
@@ -78,20 +78,20 @@ export class Bitmap {
     this.recount()
   }
 
-  /** Becomes equal to `other`, of the same length. */
+  /** Makes the map equal to `other`, of the same length. */
   copy(other: Bitmap): void {
     this.bytes.set(other.bytes)
     this.recount()
   }
 
-  /** Sets what is set in `bytes`, which belong to the bits from `firstByte * 8` on. */
+  /** Sets the bits that are set in `bytes`, whose first bit is bit `firstByte * 8` of the map. */
   mergeBytes(firstByte: number, bytes: Uint8Array): void {
     const end = Math.min(bytes.length, this.bytes.length - firstByte)
     for (let at = 0; at < end; at++) this.bytes[firstByte + at]! |= bytes[at]!
     this.recount(firstByte, firstByte + end)
   }
 
-  /** Counts anew the groups of the bytes `from` to `to`. */
+  /** Counts the groups of the bytes `from` to `to` again. */
   private recount(from = 0, to = this.bytes.length): void {
     if (this.length % 8 !== 0) this.bytes[this.bytes.length - 1]! &= (1 << (this.length % 8)) - 1
     const groupBytes = groupBits / 8

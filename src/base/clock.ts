@@ -20,7 +20,7 @@ export interface Clock {
   soon(callback: () => void): void
 }
 
-/** Milliseconds; the longest that a timer of the system can wait. Beyond, it would not at all. */
+/** The longest delay of a system timer, in milliseconds. With a longer one it fires at once. */
 export const timerMax = 2 ** 31 - 1
 
 class NodeTimer implements Timer {

@@ -1,12 +1,12 @@
 import type { Clock } from './clock.ts'
 import { StorageError } from './errors.ts'
 
-/** Milliseconds that are waited for what should be there at once, before it counts as hanging. */
+/** Milliseconds after which an answer that should come at once counts as hanging. */
 export const answerMs = 10_000
 
 /**
- * The promise's outcome, if it comes within `answerMs`; rejects with TIMEOUT otherwise, naming
- * `who` does not answer. What becomes of the promise later is told to nobody.
+ * Settles as the promise does, or rejects with TIMEOUT after `answerMs`; the message says that
+ * `who` does not answer. A later outcome of the promise is ignored.
  */
 export function inTime<T>(clock: Clock, promise: Promise<T>, who: string): Promise<T> {
   return new Promise((resolve, reject) => {

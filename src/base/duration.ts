@@ -4,8 +4,8 @@ const units: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 
 export const durationPattern = /^(\d+)(\.\d+)?(ms|s|m|h)$/
 
 /**
- * Milliseconds of `500ms`, `1.5s`, `5m`, `1h` or an integer of milliseconds; null when it is none
- * of these or no whole number of milliseconds.
+ * Parses `500ms`, `1.5s`, `5m`, `1h` or an integer of milliseconds. Returns milliseconds, or null
+ * for any other text and for fractions of a millisecond.
  */
 export function parseDuration(text: string | number): number | null {
   const found = durationPattern.exec(typeof text === 'number' ? `${text}ms` : text)
@@ -14,7 +14,7 @@ export function parseDuration(text: string | number): number | null {
   return Number.isSafeInteger(milliseconds) ? milliseconds : null
 }
 
-/** What a text that is no time was probably meant to be, as ` (did you mean "5m"?)`; or nothing. */
+/** Guesses which time a wrong text was meant to be: ` (did you mean "5m"?)`, '' without a guess. */
 export function durationMeant(text: string): string {
   const found = /^\s*(\d+)(\.\d+)?\s*([a-z]*)\s*$/i.exec(text)
   if (found === null) return ''
@@ -26,7 +26,7 @@ export function durationMeant(text: string): string {
   return parseDuration(meant) === null || meant === text ? '' : ` (did you mean "${meant}"?)`
 }
 
-/** A form for people, in the two largest units: `5m 41s`, `2h 3m`, `12s` below a minute. */
+/** Formats a time for people, in its two largest units: `5m 41s`, `2h 3m`, `12s`. */
 export function describeDuration(milliseconds: number): string {
   const seconds = Math.round(milliseconds / 1000)
   if (seconds < 60) return `${seconds}s`

@@ -20,7 +20,7 @@ export const codes = [
   'NO_SPACE',
   /** The medium failed, or no leg can vouch for the range. */
   'IO',
-  /** Nobody answers: a remote is away for longer than its hold, or was never there. */
+  /** The device does not answer: a remote is away for longer than its hold, or was never there. */
   'UNAVAILABLE',
   /** The target restarted and may have forgotten what it acknowledged but had not flushed. */
   'STALE',
@@ -42,6 +42,7 @@ export const codes = [
 
 export type Code = (typeof codes)[number]
 
+/** The one kind of error that devices, requests and commands fail with. */
 export class StorageError extends Error {
   override readonly name = 'StorageError'
   readonly code: Code
@@ -61,7 +62,7 @@ export function assert(condition: boolean, message: string): asserts condition {
 }
 
 const fromErrno: Readonly<Record<string, Code>> = {
-  // Or a cause whose code is `toString` would find what every object has.
+  // With a prototype, a cause whose code is `toString` would find the method.
   __proto__: null as never,
   ENOSPC: 'NO_SPACE',
   EDQUOT: 'NO_SPACE',
@@ -79,7 +80,10 @@ const fromErrno: Readonly<Record<string, Code>> = {
   ETIMEDOUT: 'TIMEOUT',
 }
 
-/** Translates an error of the operating system (its `code` is an errno's name) into ours. */
+/**
+ * Translates an error of the operating system (its `code` is an errno's name) into ours. `doing`
+ * begins the message. Returns a StorageError as it is.
+ */
 export function systemError(cause: unknown, doing: string, device = ''): StorageError {
   if (cause instanceof StorageError) return cause
   const errno = (cause as { code?: unknown } | null | undefined)?.code

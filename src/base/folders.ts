@@ -3,11 +3,11 @@ import { dirname } from 'node:path'
 import { StorageError, systemError } from './errors.ts'
 
 /**
- * Makes a folder and the folders above it, as far as they are not there. `mode` is that of folders
- * that are made. Rejects with a StorageError that names the folder.
+ * Makes a folder and those above it that are missing, each with `mode`. Rejects with a StorageError
+ * that names the folder.
  *
- * Not by Node's own `recursive`: where the system says ENOENT although the parent is there (/proc,
- * automounts, a working directory that was removed) it tries again for ever, and nothing stops it.
+ * Does not use Node's own `recursive`: where the system says ENOENT although the parent is there
+ * (/proc, automounts, a working directory that was removed) Node tries again for ever.
  */
 export async function makeFolder(path: string, mode = 0o777): Promise<void> {
   try {
@@ -25,7 +25,7 @@ async function makeEach(path: string, mode: number): Promise<void> {
     throw new StorageError('IO', `making the folder ${path}: a file is in its place`, '', failure)
   if (failure.code !== 'ENOENT') throw failure
   if (parent !== path && !(await isFolder(parent))) await makeEach(parent, mode)
-  // Also where the parent was there: another process may have made it since. Once, and no more:
+  // Try again also where the parent exists: another process may have made it just now. Only once:
   // where the parent takes no folders, each attempt would end the same way.
   const again = await attempt(path, mode)
   if (again?.code === 'ENOENT') {
@@ -35,13 +35,13 @@ async function makeEach(path: string, mode: number): Promise<void> {
   if (again !== null) throw again
 }
 
-/** Null when the folder is there afterwards. */
+/** Makes one folder. Returns null if it is there afterwards, also if it was there before. */
 async function attempt(path: string, mode: number): Promise<NodeJS.ErrnoException | null> {
   try {
     await fs.mkdir(path, { mode })
     return null
   } catch (cause) {
-    // Some file systems refuse before they look whether it is there already.
+    // Some file systems refuse before they check whether the folder exists.
     return (await isFolder(path)) ? null : (cause as NodeJS.ErrnoException)
   }
 }

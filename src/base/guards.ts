@@ -1,14 +1,14 @@
-/** Whether it is an object of JSON: no array, and not null. */
+/** True for an object of JSON, false for an array and null. */
 export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** A size, a count or a moment: a whole number that is not negative. */
+/** True for a whole number that is not negative: a size, a count or a moment. */
 export function isSize(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
 }
 
-/** Of numbers up to 2^53; fractions below 1 are none. */
+/** True for 1, 2, 4 and so on, up to 2^53; false for fractions. */
 export function isPowerOfTwo(value: number): boolean {
   return value >= 1 && Number.isInteger(Math.log2(value))
 }

@@ -1,18 +1,19 @@
 import { assert } from './errors.ts'
 
-/** What an element of a line has; both are for the line alone. */
+/** The links of an element; only the line changes them. */
 export interface Waiting<T> {
-  /** Null in the last one, as in one that stands in no line. */
+  /** Null in the last element and in one that is in no line. */
   behind: T | null
   ahead: T | null
 }
 
-/** Elements that wait in order, and may leave from anywhere. Each stands in one line at most. */
+/** Elements that wait in order and may leave from any place. An element is in one line at most. */
 export class Line<T extends Waiting<T>> {
   private last: T | null = null
   first: T | null = null
   length = 0
 
+  /** Adds the element at the end. */
   push(element: T): void {
     assert(element.ahead === null && this.first !== element, 'an element stands in a line once')
     element.ahead = this.last
@@ -22,7 +23,7 @@ export class Line<T extends Waiting<T>> {
     this.length++
   }
 
-  /** The element stands in this line. */
+  /** Removes the element, which must be in this line. */
   remove(element: T): void {
     const { ahead, behind } = element
     if (ahead === null) this.first = behind
@@ -34,7 +35,7 @@ export class Line<T extends Waiting<T>> {
     this.length--
   }
 
-  /** Sends the first one to the end; null when there is none. */
+  /** Moves the first element to the end and returns it; null when the line is empty. */
   rotate(): T | null {
     const { first } = this
     if (first === null) return null

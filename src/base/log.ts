@@ -8,7 +8,7 @@ export interface LogFields {
   readonly [name: string]: unknown
 }
 
-/** The part of a bunyan logger that rooms below `target` use. Never called per request. */
+/** The part of a bunyan logger that rooms below `daemon` use. Never called per request. */
 export interface Log {
   debug(fields: LogFields, message: string): void
   info(fields: LogFields, message: string): void
@@ -18,5 +18,5 @@ export interface Log {
 
 const nothing = (): void => undefined
 
-/** Drops everything: for tests and for callers that have nobody to tell. */
+/** Drops every line: for tests and for callers without a log. */
 export const silentLog: Log = { debug: nothing, info: nothing, warn: nothing, error: nothing }

@@ -3,14 +3,14 @@ import { Ring } from './ring.ts'
 
 /** A loop that may be too long for one turn of the event loop. */
 export interface LongLoop {
-  /** Goes on for a millisecond or two, and is added again if that was not all. */
+  /** Works for a millisecond or two, and adds itself again if more is left to do. */
   goOn(): void
 }
 
-/** Milliseconds after which long loops, all of them together, leave the turn to everybody else. */
+/** Milliseconds that all long loops together take of one turn of the event loop. */
 const turnMsMax = 2
 
-/** Long loops give way: at the end of each turn they go on in turn, for a short time in all. */
+/** Runs long loops by turns at the end of each turn of the event loop, for a short time in all. */
 export class LongLoops {
   private readonly clock: Clock
   private readonly waiting = new Ring<LongLoop>()
@@ -20,7 +20,7 @@ export class LongLoops {
     this.clock = clock
   }
 
-  /** Has `loop` go on once, never before this returns. */
+  /** Calls `goOn` of the loop once, never before this returns. */
   add(loop: LongLoop): void {
     this.waiting.push(loop)
     if (!this.deferred) this.clock.defer(this.turn)
@@ -38,7 +38,7 @@ export class LongLoops {
 
 const ofClocks = new WeakMap<Clock, LongLoops>()
 
-/** Those of one event loop: they share its time, so that many hold it no longer than one. */
+/** Returns the loops of the clock's event loop: they share its time, so many hold it up as one. */
 export function longLoops(clock: Clock): LongLoops {
   let loops = ofClocks.get(clock)
   if (loops === undefined) {

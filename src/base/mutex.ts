@@ -2,7 +2,7 @@
 export class Mutex {
   private last: Promise<unknown> = Promise.resolve()
 
-  /** What the task resolves or rejects with; a rejection does not hold up the next one. */
+  /** Settles as the task does. A rejection does not hold up the next task. */
   run<T>(task: () => Promise<T>): Promise<T> {
     const result = this.last.then(task)
     this.last = result.catch(() => undefined)

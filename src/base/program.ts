@@ -2,12 +2,13 @@ import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process'
 import { systemError, type StorageError } from './errors.ts'
 
 /**
- * Starts a program; null when that cannot be done now. A program that does not start is reported
- * to `failed`, once, after this returned: BUSY when descriptors, processes or memory were used up,
- * so that a later try may go well, else another code.
+ * Starts a program. If it does not start, this returns null or a child without a process, and calls
+ * `failed` once afterwards: with BUSY when descriptors, processes or memory were used up, so that a
+ * later try may succeed, otherwise with another code.
  *
- * Node tells of this in three ways, and one of them stops a process that does not expect it: it
- * throws; it returns a child without any stream and emits an error later; or with streams.
+ * Node reports such a failure in three ways: it throws; it returns a child without streams and
+ * emits an error later; or it returns one with streams and does. An error that is emitted stops a
+ * process that does not listen for it.
  */
 export function startProgram(
   name: string,
@@ -16,7 +17,7 @@ export function startProgram(
   failed: (error: StorageError) => void,
 ): ChildProcess | null {
   let told = false
-  // A child that cannot be killed emits an error as well.
+  // A running child emits an error, too, when it cannot be killed: that is no failure to start.
   const fail = (cause: unknown): void => {
     if (!told && child?.pid === undefined)
       failed(systemError(cause, `the program ${name} does not start`))
@@ -30,6 +31,6 @@ export function startProgram(
     return null
   }
   child.on('error', fail)
-  // Where descriptors have run out, Node does not get as far as making the streams.
+  // Without descriptors Node does not get as far as making the streams.
   return (child.stdio as unknown) === undefined ? null : child
 }

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto'
 export interface Random {
   /** A number in [0, 1). */
   fraction(): number
-  /** `length` bytes nobody can guess (from a seed, in a simulation). */
+  /** `length` bytes that cannot be guessed; in a simulation they follow from the seed. */
   bytes(length: number): Buffer
 }
 

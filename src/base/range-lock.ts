@@ -1,18 +1,18 @@
 import { assert } from './errors.ts'
 
-/** Who wants a range for itself. The range does not change while it is wanted or held. */
+/** A job that wants a range for itself. The range does not change while it is wanted or held. */
 export interface RangeHolder {
   /** Bytes, inclusive. */
   readonly rangeFrom: number
   /** Bytes, exclusive. */
   readonly rangeTo: number
-  /** The range is the holder's now. Called only when `acquire` returned false. */
+  /** Called when the holder gets the range, unless `acquire` returned true. */
   granted(): void
 }
 
 /**
- * Ranges held by one holder each. Who comes later waits for everyone before it whose range
- * overlaps its own, holding or waiting: nobody is overtaken, so nobody starves.
+ * Ranges held by one holder each. A holder waits for all earlier ones whose range overlaps its own,
+ * whether they hold it or wait: none is overtaken, so none starves.
  */
 export class RangeLock {
   /** Held ranges, which never overlap, in their order: neighbours are all there is to compare. */
@@ -28,7 +28,7 @@ export class RangeLock {
     return this.waiting.length
   }
 
-  /** Whether the range is the holder's at once; otherwise it is told by `granted`. */
+  /** Returns true if the holder has the range at once; otherwise `granted` is called later. */
   acquire(holder: RangeHolder): boolean {
     if (this.waiting.length === 0 || !overlapsAny(this.waiting, this.waiting.length, holder)) {
       const place = this.placeFor(holder)
@@ -41,7 +41,7 @@ export class RangeLock {
     return false
   }
 
-  /** Gives the range to whoever waits for it. */
+  /** Frees the range and grants it to the holders that wait for it. */
   release(holder: RangeHolder): void {
     const { held } = this
     let place = this.firstEndingAfter(holder.rangeFrom)
@@ -51,16 +51,16 @@ export class RangeLock {
     if (this.waiting.length > 0) this.grant()
   }
 
-  /** Takes back a wish that was not granted yet. */
+  /** Removes a holder that still waits. */
   withdraw(holder: RangeHolder): void {
     const place = this.waiting.indexOf(holder)
-    assert(place !== -1, 'who withdraws is waiting')
+    assert(place !== -1, 'a holder that withdraws is waiting')
     this.waiting.splice(place, 1)
     this.grant()
   }
 
   private grant(): void {
-    // A holder that finishes at once releases in here: the loop below sees to whom that helps.
+    // A holder that finishes at once releases inside `granted`: the loop below serves the others.
     if (this.granting) return
     this.granting = true
     for (let at = 0; at < this.waiting.length;) {
@@ -78,7 +78,7 @@ export class RangeLock {
     this.granting = false
   }
 
-  /** Where the range belongs among the held ones, -1 when it overlaps one of them. */
+  /** Returns the range's place among the held ones, -1 when it overlaps one of them. */
   private placeFor(holder: RangeHolder): number {
     const place = this.firstEndingAfter(holder.rangeFrom)
     const next = this.held[place]

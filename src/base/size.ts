@@ -8,7 +8,7 @@ export const TiB = 1024 * GiB
 /** The form of a size in a configuration: an integer of bytes, or a number and a power of 1024. */
 export const sizePattern = /^(\d+)(\.\d+)?([KMGTP]?)$/
 
-/** Bytes of `64K`, `1.5T` or `4096`; null when the text is no size or no whole number of bytes. */
+/** Parses `64K`, `1.5T` or `4096`. Returns bytes, or null for other texts and parts of a byte. */
 export function parseSize(text: string | number): number | null {
   const found = sizePattern.exec(String(text))
   if (found === null) return null
@@ -17,9 +17,9 @@ export function parseSize(text: string | number): number | null {
   return Number.isSafeInteger(bytes) ? bytes : null
 }
 
-/** What a text that is no size was probably meant to be, as ` (did you mean 256M?)`; or nothing. */
+/** Guesses which size a wrong text was meant to be: ` (did you mean "256M"?)`, or ''. */
 export function sizeMeant(text: string): string {
-  // A comma between digits is a decimal one; others group them, and so do underscores.
+  // A comma before one or two digits is a decimal comma; others group digits, as underscores do.
   const plain = text
     .replace(/^(\s*\d+),(\d{1,2}\D*)$/, '$1.$2')
     .replace(/(?<=\d)[,_'](?=\d{3})/g, '')
@@ -28,7 +28,7 @@ export function sizeMeant(text: string): string {
   const [, whole = '', part = '', unit = '', bytes = ''] = found
   const meant = `${whole}${part}${unit.toUpperCase()}`
   if (parseSize(meant) === null || meant === text) return ''
-  // Of disks, MB are mostly powers of ten.
+  // Makers of disks mostly mean powers of ten by MB.
   const decimal = unit !== '' && bytes.toLowerCase() === 'b'
   const power = units.indexOf(unit.toUpperCase() as (typeof units)[number])
   const exactly = Number(`${whole}${part}`) * 1000 ** power
@@ -36,7 +36,7 @@ export function sizeMeant(text: string): string {
   return ` (did you mean "${meant}"${other}?)`
 }
 
-/** The shortest exact form (`256M`, `4097`) that `parseSize` reads back. */
+/** Formats bytes in the shortest exact form (`256M`, `4097`), which `parseSize` reads back. */
 export function formatSize(bytes: number): string {
   let unit = 0
   while (unit < units.length - 1 && bytes !== 0 && bytes % 1024 === 0) {
@@ -46,7 +46,7 @@ export function formatSize(bytes: number): string {
   return `${bytes}${units[unit]}`
 }
 
-/** A form for people, rounded to one decimal: `40.2 GiB`. */
+/** Formats bytes for people, rounded to one decimal: `40.2 GiB`. */
 export function describeSize(bytes: number): string {
   let unit = 0
   while (unit < units.length - 1 && bytes >= 1024) {
@@ -56,10 +56,12 @@ export function describeSize(bytes: number): string {
   return unit === 0 ? `${bytes} B` : `${bytes.toFixed(1)} ${units[unit]}iB`
 }
 
+/** The largest multiple of `step` that is not above `value`. */
 export function roundDown(value: number, step: number): number {
   return value - (value % step)
 }
 
+/** The smallest multiple of `step` that is not below `value`. */
 export function roundUp(value: number, step: number): number {
   return roundDown(value + step - 1, step)
 }

@@ -2,8 +2,8 @@ import { assert } from './errors.ts'
 import { KiB, MiB } from './size.ts'
 
 /**
- * A hold on bytes that somebody else owns. Whoever keeps bytes beyond the call that lent them
- * retains the lease and releases it exactly once; the bytes do not change in between.
+ * A hold on lent bytes. To keep bytes beyond the call that lent them, retain the lease and release
+ * it exactly once; the bytes do not change in between.
  */
 export interface Lease {
   retain(): void
@@ -18,9 +18,9 @@ export const blockBytesMax = 32 * MiB
 const arenaBytes = 64 * MiB
 const arenaPages = arenaBytes / pageBytes
 const ordersMax = Math.log2(arenaPages) + 1
-/** Bytes idle, beside a quarter of those in parts, above which no more may outlive their block. */
+/** Idle bytes, added to a quarter of the bytes in parts, above which no further part is taken. */
 const idleBytesMax = 256 * MiB
-/** Released blocks kept with their views, per size, so that steady traffic creates no object. */
+/** Bytes of released blocks kept per size, with their views: steady traffic creates no object. */
 const keptBytesMax = 32 * MiB
 
 // Neither the language's nor Node's types describe WebAssembly outside a browser.
@@ -31,9 +31,9 @@ declare const WebAssembly: {
 /** The memory of all arenas. */
 const arenaMemory = new WeakSet<ArrayBufferLike>()
 
-/** Whether the bytes start, and end, at a multiple of `alignment`, up to `pageBytes`, in memory. */
+/** True if the bytes start and end in memory at a multiple of `alignment`, up to `pageBytes`. */
 export function isAligned(bytes: Buffer, alignment: number): boolean {
-  // Where memory from elsewhere starts nobody can tell.
+  // The address of memory outside the arenas is not known.
   return (
     bytes.byteOffset % alignment === 0 &&
     bytes.length % alignment === 0 &&
@@ -50,17 +50,18 @@ export class Block implements Lease {
   /** @internal */ readonly order: number
   /** @internal */ holds = 0
   /**
-   * Set by who took the block and will not write to it again, whether anybody still holds it or
-   * not: only then may parts of it live on.
+   * Set by the owner that will not write to the block again, held or not: only then may parts
+   * outlive it.
    */
   final = false
   /** @internal It may outlive the block it was a part of. */
   isPart = false
   /** @internal The order of all its parts; -1 while it has none. */
   partOrder = -1
-  /** @internal By their place. */
+  /** @internal Its parts, by their place in it. */
   readonly parts: (Block | undefined)[] = []
-  /** @internal */ isLeft = false
+  /** @internal Its owner has left it to the other holders, see `Slab.leave`. */
+  isLeft = false
 
   constructor(slab: Slab, arena: Arena, page: number, order: number) {
     this.slab = slab
@@ -83,16 +84,16 @@ export class Block implements Lease {
     this.slab.takeBack(this)
   }
 
-  /** Whether nobody but the one who asks holds it. */
+  /** True while the caller's hold is the only one. */
   get isHeldOnce(): boolean {
     return this.holds === 1
   }
 
   /**
-   * The `length` bytes that begin at `at` of `bytes` as a block of their own, with a hold for the
-   * caller: what lies around them is free as soon as all others let go. Null where that cannot be:
-   * they are not a power of two of pages, aligned to their length, in this block, which is `final`;
-   * parts of another length were taken from it; or too much memory lies idle in pieces already.
+   * Makes the `length` bytes at `at` of `bytes` a block of their own with a hold for the caller:
+   * the memory around them is free as soon as the other holds are gone. Returns null unless the
+   * block is `final`, the bytes are a power of two of pages in it, aligned to their length, all
+   * parts taken from it have the same length, and not too much memory lies idle already.
    */
   part(bytes: Buffer, at: number, length: number): Block | null {
     const from = bytes.byteOffset + at - this.bytes.byteOffset
@@ -113,7 +114,7 @@ export class Block implements Lease {
     const existing = this.parts[place]
     if (existing !== undefined) return existing
     const part = this.arena.blockAt(this.slab, this.page + (place << order), order)
-    // Of the block itself, until it goes.
+    // The hold of this block, until it is taken back.
     part.holds = 1
     part.isPart = true
     part.final = true
@@ -129,20 +130,20 @@ export class Block implements Lease {
 export class Slab {
   private readonly arenas: Arena[] = []
   private readonly kept: Block[][] = Array.from({ length: ordersMax }, () => [])
-  /** Bytes in blocks that somebody holds. */
+  /** Bytes in blocks that are held. */
   bytesHeld = 0
-  /** Those of them whose owner has gone on to another block, for what others still hold of them. */
+  /** Held bytes of blocks that their owner has left to the other holders. */
   bytesLeft = 0
   bytesHeldPeak = 0
   /** Bytes in parts that have outlived their block. */
   bytesInParts = 0
 
-  /** Bytes that the system was asked for and nobody holds. */
+  /** Bytes of the arenas that are not held, in blocks or in parts. */
   get bytesIdle(): number {
     return this.arenas.length * arenaBytes - this.bytesHeld - this.bytesInParts
   }
 
-  /** A block of at least `length` bytes with one hold, the caller's. */
+  /** Returns a block of at least `length` bytes with one hold, the caller's. */
   take(length: number): Block {
     assert(length > 0 && length <= blockBytesMax, `a block of ${length} bytes`)
     const order = orderOf(length)
@@ -155,7 +156,7 @@ export class Slab {
     return block
   }
 
-  /** Releases the owner's hold of a block of which others may hold a part, large or small. */
+  /** Releases the owner's hold of a block that others may hold for a part of its bytes. */
   leave(block: Block): void {
     if (block.holds > 1) {
       block.isLeft = true
@@ -174,12 +175,12 @@ export class Slab {
       return
     }
     const kept = this.kept[block.order]!
-    // Parts become whole again as soon as they can.
+    // A part goes back to the arena, where it joins its free neighbours.
     if (!block.isPart && kept.length * bytes < keptBytesMax) kept.push(block)
     else block.arena.free(block.page, block.order)
   }
 
-  /** @internal The block goes back as a part does, and is counted as one. */
+  /** @internal From now on the block is counted and taken back as a part. */
   becomePart(block: Block): void {
     if (block.isPart) return
     block.isPart = true
@@ -187,7 +188,7 @@ export class Slab {
     this.bytesInParts += pageBytes << block.order
   }
 
-  /** Frees all of a block but those parts that somebody holds. */
+  /** Frees a block except for the parts that are still held. */
   private disband(block: Block): void {
     const { parts, partOrder: order } = block
     block.partOrder = -1
@@ -205,7 +206,7 @@ export class Slab {
   private carve(order: number): Block {
     let block = this.carveFrom(order)
     if (block === null) {
-      // Before more memory is taken, what is kept in other sizes becomes whole again.
+      // Before more memory is taken, free the blocks that are kept in other sizes.
       this.letGoOfKept()
       block = this.carveFrom(order)
     }
@@ -234,7 +235,7 @@ function orderOf(length: number): number {
   return length <= pageBytes ? 0 : 32 - Math.clz32((length - 1) >>> 12)
 }
 
-/** From this order on each block is made once and stays with its arena: 64 KiB and more. */
+/** From this order on (64 KiB) an arena keeps its block objects for ever. */
 const orderLasting = 4
 
 /**
@@ -244,13 +245,13 @@ const orderLasting = 4
 class Arena {
   readonly memory: ArrayBuffer
   private readonly heads = new Int32Array(ordersMax).fill(-1)
-  /** By order, a bit: whether its list has anything. */
+  /** Bit `order` is set while the list of that order is not empty. */
   private orders = 0
   private readonly next: Int32Array
   private readonly previous: Int32Array
   /** The order of the free piece that starts at a page, -1 elsewhere. */
   private readonly freeOrder: Int8Array
-  /** By order, and by place among the pieces of that order. */
+  /** The lasting block objects, by order and by place among the pieces of that order. */
   private readonly blocks: (Block | undefined)[][] = Array.from(
     { length: ordersMax },
     (_, order) => new Array<Block | undefined>(order < orderLasting ? 0 : arenaPages >>> order),
@@ -266,7 +267,7 @@ class Arena {
     this.link(0, ordersMax - 1)
   }
 
-  /** First page of a piece of 2^order pages, or -1. */
+  /** Allocates 2^order pages in a row. Returns the first, or -1 when no piece is that large. */
   allocate(order: number): number {
     const fits = (this.orders >>> order) << order
     if (fits === 0) return -1
@@ -280,7 +281,7 @@ class Arena {
     return page
   }
 
-  /** The block for an allocated piece; whoever gets it sets what it had before anew. */
+  /** Returns the block of an allocated piece, perhaps a used one: the caller sets its fields. */
   blockAt(slab: Slab, page: number, order: number): Block {
     if (order < orderLasting) return new Block(slab, this, page, order)
     const blocks = this.blocks[order]!

@@ -1,6 +1,6 @@
 import { StorageError } from './errors.ts'
 
-/** What is under a key is not what was saved there, however often it is read. */
+/** The text under a key is not the one that was saved, and reading it again will not help. */
 export class DamagedError extends StorageError {
   constructor(message: string) {
     super('IO', message)
@@ -8,21 +8,21 @@ export class DamagedError extends StorageError {
 }
 
 /**
- * Where a head keeps its own records, one text per key. `save` resolves when the text survives a
- * crash of the machine, and leaves the old text or the new one whatever happens in between. Saves
- * of one key take effect in the order they were asked for, also where nobody waits for them.
+ * Keeps a head's own records, one text per key. `save` resolves when the text survives a crash of
+ * the machine, and leaves the old text or the new one whatever happens in between. Saves of one key
+ * take effect in the order of the calls, also if the caller does not wait for them.
  */
 export interface StateStore {
   /**
-   * Null when nothing was saved under the key. Rejects when it cannot be read, with DamagedError
-   * where that is for good.
+   * Resolves to null when nothing was saved under the key. Rejects when the text cannot be read:
+   * with DamagedError where trying again will not help.
    */
   load(key: string): Promise<string | null>
   save(key: string, text: string): Promise<void>
   /**
-   * Keeps what is under the key, readable or not, under another name as well, where no program
-   * looks for it. Resolves to that name, '' where there is nothing; rejects when it cannot be kept.
-   * What is under the key stays there until something is saved in its place.
+   * Keeps the text under the key, readable or not, under a second name that no program reads.
+   * Resolves to that name, '' when there is no text; rejects when it cannot be kept. The text stays
+   * under its key until another is saved there.
    */
   setAside(key: string): Promise<string>
 }

@@ -1,6 +1,6 @@
 import fs from 'node:fs/promises'
 
-/** Where the kernel tells of a block device with this number (`st_rdev`, or `st_dev` of a file). */
+/** The sysfs folder of the block device with this number (`st_rdev`, or `st_dev` of a file). */
 export function sysfsOf(number: bigint): string {
   return `/sys/dev/block/${majorOf(number)}:${minorOf(number)}`
 }
@@ -13,18 +13,19 @@ export async function readText(path: string): Promise<string> {
   )
 }
 
+/** The whole number that the file holds; `otherwise` if it holds none or cannot be read. */
 export async function readNumber(path: string, otherwise: number): Promise<number> {
   const text = await readText(path)
   return /^\d+$/.test(text) ? Number(text) : otherwise
 }
 
-/** A partition's queue is that of its disk. */
+/** Reads a number of a disk's queue; a partition has that of its disk. */
 export async function queueNumber(sysfs: string, name: string, otherwise: number): Promise<number> {
   const own = await readNumber(`${sysfs}/queue/${name}`, -1)
   return own === -1 ? readNumber(`${sysfs}/../queue/${name}`, otherwise) : own
 }
 
-/** Whether the kernel refuses all writes to a disk: a switch, a read-only loop, `--setro`. */
+/** Resolves to true if the kernel refuses all writes: a switch, a read-only loop, `--setro`. */
 export async function isWriteProtected(sysfs: string): Promise<boolean> {
   const partition = (await readText(`${sysfs}/partition`)) !== ''
   const switches = partition ? [`${sysfs}/ro`, `${sysfs}/../ro`] : [`${sysfs}/ro`]
@@ -32,18 +33,18 @@ export async function isWriteProtected(sysfs: string): Promise<boolean> {
   return found.includes('1')
 }
 
-/** Levels of arrays and volumes over each other that are looked through. */
+/** Arrays and volumes on top of one another that are looked through. */
 const levelsMax = 8
 
 /**
- * Whether a head has to move. The kernel says so of every disk whose driver says nothing, such as
- * virtual ones; it is believed of SCSI and ATA disks, and of what is made of them.
+ * Resolves to true for a disk with moving heads. The kernel says so of every disk whose driver says
+ * nothing, such as virtual ones; so it is believed of SCSI and ATA disks and what is made of them.
  */
 export async function rotates(sysfs: string, levels = levelsMax): Promise<boolean> {
   if ((await queueNumber(sysfs, 'rotational', 0)) !== 1 || levels === 0) return false
   const partition = (await readText(`${sysfs}/partition`)) !== ''
   const disk = partition ? `${sysfs}/..` : sysfs
-  // SCSI's kind of device; 0 is a disk.
+  // The SCSI device type; 0 is a disk.
   if ((await readText(`${disk}/device/type`)) === '0') return true
   const below = await fs.readdir(`${disk}/slaves`).catch(() => [])
   for (const name of below) if (await rotates(`${disk}/slaves/${name}`, levels - 1)) return true
