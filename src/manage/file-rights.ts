@@ -5,7 +5,7 @@ import { ownerOnly } from '../net/access.ts'
 import { parseAddress, parseUri } from '../net/address.ts'
 import type * as config from '../config/config.types.ts'
 import { accessOf } from '../config/quantities.ts'
-import { childrenOf, type Loose } from '../config/tree.ts'
+import type { Loose } from '../config/tree.ts'
 
 /**
  * Which files commands may have the target open or make, such as `leg add`. Who can give commands
@@ -53,9 +53,7 @@ function foldersOf({ devices }: config.Config): string[] {
 
 /** Paths of all files that a device, or a part of it, is made of. */
 function filesOf(device: unknown): readonly string[] {
-  return placesIn(device, ({ type, path }) =>
-    type === 'file' && typeof path === 'string' ? path : null,
-  )
+  return placesIn(device, ({ path }) => (typeof path === 'string' ? path : null))
 }
 
 /**
@@ -63,23 +61,26 @@ function filesOf(device: unknown): readonly string[] {
  * target's user may change, and files that tell by their being there.
  */
 function otherPlacesOf(device: unknown): readonly string[] {
-  return placesIn(device, ({ type, uri, whileFileExists }) => {
-    if (type === 'error') return typeof whileFileExists === 'string' ? whileFileExists : null
+  return placesIn(device, ({ uri, whileFileExists }) => {
+    if (typeof whileFileExists === 'string') return whileFileExists
     const parsed = typeof uri === 'string' ? parseUri(uri) : ''
     return typeof parsed !== 'string' && parsed.address.kind === 'unix' ? parsed.address.path : null
   })
 }
 
-/** Of a device and its parts, however deep they are nested: it may be no configuration yet. */
+/**
+ * Of every object in a device, however deep: it may be no configuration yet, and a kind of device
+ * that keeps its children under another key may not hide a file.
+ */
 function placesIn(device: unknown, placeOf: (device: Loose) => string | null): readonly string[] {
   const places: string[] = []
   const left = [device]
   while (left.length > 0) {
     const next = left.pop()
-    if (!isObject(next)) continue
-    const place = placeOf(next)
+    if (typeof next !== 'object' || next === null) continue
+    const place = isObject(next) ? placeOf(next) : null
     if (place !== null) places.push(place)
-    for (const { value } of childrenOf(next, '')) left.push(value)
+    for (const value of Object.values(next)) left.push(value)
   }
   return places
 }

@@ -1,6 +1,7 @@
 import { StorageError } from '../base/errors.ts'
 import { describeSize } from '../base/size.ts'
 import type { Device } from '../device/device.ts'
+import { Layer } from '../devices/faults/layer.ts'
 import { FileDriver } from '../devices/file/file.ts'
 import type { MirrorDriver } from '../mirror/mirror.ts'
 import { flush, type Target } from '../daemon/target.ts'
@@ -104,11 +105,9 @@ interface FileDevice {
   readonly driver: FileDriver
 }
 
-const layers: ReadonlySet<string> = new Set(['error', 'delay', 'log'])
-
 /** The file that the leg is, below layers that have the same bytes; null if it is none. */
 function fileOf(device: Device): FileDevice | null {
   const { driver } = device
   if (driver instanceof FileDriver) return { device, driver }
-  return layers.has(driver.type) ? fileOf(driver.children[0]!) : null
+  return driver instanceof Layer ? fileOf(driver.children[0]) : null
 }

@@ -8,6 +8,7 @@ import { mirrorDefaults } from '../../src/mirror/settings.ts'
 import { checkConfig } from '../../src/config/config.ts'
 import type * as config from '../../src/config/config.types.ts'
 import { limitsOf } from '../../src/config/quantities.ts'
+import { childrenOf, type Loose } from '../../src/config/tree.ts'
 import { nbdOptions, remoteOptions } from '../../src/daemon/remotes.ts'
 import { mirrorSettings } from '../../src/daemon/settings.ts'
 import { defaultRemoteOptions } from '../../src/wire/remote-options.ts'
@@ -60,6 +61,42 @@ describe('the schemas', () => {
         expect(validate(example), why).to.equal(true)
       }
     expect(found).to.be.greaterThan(10)
+  })
+
+  it('have children where the configuration looks for them', () => {
+    interface Definition {
+      readonly properties?: { readonly type?: { readonly const?: string } }
+      readonly examples?: readonly Loose[]
+    }
+    const schema: unknown = read('schemas/config.schema.json')
+    const { $defs: definitions } = schema as { $defs: Record<string, Definition> }
+    const parents = Object.values(definitions).filter(({ properties }) => {
+      const isDevice = properties?.type?.const !== undefined
+      return isDevice && /#\/\$defs\/(child|leg)"/.test(JSON.stringify(properties))
+    })
+    expect(parents.length).to.be.above(4)
+    for (const { examples } of parents)
+      expect(childrenOf(examples![0]!, ''), String(examples![0]!['type'])).to.not.deep.equal([])
+  })
+
+  it('have the defaults that the page about mirrors tells', () => {
+    const schema = read('schemas/config.schema.json') as {
+      $defs: { mirror: { properties: Record<string, { default?: unknown }> } }
+    }
+    const { properties } = schema.$defs.mirror
+    const page = readFileSync(fileAt('docs/devices/mirror.md'), 'utf8')
+    const told = new Map<string, string>()
+    for (const [, names, values] of page.matchAll(/^\| (`[^|]*`) \| ([^|]*?) ?\|/gm)) {
+      const keys = [...names!.matchAll(/`([^`]*)`/g)].map(([, key]) => key!)
+      const defaults = values!.split(', ')
+      if (keys.length === defaults.length)
+        for (const [at, key] of keys.entries()) told.set(key, defaults[at]!)
+    }
+    for (const [key, { default: value }] of Object.entries(properties)) {
+      if (typeof value === 'boolean') expect(told.get(key), key).to.equal(value ? 'on' : 'off')
+      if (typeof value === 'number' || typeof value === 'string')
+        expect(told.get(key), key).to.equal(`${value}`)
+    }
   })
 
   it('have the defaults of the code', () => {

@@ -56,6 +56,8 @@ describe('files that commands may use', () => {
       { type: 'linear', parts: [{ type: 'memory', size: 1 }, part] },
       { type: 'log', device: part },
       { type: 'mirror', legs: { a: { device: part, readLast: true }, b: part } },
+      // A kind of device that comes later may have its children anywhere.
+      { type: 'stripe', over: [[{ one: part }]] },
     ])
       expect(all.refusal(device), device.type).to.contain('"files": {"allow"')
     expect(all.refusal({ type: 'memory', size: 1 })).to.equal(null)

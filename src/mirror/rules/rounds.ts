@@ -22,7 +22,7 @@ import { rules } from './table.ts'
  * learns last, with the base. The leg itself shows it only once all others do: whoever starts from
  * it, by what it shows or by an own record, leaves none that another head could start from without
  * it. And no leg joins in a generation that is a base already: an own record that says less than
- * the legs do is told by that, see `isUnheard` in `start.ts`.
+ * the legs do is told by that, see `isUnheard` in `decision.ts`.
  */
 
 /** The record was changed; with `members`, so were the legs in sync. */
