@@ -274,7 +274,7 @@ async function examineForAttach(
   if (volume.writers.includes(leg)) throw refuse(volume, `${name} is ${leg.member!.state} already`)
   if (!leg.device.usable) throw refuse(volume, `${name} is ${leg.device.state.word}`)
   if (leg.pending > 0) throw refuse(volume, `requests of ${name} are still under way`)
-  const found = await inspect(volume, leg, true)
+  const found = await inspect(volume, leg, 'outdo')
   return { leg, found, verdict: judge(volume, leg, found) }
 }
 
@@ -296,7 +296,7 @@ async function settle(
   const bytes = verdict.word === 'diverged' ? await bothSides(volume, leg, found) : ''
   if (!discard || verdict.word === 'impossible')
     throw refuse(volume, `${leg.name} is refused: ${verdict.cause}${bytes}${waysOut(verdict)}`)
-  await claimLeg(volume, leg, true)
+  await claimLeg(volume, leg, 'outdo')
   // A new identity: whatever it was, it is a blank leg from now on.
   leg.superblocks.forget()
   leg.member!.left = null
@@ -343,7 +343,7 @@ export async function addLeg(
       addMember(volume, volume.record!, leg)
       leg.lacksAll(volume)
       volume.regroup()
-      const found = await inspect(volume, leg, true)
+      const found = await inspect(volume, leg, 'outdo')
       const verdict = await settle(volume, leg, found, judge(volume, leg, found), discard)
       volume.remember('operator', name, 'added')
       await mustJoin(volume, leg, { word: 'full', cause: verdict.cause })

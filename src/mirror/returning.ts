@@ -10,9 +10,9 @@ import type { Leg } from './leg.ts'
 import type { Outcome } from './membership.ts'
 import { endsOf, isPast, remembers, sameGeneration } from './record.ts'
 import type { Effect } from './rules/effects.ts'
-import { claimLeg } from './start/claims.ts'
-import { wasNeverServed } from './start/forks.ts'
-import { refusalOf, splitReason, tooOldToCompare } from './start/decision.ts'
+import { claimLeg, type GivenUp } from './start/claims.ts'
+import { refusalOf } from './start/decision.ts'
+import { splitReason, tooOldToCompare, wasNeverServed } from './start/forks.ts'
 import { showsMark, type Found } from './superblock.ts'
 import { anotherDevice } from './superblocks.ts'
 import type { Volume } from './volume.ts'
@@ -68,10 +68,14 @@ function stayAway(volume: Volume, leg: Leg, reason: string): void {
 }
 
 /**
- * Reads what the leg is, and claims it for this head unless it seems to be another's. `outdo`: by
- * an operator's word, also if another head gave it up that had claimed more.
+ * Examines the leg, and claims it for this head unless it seems to be another volume's. Resolves to
+ * what is on it. Rejects when it cannot be read, and with FENCED when it refuses this head.
  */
-export async function inspect(volume: Volume, leg: Leg, outdo = false): Promise<Found> {
+export async function inspect(
+  volume: Volume,
+  leg: Leg,
+  given: GivenUp = 'respect',
+): Promise<Found> {
   const found = await examine(volume, leg)
   const ours =
     found.kind === 'superblock' && found.superblock.record.volume === volume.record!.volume
@@ -79,7 +83,7 @@ export async function inspect(volume: Volume, leg: Leg, outdo = false): Promise<
   const { word } = judge(volume, leg, found)
   const joins = word === 'partial' || word === 'full'
   try {
-    if (!(await claimLeg(volume, leg, outdo && joins)))
+    if (!(await claimLeg(volume, leg, joins ? given : 'respect')))
       return joins ? { kind: 'damaged', reason: givenUpByOthers } : found
   } catch (error) {
     // A blank leg may be another volume's: that is no sign of another head of this one.
@@ -197,7 +201,7 @@ function judgeSuperblock(volume: Volume, leg: Leg, found: FoundSuperblock): Verd
       }
     // What each side has alone nobody knows then: not even whether it has anything.
     const unknown = tooOldToCompare(theirs, record) || tooOldToCompare(record, theirs)
-    return { word: unknown ? 'refused' : 'diverged', cause: splitReason(superblock, record) }
+    return { word: unknown ? 'refused' : 'diverged', cause: splitReason(theirs, record) }
   }
   if (owner === undefined) return { word: 'full', cause: 'it was a leg before, and forgotten' }
   // Of one that was detached the stamp tells whether it was changed.

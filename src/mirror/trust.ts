@@ -60,12 +60,12 @@ export async function trustLeg(volume: Volume, name: string, unseen: Unseen): Pr
       // The operator vouches for what is on the leg, not for what may still land on it.
       if (leg.pending > 0) throw refuse(volume, `requests of ${name} are still under way`)
       await takeBack(volume, leg)
-      const found = await inspect(volume, leg, true)
+      const found = await inspect(volume, leg, 'outdo')
       const verdict = judge(volume, leg, found)
       if (verdict.word === 'impossible')
         throw refuse(volume, `${name} cannot be trusted: ${verdict.cause}`)
       if (verdict.word !== 'partial') {
-        await claimLeg(volume, leg, true)
+        await claimLeg(volume, leg, 'outdo')
         leg.superblocks.forget()
       }
       mustRun(volume)

@@ -134,7 +134,7 @@ function open(world: World, head: Head, here: Here[]): string {
     lacks |= world.disks[leg.index]!.lacks
   }
   const before = record.members.map(({ state }) => state)
-  const choice = rules.chooseSource(here, intents !== 0)
+  const choice = rules.chooseSource(here, intents !== 0 ? 'unclean' : 'clean')
   settleMembers(record, here, choice)
   for (const at of visible(world, head)) world.disks[at]!.examined = true
   head.word = 'running'

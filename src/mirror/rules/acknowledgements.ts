@@ -2,8 +2,8 @@ import { isPending, type Run, type Wait } from './run.ts'
 import { rules } from './table.ts'
 
 /**
- * A request that every leg has answered, or left, is acknowledged when that leaving is durable and
- * enough legs are in sync. The shell may acknowledge without asking while `isPrompt`.
+ * A request that every leg has answered, or left, is acknowledged when the leaving is durable and
+ * enough legs are in sync. While `isPrompt` the shell acknowledges without asking the rules.
  */
 
 /** Whether a request that has settled may be acknowledged at once. */
@@ -11,7 +11,10 @@ export function isPrompt(run: Run): boolean {
   return run.durable === run.requested && run.inSync.length >= run.minInSync
 }
 
-/** Whether a request must wait for legs, behind `parked` others: nothing is overtaken. */
+/**
+ * Whether a request must wait for legs. It must as well while `parked` others wait, so that it
+ * overtakes none.
+ */
 export function mustPark(run: Run, parked: number): boolean {
   return run.word !== 'running' || parked > 0 || !rules.hasEnough(run)
 }
@@ -22,14 +25,14 @@ export function settled(run: Run, id: number): void {
   else acknowledge(run, id)
 }
 
-/** Goes on with what waited for the record. */
+/** Lets the requests and procedures go on that waited for the record. */
 export function goOn(run: Run, ready: readonly Wait[]): void {
   for (const { id, who } of ready)
     if (who === 'request') acknowledge(run, id)
     else run.out.push({ kind: 'release', id })
 }
 
-/** All legs that count have it, and that is durable: are they enough? */
+/** It is durable which legs have the request: acknowledges it if they are enough. */
 function acknowledge(run: Run, id: number): void {
   if (rules.hasEnough(run)) run.out.push({ kind: 'release', id })
   else {
@@ -43,7 +46,7 @@ export function hasEnough(run: Run): boolean {
   return run.readable.length >= run.minInSync
 }
 
-/** What waits for more legs, if there are enough now. */
+/** Goes on with the requests that wait for more legs, if there are enough now. */
 export function serveShort(run: Run): void {
   if (run.short.length === 0 || !rules.hasEnough(run)) return
   const { short } = run

@@ -1,23 +1,23 @@
 import { leftAtStart, type Member, type VolumeRecord } from '../record.ts'
 
-/** A leg as the start sees it: one that is there, whole and in sync by the record. */
+/** A leg that is there, whole, and in sync by the record, as the start sees it. */
 export interface Present {
   readonly member: Member
-  /** Of its device, now. */
+  /** The boot id of its device now. */
   readonly bootId: string
   readonly readLast: boolean
   /**
-   * Whether whoever keeps it has outlived a crash of this head, and would tell that it lost its
-   * cache: one that failed a flush a moment before shows another boot id then.
+   * Whether the target that serves the leg has outlived a crash of this head, and would tell that
+   * it lost its cache: after a failed flush a moment before it would show another boot id.
    */
   readonly tells?: boolean
 }
 
-/** What becomes of the legs when the volume starts. */
+/** The verdict on the legs when the volume starts. */
 export interface Choice<P extends Present> {
   /** The leg that is the truth where legs may differ. */
   readonly source: P
-  /** Those that are there and may differ from it: they lack what is in the log. */
+  /** Legs that are there and may differ from the source: they lack what is in the log. */
   readonly differ: readonly P[]
   /** Whether what was acknowledged and not flushed is gone: clients have to be told. */
   readonly lost: boolean
@@ -29,8 +29,8 @@ export function keptCache<P extends Present>(present: readonly P[]): readonly P[
 }
 
 /**
- * Members that are not there and may still have what every leg that is there lost with its cache:
- * what was acknowledged, and not flushed. Asked only where the log says that something was written.
+ * Absent members that may still have what every leg that is there lost with its cache: writes that
+ * were acknowledged, and not flushed. Asked only where the log says that something was written.
  */
 export function awaitedForCache(
   record: VolumeRecord,
@@ -42,20 +42,24 @@ export function awaitedForCache(
   )
 }
 
-/** After a crash one leg is the truth, and the others are made equal to it. */
+/**
+ * Chooses the leg that is the truth, and to which the others are made equal. After an unclean end
+ * the others may differ and what was not flushed may be lost; after a clean one, neither.
+ */
 export function chooseSource<P extends Present>(
   present: readonly P[],
-  intents: boolean,
+  end: 'clean' | 'unclean',
 ): Choice<P> {
   const kept = keptCache(present)
   const surest = kept.filter(({ tells }) => tells === true)
   const best = surest.length > 0 ? surest : kept
   const source = best.find(({ readLast }) => !readLast) ?? best[0] ?? present[0]!
-  const differ = intents ? present.filter((one) => one !== source) : []
-  return { source, differ, lost: intents && !kept.includes(source) }
+  if (end === 'clean') return { source, differ: [], lost: false }
+  const differ = present.filter((one) => one !== source)
+  return { source, differ, lost: !kept.includes(source) }
 }
 
-/** Makes the record say who is in sync now. */
+/** Makes the record say which legs are in sync now. */
 export function settleMembers(
   record: VolumeRecord,
   present: readonly Present[],

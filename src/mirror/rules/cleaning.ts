@@ -4,11 +4,11 @@ import { rules } from './table.ts'
 
 /**
  * Extents leave the log in this order: every leg that takes writes flushes the last one, and is
- * marked → what an absent leg had not flushed is in its map → the maps are on disk → so is who left
- * → the log forgets.
+ * marked → the map of an absent leg gets what the leg had not flushed → the maps are on disk → it
+ * is durable which legs left → the log forgets the extents.
  */
 
-/** Takes out what was last written to at `moment` or before. */
+/** Starts to take out of the log what was last written to at `moment` or before. */
 export function clean(run: Run, moment: number): void {
   // At a start it is not durable yet which leg is the source: the next may choose another.
   if (run.cleaning !== null || run.word !== 'running') return
@@ -20,7 +20,7 @@ export function clean(run: Run, moment: number): void {
   rules.flushedForLog(run, null)
 }
 
-/** A leg has flushed, or left. */
+/** A leg has flushed, or left; null when none has yet. */
 export function flushedForLog(run: Run, leg: RunLeg | null): void {
   const { cleaning } = run
   if (cleaning?.phase !== 'flush') return
@@ -41,15 +41,16 @@ export function stopCleaning(run: Run): void {
   run.out.push({ kind: 'cleaned', moment: 0 })
 }
 
-/** The maps say what is in the log of absent legs. */
+/** The maps that say what absent legs had not flushed are on disk. */
 export function cleanedMaps(run: Run): void {
   const { cleaning } = run
   if (cleaning?.phase !== 'maps') return
   cleaning.phase = 'durable'
-  // Until it is durable who left, only the log says where the legs differ.
+  // Until it is durable which legs left, only the log says where legs differ.
   cleaning.version = run.requested
 }
 
+/** The log forgets the extents once it is durable which legs left. */
 export function settleCleaning(run: Run): void {
   const { cleaning } = run
   if (cleaning?.phase !== 'durable' || cleaning.version > run.durable) return

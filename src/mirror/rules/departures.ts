@@ -9,7 +9,7 @@ import { onCacheLoss, onFailure, unreachable, wordFor, type Standing } from './v
 export interface Leaving {
   readonly state: LegState
   readonly reason: string
-  /** What it acknowledged and did not flush: gone for certain, or only if it restarts. */
+  /** What the leg acknowledged and did not flush: gone for certain, or only if it restarts. */
   readonly cache: 'kept' | 'lost'
 }
 
@@ -23,8 +23,8 @@ export type Verdict =
   | 'repair'
 
 /**
- * Takes a leg out: no write goes to it any more, what it lacks is kept, and nothing that it lacks
- * is acknowledged before its leaving is durable. Never the last leg in sync.
+ * Takes a leg out: it gets no more writes, what it lacks is kept, and no write that it lacks is
+ * acknowledged before its leaving is durable. Never to be called with the last leg in sync.
  */
 export function leave(run: Run, leg: RunLeg, { state, reason, cache }: Leaving): void {
   const { log } = run
@@ -53,16 +53,16 @@ export function leave(run: Run, leg: RunLeg, { state, reason, cache }: Leaving):
   request(run, wasInSync ? 'members' : 'record')
   leg.finishing = null
   run.out.push({ kind: 'left', leg, was, state, reason: member.reason })
-  leaveRound(run, leg, false)
+  leaveRound(run, leg, 'not-written')
   rules.flushedForLog(run, leg)
   rules.flushedForStart(run, leg)
 }
 
 /**
- * The disk of a leg may have dropped what it could not write, and say so at the next flush only. A
- * leg that is being filled may have copied in between what was there before, also if it is away
- * again: it copies that once more. One that has the maps was copied to before the others flushed,
- * see `flushedCopies`.
+ * The disk of a leg may have dropped what it could not write, and report that at the next flush
+ * only. A leg that is being filled, even if it is away again, may have copied the old bytes from it
+ * in between: it copies them once more. A leg that has the maps was copied to before the others
+ * flushed, see `flushedCopies`.
  */
 function distrust(run: Run, source: RunLeg, unflushed: Unflushed): void {
   for (const leg of run.legs)
@@ -88,7 +88,7 @@ export function failed(run: Run, leg: RunLeg, work: Work, error: LegError): Verd
   return 'without-it'
 }
 
-/** What one leg cannot read another may, and it is written to the leg again: so often. */
+/** Read errors after which a leg leaves. Each before is repaired from another leg. */
 const readErrorsMax = 64
 
 function failedRead(run: Run, leg: RunLeg, { code, message }: LegError): Verdict {
@@ -101,12 +101,13 @@ function failedRead(run: Run, leg: RunLeg, { code, message }: LegError): Verdict
   return 'without-it'
 }
 
+/** Ends the run; the volume starts anew. The reason names the leg. */
 export function suspend(run: Run, leg: RunLeg, reason: string): void {
   end(run)
   run.out.push({ kind: 'suspend', reason: `${leg.name}: ${reason}` })
 }
 
-/** What began in the run goes no further. */
+/** Ends the run: nothing that began in it goes any further. */
 export function end(run: Run): void {
   run.word = 'ended'
   run.round = null
@@ -133,7 +134,7 @@ export function device(run: Run, leg: RunLeg, now: DeviceNow): void {
   } else goAway(run, leg, reason)
 }
 
-/** The leg cannot be used now, and has what it had. */
+/** The leg cannot be used now, and still has what it had. */
 export function goAway(run: Run, leg: RunLeg, reason: string): void {
   if (!run.writers.includes(leg)) return
   if (rules.isLast(run, leg)) suspend(run, leg, reason)
@@ -142,14 +143,14 @@ export function goAway(run: Run, leg: RunLeg, reason: string): void {
 
 /**
  * The leg is there, and has lost what it had not flushed: it restarted, or could not flush. If it
- * is the last one, what is under way may be lost as well: nothing of it may be acknowledged, and
- * the next start tells clients, for the record has the boot id of before.
+ * is the last one, writes under way may be lost as well: none of them may be acknowledged, and the
+ * next start tells clients, because the record still has the old boot id.
  */
 export function restarted(run: Run, leg: RunLeg, now: DeviceNow): void {
   const { bootId, reason, state, writing } = now
   const lost = run.log.hasSince(leg.flushedMoment)
   const standing = standingOf(run, leg)
-  // Before the volume is served it may start from another leg, which has that.
+  // Before the volume is served it may start from another leg, which has what was lost.
   const verdict = onCacheLoss({ lost, standing, writing: writing || run.word === 'starting' })
   if (verdict === 'leave') rules.leave(run, leg, { state, reason, cache: 'lost' })
   else if (verdict === 'suspend') suspend(run, leg, reason)
@@ -163,8 +164,8 @@ export function restarted(run: Run, leg: RunLeg, now: DeviceNow): void {
 }
 
 /**
- * The last leg lost what it had not flushed. It stays what the volume says; a leg that has those
- * writes all the same differs from it, and copies them back.
+ * The last leg lost what it had not flushed. Its contents stay those of the volume; a leg that has
+ * the lost writes all the same differs from it, and copies the old bytes back.
  */
 export function loseWithLast(run: Run, last: RunLeg, reason: string): void {
   for (const { dirty } of run.legs)
@@ -175,7 +176,7 @@ export function loseWithLast(run: Run, last: RunLeg, reason: string): void {
   run.out.push({ kind: 'lost', leg: last, reason })
 }
 
-/** Whether of no other leg it is durable that it is in sync: a crash would leave this one alone. */
+/** Whether it is durable of no other leg that it is in sync: a crash would leave this one alone. */
 export function isLast(run: Run, leg: RunLeg): boolean {
   return isInSync(leg) && !run.readable.some((one) => one !== leg)
 }

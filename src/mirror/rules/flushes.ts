@@ -5,7 +5,7 @@ import { flushedCopies } from './returning.ts'
 import type { Run } from './run.ts'
 import { rules } from './table.ts'
 
-/** The end of every flush of a leg, whatever it was for. */
+/** A flush of a leg ended, whatever it was for. */
 export function flushed(run: Run, event: Extract<Event, { kind: 'flushed' }>): Verdict {
   const { leg, why, moment, error } = event
   if (error !== null) {
@@ -15,7 +15,7 @@ export function flushed(run: Run, event: Extract<Event, { kind: 'flushed' }>): V
     return verdict
   }
   leg.flushedMoment = Math.max(leg.flushedMoment, moment)
-  // One that left before this was heard may lack what was written since the flush began.
+  // A leg that left before this was heard may lack what was written since the flush began.
   if (run.writers.includes(leg)) leg.unflushed = null
   if (why === 'copied') flushedCopies(run, leg)
   else if (why === 'clean') rules.flushedForLog(run, leg)
@@ -23,7 +23,7 @@ export function flushed(run: Run, event: Extract<Event, { kind: 'flushed' }>): V
   return 'without-it'
 }
 
-/** The last leg cannot flush, and had nothing to lose: nothing leaves the log, nothing starts. */
+/** The last leg cannot flush, and had nothing to lose: nothing leaves the log, no run starts. */
 export function notFlushed(run: Run, why: FlushReason, { message }: LegError): void {
   if (why === 'clean') stopCleaning(run)
   else if (why === 'start') {

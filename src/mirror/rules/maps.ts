@@ -9,7 +9,7 @@ import { rules } from './table.ts'
 
 /** Writes a map when those before it have been written. */
 export function writeMaps(run: Run, what: MapWork['what'], then: MapWork['then']): void {
-  // One page serves all who wait for it.
+  // One page serves all writes that wait for it.
   if (then === 'log' && run.works.some((one) => one.then === 'log' && one.phase === 'waiting'))
     return
   run.works.push({ what, then, phase: 'waiting', version: 0 })
@@ -23,7 +23,9 @@ function begin(run: Run): void {
   else run.out.push({ kind: 'maps', work })
 }
 
-/** From here on the leg gets what is written to the maps of the others. */
+/**
+ * From here on the leg gets the maps that the others get. Returns false if it is not being filled.
+ */
 function startHandingOver(run: Run, leg: RunLeg): boolean {
   if (leg.stage !== 'syncing' || leg.finishing === null) return false
   leg.stage = 'handing-over'
@@ -31,7 +33,7 @@ function startHandingOver(run: Run, leg: RunLeg): boolean {
   return true
 }
 
-/** Every leg has the map, or left. */
+/** Every leg has the map that was to be written, or left. */
 export function mapsDone(run: Run, outcome: 'whole' | 'not-all'): void {
   const work = run.works[0]
   if (work?.phase !== 'pages') return
@@ -47,6 +49,7 @@ export function settleMaps(run: Run): void {
   if (work?.phase === 'durable' && rules.countsNow(run, work)) next(run)
 }
 
+/** Whether the record that the pages depend on is durable. */
 export function countsNow(run: Run, work: MapWork): boolean {
   return work.version <= run.durable
 }
@@ -54,7 +57,7 @@ export function countsNow(run: Run, work: MapWork): boolean {
 function next(run: Run): void {
   const { then, what } = run.works.shift()!
   const [waiting] = run.works
-  // What was written counts before the next pages are taken: those are others.
+  // What was written must count before the next pages are taken, which are others.
   if (what === 'log') run.out.push({ kind: 'logged' })
   if (then === 'clean') rules.cleanedMaps(run)
   else if (then === 'start') rules.startedMaps(run, what)
@@ -63,7 +66,7 @@ function next(run: Run): void {
   if (waiting !== undefined && run.works[0] === waiting) begin(run)
 }
 
-/** Whether the record may be told to a leg now: all of it is durable. */
+/** Whether all changes of the record are durable, so that a leg may be told of it. */
 export function isQuiet(run: Run): boolean {
   return !isPending(run)
 }

@@ -4,17 +4,17 @@ import type { MapWork, Run, RunLeg } from './run.ts'
 import { rules } from './table.ts'
 
 /**
- * A run begins in this order: what each leg lacks is in the maps → every leg in sync has the log of
- * before → and has flushed → who is in sync is durable → requests are taken.
+ * A run begins in this order: the maps say what each leg lacks → every leg in sync has the log of
+ * the run before → and has flushed → it is durable which legs are in sync → requests are taken.
  */
 
-/** `members`: the legs in sync are others than the record on disk says. */
+/** Starts the run. `members`: other legs are in sync than the record on disk says. */
 export function start(run: Run, what: 'record' | 'members'): void {
   run.opening = { phase: 'maps', what, version: 0, waits: [] }
   writeMaps(run, 'lacking', 'start')
 }
 
-/** Maps were written. */
+/** Goes on with the start after maps were written. */
 export function startedMaps(run: Run, what: MapWork['what']): void {
   const { opening } = run
   if (opening === null) return
@@ -27,7 +27,7 @@ export function startedMaps(run: Run, what: MapWork['what']): void {
   }
 }
 
-/** A leg has flushed, or left. */
+/** A leg has flushed, or left; null when none has yet. */
 export function flushedForStart(run: Run, leg: RunLeg | null): void {
   const { opening } = run
   if (opening?.phase !== 'flush') return
@@ -38,6 +38,7 @@ export function flushedForStart(run: Run, leg: RunLeg | null): void {
   opening.version = run.requested
 }
 
+/** The run is served once it is durable which legs are in sync. */
 export function settleStart(run: Run): void {
   const { opening } = run
   if (opening?.phase !== 'durable' || opening.version > run.durable) return

@@ -13,7 +13,7 @@ import { rules } from './table.ts'
  *     → it is read
  */
 
-/** The leg is there again, and may come back. */
+/** Begins the return of a leg that is there again. */
 export function begin(run: Run, leg: RunLeg, how: Returning): void {
   if (leg.stage !== 'absent' && leg.stage !== 'detached') {
     run.out.push({ kind: 'not-back', leg, error: null })
@@ -26,7 +26,7 @@ export function begin(run: Run, leg: RunLeg, how: Returning): void {
     if (leg.unflushed !== null) dirty.missSet(leg.unflushed)
   }
   leg.coming = { ...how, phase: 'maps', generation: null }
-  // What it lacks must be on disk before anything says that this is all it lacks.
+  // What the leg lacks must be on disk before anything says that this is all it lacks.
   writeMaps(run, 'lacking', leg)
 }
 
@@ -34,7 +34,7 @@ export function begin(run: Run, leg: RunLeg, how: Returning): void {
 export function mapsOfLeg(run: Run, leg: RunLeg, what: MapWork['what']): void {
   const { coming, finishing } = leg
   if (what === 'lacking') {
-    // If it went away and came back once more, that is in the pages that come later.
+    // If the leg went away and came back once more, only later pages say what it missed.
     const later = run.works.some((work) => work.what === 'lacking' && work.then === leg)
     if (coming?.phase === 'maps' && !later) coming.phase = 'quiet'
   } else if (what === 'all') rules.handedOver(run, leg)
@@ -49,7 +49,10 @@ export function mapsOfLeg(run: Run, leg: RunLeg, what: MapWork['what']): void {
   }
 }
 
-/** Tells a leg's superblock what it is as soon as the whole record is durable. */
+/**
+ * Has the superblock of a returning leg say that it is being filled, once the whole record is
+ * durable.
+ */
 export function stampQuiet(run: Run): void {
   for (const leg of run.legs) {
     if (leg.coming?.phase !== 'quiet' || !rules.isQuiet(run)) continue
@@ -75,9 +78,9 @@ export function stamped(run: Run, leg: RunLeg, error: LegError | null): void {
 
 function rejoin(run: Run, leg: RunLeg, { generation, bootId, cause }: Coming): void {
   const member = leg.member!
-  // Of one that kept its cache that is still true, and may be lost with the cache yet.
+  // If the leg kept its cache this is still true, and may yet be lost with the cache.
   if (bootId !== member.bootId) leg.unflushed = null
-  // What it lacks is known from here on, also when its generation is forgotten before it returns.
+  // From here on it is known what the leg lacks, even if its generation is forgotten meanwhile.
   member.left = generation
   member.bootId = bootId
   leg.bootId = bootId
@@ -89,14 +92,14 @@ function rejoin(run: Run, leg: RunLeg, { generation, bootId, cause }: Coming): v
   regroup(run)
 }
 
-/** What was copied, perhaps all that the leg lacked, is flushed first. */
+/** All that the leg lacked was copied, or some of it: it is flushed first. */
 export function copied(run: Run, leg: RunLeg, what: 'all' | 'some'): void {
   if (leg.stage !== 'syncing' || leg.finishing !== null) return
   leg.finishing = { phase: 'flush', what }
   run.out.push({ kind: 'flush', leg, why: 'copied' })
 }
 
-/** What was copied is on its stable storage: that may be said in the maps. */
+/** What was copied is on the leg's stable storage: now the maps may say so. */
 export function flushedCopies(run: Run, leg: RunLeg): void {
   if (leg.finishing?.phase !== 'flush') return
   leg.finishing.phase = 'maps'

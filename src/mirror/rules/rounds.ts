@@ -11,21 +11,21 @@ import { isOver, isPending, regroup, type Round, type Run, type RunLeg } from '.
 import { rules } from './table.ts'
 
 /**
- * Changes of the record become durable in rounds, one at a time: first in the head's own store,
- * then in the superblock of every leg in sync, then of those that join, then in the own store that
- * a new generation is on all of them, and at last in their superblocks that it is: in a generation
- * of which a leg does not say so nothing was acknowledged, see `forks.ts`. A leg whose superblock
- * cannot be written leaves, which is the next change, and the round is repeated. Only then goes on
- * what waits for it.
+ * Changes of the record become durable in rounds, one at a time. The record goes to the head's own
+ * store first, then to the superblock of every leg in sync, then to those of the legs that join.
+ * Then the own store notes that all of them have the new generation (the base), and at last the
+ * next superblocks say so: in a generation of which a leg does not say so nothing was acknowledged,
+ * see `forks.ts`. A leg whose superblock cannot be written leaves, which is another change, and the
+ * round is repeated. What waits for the round goes on only at its end.
  *
- * So the own store is the first to know that a leg is not in sync any more. That one is in sync it
- * learns last, with the base. The leg itself shows it only once all others do: whoever starts from
- * it, by what it shows or by an own record, leaves none that another head could start from without
- * it. And no leg joins in a generation that is a base already: an own record that says less than
- * the legs do is told by that, see `isUnheard` in `decision.ts`.
+ * So the own store is the first to know that a leg is out of sync, and the last to know, with the
+ * base, that one is in sync. The leg itself shows that only once all others do: a head that starts
+ * from this leg, by what it shows or by an own record, leaves no other leg from which another head
+ * could start without it. And no leg joins in a generation that is a base already. That shows when
+ * an own record says less than the legs do, see `isUnheard` in `decision.ts`.
  */
 
-/** The record was changed; with `members`, so were the legs in sync. */
+/** Notes that the record was changed; `members`: and with it which legs are in sync. */
 export function request(run: Run, what: 'record' | 'members'): void {
   run.requested++
   if (what === 'members') run.newGeneration = true
@@ -47,14 +47,17 @@ export function beginRound(run: Run, turn: Extract<Event, { kind: 'turn' }>): vo
   run.out.push({ kind: 'save', version, joining })
 }
 
-/** The next generation: of another membership, and never of any other head's. */
+/**
+ * Makes the next generation, for another membership; `id` and `floor` keep it different from those
+ * of all other heads.
+ */
 export function advance(record: VolumeRecord, id: string, floor: number): void {
   record.history.unshift(record.generation)
   record.history.length = Math.min(record.history.length, historyGenerationsMax)
   record.generation = { counter: counterAfter(Math.max(record.generation.counter, floor)), id }
 }
 
-/** The head's own store has the record, or its base: now the legs. */
+/** The head's own store has the record, or its base: the legs are next. */
 export function saved(run: Run, version: number): void {
   const { round } = run
   if (round?.version !== version) return
@@ -73,25 +76,28 @@ function writeSuperblocks(run: Run, { version, waits }: Round): void {
 export function superblock(run: Run, leg: RunLeg, version: number, error: LegError | null): void {
   const { round } = run
   if (round?.version !== version || !round.waits.includes(leg)) return
-  // A leg that leaves goes out of the round by itself.
+  // If the leg leaves, `leave` takes it out of the round.
   if (error !== null) rules.failed(run, leg, 'metadata', error)
-  if (!isOver(run)) leaveRound(run, leg, error === null)
+  if (!isOver(run)) leaveRound(run, leg, error === null ? 'written' : 'not-written')
 }
 
-/** Goes on without the leg: with its superblock, or without, and then there is another round. */
-export function leaveRound(run: Run, leg: RunLeg, written: boolean): void {
+/**
+ * The round waits for the leg no longer. If the record was not written to the leg there is another
+ * round.
+ */
+export function leaveRound(run: Run, leg: RunLeg, outcome: 'written' | 'not-written'): void {
   const { round } = run
   if (round === null) return
   const { phase, waits, joining } = round
-  // One that leaves while the record is saved may be in sync by it, and would be by its base.
-  if (!written && (phase === 'save' || waits.includes(leg) || joining.includes(leg)))
-    round.whole = false
+  // A leg that leaves while the record is saved may be in sync by it, and would be by its base.
+  const isConcerned = phase === 'save' || waits.includes(leg) || joining.includes(leg)
+  if (outcome === 'not-written' && isConcerned) round.whole = false
   if (!round.waits.includes(leg)) return
   round.waits = round.waits.filter((one) => one !== leg)
   if (round.waits.length === 0) endRound(run)
 }
 
-/** Every leg that was told has the record, or left. */
+/** Every leg that the record was written to has it, or left. */
 function endRound(run: Run): void {
   const round = run.round!
   const { version, generation, joining, whole } = round
@@ -102,7 +108,8 @@ function endRound(run: Run): void {
     writeSuperblocks(run, round)
   } else if (!rules.needsBase(run, generation)) finishRound(run)
   else {
-    // Before anything is acknowledged in it: a leg in sync that shows an older one was put back.
+    // This must be durable before anything is acknowledged in the generation: a leg in sync that
+    // shows an older one was put back.
     round.phase = 'base'
     run.record.base = generation
     run.out.push({ kind: 'save-base', version, base: generation })
@@ -120,7 +127,7 @@ function finishRound(run: Run): void {
   rules.madeDurable(run)
 }
 
-/** What follows from it that more of the record is durable. */
+/** More of the record is durable: legs become in sync, and what waited for it goes on. */
 export function madeDurable(run: Run): void {
   const announced = run.legs.filter(
     ({ stage, announcedBy }) => stage === 'saving' && announcedBy <= run.durable,

@@ -12,90 +12,101 @@ import type { Written } from './writing.ts'
  */
 export type Stage = 'in-sync' | 'saving' | 'handing-over' | 'syncing' | 'absent' | 'detached'
 
-/** Which blocks of an extent are meant; null for all. Only the shell looks into it. */
+/** A bit for each block of an extent that is meant; null for all. Only the shell looks into it. */
 export type Row = Uint8Array | null
 
-/** What a leg had not flushed, as far as the rules look into it. */
+/** The writes that a leg had not flushed, as far as the rules look into them. */
 export interface Unflushed {
   add(extent: number, row: Row): void
   readonly extents: { has(extent: number): boolean }
 }
 
-/** What a leg lacks, as far as the rules look into it. */
+/** The extents that a leg lacks, as far as the rules look into them. */
 export interface Lacking {
-  /** Whether there is anything that the leg lacks. */
+  /** Whether the leg lacks anything. */
   readonly any: boolean
   set(extent: number): void
-  /** Bytes, `to` not included. */
+  /** In bytes, `to` not included. */
   miss(from: number, to: number): void
   missSet(unflushed: Unflushed): void
   missFrom(unflushed: Unflushed, extent: number): void
   setAll(): void
-  /** What was copied to the leg and not flushed is gone. */
+  /** Notes that what was copied to the leg and not flushed is gone. */
   forgetCopies(): void
 }
 
-/** What the log of recent writes knows. */
+/** The log of recent writes, as far as the rules look into it. */
 export interface WriteLog {
   /** Rises with every write that settles. */
   readonly moment: number
   /** Whether anything was written after `moment`, or is being written. */
   hasSince(moment: number): boolean
   forEachSince(moment: number, found: (extent: number, row: Row) => void): void
-  /** What was last written to at `moment` or before, and is not being written. */
+  /** Calls back with every extent last written to at `moment` or before, and not being written. */
   forEachIdle(moment: number, found: (extent: number) => void): void
 }
 
 /**
- * One leg, as far as the rules are concerned. While the run lasts only they change its stage; a
- * flush of a client (`Leg.hasFlushed`) and commands change something of the rest, by its methods.
+ * One leg, as far as the rules are concerned. While the run lasts only they change its stage.
+ * Flushes of clients (`Leg.hasFlushed`) and commands change some other fields, through its methods.
  */
 export interface RunLeg {
   readonly name: string
   member: Member | null
   stage: Stage
-  /** Of a leg that is not in sync: what it lacks. */
+  /** What the leg lacks while it is not in sync; null if it lacks nothing. */
   dirty: Lacking | null
-  /** Of an absent leg: what it acknowledged and may lose if it restarts. */
+  /** What an absent leg acknowledged and may lose if it restarts; null if nothing. */
   unflushed: Unflushed | null
-  /** Writes settled before this moment are on its stable storage. */
+  /** Writes settled before this moment are on the leg's stable storage. */
   flushedMoment: number
-  /** No later: those before this moment it cannot have lost unseen, not even if it was put back. */
+  /**
+   * At most `flushedMoment`: writes before this moment the leg cannot have lost unseen, not even if
+   * its disk was put back to an earlier state.
+   */
   readonly safeMoment?: number
-  /** Where a leg is marked: those before this moment its mark vouches for, see `marks.ts`. */
+  /** On a leg with a mark: the mark vouches for writes before this moment, see `marks.ts`. */
   readonly markedMoment?: number
   bootId: string
-  /** Reads that it failed since it was last in sync. */
+  /** Reads that the leg failed since it was last in sync. */
   readErrors: number
-  /** Of a leg whose being in sync is saved: the version of the record that has to be durable. */
+  /**
+   * While the leg is `saving`: the version of the record that must be durable to make it in sync.
+   */
   announcedBy: number
-  /** Of an absent leg that is about to get writes again. */
+  /** Set while an absent leg is about to get writes again. */
   coming: Coming | null
-  /** Of a leg that was copied to: that is made durable, and it is perhaps about to be in sync. */
+  /** Set while what was copied to the leg is made durable, after which it is perhaps in sync. */
   finishing: Finishing | null
 }
 
 export interface Coming extends Returning {
-  /** Waiting for: the maps; a record that is durable; its superblock. */
+  /** What the leg waits for: the maps; a record that is durable; its superblock. */
   phase: 'maps' | 'quiet' | 'stamp'
-  /** What its superblock is about to say. */
+  /** The generation that its superblock is about to say; null before that is known. */
   generation: Generation | null
 }
 
 export interface Finishing {
   phase: 'flush' | 'maps' | 'hand-over'
-  /** Whether all was copied that the leg lacked, or what was so far is made durable. */
+  /** `all`: everything that the leg lacked was copied; `some`: a part, which is made durable. */
   readonly what: 'all' | 'some'
 }
 
 /** A map being written, or waiting for its turn. */
 export interface MapWork<L extends RunLeg = RunLeg> {
-  /** The log; what legs lack; what was copied to a leg and flushed; all maps, to one leg. */
+  /**
+   * The log; what legs lack; what was copied to a leg and flushed; all maps, to one leg; or none,
+   * to keep all others from being written.
+   */
   readonly what: 'log' | 'lacking' | 'copied' | 'all' | 'held'
-  /** What goes on then: the writes that wait, a leg that returns, a number that the shell gave. */
+  /**
+   * What goes on afterwards: the writes that wait, a leg that returns, or a number that the shell
+   * gave.
+   */
   readonly then: 'log' | 'clean' | 'start' | L | number
   phase: 'waiting' | 'pages' | 'durable'
-  /** Of the record, which must be durable before the pages count. */
+  /** The version of the record that must be durable before the pages count. */
   version: number
 }
 
@@ -129,10 +140,10 @@ export interface Round<L extends RunLeg = RunLeg> {
   whole: boolean
 }
 
-/** Somebody who may not go on before a version of the record is durable. */
+/** A request or a procedure that waits until a version of the record is durable. */
 export interface Wait {
   readonly version: number
-  /** A number that the shell gave: of a request, or of a procedure. */
+  /** The number that the shell gave to the request or procedure. */
   readonly id: number
   readonly who: 'request' | 'procedure'
 }
@@ -150,16 +161,19 @@ export interface Run<L extends RunLeg = RunLeg> {
   /** Calls back with every write that was begun and is neither acknowledged nor failed. */
   readonly forEachWrite: (found: (write: Written) => void) => void
   legs: readonly L[]
-  /** So many legs must be in sync before anything is acknowledged. */
+  /** How many legs must be in sync before anything is acknowledged. */
   minInSync: number
 
-  /** Replaced, never changed, by `regroup`: who is in sync; who gets writes; who lacks them. */
+  /**
+   * Groups of legs, which `regroup` replaces and never changes: those in sync; those that get
+   * writes; those that lack them.
+   */
   inSync: readonly L[]
   writers: readonly L[]
   absent: readonly L[]
-  /** Who has metadata: those in sync and those about to be. */
+  /** Legs that have metadata: those in sync and those about to be. */
   keepers: readonly L[]
-  /** In sync, and durably so: who is read from. */
+  /** Legs that may be read: in sync, and durably so. */
   readable: readonly L[]
 
   /** Changes of the record that were requested, and how many of them are durable. */
@@ -173,7 +187,7 @@ export interface Run<L extends RunLeg = RunLeg> {
   opening: Opening<L> | null
   /** Requests that have settled and wait for more legs to be in sync. */
   short: number[]
-  /** What is to be carried out, in this order. The shell takes it. */
+  /** Effects to be carried out, in this order. The shell takes them. */
   out: Effect<L>[]
 }
 
@@ -182,7 +196,7 @@ export function isPending(run: Run): boolean {
   return run.durable !== run.requested
 }
 
-/** A run that is about to start. `legs` have their members and stages. */
+/** Makes a run that is about to start. `legs` have their members and stages. */
 export function createRun<L extends RunLeg>(
   what: Pick<
     Run<L>,
@@ -225,20 +239,22 @@ export function regroup(run: Run): void {
   run.out.push({ kind: 'regrouped' })
 }
 
+/** Whether the leg is in sync, durably or about to be. */
 export function isInSync({ stage }: RunLeg): boolean {
   return stage === 'in-sync' || stage === 'saving'
 }
 
-/** Whether the leg's superblock may say that it is in sync, if legs are told so. */
+/** Whether the leg's superblock may say that the leg is in sync. */
 export function mayShowInSync({ keepers, round }: Run, leg: RunLeg): boolean {
   return keepers.includes(leg) && (leg.stage !== 'saving' || round?.joining.includes(leg) === false)
 }
 
+/** Whether the run has ended. */
 export function isOver({ word }: Run): boolean {
   return word === 'ended'
 }
 
-/** Of a volume that does not run. */
+/** The run of a volume that does not run: ended from the beginning. */
 export function noRun<L extends RunLeg>(): Run<L> {
   const log: WriteLog = {
     moment: 0,

@@ -20,7 +20,7 @@ export function step<L extends RunLeg>(run: Run<L>, event: Event<L>): Verdict {
   return verdict
 }
 
-/** What follows from the state alone. */
+/** Does what follows from the state alone. */
 function follow(run: Run): void {
   rules.serveShort(run)
   settleMaps(run)

@@ -1,17 +1,15 @@
 import type { Code } from '../../base/errors.ts'
 import type { LegState } from '../record.ts'
 
-/**
- * What is to become of a leg, decided from plain values: no clock, no device, nothing awaited.
- */
+/** Decides from plain values what is to become of a leg: no clock, no device, nothing awaited. */
 
 /**
- * Of a leg: whether there are others of which it is durable that they are in sync. Of the last so
- * far it may be durable any moment that another one is, and a start may go by that one.
+ * Whether it is durable of other legs that they are in sync. It is not of the last so far, but
+ * another leg is about to be: any moment that may be durable, and a start may go by the other.
  */
 export type Standing = 'one-of-several' | 'last-so-far' | 'last'
 
-/** Codes of a leg that does not answer, or that has restarted: it is not broken. */
+/** Codes with which a leg does not answer, or has restarted: it is not broken. */
 export const unreachable: ReadonlySet<Code> = new Set([
   'UNAVAILABLE',
   'STALE',
@@ -20,24 +18,24 @@ export const unreachable: ReadonlySet<Code> = new Set([
   'PROTOCOL',
 ])
 
-/** The last word on a leg that leaves so. */
+/** The state of a leg that leaves because of an error with this code. */
 export function wordFor(code: Code): LegState {
   return unreachable.has(code) ? 'missing' : 'failed'
 }
 
-/** What a leg failed at. */
+/** The operation that a leg failed. */
 export type Failed = 'write' | 'flush' | 'metadata'
 
 /**
- * leave: the leg takes part no longer, the others go on. suspend: the run ends, and the volume
- * starts anew from what is there. tell: the leg stays, the client gets the error.
+ * leave: the leg takes no further part, the others go on. suspend: the run ends, and the volume
+ * starts anew from what is there. tell: the leg stays, and the client gets the error.
  */
 export type Verdict = 'leave' | 'suspend' | 'tell'
 
 /**
- * Of a request that failed. A last leg that cannot be reached is waited for; one that cannot write
- * metadata cannot go on, because the next write may have to be in the log. Nor can the last so far:
- * the other may have what this one failed, and be what is read after a crash.
+ * Decides on a request that failed. A last leg that cannot be reached is waited for. If it cannot
+ * write metadata it cannot go on, because the next write may have to be in the log. Nor can the
+ * last so far: the other leg may have what this one failed, and be read after a crash.
  */
 export function onFailure(what: Failed, code: Code, standing: Standing): Verdict {
   if (standing === 'one-of-several') return 'leave'
@@ -46,11 +44,11 @@ export function onFailure(what: Failed, code: Code, standing: Standing): Verdict
 }
 
 /**
- * Of a leg that lost its cache. `lost`: it had acknowledged, or was being given, what it had not
- * flushed. Where no other leg has that, it is gone, and clients are told by another boot id of the
- * volume. What is not acknowledged yet may then not be acknowledged any more, and would be told by
- * nothing: where a write is under way, the run ends, and the start fails it. It ends as well where
- * another leg is about to be in sync, which may have what was lost.
+ * Decides on a leg that lost its cache. `lost`: the leg had acknowledged, or was being given,
+ * writes that it had not flushed. Where no other leg has these they are gone, and another boot id
+ * of the volume tells clients. A write under way may then no longer be acknowledged, because
+ * nothing would tell of its loss: the run ends, and the start fails the write. The run ends as well
+ * where another leg is about to be in sync, which may have what was lost.
  */
 export function onCacheLoss({
   lost,

@@ -7,21 +7,25 @@ import { readOwn } from './own-files.ts'
 
 const suffix = '_above'
 
-/** No head claims so little: whoever reads it knows that it was another one's. */
+/** A claim that no head makes, because it is so low: it stands for a claim of another head. */
 const anothers: Claimed = { held: 0, givenUp: 1 }
 
 /**
- * With what this volume was claimed as a leg of another one. It refuses nobody, because its own
- * legs refuse older heads. But it has to tell, as a remote target would: where another head has had
- * those legs since, that one had the volume above as well, and may have gone on there without this
- * leg. Kept in the head's own store; null there for nothing, and for versions of before.
+ * The claim on this volume as a leg of another volume. It refuses no head, because its own legs
+ * refuse older ones. But it has to tell, as a remote target would: if another head has had those
+ * legs since, that head had the volume above as well, and may have gone on there without this leg.
+ * Kept in the head's own store; missing there if the volume was never claimed, or only under an
+ * older version.
  */
 export class ClaimAbove {
   private known: Claimed = nobodys
   private saved = ''
   private loaded = false
 
-  /** Reads it, once; what is lost tells of another head as well. Returns why it is unread. */
+  /**
+   * Reads the file, once; a lost file counts as a claim of another head. Resolves to why it is
+   * unread, '' if it is not.
+   */
   async load(volume: Volume): Promise<string> {
     if (this.loaded) return ''
     const { value, lost, unread } = await readOwn({ volume, suffix }, parse)
@@ -34,14 +38,18 @@ export class ClaimAbove {
     return this.known
   }
 
+  /** Takes the claim of the head above. Rejects when it cannot be saved. */
   async claim(volume: Volume, epoch: number): Promise<void> {
     const before = this.known
     await this.save(volume, `${epoch}`)
-    // What was found meanwhile is saved behind it.
+    // If `lose` came in between, what it saved is newer.
     if (this.known === before) this.known = { held: epoch, givenUp: 0 }
   }
 
-  /** Another head has had the legs: durable before these are claimed, which ends what told it. */
+  /**
+   * Notes that another head has had the legs. Must be durable before they are claimed, which ends
+   * what told of it. Rejects when it cannot be saved.
+   */
   async lose(volume: Volume): Promise<void> {
     this.known = anothers
     await this.save(volume, `${anothers.givenUp}`)

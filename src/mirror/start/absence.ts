@@ -5,7 +5,7 @@ import type { LegView } from './decision.ts'
 
 /**
  * Why a leg that is in sync by the record counts as absent: it may have more than is seen of it.
- * Null where the leg itself is here, and says what it has.
+ * Null where the leg itself is here, so that it is known what it has.
  */
 export function absenceOf(
   view: LegView | undefined,
@@ -17,11 +17,14 @@ export function absenceOf(
   if (refusals.has(leg) || found === null) return refusals.get(leg) ?? reason
   if (!leg.isAnotherThan(member)) return null
   if (found.kind !== 'blank') return 'another device is in its place'
-  // What was in memory is nowhere any more.
+  // What a device kept in memory alone is lost.
   return forgets(leg.device) ? null : 'a blank device is in its place'
 }
 
-/** Whether it tells of other heads, and has told of none: it is away, or another in its place. */
+/**
+ * Whether the leg could still tell of another head: such devices do, and this one has not answered
+ * that there was none, because it is away or another device is in its place.
+ */
 export function couldTellYet({ leg, hadAnotherHead }: LegView, member: Member): boolean {
   const toldOfNone = hadAnotherHead === false && !leg.isAnotherThan(member)
   return !toldOfNone && tellsOfClaims(leg.device)

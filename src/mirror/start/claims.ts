@@ -9,49 +9,63 @@ import { nobodys } from './head-memory.ts'
 import { loadOwn } from './own-files.ts'
 
 /**
- * Whether another head has claimed the leg after this one did, or knows nothing of this one: held
- * or given up since. Then this head's own record does not say who is in sync now. False of legs
- * that cannot be claimed. Rejects when nobody answers.
+ * Whether another head has claimed the leg after this one did: it holds the leg, or gave it up, or
+ * the leg knows nothing of this head. Then this head's own record does not say which legs are in
+ * sync now. False of a leg that cannot be claimed. Rejects when the leg does not answer.
  */
 export async function hadAnotherHead(volume: Volume, leg: Leg): Promise<boolean> {
   const { held, givenUp } = await claimedBefore(volume, leg)
   return !volume.head.made(held, leg) || !volume.head.made(givenUp, leg)
 }
 
+/**
+ * What the leg was claimed with last; nothing for a leg that cannot be claimed. Rejects when it
+ * does not answer.
+ */
 export async function claimedBefore(volume: Volume, leg: Leg): Promise<Claimed> {
   return (await within(volume, leg.device.driver.claimed?.())) ?? nobodys
 }
 
-/** Claims a leg for the running volume: false where that takes the operator's word, `outdo`. */
-export async function claimLeg(volume: Volume, leg: Leg, outdo: boolean): Promise<boolean> {
-  const isClaimed = await claimMore(volume, leg, { outdo, another: Promise.resolve(false) })
+/**
+ * What to do about a leg that another head gave up after claiming more than this one: `outdo` it,
+ * by the operator's word, or `respect` it and leave the leg alone.
+ */
+export type GivenUp = 'outdo' | 'respect'
+
+/**
+ * Claims a leg for the running volume. Resolves to false where `given` keeps it from that. Rejects
+ * as `makeClaim` does.
+ */
+export async function claimLeg(volume: Volume, leg: Leg, given: GivenUp): Promise<boolean> {
+  const isClaimed = await claimMore(volume, leg, { given, another: Promise.resolve(false) })
   if (isClaimed) await volume.head.keepClaims(volume)
   return isClaimed
 }
 
-/** `another`: see `makeClaim`. */
+/** How to claim; `another`: see `makeClaim`. */
 interface Claim {
-  readonly outdo: boolean
+  readonly given: GivenUp
   readonly another: Promise<boolean>
 }
 
 /**
- * Where another head gave the leg up that had claimed more, that is a newer one of this volume or
- * one of another volume, and this one may be cut off from where it would hear of it. So that takes
- * the operator's word; without it the leg is not claimed, and the answer is false.
+ * Claims a leg, above what another head gave up if needed. Such a head had claimed more, so it is a
+ * newer one of this volume or one of another volume, and this head may be cut off from where it
+ * would hear of that. So it takes the operator's word; without it the leg is not claimed, and this
+ * resolves to false.
  */
 export async function claimMore(
   volume: Volume,
   leg: Leg,
-  { outdo, another }: Claim,
+  { given, another }: Claim,
 ): Promise<boolean> {
   const { held, givenUp } = await claimedBefore(volume, leg)
   const { head, membership } = volume
   const mine = head.claimOf(leg)
   if (givenUp > mine && held <= mine) {
-    if (!outdo) return false
+    if (given === 'respect') return false
     const claim = await head.nextClaim(volume, { held: 0, givenUp })
-    // Before it is claimed: the next head has to know that it must claim more.
+    // Saved before the claim: the next head has to know that it must claim more.
     volume.remember('membership', leg.name, 'is claimed above what another head gave up')
     membership.request(true)
     await membership.settled()
@@ -64,7 +78,8 @@ export async function claimMore(
 
 /**
  * Claims the leg, and remembers whether its answer was heard. `another`: whether another head had
- * claimed it, asked ahead of the claim on the same way, so that nobody comes in between.
+ * claimed it, asked ahead of the claim on the same connection, so that no other claim comes in
+ * between. Rejects with FENCED when the leg refuses.
  */
 export async function makeClaim(
   volume: Volume,
@@ -83,13 +98,16 @@ export async function makeClaim(
   head.hears(leg, claim, (await another) ? 'taken-from-another' : 'taken')
 }
 
-/** Another head has had legs of which this head's record speaks, see `loadOwn`. */
+/** Notes that another head has had legs of which this head's record speaks, see `loadOwn`. */
 export async function doubt(volume: Volume, record: VolumeRecord | null): Promise<void> {
   volume.head.doubt(record)
   await volume.above.lose(volume)
 }
 
-/** Whoever has the leg now may write to it. One that is away stays claimed. */
+/**
+ * Gives the claim up, so that any other head may write to the leg. A leg that does not answer stays
+ * claimed. Never rejects.
+ */
 export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
   try {
     await within(volume, leg.device.driver.claim?.(0))
@@ -102,8 +120,9 @@ export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
 }
 
 /**
- * Another head has claimed more, and may have died before it could serve, in a generation that no
- * leg has: each time somebody starts this one again, it claims more.
+ * Raises the number in this head's claims. Another head has claimed more, and may have died before
+ * it could serve, in a generation that no leg has: each time this one is started again, it claims
+ * more.
  */
 export async function raiseNumber(volume: Volume): Promise<void> {
   const { head } = volume
@@ -116,21 +135,21 @@ export async function raiseNumber(volume: Volume): Promise<void> {
   })
 }
 
-/** To an operator who starts a head that a newer one has replaced. */
+/** Told to an operator who starts a head that a newer one has replaced. */
 export const whatForceDoes =
   '`--force` takes the legs back: they refuse the newer head from then on, and it stops; what it ' +
   'wrote stays where its legs are there now'
 
 /**
- * The operator makes this head, which was fenced, the newer one: its next claim is far above its
- * last, because the leg may have served in another volume, or one that had come further; and above
- * what was given up, where that is known. Made at once, because a leg that was refused is not
- * reached before it is claimed with more.
+ * Makes this head, which was fenced, the newer one, by the operator's word. Its next claim is far
+ * above its last, because the leg may have served in another volume, or in one that had come
+ * further; and above what was given up, where that is known. Legs that refused are claimed at once,
+ * because they are not reached before they are claimed with more.
  */
 export async function outbid(volume: Volume): Promise<void> {
   const { head } = volume
   await head.load(volume)
-  // What the newer head went on with, the legs say; their claims will not, once they are ours.
+  // The legs say what the newer head went on with; their claims no longer do once they are ours.
   await doubt(volume, (await loadOwn(volume)).value)
   head.goFarAbove()
   const legs = volume.legs.filter(({ device }) => device.usable)
@@ -141,7 +160,8 @@ export async function outbid(volume: Volume): Promise<void> {
     return state.word === 'failed' && driver.claim !== undefined
   })
   for (const { device } of refused) device.driver.claim!(claim).catch(() => undefined)
-  // Who is not there when it is decided would be left out, whatever it has from the newer head.
+  // A leg that is not there when the start is decided is left out, whatever it has from the newer
+  // head.
   await Promise.all(refused.map((leg) => isDecided(volume, leg)))
 }
 

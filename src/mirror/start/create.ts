@@ -19,8 +19,9 @@ import { findFilled, isStillSo } from './former.ts'
 import type { Decision, LegView } from './decision.ts'
 
 /**
- * A new volume on blank legs, with their superblocks written. Legs that all read as zeroes are in
- * sync at once; otherwise the one that has data is the source and the others are filled.
+ * Makes a new volume on blank legs and writes their superblocks. Legs that all read as zeroes are
+ * in sync at once; otherwise the one that has data is the source and the others are filled. Rejects
+ * with CONFIG where sizes or sources do not allow it.
  */
 export async function createRecord(
   volume: Volume,
@@ -37,7 +38,8 @@ export async function createRecord(
     leg.member!.size = leg.end
     leg.member!.bootId = leg.device.facts!.bootId
   }
-  // It may take hours to look: what is there now may have data, which would be called in sync.
+  // The look may take hours: a device that has replaced one meanwhile may have data, and would be
+  // called in sync.
   for (const leg of sources) leg.superblocks.mustBeSameDevice()
   await Promise.all(sources.map((leg) => format(leg, record)))
   const names = sources.map((leg) => leg.name).join(', ')
@@ -72,7 +74,7 @@ function emptyRecord(volume: Volume, legs: readonly Leg[]): VolumeRecord {
     if (blockSize > pageBytes)
       throw new StorageError('CONFIG', `leg ${leg.name} has blocks of ${blockSize}`, volume.path)
   }
-  // No lower than the claim of the legs: 1, unless that had to be above what was given up.
+  // No lower than the claim of the legs: 1, unless the claim had to be above what was given up.
   const generation = { counter: counterAfter(volume.head.counterFloor), id: volume.newId(16) }
   return {
     volume: volume.newId(32),
@@ -91,7 +93,7 @@ function emptyRecord(volume: Volume, legs: readonly Leg[]): VolumeRecord {
   }
 }
 
-/** A leg that is new to the volume. `CONFIG` where no more fit. */
+/** Adds a leg that is new to the volume to the record. Throws CONFIG where no more fit. */
 export function addMember(volume: Volume, record: VolumeRecord, leg: Leg): void {
   const used = new Set(record.members.map((member) => member.slot))
   let slot = 0
@@ -136,7 +138,7 @@ async function chooseSources(volume: Volume, legs: Leg[], dataSize: number): Pro
   throw new StorageError('CONFIG', reason, volume.path)
 }
 
-/** Looks through the leg only if that was not done, or may not be true any more. */
+/** Looks through the leg, unless that was done before and still holds. */
 async function hasData(volume: Volume, leg: Leg, size: number): Promise<boolean> {
   const { filled: found } = volume.looking
   const filled = found.get(leg) ?? null
@@ -154,7 +156,7 @@ async function hasData(volume: Volume, leg: Leg, size: number): Promise<boolean>
 /** Bytes of empty maps that are written at once. */
 const formatBytes = 256 * KiB
 
-/** Empty maps and both superblocks. */
+/** Writes empty maps and both superblocks to the leg. Rejects when a write fails. */
 export async function format(leg: Leg, record: VolumeRecord): Promise<void> {
   const prepare = async (): Promise<void> => {
     await formatMaps(leg, record)
@@ -163,7 +165,10 @@ export async function format(leg: Leg, record: VolumeRecord): Promise<void> {
   await leg.superblocks.writeBoth(prepare, () => record)
 }
 
-/** Empty maps, which lie one after the other, for a leg's present end. */
+/**
+ * Writes empty maps, which lie one after the other, for the leg's present end. Rejects when a write
+ * fails.
+ */
 export async function formatMaps(leg: Leg, geometry: Geometry): Promise<void> {
   const empty = new Bitmap(extentCount(geometry))
   const pagesPerMap = mapBytes(geometry) / pageBytes

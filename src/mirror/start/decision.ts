@@ -1,16 +1,9 @@
 import { isUnwatched } from '../../device/facts.ts'
 import type { Leg } from '../leg.ts'
-import {
-  historyGenerationsMax,
-  isPast,
-  remembers,
-  sameGeneration,
-  type Member,
-  type VolumeRecord,
-} from '../record.ts'
+import { isPast, remembers, sameGeneration, type Member, type VolumeRecord } from '../record.ts'
 import { formatVersion, showsMark, type Found, type Superblock } from '../superblock.ts'
 import { absenceOf, couldTellYet } from './absence.ts'
-import { wasNeverServed } from './forks.ts'
+import { splitReason, wasNeverServed } from './forks.ts'
 
 /** One leg, as seen when the volume wants to start. */
 export interface LegView {
@@ -19,9 +12,9 @@ export interface LegView {
   /** Null when it could not be examined: `reason` says why. */
   readonly found: Found | null
   readonly reason: string
-  /** Whether another head has claimed it after this one did; null when it did not say. */
+  /** Whether another head has claimed the leg after this one did; null when the leg did not say. */
   readonly hadAnotherHead: boolean | null
-  /** A serial that it had for certain. */
+  /** A serial that the leg had for certain. */
   readonly mark: number
 }
 
@@ -29,15 +22,17 @@ export interface LegView {
 export interface OwnRecord {
   readonly record: VolumeRecord
   /**
-   * Whether it says who is in sync. Not where another head has claimed legs since: that one may
-   * have gone on without any of them.
+   * Whether the record says which legs are in sync. It does not where another head has claimed legs
+   * since, which may have gone on without any of them.
    */
   readonly vouches: boolean
 }
 
-/** The operator's word, if any. */
+/** What the operator asks for. */
 export interface StartWish {
-  /** No absent leg is newer, or it does not matter. */
+  /**
+   * Start although absent legs may be newer: the operator knows that none is, or accepts the loss.
+   */
   readonly force: boolean
   /** The leg to start from when several could be. */
   readonly leg: string | null
@@ -48,21 +43,24 @@ export type Decision =
       readonly kind: 'wait'
       readonly reason: string
       readonly refusals: ReadonlyMap<Leg, string>
-      /** Whether the legs may soon show something else, unannounced: another head is at work. */
+      /**
+       * Whether the legs may soon show something else, unannounced, because another head is at
+       * work.
+       */
       readonly mayPass?: boolean
     }
   | { readonly kind: 'create' }
   | {
       readonly kind: 'start'
       readonly record: VolumeRecord
-      /** Whole, and here. */
+      /** Legs that are here and whole. */
       readonly present: readonly Leg[]
       /** Whether only the head's own record says that no absent leg is newer. */
       readonly byOwnRecord: boolean
-      /** Whether only the operator says so: then what was acknowledged may be gone. */
+      /** Whether only the operator says so; then acknowledged writes may be gone. */
       readonly forced: boolean
       readonly refusals: ReadonlyMap<Leg, string>
-      /** Of those refused: the ones that went another way. */
+      /** Refused legs that went another way. */
       readonly split: readonly Leg[]
       /** Why it may start; for the history. */
       readonly reason: string
@@ -72,16 +70,16 @@ type Candidate = {
   leg: Leg
   name: string
   superblock: Superblock
-  /** Whether it shows all that it had for certain. */
+  /** Whether the leg shows all that it had for certain. */
   complete: boolean
   mark: number
 }
 
 /**
- * Whether the volume may start, from which record and with which legs. The newest record counts.
- * If it is the head's own and no other head has been here, no leg can be newer, because the head
- * saves first: one whole leg will do. Otherwise a leg that is in sync by the record could have gone
- * on without the others: all must be here and whole, or the operator says so.
+ * Decides whether the volume may start, from which record and with which legs. The newest record
+ * counts. If it is the head's own and no other head has been here, no leg can be newer, because the
+ * head saves first: one whole leg will do. Otherwise a leg that is in sync by the record could have
+ * gone on without the others: all must be here and whole, or the operator says otherwise.
  */
 export function decide(
   known: OwnRecord | null,
@@ -101,18 +99,20 @@ export function decide(
   }
   const newest = newestRecord(known, candidates, wish)
   const split = candidates.filter(({ superblock }) => diverged(superblock.record, newest.record))
-  for (const { leg, superblock } of split) refusals.set(leg, splitReason(superblock, newest.record))
+  for (const { leg, superblock } of split)
+    refusals.set(leg, splitReason(superblock.record, newest.record))
   if (split.length > 0 && !newest.vouches && !wish.force) {
     const why = split.map(({ leg, name }) => `${name}: ${refusals.get(leg)!}`)
     return { kind: 'wait', reason: why.join('; '), refusals }
   }
-  const decision = decideStart(newest, candidates, views, refusals, wish)
+  const decision = decideStart({ newest, candidates, views, refusals }, wish)
   return decision.kind === 'start' ? { ...decision, split: split.map(({ leg }) => leg) } : decision
 }
 
 /**
- * Whether the head saved a generation that it never served, because a newer head took its legs: a
- * leg in sync had to have it before anything was acknowledged, and all of them went on without.
+ * Whether the head saved a generation that it never served, because a newer head took its legs.
+ * Every leg in sync had to have that generation before anything was acknowledged in it, and all of
+ * them went on without.
  */
 function neverServed(own: VolumeRecord, candidates: readonly Candidate[]): boolean {
   const inSync = own.members.filter(({ state }) => state === 'in-sync')
@@ -130,10 +130,10 @@ function neverServed(own: VolumeRecord, candidates: readonly Candidate[]): boole
 }
 
 /**
- * Whether the head saved a generation that it never served, as far as it knows, and another head
- * has claimed legs since: that one may know nothing of it, and may have gone on with a leg that
- * this record takes for missing, or not in sync yet. What the legs show counts then, as it did for
- * the other head.
+ * Whether the head saved a generation that, as far as it knows, it never served, and another head
+ * has claimed legs since. That head may know nothing of the generation, and may have gone on with a
+ * leg that this record calls missing, or not in sync yet. What the legs show counts then, as it did
+ * for that head.
  */
 function isUnheard(
   { record, vouches }: OwnRecord,
@@ -144,7 +144,10 @@ function isUnheard(
   return !sameGeneration(record.generation, record.base)
 }
 
-/** Leaves out legs that show what was never served, unless that is all there is, or wanted. */
+/**
+ * Leaves out legs that show a generation that was never served, unless no others are there, or the
+ * operator names them.
+ */
 function served(candidates: readonly Candidate[], wish: StartWish): readonly Candidate[] {
   const shown = candidates.map(({ superblock }) => superblock)
   const rest = candidates.filter(
@@ -153,7 +156,7 @@ function served(candidates: readonly Candidate[], wish: StartWish): readonly Can
   return rest.length === 0 ? candidates : rest
 }
 
-/** The legs whose superblock is to be reckoned with; why the others are not is in `refusals`. */
+/** The legs whose superblocks count. `refusals` gets the reasons why others do not. */
 function readable(
   own: VolumeRecord | null,
   views: readonly LegView[],
@@ -181,7 +184,10 @@ function readable(
   })
 }
 
-/** Why the leg is not used: it is not where it says it is, or not only there. '' if it is. */
+/**
+ * Why the leg is not used: its superblock names another leg, or is on several devices. '' if it is
+ * used.
+ */
 function misplaced(
   own: VolumeRecord | null,
   one: Candidate,
@@ -204,8 +210,8 @@ function misplaced(
 }
 
 /**
- * Whether of all these copies it is the leg, for certain: under its name, on the device that every
- * record has for it, and no other is newer, or on the device that it has for itself.
+ * Whether this copy is certainly the leg: it is under its name, on the device that every record has
+ * for it; and no other copy is newer, or on the device that the copy itself names.
  */
 function isOriginal(
   own: VolumeRecord | null,
@@ -234,6 +240,7 @@ function isAt({ leg }: Candidate, identity: string | undefined): boolean {
   return leg.device.facts?.identity === identity
 }
 
+/** Why the superblock cannot be used: it is of another version, or damaged; '' otherwise. */
 export function refusalOf(found: Found): string {
   if (found.kind === 'foreign') {
     const which = found.version > formatVersion ? 'a newer' : 'an older'
@@ -258,7 +265,7 @@ function decideNew(
 
 interface Newest {
   readonly record: VolumeRecord
-  /** Whether it is the head's own. */
+  /** Whether the record is the head's own. */
   readonly own: boolean
   readonly vouches: boolean
 }
@@ -296,38 +303,14 @@ function diverged(leg: VolumeRecord, record: VolumeRecord): boolean {
   return !sameGeneration(leg.generation, record.generation) && !isPast(leg, record)
 }
 
-/** Whether one is from before all that the other remembers: it may be its past, or not. */
-export function tooOldToCompare(older: VolumeRecord, { history }: VolumeRecord): boolean {
-  const first = history.at(historyGenerationsMax - 1)
-  return first !== undefined && older.generation.counter < first.counter
+interface Evidence {
+  readonly newest: Newest
+  readonly candidates: readonly Candidate[]
+  readonly views: readonly LegView[]
+  readonly refusals: ReadonlyMap<Leg, string>
 }
 
-/** Of a leg that diverged, or may have: what is known of that. */
-export function splitReason(superblock: Superblock, record: VolumeRecord): string {
-  const theirs = superblock.record.generation.counter
-  const ours = record.generation.counter
-  if (tooOldToCompare(superblock.record, record)) {
-    const since = record.history.at(-1)!.counter
-    return (
-      `its history is too old to compare: it is at generation ${theirs}, the volume at ${ours} ` +
-      `remembers those since ${since}; \`dst leg attach --discard\` fills it, whatever it has`
-    )
-  }
-  if (tooOldToCompare(record, superblock.record))
-    return (
-      `this head's record is too old to compare: it is at generation ${ours}, the leg at ` +
-      `${theirs}; if the leg is right, start with \`dst volume start --force --leg\``
-    )
-  return `split brain: it is at generation ${theirs} of its own, the volume at ${ours}`
-}
-
-function decideStart(
-  newest: Newest,
-  candidates: readonly Candidate[],
-  views: readonly LegView[],
-  refusals: ReadonlyMap<Leg, string>,
-  wish: StartWish,
-): Decision {
+function decideStart({ newest, candidates, views, refusals }: Evidence, wish: StartWish): Decision {
   const { record } = newest
   let present: Leg[] = []
   const moved: Leg[] = []
@@ -352,15 +335,16 @@ function decideStart(
     if (absence !== null) away.set(name, `${name} (${absence})`)
     else putBack.set(name, putBackReason(member, found, record))
   }
-  // Copies of legs that are gone may be older; of those that are there, the original counts.
+  // A copy of a leg that is gone may be older than it was; of a leg that is there, the original
+  // counts.
   if (present.length === 0 && (allSeen || wish.force)) {
     present = moved
     for (const { name } of moved) away.delete(name)
   }
-  // Who has less than it had may have had more than these, but of a volume that never served.
+  // A leg that shows less than it had may have had more than these, unless the volume never served.
   const hadMore = present.length > 0 && record.history.length > 0
   const awaited = [...away.values(), ...(hadMore ? putBack.keys() : [])]
-  // Another head may have had these, and have gone on with a leg that would tell of it.
+  // Another head may have had these legs, and have gone on with a leg that would tell of it.
   const isUntold = couldTell && present.every(({ device }) => isUnwatched(device))
   const vouches = newest.vouches && !isUntold
   const enough = vouches || awaited.length === 0 || wish.force
@@ -390,7 +374,7 @@ function decideStart(
   return { kind: 'wait', reason, refusals, mayPass: putBack.size > 0 }
 }
 
-/** Why a leg that is here, and in sync by the record, has not what the record stands for. */
+/** Why a leg that is here, and in sync by the record, does not have what the record stands for. */
 function putBackReason(
   { name }: Member,
   found: Candidate | undefined,
@@ -405,7 +389,7 @@ function putBackReason(
   return `${name} was put back to an older state: it shows ${older}`
 }
 
-/** Whether a leg in sync by the record has all that the record stands for. */
+/** Whether the leg has all that the record stands for. */
 function isWhole(superblock: Superblock, record: VolumeRecord): boolean {
   const { generation } = superblock.record
   return generation.counter >= record.base.counter && isPastOrSame(generation, record)
@@ -415,7 +399,7 @@ function isPastOrSame(generation: VolumeRecord['generation'], record: VolumeReco
   return sameGeneration(generation, record.generation) || remembers(record, generation)
 }
 
-/** What the operator's word starts from when no leg in sync is here: the newest consistent leg. */
+/** The newest consistent leg, from which a forced start goes on when no leg in sync is here. */
 function bestStale(candidates: readonly Candidate[], wish: StartWish): Candidate | null {
   let best: Candidate | null = null
   for (const candidate of candidates) {
@@ -433,7 +417,7 @@ function forced(stale: Candidate, refusals: ReadonlyMap<Leg, string>): Decision 
   const record = structuredClone(stale.superblock.record)
   const counter = record.generation.counter
   for (const member of record.members) {
-    // It may have been detached: of a leg in sync nothing is left of when it was not.
+    // The leg may have been detached; one in sync keeps nothing of the time when it was not.
     if (member.id === stale.superblock.self)
       Object.assign(member, { state: 'in-sync', left: null, label: null, stamp: null })
     else if (member.state === 'in-sync') member.state = 'missing'

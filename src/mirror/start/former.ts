@@ -9,30 +9,33 @@ import { endsIn } from '../superblocks.ts'
 import type { Volume } from '../volume.ts'
 import type { Looking } from './looking.ts'
 
-/** Of what is asked about allocation at once. */
+/** Bytes whose allocation is asked about at once. */
 const windowBytes = 1024 * MiB
-/** Of what is read at once, by reads of which each has a part. */
+/** Bytes that are read at once, by several reads of `readBytes`. */
 const pieceBytes = 4 * MiB
 const readBytes = 1 * MiB
 const zeroes = Buffer.alloc(64 * KiB)
 
-/** How far a leg has data, once somebody has looked for that. */
+/** How far a leg has data, as far as it was looked through. */
 export interface Filled {
-  /** Bytes: all beyond reads as zeroes. 0: all of it does. */
+  /** Everything from this byte on reads as zeroes; 0: all of it does. */
   readonly to: number
-  /** Of the content when it was read; null where nobody can tell whether it was changed since. */
+  /** The stamp of the content when it was read; null where the device cannot tell of changes. */
   readonly stamp: string | null
 }
 
-/** Looks how far the leg has data, up to `end`; reads what it does not know to be zero. */
+/**
+ * Looks how far the leg has data, up to `end`. Reads what the leg does not know to be zero. Rejects
+ * when a read fails.
+ */
 export async function findFilled(volume: Volume, leg: Leg, end = leg.endNow): Promise<Filled> {
   const stamp = await stampOf(volume, leg)
   return { to: (await lastPage(volume, leg, end)) + pageBytes, stamp }
 }
 
 /**
- * Whether that is so still, now that the leg is claimed. Where there is nobody to claim it from, it
- * is as true as if it were looked for again.
+ * Whether the result still holds, now that the leg is claimed. A leg that cannot be claimed has no
+ * other head that could have changed it.
  */
 export async function isStillSo(volume: Volume, leg: Leg, { stamp }: Filled): Promise<boolean> {
   if (leg.device.driver.claim === undefined) return true
@@ -45,9 +48,10 @@ async function stampOf(volume: Volume, leg: Leg): Promise<string | null> {
 }
 
 /**
- * Where the metadata of a leg may have ended before it grew, when nobody remembers that: they are
- * the last thing on it, if what it grew by reads as zeroes. None when nothing of the kind is found.
- * A slot that is not whole may be either of the two, and beside one that is.
+ * Where the metadata of a leg may have ended before it grew, when no record says so: they are the
+ * last thing on it, if what it grew by reads as zeroes. None when nothing of the kind is found. A
+ * slot that is not whole may be either of the two, or lie beside a whole one. Rejects when a read
+ * fails.
  */
 export async function formerEnds(leg: Leg, { to }: Filled): Promise<readonly number[]> {
   if (to === 0) return []

@@ -9,20 +9,26 @@ import { readOwn, type Kept } from './own-files.ts'
 
 /** Claims between two generations: room for the numbers that tell heads apart. */
 const claimsPerStep = 2 ** 20
-/** Of a head's number and of steps: a claim stays a number that the wire can say exactly. */
+/**
+ * Bounds of a head's number and of steps, so that a claim stays a number that the wire can carry
+ * exactly.
+ */
 const numberMax = 2 ** 40
 const stepMax = 2 ** 32
-/** Beyond `stepMax`, for those who claim above what was given up there, each one step further. */
+/** Room beyond `stepMax` for claims above what was given up there, each one step further. */
 const stepAboveMax = stepMax + 2 ** 30
 
-/** How much more is claimed by an operator's word: a few of them are enough, wherever it was. */
+/**
+ * Factor by which an operator's word raises the next claim: a few of these outbid any other head.
+ */
 const outbidFactor = 1024
 
+/** What a leg shows that was never claimed. */
 export const nobodys: Claimed = { held: 0, givenUp: 0 }
 
 /**
- * Claims that are remembered. An attempt at a start makes a new one only after a restart of the
- * head. A leg that was away for more of them shows one that is forgotten, see `isForgotten`.
+ * How many claims are remembered. An attempt at a start makes a new one only after a restart of the
+ * head. A leg that was away for longer shows one that is forgotten, see `isForgotten`.
  */
 const claimsKept = 64
 
@@ -38,30 +44,36 @@ export class HeadMemory {
    * head has seen, and no lower than its last claim, which may be on legs and in no generation.
    */
   private floor = 0
-  /** What the legs were claimed with at the start, and those that had to be claimed with more. */
+  /** The claim made at the start, and higher ones for the legs that needed more. */
   private claimed = 0
   private readonly claimedAbove = new Map<Leg, number>()
   /**
-   * Id of the generation of this head's record in which another head has had legs: that record
-   * says no more who is in sync. Claims are the only evidence of it, which the next one replaces.
-   * `whichever` where what could be read did not say which record it is.
+   * Id of the generation of this head's record in which another head has had legs: that record does
+   * not say which legs are in sync now. Claims are the only evidence of it, and the next claim
+   * replaces them. `whichever` where it is unknown which record is meant.
    */
   private doubted = nothing
-  /** Whether that record is there, and nobody could say what it is when it was looked for last. */
+  /** Whether the record was there and could not be read when it was looked for last. */
   private isLost = false
   private claims: number[] = []
-  /** Claims of this process that are not among them yet, see `keepClaims`. */
+  /** Claims of this process that are not yet among `claims`, see `keepClaims`. */
   private chosen: number[] = []
-  /** What each leg was claimed with where no other head had claimed it before. */
+  /** The claim that each leg took, where no other head had claimed the leg before. */
   private readonly heard = new Map<Leg, number>()
-  /** Legs that may have taken a claim, and nobody heard whose it replaced. */
+  /** Legs that may have taken a claim, but whose answer was not heard. */
   private readonly unheard = new Set<Leg>()
-  /** The number that claims were made with before they were kept; null when they are known. */
+  /**
+   * The number of the claims that an older version made and did not record; null when they are
+   * known.
+   */
   private formerNumber: number | null = null
   private saved = ''
   private loaded = false
 
-  /** Reads it, once; a new number is drawn where that is lost. Returns why it is unread. */
+  /**
+   * Reads the file, once; draws a new number where it is lost. Resolves to why it is unread, '' if
+   * it is not.
+   */
   async load(volume: Volume): Promise<string> {
     if (this.loaded) return ''
     const kept = await readOwn({ volume, suffix }, (text) => this.parse(text))
@@ -69,7 +81,7 @@ export class HeadMemory {
     if (kept.value !== null) return ''
     // One for all attempts: two claims of one generation would refuse each other.
     this.number ??= volume.store === null ? 0 : Math.floor(volume.random.fraction() * claimsPerStep)
-    // What it doubted is lost as well.
+    // What this head doubted is lost as well.
     if (kept.lost) this.doubted = whichever
     return kept.unread
   }
@@ -89,11 +101,15 @@ export class HeadMemory {
     return true
   }
 
-  /** Whether this head made the claim, and heard that it replaced no other's; 0 is none. */
+  /**
+   * Whether this head made the claim, and heard that it replaced no other head's; true for 0, no
+   * claim.
+   */
   made(claim: number, leg: Leg): boolean {
     if (claim === 0 || this.claims.includes(claim) || this.isForgotten(claim)) return true
     if (this.heard.get(leg) === claim) return true
-    // A state directory of before: that claims were made with this number is as good as certain.
+    // The file is of an older version: a claim with this number is as good as certainly this
+    // head's.
     const { formerNumber } = this
     if (formerNumber === null || (claim - formerNumber) % claimsPerStep !== 0) return false
     this.claims.push(claim)
@@ -101,49 +117,56 @@ export class HeadMemory {
   }
 
   /**
-   * Whether it is below all that are remembered, so many that others were forgotten, and a head
-   * made it, as none made `anothers` in `above.ts`. Another head may have, but none that served
-   * since this one did: a leg that it would have needed has one of these, and refused it, or told
-   * of it when it took one.
+   * Whether the claim is older than all that are remembered, so many that others were forgotten,
+   * and was made by a head, unlike `anothers` in `above.ts`. Another head may have made it, but
+   * none that served since this one did: a leg that it would have needed has one of the remembered
+   * claims, and refused it, or told of it when it took one.
    */
   private isForgotten(claim: number): boolean {
     const isOld = this.claims.length === claimsKept && claim < Math.min(...this.claims)
     return isOld && claim >= claimsPerStep
   }
 
-  /** A generation has come so far: the next claim, and the next generation, are above it. */
+  /** Notes the counter of a generation: the next claim, and the next generation, are above it. */
   startAbove(counter: number): void {
     this.floor = Math.max(this.floor, counter)
   }
 
-  /** A generation above it is no lower than the claim: whoever sees it claims more. */
+  /**
+   * The counter that a new generation must be above. Its counter is then no lower than the claim,
+   * so that a head that sees it claims more.
+   */
   get counterFloor(): number {
     return Math.floor(this.claimAt(this.floor + 1) / claimsPerStep) - 1
   }
 
-  /** What the leg is claimed with. */
+  /** The claim for this leg. */
   claimOf(leg: Leg): number {
     return Math.max(this.claimed, this.claimedAbove.get(leg) ?? 0)
   }
 
-  /** All legs are about to be claimed with the next claim. */
+  /** Chooses the claim for all legs, which is made next. Rejects when it cannot be saved. */
   async chooseClaim(volume: Volume, last: Claimed): Promise<void> {
     this.claimed = await this.nextClaim(volume, last)
   }
 
-  /** One leg is about to be claimed with more than the others. */
+  /** Chooses a higher claim for one leg, which is made next. */
   claimAbove(leg: Leg, claim: number): void {
     this.claimedAbove.set(leg, claim)
   }
 
   /**
-   * What this head claims its legs with: above every generation seen, and never what another head
-   * takes that saw the same, so that of two that start at once one is the older. A head keeps its
-   * number over restarts, one higher each time: what it claimed before it died does not keep it
-   * out, and what that left under way is waited for, though no generation may tell the two apart.
-   * Attempts to start in one generation make the same claim.
-   * Also above what was given up of the legs; what another head holds is not outdone, and refuses
-   * the claim.
+   * The claim that this head makes next, saved. Rejects when it cannot be saved. A claim is
+   *
+   * 1. above every generation seen,
+   * 2. different from what another head takes that saw the same, so that of two that start at once
+   *    one is the older,
+   * 3. higher than before a restart of this head, whose number rises by one each time: what it
+   *    claimed before it died does not keep it out, and what that left under way is waited for,
+   *    though no generation may tell the two apart,
+   * 4. the same for all attempts to start in one generation,
+   * 5. above what was given up of the legs. A claim that another head holds is not outdone: it
+   *    refuses this one.
    */
   async nextClaim(volume: Volume, last: Claimed): Promise<number> {
     this.doubt(null)
@@ -158,21 +181,23 @@ export class HeadMemory {
     return claim
   }
 
-  /** The leg is about to be claimed. */
+  /** Notes that the leg is about to be claimed. */
   asks(leg: Leg): void {
     this.unheard.add(leg)
   }
 
-  /** It has answered: it took the claim from nobody else, or from another head, or not at all. */
+  /**
+   * Notes the answer: the leg took the claim from no other head, or from another head, or refused.
+   */
   hears(leg: Leg, claim: number, what: 'taken' | 'taken-from-another' | 'refused'): void {
     this.unheard.delete(leg)
     if (what === 'taken') this.heard.set(leg, claim)
   }
 
   /**
-   * Every one of the legs that was asked has answered, and what that told is durable. Only from
-   * now on later starts know the claims for this head's own: one whose answer nobody heard may
-   * have replaced another's, and with it the only evidence of that head.
+   * Keeps the claims made, if every one of `legs` that was claimed has answered, and what that told
+   * is durable. Only then do later starts know the claims for this head's own: a claim without an
+   * answer may have replaced another head's, and with it the only evidence of that head.
    */
   async keepClaims(volume: Volume, legs: readonly Leg[] = volume.legs): Promise<void> {
     if (legs.some((leg) => this.unheard.has(leg))) return
@@ -185,26 +210,27 @@ export class HeadMemory {
     return step * claimsPerStep + this.number!
   }
 
-  /** Another head has claimed more: from now on this one does. */
+  /** Raises this head's number, because another head has claimed more. */
   raiseNumber(random: Random): void {
     const more = 1 + Math.floor(random.fraction() * claimsPerStep)
     this.number = Math.min((this.number ?? 0) + more, numberMax)
   }
 
-  /** The next claim is far above the last one. */
+  /** Has the next claim be far above the last one. */
   goFarAbove(): void {
     const step = Math.floor(this.claimed / claimsPerStep)
     this.startAbove(Math.min(step * outbidFactor, stepMax))
   }
 
-  /** This head's record was looked for. */
+  /** Notes the result of looking for this head's record. */
   looked({ lost }: Kept<VolumeRecord>): void {
     this.isLost = lost
   }
 
   /**
-   * Another head has had, or may have had, legs that this head's record speaks of: kept with the
-   * next claim. Null where that record is not known: nothing is doubted if there is none.
+   * Doubts the record: another head has had, or may have had, legs that it speaks of. That is saved
+   * with the next claim. Null where the record is not known; then nothing is doubted if there is
+   * none.
    */
   doubt(record: VolumeRecord | null): void {
     if (record !== null) this.doubted = record.generation.id
@@ -215,7 +241,10 @@ export class HeadMemory {
     return this.doubted === whichever || this.doubted === generation.id
   }
 
-  /** It is durable who is in sync now: what other heads did before does not matter any more. */
+  /**
+   * Ends all doubt: it is durable which legs are in sync now, so it does not matter what other
+   * heads did before.
+   */
   async serves(volume: Volume): Promise<void> {
     this.doubted = nothing
     this.isLost = false

@@ -5,8 +5,8 @@ import type { Leg } from '../leg.ts'
 import type { Filled } from './former.ts'
 
 /**
- * Whoever opens a volume waits for the look until so much was read, in bytes, and so much time has
- * passed, in milliseconds; then it goes on by itself. A busy machine alone is no reason.
+ * An open of a volume waits for the look until so many bytes were read and so many milliseconds
+ * have passed; then the look goes on by itself. A busy machine alone is no reason.
  */
 const patienceBytes = 64 * MiB
 const patienceMs = 1000
@@ -16,7 +16,7 @@ const patienceMs = 1000
  * counts as read.
  */
 export class Looking {
-  /** How far legs have data, of the blank ones that were looked through. */
+  /** How far each blank leg that was looked through has data. */
   readonly filled = new Map<Leg, Filled>()
   private onLong: () => void = () => undefined
   private clock: Clock | null = null
@@ -35,7 +35,10 @@ export class Looking {
     this.bytesRead = 0
   }
 
-  /** So many bytes were looked through, of which so many had to be read. Throws when it is over. */
+  /**
+   * Counts `bytes` as looked through, of which `bytesRead` had to be read. Throws SHUTDOWN once the
+   * volume is being closed.
+   */
   done(bytes: number, bytesRead: number): void {
     this.bytesDone += bytes
     this.bytesRead += bytesRead
@@ -44,7 +47,7 @@ export class Looking {
     if (this.stopped) throw new StorageError('SHUTDOWN', 'the volume is being closed')
   }
 
-  /** Resolves once it takes long. */
+  /** Resolves once the look takes long. */
   long(): Promise<void> {
     return new Promise((resolve) => (this.onLong = resolve))
   }
@@ -53,7 +56,7 @@ export class Looking {
     this.bytesTotal = 0
   }
 
-  /** The volume is closed: whatever looks gives up. */
+  /** Ends every look at its next `done`, because the volume is being closed. */
   stop(): void {
     this.stopped = true
   }
@@ -62,7 +65,7 @@ export class Looking {
     return this.clock === null ? 0 : (this.clock.now() - this.startedAt) / 1000
   }
 
-  /** Null when nothing is looked through. */
+  /** Progress for people; null when nothing is looked through. */
   describe(): Record<string, unknown> | null {
     if (this.bytesTotal === 0) return null
     const bytesLeft = Math.max(0, this.bytesTotal - this.bytesDone)

@@ -12,36 +12,35 @@ import { readOwn } from './own-files.ts'
 const suffix = '_marks'
 
 /**
- * The serial of a leg's superblock rises with each that is written, so it is a mark: a leg that
- * shows a lower one than it had on stable storage was put back to an older state, and all of it is
+ * The serial of a leg's superblock rises with every write of it, so it is a mark: a leg that shows
+ * a lower serial than it had on stable storage was put back to an older state, and all of it is
  * copied. Within a run marks are renewed so that little is written without one: before extents
  * leave the log, before what was copied to a leg is called copied, and some time after a flush or a
- * forced write.
- * What was written since the last one is copied to a leg whose target restarted, see
+ * forced write. What was written since the last mark is copied to a leg whose target restarted, see
  * `Leg.safeMoment`.
  *
  * Besides in memory, marks are in every record, and in a file of the head's own beside it. That
- * file may be behind: it is written without anybody waiting for it. Each mark says of which
- * generation the superblock was: of a leg that shows a later one, and a lower serial, it says
- * nothing, because another head may have had it meanwhile, from an older state on, by an operator's
- * word.
+ * file may be behind: it is written, and nothing waits for it. Each mark names the generation that
+ * the superblock was of. It says nothing of a leg that shows a later generation and a lower serial,
+ * because another head may have had that leg meanwhile, starting from an older state by an
+ * operator's word.
  */
 export class Marks {
   private readonly volume: Volume
-  /** By the id of the member: what the file said when it was read, and what was written since. */
+  /** The marks by id of the member: those the file had when it was read, and later ones. */
   private readonly known = new Map<string, Mark>()
   private loaded = false
   private saved = ''
   private saving = false
   private timer: Timer | null = null
-  /** Whether a forced write has ended since marks were renewed last. */
+  /** Whether a forced write has ended since marks were last renewed. */
   private isForced = false
 
   constructor(volume: Volume) {
     this.volume = volume
   }
 
-  /** Reads the file, once. Returns why it is unread. */
+  /** Reads the file, once. Resolves to why it is unread, '' if it is not. */
   async load(): Promise<string> {
     if (this.loaded) return ''
     const { volume } = this
@@ -51,18 +50,18 @@ export class Marks {
     return unread
   }
 
-  /** A serial that the leg has to show where its superblock is this one. */
+  /** The lowest serial that the leg may show where its superblock is this one. */
   of({ member }: Leg, shown: Superblock): number {
     const own = member?.id === shown.self ? this.markOf(member) : null
     return highestMark([own, this.known.get(shown.self) ?? null], shown)
   }
 
-  /** What a record says of its members, which led to where the volume is, or is its own. */
+  /** Learns the marks of a record, which led to where the volume is, or is its own. */
   learn(record: VolumeRecord): void {
     for (const { id } of record.members) this.note(id, markIn(record, id))
   }
 
-  /** A flush has ended: what it made stable is to be marked, but not for each flush. */
+  /** A flush has ended: marks are renewed some time later, so not for every flush. */
   flushed(): void {
     const { volume } = this
     this.timer ??= volume.clock.timer(volume.settings.intentIdleMs, () => {
@@ -71,13 +70,16 @@ export class Marks {
     })
   }
 
-  /** A forced write has ended, which no flush follows perhaps. */
+  /** A forced write has ended, and perhaps no flush follows. */
   forced(): void {
     this.isForced = true
     this.flushed()
   }
 
-  /** The run ends: the next may begin with a record that was saved before. */
+  /**
+   * Stops the timer, because the run ends, and gathers the marks: the next run may begin with a
+   * record saved before.
+   */
   stop(): void {
     this.timer?.cancel()
     this.timer = null
@@ -85,7 +87,10 @@ export class Marks {
     this.gather()
   }
 
-  /** Marks what every leg that takes writes has stable. Never rejects: who cannot leaves. */
+  /**
+   * Renews the mark of every leg that takes writes, if it has flushed since. A leg that cannot be
+   * marked leaves. Never rejects.
+   */
   async renew(): Promise<void> {
     const { isForced } = this
     this.isForced = false
@@ -95,12 +100,15 @@ export class Marks {
     await Promise.all(legs.map((leg) => this.renewOn(leg).catch(() => undefined)))
   }
 
-  /** The same of one leg; rejects when it cannot be marked, and then it has left. */
+  /**
+   * Renews the mark of one leg, for writes before `moment`. Rejects when the leg cannot be marked,
+   * and then it has left.
+   */
   async renewOn(leg: Leg, moment = leg.flushedMoment): Promise<void> {
     const { volume } = this
     const { epoch, membership } = volume
     try {
-      // A new leg's superblock would name a member that its own record does not have.
+      // The superblock of a new leg would name a member that its own record does not have.
       if (!membership.hasSaved(leg)) await membership.settled()
       await leg.superblocks.write(() => membership.recordFor(leg))
     } catch (cause) {
@@ -172,7 +180,7 @@ function parse(text: string): Map<string, Mark> | null {
 }
 
 function parseMark(value: unknown): Mark | null {
-  // As versions of before wrote it, without a generation.
+  // Older versions wrote the serial alone, without a generation.
   const { serial, generation = null } = (
     typeof value === 'number' ? { serial: value } : (value ?? {})
   ) as Partial<Record<keyof Mark, unknown>>

@@ -21,6 +21,7 @@ import {
   hadAnotherHead,
   makeClaim,
   raiseNumber,
+  type GivenUp,
 } from './claims.ts'
 import { addMember, createRecord } from './create.ts'
 import { loadMemory, loadOwn } from './own-files.ts'
@@ -29,7 +30,10 @@ import { learnMarks, lookForFormerEnds, survey, type Survey } from './survey.ts'
 
 type Start = Extract<Decision, { kind: 'start' }>
 
-/** Looks at the legs that are there and starts the volume, if that is safe now. */
+/**
+ * Looks at the legs that are there and starts the volume, if that is safe now. Otherwise the volume
+ * keeps waiting, with a reason.
+ */
 export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   if (volume.word !== 'waiting' && volume.word !== 'suspended') return
   const { epoch } = volume
@@ -49,7 +53,7 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
     decision = decide(own, views, wish)
   if (decision.kind === 'create') {
     kept = await loadOwn(volume)
-    // An operator gives up what is lost, and not what is there.
+    // By the operator's word a lost record is given up, but not one that can be read.
     if (kept.value !== null || (kept.lost && !wish.force))
       decision = { kind: 'wait', reason: lostRecord, refusals: new Map() }
   }
@@ -67,12 +71,12 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   else if (decision.kind === 'start') {
     const { record } = decision
     if (wish.force) record.forcedAt = record.generation
-    await begin(volume, decision, found, wish.force)
+    await begin(volume, { start: decision, found, force: wish.force })
   } else {
     for (const [leg, reason] of decision.refusals) leg.refuse(reason)
     stayWaiting(volume, [decision.reason, unread].filter(Boolean).join('; '))
   }
-  // Nothing will tell when it can be read, or when it is another.
+  // Nothing tells when these can be read, or have changed: try again later.
   const mayPass = decision.kind === 'wait' && decision.mayPass === true
   const isUnread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
   const isThere = own === null && kept.value !== null
@@ -84,7 +88,7 @@ const lostRecord =
   "this head's record cannot be read, so the volume was made before, and its legs are blank: are " +
   'they the right ones? `dst volume start --force` makes a new one of them'
 
-/** Whether it took part when the volume ran last: then it was a newer head of this volume. */
+/** Whether the leg took part when the volume last ran: then a newer head of this volume took it. */
 function servedLast({ member }: Leg): boolean {
   return member?.state === 'in-sync' || member?.state === 'syncing'
 }
@@ -93,13 +97,14 @@ async function create(volume: Volume, found: Survey): Promise<void> {
   const { epoch } = volume
   const { views } = found
   try {
-    // Before anything is written, which a leg that is claimed by another head refuses.
+    // Claim before anything is written: a leg that another head has claimed would refuse the
+    // writes.
     const here = views.filter(({ found }) => found !== null)
     const needed = here.map(({ leg }) => leg)
-    await claimAll(volume, needed, here, true)
+    await claimAll(volume, needed, here, 'outdo')
     await volume.head.keepClaims(volume)
     const start = await createRecord(volume, views)
-    if (volume.epoch === epoch) await begin(volume, start, found, true)
+    if (volume.epoch === epoch) await begin(volume, { start, found, force: true })
   } catch (error) {
     if (await replaced(volume, epoch, error)) return
     stayWaiting(volume, `the volume cannot be created: ${systemError(error, '').message}`)
@@ -107,33 +112,44 @@ async function create(volume: Volume, found: Survey): Promise<void> {
   }
 }
 
-/** It cannot start now, and somebody may have to do something about that. */
+/** Keeps the volume waiting, and logs a new reason: an operator may have to act. */
 function stayWaiting(volume: Volume, reason: string): void {
   const { path, log } = volume
   if (volume.reason !== reason) log.warn({ volume: path, reason }, `${path} waits: ${reason}`)
   volume.wait(reason)
 }
 
-/** Starts from a record: makes durable who is in sync now before anything is served. */
-async function begin(volume: Volume, start: Start, found: Survey, force: boolean): Promise<void> {
+interface Beginning {
+  readonly start: Start
+  readonly found: Survey
+  /** Whether legs that may have more, and claims given up by other heads, do not matter. */
+  readonly force: boolean
+}
+
+/** Starts from a record: makes durable which legs are in sync before anything is served. */
+async function begin(volume: Volume, { start, found, force }: Beginning): Promise<void> {
   const { epoch } = volume
   const { views } = found
   const { record, present, refusals } = start
-  // Who went another way is judged again when the volume runs, and can tell what would be lost.
+  // Legs that went another way are judged again when the volume runs and can tell what would be
+  // lost.
   for (const { leg } of views)
     leg.refuse((start.split.includes(leg) ? undefined : refusals.get(leg)) ?? '')
-  // Also of a volume that was just made: its first run is a generation, see `leftAtStart`.
+  // A volume that was just made gets a new generation as well: its first run is one, see
+  // `leftAtStart`.
   volume.head.startAbove(highestCounter(volume, record, found))
   try {
     if (!goesByOwn(record, found)) await volume.above.lose(volume)
-    const another = await claimAll(volume, present, claimable(record, views), force)
+    const given = force ? 'outdo' : 'respect'
+    const another = await claimAll(volume, present, claimable(record, views), given)
     if (another) await doubtOwnRecord(volume, start)
     await volume.head.keepClaims(volume)
     await mustBeAsSeen(views.filter(({ leg }) => present.includes(leg)))
     complete(volume, record, views)
     const maps = await readMaps(record, present)
     if (volume.epoch !== epoch) return
-    // From here to `run` in one turn: nobody sees a leg in sync that is about to be set to missing.
+    // From here to `run` in one turn of the loop, or a leg could be seen in sync that is about to
+    // be set to missing.
     bind(volume, record, views)
     const { intents } = maps
     loadDirtyMaps(volume, present, maps)
@@ -148,10 +164,10 @@ async function begin(volume: Volume, start: Start, found: Survey, force: boolean
     for (const leg of present) leg.superblocks.mustBeSameDevice()
     const before = namesInSync(record)
     choosePresent(volume, start, here, intents)
-    // One generation is enough for any number of attempts to start with the same legs.
+    // One generation is enough for all attempts to start with the same legs.
     const { counter } = record.generation
     const again = counter > volume.head.counterFloor && before === namesInSync(record)
-    await run(volume, start, intents, !again)
+    await run(volume, start, intents, again ? 'record' : 'members')
   } catch (error) {
     if ((await replaced(volume, epoch, error)) || volume.epoch !== epoch) return
     volume.retreat(systemError(error, 'starting').message)
@@ -160,15 +176,15 @@ async function begin(volume: Volume, start: Start, found: Survey, force: boolean
 }
 
 /**
- * Whether no other head can have had the legs that it starts from: by this head's own record, or
- * because none has one.
+ * Whether no other head can have had the legs that the volume starts from: by this head's own
+ * record, or because no leg has a record.
  */
 function goesByOwn(record: VolumeRecord, { own, views }: Survey): boolean {
   if (own === null) return views.every(({ found }) => found?.kind !== 'superblock')
   return own.vouches && sameGeneration(own.record.generation, record.generation)
 }
 
-/** Whether the error says that another head has the legs: then this one stops. */
+/** Stops this head if the error says that another one has the legs. Resolves to whether it does. */
 async function replaced(volume: Volume, epoch: number, error: unknown): Promise<boolean> {
   const failure = systemError(error, 'starting')
   if (failure.code !== 'FENCED') return false
@@ -178,10 +194,11 @@ async function replaced(volume: Volume, epoch: number, error: unknown): Promise<
 }
 
 /**
- * Of all generations that are known here. Of the head's own also where the head does not go by it:
- * what an earlier process left under way may bring it to a leg yet, and of two generations of one
- * number neither is newer. Not that of an attempt before in this process: it is as high as what
- * this head claimed for it, and a leg that may get it yet does not count as there (`Leg.want`).
+ * The highest counter of all generations known here. The one of the head's own record counts even
+ * where the head does not go by that record: requests left under way by an earlier process may yet
+ * bring it to a leg, and of two generations with one counter neither is newer. The generation of an
+ * earlier attempt in this process does not count: it is as high as what this head claimed for it,
+ * and a leg that may yet get it does not count as there (`Leg.want`).
  */
 function highestCounter(
   { unserved }: Volume,
@@ -197,14 +214,16 @@ function highestCounter(
   return Math.max(0, ...counted.map(({ counter }) => counter))
 }
 
-/** What was remembered since the record was saved last, and the run ended before it was again. */
+/**
+ * Keeps the history entries that were added after the record was last saved, before the run ended.
+ */
 function keepHistory({ record: before }: Volume, record: VolumeRecord): void {
   if (before?.volume !== record.volume) return
   const last = (entries: VolumeRecord['entries']): number => entries.at(-1)?.number ?? 0
   if (last(before.entries) > last(record.entries)) record.entries = before.entries
 }
 
-/** Those that are there and this volume's, or blank; detached ones are free. */
+/** Legs to claim: those of this volume that are there, and blank ones; detached ones are free. */
 function claimable(record: VolumeRecord, views: readonly LegView[]): readonly LegView[] {
   const detached = new Set<string>()
   for (const { name, state } of record.members) if (state === 'detached') detached.add(name)
@@ -214,18 +233,18 @@ function claimable(record: VolumeRecord, views: readonly LegView[]): readonly Le
 }
 
 /**
- * From here on an older head is refused by every leg that can refuse. `outdo`: also where another
- * head gave one up that is needed, and had claimed more; without it this head is fenced by that,
- * because the other may be a newer one of this volume. Returns whether another head had claimed a
- * leg after this one did.
+ * Claims the legs: from here on every leg that can refuse an older head does. With `outdo` needed
+ * legs are claimed also where another head that had claimed more gave one up; otherwise such a leg
+ * fences this head, because the other may be a newer one of this volume. Resolves to whether
+ * another head had claimed a leg after this one did.
  */
 async function claimAll(
   volume: Volume,
   needed: readonly Leg[],
   views: readonly LegView[],
-  outdo: boolean,
+  given: GivenUp,
 ): Promise<boolean> {
-  const asked = outdo ? needed.map((leg) => claimedBefore(volume, leg)) : []
+  const asked = given === 'outdo' ? needed.map((leg) => claimedBefore(volume, leg)) : []
   const before = claimedOf(await Promise.all(asked))
   const { head } = volume
   await head.chooseClaim(volume, before)
@@ -233,7 +252,7 @@ async function claimAll(
     const another = hadAnotherHead(volume, leg).catch(() => true)
     try {
       if (needed.includes(leg)) await makeClaim(volume, leg, another)
-      else await claimMore(volume, leg, { outdo: false, another })
+      else await claimMore(volume, leg, { given: 'respect', another })
     } catch (error) {
       // A leg that is not needed for the start may go away meanwhile.
       const failure = systemError(error, 'claiming')
@@ -248,7 +267,7 @@ async function claimAll(
   return another.includes(true)
 }
 
-/** It came between the decision and the claim, which replaced what told of it. */
+/** The other head came between the decision and the claim, which replaced the evidence of it. */
 async function doubtOwnRecord(volume: Volume, { byOwnRecord }: Start): Promise<void> {
   await doubt(volume, (await loadOwn(volume)).value)
   await volume.head.save(volume)
@@ -256,7 +275,10 @@ async function doubtOwnRecord(volume: Volume, { byOwnRecord }: Start): Promise<v
     throw new StorageError('UNAVAILABLE', 'another head has claimed the legs', volume.path)
 }
 
-/** Until it was claimed, an older head may have changed what a leg says. */
+/**
+ * Rejects if a leg has changed since it was examined: before the claim an older head could write to
+ * it.
+ */
 async function mustBeAsSeen(views: readonly LegView[]): Promise<void> {
   const check = async ({ leg, found }: LegView): Promise<void> => {
     if (found?.kind !== 'superblock') return
@@ -269,7 +291,7 @@ async function mustBeAsSeen(views: readonly LegView[]): Promise<void> {
   await Promise.all(views.map(check))
 }
 
-/** Adds members for legs that are new to the record; forgets members not configured. */
+/** Adds members for legs that are new to the record; drops members that are not configured. */
 function complete(volume: Volume, record: VolumeRecord, views: readonly LegView[]): void {
   const names = new Set(volume.legs.map((leg) => leg.name))
   record.members = record.members.filter((member) => names.has(member.name))
@@ -288,11 +310,14 @@ function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): 
 
 interface Maps {
   readonly intents: Bitmap
-  /** The dirty maps of the members that are not here, by name. */
+  /** The dirty maps of the members that are not here, by their names. */
   readonly dirty: ReadonlyMap<string, Bitmap>
 }
 
-/** What any of the legs that are here has set in its maps. */
+/**
+ * Reads the maps: a bit counts if any of the legs that are here has it set. Rejects when a read
+ * fails.
+ */
 async function readMaps(record: VolumeRecord, present: readonly Leg[]): Promise<Maps> {
   const intents = await readMap(record, present, 0)
   const dirty = new Map<string, Bitmap>()
@@ -310,14 +335,17 @@ async function readMap(record: VolumeRecord, legs: readonly Leg[], map: number):
   return bits
 }
 
-/** What each member not in sync lacks: its dirty map, and what was in the intent log. */
+/**
+ * Sets what each leg that is not here lacks: what its dirty map says, and what was in the intent
+ * log.
+ */
 function loadDirtyMaps(volume: Volume, present: readonly Leg[], maps: Maps): void {
   for (const leg of volume.legs) {
     leg.forget()
     if (present.includes(leg)) continue
     const dirty = leg.lacksNothing(volume)
     dirty.inherit(maps.dirty.get(leg.name)!)
-    // Of a leg that was in sync until now the map on disk is of an earlier absence.
+    // For a leg that was in sync until now, the map on disk is of an earlier absence.
     if (leg.member!.state !== 'in-sync') dirty.bits.merge(dirty.durable)
     dirty.merge(maps.intents)
     if (leg.member!.state === 'in-sync') leg.member!.left = leftAtStart(volume.record!)
@@ -325,9 +353,9 @@ function loadDirtyMaps(volume: Volume, present: readonly Leg[], maps: Maps): voi
 }
 
 /**
- * Absent legs in sync that may still have what every leg that is here lost with its cache: it was
- * acknowledged, and not flushed. A disk without a name is another device after a restart, and has
- * lost its cache as well.
+ * Absent legs in sync that may still have what every leg that is here lost with its cache: writes
+ * that were acknowledged, and not flushed. A disk without a name is another device after a restart,
+ * and has lost its cache as well.
  */
 function holdersOfWhatWasLost(
   { record, refusals }: Start,
@@ -343,7 +371,10 @@ function holdersOfWhatWasLost(
   })
 }
 
-/** Whether it is here with all that it had flushed; what tells of restarts keeps its name. */
+/**
+ * Whether the leg is here with all that it had flushed, and restarted; a device that tells of
+ * restarts keeps its name.
+ */
 function hasRestarted({ leg, found, mark }: LegView, refusals: Start['refusals']): boolean {
   if (restartsOf(leg.device) !== null || refusals.has(leg)) return false
   if (found?.kind !== 'superblock' || !showsMark(found, mark)) return false
@@ -374,8 +405,7 @@ function choosePresent(
   intents: Bitmap,
 ): void {
   const record = volume.record!
-  const unclean = intents.count > 0
-  const choice = chooseSource(present, unclean)
+  const choice = chooseSource(present, intents.count > 0 ? 'unclean' : 'clean')
   const before = volume.legs.map((leg) => leg.member!.state)
   settleMembers(record, present, choice)
   for (const { leg } of present) leg.adopt()
@@ -395,19 +425,19 @@ async function run(
   volume: Volume,
   start: Start,
   intents: Bitmap,
-  newGeneration: boolean,
+  changed: 'record' | 'members',
 ): Promise<void> {
   const { membership } = volume
   volume.intent.inherit(intents)
   for (const leg of volume.legs) leg.startAs(leg.member!)
   volume.starts()
-  // Whatever happened to them while nobody listened.
+  // Catch up with what happened to the legs while it was not listened to.
   for (const leg of volume.inSync) legChanged(volume, leg)
   if (membership.over()) return
   volume.remember('start', '', `started ${start.reason}`)
   await finishGrowth(volume)
   volume.intent.prepare()
-  const started = await membership.start(newGeneration ? 'members' : 'record')
+  const started = await membership.start(changed)
   // The run may have ended since that was decided.
   if (!started || membership.over()) return
   await volume.head.serves(volume)

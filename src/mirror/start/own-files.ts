@@ -4,19 +4,19 @@ import { stored } from '../deadline.ts'
 import { parseRecordText, type VolumeRecord } from '../record.ts'
 import type { Volume } from '../volume.ts'
 
-/** What a head finds of its own; `value` is null as well where there is nothing, and never was. */
+/** What a head finds in one of its files; `value` is null as well where there never was any. */
 export interface Kept<T> {
   readonly value: T | null
-  /** Whether there is something, of which `value` says nothing. */
+  /** Whether the file is there, but `value` does not say what is in it. */
   readonly lost: boolean
-  /** Why it could not be read this time; '' where that would help no more. */
+  /** Why it could not be read this time; '' where another try would not help. */
   readonly unread: string
 }
 
 /**
- * How a head reads a file of its state directory. What is damaged, or makes no sense, is lost. A
- * read that fails says nothing of what is there: nothing durable may follow from it, and the next
- * try reads again. Never rejects.
+ * Reads a file of the head's state directory. What is damaged, or makes no sense, is lost. A read
+ * that fails says nothing of what is there: nothing durable may follow from it, and the next try
+ * reads again. Never rejects.
  */
 export async function readOwn<T>(
   { volume, suffix }: { readonly volume: Volume; readonly suffix: string },
@@ -42,8 +42,8 @@ export async function readOwn<T>(
 }
 
 /**
- * What it knows besides its record, each read once. Returns why some of it cannot be read now, ''
- * if all is known: whoever starts all the same does without.
+ * Reads what the head keeps besides its record, each file once. Resolves to why some of it cannot
+ * be read now, '' if all is known; a start that goes on all the same does without.
  */
 export async function loadMemory(volume: Volume): Promise<string> {
   const { head, above, marks } = volume
@@ -52,8 +52,8 @@ export async function loadMemory(volume: Volume): Promise<string> {
 }
 
 /**
- * Its record. One that is lost may be read later all the same: it is doubted once this head claims
- * legs without it, which replaces what tells of another head.
+ * Reads the head's record. A lost record may be readable later all the same: it is doubted once
+ * this head claims legs without it, because the claim replaces what tells of another head.
  */
 export async function loadOwn(volume: Volume): Promise<Kept<VolumeRecord>> {
   const kept = await readOwn({ volume, suffix: '' }, parseRecordText)

@@ -8,14 +8,17 @@ import { findFilled, formerEnds } from './former.ts'
 import { loadOwn, type Kept } from './own-files.ts'
 import type { LegView, OwnRecord } from './decision.ts'
 
-/** What a start is decided by. */
+/** What the decision on a start depends on. */
 export interface Survey {
   readonly own: OwnRecord | null
   readonly kept: Kept<VolumeRecord>
   readonly views: LegView[]
 }
 
-/** Reads the head's own record, and looks at every leg that is there. */
+/**
+ * Reads the head's own record, and examines every leg that is there. Resolves to what was found;
+ * what cannot be read is part of that.
+ */
 export async function survey(volume: Volume): Promise<Survey> {
   const kept = await loadOwn(volume)
   const record = kept.value
@@ -42,8 +45,8 @@ function withMarks(volume: Volume, views: readonly LegView[], own: VolumeRecord 
 }
 
 /**
- * A serial that the leg had: by what this head knows, and by the records of whoever was at the
- * leg's generation as well, and perhaps went on from there.
+ * A serial that the leg had: by what this head knows, and by every record at the generation of the
+ * leg, or at a later one that followed it.
  */
 function markOf(volume: Volume, { leg, found }: LegView, records: readonly VolumeRecord[]): number {
   if (found?.kind !== 'superblock') return 0
@@ -59,7 +62,7 @@ function isSameOrPast(one: VolumeRecord, other: VolumeRecord): boolean {
   return sameGeneration(one.generation, other.generation) || isPast(one, other)
 }
 
-/** What legs that are there remember of those that are not, by records that led to this one. */
+/** Learns the marks of all members from the records that led to this one. */
 export function learnMarks(volume: Volume, record: VolumeRecord, views: readonly LegView[]): void {
   for (const { found } of views) {
     if (found?.kind !== 'superblock') continue
@@ -69,8 +72,8 @@ export function learnMarks(volume: Volume, record: VolumeRecord, views: readonly
 }
 
 /**
- * Whether it is a leg of this volume, and not one that was given away. A blank one may be another's
- * by now, unless it is the very device that is in sync.
+ * Whether the leg tells of another head, as a leg of this volume that is not detached. A blank leg
+ * may belong to another volume by now, unless it is the very device that is in sync.
  */
 function tellsOfAnotherHead(record: VolumeRecord, view: LegView): boolean {
   const { leg, name, found, hadAnotherHead } = view
@@ -93,18 +96,21 @@ async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise
   const seen = await examined(absent(''), looking)
   if (own === null) return seen
   try {
-    // Also where it cannot be read: it can tell all the same.
+    // Ask also where the leg cannot be read: it may tell all the same.
     return { ...seen, hadAnotherHead: await hadAnotherHead(volume, leg) }
   } catch (error) {
     return absent(seen.reason || systemError(error, 'cannot be examined').message)
   }
 }
 
-/** Looks where legs ended before they grew, as others remember it, where the head does not. */
+/**
+ * Looks for superblocks where legs ended before they grew, as other legs remember it and this head
+ * does not.
+ */
 async function lookAtOldEnds(views: LegView[]): Promise<void> {
   const records = shownBy(views)
   if (records.length === 0) return
-  // Where legs are of different volumes nothing is decided by what they say.
+  // Where the legs belong to different volumes, what they say decides nothing.
   const { volume } = records[0]!
   for (const [at, one] of views.entries()) {
     if (one.found?.kind !== 'blank') continue
@@ -116,8 +122,8 @@ async function lookAtOldEnds(views: LegView[]): Promise<void> {
 }
 
 /**
- * What it has is not known where that cannot be read: it may be newer than all others, and nothing
- * may be created that would overwrite it.
+ * When the look fails it is unknown what the leg has: it may be newer than all others, and no
+ * volume may be created that would overwrite it.
  */
 async function examined(one: LegView, looking: Promise<Found | null>): Promise<LegView> {
   try {
@@ -127,7 +133,10 @@ async function examined(one: LegView, looking: Promise<Found | null>): Promise<L
   }
 }
 
-/** The same where nobody remembers anything: whether a leg is not as blank as it seemed. */
+/**
+ * Looks through all blank legs for the superblock of a former end that no record mentions. Resolves
+ * to true if one of them is not as blank as it seemed.
+ */
 export async function lookForFormerEnds(volume: Volume, views: LegView[]): Promise<boolean> {
   const blank = views.filter(({ found }) => found?.kind === 'blank')
   const { looking } = volume
