@@ -24,21 +24,21 @@ export interface State {
   readonly word: StateWord
   /** A sentence for people; '' when all is well. */
   readonly reason: string
-  /** Wall clock, milliseconds: when the word became true. */
+  /** Wall clock in milliseconds since which the word is true. */
   readonly since: number
-  /** Of a device that takes no requests: what they fail with, if that says more than the word. */
+  /** What requests fail with while the device takes none, where it says more than the word. */
   readonly code?: Code
 }
 
-/** Per operation, since the device was opened; indexed by `Operation`. */
+/** Counts since the device was opened; the lists are indexed by `Operation`. */
 export class Counters {
   readonly operations = [0, 0, 0, 0, 0, 0]
   readonly bytes = [0, 0, 0, 0, 0, 0]
   readonly errors = [0, 0, 0, 0, 0, 0]
   inFlight = 0
-  /** Of a request that was carried out, not of one that was refused; null if none failed. */
+  /** The newest error of a request that was carried out, not refused; null if none failed. */
   lastError: StorageError | null = null
-  /** Wall clock, milliseconds. */
+  /** Wall clock of `lastError`, milliseconds. */
   lastErrorAt = 0
 }
 
@@ -46,9 +46,9 @@ export class Counters {
 export interface DriverHost {
   readonly path: string
   readonly clock: Clock
-  /** The device takes requests and this is true of it; again whenever something changes. */
+  /** The device takes requests and has these facts. Called again whenever something changes. */
   online(facts: Facts, word?: 'online' | 'degraded', reason?: string): void
-  /** The device does not answer, see `State`. Facts once learnt stay. */
+  /** The device does not answer, see `State`. Facts learnt before stay. */
   offline(word: 'offline' | 'failed', reason: string, code?: Code): void
 }
 
@@ -58,62 +58,63 @@ export interface DriverHost {
  * before `submit` returns, and only when nothing below refers to the request's segments any more
  * except through a lease of its own. It may change `request.offset` before it forwards the request.
  *
- * Order: requests in flight together may be carried out in any order. Who needs an order waits.
+ * Requests in flight together may be carried out in any order: a caller that needs one waits.
  */
 export interface Driver {
   /** The configuration's word: file, memory, remote, nbd, linear, mirror, error, delay, log. */
   readonly type: string
   readonly children: readonly Device[]
-  /** Whether a forced change that fails with NO_SPACE may have failed in its flush. */
+  /** True if a forced change that fails with NO_SPACE may have failed in its flush. */
   readonly flushesUnseen?: boolean
-  /** Whether it is empty after every start. */
+  /** True if the device is empty after every start. */
   readonly forgets?: boolean
   /**
-   * How often the driver reconnected to a server that may have restarted in between, and whose disk
-   * may have been put back to an older state. Null where the driver looks after that by itself;
-   * absent where only the children can be put back while the device is open.
+   * How often the driver reconnected to a server that may have restarted in between with a disk in
+   * an older state. Null where the driver finds that out by itself; absent where only the children
+   * can be put back while the device is open.
    */
   readonly restarts?: number | null
   /**
-   * Starts. Resolves when the first attempt came to an end, well or not: a remote that is away does
-   * not stop the start. Rejects with a StorageError only for what an operator must mend. Children
-   * have been opened before.
+   * Starts; the children are open by then. Resolves when the first attempt has ended, well or not:
+   * a remote that is away does not stop the start. Rejects with a StorageError only for what an
+   * operator must mend.
    */
   open(host: DriverHost): Promise<void>
-  /** Stops: no request is in flight. Children are closed afterwards. Idempotent. */
+  /** Stops. No request is in flight; the children are closed afterwards. Idempotent. */
   close(): Promise<void>
   submit(request: Request): void
   /** What `status` shows beyond the device's own words: plain JSON, no secrets. */
   describe(): Record<string, unknown>
   /**
-   * Looks whether the device has grown, and says so through the host. Never rejects. Absent where
-   * the driver is told by itself.
+   * Checks whether the device has grown, and tells the host if it has. Never rejects. Absent where
+   * the driver hears of growth without asking.
    */
   look?(): Promise<void>
   /**
-   * A token that changes whenever the content was changed by anybody: an inode's change time, a
-   * counter, the remote's answer, the tokens of all children. Absent where nobody can tell.
+   * Resolves to a token that changes with the content, whichever process changes it: an inode's
+   * change time, a counter, the remote's answer, the tokens of all children. Absent where the
+   * driver cannot tell.
    */
   stamp?(): Promise<string>
   /**
-   * Makes this process the only writer: whoever claimed with a lower epoch is refused from now on
-   * with FENCED, here and below, also after a restart of who refuses. Rejects with FENCED when a
-   * higher epoch has claimed, also if that claim was given up since. Epoch 0 gives the claim up:
-   * anybody may write. Absent where there is no one to tell.
+   * Makes this process the only writer: a head that claimed with a lower epoch is refused with
+   * FENCED from now on, here and below, also after the refusing target restarts. Rejects with
+   * FENCED when a higher epoch has claimed, also if that claim was given up since. Epoch 0 gives
+   * the claim up, and any head may write. Absent where nothing below keeps claims.
    */
   claim?(epoch: number): Promise<void>
-  /** What comes of it for who claimed less; absent where nobody is refused. */
+  /** How a head that claimed less learns of a claim; absent where none is refused. */
   fencing?(): Fencing
-  /** What `claim` must not be below. Rejects when nobody answers. Absent where `claim` is. */
+  /** The epochs that `claim` must not be below; rejects without an answer. Absent as `claim` is. */
   claimed?(): Promise<Claimed>
 }
 
-/** Told whenever a device's state or facts changed. */
+/** Called whenever a device's state or facts have changed. */
 export type Watcher = (device: Device) => void
 
 /**
- * A node of the tree, whatever it is made of. Checks, emulation and accounting live here, once, so
- * that leaves, compositions and fault layers are all the same to whoever calls them.
+ * A node of the tree, around a driver. Checks, emulation and accounting live here, once, so that
+ * leaves, compositions and fault layers look the same to their callers.
  */
 export class Device implements DriverHost {
   /** Place in the tree: `home/right/0`. */
@@ -123,16 +124,16 @@ export class Device implements DriverHost {
   readonly counters = new Counters()
   readonly latency: Latency
   state: State
-  /** The error of the flush that ended the life of the cache before this one; null if none did. */
+  /** The error of the failed flush that began this life of the cache; null if none did. */
   flushError: StorageError | null = null
-  /** Told of every request that was carried out and failed; for a log, which must choose. */
+  /** Called for every request that was carried out and failed; a log must choose among them. */
   onError: ((device: Device, error: StorageError) => void) | null = null
   private known: Facts | null = null
   private readonly unflushed = new Unflushed()
   private life = new CacheLife(this)
-  /** The driver's boot id of a life of its cache in which a flush failed, and what it is since. */
+  /** The driver's boot id during which a flush failed, and the one that is shown instead. */
   private renamed: { readonly from: string; readonly to: string } | null = null
-  /** What is refused says something about who asks, and nothing about the device. */
+  /** Counts refused requests apart: they say something of the caller, nothing of the device. */
   private readonly refusals: Completer = {
     completed: (request) => {
       this.counters.errors[request.operation]!++
@@ -142,13 +143,13 @@ export class Device implements DriverHost {
   private readonly watchers = new Set<Watcher>()
   private idle: (() => void) | null = null
   private closing: Promise<void> | null = null
-  /** Told that the life of the cache cannot be kept: a later process may not tell of it. */
+  /** Called when a new life of the cache cannot be saved: a later process may not show it. */
   onUnkept: (error: unknown) => void = () => undefined
-  /** Keeps changed boot ids over restarts. Null where the driver does so, or none is needed. */
+  /** Keeps changed boot ids over restarts; null where the driver does, or none need be kept. */
   private readonly lives: Lives | null
-  /** What the driver called it first in this process. */
+  /** The first boot id that the driver gave in this process. */
   private firstBootId = ''
-  /** Resolves when the life of the cache is durable: failures are told after it. */
+  /** Resolves when the new life of the cache is durable: failed requests end after that. */
   private keeping: Promise<void> | null = null
 
   constructor(path: string, driver: Driver, clock: Clock, lives: Lives | null = null) {
@@ -165,20 +166,20 @@ export class Device implements DriverHost {
     return this.known
   }
 
-  /** Whether requests make sense now: the device is online or degraded. */
+  /** True while the device takes requests: it is online or degraded. */
   get usable(): boolean {
     return this.state.word === 'online' || this.state.word === 'degraded'
   }
 
   /**
-   * How often changes were lost that had been acknowledged and not flushed. Flushes do not say so;
-   * whoever serves clients has a `LossReport` for each.
+   * How often changes were lost that clients relied on and no flush had covered. Flushes do not
+   * report that: a service has a `LossReport` for each client.
    */
   get losses(): number {
     return this.unflushed.losses
   }
 
-  /** Whether changes were acknowledged that no flush has covered yet. */
+  /** True while changes are acknowledged that no flush has covered yet. */
   get hasUnflushed(): boolean {
     return this.unflushed.pending
   }
@@ -191,7 +192,7 @@ export class Device implements DriverHost {
     this.watchers.delete(watcher)
   }
 
-  /** Opens the children side by side, then this device. A failed open closes what it opened. */
+  /** Opens the children side by side, then this device. Rejects if one fails, and closes all. */
   async open(): Promise<void> {
     await this.lives?.load(this.clock)
     const opened = await Promise.allSettled(this.driver.children.map((child) => child.open()))
@@ -200,15 +201,15 @@ export class Device implements DriverHost {
       if (failed !== undefined) throw failed.reason
       await this.driver.open(this)
     } catch (error) {
-      // Why it could not be opened says more than what its closing may say.
+      // The error of opening says more than one of closing.
       await this.close().catch(() => undefined)
       throw error
     }
   }
 
   /**
-   * Waits for the requests in flight, then closes this device and its children. Rejects with what
-   * went wrong first, but not before everything is closed that can be. Idempotent.
+   * Waits for the requests in flight, then closes this device and its children. Rejects with the
+   * first error, but not before everything is closed that can be. Idempotent.
    */
   close(): Promise<void> {
     this.closing ??= this.closeOnce()
@@ -244,7 +245,7 @@ export class Device implements DriverHost {
     this.enter(word, reason)
   }
 
-  /** What earlier processes saw of the device, which the driver's boot id does not say. */
+  /** Recalls a flush that failed in an earlier process: the driver's boot id does not show it. */
   private recall({ identity, bootId }: Facts): void {
     const { lives, clock } = this
     if (lives === null) return
@@ -255,7 +256,7 @@ export class Device implements DriverHost {
     if (to !== null) this.renamed = { from: bootId, to }
   }
 
-  /** Has later processes show the new boot id, too, after a loss of what was not flushed. */
+  /** Saves the new boot id after a loss of unflushed changes, so that later processes show it. */
   private keepLife({ identity, bootId }: Facts): void {
     const { lives, clock, firstBootId: from } = this
     if (lives === null || from === bootId) return
@@ -266,10 +267,10 @@ export class Device implements DriverHost {
     })
   }
 
-  /** @internal A flush failed: what was not flushed is lost, another life of the cache begins. */
+  /** @internal A flush failed: unflushed changes are lost, and a new life of the cache begins. */
   flushFailed(error: StorageError): void {
     const { known, unflushed, state } = this
-    // Besides the one that failed, which is told so.
+    // The failed flush itself is answered with its error.
     const others = this.counters.inFlight - 1
     if (known === null || !(unflushed.mayLose || others > 0)) return
     this.life = new CacheLife(this)
@@ -285,13 +286,13 @@ export class Device implements DriverHost {
 
   offline(word: 'offline' | 'failed', reason: string, code?: Code): void {
     if (this.state.word === 'closed') return
-    // A device that was never reached is still opening, whatever keeps it from it.
+    // A device that was never reached is still opening.
     this.enter(this.known === null && word === 'offline' ? 'opening' : word, reason, code)
   }
 
   /**
-   * Carries out a request; its owner is told through `completed`, perhaps before this returns.
-   * Whatever is wrong with the request is its error, never an exception.
+   * Carries out a request and then calls `completed` of its owner, perhaps before this returns. A
+   * request that makes no sense fails; this never throws.
    */
   submit(request: Request): void {
     const { counters, known } = this
@@ -308,7 +309,7 @@ export class Device implements DriverHost {
     this.carryOut(request, known)
   }
 
-  /** Why the request is not carried out. */
+  /** The error of a request that is not carried out. */
   private refusal(request: Request, facts: Facts | null): StorageError {
     const refused = facts !== null && this.usable ? validate(request, facts) : null
     if (refused !== null)
@@ -317,7 +318,7 @@ export class Device implements DriverHost {
     return new StorageError(code, this.unavailableReason(), this.path)
   }
 
-  /** @internal The part of `submit` after checks and accounting; what emulation submits again. */
+  /** @internal The part of `submit` after checks and accounting, which emulation uses, too. */
   carryOut(request: Request, facts: Facts): void {
     const { operation, flags } = request
     if ((flags & Flag.fua) !== 0 && facts.fua !== 'native') emulateFua(this, request, facts)
@@ -331,13 +332,13 @@ export class Device implements DriverHost {
     } else this.driver.submit(request)
   }
 
-  /** @internal The driver has carried out what was submitted in this life of its cache. */
+  /** @internal The driver has completed a request that was submitted in this life of the cache. */
   ended(request: Request, life: CacheLife): void {
     if (request.error === null && life === this.life) this.account(request)
     else this.doubt(request, life)
   }
 
-  /** It failed, or the cache did meanwhile. */
+  /** Ends a request that failed, or during which the device lost its cache. */
   private doubt(request: Request, life: CacheLife): void {
     const { operation, flags, error } = request
     const forced = (flags & Flag.fua) !== 0 && this.known!.fua === 'native'
@@ -350,11 +351,11 @@ export class Device implements DriverHost {
     else void this.keeping.then(() => this.account(request))
   }
 
-  /** Whether the error is that of a flush, or of the one behind a forced change. */
+  /** True if a flush failed, or the one behind a forced change, so that data may be lost. */
   private failedToFlush({ operation, flags }: Request, error: StorageError): boolean {
     if (operation === Operation.flush) return mayHaveLost(error)
     if ((flags & Flag.fua) === 0 || this.known!.fua !== 'native') return false
-    // Want of space costs this write alone, see `Forced`; who flushes unseen may lose more.
+    // Lack of space costs this write alone, see `Forced`, unless the driver flushes unseen.
     if (error.code === 'NO_SPACE' && this.driver.flushesUnseen !== true) return false
     return mayHaveLost(error)
   }

@@ -9,11 +9,11 @@ import { Flag, Operation, Request, type Completer } from './request.ts'
 import { beginSplit, endSplit, splitOff } from './split.ts'
 
 /**
- * What a driver cannot do by itself, done by other means, for every driver alike. All of this runs
+ * Does by other means what a driver cannot do by itself, for all drivers alike. All of this runs
  * below the device's checks and accounting, above its driver.
  */
 
-/** What zeroes are written to: a `Device`, or a driver by itself. */
+/** A place to write zeroes to: a `Device`, or a driver by itself. */
 export interface ZeroTarget {
   readonly path: string
   readonly driver: { submit(request: Request): void }
@@ -27,7 +27,7 @@ interface Emulated extends ZeroTarget {
   flushFailed(error: StorageError): void
 }
 
-/** Force unit access: the operation without it, then a flush. */
+/** Emulates forced unit access: carries out the change without the flag, then flushes. */
 export function emulateFua(device: Emulated, request: Request, facts: Facts): void {
   const plain = Request.take(
     request.operation,
@@ -41,7 +41,7 @@ export function emulateFua(device: Emulated, request: Request, facts: Facts): vo
   device.carryOut(plain, facts)
 }
 
-/** A read or write longer than the driver takes: several, side by side. */
+/** Splits a read or write that is longer than the driver takes into several, side by side. */
 export function splitLarge(device: Emulated, request: Request, facts: Facts): void {
   beginSplit(request, device)
   for (let from = 0; from < request.length; from += facts.payloadMax) {
@@ -56,8 +56,8 @@ const zeroBytes = new Slab().take(256 * 1024).bytes.fill(0)
 const zeroWritesMax = 8
 
 /**
- * Zeroes by writing them, a few writes at a time: the range may be 4 GiB long. Where writes
- * complete at once, everybody else has a turn in between.
+ * Zeroes by writing zeroes, a few writes at a time: the range may be 4 GiB long. Where writes
+ * complete at once, other work has its turn in between.
  */
 export function emulateWriteZeroes(target: ZeroTarget, request: Request, facts: Facts): void {
   const writer = new ZeroWriter(target, request, facts)
@@ -71,17 +71,17 @@ class ZeroWriter implements Completer, LongLoop {
   private readonly target: ZeroTarget
   private readonly request: Request
   private readonly flags: number
-  /** The life of the device's cache that took the first of them; '' before. */
+  /** The device's boot id when the first write ended; '' before. */
   private bootId = ''
   private from = 0
   private pending = 0
-  /** Whether it goes on by itself, now or with a later turn of the loop. */
+  /** True while `goOn` runs, or will in a later turn of the loop. */
   private goesOn = false
 
   constructor(target: ZeroTarget, request: Request, facts: Facts) {
     this.target = target
     this.request = request
-    // Only a driver that does it by itself sees the flag here: see `emulateFua`.
+    // The flag comes this far only if the driver can do it: see `emulateFua`.
     this.flags = request.flags & Flag.fua
     this.step = roundDown(Math.min(zeroBytes.length, facts.payloadMax), facts.blockSize)
   }
@@ -93,7 +93,7 @@ class ZeroWriter implements Completer, LongLoop {
 
   goOn(): void {
     const { request } = this
-    // A write that completes at once must not start the next one a level deeper.
+    // Set first: a write that completes at once must not start the next one a level deeper.
     this.goesOn = true
     for (let count = 0; count < zeroWritesMax && this.wantsMore(); count++) this.writeNext()
     this.goesOn = false
@@ -110,7 +110,7 @@ class ZeroWriter implements Completer, LongLoop {
     if (!this.goesOn) this.goOn()
   }
 
-  /** Nothing may have been under way that would have failed when what was written got lost. */
+  /** A loss of the cache between two writes fails neither of them, so compare the boot ids. */
   private lost(): StorageError | null {
     const { facts, path } = this.target
     const { bootId } = facts!
@@ -139,7 +139,7 @@ class ZeroWriter implements Completer, LongLoop {
 interface FuaContext {
   readonly device: Emulated
   readonly request: Request
-  /** The life of the device's cache that took the bytes. */
+  /** The device's boot id when it had taken the bytes. */
   bootId: string
 }
 

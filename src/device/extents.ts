@@ -6,7 +6,7 @@ export const extentZero = 1
 /** The range takes no space. */
 export const extentHole = 2
 
-/** Runs in one answer; what lies beyond is asked for again. */
+/** Runs in one answer; for the rest the client asks again. */
 export const extentRunsMax = 4096
 
 /**
@@ -19,13 +19,14 @@ export class Extents {
   /** `extentZero` and `extentHole` of each run. */
   readonly flags: number[] = []
 
+  /** Bytes that the runs cover. */
   get covered(): number {
     let bytes = 0
     for (const length of this.lengths) bytes += length
     return bytes
   }
 
-  /** Adds a run, joining it to the last one if that has the same flags; false when full. */
+  /** Adds a run, joined to the last one if that has the same flags. Returns false when full. */
   add(length: number, flags: number): boolean {
     assert(length > 0, 'a run is not empty')
     const last = this.lengths.length - 1

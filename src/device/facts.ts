@@ -6,13 +6,13 @@ import { createHash } from 'node:crypto'
  */
 export type Ability = 'none' | 'emulated' | 'native'
 
-/** What is true of a device as a whole. Replaced, never changed in place. */
+/** The properties of a device as a whole. Replaced, never changed in place. */
 export interface Facts {
   /** Bytes; a multiple of `blockSize`. */
   readonly size: number
   /** Offsets and lengths are multiples of this power of two; 1 if any will do. */
   readonly blockSize: number
-  /** Bytes; a power of two; what a client should use if it can. */
+  /** Bytes; a power of two; the unit that clients should prefer. */
   readonly preferredBlockSize: number
   /** Bytes; the longest read or write. Longer ones are split by the wrapper. */
   readonly payloadMax: number
@@ -21,7 +21,7 @@ export interface Facts {
   readonly fua: Ability
   readonly trim: Ability
   readonly writeZeroes: Ability
-  /** Whether writeZeroes is never slower than writing: FAST_ZERO may be granted. */
+  /** True if writeZeroes is never slower than writing: FAST_ZERO may be granted. */
   readonly fastZero: boolean
   readonly status: Ability
   readonly rotational: boolean
@@ -32,7 +32,7 @@ export interface Facts {
   readonly identity: string
   /**
    * 32 hex digits that change whenever writes that were acknowledged but not flushed may have been
-   * lost while we looked away: the kernel's boot id for a buffered file, the process for memory,
+   * lost unnoticed: the kernel's boot id for a buffered file, a number of the process for memory,
    * the remote's answer, a digest of them for a composition. A driver announces a new one
    * (`DriverHost.online`) after it failed what was in flight and before it carries out any request.
    * Flushes succeed again from then on: `Device.losses` says what earlier ones would have covered.
@@ -41,11 +41,11 @@ export interface Facts {
   readonly bootId: string
 }
 
-/** Highest epochs that a device, or any part of it, was claimed with; 0 for none. */
+/** The highest epochs of claims on a device or any part of it; 0 for none. */
 export interface Claimed {
-  /** In force. */
+  /** The highest claim in force. */
   readonly held: number
-  /** Given up. */
+  /** The highest claim that was given up. */
   readonly givenUp: number
 }
 
@@ -55,7 +55,7 @@ export interface Claimed {
  */
 export type Fencing = 'told' | 'refused' | 'none'
 
-/** What a device does by other means its parent need not do again: to the parent it is native. */
+/** The facts as the parent sees them: to it, what the wrapper emulates is native. */
 export function seenFromAbove(facts: Facts): Facts {
   return {
     ...facts,
@@ -71,12 +71,12 @@ function able(ability: Ability): Ability {
   return ability === 'none' ? 'none' : 'native'
 }
 
-/** What all of several abilities, each seen from above, come to. */
+/** The ability of a device made of several, from their abilities as seen from above. */
 export function weakest(abilities: readonly Ability[]): Ability {
   return abilities.includes('none') ? 'none' : 'native'
 }
 
-/** What somebody who claims all of several devices must not be below. */
+/** The epochs that a claim of all of several devices must not be below. */
 export function claimedOf(all: readonly Claimed[]): Claimed {
   return {
     held: Math.max(0, ...all.map(({ held }) => held)),
@@ -84,13 +84,13 @@ export function claimedOf(all: readonly Claimed[]): Claimed {
   }
 }
 
-/** The same of a device that is made of several: one that cannot tell is read from unnoticed. */
+/** The fencing of a device made of several: that of the part that tells a head the least. */
 export function fencingOf(all: readonly { fencing?(): Fencing }[]): Fencing {
   const each = all.map((driver) => driver.fencing?.() ?? 'none')
   return each.find((one) => one === 'none') ?? each.find((one) => one === 'refused') ?? 'told'
 }
 
-/** A device, as far as it says how often it or its parts may have been put back unseen. */
+/** The part of a device that says how often it or its parts may have been put back unseen. */
 interface Restarting {
   readonly driver: { readonly restarts?: number | null; readonly children: readonly Restarting[] }
 }
@@ -102,7 +102,7 @@ export function restartsOf({ driver }: Restarting): number | null {
   return each.length === 0 ? null : each.reduce((sum, one) => sum + one, 0)
 }
 
-/** A device, as far as it says whether it can be asked who has claimed it. */
+/** The part of a device that says whether it can be asked for its claims. */
 interface Claimable extends Restarting {
   readonly driver: Restarting['driver'] & {
     readonly claimed?: unknown
@@ -110,30 +110,30 @@ interface Claimable extends Restarting {
   }
 }
 
-/** Whether a device, or a part of it, can be asked who has claimed it. */
+/** True if a device, or a part of it, can be asked for its claims. */
 export function tellsOfClaims({ driver: { claimed, children } }: Claimable): boolean {
   return children.length === 0 ? claimed !== undefined : children.some(tellsOfClaims)
 }
 
 /**
- * Whether another head may have used a device without a way to find out, as with an NBD server. A
+ * True if another head may have used the device without a way to find out, as with an NBD server. A
  * file or memory of this machine is locked against others.
  */
 export function isUnwatched(device: Claimable): boolean {
   return !tellsOfClaims(device) && restartsOf(device) !== null
 }
 
-/** A device, as far as it says whether it is empty after every start. */
+/** The part of a device that says whether it is empty after every start. */
 interface Forgetting {
   readonly driver: { readonly forgets?: boolean; readonly children: readonly Forgetting[] }
 }
 
-/** Whether it is empty after every start, or a part of it is. */
+/** True if the device, or a part of it, is empty after every start. */
 export function forgets({ driver }: Forgetting): boolean {
   return driver.forgets === true || driver.children.some(forgets)
 }
 
-/** 32 hex digits that stand for the text. */
+/** Returns 32 hex digits that stand for the text. */
 export function digest(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 32)
 }

@@ -1,27 +1,27 @@
 import type { Clock } from '../base/clock.ts'
 import type { Operation, Request } from './request.ts'
 
-/** Of quick requests of a kind one in so many is timed: reading the clock is not free. */
+/** One in so many quick requests is timed, by operation: reading the clock is not free. */
 const quickOnes = 8
-/** The same of those that are answered at once, within so many milliseconds. */
+/** One in so many requests that are answered within `atOnceMs` is timed. */
 const onesAtOnce = 32
 const atOnceMs = 0.02
-/** The same where these are timed again within so many milliseconds: there are very many. */
+/** One in so many, where the next is timed within `manyMs` already: there are very many. */
 const onesOfMany = 128
 const manyMs = 100
-/** Milliseconds from which a request is slow: then all are timed that can be. */
+/** Milliseconds from which a request is slow: after it every request is timed that can be. */
 const slowMs = 10
 /** Share of the newest time in the smoothed one. */
 const share = 1 / 4
-/** Milliseconds after which a time says nothing of now any more. */
+/** Milliseconds after which a time is too old to say anything of now. */
 const rememberMs = 60_000
 
-/** How long a device takes for requests. One at a time is timed, and few while they are quick. */
+/** Measures how long a device takes for requests: one at a time, and few while they are quick. */
 export class Latency {
   private readonly clock: Clock
   private timed: Request | null = null
   private since = 0
-  /** By operation: the bits of a request's number that are zero when it is timed. */
+  /** By operation: a request is timed if these bits of its number are zero. */
   private readonly masks = [0, 0, 0, 0, 0, 0]
   private readonly smoothed = [0, 0, 0, 0, 0, 0]
   private readonly takenAt = [-Infinity, -Infinity, -Infinity, -Infinity, -Infinity, -Infinity]
@@ -30,7 +30,7 @@ export class Latency {
     this.clock = clock
   }
 
-  /** `count`: requests of the operation before this one. */
+  /** `count` is the number of requests of the operation before this one. */
   submitted(request: Request, count: number): void {
     if ((count & this.masks[request.operation]!) === 0 && this.timed === null) this.begin(request)
   }
@@ -46,7 +46,7 @@ export class Latency {
 
   private end(request: Request): void {
     this.timed = null
-    // What is refused at once says nothing of how long it takes.
+    // A failed request says nothing of how long one takes that is carried out.
     if (request.error !== null) return
     const { operation } = request
     const now = this.clock.now()
@@ -61,8 +61,8 @@ export class Latency {
   }
 
   /**
-   * Milliseconds that requests of the operation took in the last minute, smoothed, or that one has
-   * taken already which is not complete; null when none was timed.
+   * Milliseconds that requests of the operation took in the last minute, smoothed; or that a slow
+   * one under way has taken so far, if more. Null when none was timed.
    */
   of(operation: Operation): number | null {
     const now = this.clock.now()

@@ -1,19 +1,19 @@
 import type { Code, StorageError } from '../base/errors.ts'
 import type { Completer, Request } from './request.ts'
 
-/** A device, as the lives of its cache see it. */
+/** The part of a device that the lives of its cache use. */
 interface Living {
   ended(request: Request, life: CacheLife): void
 }
 
 /**
- * The rule for a failed flush, the same for every device and wherever the flush was sent: by a
- * client, behind a forced write, by a layer for itself. What the device had not flushed is lost,
- * because a kernel drops what it could not write and succeeds the next time. That is what a restart
- * does as well, so the device announces it in the same way: with another `Facts.bootId`.
+ * The rule for a failed flush, the same for every device and every sender: a client, a forced
+ * write, a layer for itself. Changes that were not flushed count as lost, because a kernel drops
+ * what it could not write and succeeds the next time. A restart loses the same, so the device
+ * announces it in the same way: with another `Facts.bootId`.
  *
- * What was under way then may be among it. So each request is told under the life of the cache that
- * it was submitted in, and a change that ends in a later one fails.
+ * Changes under way at that time may be lost, too. So a request completes under the life of the
+ * cache that it was submitted in, and a change that ends in a later life fails.
  */
 export class CacheLife implements Completer {
   private readonly device: Living
@@ -27,12 +27,12 @@ export class CacheLife implements Completer {
   }
 }
 
-/** Codes of a request that was carried out and failed: others were refused, or not answered. */
+/** Codes of requests that were carried out and failed; others were refused or not answered. */
 export const failures: ReadonlySet<Code> = new Set(['IO', 'NO_SPACE', 'READ_ONLY'])
 
 /**
- * Whether a flush, or a forced change, that ended so may have lost what was not flushed. One that
- * was not answered may have as well: then the device tells by its boot id when it is back.
+ * True if a flush or a forced change with this error may have lost unflushed changes. One without
+ * an answer may have, too: then the device shows it by its boot id when it is back.
  */
 export function mayHaveLost(error: StorageError): boolean {
   return failures.has(error.code)

@@ -3,49 +3,49 @@ import { inTime } from '../base/deadline.ts'
 import { StorageError, systemError } from '../base/errors.ts'
 import type { StateStore } from '../base/store.ts'
 
-/** Under which the store keeps them; no mirror's key has a dot. */
+/** The key in the store; no mirror's key has a dot. */
 const key = 'target.lives'
-/** In place of an identity: the life of every device of which nothing is kept. No device has it. */
+/** Stands for the identity of all devices that have no entry of their own; no device has it. */
 const everybody = ''
-/** Devices whose lives are kept; of more, those that failed longest ago are forgotten. */
+/** Devices whose lives are kept; beyond that the oldest failures are forgotten. */
 const livesMax = 1024
 
-/** What a device calls the life of its cache that a failed flush began. */
+/** A new name for the life of a device's cache that a failed flush began. */
 interface Life {
-  /** The driver's boot id, of the boot in which it failed. */
+  /** The driver's boot id when the flush failed. */
   readonly from: string
-  /** What it has been since. */
+  /** The boot id that is shown instead since then. */
   readonly to: string
-  /** Wall clock, milliseconds, or more: above that of any life that was known. Oldest without. */
+  /** Wall clock in milliseconds, raised above that of every known life; the oldest have none. */
   readonly at?: number
 }
 
 /**
- * Lives of caches that began with a failed flush, by the device's identity: a file's boot id is the
- * kernel's, which is the same when the process that saw the failure has ended. A life is durable
- * before the failure is answered, so that no later process shows the boot id of before. It is kept
- * twice: in the state directory, and in a spare that outlives processes though not the machine,
- * because the state directory may be on the very disk that fails. Either may have missed the last
- * one, also the spare: who starts a process in another way gives it another. The newer counts.
- * Whoever starts the machine again changes the boot id.
+ * Keeps the lives of caches that began with a failed flush, by the device's identity: a file's boot
+ * id is the kernel's, which stays the same when the process that saw the failure ends. A life is
+ * durable before the failure is answered, so that no later process shows the old boot id. It is
+ * kept twice: in the state directory, and in a spare that outlives processes though not the
+ * machine, because the state directory may be on the very disk that fails. Either may lack the last
+ * life, also the spare, for a process that is started in another way has another spare; the newer
+ * counts. A restart of the machine changes the boot id anyway.
  *
- * Where it cannot be read what earlier processes saw, any device may have failed a flush: all of
- * them begin another life with each start. What could not be read is set aside before anything
- * is saved in its place, and what is saved says which life all others began then.
+ * Where the record of earlier processes cannot be read, any device may have failed a flush: all of
+ * them begin another life with each start. The unreadable record is set aside before another is
+ * saved in its place, which says the life that all other devices began then.
  */
 export class Lives {
   private readonly store: StateStore
-  /** In memory. Null where there is no place for one. */
+  /** Keeps lives in memory; null where there is no place for it. */
   private readonly spare: StateStore | null
-  /** Those that failed last come last. */
+  /** By identity; those that failed last come last. */
   private readonly lives = new Map<string, Life>()
-  /** Of devices of which nothing is known, because what was kept could not be read. */
+  /** The life of devices without an entry, because the record could not be read; else null. */
   private lost: Life | null = null
-  /** When the newest of them began. */
+  /** The time `at` of the newest life. */
   private newest = 0
-  /** Why what earlier processes saw cannot be read; '' if it can. */
+  /** Why the record of earlier processes cannot be read; '' if it can. */
   private problem = ''
-  /** Where that was set aside, once something is to be saved in its place. */
+  /** Sets the unreadable record aside, once another is to be saved in its place. */
   private aside: Promise<string> | null = null
   private asideName = ''
   private loading: Promise<void> | null = null
@@ -55,7 +55,7 @@ export class Lives {
     this.spare = spare
   }
 
-  /** Resolves when it is known what earlier processes saw, or that nobody can tell in time. */
+  /** Reads what earlier processes saw. Never rejects: `known` says whether it could be read. */
   load(clock: Clock): Promise<void> {
     this.loading ??= inTime(clock, this.read(), 'the state directory').then(
       ([kept, newer]) => {
@@ -72,12 +72,12 @@ export class Lives {
     return Promise.all([this.store.load(key), this.spare?.load(key) ?? null])
   }
 
-  /** Whether it is known what earlier processes saw. */
+  /** True if the record of earlier processes could be read. */
   get known(): boolean {
     return this.problem === ''
   }
 
-  /** For an operator: what of earlier processes is not known, and what follows; '' if all is. */
+  /** Tells an operator what could not be read and what follows from that; '' if all was read. */
   get warning(): string {
     if (this.known) return ''
     const { asideName } = this
@@ -88,22 +88,23 @@ export class Lives {
           'file and disk'
   }
 
-  /** Without a record of what happened before, this start counts as a loss. */
+  /** Has this start count as a loss: the record of what happened before cannot be read. */
   lose(life: Life): void {
     if (this.lost?.from !== life.from) this.lost = life
   }
 
-  /** What the driver's boot id is to be called; null for what it says itself. */
+  /** The boot id to show in place of the driver's; null if the driver's is right. */
   of(identity: string, bootId: string): string | null {
     const own = this.lives.get(identity)
-    // What it failed in another boot says nothing of this one.
+    // A flush that failed in another boot says nothing of this one.
     const life = own?.from === bootId ? own : this.lost
     return life?.from === bootId ? life.to : null
   }
 
   /**
-   * A flush failed. Resolves when every later process of this boot knows it; rejects when it cannot
-   * be saved in time. The spare does not wait: the store may fail, or hang, with the disk.
+   * Keeps the life that a failed flush began. Resolves when every later process of this boot will
+   * know it; rejects when it cannot be saved in time. Saves to the spare at the same time, for the
+   * store may fail, or hang, with the disk.
    */
   async keep(identity: string, life: Life, clock: Clock): Promise<void> {
     const { lives } = this
@@ -114,7 +115,7 @@ export class Lives {
     for (const [oldest] of lives) if (lives.size > livesMax) lives.delete(oldest)
     const all = this.lost === null ? [...lives] : [[everybody, this.lost] as const, ...lives]
     const text = JSON.stringify(Object.fromEntries(all))
-    // Who waits for a flush is told some time that it failed.
+    // In time, because the client waits for its failed flush.
     const spared = inTime(clock, this.keepInSpare(text), 'the spare').catch(() => false)
     try {
       await inTime(clock, this.keepInStore(text), 'the state directory')
@@ -140,7 +141,7 @@ export class Lives {
     }
   }
 
-  /** Once: from then on what is there was saved by this process. */
+  /** Sets the record aside once: later ones were saved by this process. */
   private async setAside(): Promise<void> {
     this.aside ??= this.store.setAside(key)
     try {
@@ -151,7 +152,7 @@ export class Lives {
     }
   }
 
-  /** Adds what was kept, unless a newer life of the same device is known. */
+  /** Adds the lives of a record that are newer than the known ones. Returns false for nonsense. */
   private parse(text: string | null): boolean {
     if (text === null) return true
     const lives = parse(text)

@@ -3,7 +3,7 @@ import type { Device } from './device.ts'
 import { mayHaveLost } from './life.ts'
 import type { Request } from './request.ts'
 
-/** What one client knows of a device's losses, from when it came. */
+/** Tells one client of a device's losses since the client came. */
 export class LossReport {
   private readonly device: Device
   private told: number
@@ -14,8 +14,8 @@ export class LossReport {
   }
 
   /**
-   * Fails a complete flush that succeeded only for what is left, once after something was lost.
-   * Whichever client flushes first, each of them is told.
+   * Turns the success of a complete flush into STALE, once for each loss: it flushed only what is
+   * left. Every client is told in its own next flush.
    */
   tell(flush: Request): void {
     const { losses, path } = this.device

@@ -4,26 +4,26 @@ import type { Lease } from '../base/slab.ts'
 import { Extents } from './extents.ts'
 import type { Facts } from './facts.ts'
 
-/** What a request asks for. Numbers, so that a switch over them is a jump. */
+/** The operation of a request: numbers, so that a switch over them is a jump. */
 export const Operation = {
-  /** Segments are empty on the way down; whoever has the bytes hands them over. */
+  /** Segments are empty on the way down; the device that has the bytes hands them over. */
   read: 0,
   /** Segments hold exactly `length` bytes. */
   write: 1,
-  /** Everything acknowledged before is on stable storage. Offset and length are 0. */
+  /** Brings everything acknowledged before to stable storage. Offset and length are 0. */
   flush: 2,
-  /** The range's content is not needed any more; reads return anything, mostly zeroes. */
+  /** Drops the content of the range; reads return anything, mostly zeroes. */
   trim: 3,
   /** The range reads as zeroes afterwards. */
   writeZeroes: 4,
-  /** Which parts of the range are allocated: the answer is in `extents`. */
+  /** Asks which parts of the range are allocated; the answer is in `extents`. */
   status: 5,
 } as const
 export type Operation = (typeof Operation)[keyof typeof Operation]
 
 export const operationNames = ['read', 'write', 'flush', 'trim', 'writeZeroes', 'status'] as const
 
-/** Whether the operation changes what a device holds. */
+/** True if the operation changes the content of a device. */
 export function isChange(operation: Operation): boolean {
   return (
     operation === Operation.write ||
@@ -41,27 +41,27 @@ export const Flag = {
   noHole: 4,
 } as const
 
-/** Whoever submitted or forwarded a request; told when it completes. */
+/** The submitter or a forwarder of a request, which is told when it completes. */
 export interface Completer {
   /** `request` is complete: see `error`. May be called before `submit` returned. */
   completed(request: Request): void
 }
 
-/** What the parts make up: its boot id changes when any of them may have been lost. */
+/** The device that a split request was made for: its boot id changes when it may lose data. */
 export interface PartsTarget {
   readonly facts: Facts | null
 }
 
 /**
- * One operation on its way down the tree and its answer on the way up. Requests are pooled: who
- * takes one releases it, once, after it completed and after the last use of its segments.
+ * One operation on its way down the tree and its answer on the way up. Requests are pooled: the
+ * taker releases it once, after it completed and after the last use of its segments.
  *
  * Levels that want to see the completion stack themselves with `push`; each `complete` unstacks
  * one, restoring the offset as it was there. So a level may change `offset` before it forwards.
  *
  * Segments are lent. A write's bytes do not change until every holder of `leases` let go; a level
  * that needs them after it completed the request retains the leases. A read's segments stay valid
- * until `release`; whoever wants them longer (a socket) retains the leases.
+ * until `release`; a socket, which needs them longer, retains the leases.
  */
 export class Request {
   operation: Operation = Operation.read
@@ -69,7 +69,7 @@ export class Request {
   offset = 0
   /** Bytes; 0 for flush. */
   length = 0
-  /** Of `Flag`. */
+  /** A sum of `Flag`. */
   flags = 0
   readonly segments: Buffer[] = []
   readonly leases: Lease[] = []
@@ -77,16 +77,16 @@ export class Request {
   error: StorageError | null = null
   readonly extents = new Extents()
 
-  /** For the submitter alone: whose it is and how it knows it again. */
+  /** For the submitter alone, to know the request again. */
   context: unknown = null
   tag = 0
   tagHigh = 0
 
   /** @internal For `split.ts`: the requests this one was split into, in order of their offset. */
   readonly parts: Request[] = []
-  /** @internal */
+  /** @internal Parts that have not completed, and one more until `endSplit`. */
   partsPending = 0
-  /** @internal What they make up, and the life of its cache that took the first of them. */
+  /** @internal The device that was split for, and its boot id when the first part completed. */
   partsTarget: PartsTarget | null = null
   /** @internal */
   partsBootId = ''
@@ -96,7 +96,10 @@ export class Request {
   private depth = 0
   private taken = false
 
-  /** A request from the pool; `owner` is told when it completes. */
+  /**
+   * Takes a request from the pool; `owner` is told when it completes. Five arguments by position,
+   * because an options object per request would be garbage on the hot path.
+   */
   static take(
     operation: Operation,
     offset: number,
@@ -114,7 +117,7 @@ export class Request {
     return request
   }
 
-  /** Has `owner` told of the completion, before those stacked earlier. */
+  /** Stacks `owner`: it is told of the completion before those stacked earlier. */
   push(owner: Completer): void {
     this.owners[this.depth] = owner
     this.offsets[this.depth] = this.offset
@@ -129,14 +132,14 @@ export class Request {
     this.owners[depth]!.completed(this)
   }
 
-  /** Reports failure to the level above. What was read so far is dropped. */
+  /** Reports failure to the level above. Drops the segments. */
   fail(error: StorageError): void {
     this.error = error
     this.dropSegments()
     this.complete()
   }
 
-  /** Adds bytes at the end. `lease`, if any, must already hold one hold for this request. */
+  /** Adds bytes at the end. `lease`, if any, must already have a hold for this request. */
   append(segment: Buffer, lease: Lease | null): void {
     this.segments.push(segment)
     if (lease !== null) this.leases.push(lease)
@@ -179,6 +182,7 @@ export class Request {
     empty(other.leases)
   }
 
+  /** Empties the segments and releases their leases. */
   dropSegments(): void {
     empty(this.segments)
     while (this.leases.length > 0) this.leases.pop()!.release()
@@ -197,13 +201,13 @@ export class Request {
     for (const segment of this.segments) at += segment.copy(target, at)
   }
 
-  /** Gives back a request that was taken but never submitted: nobody is told. */
+  /** Gives back a request that was taken but never submitted; calls no owner. */
   abandon(): void {
     this.depth = 0
     this.release()
   }
 
-  /** Gives the request back to the pool and lets go of its segments. */
+  /** Gives the request back to the pool and releases its leases. */
   release(): void {
     assert(this.taken && this.depth === 0, 'a request is released once, after it completed')
     this.taken = false

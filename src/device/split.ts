@@ -8,8 +8,8 @@ import { Flag, isChange, Operation, Request, type Completer, type PartsTarget } 
  * and `endSplit` take parts in order of their offset and submit each. The whole completes after
  * the last part, with the first part's error that has one, and with all bytes or runs in order.
  *
- * A change fails if its first parts may have been lost before the last one was carried out: nobody
- * had acknowledged it by then, so the loss of it counts nowhere.
+ * A change fails with STALE if its first parts may have been lost before the last one was carried
+ * out: it was not acknowledged by then, so the loss is not counted anywhere else.
  */
 export function beginSplit(whole: Request, target: PartsTarget): void {
   whole.partsPending = 1
@@ -18,8 +18,8 @@ export function beginSplit(whole: Request, target: PartsTarget): void {
 }
 
 /**
- * The part of `whole` that starts `from` bytes into it. A write's part shares the bytes. `offset`
- * is where the part lies on the device that it will be submitted to.
+ * Makes the part of `whole` that starts `from` bytes into it. A write's part shares the bytes.
+ * `offset` is the place of the part on the device that the caller submits it to.
  */
 export function splitOff(whole: Request, from: number, length: number, offset: number): Request {
   const part = Request.take(whole.operation, offset, length, whole.flags, joiner)
@@ -30,6 +30,7 @@ export function splitOff(whole: Request, from: number, length: number, offset: n
   return part
 }
 
+/** Ends the splitting: the whole completes when the last part has, perhaps now. */
 export function endSplit(whole: Request): void {
   if (--whole.partsPending === 0) join(whole)
 }
@@ -43,9 +44,9 @@ const joiner: Completer = {
   },
 }
 
-/** Whether the part changed something after the device may have lost what the first one changed. */
+/** True if the device may have lost the change of the first part before this one was made. */
 function isLate(whole: Request, { operation, flags }: Request): boolean {
-  // What is on stable storage is not lost.
+  // A forced change is on stable storage.
   if (!isChange(operation) || (flags & Flag.fua) !== 0) return false
   const { bootId } = whole.partsTarget!.facts!
   if (whole.partsBootId === '') whole.partsBootId = bootId
@@ -69,7 +70,7 @@ function join(whole: Request): void {
   else whole.fail(error)
 }
 
-/** False when the runs no longer reach the end of the part: what follows would leave a gap. */
+/** Returns false if the runs do not reach the end of the part: the next ones would leave a gap. */
 function appendRuns(extents: Extents, part: Request): boolean {
   const { lengths, flags } = part.extents
   for (const [at, length] of lengths.entries()) if (!extents.add(length, flags[at]!)) return false

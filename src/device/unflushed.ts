@@ -1,3 +1,4 @@
+import type { StorageError } from '../base/errors.ts'
 import type { Completer, Request } from './request.ts'
 
 /**
@@ -9,37 +10,38 @@ import type { Completer, Request } from './request.ts'
 export class Unflushed {
   /** How often something may have been lost that clients relied on. */
   losses = 0
-  /** Changes acknowledged so far, and as many of them as a flush is known to cover. */
+  /** Changes acknowledged so far, and how many of them a flush has covered. */
   private acknowledged = 0
   private flushed = 0
   /**
-   * The same of what nobody acknowledged and clients may read all the same: the first is what an
-   * earlier process may have left, the others are changes that failed.
+   * The same counts of changes that were not acknowledged and may be read all the same: the first
+   * is what an earlier process may have left, the others are changes that failed.
    */
   private left = 1
   private leftFlushed = 0
   private readonly idle: FlushMark[] = []
 
+  /** True while acknowledged changes wait for a flush. */
   get pending(): boolean {
     return this.acknowledged > this.flushed
   }
 
-  /** Whether there is anything to lose. */
+  /** True if a loss of the cache would lose something that clients rely on. */
   get mayLose(): boolean {
     return this.pending || this.left > this.leftFlushed
   }
 
-  /** A change that did not force unit access succeeded. */
+  /** Counts a change that succeeded without forcing unit access. */
   acknowledge(): void {
     this.acknowledged++
   }
 
-  /** A change failed, and may be there all the same, or in part, or get there yet. */
+  /** Counts a change that failed: all or a part of it may be done, now or later. */
   fail(): void {
     this.left++
   }
 
-  /** If this flush succeeds, whatever is there by now is on stable storage. */
+  /** Watches a flush: if it succeeds, it covers all changes that are counted by now. */
   watch(flush: Request): void {
     const mark = this.idle.pop() ?? new FlushMark(this)
     mark.acknowledged = this.acknowledged
@@ -48,15 +50,15 @@ export class Unflushed {
   }
 
   /** @internal */
-  ended(mark: FlushMark, success: boolean): void {
-    if (success) {
+  ended(mark: FlushMark, error: StorageError | null): void {
+    if (error === null) {
       this.flushed = Math.max(this.flushed, mark.acknowledged)
       this.leftFlushed = Math.max(this.leftFlushed, mark.left)
     }
     this.idle.push(mark)
   }
 
-  /** What was not flushed may be gone, but for a change that failed and gets there after that. */
+  /** Counts a loss of unflushed changes. A failed change may still be made after the loss. */
   cacheLost(): void {
     if (this.mayLose) this.losses++
     this.leftFlushed = Math.max(this.leftFlushed, 1)
@@ -75,7 +77,7 @@ class FlushMark implements Completer {
   }
 
   completed(flush: Request): void {
-    this.unflushed.ended(this, flush.error === null)
+    this.unflushed.ended(this, flush.error)
     flush.complete()
   }
 }

@@ -14,7 +14,7 @@ const flagsOf: readonly number[] = [
   0,
 ]
 
-/** Why a device with these facts refuses the request; null when it may go to the driver. */
+/** The code with which a device of these facts refuses the request; null if it may pass. */
 export function validate(request: Request, facts: Facts): Code | null {
   const { operation, offset, length, flags } = request
   if ((flags & ~flagsOf[operation]!) !== 0) return 'INVALID'
@@ -38,7 +38,7 @@ export function validate(request: Request, facts: Facts): Code | null {
   return null
 }
 
-/** A sentence for people: why the device refuses the request with `code`, see `validate`. */
+/** Says in a sentence why the device refuses the request with `code`, see `validate`. */
 export function whyRefused(code: Code, request: Request, facts: Facts): string {
   const { operation, offset, length, flags } = request
   const name = operationNames[operation]
