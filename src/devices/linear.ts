@@ -5,7 +5,7 @@ import { claimedOf, digest, fencingOf, weakest } from '../device/facts.ts'
 import { Operation, type Request } from '../device/request.ts'
 import { beginSplit, endSplit, splitOff } from '../device/split.ts'
 
-/** Parts one after the other: the first byte of each follows the last byte of the one before. */
+/** Joins its parts one after the other into one device. */
 export class LinearDriver implements Driver {
   readonly type = 'linear'
   readonly children: readonly Device[]
@@ -14,7 +14,7 @@ export class LinearDriver implements Driver {
   readonly claimed?: () => Promise<Claimed>
   /** Null until every part is known. */
   facts: Facts | null = null
-  /** Where each part ends; empty until every part is known. */
+  /** The byte where each part ends; empty until every part is known. */
   private ends: number[] = []
   private host: DriverHost | null = null
 
@@ -100,8 +100,8 @@ export class LinearDriver implements Driver {
   }
 
   /**
-   * Once every part is known the linear is online and stays so: a part that goes away makes only
-   * its own span wait or fail. But where a newer head has a part, this one may use none of them.
+   * Goes online once every part is known, and stays so: when a part goes away, only its own range
+   * waits or fails. But when a newer head has one part, this one may not use any of them.
    */
   private readonly update = (): void => {
     const fenced = this.children.find(({ state }) => state.code === 'FENCED')
@@ -131,8 +131,8 @@ export class LinearDriver implements Driver {
   }
 
   /**
-   * Finds where each part ends; returns why that is impossible. A part keeps the size it was first
-   * seen with, because a change would shift what follows: only the last one may grow.
+   * Finds where each part ends. Returns null, or why that is impossible. A part keeps the size it
+   * was first seen with, because a change would shift the following ones: only the last may grow.
    */
   private lay(facts: readonly Facts[]): string | null {
     const blockSize = Math.max(...facts.map((part) => part.blockSize))
@@ -144,7 +144,7 @@ export class LinearDriver implements Driver {
       if (part.size < before)
         return `${path} shrank from ${before} to ${part.size} bytes: what it held is lost`
       const grown = index === facts.length - 1 ? part.size : before
-      // What cannot be said exactly is not there: a linear that would come to it by growth stays.
+      // Larger offsets would not be exact: a linear does not grow beyond that.
       const size = start + grown > Number.MAX_SAFE_INTEGER ? before : grown
       if (start + size > Number.MAX_SAFE_INTEGER)
         return `its parts have more than ${Number.MAX_SAFE_INTEGER} bytes, the most of any device`

@@ -9,24 +9,24 @@ import { Flag, Operation, type Request } from '../device/request.ts'
 /** Bytes that are allocated together; memory is taken page by page as it is written. */
 export const memoryPageBytes = 64 * KiB
 
-/** Zeroes up to this many bytes are made at once: a page of them takes 3 µs at most. */
+/** Zeroes up to this many bytes are made in one turn of the loop: 3 µs per page at most. */
 const zeroBytesMax = 16 * MiB
 
-/** What unwritten pages read as. Nobody writes to it. */
+/** The content of unwritten pages. Never written to. */
 const zeroPage = Buffer.alloc(memoryPageBytes)
 
 /**
  * A page: memory of the device's own; or a part of the block that a write came in, kept instead of
- * copied. Others may hold that as well: then it is never written to, but copied first. The same is
- * true of `zeroPage`, which stands where zeroes shall be allocated: one request may be for 65,536
- * pages, and filling as many would keep everybody else waiting.
+ * copied. Such a part may have other holders: then it is copied before it is written to. So is
+ * `zeroPage`, which stands for zeroes that shall be allocated: one request may be for 65,536 pages,
+ * and filling them would keep all other requests waiting.
  */
 type Page = Buffer | Block
 
 /**
  * A sparse disk in memory; it is empty after a restart. Reads hand over the pages themselves: a
- * write that is carried out before the bytes were sent may show in them, as it may, because the two
- * were in flight together.
+ * write that is carried out before the bytes were sent may show in them, which is right, because
+ * both were in flight together.
  */
 export class MemoryDriver implements Driver {
   readonly type = 'memory'
@@ -37,7 +37,7 @@ export class MemoryDriver implements Driver {
   private readonly pages: (Page | undefined)[]
   /** @internal */ host: DriverHost | null = null
   private pagesUsed = 0
-  /** Requests that may have changed the content. */
+  /** The number of changes so far, for `stamp`. */
   private changes = 0
 
   /** `size` in bytes. */
@@ -69,7 +69,7 @@ export class MemoryDriver implements Driver {
   }
 
   close(): Promise<void> {
-    // Keys, because most of a large and sparse array is not there.
+    // By key: a sparse array of many pages has few of them.
     for (const index of Object.keys(this.pages)) this.replace(Number(index), undefined)
     return Promise.resolve()
   }
@@ -166,7 +166,7 @@ export class MemoryDriver implements Driver {
     }
   }
 
-  /** The page to write `length` bytes into; a new one is zeroed unless they fill it. */
+  /** Returns the page to write `length` bytes into, zeroed if it is new and not filled by them. */
   private pageForWriting(index: number, length: number): Buffer {
     const existing = this.pages[index]
     if (existing instanceof Block) {
@@ -182,7 +182,7 @@ export class MemoryDriver implements Driver {
 
   private replace(index: number, page: Page | undefined): void {
     const existing = this.pages[index]
-    // A table that is too large to be there whole would have an entry for what is not.
+    // Storing `undefined` where nothing is would add an entry to a sparse table.
     if (page !== existing) this.pages[index] = page
     if (takesMemory(existing)) this.pagesUsed--
     if (takesMemory(page)) this.pagesUsed++
@@ -190,7 +190,7 @@ export class MemoryDriver implements Driver {
   }
 }
 
-/** Zeroes for many pages: they may be 4 GiB. */
+/** Zeroes many pages, up to 4 GiB, in several turns of the loop. */
 class Zeroing implements LongLoop {
   private readonly memory: MemoryDriver
   private readonly request: Request
@@ -204,7 +204,7 @@ class Zeroing implements LongLoop {
   goOn(): void {
     const { memory, request } = this
     const offset = request.offset + this.from
-    // Pages that lie in two pieces would be filled.
+    // End at a page: one that lies in two pieces would have to be filled.
     const length = Math.min(zeroBytesMax - (offset % memoryPageBytes), request.length - this.from)
     memory.zero(offset, length, request.flags)
     this.from += length
@@ -228,7 +228,7 @@ function lend(request: Request, page: Block, from: number, to: number): void {
   request.append(to - from === bytes.length ? bytes : bytes.subarray(from, to), page)
 }
 
-/** A page's bytes as a block of their own, if they lie in one that can be taken apart. */
+/** Returns the bytes of a page as a block of their own, null if their lease cannot be split. */
 function partOf(request: Request, segment: Buffer, at: number): Block | null {
   for (const lease of request.leases) {
     const part = lease instanceof Block ? lease.part(segment, at, memoryPageBytes) : null

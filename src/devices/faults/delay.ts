@@ -12,7 +12,7 @@ export interface DelayOptions {
   readonly max: number
 }
 
-/** Holds requests for a while before it passes them on, each by itself: they may overtake. */
+/** Holds each request for a while before it passes it on; requests may overtake one another. */
 export class DelayDriver extends Layer {
   readonly type = 'delay'
   private readonly options: DelayOptions

@@ -14,7 +14,7 @@ export interface ErrorOptions {
   readonly probability?: number
   /** Requests fail only while a file of this name is there. */
   readonly whileFileExists?: string
-  /** What they fail with; IO if absent. */
+  /** The code that requests fail with; IO if absent. */
   readonly code?: Code
 }
 

@@ -4,7 +4,7 @@ import { operationNames, type Operation, type Request } from '../../device/reque
 
 export type OperationName = (typeof operationNames)[number]
 
-/** A driver above one device that is like it in everything but how requests fare. */
+/** A driver above one device that behaves as that one does, except for what happens to requests. */
 export abstract class Layer implements Driver {
   abstract readonly type: string
   readonly children: readonly [Device]
@@ -57,7 +57,7 @@ export abstract class Layer implements Driver {
   }
 }
 
-/** Which operations a layer acts on: all, unless some are named. */
+/** Returns a test for the operations that a layer acts on: all, unless some are named. */
 export function selects(
   names: readonly OperationName[] | undefined,
 ): (operation: Operation) => boolean {

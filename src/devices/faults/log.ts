@@ -12,11 +12,11 @@ import { Layer, selects, type OperationName } from './layer.ts'
 export interface LogOptions {
   /** Which operations are logged; all if absent. */
   readonly operations?: readonly OperationName[]
-  /** Of requests that succeed; those that fail are warnings. */
+  /** The level for requests that succeed; failed ones are warnings. */
   readonly level: 'debug' | 'info'
 }
 
-/** Logs every request when it completes: a line per request is what it is for. */
+/** Logs every request when it completes. */
 export class LogDriver extends Layer implements Completer {
   readonly type = 'log'
   private readonly options: LogOptions

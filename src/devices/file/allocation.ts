@@ -6,16 +6,16 @@ import { Ring } from '../../base/ring.ts'
 import { extentHole, extentRunsMax, extentZero } from '../../device/extents.ts'
 import type { Request } from '../../device/request.ts'
 
-/** Times that the program may end by itself before it is not started again. */
+/** Times that a program may end by itself before the next one is used. */
 const endingsMax = 3
 /** Characters of the longest answer: a letter and a number of 16 digits for each run. */
 const answerMax = extentRunsMax * 18
 
 /**
  * Reads `FROM TO` and answers with one line, `24 h4096 d8192`: the blocks of 512 bytes that the
- * file takes, then holes and data, in order from FROM; or why the file system cannot tell. The file
- * is descriptor 3. SEEK_DATA is 3, SEEK_HOLE is 4, and ENXIO, 6, says that there is no data any
- * more. Unlike FIEMAP these know of what is in the page cache alone.
+ * file takes, then holes and data, in order from FROM; or `!` and why the file system cannot tell.
+ * The file is descriptor 3. SEEK_DATA is 3, SEEK_HOLE is 4, and ENXIO, 6, means that no data
+ * follows. Unlike FIEMAP these see data that is still in the page cache alone.
  */
 const perlScript = `
 $| = 1; $SIG{INT} = $SIG{TERM} = $SIG{HUP} = 'IGNORE';
@@ -37,7 +37,7 @@ while (<STDIN>) {
 }
 `
 
-/** The same in another language. */
+/** Does the same as `perlScript`, for machines without Perl. */
 const pythonScript = `
 import os, signal, sys
 for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(name, signal.SIG_IGN)
@@ -61,7 +61,7 @@ for line in sys.stdin:
     print(' '.join(runs), flush=True)
 `
 
-/** Which program, with which words; the first that starts is used. */
+/** Programs and their arguments; the first that starts is used. */
 const programs = [
   ['perl', ['-e', perlScript]],
   ['python3', ['-c', pythonScript]],
@@ -69,20 +69,20 @@ const programs = [
 
 /** The file that is asked about. */
 export interface Source {
-  /** Of the file; only for `open` and `fstat`. */
+  /** The file's descriptor, used for `open` and `fstat` alone. */
   readonly fd: number
-  /** Whether this process has changed it since it was opened. */
+  /** True if this process has changed the file since it was opened. */
   readonly changed: () => boolean
-  /** Whether zeroes shall stay allocated that lie somewhere in it. */
+  /** True if a client wanted zeroes somewhere in the file to stay allocated. */
   readonly keepsZeroes: () => boolean
-  /** Bytes. */
+  /** Bytes of the file. */
   readonly size: () => number
 }
 
 /**
- * Tells where a file has holes, which Node cannot ask: a child process asks the file system anew
- * each time, so that nothing is remembered here which could be wrong. What cannot be told counts as
- * data: where no program is to be had, or it does not answer well.
+ * Tells where a file has holes, which Node cannot ask: a child process asks the file system each
+ * time, so that no stale answer is remembered here. Where no program starts or answers well, all of
+ * the file counts as data.
  *
  * The child has a descriptor of its own, without the lock of the file.
  */
@@ -95,14 +95,14 @@ export class Allocation {
   private program = 0
   private endings = 0
   private closed: (() => void) | null = null
-  /** Why nothing can be told; '' while it can. */
+  /** Why holes cannot be told; '' while they can. */
   refusal = ''
 
   constructor(source: Source) {
     this.source = source
   }
 
-  /** Takes block status. */
+  /** Answers a `status` request. */
   submit(request: Request): void {
     if (this.refusal !== '') {
       this.answerByBlocks(request)
@@ -151,7 +151,7 @@ export class Allocation {
     return child
   }
 
-  /** It did not start: the next may, or the same later. */
+  /** The program did not start: try the next, or the same later if the machine was busy. */
   private readonly failed = (error: StorageError): void => {
     this.child = null
     if (this.closed !== null) this.closed()
@@ -171,7 +171,7 @@ export class Allocation {
     }
   }
 
-  /** Another program is asked what was asked already; without one there is nothing to be told. */
+  /** Puts all open questions to the next program; `otherwise` is the refusal if there is none. */
   private goOnWith(program: number, otherwise: string): void {
     this.program = program
     if (program >= programs.length) {
@@ -213,7 +213,7 @@ export class Allocation {
     }
     let left = request.length
     const [blocks, ...runs] = text.split(' ')
-    // What was allocated and not written to reads as zeroes, and the file system calls it a hole.
+    // The file system also calls a hole what is allocated and not written to: it reads as zeroes.
     const sparse = Number(blocks) * 512 < this.source.size() && !this.source.keepsZeroes()
     const hole = sparse ? extentHole | extentZero : extentZero
     for (const run of runs) {
@@ -222,7 +222,7 @@ export class Allocation {
       request.extents.add(length, run.startsWith('h') ? hole : 0)
       left -= length
     }
-    // At least the beginning has to be told.
+    // An answer covers at least the beginning of the range.
     if (left === request.length) request.extents.add(request.length, 0)
     request.complete()
   }
@@ -232,7 +232,7 @@ export class Allocation {
       this.answerByBlocks(next)
   }
 
-  /** All is data, unless the file has no block at all and nothing is on its way to it. */
+  /** Answers that all is data, unless the file has no block at all and was not written to. */
   private answerByBlocks(request: Request): void {
     if (this.source.changed()) {
       answerData(request)
@@ -246,8 +246,8 @@ export class Allocation {
 }
 
 /**
- * File systems of which it is known that they count a block as soon as it is written to: ext2 to
- * ext4, XFS, tmpfs.
+ * File systems that are known to count a block as soon as it is written to: ext2 to ext4, XFS,
+ * tmpfs.
  */
 const countingTypes: readonly number[] = [0xef53, 0x58465342, 0x01021994]
 

@@ -3,26 +3,27 @@ import { KiB } from '../../base/size.ts'
 /** Reads up to this length are tried at once; for longer ones a thread costs little. */
 export const eagerBytesMax = 1024 * KiB
 
-/** Each of them in steps of this length, which are timed one by one. */
+/** Such reads are done in steps of this length, which are timed one by one. */
 export const eagerStepBytes = 128 * KiB
 
-/** A read from the page cache takes less than this, and than a byte per nanosecond. */
+/** A read from the page cache takes no longer than this and a nanosecond per byte. */
 const quickMs = 0.05
 const quickMsPerByte = 1e-6
-/** After a read that had to wait for the disk, this many times its time without another try. */
+/** After a read that waited for the disk, no other is tried for this many times its duration. */
 const pauseFactor = 32
 const pauseMsMin = 1
 const pauseMsMax = 60_000
 /** Quick reads in a row after which earlier waits are forgotten. */
 const forgetAfter = 64
-/** Slow reads, within `forgetAfter`, that count as waits although the disk seems not to be read. */
+/** From so many slow reads on they count as waits, although the disk seems not to be read. */
 const suspiciousMax = 2
 
 /**
  * Decides when to read a file on the event loop's own thread. From the page cache that takes a
- * microsecond, a thread's hand-over takes tens; from a disk it stalls everybody. Nothing tells
- * beforehand, so reads are timed: after one that waited, none is tried for a pause that grows with
- * the time it took and with every further wait. All stalls together stay below 1/32 of the time.
+ * microsecond, and handing it to a thread takes tens; from a disk it stalls all clients. The kernel
+ * does not tell beforehand, so reads are timed: after one that waited, none is tried for a pause
+ * that grows with the time it took and with every further wait. All stalls together stay below 1/32
+ * of the time.
  *
  * A slow read while the process' count of blocks read from disks did not move was most likely
  * interrupted by another process: only several of them count.
@@ -41,6 +42,7 @@ export class Eager {
     this.lastBlocksRead = blocksRead()
   }
 
+  /** True if a read of `length` bytes may be tried on the loop at `now`, in milliseconds. */
   mayTry(now: number, length: number): boolean {
     return length <= eagerBytesMax && now >= this.notBefore
   }

@@ -31,10 +31,10 @@ export class FileDriver implements Driver {
   private medium: Medium | null = null
   private transfers: Transfers | null = null
   private syncs: Syncs | null = null
-  /** Null where none can be punched. */
+  /** Null where no holes can be punched. */
   private holes: Holes | null = null
   private noHoles = ''
-  /** Of a regular file: where it has data. */
+  /** Tells where a regular file has data; null for a disk. */
   private allocation: Allocation | null = null
   private readonly forced = new Forced((flush) => {
     this.syncs!.submit(flush)
@@ -43,17 +43,17 @@ export class FileDriver implements Driver {
   private keepsZeroes = false
   private broken = false
   private closed = false
-  /** Bytes of the file or disk when somebody looked last; 0 before. */
+  /** Bytes of the file or disk at the last look; 0 before. */
   private sizeFound = 0
   private made = false
-  /** Bytes of it that are served at most; undefined for all of it. */
+  /** The most bytes of the file that are served; undefined for all of it. */
   private size: number | undefined
-  /** One command after the other: the file may be larger when it is the next one's turn. */
+  /** Runs `grow` commands one by one: the next has to see the file as the one before left it. */
   private readonly growing = new Mutex()
-  /** Of a file that could not be opened: what waits for the next try, and how long. */
+  /** The next try to open a file that could not be opened, and the length of the pause. */
   private retry: Timer | null = null
   private retryFactor = 1
-  /** The try that is under way. */
+  /** The try to open the file that is under way. */
   private attempt: Promise<void> | null = null
 
   constructor(options: FileOptions, slab: Slab, clock: Clock) {
@@ -68,7 +68,7 @@ export class FileDriver implements Driver {
     else await this.tryToOpen(host, this.options.retryMs)
   }
 
-  /** Opens the file, or says why it cannot be had and comes back to it later. */
+  /** Opens the file, or tells the host why it cannot and tries again later. */
   private async tryToOpen(host: DriverHost, retryMs: number): Promise<void> {
     this.attempt = this.openOnce(host)
     try {
@@ -86,7 +86,7 @@ export class FileDriver implements Driver {
     }
   }
 
-  /** Looks at once for a file that is waited for. Resolves when it is open, or waited for again. */
+  /** Tries now to open a file that is waited for. Resolves when that has succeeded or failed. */
   async tryNow(): Promise<void> {
     const { host } = this
     const { retryMs } = this.options
@@ -97,21 +97,21 @@ export class FileDriver implements Driver {
     await this.tryToOpen(host, retryMs)
   }
 
-  /** Removes the file if this made it: of a device that is closed, and came to nothing. */
+  /** Removes the file if this driver made it and is closed: for a device that was not used. */
   async unmake(): Promise<void> {
     if (this.closed && this.made) await fs.unlink(this.options.path)
     this.made = false
   }
 
   private async openOnce(host: DriverHost): Promise<void> {
-    const { slab, clock } = this
+    const { slab, clock, worsen, grew } = this
     const grownTo = (await this.options.grownTo?.()) ?? 0
     const options = { ...this.options, sizeMax: grownTo }
     const medium = await openMedium(options, host.path, { slab, clock })
     try {
       await this.openHoles(medium)
     } catch (error) {
-      // The next try would find it locked, and may find a file there that this never made.
+      // Left open, the file would be locked at the next try; left there, it would pass for older.
       await closeMedium(medium)
       if (medium.made) await fs.unlink(this.options.path)
       throw error
@@ -129,10 +129,10 @@ export class FileDriver implements Driver {
         this.syncs!.submit(request)
       },
     }
-    const cached = this.options.direct !== true
-    this.transfers = new Transfers(file, this.slab, this.clock, cached, this.worsen)
+    const access = this.options.direct === true ? 'direct' : 'cached'
+    this.transfers = new Transfers(file, { slab, clock, access, worsen })
     const size = medium.regular ? medium.size : 0
-    this.syncs = new Syncs(fd, size, host.path, this.worsen, this.grew)
+    this.syncs = new Syncs({ fd, size, device: host.path }, { worsen, grew })
     if (medium.regular) this.allocation = new Allocation(this.source(fd))
     this.announce()
   }
@@ -140,7 +140,7 @@ export class FileDriver implements Driver {
   async close(): Promise<void> {
     this.closed = true
     this.retry?.cancel()
-    // What it opens must not stay open, nor locked.
+    // A try under way may still open and lock the file.
     await this.attempt?.catch(() => undefined)
     const { medium } = this
     this.medium = null
@@ -160,9 +160,9 @@ export class FileDriver implements Driver {
   }
 
   /**
-   * Has it serve so many bytes, or all that is there if `bytes` is null; a file that has fewer is
-   * enlarged, durably, once `agreed` was told how large it will be. Rejects with CONFIG if it
-   * cannot. `flush` has to flush through the device, so that its clients hear of a failure.
+   * Serves `bytes` from now on, or all that is there if it is null. A file that has fewer is
+   * enlarged, durably, after `agreed` was called with the new size. Rejects with CONFIG if the file
+   * cannot grow so. `flush` has to flush through the device, so that its clients hear of a failure.
    */
   grow(
     bytes: number | null,
@@ -226,7 +226,7 @@ export class FileDriver implements Driver {
     }
   }
 
-  /** A disk is kept from everybody else on this machine while somebody claims it. */
+  /** Keeps other programs of this machine from a disk while a head claims it. */
   async claim(epoch: number): Promise<void> {
     const guard = this.medium?.guard ?? null
     if (epoch === 0) await guard?.drop()
@@ -253,7 +253,7 @@ export class FileDriver implements Driver {
     }
   }
 
-  /** For a file its times and size, for a disk the kernel's count of what was written to it. */
+  /** The times and size of a file; the kernel's counts of writes to a disk. */
   async stamp(): Promise<string> {
     const { handle, regular, sysfs, bootId } = this.medium!
     try {
@@ -277,13 +277,13 @@ export class FileDriver implements Driver {
 
   private async openHoles(medium: Medium): Promise<void> {
     const { handle, regular, size, synced } = medium
-    // What is read-only gets none, and a disk needs another call than a file.
+    // A read-only file gets no holes, and a disk would need another call.
     if (!regular || synced === null) return
     const why = await whyNoHoles(handle.fd, size)
     this.noHoles = why ?? ''
     if (why !== null) return
     const { clock } = this
-    // What writing zeroes has to know of a file stays true while it is open.
+    // The facts that writing zeroes needs stay true while the file is open.
     const file = { path: this.host!.path, driver: this, facts: this.facts(medium), clock }
     this.holes = new Holes(file, handle.fd, this.noMoreHoles)
   }
@@ -316,7 +316,7 @@ export class FileDriver implements Driver {
       this.host!.offline('failed', error.message)
       return
     }
-    // What is lost stays lost when the file is opened anew, and whoever has written is to know.
+    // The data stays lost when the file is opened again: a new boot id tells the clients.
     const medium = this.medium!
     this.medium = { ...medium, bootId: digest(`${medium.bootId}: lost ${this.clock.wall()}`) }
     this.announce()
@@ -327,7 +327,7 @@ export class FileDriver implements Driver {
     if (!this.broken) this.announce()
   }
 
-  /** A file may grow while it is open, up to the size that is configured. */
+  /** Serves more of a file that grew while it was open, up to the configured size. */
   private readonly grew = (bytes: number): void => {
     const medium = this.medium!
     const size = roundDown(Math.min(bytes, this.size ?? Infinity), medium.blockSize)
@@ -336,7 +336,7 @@ export class FileDriver implements Driver {
     this.announce()
   }
 
-  /** Tells the state of the file: degraded from a failed flush on, until it is opened anew. */
+  /** Tells the host the state: degraded from a failed flush on, until the file is opened again. */
   private announce(): void {
     const medium = this.medium!
     const lost = this.syncs!.lost?.message
@@ -354,7 +354,7 @@ async function closeMedium({ guard, synced, handle }: Medium): Promise<void> {
 
 let unknownCounts = 0
 
-/** From the kernel's counts of a disk. What it does not say counts as changed since. */
+/** Makes a stamp of the kernel's counts of a disk; without counts, one that is new each time. */
 export function countsOfWrites(text: string): string {
   const counts = text.split(/\s+/)
   return counts.length > 6 ? `${counts[4]}:${counts[6]}` : `unknown ${unknownCounts++}`

@@ -2,10 +2,10 @@ import { Operation, Request, type Completer } from '../../device/request.ts'
 import { afterFlush } from './holes.ts'
 
 /**
- * A write to stable storage for which there is no space is one of two things, and the kernel's
- * ENOSPC is the same for both: nothing of it was taken, or what was taken found no place when it
- * was written back, which may have cost what others had written as well. A flush through another
- * descriptor tells: the kernel keeps a failed writeback for each of them until it has told it.
+ * Finds out what lack of space did to a write to stable storage. The kernel's ENOSPC means one of
+ * two things: the write was not taken; or it was, and found no place when it was written back,
+ * which may have cost earlier writes as well. A flush through another descriptor tells them apart:
+ * the kernel reports a failed writeback once to each descriptor.
  */
 export class Forced implements Completer {
   private readonly flush: (request: Request) => void

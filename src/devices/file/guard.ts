@@ -4,16 +4,15 @@ import type { Clock } from '../../base/clock.ts'
 import { StorageError } from '../../base/errors.ts'
 import { Mutex } from '../../base/mutex.ts'
 
-/** Milliseconds that a disk in use is waited for: by a target that was killed, for a moment. */
+/** Milliseconds to wait for a disk in use: a target that was just killed has it for a moment. */
 const busyMs = 2000
 /** Milliseconds between two attempts. */
 const busyIntervalMs = 100
 
 /**
- * Keeps everybody else on this machine from mounting, formatting or taking a disk. On a block
- * device O_EXCL means that, where it does not come with O_CREAT: whoever mounts it or makes a file
- * system asks the kernel in the same way. A descriptor of its own has it, so that it can be dropped
- * while the disk stays open.
+ * Keeps other programs of this machine from mounting, formatting or taking a disk. On a block
+ * device O_EXCL without O_CREAT does that, because mount and mkfs ask the kernel in the same way.
+ * The guard has a descriptor of its own, so that it can be dropped while the disk stays open.
  */
 export class DiskGuard {
   private readonly fd: number
@@ -33,15 +32,16 @@ export class DiskGuard {
     this.device = device
   }
 
-  /** Rejects with CLAIMED when the disk is in use. Does nothing when the guard is up. */
+  /** Takes the disk, unless the guard has it already. Rejects with CLAIMED when it is in use. */
   take(): Promise<void> {
     return this.turns.run(async () => {
-      // Its number may be another file's by now.
+      // The descriptor's number may be another file's by now.
       if (this.closed) throw new StorageError('UNAVAILABLE', 'the disk was closed', this.device)
       this.handle ??= await this.open()
     })
   }
 
+  /** Lets other programs have the disk, until the next `take`. */
   drop(): Promise<void> {
     return this.turns.run(async () => {
       const { handle } = this
@@ -71,11 +71,12 @@ export class DiskGuard {
   }
 }
 
+/** True for the error of a disk that another program has. */
 export function isBusy(cause: unknown): boolean {
   return (cause as NodeJS.ErrnoException).code === 'EBUSY'
 }
 
-/** The error of a disk that the kernel gives to nobody else now. */
+/** The error of a disk that another program has. */
 export function diskInUse(path: string, device: string, cause: unknown): StorageError {
   const what = `${path} is in use on this machine: mounted, swap, or part of another disk`
   return new StorageError('CLAIMED', `${what}; "readOnly" serves it beside that`, device, cause)

@@ -7,19 +7,19 @@ import { emulateWriteZeroes, type ZeroTarget } from '../../device/emulation.ts'
 import { Flag, Operation, Request, type Completer } from '../../device/request.ts'
 import { describeTransfer } from './task.ts'
 
-/** Zeroes below this many bytes are written: that takes less than to start a program for them. */
+/** Zeroes below this many bytes are written: that is quicker than starting a program. */
 export const punchBytesMin = 256 * KiB
-/** Neighbours in line are carried out together up to this length. */
+/** Neighbours in line are carried out together up to this many bytes. */
 const mergedBytesMax = 1024 * MiB
 
-/** Words of fallocate(1), which implies that the file keeps its size with the first. */
+/** Options of fallocate(1). */
 type Way = 'punch-hole' | 'zero-range'
 
 /**
- * Reads `WAY OFFSET LENGTH`, carries it out on the file that it has as descriptor 3, and answers
- * with one line, and so on until nobody writes any more. Whoever stops the target by a signal to
- * all of its processes does not stop what it is carrying out. Descriptor 4 is there to be
- * inherited: our end of the pipe is told when the last process that has it is gone.
+ * Reads `WAY OFFSET LENGTH`, carries it out on the file of descriptor 3 and answers with one line,
+ * until its input ends. A signal to all processes of the target does not stop what is under way.
+ * Descriptor 4 is there to be inherited: our end of the pipe closes when the last process that has
+ * it is gone.
  */
 const script = `
 trap '' INT TERM HUP
@@ -34,14 +34,14 @@ while read -r way offset length; do
 done
 `
 
-/** The program's messages are taken apart, hence in no other language. */
+/** The program's messages are parsed, so they have to be in English. */
 function environment(): NodeJS.ProcessEnv {
   return { ...process.env, LC_ALL: 'C' }
 }
 
 /**
- * Why holes cannot be punched in a file; null when they can. Tried where there is nothing to lose,
- * beyond the end. Rejects with BUSY when nobody can know, because programs cannot be started now.
+ * Resolves to why holes cannot be punched in a file, null when they can. Tries it beyond the end,
+ * where there is nothing to lose. Rejects with BUSY when programs cannot be started now.
  */
 export function whyNoHoles(fd: number, size: number): Promise<string | null> {
   const beyond = roundUp(size, MiB) + MiB
@@ -64,14 +64,14 @@ export function whyNoHoles(fd: number, size: number): Promise<string | null> {
 
 /**
  * Punches holes in a file and zeroes ranges of it, which Node cannot. A child process does it, one
- * range after the other; it is started when it is needed first, for a fork takes the event loop
- * longer the larger the process is.
+ * range after the other. It is started at the first need, for a fork holds up the event loop longer
+ * the larger the process is.
  *
- * The child has our descriptor, and with it the lock of the file. So when the target is killed,
- * nobody else can open the file for writing before what the child carried out has come to its end:
- * a late hole hits nothing new. For the same reason it gets one range at a time.
+ * The child has our descriptor, and with it the lock of the file. So when the target is killed, no
+ * other can open the file for writing before the child has ended what it carries out: a late hole
+ * hits nothing new. For the same reason it gets one range at a time.
  *
- * The line is bounded by whoever admits requests: nothing is held here but them.
+ * The line holds requests alone, and its length is bounded where requests are admitted.
  */
 export class Holes {
   private readonly file: ZeroTarget
@@ -81,22 +81,22 @@ export class Holes {
   private closed: (() => void) | null = null
   private said = ''
   private readonly line = new Ring<Request>()
-  /** What the child carries out now. */
+  /** Requests that the child carries out now. */
   private running: Request[] = []
   private noZeroRange = false
-  /** Why there are no more of them; null while there are. */
+  /** Why holes can no longer be punched; null while they can. */
   refusal: string | null = null
   /** Ranges that were handed to the child, and requests that joined another's. */
   readonly counts = { holesPunched: 0, holesMerged: 0 }
 
-  /** `file` takes the writes and flushes. `unable` is called once `refusal` says why. */
+  /** `file` takes the writes and flushes. `unable` is called once, when `refusal` is set. */
   constructor(file: ZeroTarget, fd: number, unable: () => void) {
     this.file = file
     this.fd = fd
     this.unable = unable
   }
 
-  /** Takes trim and writeZeroes. */
+  /** Carries out a trim or writeZeroes. */
   submit(request: Request): void {
     const { operation, length } = request
     const zeroes = operation === Operation.writeZeroes
@@ -139,7 +139,7 @@ export class Holes {
     this.child?.stdin!.write(`${way} ${first.offset} ${length}\n`)
   }
 
-  /** Null when it does not start: then what is running fails. */
+  /** Starts the child. Returns null when it does not start: `failed` is called later. */
   private start(): ChildProcess | null {
     const child = startProgram(
       'sh',
@@ -149,16 +149,16 @@ export class Holes {
     )
     if (child === null) return null
     child.stdout!.on('data', this.heard)
-    // That it ended is told below; a pipe to nobody adds nothing.
+    // The end of the child is handled below; an error of its pipe adds nothing.
     child.stdin!.on('error', () => undefined)
-    // Not when the child has ended, but when what it started has as well.
+    // Emitted when the child has ended, and the programs that it started.
     child.on('close', () => {
       if (this.child === child) this.ended()
     })
     return child
   }
 
-  /** The child did not start. What comes later tries again, if that may help. */
+  /** The child did not start. Later requests try again if the machine was only busy. */
   private readonly failed = (error: StorageError): void => {
     this.child = null
     if (this.closed !== null) this.closed()
@@ -191,7 +191,7 @@ export class Holes {
     else this.closed()
   }
 
-  /** Nothing is running any more that could punch a hole later. */
+  /** Gives up punching holes. No program is left that could punch one later. */
   private retire(reason: string): void {
     if (this.refusal === null) {
       this.refusal = reason
@@ -219,7 +219,7 @@ export class Holes {
     this.file.driver.submit(flush)
   }
 
-  /** `problem` is what keeps the child from starting now; null when there is none to be had. */
+  /** Writes zeroes instead, or fails the request: with `problem` if the child cannot start now. */
   private doWithout(request: Request, problem: StorageError | null = null): void {
     if (request.operation === Operation.writeZeroes && (request.flags & Flag.fastZero) === 0)
       emulateWriteZeroes(this.file, request, this.file.facts!)
@@ -232,7 +232,7 @@ export class Holes {
   }
 }
 
-/** Ends the request that a flush was sent for as the flush ended. */
+/** Ends the request that the flush was sent for in the same way as the flush. */
 export const afterFlush: Completer = {
   completed(flush) {
     const request = flush.context as Request

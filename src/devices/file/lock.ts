@@ -1,26 +1,28 @@
 import { StorageError } from '../../base/errors.ts'
 import { startProgram } from '../../base/program.ts'
 
-/** Seconds to wait for a lock: a killed target's last child may still have it, for a moment. */
+/** Seconds to wait for a lock: the child of a killed target may still have it for a moment. */
 const waitSeconds = 2
 
 /**
  * Makes `fd` the only writer of its file or disk, among all processes and all devices of this one.
+ * Rejects with CLAIMED when another has the lock, CONFIG without the program flock, BUSY when no
+ * program can be started now.
  *
- * Node has no flock(2), so the program does it, on our descriptor: such a lock belongs to the open
- * file, which the program shares, and stays when the program ends. The kernel drops it when we and
- * every child that we gave the descriptor have closed it or died, however we die. It binds who asks
- * for it: other targets, and whatever else locks this way, such as udev while it looks at a disk.
+ * Node has no flock(2), so the program locks our descriptor: the lock belongs to the open file,
+ * which the program shares, and stays when the program ends. The kernel drops it when this process
+ * and every child with the descriptor have closed it or died, in whatever way. It binds programs
+ * that ask for the lock: other targets, and udev while it examines a disk.
  */
 export async function lockForWriting(fd: number, path: string, device: string): Promise<void> {
-  // Not every flock knows how to wait.
+  // Not every flock can wait, so try without waiting first.
   if (await tryLock(fd, ['-n'], path, device)) return
   if (await tryLock(fd, ['-w', `${waitSeconds}`], path, device)) return
   const message = `${path} is open for writing in another process or device`
   throw new StorageError('CLAIMED', message, device)
 }
 
-/** False when another has the lock, or the program does not know the words. */
+/** Resolves to false when another has the lock, or the program does not know the options. */
 function tryLock(
   fd: number,
   words: readonly string[],

@@ -18,60 +18,64 @@ import { digest } from '../../device/facts.ts'
 import { DiskGuard, diskInUse, isBusy } from './guard.ts'
 import { lockForWriting } from './lock.ts'
 
+/** How to open a file or disk. */
 export interface FileOptions {
   readonly path: string
-  /** Bytes; what the file has to have, or what it is created with. Absent: what it has. */
+  /** Bytes that the file must have, or is created with. Absent: as many as it has. */
   readonly size?: number
-  /** Creates the file, sparse, and the folders above it, if it is not there. Needs `size`. */
+  /** Creates a file that is not there, sparse, and the folders above it. Needs `size`. */
   readonly create?: boolean
-  /** Why a file that is not there may not be created all the same; null when it may. */
+  /** Resolves to why `create` does not hold for now; null when the file may be created. */
   readonly mayNotCreate?: () => Promise<string | null>
   /** Enlarges a file that is smaller than `size`. */
   readonly grow?: boolean
-  /** Bytes that a command had it grow to: it may have as many, in place of a smaller `size`. */
+  /** Bytes that a command let the file grow to: it may have up to so many, above `size`. */
   readonly grownTo?: () => Promise<number>
   /** Bypasses the page cache. */
   readonly direct?: boolean
   readonly readOnly?: boolean
   /**
-   * Milliseconds before a file that could not be opened is tried again, doubled up to ten times
-   * that; `open` resolves meanwhile. Absent: `open` rejects.
+   * Milliseconds before opening is tried again after a failure, doubled up to ten times that;
+   * `open` resolves after the first try. Absent: `open` rejects.
    */
   readonly retryMs?: number
-  /** A disk is kept from others once a parent claims it, not from the start: it may be detached. */
+  /** Guards a disk once a parent claims it, not from the start: the leg may be detached. */
   readonly guardWhenClaimed?: boolean
 }
 
-/** With what `grownTo` said. */
+/** The options, and the answer of `grownTo`. */
 interface SizedOptions extends FileOptions {
   readonly sizeMax?: number
 }
 
-/** An open file or disk and what is known of it. */
+/** An open file or disk with its properties. */
 export interface Medium {
   readonly handle: FileHandle
-  /** The same, but writes are on stable storage when they return; null when opened read-only. */
+  /** A second handle whose writes return when they are on stable storage; null if read-only. */
   readonly synced: FileHandle | null
-  /** Of a disk that is open for writing. */
+  /** Guards a disk that is open for writing; null otherwise. */
   readonly guard: DiskGuard | null
   readonly regular: boolean
   /** Bytes. */
   readonly size: number
-  /** What offsets, lengths and buffers are multiples of: 1 unless `direct`. */
+  /** Offsets, lengths and buffers are multiples of this; 1 unless `direct`. */
   readonly blockSize: number
   readonly preferredBlockSize: number
   readonly rotational: boolean
   readonly identity: string
   readonly bootId: string
-  /** The disk refuses writes, so it is opened for reading whatever the options say. */
+  /** The disk refuses writes, so it is open for reading, also without `readOnly`. */
   readonly writeProtected: boolean
-  /** Whether it was not there, and was made. */
+  /** True if this opening created the file. */
   readonly made: boolean
-  /** Where sysfs tells of a disk, or of the disk below a file: `/sys/dev/block/8:1`. */
+  /** The sysfs folder of the disk, or of the disk below a file: `/sys/dev/block/8:1`. */
   readonly sysfs: string
 }
 
-/** Opens, creates, grows and locks as the options say; throws a StorageError. */
+/**
+ * Opens, creates, grows and locks as the options say. The caller closes the medium. Rejects with a
+ * StorageError, and then leaves no file open or made.
+ */
 export async function openMedium(
   options: SizedOptions,
   device: string,
@@ -91,7 +95,7 @@ export async function openMedium(
     if (readOnly) return medium
     const guard = medium.regular ? null : new DiskGuard(handle.fd, options.path, device, clock)
     if (options.guardWhenClaimed !== true) await guard?.take()
-    // By its number: the path may mean another file by now.
+    // Open it by its number: the path may mean another file by now.
     const flags = constants.O_WRONLY | constants.O_DSYNC | directFlag(options)
     const synced = await fs
       .open(`/proc/self/fd/${handle.fd}`, flags)
@@ -116,7 +120,7 @@ async function isProtectedDisk(path: string): Promise<boolean> {
   return stat?.isBlockDevice() === true && isWriteProtected(sysfsOf(stat.rdev))
 }
 
-/** An open file, and whether it was made for that. */
+/** An open file; `made` if it was created. */
 interface Opened {
   readonly handle: FileHandle
   readonly made: boolean
@@ -180,7 +184,7 @@ async function examine(
   const number = regular ? stat.dev : stat.rdev
   const sysfs = sysfsOf(number)
   const found = regular ? Number(stat.size) : await diskBytes(sysfs, path)
-  const size = await agreeOnSize(handle, options, found, regular, device)
+  const size = await agreeOnSize(handle, options, { found, regular }, device)
   const blockSize = direct === true ? await directBlockSize(handle, sysfs, slab) : 1
   if (blockSize === 0) throw config(`${path}: its file system has no direct access`, device)
   if (size % blockSize !== 0)
@@ -206,7 +210,7 @@ async function examine(
   }
 }
 
-/** Bytes of the file or disk as it is now. */
+/** Resolves to the bytes that the file or disk has now. */
 export async function sizeNow(
   { handle, regular, sysfs }: Pick<Medium, 'handle' | 'regular' | 'sysfs'>,
   path = '',
@@ -214,26 +218,28 @@ export async function sizeNow(
   return regular ? (await handle.stat()).size : diskBytes(sysfs, path)
 }
 
-/** Rejects where the kernel does not say: a disk of unknown size is none that is empty. */
+/** Resolves to the bytes of a disk. Rejects if the kernel does not say: unknown is not empty. */
 async function diskBytes(sysfs: string, path: string): Promise<number> {
   const sectors = await readNumber(`${sysfs}/size`, -1)
   if (sectors >= 0) return 512 * sectors
   throw new StorageError('IO', `${path}: the kernel does not say how large the disk is (${sysfs})`)
 }
 
-/** The size to serve; grows the file if that was asked for. A smaller size never cuts a file. */
+/**
+ * Resolves to the size to serve. Grows a file of `found` bytes if the options say so, and never
+ * cuts one. Rejects with CONFIG if the size is not the configured one.
+ */
 async function agreeOnSize(
   handle: FileHandle,
   options: SizedOptions,
-  found: number,
-  regular: boolean,
+  { found, regular }: { readonly found: number; readonly regular: boolean },
   device: string,
 ): Promise<number> {
   const { path, sizeMax = 0, size: configured = found } = options
-  // It may not have come to that.
+  // The command may have failed before the file reached `sizeMax`.
   const size = Math.max(configured, Math.min(found, sizeMax))
   if (found < size && regular && options.grow === true) {
-    // Not flushed: the kernel may have something to tell of an earlier process, and tells it once.
+    // Not flushed: that would swallow a failure of an earlier process, which is reported once.
     await handle.truncate(size)
   } else if (found !== size) {
     const hint = found < size && regular ? '; "grow" enlarges it' : ''
@@ -241,7 +247,7 @@ async function agreeOnSize(
     throw config(`${path} has ${sizes}${hint}`, device)
   }
   if (size === 0) throw config(`${path} is empty`, device)
-  // Nobody could say exactly what to read at its end.
+  // Offsets at its end would not be exact.
   if (!Number.isSafeInteger(size)) {
     const most = `a device has at most ${Number.MAX_SAFE_INTEGER}`
     throw config(`${path} has ${describeSize(size)} (about ${size} bytes): ${most}`, device)
@@ -249,7 +255,7 @@ async function agreeOnSize(
   return size
 }
 
-/** What direct access asks of offsets, lengths and addresses, found by trying; 0: nothing works. */
+/** Finds the alignment that direct access needs by trying, in bytes; 0 when none works. */
 async function directBlockSize(handle: FileHandle, sysfs: string, slab: Slab): Promise<number> {
   const least = await queueNumber(sysfs, 'logical_block_size', 512)
   const block = slab.take(4096)
@@ -264,24 +270,25 @@ async function directBlockSize(handle: FileHandle, sysfs: string, slab: Slab): P
   }
 }
 
-/** Of this process alone: what nobody can tell counts as changed when another one asks. */
+/** Stands for an unknown fact, and differs in each process, so that the fact counts as changed. */
 const unknown = `unknown to process ${process.pid} since ${performance.timeOrigin}`
 
-/** From what the kernel says. Where it says nothing, a restart of the machine cannot be told. */
+/** Makes a boot id of the kernel's; without one, another for each process. */
 export function bootIdOf(text: string): string {
   return digest(text === '' ? unknown : text)
 }
 
 /**
- * A file is known by its inode and birth, on this machine: device numbers change with a restart. A
- * disk is known by the name its maker or its driver gave it. One that has none nobody knows again
- * after a restart of the machine, when another may have its number, nor once it was unplugged: the
- * kernel counts the disks that it has seen. Where it does not, another may have come at any time.
+ * Resolves to the identity of a file or disk. A file is known by its inode and birth on this
+ * machine: device numbers change with a restart. A disk is known by the name that its maker or
+ * driver gave it. A disk without a name gets a new identity when the machine restarts, because
+ * another disk may have its number then, and when it is plugged in again, because the kernel counts
+ * the disks that it has seen. Where the kernel does not, each process gives it another identity.
  */
 export async function identify(own: string, sysfs: string, bootId: string): Promise<string> {
   const machine = await readText('/etc/machine-id')
   if (!own.startsWith('disk:')) {
-    // An inode alone, on some machine, is the next file's as well.
+    // An inode number alone, on an unknown machine, may belong to another file next time.
     const anybodys = machine === '' && own.endsWith(':0')
     return digest(anybodys ? `${unknown}:${own}` : `${machine}:${own}`)
   }
@@ -289,7 +296,7 @@ export async function identify(own: string, sysfs: string, bootId: string): Prom
   const disk = partition === '' ? sysfs : `${sysfs}/..`
   for (const name of ['wwid', 'device/wwid', 'dm/uuid', 'md/uuid', 'serial', 'device/serial']) {
     const found = await readText(`${disk}/${name}`)
-    // An array without metadata of its own has zeroes there.
+    // An array without metadata has zeroes there.
     if (/[^0-]/.test(found)) return digest(`${found}:${partition}`)
   }
   const sequence = await readText(`${disk}/diskseq`)

@@ -4,11 +4,11 @@ import { mayHaveLost } from '../../device/life.ts'
 import type { Request } from '../../device/request.ts'
 
 /**
- * Flushes a file. Flushes that arrive while one is under way wait for the next, which answers them
- * all: the one under way may have started before what they have to cover was written.
+ * Flushes a file. Flushes that arrive while one is under way wait for the next, which answers all
+ * of them: the one under way may have started before the writes that they have to cover.
  *
  * A failed fdatasync is never tried again: the kernel has dropped the data and would report
- * success. Every later flush fails with the same error until the file is opened anew.
+ * success. Every later flush fails with the same error until the file is opened again.
  */
 export class Syncs {
   private readonly fd: number
@@ -16,27 +16,18 @@ export class Syncs {
   private readonly device: string
   private running: Request[] = []
   private waiting: Request[] = []
-  /** Why nothing can be flushed any more. */
+  /** The error of all flushes from now on; null while none has failed. */
   lost: StorageError | null = null
-  private readonly worsen: Worsen
-  private readonly grew: (size: number) => void
+  private readonly tell: SyncsEvents
 
-  /** `size` in bytes, 0 for a disk: a file found shorter has lost data too. */
-  constructor(
-    fd: number,
-    size: number,
-    device: string,
-    worsen: Worsen,
-    grew: (size: number) => void,
-  ) {
+  constructor({ fd, size, device }: SyncedFile, events: SyncsEvents) {
     this.fd = fd
     this.size = size
     this.device = device
-    this.worsen = worsen
-    this.grew = grew
+    this.tell = events
   }
 
-  /** The file is known to have so many bytes: fewer are a loss from now on. */
+  /** Notes that the file has so many bytes: if it has fewer later, data was lost. */
   noticed(size: number): void {
     if (this.size > 0) this.size = Math.max(this.size, size)
   }
@@ -62,13 +53,13 @@ export class Syncs {
     }
     if (stats.size < this.size) {
       this.lost = cutShort(stats.size, this.device)
-      this.worsen('failed', this.lost)
+      this.tell.worsen('failed', this.lost)
       this.finish()
       return
     }
     if (stats.size > this.size && this.size > 0) {
       this.size = stats.size
-      this.grew(stats.size)
+      this.tell.grew(stats.size)
     }
     fs.fdatasync(this.fd, this.done)
   }
@@ -76,7 +67,7 @@ export class Syncs {
   private readonly done = (cause: Error | null): void => {
     if (cause !== null) {
       this.lost = syncError(cause, 'flushing, so written data is lost', this.device)
-      this.worsen('degraded', this.lost)
+      this.tell.worsen('degraded', this.lost)
     }
     this.finish()
   }
@@ -91,22 +82,37 @@ export class Syncs {
   }
 }
 
+/** The file that is flushed. */
+interface SyncedFile {
+  readonly fd: number
+  /** Bytes, 0 for a disk: a file that has fewer at a flush has lost data. */
+  readonly size: number
+  /** Path in the tree, for errors. */
+  readonly device: string
+}
+
+interface SyncsEvents {
+  readonly worsen: Worsen
+  /** Called with the bytes of a file that has grown. */
+  readonly grew: (size: number) => void
+}
+
 /**
- * Told of damage that lasts. A file that was cut short has failed: what it lost would read as
- * zeroes once it is written beyond.
+ * Called for damage that lasts. A file that was cut short has failed: the lost part would read as
+ * zeroes as soon as something is written behind it.
  */
 export type Worsen = (word: 'degraded' | 'failed', error: StorageError) => void
 
 /**
- * The error of a flush, or of a forced write with the flush behind it. What the system could not
- * write may be lost whatever it calls that: a time-out of NFS, want of memory.
+ * Translates the error of a flush, or of a forced write with the flush behind it: one of those that
+ * count as a loss, whatever the system calls it (a time-out of NFS, lack of memory).
  */
 export function syncError(cause: unknown, doing: string, device: string): StorageError {
   const error = systemError(cause, doing, device)
   return mayHaveLost(error) ? error : new StorageError('IO', error.message, device, cause)
 }
 
-/** The error of a file that somebody cut short underneath. */
+/** The error of a file that another program has cut short. */
 export function cutShort(size: number, device: string): StorageError {
   return new StorageError('IO', `the file was cut short: it ends at byte ${size}`, device)
 }

@@ -4,12 +4,13 @@ import { isAligned, type Block, type Slab } from '../../base/slab.ts'
 import { Flag, Operation, operationNames, type Request } from '../../device/request.ts'
 import { syncError } from './syncs.ts'
 
+/** An open file, as reads and writes use it. */
 export interface TransferFile {
   /** For reads, and writes without flags. */
   readonly fd: number
   /** For writes that force unit access. */
   readonly syncedFd: number
-  /** What offsets, lengths and addresses must be multiples of; 1 if anything goes. */
+  /** Offsets, lengths and addresses must be multiples of this; 1 if any will do. */
   readonly alignment: number
   /** Path in the tree, for errors. */
   readonly device: string
@@ -17,21 +18,21 @@ export interface TransferFile {
   readonly flush: (request: Request) => void
 }
 
-/** Whose tasks they are: `Transfers`. */
+/** The owner of the tasks, as they see it: `Transfers`. */
 export interface TaskHost {
   readonly file: TransferFile
   readonly slab: Slab
-  /** The error of a read that found nothing at `offset`. */
+  /** Returns the error of a read that found no bytes at `offset`. */
   cutShort(offset: number): StorageError
   /** Carries the request out once more, by itself. */
   again(request: Request): void
-  /** The task is free for the next. */
+  /** Takes the task back: it is free for other requests. */
   finished(task: Task): void
 }
 
 /**
  * Requests for neighbouring ranges, of one operation and with the same flags, carried out as one by
- * a thread of the pool. Reused: it holds the state of the callback, so that nothing is made for it.
+ * a thread of the pool. Reused: it holds the state of the callback, so that no closure is made.
  */
 export class Task {
   private readonly transfers: TaskHost
@@ -44,19 +45,20 @@ export class Task {
   private done = 0
   /** Where a read lands, or the aligned copy of a write; null for a write from its segments. */
   private block: Block | null = null
-  /** What is left to write. */
+  /** Bytes that are left to write. */
   private readonly pieces: Buffer[] = []
 
   constructor(transfers: TaskHost) {
     this.transfers = transfers
   }
 
-  /** Whether it writes, and not to stable storage. */
+  /** True for writes that do not force unit access. */
   get isPlainWrite(): boolean {
     const { operation, flags } = this.requests[0]!
     return operation === Operation.write && flags === 0
   }
 
+  /** Adds a request whose range follows that of the one before. */
   add(request: Request): void {
     if (this.requests.length === 0) {
       this.offset = request.offset
@@ -66,6 +68,7 @@ export class Task {
     this.length += request.length
   }
 
+  /** Carries the requests out. Completes each of them, then gives the task back. */
   start(): void {
     const { transfers, requests } = this
     const { file } = transfers
@@ -95,7 +98,7 @@ export class Task {
     else fs.write(fd, pieces[0]!, 0, pieces[0]!.length, offset, this.moved)
   }
 
-  /** Direct access takes aligned memory only: other pieces are copied to a place that is. */
+  /** Copies unaligned pieces to an aligned block: direct access takes no others. */
   private align(alignment: number): void {
     const { pieces } = this
     if (pieces.every((piece) => isAligned(piece, alignment))) return
@@ -150,8 +153,8 @@ export class Task {
 }
 
 /**
- * Whether the error of a forced write may come from the flush behind it. The kernel reports such an
- * error once: a second try would succeed, and hide the loss. For want of space see `again`.
+ * True if the error of a forced write may come from the flush behind it. The kernel reports such an
+ * error once: a second try would succeed and hide the loss. For lack of space see `again`.
  */
 function mayTellOfOthers({ flags }: Request, { code }: StorageError): boolean {
   return (flags & Flag.fua) !== 0 && code !== 'NO_SPACE'
@@ -173,7 +176,7 @@ function dropBytes(pieces: Buffer[], count: number): void {
   pieces[0] = pieces[0]!.subarray(count)
 }
 
-/** For errors: `read of 4096 bytes at 8192`. */
+/** Describes a request for an error: `read of 4096 bytes at 8192`. */
 export function describeTransfer(request: Request): string {
   return `${operationNames[request.operation]} of ${request.length} bytes at ${request.offset}`
 }

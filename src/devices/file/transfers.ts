@@ -10,50 +10,50 @@ import { cutShort, type Worsen } from './syncs.ts'
 import { describeTransfer, Task, type TaskHost, type TransferFile } from './task.ts'
 
 /**
- * Reads and writes of one file that are handed to Node's thread pool at once; the others wait in
- * line. More than there are threads, so that these find work without being woken for each.
+ * Tasks of one file that Node's thread pool has at a time; other requests wait in line. There are
+ * more than threads, so that a thread finds its next task without being woken for it.
  */
 const tasksMax = 64
 /** Neighbours waiting in line are carried out together up to this length, and this many pieces. */
 const mergedBytesMax = 256 * KiB
 const mergedPiecesMax = 256
-/** Writes that continue the one under way, of this length or longer, wait for it to end. */
+/** Writes of this many bytes or more that continue the one under way wait for it to end. */
 const streamPieceBytesMin = 64 * KiB
-/** Then they are carried out together up to this length. */
+/** Such writes are carried out together up to this many bytes. */
 const streamBytesMax = 1024 * KiB
 
 /**
- * Carries out reads and writes of a file: reads at once while the page cache answers, all
- * others by the thread pool, merged with their neighbours in line. What continues a write that is
- * under way waits for it.
+ * Carries out reads and writes of a file: reads at once while the page cache answers, all others by
+ * the thread pool, merged with their neighbours in line. A write that continues the one under way
+ * waits for it.
  */
 export class Transfers implements TaskHost {
   readonly file: TransferFile
   readonly slab: Slab
   private readonly clock: Clock
   private readonly worsen: Worsen
+  /** Null where no reads are done on the loop's own thread. */
   private readonly eager: Eager | null
   private readonly line = new Ring<Request>()
   private readonly alone = new Ring<Request>()
   private readonly idle: Task[] = []
-  /** The last one in line, while its neighbours may still come. */
+  /** The last request in line, while neighbours of it may still come. */
   private last: Request | null = null
   private deferred = false
-  /** The write to the cache that may be continued, while it is under way. */
+  /** The write to the cache under way that others may continue; null if there is none. */
   private stream: Task | null = null
-  /** What waits to continue it, and where that ends. */
+  /** The writes that wait to continue `stream`, and the byte where the last of them ends. */
   private readonly streaming = new Ring<Request>()
   private streamEnd = 0
-  /** Reads carried out on the loop; hand-overs to a thread, and requests that joined another's. */
+  /** Reads on the loop, tasks given to a thread, and requests that joined the task of another. */
   readonly counts = { readsOnLoop: 0, handedOver: 0, merged: 0 }
 
-  /** `cached` allows reads on the loop's own thread. */
-  constructor(file: TransferFile, slab: Slab, clock: Clock, cached: boolean, worsen: Worsen) {
+  constructor(file: TransferFile, { slab, clock, access, worsen }: TransferOptions) {
     this.file = file
     this.slab = slab
     this.clock = clock
     this.worsen = worsen
-    this.eager = cached ? new Eager(() => process.resourceUsage().fsRead) : null
+    this.eager = access === 'cached' ? new Eager(() => process.resourceUsage().fsRead) : null
     for (let count = 0; count < tasksMax; count++) this.idle.push(new Task(this))
   }
 
@@ -68,7 +68,7 @@ export class Transfers implements TaskHost {
     this.enqueue(request)
   }
 
-  /** What follows its neighbour in line waits for more of them until the turn of the loop ends. */
+  /** Adds the request to the line, where it waits for neighbours until the loop's turn ends. */
   private enqueue(request: Request): void {
     if (this.continuesStream(request)) {
       this.streaming.push(request)
@@ -103,9 +103,10 @@ export class Transfers implements TaskHost {
   }
 
   /**
-   * Whether the request is to wait for the write under way, because it goes on where that ends: the
-   * kernel lets one writer into the cache of a file at a time, and threads would fight for it. Only
-   * if that one moves more, so that a few requests in flight do not take turns with the threads.
+   * True if the request is to wait for the write under way because it goes on where that ends: the
+   * kernel lets one writer into the cache of a file at a time, and threads would fight for it. The
+   * write under way has to be at least twice as long, or a few requests in flight would each wait
+   * for the one before.
    */
   private continuesStream({ operation, flags, offset, length }: Request): boolean {
     const { stream } = this
@@ -115,14 +116,14 @@ export class Transfers implements TaskHost {
     )
   }
 
-  /** Neither a disk without cache nor a write to stable storage has threads fight for it. */
+  /** Makes the task the stream, unless threads do not fight for it: direct and forced writes. */
   private follow(task: Task): void {
     if (this.eager === null || !task.isPlainWrite || this.streaming.length > 0) return
     this.stream = task
     this.streamEnd = task.offset + task.length
   }
 
-  /** The task is free for the next. */
+  /** Takes a task back and gives it the writes that waited to continue it. */
   finished(task: Task): void {
     const ended = task === this.stream
     if (ended && this.streaming.length > 0) {
@@ -137,9 +138,9 @@ export class Transfers implements TaskHost {
   }
 
   /**
-   * To be carried out again, by itself, because it failed together with neighbours. A
-   * forced one for want of space, which may be that of others: a flush tells, see `Forced`, and
-   * later the kernel would not.
+   * Carries a request out once more, by itself, because it failed together with its neighbours. A
+   * forced one failed for lack of space, perhaps of earlier writes: a flush first tells that, see
+   * `Forced`, because the kernel reports it only once.
    */
   again(request: Request): void {
     if ((request.flags & Flag.fua) === 0) {
@@ -163,16 +164,14 @@ export class Transfers implements TaskHost {
     },
   }
 
-  /**
-   * The error of a read that found nothing at `offset`; the file is not trusted any more.
-   */
+  /** Reports the file as failed and returns the error of a read that found no bytes at `offset`. */
   cutShort(offset: number): StorageError {
     const error = cutShort(this.endBelow(offset), this.file.device)
     this.worsen('failed', error)
     return error
   }
 
-  /** Where the file ends, which is no further than `offset`; of a disk nobody can tell. */
+  /** The byte where the file ends, `offset` at most; `offset` for a disk. */
   private endBelow(offset: number): number {
     try {
       const stats = fs.fstatSync(this.file.fd)
@@ -182,7 +181,7 @@ export class Transfers implements TaskHost {
     }
   }
 
-  /** Reads on the loop, unless it turns out to be slow: then a thread reads all of it. */
+  /** Reads on the loop. If that turns out to be slow, a thread reads all of it again. */
   private readNow(request: Request, eager: Eager, began: number): void {
     const { length, offset } = request
     const block = this.slab.take(length)
@@ -231,7 +230,15 @@ export class Transfers implements TaskHost {
   }
 }
 
-/** Whether the two can be carried out as one. */
+interface TransferOptions {
+  readonly slab: Slab
+  readonly clock: Clock
+  /** Reads are tried on the loop's own thread only where the page cache may answer. */
+  readonly access: 'cached' | 'direct'
+  readonly worsen: Worsen
+}
+
+/** True if the two can be carried out as one. */
 function follows(next: Request, last: Request): boolean {
   return (
     next.operation === last.operation &&
