@@ -4,8 +4,9 @@ import { Line, type Waiting } from '../base/line.ts'
 import { KiB, MiB } from '../base/size.ts'
 import { blockBytesMax } from '../base/slab.ts'
 
-/** Who waits for room: told when it has it. */
+/** Something that waits for room. */
 export interface Waiter {
+  /** It has the room that it asked for. */
   admitted(): void
 }
 
@@ -16,13 +17,13 @@ export const stepBytes = 1 * MiB
 const besidesMax = 2 * KiB
 
 /**
- * Parts of the room that is left, beyond its first half, of which one peer may have one; and of
- * what its peer may have, one connection. Peers are few and connections many.
+ * Beyond the first half of the room, one peer may have one of so many parts of what is left; and
+ * one connection one of so many parts of what its peer may have. Peers are few, connections many.
  */
 const partsForPeers = 4
 const partsForConnections = 8
 
-/** Those who wait that are looked at whenever room is given back, and in each turn after that. */
+/** How many that wait are looked at when room is given back, and in each turn after that. */
 const looksAtOnce = 8
 const looksPerTurn = 64
 
@@ -36,14 +37,15 @@ const looksPerTurn = 64
  *      bytes   | first half: for all who come | second half: in slices | spare            |
  *              0                                                        sharedMax          bytesMax
  *
- *  1. The first half of the shared room goes to whoever comes first. Of the second half, each peer
- *     may have a quarter of what is left at most, so that there is always some for the next one;
- *     within what a peer may have it is the same for its connections, by eighths. So those who hold
- *     much and give nothing back, for whatever reason, do not keep out those who come later.
- *  2. What is larger than a share gets through in the end: who holds nothing, or has half a payload
- *     here, may have all that it still needs of the spare room. It always gets to its end from
- *     there, or its connection to its own; then the next one can. No peer has more than half.
- *  3. Who waits does not keep others waiting: all who wait are looked at in turn.
+ *  1. The first half of the shared room goes to the connections that come first. Of the second half
+ *     a peer may have at most a quarter of what is left, so that there is always some for the next
+ *     peer; its connections share what it may have in the same way, by eighths. So clients that
+ *     hold much and give nothing back, for whatever reason, do not keep out those that come later.
+ *  2. A request larger than a share gets through in the end: a connection that holds nothing, or
+ *     has half a payload here, may have all that it still needs of the spare room. From there the
+ *     request always gets to its end, or its connection does; then the next one can. A peer has no
+ *     more than half of the spare room, unless a single request needs more.
+ *  3. A connection that waits does not keep others waiting: all that wait are looked at in turn.
  */
 export class Admission {
   /** Bytes of the largest request, with its payload and its answer, that ever gets room. */
@@ -52,27 +54,27 @@ export class Admission {
   /** @internal */ readonly spareMax: number
   /** @internal With no more in use than this, shares need not be worked out: all have more. */
   readonly plenty: number
-  /** @internal Bytes in use. */
+  /** @internal Bytes in use of the shared room. */
   shared = 0
-  /** @internal */
+  /** @internal Bytes in use of the spare room. */
   spare = 0
   private readonly clock: Clock
   private readonly peers = new Map<string, Peer>()
   /** Peers with connections that wait. */
   private readonly line = new Line<Peer>()
   private waiting = 0
-  /** How many of those who wait have yet to be looked at since room was given back. */
+  /** How many of the waiting rooms have yet to be looked at since room was given back. */
   private unseen = 0
   private looking = false
   private deferred = false
 
-  /** `payloadMax` is the longest payload that a client may be granted. */
+  /** `bytesMax` bounds what all hold; `payloadMax` is the longest payload of a request. */
   constructor(bytesMax: number, payloadMax = blockBytesMax, clock = systemClock) {
     this.clock = clock
     this.largest = Math.min(payloadMax + besidesMax, Math.floor(bytesMax / 2))
     this.spareMax = Math.max(this.largest, Math.floor(bytesMax / 4))
     this.sharedMax = bytesMax - this.spareMax
-    // By `shareOf` a room may always have this, less what the others hold.
+    // By `shareOf` a connection may always have this much, less what the others hold.
     this.plenty = Math.floor(this.sharedMax / 4)
   }
 
@@ -80,12 +82,12 @@ export class Admission {
     return this.shared + this.spare
   }
 
-  /** Whether anybody waits for room but `one`, who may wait as well. */
+  /** True when a connection other than `one` waits for room. */
   othersWait(one: Room | null): boolean {
     return this.waiting > (one?.waits === true ? 1 : 0)
   }
 
-  /** The room of a connection from `origin`: peers are told apart by that. */
+  /** Makes the room of a connection; `origin` tells peers apart, undefined for unix sockets. */
   join(origin: string | undefined, waiter: Waiter): Room {
     const key = origin ?? ''
     let peer = this.peers.get(key)
@@ -97,7 +99,7 @@ export class Admission {
     return new Room(this, peer, waiter)
   }
 
-  /** @internal Bytes that the connection may have of the shared room now. */
+  /** @internal Bytes of the shared room that the connection may have now. */
   shareOf(room: Room): number {
     const { peer } = room
     const left = this.sharedMax - (this.shared - peer.shared)
@@ -106,20 +108,20 @@ export class Admission {
     return Math.max(leftOfPeer - ofPeer / 2, leftOfPeer / partsForConnections)
   }
 
-  /** @internal The part of what is left that is for the connection, and as much for each other. */
+  /** @internal Bytes of what is left that are for the connection, and as many for each other. */
   sliceOf({ peer, shared }: Room): number {
     const left = this.sharedMax - (this.shared - peer.shared)
     const ofPeer = Math.max(left - this.sharedMax / 2, left / partsForPeers)
     return (ofPeer - (peer.shared - shared)) / partsForConnections
   }
 
-  /** @internal Whether the peer may have so much more of the spare room. */
+  /** @internal True when the peer may have so many bytes more of the spare room. */
   sparesFor(peer: Peer, bytes: number): boolean {
     if (this.spare + bytes > this.spareMax) return false
     return peer.spare === 0 || peer.spare + bytes <= this.spareMax / 2
   }
 
-  /** @internal */
+  /** @internal The connection begins to wait. */
   enter(room: Room): void {
     const { peer } = room
     if (peer.line.length === 0) this.line.push(peer)
@@ -127,7 +129,7 @@ export class Admission {
     this.waiting++
   }
 
-  /** @internal */
+  /** @internal The connection waits no longer. */
   leave(room: Room): void {
     const { peer } = room
     peer.line.remove(room)
@@ -140,7 +142,7 @@ export class Admission {
     if (--peer.rooms === 0) this.peers.delete(peer.key)
   }
 
-  /** @internal Some room was given back, or one that waited is gone. */
+  /** @internal A connection gave room back, or is gone. */
   wake(by: Room): void {
     if (this.waiting === 0) return
     this.unseen = this.waiting
@@ -165,7 +167,7 @@ export class Admission {
   }
 
   private offer(room: Room): void {
-    // Whoever gets room may give some back at once: then the loop that is under way goes on.
+    // A connection that gets room may give some back at once: the loop under way goes on then.
     this.looking = true
     room.offer()
     this.looking = false
@@ -199,7 +201,7 @@ export class Room implements Waiting<Room> {
   private credit = 0
   private readonly admission: Admission
   private readonly waiter: Waiter
-  /** What it waits for: bytes now, bytes of the same payload later, for a payload half here. */
+  /** What it waits for: bytes now, more of the same payload later; whether that is half here. */
   private wanted = 0
   private wantedLater = 0
   private continuing = false
@@ -221,7 +223,7 @@ export class Room implements Waiting<Room> {
     return this.shared + this.spare - waiting
   }
 
-  /** Whether it holds more than is left for each of the others, while any of them wait. */
+  /** True when it holds more than is left for each of the others, while one of them waits. */
   get hinders(): boolean {
     const { admission } = this
     if (!admission.othersWait(this)) return false
@@ -229,8 +231,8 @@ export class Room implements Waiting<Room> {
   }
 
   /**
-   * Room for a request of `bytes`, of whose payload `extend` will ask room for `later` bytes more;
-   * or false: then the waiter is told when it has what was asked for, and asks again for the same.
+   * Takes room for a request of `bytes`, for whose payload `extend` will ask `later` bytes more.
+   * False when there is none: the waiter is told when it has the room, and asks again for the same.
    */
   reserve(bytes: number, later = 0): boolean {
     const { admission } = this
@@ -239,12 +241,12 @@ export class Room implements Waiting<Room> {
       this.charge(bytes)
       return true
     }
-    return this.ask(bytes, later, false)
+    return this.ask(bytes, later, 'first')
   }
 
-  /** Room for the next `bytes` of a payload, of which `later` will follow; as `reserve`. */
+  /** Takes room for the next `bytes` of a payload, which `later` more will follow; as `reserve`. */
   extend(bytes: number, later: number): boolean {
-    if (this.granted || this.credit < bytes) return this.ask(bytes, later, true)
+    if (this.granted || this.credit < bytes) return this.ask(bytes, later, 'next')
     this.credit -= bytes
     return true
   }
@@ -287,7 +289,7 @@ export class Room implements Waiting<Room> {
     this.waiter.admitted()
   }
 
-  private ask(bytes: number, later: number, continuing: boolean): boolean {
+  private ask(bytes: number, later: number, part: 'first' | 'next'): boolean {
     if (this.granted) {
       if (bytes === this.wanted && later === this.wantedLater) {
         this.granted = false
@@ -297,7 +299,7 @@ export class Room implements Waiting<Room> {
     }
     this.wanted = bytes
     this.wantedLater = later
-    this.continuing = continuing
+    this.continuing = part === 'next'
     if (this.take(bytes, later)) return true
     if (!this.waits) this.admission.enter(this)
     this.waits = true

@@ -3,49 +3,51 @@ import type { StateStore } from '../base/store.ts'
 import type { Claimed, Device, Facts } from '../device/device.ts'
 import type { Guests } from './service.ts'
 
-/** Under which the store keeps them; no mirror's key has a dot. */
+/** The key of the record in the store; no mirror's key has a dot. */
 const key = 'target.claims'
 /**
- * The highest claim that is granted: beyond what any head comes to, with every outbidding, and far
- * enough below what a number can say exactly for another one to be above it.
+ * The highest claim that is granted. No head comes to it, however often heads outbid each other;
+ * and numbers are exact far enough above it for another claim to be higher.
  */
 export const claimMax = 2 ** 52 + 2 ** 51
 /**
- * How far above the last claim of a device the next may be: as far as a head comes that an operator
- * has outbid another one, or that has worked for long while the device was away. So nobody makes a
- * claim final at once: whoever has to outbid it gets there the same way. A device that was never
- * claimed may have been a leg for long, elsewhere.
+ * How far above the last claim of a device the next may be: as far as a head comes when an operator
+ * has it outbid another, or when it works for long while the device is away. So no client can make
+ * its claim final at once: the head that has to outbid it gets as far. The first claim of a device
+ * may be any, because it may have been a leg elsewhere for long.
  */
 const leapFactor = 2 ** 11
 const leapMin = 2 ** 44
-/** Devices whose claims are kept; of more, those claimed longest ago are forgotten. */
+/** The most devices whose claims are kept; of more, those claimed longest ago are forgotten. */
 const claimsMax = 1024
 
 /**
- * The highest epoch that each device was claimed with, by the device's identity; negative once that
- * claim was given up. It never sinks: an older head of whoever gave it up must not pass for a
- * newer one of whoever claims next. A claim is durable before it is answered: when the target
- * restarts, an older head finds the device claimed, also if it is the first to come back.
+ * Remembers the highest epoch that each device was claimed with, by the device's identity; negative
+ * once that claim was given up. Only an operator lowers it: otherwise an older head of the mirror
+ * that gave its claim up would pass for a newer head of the mirror that claims next. A claim is
+ * durable before it is answered: when the target restarts, an older head finds the device claimed,
+ * also if it is the first to come back.
  */
 export class Claims {
   private readonly store: StateStore
-  /** Those claimed last come last. */
+  /** By identity; the devices claimed last come last. */
   private epochs = new Map<string, number>()
   private loading: Promise<void> | null = null
   private loaded = false
-  /** Those who cannot claim, and who waits until nothing of theirs is under way. */
+  /** Clients that cannot claim, and the callbacks that wait until no change of theirs is left. */
   private readonly guests = new Map<Device, DeviceGuests>()
   private waiting: (() => void)[] = []
-  /** Told of a device whose claim an operator has reset, by its identity. */
+  /** Called with the identity of a device whose claim an operator has reset. */
   readonly resetWatchers = new Set<(identity: string) => void>()
-  /** @internal */ version = 0
+  /** @internal Rises with every change. */
+  version = 0
   private durable = 0
 
   constructor(store: StateStore) {
     this.store = store
   }
 
-  /** Calls back, perhaps at once, when it is known what earlier runs of the target were told. */
+  /** Calls back, perhaps at once, when the record is loaded; with a problem if it cannot be. */
   ready(callback: (problem: StorageError | null) => void): void {
     if (this.loaded) {
       callback(null)
@@ -55,24 +57,25 @@ export class Claims {
     this.loading.then(
       () => callback(null),
       (error: unknown) => {
-        callback(systemError(error, 'reading who has claimed devices'))
+        callback(systemError(error, 'reading the claims of devices'))
       },
     )
   }
 
-  /** @internal Tried again with every question, if it failed. */
+  /** @internal Whether the record is loaded; asking loads it, again if that failed before. */
   get known(): boolean {
     if (!this.loaded) this.ready(() => undefined)
     return this.loaded
   }
 
+  /** The clients of a device that cannot claim it; the same object every time. */
   guestsOf(device: Device): Guests {
     const guests = this.guests.get(device) ?? new DeviceGuests(this, device)
     this.guests.set(device, guests)
     return guests
   }
 
-  /** @internal Nothing of a device's guests is under way. */
+  /** @internal The last change under way by the guests of a device has ended. */
   idle(): void {
     if (this.waiting.length === 0) return
     const told = this.waiting
@@ -80,7 +83,7 @@ export class Claims {
     for (const look of told) look()
   }
 
-  /** Resolves when nothing is under way that guests began before the device was claimed. */
+  /** Resolves when no change is under way that guests began before the device was claimed. */
   async unchanging({ facts }: Device): Promise<void> {
     const busy = (): boolean =>
       [...this.guests.values()].some(
@@ -89,33 +92,35 @@ export class Claims {
     while (busy()) await new Promise<void>((resolve) => this.waiting.push(resolve))
   }
 
-  /** 0 when nobody claims the device. */
+  /** The epoch of the claim in force; 0 when there is none. */
   of(device: Device): number {
     return Math.max(0, this.kept(device))
   }
 
-  /** With what it was claimed last, given up or not: a head that claimed less is an older one. */
+  /** The epoch of the last claim, given up or not; 0 if there was none. Older heads have less. */
   last(device: Device): number {
     return Math.abs(this.kept(device))
   }
 
+  /** The claim in force, or the one that was given up, as clients are told. */
   describe(device: Device): Claimed {
     const held = this.of(device)
     return { held, givenUp: held > 0 ? 0 : this.last(device) }
   }
 
   /**
-   * By an operator's word nothing is remembered of the device's claims. Resolves to what they were
-   * when that is durable; rejects when the device was never reached, or it cannot be saved.
+   * Forgets the claims of the device, when an operator says so. Resolves to what they were once
+   * that is durable. Rejects with UNAVAILABLE when the device was never reached, with CONFIG when
+   * the record cannot be read, and when it cannot be saved.
    */
   async reset(device: Device): Promise<Claimed> {
     const identity = device.facts?.identity
     if (identity === undefined)
-      throw new StorageError('UNAVAILABLE', 'nobody knows yet which device it is', device.path)
-    // A record that cannot be read is that of all devices: that takes a word of its own.
+      throw new StorageError('UNAVAILABLE', 'its identity is not known yet', device.path)
+    // A record that cannot be read is that of all devices: to reset it takes another command.
     await this.settled().catch((error: unknown) => {
-      const { message } = systemError(error, 'reading who has claimed devices')
-      const way = '`dst claim reset --all` has the claims of all devices forgotten'
+      const { message } = systemError(error, 'reading the claims of devices')
+      const way = '`dst claim reset --all` forgets the claims of all devices'
       throw new StorageError('CONFIG', `${message}; ${way}`)
     })
     const before = this.describe(device)
@@ -124,9 +129,9 @@ export class Claims {
   }
 
   /**
-   * By an operator's word nothing is remembered of any claim: the way out where the record cannot
-   * be read, and nobody is let in. Resolves, when that is durable, to how many devices were
-   * claimed, held or given up; null where nobody knows.
+   * Forgets all claims, when an operator says so: the way out when the record cannot be read, and
+   * no client is let in. Resolves, once that is durable, to how many devices had a claim, in force
+   * or given up; null when the record could not be read.
    */
   async resetAll(): Promise<number | null> {
     const known = await this.settled().then(
@@ -138,15 +143,15 @@ export class Claims {
   }
 
   /**
-   * Durable before it is true: until then, and where it cannot be saved, whoever has claimed a
-   * device has it, and nobody else.
+   * Saves before it forgets: until that is durable, and when it cannot be saved, every claim stays
+   * in force.
    */
   private async forget(isForgotten: (identity: string) => boolean): Promise<void> {
     const { version } = this
     const left = [...this.epochs].filter(([identity]) => !isForgotten(identity))
     await this.store.save(key, JSON.stringify(Object.fromEntries(left)))
     this.loaded = true
-    // What was claimed meanwhile was saved with all that is forgotten only now.
+    // A claim made meanwhile was saved with the claims that are forgotten only now.
     const isSaved = version === this.version
     this.version++
     if (isSaved) this.durable = this.version
@@ -157,7 +162,7 @@ export class Claims {
     await this.save()
   }
 
-  /** Rejects when it cannot be known what earlier runs of the target were told. */
+  /** Resolves when the record is loaded; rejects when it cannot be. */
   private settled(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.ready((problem) => {
@@ -167,7 +172,7 @@ export class Claims {
     })
   }
 
-  /** Resolves when it is durable. `epoch` is no lower than the last; 0 gives the claim up. */
+  /** Resolves when the claim is durable. `epoch` is not below the last; 0 gives the claim up. */
   async set(device: Device, epoch: number): Promise<void> {
     const { identity } = device.facts!
     const kept = epoch === 0 ? -this.last(device) : epoch
@@ -196,7 +201,7 @@ export class Claims {
     const text = await this.store.load(key)
     const epochs = text === null ? new Map<string, number>() : parse(text)
     if (epochs === null) throw new StorageError('IO', `the record "${key}" is damaged`)
-    // An operator may have had all forgotten meanwhile, and heads may have claimed since.
+    // An operator may have reset all claims meanwhile, and heads may have claimed since.
     if (this.loaded) return
     this.epochs = epochs
     this.loaded = true
@@ -205,10 +210,10 @@ export class Claims {
 
 class DeviceGuests implements Guests {
   readonly device: Device
-  /** Under way. */
+  /** How many changes are under way. */
   changes = 0
   private readonly claims: Claims
-  /** Whether nobody claimed the device when it was looked up last, and what that was true of. */
+  /** Whether the device was unclaimed when last looked up, and the facts and version of then. */
   private free = false
   private facts: Facts | null = null
   private version = -1
@@ -220,7 +225,7 @@ class DeviceGuests implements Guests {
 
   mayChange(): boolean {
     const { claims, device } = this
-    // Nobody may before it is known.
+    // Guests change nothing before the claims are known.
     if (!claims.known) return false
     if (this.version !== claims.version || this.facts !== device.facts) {
       this.free = claims.of(device) === 0
@@ -239,23 +244,24 @@ class DeviceGuests implements Guests {
   }
 }
 
-/** The answer to who asks for the claim of a device; `docs/protocol.md` describes it. */
+/** The answer to a question for the claim of a device, as `docs/protocol.md` describes it. */
 export function encodeClaimed({ held, givenUp }: Claimed): string {
   return `${held} ${givenUp}`
 }
 
-/** Null when no target can have said so. */
+/** Reads what `encodeClaimed` wrote; null when no target can have said so. */
 export function decodeClaimed(text: string): Claimed | null {
   const parts = /^(\d{1,16}) (\d{1,16})$/.exec(text)
   const [held, givenUp] = [Number(parts?.[1]), Number(parts?.[2])]
   return Number.isSafeInteger(held) && Number.isSafeInteger(givenUp) ? { held, givenUp } : null
 }
 
+/** The refusal of a claim below the last one. */
 export function tooLow(last: number, epoch: number): StorageError {
   return new StorageError('FENCED', `claimed with epoch ${last}, not ${epoch}`)
 }
 
-/** Why nobody may claim with so much what was claimed with `last`, 0 if never; null if one may. */
+/** Why a claim is too far above the last one, which is 0 if there was none; null if it is not. */
 export function tooHigh(last: number, epoch: number): StorageError | null {
   const most = last === 0 ? claimMax : Math.min(claimMax, Math.max(leapMin, last * leapFactor))
   if (epoch <= most) return null

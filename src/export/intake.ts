@@ -9,16 +9,16 @@ import type { Room, Waiter } from './admission.ts'
 import { Landing, type Progress } from './landing.ts'
 import type { ServiceContext } from './service.ts'
 
-/** What a protocol does with what a client sends; a connection may have one after another. */
+/** A stage of a protocol, which reads what the client sends; a connection may have several. */
 export interface Phase {
   /**
    * Takes in one message of the inbox. False when there is nothing more to do before bytes land, or
    * before the intake or the phase itself can go on.
    */
   step(): boolean
-  /** All of a write is here that `Intake.land` was given. */
+  /** The payload of a write that was handed to `Intake.land` is all here. */
   arrived(request: Request): void
-  /** Whether it waits for something of its own. It calls `Intake.wake` when that is over. */
+  /** True while it waits for something of its own; it calls `Intake.wake` when that is over. */
   readonly waits: boolean
   /** The socket has sent some bytes, and does not refer to them any more. */
   sent(): void
@@ -30,9 +30,12 @@ export interface Phase {
 export type RoomOf = (operation: Operation, length: number) => number
 
 /**
- * Why nothing is taken in. phase: it waits. limits: of this connection, until some of its requests
- * are answered and the answers have left. room: others have it. turn: others have theirs. end: the
- * connection drains.
+ * Why nothing is taken in:
+ *  - phase: the phase waits for something of its own
+ *  - limits: the connection has enough under way, until answers have left
+ *  - room: others have it
+ *  - turn: it is that of others
+ *  - end: the connection drains
  */
 type Stall = 'nothing' | 'phase' | 'limits' | 'room' | 'turn' | 'end'
 
@@ -49,20 +52,20 @@ export class Intake implements ConnectionHandler, Waiter {
   readonly inbox: Inbox
   readonly outbox: Outbox
   readonly room: Room
-  /** Requests that the device has. */
+  /** How many requests the device has. */
   inFlight = 0
-  /** How many there may be. */
+  /** How many it may have. */
   inFlightMax: number
-  /** Nothing is read and nothing answered any more. */
+  /** True once nothing is read and nothing answered. */
   over = false
-  /** Whether bytes came since somebody looked. */
+  /** Set when bytes land; cleared by the code that times the client's silence. */
   heard = false
   private phase!: Phase
   private readonly roomOf: RoomOf
   private readonly arriving: Landing
   private readonly stint: Stint
   private stalledBy: Stall = 'nothing'
-  /** Of what waits for the limits: its bytes, and whether the answers before it have to leave. */
+  /** The request that waits for limits: its bytes; whether earlier answers have to leave first. */
   private wanted = 0
   private early = false
   /** Whether the device answered the last read before it returned from it. */
@@ -70,11 +73,11 @@ export class Intake implements ConnectionHandler, Waiter {
   private pumping = false
   /** Bytes in the outbox that all clients share, and that count for none of them. */
   private uncounted = 0
-  /** Monotonic, milliseconds: when a payload began to land, later by its waits for room since. */
+  /** Monotonic, milliseconds: when a payload began to land; its waits for room do not count. */
   private landingSince = 0
-  /** Monotonic, milliseconds: when it had to wait for room last. */
+  /** Monotonic, milliseconds: when the last wait for room began. */
   private waitingSince = 0
-  /** Monotonic, milliseconds: when all was well with the sending last. */
+  /** Monotonic, milliseconds: when the client was last seen to take replies fast enough. */
   private sentAt: number
   /** Whether a batch left since the last look, and how many have to have left in time. */
   private hasSent = false
@@ -95,7 +98,7 @@ export class Intake implements ConnectionHandler, Waiter {
     this.sentAt = context.clock.now()
   }
 
-  /** Who takes in what comes from now on. */
+  /** Has `phase` read what comes from now on. */
   begin(phase: Phase): void {
     this.phase = phase
   }
@@ -134,12 +137,12 @@ export class Intake implements ConnectionHandler, Waiter {
 
   admitted(): void {
     if (this.stalledBy !== 'room') return
-    // What it waited for others is not held against it.
+    // The time that it waited for others is not counted.
     this.landingSince += this.context.clock.now() - this.waitingSince
     this.goOn()
   }
 
-  /** Goes on, if what held it up here is over. */
+  /** Goes on if it waited for the phase or for limits, and that is over. */
   wake(): void {
     const { stalledBy } = this
     if (stalledBy === 'phase' ? !this.phase.waits : stalledBy === 'limits' && !this.isFull())
@@ -168,8 +171,8 @@ export class Intake implements ConnectionHandler, Waiter {
   }
 
   /**
-   * Whether there is room for a request; if not, the phase is asked again for the same message when
-   * there may be. Of a write, for the part of its payload that lands first.
+   * Takes room for a request; for a write, with the part of its payload that lands first. False
+   * when there is none: the phase is called again for the same message when there may be some.
    */
   reserve(operation: Operation, length: number): boolean {
     const bytes = this.roomOf(operation, length)
@@ -180,26 +183,26 @@ export class Intake implements ConnectionHandler, Waiter {
     return this.room.reserve(bytes - later, later) || this.stall('room')
   }
 
-  /** Whether the next request, about so many bytes, has to leave others their turn first. */
+  /** True when other connections have their turn before the next request, of about `bytes`. */
   mustRest(bytes: number): boolean {
     return this.stint.over(bytes) && !this.stall('turn')
   }
 
-  /** Has the payload of a write land, which has its room; true when `arrived` was told of it. */
+  /** Has the payload of a write land that has its room. True when all is here and was taken in. */
   land(request: Request, length: number): boolean {
     const progress = this.arriving.begin(request, length)
     if (progress !== 'here') this.landingSince = this.context.clock.now()
     return this.progress(progress)
   }
 
-  /** Drops a payload, which has to come in time like one that is kept. */
+  /** Drops a payload, which has to come in time like one that is kept. False until all is here. */
   skip(bytes: number): boolean {
     if (this.inbox.skip(bytes)) return true
     this.landingSince = this.context.clock.now()
     return false
   }
 
-  /** Has the device carry the request out, of which it is told by `answered` later. */
+  /** Submits the request to the device; its completer counts it out and calls `answered`. */
   submit(request: Request, device: Device): void {
     const { operation } = request
     const inFlight = ++this.inFlight
@@ -207,7 +210,7 @@ export class Intake implements ConnectionHandler, Waiter {
     if (operation === Operation.read) this.prompt = this.inFlight < inFlight
   }
 
-  /** A request was answered, or there is nobody to answer, and it was let go of. */
+  /** A request was answered, or dropped because the connection is over. */
   answered(): void {
     if (this.pumping || this.over) return
     this.send()
@@ -221,19 +224,19 @@ export class Intake implements ConnectionHandler, Waiter {
     else this.outbox.schedule()
   }
 
-  /** Queues bytes that count, but wait for no room; they never change. */
+  /** Queues bytes that never change; they count, but do not wait for room. */
   charge(bytes: Buffer): void {
     this.room.charge(bytes.length)
     this.outbox.lend(bytes)
   }
 
-  /** Queues bytes that all clients share. */
+  /** Queues bytes that never change and that all clients share: they do not count. */
   share(bytes: Buffer): void {
     this.uncounted += bytes.length
     this.outbox.lend(bytes)
   }
 
-  /** Whether nothing is read at the moment, so that silence says nothing. */
+  /** True while nothing is read, so that silence of the client means nothing. */
   get stalled(): boolean {
     return this.stalledBy !== 'nothing'
   }
@@ -245,15 +248,15 @@ export class Intake implements ConnectionHandler, Waiter {
   whyLate(now: number): string | null {
     const { outbox, inbox } = this
     const { sendTimeout } = this.context.limits
-    // Whoever holds no more than is left for others may take its time, as long as it takes some.
+    // A client that holds no more than is left for others may be slow, as long as it takes some.
     if (outbox.batchesSent >= this.due || (this.hasSent && !this.room.hinders)) {
       this.sentAt = now
       this.due = outbox.batchesFlushed
     }
     this.hasSent = false
     if (now - this.sentAt > sendTimeout) return 'it does not read its replies'
-    // A byte now and then is no silence, but the room of its payload is what others wait for. Who
-    // drains is not read, and keeps it no longer than what it has in flight.
+    // A byte now and then is no silence, but others wait for the room of its payload. A connection
+    // that drains is not read, and keeps that room no longer than its requests in flight.
     const lands = !this.stalled && inbox.awaiting && now - this.landingSince > sendTimeout
     return lands ? 'a payload does not come' : null
   }
@@ -276,7 +279,7 @@ export class Intake implements ConnectionHandler, Waiter {
 
   private progress(progress: Progress): boolean {
     if (progress === 'here') this.phase.arrived(this.arriving.end())
-    // Whoever was told of it may have closed the connection: then nothing else is taken in.
+    // The phase may have closed the connection: then nothing else is taken in.
     return progress === 'waiting' ? this.stall('room') : progress === 'here' && !this.over
   }
 
@@ -314,14 +317,14 @@ export class Intake implements ConnectionHandler, Waiter {
     if (this.stalledBy === 'end' && this.inFlight === 0 && !this.over) this.end()
   }
 
-  /** The socket holds so many bytes less. */
+  /** The socket has let go of so many bytes: gives their room back. */
   private letGo(bytes: number): void {
     const uncounted = Math.min(bytes, this.uncounted)
     this.uncounted -= uncounted
     this.room.giveBack(bytes - uncounted)
   }
 
-  /** Lets go of a write that nobody was given. */
+  /** Lets go of a write whose payload did not land in full. */
   private dropLanding(): void {
     const { rest } = this.arriving
     const request = this.arriving.end()

@@ -12,7 +12,7 @@ export type Progress = 'here' | 'landing' | 'waiting'
 export class Landing {
   /** Null while nothing lands. */
   request: Request | null = null
-  /** Bytes that have no room yet. */
+  /** Bytes of the payload that have no room yet. */
   rest = 0
   private readonly inbox: Inbox
   private readonly room: Room
@@ -27,6 +27,7 @@ export class Landing {
     return Math.min(length, stepBytes)
   }
 
+  /** Takes in a write with a payload of `length` bytes; its first step has its room already. */
   begin(request: Request, length: number): Progress {
     const first = Landing.firstStep(length)
     this.request = request
@@ -35,6 +36,7 @@ export class Landing {
     return this.goOn()
   }
 
+  /** Goes on with the next steps, as far as they get room. */
   goOn(): Progress {
     const { inbox } = this
     while (this.rest > 0 && !inbox.payloadLanding) {
@@ -46,7 +48,7 @@ export class Landing {
     return inbox.payloadLanding ? 'landing' : 'here'
   }
 
-  /** Gives the request away, whether all of it is here or not. */
+  /** Returns the request, whether all of it is here or not; nothing lands for it any more. */
   end(): Request {
     const request = this.request!
     this.request = null

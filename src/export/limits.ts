@@ -10,13 +10,13 @@ export interface Limits {
    * once.
    */
   readonly connections: number
-  /** Those of one address, or of one network of 64 bits in IPv6; more are closed at once. */
+  /** Connections from one address, or one network of 64 bits in IPv6; more are closed at once. */
   readonly connectionsPerPeer: number
   /** Milliseconds from accepting a connection to the end of its negotiation. */
   readonly handshakeTimeout: number
   /**
-   * Milliseconds without progress in sending to a client that has replies to read; while others
-   * wait for room, for it to take all of them.
+   * Milliseconds without progress in sending to a client that has replies to read. While others
+   * wait for room, a client that holds more than its share has this long to read all of them.
    */
   readonly sendTimeout: number
   /**
@@ -35,7 +35,7 @@ export interface Limits {
 }
 
 export const defaultLimits: Limits = {
-  // One that says nothing costs 12 KiB.
+  // An idle one costs 12 KiB.
   connections: 16_384,
   // A quarter: no single peer shuts out the others.
   connectionsPerPeer: 4096,

@@ -3,7 +3,7 @@ import { isKeptBack, type Descriptors } from '../net/descriptors.ts'
 import type { Connection } from '../net/network.ts'
 import type { Limits } from './limits.ts'
 
-/** Why connections are not let in; each is counted. */
+/** How many connections were refused, by reason. */
 export interface Refused {
   /** All places are taken. */
   connections: number
@@ -14,19 +14,19 @@ export interface Refused {
 }
 
 /**
- * Who may connect. Clients over TCP and those of unix sockets have as many places each, and of
- * those of TCP no peer may take all: idle connections are legal, so that only a limit keeps one
- * peer from shutting out the others. Whoever may open a unix socket is trusted with its places.
+ * Bounds the connections of all clients. TCP and unix sockets have as many places each, and no peer
+ * may take all of TCP's: idle connections are legal, so that only a limit keeps one peer from
+ * shutting out the others. A user who may open a unix socket is trusted with its places.
  */
 export class Places {
-  /** Since the start. */
+  /** Counted since the start. */
   readonly refused: Refused = { connections: 0, connectionsPerPeer: 0, descriptors: 0 }
   private readonly limits: Limits
   private readonly log: Log
   private readonly descriptors: Descriptors | null
   private overTcp = 0
   private overUnix = 0
-  /** By origin. */
+  /** Connections over TCP, by origin. */
   private readonly ofPeers = new Map<string, number>()
 
   constructor(limits: Limits, log: Log = silentLog, descriptors: Descriptors | null = null) {
@@ -35,7 +35,7 @@ export class Places {
     this.descriptors = descriptors
   }
 
-  /** Takes a place, if the connection may have one; every place taken is left once. */
+  /** Takes a place for the connection, to be left once. False, and logged, when there is none. */
   enter(connection: Connection): boolean {
     const refusal = this.refusal(connection)
     if (refusal !== null) {

@@ -20,15 +20,15 @@ export interface ServiceContext {
   readonly limits: Limits
   /** Shared by the servers of all protocols; absent where there is but one. */
   readonly places?: Places
-  /** For protocols without claims; absent where nobody makes any. */
+  /** For protocols without claims; absent where devices are never claimed. */
   readonly guestsOf?: (device: Device) => Guests
 }
 
-/** The clients of one device that cannot claim it, beside those that can. */
+/** The clients of one device that cannot claim it, because their protocol has no claims. */
 export interface Guests {
-  /** Whether they may change the device now. */
+  /** True while they may change the device. */
   mayChange(): boolean
-  /** A change of theirs begins, for which a claim has to wait; each ends once. */
+  /** One of their changes begins, for which a claim has to wait; each ends once. */
   began(): void
   ended(): void
 }
