@@ -9,7 +9,7 @@ import { Command, CommandFlag } from './codec.ts'
  */
 export const replyOverheadBytes = 512
 
-/** Runs in one reply: as many as fit what is staged in one piece. */
+/** The most runs in one reply: as many as fit what is staged in one piece. */
 export const statusRunsMax = Math.min(extentRunsMax, 2000)
 
 /** Bytes reserved for a request: its payload, and what is sent beside it. */
@@ -19,6 +19,7 @@ export function roomOf(operation: Operation, length: number): number {
   return replyOverheadBytes
 }
 
+/** The device's flags for a command and its flags; 0 for commands that change nothing. */
 export function deviceFlags(type: number, flags: number): number {
   if (type !== Command.write && type !== Command.trim && type !== Command.writeZeroes) return 0
   let found = (flags & CommandFlag.fua) !== 0 ? Flag.fua : 0
@@ -27,7 +28,7 @@ export function deviceFlags(type: number, flags: number): number {
   return found
 }
 
-/** Where no number says exactly what a client asked for, it is beyond the end of any device. */
+/** RANGE for an offset that no number holds exactly, which is beyond the end of any device. */
 export function beyondAll(offset: number): Code | null {
   return offset > Number.MAX_SAFE_INTEGER ? 'RANGE' : null
 }

@@ -39,24 +39,27 @@ export interface ClientSettings {
   readonly path: string
 }
 
-/** Who uses a client connection. */
+/** The owner of a client connection. */
 export interface ClientOwner {
   /** `client.terms` are known, and it takes requests. */
   connected(client: NbdClient): void
   /** The server answered; the request is the owner's again, and there is room for another. */
   answered(request: Request, error: StorageError | null): void
-  /** It is over. What was not answered is given away by `abandoned`. */
-  lost(client: NbdClient, reason: StorageError, byServer: boolean): void
+  /**
+   * The connection is closed; `abandoned` gives away the requests without an answer. `server`: the
+   * server is known to have let go of it.
+   */
+  lost(client: NbdClient, reason: StorageError, closedBy: 'server' | 'other'): void
 }
 
 /**
- * One connection to an NBD server, which is not trusted: whatever it sends that cannot be ends the
- * connection with PROTOCOL, and nothing it sends takes more memory than what was asked for.
+ * One connection to an NBD server, which is not trusted: an answer that cannot be right ends the
+ * connection with PROTOCOL, and no answer takes more memory than what was asked for.
  */
 export class NbdClient implements LinkClient, Conductor {
   terms: Terms | null = null
   inFlight = 0
-  /** How many requests were sent, and as which of them the latest one that was answered. */
+  /** How many requests were sent, and the number of the latest of them that was answered. */
   asked = 0
   heard = 0
   private readonly connection: Connection
@@ -98,13 +101,13 @@ export class NbdClient implements LinkClient, Conductor {
     this.free.push(...this.slots)
   }
 
-  /** Whether a request with `bytes` of payload may be sent now. */
+  /** True when a request with `bytes` of payload may be sent now. */
   hasRoom(bytes: number): boolean {
     if (this.terms === null || this.reason !== null || this.free.length === 0) return false
     return this.bytesInFlight === 0 || this.bytesInFlight + bytes <= bytesMax
   }
 
-  /** Sends a request that there is room for. The owner is told of the answer, never at once. */
+  /** Sends a request that there is room for. Its answer comes after this returns. */
   send(request: Request): void {
     const slot = this.free.pop()
     assert(slot !== undefined, 'there is room for the request')
@@ -125,7 +128,7 @@ export class NbdClient implements LinkClient, Conductor {
     if (this.ticker === null) this.tick()
   }
 
-  /** Takes leave of the server; `lost` follows. No request is in flight. */
+  /** Disconnects in the ordinary way, with no request in flight; `lost` follows. */
   end(): void {
     this.reason ??= new StorageError('UNAVAILABLE', 'disconnected')
     if (this.terms !== null) {
@@ -145,7 +148,10 @@ export class NbdClient implements LinkClient, Conductor {
     this.connection.destroy()
   }
 
-  /** After `lost`: the unanswered requests, in the order they were sent, and why each failed. */
+  /**
+   * After `lost`: gives away the unanswered requests in the order they were sent, each with why it
+   * failed; null if that is only because the connection did.
+   */
   abandoned(take: (request: Request, failure: StorageError | null) => void): void {
     const busy = this.slots.filter(({ request }) => request !== null)
     for (const slot of busy.sort((a, b) => a.sequence - b.sequence)) {
@@ -178,9 +184,9 @@ export class NbdClient implements LinkClient, Conductor {
     this.ticker?.cancel()
     this.inbox.close()
     this.outbox.close()
-    const byServer = this.reason === null && closedByPeer(reason)
+    const closedBy = this.reason === null && closedByPeer(reason) ? 'server' : 'other'
     this.reason ??= reason ?? new StorageError('UNAVAILABLE', 'the server closed the connection')
-    this.owner.lost(this, this.reason, byServer)
+    this.owner.lost(this, this.reason, closedBy)
   }
 
   say(bytes: Buffer): void {
@@ -244,7 +250,7 @@ export class NbdClient implements LinkClient, Conductor {
     const { inbox, reply } = this
     const { type, length } = reply
     if (!this.terms!.structured) return this.violation('a chunk that was not agreed on')
-    // What is small is read in one piece, what is large has a small head.
+    // A small chunk is read in one piece; a large one has a small head.
     const head = type === ChunkType.blockStatus ? 4 : type === ChunkType.offsetData ? 8 : length
     if (length < head || head > errorBytesMax) return this.violation('a chunk of a wrong length')
     const staged = type === ChunkType.offsetData && length <= stagedPayloadMax ? length : head
@@ -304,7 +310,7 @@ export class NbdClient implements LinkClient, Conductor {
       const wanted = Math.min(length, asked - covered)
       if (wanted === 0) continue
       if (extents.add(wanted, codec.extentFlagsOf(state))) covered += wanted
-      // No more fit: what follows would leave a gap.
+      // The extents are full: what follows would leave a gap.
       else covered = asked
     }
     this.statusFor = null
@@ -378,7 +384,7 @@ function commandFlags(flags: number): number {
   return found
 }
 
-/** Whether the other side is known to have let go, rather than the network to have failed. */
+/** True when the peer is known to have let go, rather than the network to have failed. */
 function closedByPeer(reason: StorageError | null): boolean {
   if (reason === null) return true
   const { code } = (reason.cause ?? {}) as { code?: unknown }

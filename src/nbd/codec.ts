@@ -34,7 +34,7 @@ export const chunkErrorBit = 0x8000
 /** The flag of the last chunk of a reply. */
 export const chunkDone = 1
 
-/** What the protocol calls errors: the numbers of some of Linux's, on every system. */
+/** The protocol's error numbers: those of Linux, on every system. */
 export const Errno = {
   none: 0,
   EPERM: 1,
@@ -52,7 +52,7 @@ export const simpleReplyBytes = 16
 export const chunkHeaderBytes = 20
 /** Before the data of an `offsetData` chunk: its header and the offset. */
 export const dataChunkBytes = chunkHeaderBytes + 8
-/** Bytes of any string, an error's message among them. */
+/** The most bytes of any string, an error's message included. */
 export const stringBytesMax = 4096
 
 const requestMagic = 0x25609513
@@ -64,7 +64,7 @@ const two32 = 0x1_0000_0000
 /** Why the stream cannot be trusted any more. */
 export type Violation = 'magic'
 
-/** A 64-bit number; inexact beyond 2^53, which is beyond every device. */
+/** Reads a 64-bit number; inexact beyond 2^53, which is beyond every device. */
 export function readUInt64(bytes: Buffer, at: number): number {
   return bytes.readUInt32BE(at) * two32 + bytes.readUInt32BE(at + 4)
 }
@@ -89,7 +89,7 @@ export class RequestHeader {
   cookieLow = 0
   offset = 0
   length = 0
-  /** The offset's halves, for who has to tell one that no number holds. */
+  /** The offset's halves, to name an offset that no number holds exactly. */
   private offsetHigh = 0
   private offsetLow = 0
 
@@ -98,6 +98,7 @@ export class RequestHeader {
     return (BigInt(this.offsetHigh) << 32n) | BigInt(this.offsetLow)
   }
 
+  /** Reads the 28 bytes at `at`. */
   decode(bytes: Buffer, at: number): Violation | null {
     if (bytes.readUInt32BE(at) !== requestMagic) return 'magic'
     this.flags = bytes.readUInt16BE(at + 4)
@@ -111,6 +112,7 @@ export class RequestHeader {
     return null
   }
 
+  /** Writes 28 bytes at `at`. */
   encode(bytes: Buffer, at: number): void {
     bytes.writeUInt32BE(requestMagic, at)
     bytes.writeUInt16BE(this.flags, at + 4)
@@ -132,9 +134,9 @@ export class RequestHeader {
  */
 export class ReplyHeader {
   structured = false
-  /** Of a simple reply. */
+  /** The error number of a simple reply; 0: none. */
   error = 0
-  /** Of a chunk, as `length` and `type`. */
+  /** The flags of a chunk; so are `type` and `length` of chunks. */
   flags = 0
   type = 0
   length = 0
@@ -160,6 +162,10 @@ export class ReplyHeader {
   }
 }
 
+/**
+ * Writes the 16 bytes of a simple reply. It has five parameters because it runs once per request,
+ * and an object would be made for each.
+ */
 export function encodeSimpleReply(
   bytes: Buffer,
   at: number,
@@ -173,7 +179,10 @@ export function encodeSimpleReply(
   bytes.writeInt32BE(cookieLow, at + 12)
 }
 
-/** The header of a chunk that `length` bytes follow. */
+/**
+ * Writes the 20 bytes of the header of a chunk that `length` bytes follow. It has seven parameters
+ * because it runs once per request, and an object would be made for each.
+ */
 export function encodeChunk(
   bytes: Buffer,
   at: number,
@@ -191,12 +200,12 @@ export function encodeChunk(
   bytes.writeUInt32BE(length, at + 16)
 }
 
-/** Bytes of an error chunk's payload with a message of `messageBytes`. */
+/** Bytes of the payload of an error chunk with a message of `messageBytes`. */
 export function errorPayloadBytes(messageBytes: number): number {
   return 6 + messageBytes
 }
 
-/** What follows the header of an error chunk; the message itself goes to `at + 6`. */
+/** Writes what follows the header of an error chunk; the caller writes the message at `at + 6`. */
 export function encodeErrorPayload(
   bytes: Buffer,
   at: number,
@@ -207,7 +216,7 @@ export function encodeErrorPayload(
   bytes.writeUInt16BE(messageBytes, at + 4)
 }
 
-/** The message of an error chunk of any type; null when it does not fit into the chunk. */
+/** Reads an error chunk of any type; null when the message does not fit into the chunk. */
 export function decodeErrorPayload(
   bytes: Buffer,
   at: number,
@@ -225,11 +234,15 @@ export function decodeErrorPayload(
 const stateHole = 1
 const stateZero = 2
 
+/** Bytes of the payload of a block status chunk. */
 export function blockStatusPayloadBytes(runs: number): number {
   return 4 + 8 * runs
 }
 
-/** The payload of a block status chunk: the context, then the first `runs` runs. */
+/**
+ * Writes the payload of a block status chunk: the context, then the first `runs` runs. It has five
+ * parameters because it runs once per request, and an object would be made for each.
+ */
 export function encodeBlockStatus(
   bytes: Buffer,
   at: number,

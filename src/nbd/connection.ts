@@ -4,7 +4,7 @@ import type { ClientStatus, ServiceContext } from '../export/service.ts'
 import type { Connection } from '../net/network.ts'
 import { roomOf } from './asking.ts'
 
-/** One client's connection to an NBD server: who it is, and what it uses. */
+/** One client's connection to the NBD server, with what `status` shows of it. */
 export class ServerConnection {
   readonly context: ServiceContext
   readonly intake: Intake
@@ -13,7 +13,7 @@ export class ServerConnection {
   private readonly left: (connection: ServerConnection) => void
   private readonly since: number
 
-  /** `left` is told when the connection is gone. */
+  /** Calls `left` when the connection is gone. */
   constructor(
     context: ServiceContext,
     connection: Connection,
@@ -45,7 +45,10 @@ export class ServerConnection {
     this.intake.destroy()
   }
 
-  /** Closes what does not listen, or does not send what it announced, for too long. */
+  /**
+   * Drops the client when for too long it does not read, or does not send what it announced. Called
+   * about once a second, with monotonic milliseconds.
+   */
   tick(now: number): void {
     const late = this.intake.whyLate(now)
     if (late !== null) this.fail(new StorageError('TIMEOUT', late))

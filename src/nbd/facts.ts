@@ -9,8 +9,9 @@ import { TransmissionFlag } from './options.ts'
 const payloadMax = 32 * MiB
 
 /**
- * NBD tells nothing of what an export is, only its name and size: two that agree in address, name
- * and size cannot be told apart. Nor does it tell whether a server restarted: every session counts.
+ * The facts of an export. NBD tells only its name and size, so two exports that agree in address,
+ * name and size cannot be told apart. Nor does it tell whether a server has restarted, so each
+ * session has a boot id of its own.
  */
 export function factsOf(terms: Terms, uri: string, random: Random): Facts {
   const { flags, blockSizes } = terms

@@ -7,7 +7,7 @@ import { Info, Option, Reply, type BlockSizes, type ExportListing } from './opti
 /** What client and server agreed on. */
 export interface Terms {
   readonly size: number
-  /** Of `TransmissionFlag`. */
+  /** Bits of `TransmissionFlag`. */
   readonly flags: number
   readonly blockSizes: BlockSizes
   readonly structured: boolean
@@ -15,7 +15,7 @@ export interface Terms {
   readonly context: number | null
 }
 
-/** Who conducts a handshake: sends what it says and is told how it ends, once. */
+/** The owner of a handshake: sends what it says and is told how it ends, once. */
 export interface Conductor {
   say(bytes: Buffer): void
   agreed(terms: Terms): void
@@ -29,14 +29,14 @@ const replyBytesMax = 9 * KiB
 /** Replies to all options together: the longest list of exports that is read. */
 const repliesMax = 10_000
 
-/** What servers that say nothing about sizes have to take. */
+/** The block sizes of servers that tell none: every server has to take these. */
 const defaultBlockSizes: BlockSizes = { minimum: 1, preferred: 4 * KiB, maximum: 32 * MiB }
 /** The largest minimum a server may ask for. */
 const minimumMax = 64 * KiB
 
 /**
- * The smallest maximum, but for exports that are smaller: a request is split into so many that fit,
- * all at once.
+ * The smallest maximum that a server may give, unless its export is smaller: a request is split
+ * into parts that fit, and all of them are made at once.
  */
 const maximumMin = 4 * KiB
 
@@ -45,7 +45,7 @@ export type Purpose = { readonly use: string } | 'list'
 
 type Stage = 'greeting' | 'structured' | 'context' | 'go' | 'exportName' | 'list' | 'over'
 
-/** The handshake as a client has it; one option at a time. */
+/** The client's side of the handshake; it sends one option at a time. */
 export class ClientHandshake {
   private readonly conductor: Conductor
   private readonly purpose: Purpose

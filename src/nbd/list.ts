@@ -9,17 +9,24 @@ import { encodeOption, Option, type ExportListing } from './options.ts'
 
 type ListWorld = Omit<ClientWorld, 'random'>
 
-/** The exports of the NBD server at the address, within `timeout` milliseconds each way. */
+/**
+ * Asks the NBD server at the address for its exports. Rejects with a StorageError, at the latest
+ * after `timeout` milliseconds for connecting and as many for the answer.
+ */
 export function listExports(
   world: ListWorld,
   address: Address,
   timeout: number,
 ): Promise<readonly ExportListing[]> {
   return new Promise((resolve, reject) => {
+    const done = (result: readonly ExportListing[] | StorageError): void => {
+      if (result instanceof StorageError) reject(result)
+      else resolve(result)
+    }
     world.network.connect(
       address,
       timeout,
-      (connection) => new Lister(connection, world, timeout, resolve, reject),
+      (connection) => new Lister(connection, world, timeout, done),
       reject,
     )
   })
@@ -31,22 +38,20 @@ class Lister implements ConnectionHandler, Conductor {
   private readonly inbox: Inbox
   private readonly outbox: Outbox
   private readonly handshake = new ClientHandshake(this, 'list')
-  private readonly resolve: (exports: readonly ExportListing[]) => void
-  private readonly reject: (error: StorageError) => void
+  private readonly done: (result: readonly ExportListing[] | StorageError) => void
   private readonly cancel: () => void
 
+  /** Calls `done` with the list or why there is none; only the first call counts. */
   constructor(
     connection: Connection,
     { slab, clock }: ListWorld,
     timeout: number,
-    resolve: (exports: readonly ExportListing[]) => void,
-    reject: (error: StorageError) => void,
+    done: (result: readonly ExportListing[] | StorageError) => void,
   ) {
     this.connection = connection
     this.inbox = new Inbox(slab)
     this.outbox = new Outbox(connection, slab, clock)
-    this.resolve = resolve
-    this.reject = reject
+    this.done = done
     const timer = clock.timer(timeout, () => {
       this.refused(new StorageError('TIMEOUT', `no list of exports within ${timeout} ms`))
     })
@@ -71,7 +76,7 @@ class Lister implements ConnectionHandler, Conductor {
     this.cancel()
     this.inbox.close()
     this.outbox.close()
-    this.reject(reason ?? new StorageError('UNAVAILABLE', 'the server closed the connection'))
+    this.done(reason ?? new StorageError('UNAVAILABLE', 'the server closed the connection'))
   }
 
   say(bytes: Buffer): void {
@@ -80,7 +85,7 @@ class Lister implements ConnectionHandler, Conductor {
   }
 
   listed(exports: readonly ExportListing[]): void {
-    this.resolve(exports)
+    this.done(exports)
     this.say(encodeOption(Option.abort, Buffer.alloc(0)))
     this.outbox.flush()
     this.connection.end()
@@ -91,7 +96,7 @@ class Lister implements ConnectionHandler, Conductor {
   }
 
   refused(error: StorageError): void {
-    this.reject(error)
+    this.done(error)
     this.inbox.stall()
     this.connection.destroy()
   }

@@ -3,8 +3,8 @@ import * as options from './options.ts'
 import { Option, Reply } from './options.ts'
 
 /**
- * The answer to LIST: the same bytes for all clients, made anew only when there is something else
- * to tell. So those who ask and do not read hold nothing of their own.
+ * The answer to LIST: the same bytes for all clients, made anew only when they would differ. So
+ * clients that ask and do not read hold nothing of their own.
  */
 export class Listing {
   private readonly exports: Exports
@@ -15,10 +15,10 @@ export class Listing {
     this.exports = exports
   }
 
-  /** Never changed: `Outbox.lend` may have it. */
+  /** The bytes never change, so that `Outbox.lend` may have them. */
   get bytes(): Buffer {
-    // Of one whose device was never there nobody can tell the size: clients that look at each would
-    // show none at all.
+    // An export whose device was never there has no size yet: clients that look at each export
+    // would show none at all.
     const known = this.exports.list().filter(({ device }) => device.facts !== null)
     if (this.replies === null || !same(known, this.told)) {
       this.told = known

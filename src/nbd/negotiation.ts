@@ -15,9 +15,9 @@ import { Transmission } from './transmission.ts'
 const optionBytesMax = 2 * stringBytesMax + 64
 
 /**
- * Bytes of replies that a client may leave unread before it is not listened to any more. They are
- * counted like all that is kept for clients, but nobody waits for room to negotiate: whoever comes
- * late is not to be turned away because others hold much.
+ * Bytes of replies that a client may leave unread before we stop reading from it. They count like
+ * all that is kept for clients, but a negotiation waits for no room: a client that comes late is
+ * not to be turned away because others hold much.
  */
 const unreadBytesMax = 4 * KiB
 
@@ -38,9 +38,9 @@ interface Waiting {
 }
 
 /**
- * The handshake as a server has it: fixed newstyle. Every option is answered, also those nobody
- * knows, until one of them starts the transmission. All of it has to be done within the handshake
- * timeout, the wait for a device that is not usable yet included.
+ * The server's side of the handshake: fixed newstyle. Every option is answered, unknown ones too,
+ * until one of them starts the transmission. All of it has to be done within the handshake timeout,
+ * the wait for a device that is not usable yet included.
  */
 export class Negotiation implements Phase {
   private readonly host: ServerConnection
@@ -124,7 +124,7 @@ export class Negotiation implements Phase {
     return true
   }
 
-  /** Once all of it is here: some clients hear nothing while they send. */
+  /** Answers once all of the option is here: some clients read nothing while they send. */
   private refuseLong(option: number): true {
     this.tooLong = null
     this.reply(option, Reply.errTooBig, 'the option is too long')
@@ -214,7 +214,7 @@ export class Negotiation implements Phase {
       return
     }
     const { device } = exported
-    // Who only wants to know is answered from what was learnt earlier, but never kept waiting.
+    // INFO is answered from what was learnt earlier, and never kept waiting.
     if (device.usable || (option === Option.info && device.facts !== null)) {
       this.accept(option, exported, infos)
       return
@@ -237,7 +237,8 @@ export class Negotiation implements Phase {
 
   private accept(option: number, exported: Export, infos: readonly number[]): void {
     const facts = exported.device.facts!
-    const flags = transmissionFlags(exported, facts, this.structured)
+    const df = this.structured ? TransmissionFlag.df : 0
+    const flags = transmissionFlags(exported, facts) | df
     const payloadMax = roundDown(this.payloadMax, facts.blockSize)
     if (payloadMax < unaskedBytesMax && !infos.includes(Info.blockSize)) {
       const why = `at most ${payloadMax} bytes are read or written at once: ask for block sizes`
@@ -247,7 +248,7 @@ export class Negotiation implements Phase {
       return
     }
     if (option === Option.exportName)
-      this.send(options.encodeExportNameReply(facts.size, flags, this.zeroes))
+      this.send(options.encodeExportNameReply(facts.size, flags, this.zeroes ? 'zeroes' : 'none'))
     else this.describe(option, exported, infos, flags)
     if (option === Option.info) return
     this.finish()
@@ -288,7 +289,7 @@ export class Negotiation implements Phase {
     this.reply(option, Reply.ack)
   }
 
-  /** The empty name is the only export's, if there is only one. */
+  /** The export of a name; the empty name means the only export, if there is just one. */
   private find(name: string): Export | undefined {
     const { exports } = this.host.context
     const exported = exports.find(name)
@@ -360,13 +361,13 @@ export class Negotiation implements Phase {
 }
 
 /**
- * What a client may do. Several connections are always fine: they all end in the one device object
- * of this process, whose flush covers every write it acknowledged, whoever sent it.
+ * What a client may do, whatever kind of replies it gets. Several connections are always fine: they
+ * all end in the one device object of this process, whose flush covers every write that it
+ * acknowledged, over any connection.
  */
-function transmissionFlags(exported: Export, facts: Facts, structured: boolean): number {
+function transmissionFlags(exported: Export, facts: Facts): number {
   let flags: number = TransmissionFlag.hasFlags | TransmissionFlag.multiConn
   flags |= TransmissionFlag.cache
-  if (structured) flags |= TransmissionFlag.df
   if (facts.rotational) flags |= TransmissionFlag.rotational
   if (facts.flush !== 'none') flags |= TransmissionFlag.flush
   if (exported.readOnly || facts.readOnly) return flags | TransmissionFlag.readOnly

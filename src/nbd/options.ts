@@ -68,6 +68,7 @@ export const optionReplyHeaderBytes = 20
 export const exportNameReplyBytes = 10
 export const exportNameZeroBytes = 124
 
+/** The server's first message: fixed newstyle, and no zeroes for clients that decline them. */
 export function encodeGreeting(): Buffer {
   const bytes = Buffer.alloc(greetingBytes)
   bytes.writeBigUInt64BE(greetingMagic, 0)
@@ -87,12 +88,14 @@ export function decodeGreeting(bytes: Buffer, at: number): number | string {
   return flags
 }
 
+/** The client's answer to the greeting; `flags` are bits of `HandshakeFlag`. */
 export function encodeClientFlags(flags: number): Buffer {
   const bytes = Buffer.alloc(clientFlagsBytes)
   bytes.writeUInt32BE(flags)
   return bytes
 }
 
+/** An option of a client with its data. */
 export function encodeOption(option: number, data: Buffer): Buffer {
   const bytes = Buffer.alloc(optionHeaderBytes + data.length)
   bytes.writeBigUInt64BE(optionMagic, 0)
@@ -102,11 +105,13 @@ export function encodeOption(option: number, data: Buffer): Buffer {
   return bytes
 }
 
+/** Reads the 16 bytes before an option's data, which are `length` bytes; null: wrong magic. */
 export function decodeOption(bytes: Buffer, at: number): { option: number; length: number } | null {
   if (bytes.readBigUInt64BE(at) !== optionMagic) return null
   return { option: bytes.readUInt32BE(at + 8), length: bytes.readUInt32BE(at + 12) }
 }
 
+/** A reply to an option with its data; `type` is one of `Reply`. */
 export function encodeOptionReply(option: number, type: number, data: Buffer): Buffer {
   const bytes = Buffer.alloc(optionReplyHeaderBytes + data.length)
   bytes.writeBigUInt64BE(optionReplyMagic, 0)
@@ -123,6 +128,7 @@ export interface OptionReply {
   readonly length: number
 }
 
+/** Reads the 20 bytes before the data of a reply to an option; null: wrong magic. */
 export function decodeOptionReply(bytes: Buffer, at: number): OptionReply | null {
   if (bytes.readBigUInt64BE(at) !== optionReplyMagic) return null
   return {
@@ -132,15 +138,20 @@ export function decodeOptionReply(bytes: Buffer, at: number): OptionReply | null
   }
 }
 
-/** The answer to EXPORT_NAME. */
-export function encodeExportNameReply(size: number, flags: number, zeroes: boolean): Buffer {
-  const bytes = Buffer.alloc(exportNameReplyBytes + (zeroes ? exportNameZeroBytes : 0))
+/** The answer to EXPORT_NAME, with zeroes after it for a client that did not decline them. */
+export function encodeExportNameReply(
+  size: number,
+  flags: number,
+  tail: 'zeroes' | 'none',
+): Buffer {
+  const tailBytes = tail === 'zeroes' ? exportNameZeroBytes : 0
+  const bytes = Buffer.alloc(exportNameReplyBytes + tailBytes)
   bytes.writeBigUInt64BE(BigInt(size), 0)
   bytes.writeUInt16BE(flags, 8)
   return bytes
 }
 
-/** Reads fields one after the other; after one that is not there, it is `broken`. */
+/** Reads fields one after the other; `broken` once a field was not all there. */
 class Reader {
   private readonly bytes: Buffer
   private at = 0
@@ -196,10 +207,12 @@ export interface InfoRequest {
   readonly infos: readonly number[]
 }
 
+/** The data of INFO or GO. */
 export function encodeInfoRequest({ name, infos }: InfoRequest): Buffer {
   return Buffer.concat([text(name), uint(infos.length, 2), ...infos.map((info) => uint(info, 2))])
 }
 
+/** Reads the data of INFO or GO; null when they do not parse. */
 export function decodeInfoRequest(data: Buffer): InfoRequest | null {
   const reader = new Reader(data)
   const name = reader.text(reader.uint(4))
@@ -214,10 +227,12 @@ export interface MetaRequest {
   readonly queries: readonly string[]
 }
 
+/** The data of LIST_META_CONTEXT or SET_META_CONTEXT. */
 export function encodeMetaRequest({ name, queries }: MetaRequest): Buffer {
   return Buffer.concat([text(name), uint(queries.length, 4), ...queries.map(text)])
 }
 
+/** Reads the data of LIST_META_CONTEXT or SET_META_CONTEXT; null when they do not parse. */
 export function decodeMetaRequest(data: Buffer): MetaRequest | null {
   const reader = new Reader(data)
   const name = reader.text(reader.uint(4))
@@ -229,10 +244,12 @@ export function decodeMetaRequest(data: Buffer): MetaRequest | null {
   return reader.broken() || reader.left > 0 ? null : { name, queries }
 }
 
+/** The data of a reply that names a context. */
 export function encodeMetaContext(id: number, name: string): Buffer {
   return Buffer.concat([uint(id, 4), Buffer.from(name)])
 }
 
+/** Reads the data of a reply that names a context; null when they do not parse. */
 export function decodeMetaContext(data: Buffer): { id: number; name: string } | null {
   const reader = new Reader(data)
   const id = reader.uint(4)
@@ -245,10 +262,12 @@ export interface ExportListing {
   readonly description: string
 }
 
+/** The data of a reply to LIST, for one export. */
 export function encodeServer({ name, description }: ExportListing): Buffer {
   return Buffer.concat([text(name), Buffer.from(description).subarray(0, stringBytesMax)])
 }
 
+/** Reads the data of a reply to LIST; null when they do not parse. */
 export function decodeServer(data: Buffer): ExportListing | null {
   const reader = new Reader(data)
   const name = reader.text(reader.uint(4))
@@ -256,7 +275,7 @@ export function decodeServer(data: Buffer): ExportListing | null {
   return reader.broken() ? null : { name, description }
 }
 
-/** Bytes: what requests must be multiples of, what they better are, and the longest payload. */
+/** In bytes: what requests must be multiples of, what they had better be, the longest payload. */
 export interface BlockSizes {
   readonly minimum: number
   readonly preferred: number
@@ -268,6 +287,7 @@ export type InfoItem =
   | { readonly info: typeof Info.name | typeof Info.description; readonly text: string }
   | ({ readonly info: typeof Info.blockSize } & BlockSizes)
 
+/** The data of one information that answers INFO or GO. */
 export function encodeInfo(item: InfoItem): Buffer {
   const type = uint(item.info, 2)
   if (item.info === Info.export) {
@@ -282,7 +302,7 @@ export function encodeInfo(item: InfoItem): Buffer {
   return Buffer.concat([type, Buffer.from(item.text).subarray(0, stringBytesMax)])
 }
 
-/** 'unknown' for an item that a client has to ignore, null for one that is broken. */
+/** Reads one information: 'unknown' if a client has to ignore it, null if it does not parse. */
 export function decodeInfo(data: Buffer): InfoItem | 'unknown' | null {
   if (data.length < 2) return null
   const info = data.readUInt16BE(0)

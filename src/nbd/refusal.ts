@@ -2,13 +2,13 @@ import type { Code } from '../base/errors.ts'
 import type { RequestHeader } from './codec.ts'
 import { Command } from './codec.ts'
 
-/** What a connection has agreed on, as far as a refusal has to tell it. */
+/** What a connection has agreed on, as far as a refusal tells it. */
 export interface Bounds {
   /** Bytes of the longest read or write. */
   readonly payloadMax: number
   /** Bytes of the export. */
   readonly size: number
-  /** Of the command: the flags that it may have; undefined for an unknown one. */
+  /** The flags that the command may have; undefined for an unknown command. */
   readonly flags: number | undefined
 }
 

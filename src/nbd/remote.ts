@@ -29,7 +29,7 @@ export interface NbdOptions {
    * on it may still be carried out until then.
    */
   readonly quiesce?: number
-  /** Bytes that the export must have, for whoever wants to be sure; otherwise it is learnt. */
+  /** Bytes that the export must have; left out, any size is taken. */
   readonly size?: number
 }
 
@@ -44,7 +44,7 @@ export const nbdDefaults = {
 /** How often a read is sent again before it fails: it may be what the server dies of. */
 const resendsMax = 3
 
-/** Milliseconds for a server that closed one connection to close the others, as the dying do. */
+/** Milliseconds that a server that closed one connection has to close the others, if it stops. */
 const closeGrace = 100
 
 /** A request that a connection left unanswered, and why it failed; null for the session's end. */
@@ -54,15 +54,15 @@ interface Orphan {
 }
 
 /**
- * An export of anybody's NBD server. NBD knows no incarnations and no fencing, so every reconnect
- * counts as a server that may have forgotten what it had not flushed (a new `bootId`): writes and
- * flushes that were not answered fail with STALE, reads are sent again.
+ * An export of an NBD server of any make. NBD knows no incarnations and no fencing, so every
+ * reconnect counts as a server that may have forgotten what it had not flushed (a new `bootId`):
+ * changes and flushes that were not answered fail with STALE, reads are sent again.
  */
 export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
   readonly type = 'nbd'
-  /** Many servers write, and then flush: the error is the same. */
+  /** Many servers carry out a forced write as a write and a flush: the error is the same. */
   readonly flushesUnseen = true
-  /** Nothing tells a connection that was lost from a server that was. */
+  /** Rises with every session: a connection that broke looks like a server that restarted. */
   restarts = 0
   readonly children = []
   private readonly options: Required<Omit<NbdOptions, 'size'>> & Pick<NbdOptions, 'size'>
@@ -74,21 +74,21 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
   private readonly link: Link<NbdClient>
   /** What the first connection of the session has agreed on; null until it is there. */
   private terms: Terms | null = null
-  /** Whether requests are sent: the session has its first connection, and does not end yet. */
+  /** True while requests are sent: the session has its first connection, and does not end yet. */
   private up = false
-  /** Further ones that are not used yet, and what the first one had been asked when they came. */
+  /** Connections that are not used yet, and how much the first had been asked when they came. */
   private readonly joining = new Map<NbdClient, number>()
-  /** Of connections that are gone, until all are. */
+  /** What closed connections left unanswered, until all connections are closed. */
   private orphans: Orphan[] = []
   private facts: Facts | null = null
   private readonly held = new HeldRequests()
   private holdTimer: Timer | null = null
   private holdOver = false
-  /** Whether the server has answered a request since it was away. */
+  /** False from the end of a session until the server answers a request. */
   private proven = true
   private reconnects = 0
   private lastFailure = ''
-  /** How often each read was sent again, among those that were. */
+  /** How often each read was sent again; only those that were. */
   private readonly resent = new Map<Request, number>()
   private pumping = false
 
@@ -131,7 +131,7 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
   }
 
   submit(request: Request): void {
-    // What waits for a server that is there is bounded where requests come in, at the entrance.
+    // While the server is there, waiting requests are bounded where they enter the target.
     if (this.holdOver) request.fail(this.error('UNAVAILABLE', 'the server is away'))
     else if (this.up || this.held.hasRoom(request)) {
       this.held.push(request)
@@ -165,8 +165,8 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
   }
 
   /**
-   * A further connection may lead to a server that has restarted, where nobody has noticed yet that
-   * the first one is dead. It is used once that has answered what it was asked since.
+   * A further connection may lead to a server that has restarted, before we notice that the first
+   * connection is dead. So it is used only once the first has answered a request sent after that.
    */
   private join(): void {
     const [first] = this.link.alive
@@ -174,11 +174,11 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
       if (first!.heard > asked) this.joining.delete(client)
   }
 
-  lost(client: NbdClient, reason: StorageError, byServer: boolean): void {
+  lost(client: NbdClient, reason: StorageError, closedBy: 'server' | 'other'): void {
     const { link, terms, options } = this
-    // What was sent may come late, unless the server is known to be done with the connection: not
-    // by its closing alone, which some do with writes under way, and what stands in between.
-    let isDone = byServer
+    // What was sent may be carried out late, unless the server is known to be done with it. That it
+    // closed is not enough: some servers, and proxies before them, close with writes under way.
+    let isDone = closedBy === 'server'
     client.abandoned((request, failure) => {
       this.orphans.push({ request, failure })
       if (isChange(request.operation)) isDone = false
@@ -189,7 +189,7 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
     const spare = client.terms === null && terms !== null && link.alive.length > 0
     if (spare && link.reason === null) return
     const quiet = terms !== null && !isDone ? options.quiesce : 0
-    link.end(reason, byServer ? closeGrace : 0, quiet)
+    link.end(reason, closedBy === 'server' ? closeGrace : 0, quiet)
   }
 
   clientFor(): (connection: Connection) => NbdClient {
@@ -270,7 +270,7 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
     this.holdTimer = null
   }
 
-  /** The server was away for too long: what it was to do fails, until it is back. */
+  /** The server was away for too long: requests fail until it is back. */
   private endHolding(): void {
     this.holdTimer = null
     if (this.terms !== null) return

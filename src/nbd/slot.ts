@@ -2,15 +2,15 @@ import type { StorageError } from '../base/errors.ts'
 import { KiB } from '../base/size.ts'
 import { Operation, Request, type Completer } from '../device/request.ts'
 
-/** Chunks of one read that came out of order, kept apart until all are there. */
+/** The most chunks of one read that are kept apart because they came out of order. */
 const piecesMax = 4096
-/** Chunks of one read beyond one for every 512 bytes, which is what servers keep to. */
+/** How many more chunks one read may have than one for every 512 bytes, as servers send. */
 const chunksExtra = 16
 
-/** What a hole reads as. Nobody writes to it. */
+/** What a hole reads as; never written to. */
 const zeroes = Buffer.alloc(256 * KiB)
 
-/** A piece is only ever a place for bytes: nobody waits for it. */
+/** The completer of pieces, which are only places for bytes: nothing waits for them. */
 const nobody: Completer = { completed: () => undefined }
 
 /**
@@ -22,7 +22,7 @@ export class Slot {
   request: Request | null = null
   /** Tells this use of the slot from those before; a small integer. */
   use = 0
-  /** In which order requests were sent, among those of one connection. */
+  /** The number of the request among those that were sent on the connection. */
   sequence = 0
   /** When it was sent, in ticks of the connection. */
   tick = 0
@@ -40,6 +40,7 @@ export class Slot {
     this.index = index
   }
 
+  /** Takes a request, which is sent now. */
   begin(request: Request, sequence: number, tick: number): void {
     this.request = request
     this.use = (this.use + 1) & 0x3fff_ffff
@@ -75,7 +76,7 @@ export class Slot {
     return this.placeApart(offset, length)
   }
 
-  /** `place` for bytes that are zero. False instead of null. */
+  /** Fills the `place` of a hole with zeroes. Returns false where `place` returns null. */
   placeZeroes(offset: number, length: number): boolean {
     const into = this.place(offset, length)
     if (into === null) return false

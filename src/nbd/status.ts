@@ -40,7 +40,7 @@ const codeOfErrno: Readonly<Record<number, Code>> = {
 /** What a server answers to an operation that failed with `code`. */
 export function errnoOf(code: Code, operation: Operation, flags: number): number {
   const writes = operation === Operation.write || operation === Operation.writeZeroes
-  // Out of range is a full disk to who writes, and a mistake of who reads or trims.
+  // Out of range means a full disk for a write, and a mistake for a read or a trim.
   if (code === 'RANGE' && writes) return Errno.ENOSPC
   // ENOTSUP is reserved for zeroing that would not be fast.
   if (code === 'UNSUPPORTED' && (flags & Flag.fastZero) !== 0) return Errno.ENOTSUP
@@ -48,10 +48,11 @@ export function errnoOf(code: Code, operation: Operation, flags: number): number
 }
 
 /**
- * What a server's answer to a request means to us; a number the protocol does not list counts as
- * EINVAL, which is also what servers say for any that they do not know. So it tells nothing of a
- * flush, nor of a forced change, behind which many servers flush: that it was not carried out is
- * known of zeroes alone that would not be fast, and of a server that stops, which is left.
+ * The code of an error that a server answered. A number that the protocol does not list counts as
+ * EINVAL, which servers also send for their own errors that they cannot express. So for a flush, or
+ * a forced change, which many servers end with a flush, EINVAL does not mean that nothing was done:
+ * what is no failure counts as IO there. Only two answers say that nothing was done: zeroes would
+ * not be fast, and the server stops, whose connection we leave.
  */
 export function codeOf(errno: number, { operation, flags }: Request): Code {
   const code = codeOfErrno[errno] ?? 'INVALID'

@@ -41,7 +41,7 @@ export interface Agreement {
   readonly allocation: boolean
   /** Bytes of the longest read or write; a multiple of the device's block size. */
   readonly payloadMax: number
-  /** Of `TransmissionFlag`. */
+  /** Bits of `TransmissionFlag`. */
   readonly flags: number
 }
 
@@ -58,7 +58,7 @@ export class Transmission implements Phase, Completer {
   private readonly allocation: boolean
   private readonly payloadMax: number
   private readonly readOnly: boolean
-  /** By command: the flags it may have. */
+  /** The flags that each command may have, by its number. */
   private readonly flagsOf: readonly number[]
   private readonly header = new codec.RequestHeader()
   /** Why a write is refused whose payload has yet to be taken in; the header is still its own. */
@@ -76,7 +76,7 @@ export class Transmission implements Phase, Completer {
     this.allocation = agreement.allocation
     this.payloadMax = agreement.payloadMax
     this.readOnly = (agreement.flags & TransmissionFlag.readOnly) !== 0
-    // Known clients force unit access on anything once they may; it means something to few.
+    // Known clients set FUA on any command once they may, though it means something to few.
     const fua = (agreement.flags & TransmissionFlag.fua) !== 0 ? CommandFlag.fua : 0
     const df = this.structured ? CommandFlag.df : 0
     const zeroes = CommandFlag.noHole | CommandFlag.fastZero
@@ -84,7 +84,7 @@ export class Transmission implements Phase, Completer {
   }
 
   sent(): void {
-    // Nothing here waits for that.
+    // Nothing waits for bytes to leave.
   }
 
   closed(): void {
@@ -128,7 +128,7 @@ export class Transmission implements Phase, Completer {
     return this.take(operation, taken)
   }
 
-  /** Asked here, not before: a head may claim the device while a payload lands. */
+  /** Asks the guests here, not earlier: a head may claim the device while a payload lands. */
   arrived(request: Request): void {
     const { guests } = this
     const { device } = this.exported
@@ -185,7 +185,7 @@ export class Transmission implements Phase, Completer {
     }
   }
 
-  /** Takes the payload in before the answer: some clients hear nothing while they send. */
+  /** Takes the payload in before the answer: some clients read nothing while they send. */
   private skipRefused(code: Code): boolean {
     const { length } = this.header
     this.refused = code
@@ -242,13 +242,13 @@ export class Transmission implements Phase, Completer {
     } else if (answer === Answer.nothing) {
       const at = outbox.reserve(codec.simpleReplyBytes)
       codec.encodeSimpleReply(outbox.bytes, at, Errno.none, tagHigh, tag)
-    } else this.replyStatus(request, answer === Answer.statusOne)
+    } else this.replyStatus(request, answer === Answer.statusOne ? 1 : statusRunsMax)
   }
 
-  private replyStatus(request: Request, one: boolean): void {
+  private replyStatus(request: Request, runsMax: number): void {
     const { outbox } = this.intake
     const { extents, tag, tagHigh } = request
-    const runs = Math.min(extents.lengths.length, one ? 1 : statusRunsMax)
+    const runs = Math.min(extents.lengths.length, runsMax)
     const payload = codec.blockStatusPayloadBytes(runs)
     const at = outbox.reserve(codec.chunkHeaderBytes + payload)
     const { bytes } = outbox

@@ -137,12 +137,12 @@ describe('NBD handshake messages', () => {
     ],
     [
       'answer to EXPORT_NAME',
-      options.encodeExportNameReply(2 ** 40, 0x1ed, false),
+      options.encodeExportNameReply(2 ** 40, 0x1ed, 'none'),
       '0000010000000000 01ed',
     ],
     [
       'answer to EXPORT_NAME with zeroes',
-      options.encodeExportNameReply(512, 1, true),
+      options.encodeExportNameReply(512, 1, 'zeroes'),
       '0000000000000200 0001' + '00'.repeat(124),
     ],
     [

@@ -65,7 +65,7 @@ export async function shakeHands(talker: Talker, manner: Manner): Promise<void> 
       talker.say(options.encodeOptionReply(option, type, data))
     }
     if (option === Option.exportName) {
-      talker.say(options.encodeExportNameReply(size, flags, false))
+      talker.say(options.encodeExportNameReply(size, flags, 'none'))
       return
     }
     if (!modern) reply(Reply.errUnsup)
