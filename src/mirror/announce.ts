@@ -10,12 +10,13 @@ import type { Volume } from './volume.ts'
 import { silentMs, waiting, waitMsMin } from './waits.ts'
 
 /**
- * waiting: not started, the reason says for what. starting: about to run. running. suspended: no
- * leg in sync answers, requests wait. failed: a newer head has its legs. closed.
+ * waiting: not started, the reason says for what. starting: about to run. running: served.
+ * suspended: no leg in sync answers, and requests wait. failed: a newer head has its legs. closed:
+ * for good.
  */
 export type VolumeWord = 'waiting' | 'starting' | 'running' | 'suspended' | 'failed' | 'closed'
 
-/** Tells whoever uses the mirror what is true of it now, if that changed. */
+/** Tells the user of the mirror how it is now, if that has changed. */
 export function announce(volume: Volume): void {
   const { host, word, reason } = volume
   if (host === null) return
@@ -32,14 +33,14 @@ export function announce(volume: Volume): void {
   }
 }
 
-/** What an upper level was told last, so that it hears only of changes. */
+/** What the user of the mirror was told last. */
 export interface Told {
   readonly facts: Facts
   readonly word: 'online' | 'degraded'
   readonly reason: string
 }
 
-/** Which legs are not in sync, or not well; '' when all are. */
+/** A text with the legs that are not in sync, or not well; '' when all are. */
 function ailing(volume: Volume): string {
   const unwell: string[] = []
   for (const leg of volume.legs) {
@@ -58,7 +59,7 @@ function facts(volume: Volume): Facts {
   const fastZero = known.every((leg) => leg.fastZero)
   const preferred = known.map((leg) => leg.preferredBlockSize)
   return {
-    // What was grown counts once it is durable, and zero.
+    // The bytes that it grew by count once they are zero, and durably so.
     size: record.zeroing?.from ?? record.dataSize,
     blockSize: record.blockSize,
     preferredBlockSize: Math.max(4 * KiB, record.blockSize, ...preferred),
@@ -66,8 +67,8 @@ function facts(volume: Volume): Facts {
     readOnly: false,
     flush: 'native',
     fua: 'native',
-    // Zeroes in the place of a trim, so that all legs read alike: where that is no more work. Once
-    // promised it is done, however slow the leg that came later.
+    // A trim writes zeroes, so that all legs read alike, and is offered where that is no more work.
+    // Once offered it is kept, even if a slow leg joins later.
     trim: fastZero || volume.told?.facts.trim === 'native' ? 'native' : 'none',
     writeZeroes: 'native',
     fastZero,
@@ -83,7 +84,7 @@ export function legWord(volume: Volume, leg: Leg): string {
   if (leg.refusal !== '') return 'failed'
   if (!volume.active && !leg.device.usable) return 'missing'
   const state = leg.member?.state ?? 'missing'
-  // Not before it is durable.
+  // Shown as detached only once that is durable.
   return state === 'detached' && volume.held.has(leg) ? 'missing' : state
 }
 
@@ -111,7 +112,7 @@ export function describe(volume: Volume): Record<string, unknown> {
   }
 }
 
-/** When legs were compared last and will be next, and where they differ. */
+/** When legs were last compared and will be next, in wall time, and where they differ. */
 function verifies({ record, settings, path }: Volume): Record<string, unknown> {
   if (record === null) return {}
   const { completedAt, countedFrom, differences } = verifiedOf(record)
@@ -127,7 +128,7 @@ function verifies({ record, settings, path }: Volume): Record<string, unknown> {
   }
 }
 
-/** What is remembered, and, of a volume that does not run, why. */
+/** The history, and for a volume that does not run one more entry that says why. */
 export function history({ record, word, reason, host }: Volume): readonly HistoryEntry[] {
   const entries = record?.entries ?? []
   if (word === 'running' || word === 'starting' || host === null) return entries
@@ -154,7 +155,7 @@ function volumeWord(volume: Volume): string {
 function legReason(volume: Volume, leg: Leg): string {
   if (leg.refusal !== '') return leg.refusal
   if (!volume.active && legWord(volume, leg) === 'in-sync')
-    return 'it was when the volume ran last; now the volume does not run'
+    return 'it was in sync when the volume last ran; the volume does not run now'
   return leg.member?.reason ?? leg.device.state.reason
 }
 

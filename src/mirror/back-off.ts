@@ -9,7 +9,10 @@ export class BackOff {
     return this.timer === null
   }
 
-  /** The next pause, of `least` to `most` milliseconds; `over` is told unless it ends before. */
+  /**
+   * Begins the next pause, of `least` to `most` milliseconds. Calls `over` at its end, unless `end`
+   * comes first.
+   */
   begin(clock: Clock, least: number, most: number, over: () => void): void {
     this.ms = Math.min(most, Math.max(least, this.ms * 2))
     this.timer?.cancel()
@@ -19,7 +22,7 @@ export class BackOff {
     })
   }
 
-  /** All is well: the next pause is the shortest. */
+  /** Ends the pause, because all is well: the next one is the shortest. */
   end(): void {
     this.timer?.cancel()
     this.timer = null

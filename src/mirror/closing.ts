@@ -1,6 +1,9 @@
 import type { Volume } from './volume.ts'
 
-/** Leaves every leg flushed and the intent log empty, so that the next start copies nothing. */
+/**
+ * Closes the volume. Leaves every leg flushed and the intent log empty, so that the next start
+ * copies nothing. Never rejects; a failure is logged.
+ */
 export async function close(volume: Volume): Promise<void> {
   if (volume.running) {
     for (const [, resync] of volume.resyncs) resync.stop('the volume is closed')
@@ -8,7 +11,7 @@ export async function close(volume: Volume): Promise<void> {
     try {
       await volume.intent.empty()
       volume.remember('start', '', 'closed')
-      volume.membership.request(false)
+      volume.membership.request('record')
       await volume.membership.settled()
     } catch (error) {
       volume.log.warn({ volume: volume.path, err: error }, `${volume.path} was not closed cleanly`)

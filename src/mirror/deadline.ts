@@ -3,8 +3,9 @@ import { legPatience } from './settings.ts'
 import type { Volume } from './volume.ts'
 
 /**
- * The promise's outcome, if it comes within `ms`: as a rule, while a leg that is slow would not be
- * given up yet. Rejects with TIMEOUT otherwise, and what becomes of the promise is told to nobody.
+ * The outcome of the promise, if it comes within `ms`: by default the time after which a slow leg
+ * would be given up. Rejects with TIMEOUT otherwise; a later outcome is dropped. Resolves to
+ * undefined without a promise.
  */
 export function within<T>(
   volume: Volume,
@@ -23,7 +24,10 @@ export function within<T>(
   })
 }
 
-/** The same of the head's own store: what hangs there is waited for as long as what fails. */
+/**
+ * The same for the head's own store: a call that hangs is waited for as long as one that fails is
+ * tried again.
+ */
 export function stored<T>(volume: Volume, promise: Promise<T> | undefined): Promise<T | undefined> {
   return within(volume, promise, volume.settings.suspendMs)
 }

@@ -7,7 +7,7 @@ import { rules } from './rules/table.ts'
 import type { Failed } from './rules/verdicts.ts'
 import type { Volume } from './volume.ts'
 
-/** States that a leg which is out goes through, again and again. */
+/** States that a leg goes through, again and again, while it is out. */
 const out: ReadonlySet<LegState> = new Set(['missing', 'failed', 'syncing'])
 
 /** Takes a leg out by an operator's word. Never the last leg in sync. */
@@ -15,6 +15,7 @@ export function leave(volume: Volume, leg: Leg, state: LegState, reason: string)
   volume.membership.tell({ kind: 'take-out', leg, state, reason })
 }
 
+/** Sets the state of a leg that takes no part, and the reason. */
 export function setState(volume: Volume, leg: Leg, state: LegState, reason: string): void {
   const member = leg.member!
   const was = member.state
@@ -23,13 +24,16 @@ export function setState(volume: Volume, leg: Leg, state: LegState, reason: stri
   noteSince(volume, leg, was)
 }
 
-/** The leg is in another state. One that fails at each try is out since it was in sync last. */
+/**
+ * Notes since when the leg is in its state. A leg that fails at each try is out since it was last
+ * in sync.
+ */
 export function noteSince(volume: Volume, { member }: Leg, was: LegState): void {
   const stays = out.has(was) && out.has(member!.state)
   if (!stays) member!.since = Math.floor(volume.clock.wall())
 }
 
-/** Leaves the leg in peace for a while, longer each time. */
+/** Begins a pause before the leg is tried again, longer each time. */
 export function backOff(volume: Volume, leg: Leg): void {
   const { legRetryMs, legRetryMsMax } = volume.settings
   leg.backOff.begin(volume.clock, legRetryMs, legRetryMsMax, () => {
@@ -38,20 +42,23 @@ export function backOff(volume: Volume, leg: Leg): void {
 }
 
 /**
- * What becomes of a leg that a write, a flush or its metadata failed on. False when it stays, being
- * the last, and the client must be told. What a failed flush lost is not decided here: the leg's
- * device tells that it began another life of its cache, see `legChanged`.
+ * Decides what becomes of a leg that failed a write, a flush or its metadata. Returns false when it
+ * stays, being the last, and the client must be told. What a failed flush lost is not decided here:
+ * the leg's device tells that its cache began another life, see `legChanged`.
  */
 export function failed(volume: Volume, leg: Leg, what: Failed, error: StorageError): boolean {
   return volume.membership.tell({ kind: 'failed', leg, work: what, error }) !== 'tell-client'
 }
 
-/** Whether what the leg could not read is to be written to it again. */
+/**
+ * Decides what becomes of a leg that failed a read. Returns true if what it could not read is to be
+ * written to it again.
+ */
 export function readFailed(volume: Volume, leg: Leg, error: StorageError): boolean {
   return volume.membership.tell({ kind: 'failed', leg, work: 'read', error }) === 'repair'
 }
 
-/** The leg's device changed its state or its facts. */
+/** To be called when the leg's device has changed its state or its facts. */
 export function legChanged(volume: Volume, leg: Leg): void {
   leg.noticeFacts()
   if (!volume.active || !volume.writers.includes(leg)) {
@@ -76,8 +83,8 @@ export function legChanged(volume: Volume, leg: Leg): void {
 }
 
 /**
- * Whoever keeps the leg restarted, and may have been put back to an older state meanwhile: what it
- * shows is looked at before it takes part again.
+ * The target that serves the leg restarted, and its disk may have been put back to an older state
+ * meanwhile: what the leg shows is examined before it takes part again.
  */
 function doubt(volume: Volume, leg: Leg): void {
   const reason = 'its target restarted'
@@ -86,9 +93,9 @@ function doubt(volume: Volume, leg: Leg): void {
 }
 
 /**
- * A leg that is away is seen in another life of its cache. It lacks what it had not flushed, also
- * if it comes back in the life that it had before: one that began with a failed flush ends with the
- * process of its target.
+ * Notes the loss if a leg that is away is seen in another life of its cache. It lacks what it had
+ * not flushed, even if it comes back in its former life: a life that began with a failed flush ends
+ * with the process of its target.
  */
 function noteLostCache(leg: Leg): void {
   const { device, member } = leg
@@ -115,23 +122,26 @@ function deviceNow(volume: Volume, leg: Leg): DeviceNow {
   return { ...now, word: 'there', state: flushError === null ? 'missing' : 'failed', reason }
 }
 
-/** A request has been under way for too long: `times` what a leg has. */
+/** A request of the leg has been under way for too long: `times` the `legTimeoutMs`. */
 export function legSlow(volume: Volume, leg: Leg, times: number): void {
   const reason = `no answer for ${(volume.settings.legTimeoutMs * times) / 1000} s`
   if (!volume.active || !volume.writers.includes(leg)) leg.abandon()
   else volume.membership.tell({ kind: 'silent', leg, reason })
 }
 
-/** Whether its target turned this head away when it came back: no request says so then. */
+/**
+ * Whether the leg's target refused this head when it came back: no request fails with that then.
+ */
 export function isFenced({ device }: Leg): boolean {
   return device.state.code === 'FENCED'
 }
 
+/** The error for a leg that `isFenced`. */
 export function fencing({ device }: Leg): StorageError {
   return new StorageError('FENCED', device.state.reason, device.path)
 }
 
-/** Whether of no other leg it is durable that it is in sync: a crash would leave this one alone. */
+/** Whether it is durable of no other leg that it is in sync: a crash would leave this one alone. */
 export function isLast({ run }: Volume, leg: Leg): boolean {
   return rules.isLast(run, leg)
 }

@@ -9,31 +9,35 @@ import { unreachable } from './rules/verdicts.ts'
 import { formatMaps } from './start/create.ts'
 import type { Volume } from './volume.ts'
 
-/** What was made ready on all legs while clients went on. */
+/** What `makeReady` has made ready on all legs. */
 export interface Ready {
   readonly wanted: Geometry
-  /** Bytes: from here to the new end of the volume all legs are zero, on stable storage. */
+  /** From this byte to the new end of the volume all legs are zero, on stable storage. */
   readonly zeroFrom: number
-  /** Of the record then: while it is the same, no leg has left. */
+  /** The generation of the record then: while it is the same, no leg has left. */
   readonly generation: Generation
 }
 
-/** Why a volume starts anew that is larger now. */
+/** Why a volume that has grown starts anew. */
 export const hasGrown = 'the volume has grown'
 
-/** The longest pause before growing is tried again, in multiples of `legRetryMsMax`: an hour. */
+/**
+ * The longest pause before growing is tried again, in multiples of `legRetryMsMax`: an hour by
+ * default.
+ */
 const pausesMax = 60
 
 /**
- * The first half of growing, while clients go on: what lies beyond the metadata of the smallest leg
- * becomes zeroes. Null when there is nothing to gain, or a leg left or could not do it.
+ * The first half of growing, while clients go on: zeroes what lies beyond the metadata of the
+ * smallest leg. Resolves to null when there is nothing to gain, or a leg left or could not do it;
+ * never rejects.
  */
 export async function makeReady(volume: Volume): Promise<Ready | null> {
   const wanted = wantedGeometry(volume)
   if (wanted === null) return null
   const { legs, membership } = volume
   const { generation, dataSize } = volume.record!
-  // A leg whose metadata were moved by an earlier attempt has nothing there any more.
+  // A leg whose metadata an earlier attempt has moved has none there.
   const ends = legs.map((leg) => (leg.endNow > leg.end ? leg.end : dataSize))
   const zeroFrom = Math.min(wanted.dataSize, Math.max(dataSize, ...ends))
   const over = (): boolean =>
@@ -52,10 +56,11 @@ export async function makeReady(volume: Volume): Promise<Ready | null> {
 }
 
 /**
- * The second half. The metadata are first copied to the new end of each leg, as they are; then the
- * new size is one change of the record like any other, and the volume starts anew from it: what
- * the metadata covered before becomes zeroes then, see `finishGrowth`. A crash finds the old volume
- * or the new one. False when the legs are not as they were when they were made ready.
+ * The second half of growing. The metadata are first copied to the new end of each leg, as they
+ * are; then the new size is one change of the record like any other, and the volume starts anew
+ * from it, zeroing what the metadata covered before, see `finishGrowth`. A crash finds the old
+ * volume or the new one. Resolves to false when the legs are not as `makeReady` left them, or
+ * growing failed; never rejects.
  */
 export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
   const { membership } = volume
@@ -76,7 +81,7 @@ export async function grow(volume: Volume, ready: Ready): Promise<boolean> {
         await membership.written('log')
       }
     } catch (error) {
-      // Before writes go on: the log is empty.
+      // Suspend before writes go on: the log is empty.
       if (!membership.over()) volume.suspend(systemError(error, 'growing').message)
     }
   })
@@ -90,8 +95,9 @@ function isStillReady(volume: Volume, { wanted, generation }: Ready): boolean {
 }
 
 /**
- * Of a leg that is not away: it is tried again when it has another size, or after a doubling pause.
- * An attempt may interrupt the volume, and a disk stays full for as long as nobody makes room.
+ * Notes that a leg which is not away cannot grow. It is tried again when it has another size, or
+ * after a doubling pause: an attempt may interrupt the volume, and a disk stays full until room is
+ * made on it.
  */
 function cannotGrow(volume: Volume, leg: Leg, error: unknown): void {
   const { code, message } = systemError(error, 'growing', leg.device.path)
@@ -102,10 +108,13 @@ function cannotGrow(volume: Volume, leg: Leg, error: unknown): void {
   })
   if (!isNews) return
   volume.remember('operator', leg.name, `the volume cannot grow because of this leg: ${message}`)
-  volume.membership.request(false)
+  volume.membership.request('record')
 }
 
-/** Null when there is nothing to gain, or a leg is not in sync or did not grow. */
+/**
+ * The geometry that the legs have room for; null when there is nothing to gain, or a leg is not in
+ * sync or did not grow.
+ */
 function wantedGeometry(volume: Volume): Geometry | null {
   const { record } = volume
   if (!volume.running || volume.readable.length < volume.legs.length) return null
@@ -119,18 +128,19 @@ function wantedGeometry(volume: Volume): Geometry | null {
 }
 
 /**
- * New metadata may not touch the old before they count. Where a leg ends as before, it was larger
- * than others, or its metadata were moved by an attempt that a crash cut off: there only the maps
- * change, which are clean, and which a crash has read as all ones if it finds some of either kind.
+ * Whether metadata for `wanted` can be written without touching the old before they count. If the
+ * leg ends as before, either it was larger than others, or an attempt that a crash cut off has
+ * moved its metadata. Only the maps change there. They are clean, and a crash that finds some of
+ * either kind reads them as all ones.
  */
 function canMove(leg: Leg, wanted: Geometry): boolean {
   return leg.endNow === leg.end || leg.endNow - metadataBytes(wanted) >= leg.end
 }
 
 /**
- * Where the metadata go is durable, in the head's store and on all legs, before any are there. What
- * is found of a leg that grows once more is else what it was before they were moved, with less than
- * it had since.
+ * Saves where the metadata go, in the head's store and on all legs, before any are there. Otherwise
+ * a leg that grows once more would be found with its metadata at the old place, which know less
+ * than it had since.
  */
 async function announceMoves({ legs, membership }: Volume): Promise<void> {
   for (const leg of legs) {
@@ -138,7 +148,7 @@ async function announceMoves({ legs, membership }: Volume): Promise<void> {
     if (leg.endNow > leg.end) leg.member!.movesTo = leg.endNow
     else delete leg.member!.movesTo
   }
-  membership.request(false)
+  membership.request('record')
   await membership.settled()
 }
 
@@ -164,19 +174,19 @@ async function enlarge(volume: Volume, { wanted, zeroFrom }: Ready): Promise<voi
     delete leg.member!.movesTo
   }
   volume.remember('operator', '', `grew from ${from} to ${wanted.dataSize} bytes`)
-  membership.request(true)
+  membership.request('members')
   await membership.settled()
-  if (!membership.over()) volume.suspend(hasGrown, true)
+  if (!membership.over()) volume.suspend(hasGrown, 'larger')
 }
 
-/** What counts is the old size still: with maps of the new one everything would be copied. */
+/** The old size still counts: with maps of the new one everything would be copied. */
 async function restoreMaps({ readable, geometry }: Volume): Promise<void> {
   await Promise.allSettled(readable.map((leg) => formatMaps(leg, geometry)))
 }
 
 /**
- * Throws if the leg has left, though its device may be there again: as what it was before, or as
- * another one. What is written to it now would make it one that lacks nothing.
+ * Throws if the leg has left, though its device may be there again, unchanged or another one. What
+ * is written to it now would make it a leg that lacks nothing.
  */
 function mustTakePart(volume: Volume, leg: Leg): void {
   if (!areReadable(volume, [leg]))
@@ -197,7 +207,10 @@ async function onEach(volume: Volume, action: (leg: Leg) => Promise<void>): Prom
   }
 }
 
-/** While neither maps nor superblocks are written for another reason, or those would be lost. */
+/**
+ * Moves the metadata while neither maps nor superblocks are written for another reason, or those
+ * writes would be lost.
+ */
 async function moveMetadata(volume: Volume, leg: Leg, end: number): Promise<void> {
   const prepare = async (): Promise<void> => {
     mustTakePart(volume, leg)
@@ -206,13 +219,16 @@ async function moveMetadata(volume: Volume, leg: Leg, end: number): Promise<void
   }
   const record = (): VolumeRecord => {
     mustTakePart(volume, leg)
-    // No leg hears of a change before the own store. A long history would not fit.
+    // No leg may hear of a change before the own store. A long history would not fit.
     return { ...volume.membership.recordFor(leg), entries: [] }
   }
   await volume.membership.withMaps(() => leg.superblocks.writeBoth(prepare, record))
 }
 
-/** At the start after a growth: zeroes where metadata were, on all legs in sync. */
+/**
+ * Finishes a growth at the next start: writes zeroes where metadata were, on all legs in sync.
+ * Rejects if the last leg cannot do it.
+ */
 export async function finishGrowth(volume: Volume): Promise<void> {
   const { zeroing } = volume.record!
   if (zeroing === null) return
@@ -235,7 +251,10 @@ export async function finishGrowth(volume: Volume): Promise<void> {
   if (!over()) volume.record!.zeroing = null
 }
 
-/** On stable storage, unless it is over. */
+/**
+ * Zeroes the range on stable storage, or stops early when `over`. Rejects when the leg fails or
+ * restarts.
+ */
 async function zeroRange(
   volume: Volume,
   leg: Leg,
@@ -248,7 +267,7 @@ async function zeroRange(
     await leg.zero(offset, Math.min(zeroBytesMax, to - offset))
   }
   if (!over()) await flushLeg(volume, leg)
-  // Nothing else remembers what it had not flushed of this.
+  // Nothing else remembers what the leg had not flushed of this.
   if (leg.bootId !== bootId)
     throw new StorageError('STALE', 'it restarted meanwhile', leg.device.path)
 }

@@ -1,13 +1,16 @@
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
 
-/** What to type, or to wait for, about a leg in the state that `status` shows; '' if it is well. */
+/**
+ * What the operator may type, or wait for, about a leg in the state that `status` shows; '' if it
+ * is well.
+ */
 export function legHint(volume: Volume, { name, refusal }: Leg, state: string): string {
   const { path, running } = volume
-  // Commands on legs are refused then, and what to do about the volume is told with that.
+  // Commands on legs are refused then, and the hint of the volume says what to do.
   if (!running) return state === 'missing' ? 'it comes back by itself once it is there' : ''
   const attach = `\`dst leg attach ${path} ${name}`
-  // Some reasons say it themselves.
+  // Some reasons say what to do themselves.
   if (refusal.includes('`')) return ''
   if (refusal !== '')
     return `${attach}\` looks at it again; with --discard it loses what it has alone`
@@ -18,7 +21,7 @@ export function legHint(volume: Volume, { name, refusal }: Leg, state: string): 
   return state === 'detached' ? `${attach}\` puts it back` : ''
 }
 
-/** The same of a volume that does not run. */
+/** The same for a volume that does not run. */
 export function volumeHint({ word, reason, path }: Volume): string {
   if (reason.includes('`')) return ''
   if (word === 'failed') return `\`dst volume start ${path} --force\` takes the legs back`

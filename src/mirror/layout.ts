@@ -9,19 +9,26 @@ import { KiB, MiB, roundDown, roundUp } from '../base/size.ts'
  *                                                                         leg's end ──▶
  */
 
-/** Metadata are read and written in pages: what the coarsest disks write at once. */
+/**
+ * Metadata are read and written in pages of so many bytes: what the coarsest disks write at once.
+ */
 export const pageBytes = 4 * KiB
 /** Room for one superblock: 256 legs and the end of the history. */
 export const superblockBytes = 256 * KiB
-/** What a disk writes whole or not at all. Each has its own checksum, so a torn page does not
- * make bits doubtful that lie elsewhere in it. */
+/**
+ * Bytes that a disk writes whole or not at all. Each sector has its own checksum, so that a torn
+ * page makes no bits doubtful in its other sectors.
+ */
 const sectorBytes = 512
 const sectorBits = (sectorBytes - 8) * 8
 const sectorMagic = 0x4d54_5344
 
 export const extentSizeMin = 64 * KiB
 export const extentSizeMax = 64 * MiB
-/** Of a volume: a bitmap of them has 128 MiB. A petabyte at the default size. */
+/**
+ * Extents of a volume at most: a bitmap of them has 128 MiB. That is a petabyte at the default
+ * size.
+ */
 export const extentsMax = 2 ** 30
 
 /** The numbers that place metadata; fixed when a volume is created, but for growth. */
@@ -32,6 +39,7 @@ export interface Geometry {
   readonly slots: number
 }
 
+/** The number of extents of a volume. */
 export function extentCount(geometry: Geometry): number {
   return Math.ceil(geometry.dataSize / geometry.extentSize)
 }
@@ -41,44 +49,49 @@ export function mapBytes(geometry: Geometry): number {
   return roundUp(Math.ceil(extentCount(geometry) / sectorBits) * sectorBytes, pageBytes)
 }
 
+/** Bytes of all metadata on a leg. */
 export function metadataBytes(geometry: Geometry): number {
   return 2 * superblockBytes + (1 + geometry.slots) * mapBytes(geometry)
 }
 
-/** Dirty maps for a mirror of so many legs: room for as many again. */
+/** The number of dirty maps on the legs of a new volume: room for as many legs again. */
 export function slotsFor(legs: number): number {
   let slots = 16
   while (slots < 2 * legs) slots *= 2
   return slots
 }
 
-/** Where metadata end on a leg of so many bytes. */
+/** The byte where metadata end on a leg of so many bytes. */
 export function metadataEnd(legSize: number): number {
   return roundDown(legSize, pageBytes)
 }
 
-/** The largest volume that a leg of so many bytes can hold; 0 when it is too small for any. */
+/**
+ * Bytes of the largest volume that a leg of `legSize` bytes can hold; 0 when it is too small for
+ * any.
+ */
 export function dataSizeFor(legSize: number, extentSize: number, slots: number): number {
   const end = metadataEnd(legSize)
   const bound = { dataSize: Math.max(0, end), extentSize, slots }
   return Math.max(0, roundDown(end - metadataBytes(bound), pageBytes))
 }
 
+/** The first byte of a slot, when metadata end at `end`. */
 export function superblockOffset(end: number, slot: number): number {
   return end - (2 - slot) * superblockBytes
 }
 
-/** Map 0 is the intent log, map `1 + n` is the dirty map of slot `n`. */
+/** The first byte of a map. Map 0 is the intent log, map `1 + n` the dirty map of slot `n`. */
 export function mapOffset(geometry: Geometry, end: number, map: number): number {
   return end - metadataBytes(geometry) + map * mapBytes(geometry)
 }
 
-/** Which page of a map has a bit. */
+/** The page of a map that has the bit. */
 export function pageOfBit(bit: number): number {
   return Math.floor(bit / (sectorBits * (pageBytes / sectorBytes)))
 }
 
-/** Where the bits of a page begin in the bytes of a bitmap. */
+/** The first byte of a bitmap that belongs to the page. */
 export function firstByteOf(page: number): number {
   return (page * (pageBytes / sectorBytes) * sectorBits) / 8
 }
@@ -98,7 +111,7 @@ export function encodePage(bits: Bitmap, map: number, page: number, into: Buffer
 
 /**
  * Merges a whole map, as read from a leg, into `bits`. A sector that is not whole counts as all
- * ones: it costs copying, never data. Returns how many those were.
+ * ones, which costs copying, never data. Returns the number of those sectors.
  */
 export function decodeMap(bytes: Buffer, map: number, bits: Bitmap): number {
   let damaged = 0
@@ -118,7 +131,7 @@ export function decodeMap(bytes: Buffer, map: number, bits: Bitmap): number {
 const allOnes = Buffer.alloc(sectorBits / 8, 0xff)
 const place = Buffer.alloc(8)
 
-/** Over the sector and where it belongs: a sector written elsewhere is not taken for it. */
+/** Covers the sector and its place: a sector written elsewhere is not taken for it. */
 function sectorChecksum(bytes: Buffer, at: number, map: number, index: number): number {
   place.writeUInt32LE(map, 0)
   place.writeUInt32LE(index, 4)

@@ -2,15 +2,15 @@ import { StorageError } from '../base/errors.ts'
 import type { Request } from '../device/request.ts'
 import type { Leg } from './leg.ts'
 
-/** Who submitted a request to a leg. */
+/** The part of the mirror that submitted a request to a leg. */
 export interface LegCaller {
   /** The request is complete; the caller releases it. */
   legDone(leg: Leg, child: Request): void
-  /** The leg left with the request under way: its answer will not be told, nor waited for. */
+  /** The leg left while the request was under way: its answer is neither told nor waited for. */
   legLost(leg: Leg): void
 }
 
-/** Waits for one request for the mirror's own sake. */
+/** Waits for one request that the mirror itself submitted. `resolve` takes over the request. */
 export class Waiter implements LegCaller {
   private readonly resolve: (child: Request) => void
   private readonly reject: (error: StorageError) => void

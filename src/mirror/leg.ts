@@ -17,15 +17,21 @@ import type { Volume } from './volume.ts'
 
 /**
  * Bytes of zeroes that are asked for at once where a leg may have to write them: few enough that a
- * leg with a MB per second answers within the time that it has for one request.
+ * leg that writes a MB per second answers within the time limit of a request.
  */
 export const zeroBytesMax = 8 * MiB
 
-/** Whom a leg tells. */
+interface Configured {
+  readonly name: string
+  readonly device: Device
+  readonly readLast?: boolean
+}
+
+/** What a leg tells the volume. */
 export interface LegHooks {
-  /** The first request goes under way. */
+  /** The first request is about to be submitted. */
   onBusy(): void
-  /** It may be able to come back. */
+  /** The leg may be able to come back. */
   onReady(): void
 }
 
@@ -36,57 +42,57 @@ export class Leg implements Completer, RunLeg {
   readonly readLast: boolean
   /** Null until the volume's record is known and names this leg. */
   member: Member | null = null
-  /** Why it may not take part, '' if it may. Forgotten when that may have passed. */
+  /** Why the leg may not take part, '' if it may. Forgotten when the reason may have passed. */
   refusal = ''
-  /** What it is in the run. */
+  /** The leg's part in the run. */
   stage: Stage = 'absent'
   announcedBy = 0
   coming: Coming | null = null
   finishing: Finishing | null = null
-  /** Of a leg not in sync: what it lacks. */
+  /** What the leg lacks while it is not in sync; otherwise null. */
   dirty: DirtyMap | null = null
-  /** Of an absent leg: what it acknowledged and had not flushed; lost if it rebooted. */
+  /** What an absent leg acknowledged and had not flushed: lost if it restarts. */
   unflushed: BlockSet | null = null
-  /** Writes settled before this moment, see `IntentLog.moment`, are on its stable storage. */
+  /** Writes settled before this moment, see `IntentLog.moment`, are on the leg's stable storage. */
   flushedMoment = 0
-  /** What was on its stable storage when its superblock was written last, see `marks.ts`. */
+  /** The `flushedMoment` when its superblock was last written, see `marks.ts`. */
   markedMoment = 0
-  /** Whether it lacks only what was in the intent log when the head died. */
+  /** Whether the leg lacks only what was in the intent log when the head died. */
   crashed = false
   bootId = ''
   identity = ''
-  /** How often its target had restarted when it was looked at last. */
+  /** How often the leg's target had restarted when `adopt` was last called. */
   private restarts: number | null = null
-  /** It may not grow before that is over, unless `endNow` is another than it was. */
+  /** The pause before the leg may grow again, unless `endNow` changes. */
   private readonly growing = new BackOff()
   private stuckAt = 0
   readonly superblocks = new Superblocks(this)
-  /** What a refusal may depend on, as it was last. */
+  /** The facts that a refusal may depend on, as last seen. */
   private noticed = ''
   /** Reads under way, and where the last one ended: for balancing. */
   reads = 0
   lastOffset = 0
-  /** It is left in peace until that is over. */
+  /** The pause before the leg is tried again. */
   readonly backOff = new BackOff()
-  /** Of reads, since it was last in sync. */
+  /** Reads that the leg failed since it was last in sync. */
   readErrors = 0
-  /** Whether somebody who wants the leg waits until nothing is under way. */
+  /** Whether `onQuiet` is to be called when nothing is under way. */
   private wanted = false
   private readonly hooks: LegHooks
-  /** Told, if it is wanted, when the last request has ended. */
+  /** Called, if `wanted`, when the last request has ended. */
   private onQuiet: () => void
-  /** Told when nothing that changes it is under way, or when it is abandoned. */
+  /** Called when nothing that changes the leg is under way, or when it is abandoned. */
   private whenUnchanging: (() => void)[] = []
-  /** How often: what is done in steps goes no further once that has changed. */
+  /** How often the leg was abandoned: a procedure in steps ends once that has changed. */
   timesAbandoned = 0
   /** Requests under way, in no order; a request's `tag` is its place. */
   private readonly underWay: Request[] = []
   /** Counted up by the volume's watchdog; a request's `tagHigh` is when it was submitted. */
   tick = 0
-  /** When it answered anything last. */
+  /** The tick of the leg's last answer. */
   private answeredTick = 0
 
-  constructor(name: string, device: Device, readLast: boolean, hooks: LegHooks) {
+  constructor({ name, device, readLast = false }: Configured, hooks: LegHooks) {
     this.name = name
     this.device = device
     this.readLast = readLast
@@ -96,12 +102,12 @@ export class Leg implements Completer, RunLeg {
     }
   }
 
-  /** It is a member of the volume. */
+  /** Makes the leg this member of the volume. */
   bind(member: Member): void {
     this.member = member
   }
 
-  /** No run has it: what it lacks is not known. */
+  /** Forgets what the leg lacks, because no run has it. */
   forget(): void {
     this.stage = 'absent'
     this.dirty = null
@@ -111,41 +117,41 @@ export class Leg implements Completer, RunLeg {
     this.markedMoment = 0
   }
 
-  /** It lacks nothing, but for what is noted in the map from now on. */
+  /** Gives the leg an empty map of what it lacks, and returns it. */
   lacksNothing(volume: Volume): DirtyMap {
     this.unflushed = null
     return (this.dirty = new DirtyMap(blockGeometryOf(volume)))
   }
 
-  /** It did not take part after all since `lacksNothing`: what it lacked before counts again. */
+  /** Takes back `lacksNothing`: `before` counts again, with what was missed since. */
   lacksAgain(before: DirtyMap, unflushed: Leg['unflushed']): void {
     before.merge(this.dirty!.bits)
-    // The other one may have been written over it.
+    // The other map may have been written over it on disk.
     before.inherit(before.durable)
     if (unflushed !== null) before.missSet(unflushed)
     this.dirty = before
   }
 
-  /** It may lack anything. */
+  /** Notes that the leg may lack anything. */
   lacksAll(volume: Volume): void {
     this.dirty ??= this.lacksNothing(volume)
     this.dirty.setAll()
   }
 
-  /** After a crash of the head it lacks what was in the intent log. */
+  /** Notes that the leg lacks what was in the intent log when the head crashed. */
   lacksAfterCrash(volume: Volume, intents: Bitmap): void {
     this.lacksNothing(volume).merge(intents)
     this.crashed = true
   }
 
-  /** Whether all that it lacks is of a crash, as it comes back; the next time it is not. */
+  /** Whether the leg lacks only what a crash left. Asked once: false the next time. */
   takeCrashed(): boolean {
     const { crashed } = this
     this.crashed = false
     return crashed
   }
 
-  /** What it had not flushed is lost. */
+  /** Notes that what the leg had not flushed is lost. */
   loseCache(): void {
     const { dirty, unflushed } = this
     if (dirty === null || unflushed === null) return
@@ -154,19 +160,19 @@ export class Leg implements Completer, RunLeg {
     this.unflushed = null
   }
 
-  /** A run begins, in which it is what the record says. */
+  /** Begins a run with the stage that the record says. */
   startAs({ state }: Member): void {
     this.stage = state === 'in-sync' || state === 'detached' ? state : 'absent'
     if (state !== 'in-sync') return
     this.noteEnd()
-    // Versions of before leave it there when a leg was copied whole.
+    // Older versions leave it there when a leg was copied whole.
     delete this.member!.whole
     this.readErrors = 0
   }
 
   /**
-   * The member's metadata are where they were found or are about to be written. Found further than
-   * they were, only one of the superblocks may be there, and the other where it was.
+   * Notes in the member where the leg's metadata were found or are about to be written. Found
+   * further than they were, only one of the superblocks may be there, and the other where it was.
    */
   noteEnd(): void {
     const member = this.member!
@@ -179,18 +185,18 @@ export class Leg implements Completer, RunLeg {
     }
   }
 
-  /** It may not take part, for this reason. */
+  /** Keeps the leg from taking part, for this reason. */
   refuse(reason: string): void {
     this.refusal = reason
   }
 
-  /** It may take part at once, whatever happened. */
+  /** Lets the leg take part at once, whatever happened. */
   welcome(): void {
     this.refusal = ''
     this.backOff.end()
   }
 
-  /** It could not hold what it grew by: a pause before that is tried again. Whether it is news. */
+  /** Begins a pause before the leg may grow. Returns false if it was stuck at this size before. */
   getStuck(clock: Clock, least: number, most: number, over: () => void): boolean {
     const again = this.stuckAt === this.endNow
     if (!again) this.growing.end()
@@ -203,13 +209,13 @@ export class Leg implements Completer, RunLeg {
     return !this.growing.isOver && this.stuckAt === this.endNow
   }
 
-  /** Somebody wants it as soon as nothing is under way; false if it is so now. */
+  /** Has `onReady` called as soon as nothing is under way. Returns false if nothing is now. */
   want(): boolean {
     this.wanted = this.pending > 0
     return this.wanted
   }
 
-  /** A read that ends there is about to be submitted; `endRead` when it was answered, or lost. */
+  /** Counts a read up to `to`, about to be submitted; `endRead` follows at its end. */
   beginRead(to: number): void {
     this.reads++
     this.lastOffset = to
@@ -219,7 +225,7 @@ export class Leg implements Completer, RunLeg {
     this.reads--
   }
 
-  /** A tick of the volume's watchdog. */
+  /** Counts a tick of the volume's watchdog. */
   passTime(): void {
     this.tick++
   }
@@ -228,50 +234,50 @@ export class Leg implements Completer, RunLeg {
     return this.underWay.length
   }
 
-  /** Whether anything under way is more than a question. */
+  /** Whether anything under way may change the leg. */
   get changing(): boolean {
     const asks = ({ operation }: Request): boolean =>
       operation === Operation.read || operation === Operation.status
     return !this.underWay.every(asks)
   }
 
-  /** It takes part, and a flush of it succeeded that began at this moment. */
+  /** Notes a flush that began at this moment and succeeded, of a leg that takes part. */
   hasFlushed(moment: number): void {
     this.flushedMoment = Math.max(this.flushedMoment, moment)
     this.unflushed = null
   }
 
-  /** It takes part, and has a superblock that was written when it had flushed up to `moment`. */
+  /** Notes a superblock written, on a leg that takes part, after it had flushed up to `moment`. */
   hasMarked(moment: number): void {
     this.markedMoment = Math.max(this.markedMoment, moment)
   }
 
-  /** What settled before it is there even if the leg was put back, or its superblock tells. */
+  /** Writes settled before this are on the leg, or its superblock tells of a put-back. */
   get safeMoment(): number {
     return this.restarts === null
       ? this.flushedMoment
       : Math.min(this.flushedMoment, this.markedMoment)
   }
 
-  /** Whether its target restarted since it was adopted: what it has now is to be looked at. */
+  /** Whether the leg's target restarted since `adopt`: what it has is to be examined again. */
   get hasRestarted(): boolean {
     return restartsOf(this.device) !== this.restarts
   }
 
-  /** Resolves when it is not `changing`, or was abandoned: whoever waits must look. */
+  /** Resolves when the leg is not `changing` or was abandoned; the caller checks which. */
   unchanging(): Promise<void> {
     if (!this.changing) return Promise.resolve()
     return new Promise((resolve) => this.whenUnchanging.push(resolve))
   }
 
-  /** Ticks that the request longest under way has waited; 0 when there is none. */
+  /** Ticks that the oldest request has been under way; 0 when there is none. */
   get oldestTicks(): number {
     let oldest = this.tick
     for (const request of this.underWay) oldest = Math.min(oldest, request.tagHigh)
     return this.tick - oldest
   }
 
-  /** Whether it has answered nothing for so many ticks, though it was asked for what is quick. */
+  /** Whether the leg has answered nothing for more than `ticks`, though something quick waits. */
   isSilent(ticks: number): boolean {
     if (this.tick - this.answeredTick <= ticks) return false
     return this.underWay.some(
@@ -279,7 +285,7 @@ export class Leg implements Completer, RunLeg {
     )
   }
 
-  /** Submits a request that was taken with this leg as its owner. */
+  /** Submits a request that has this leg as its owner. `caller` hears once of its end. */
   submit(child: Request, caller: LegCaller): void {
     child.context = caller
     child.tag = this.underWay.length
@@ -305,7 +311,7 @@ export class Leg implements Completer, RunLeg {
     this.onQuiet()
   }
 
-  /** Stops waiting for everything under way. The device keeps the requests until it is done. */
+  /** Tells callers that their requests are lost. The device keeps these until they are done. */
   abandon(): void {
     this.timesAbandoned++
     const lost: LegCaller[] = []
@@ -324,19 +330,19 @@ export class Leg implements Completer, RunLeg {
     for (const look of told) look()
   }
 
-  /** Resolves when nothing is under way, of a leg that nobody else wants any more. */
+  /** Resolves when nothing is under way on a leg that left for good: `onReady` is silent then. */
   drained(): Promise<void> {
     if (this.pending === 0) return Promise.resolve()
     this.wanted = true
     return new Promise((resolve) => (this.onQuiet = resolve))
   }
 
-  /** Takes the write's flags as far as this leg knows them. */
+  /** The flags of a write without those that the leg does not know. */
   flagsFor(flags: number): number {
     return this.device.facts!.fua === 'none' ? flags & ~Flag.fua : flags
   }
 
-  /** Bytes from `offset`, copied; for metadata and comparing, not for clients. */
+  /** Reads into a new buffer. Rejects with the leg's error, or UNAVAILABLE when it leaves. */
   async read(offset: number, length: number): Promise<Buffer> {
     const child = await this.carryOut(Operation.read, offset, length, null)
     const bytes = Buffer.allocUnsafe(length)
@@ -345,13 +351,13 @@ export class Leg implements Completer, RunLeg {
     return bytes
   }
 
-  /** Writes `bytes`, which must not change any more, to stable storage. */
+  /** Writes `bytes` to stable storage; they must not change meanwhile. Rejects as `read` does. */
   async write(offset: number, bytes: Buffer): Promise<void> {
     const child = await this.carryOut(Operation.write, offset, bytes.length, bytes)
     child.release()
   }
 
-  /** Piece by piece: a leg may have to write them. */
+  /** Zeroes in pieces, which a leg may have to write one by one. Rejects as `read` does. */
   async zero(offset: number, length: number): Promise<void> {
     for (let at = 0; at < length; at += zeroBytesMax) {
       const piece = Math.min(zeroBytesMax, length - at)
@@ -360,13 +366,17 @@ export class Leg implements Completer, RunLeg {
     }
   }
 
+  /** Flushes the leg, if it has a cache. Rejects as `read` does. */
   async flush(): Promise<void> {
     if (this.device.facts!.flush === 'none') return
     const child = await this.carryOut(Operation.flush, 0, 0, null)
     child.release()
   }
 
-  /** The request after it succeeded; rejects with its error, or when the leg leaves. */
+  /**
+   * Submits a request and resolves to it when it succeeded; the caller releases it. Rejects with
+   * its error, or UNAVAILABLE when the leg leaves.
+   */
   carryOut(
     operation: Operation,
     offset: number,
@@ -385,7 +395,7 @@ export class Leg implements Completer, RunLeg {
     })
   }
 
-  /** Submits a write for the mirror itself; rejects when it failed, or the leg leaves. */
+  /** Submits a write for the mirror itself, and releases it. Rejects as `carryOut` does. */
   async carryOutWrite(write: Request): Promise<void> {
     const child = await new Promise<Request>((resolve, reject) => {
       this.submit(write, new Waiter(resolve, reject))
@@ -393,7 +403,7 @@ export class Leg implements Completer, RunLeg {
     child.release()
   }
 
-  /** Remembers which device it is now. */
+  /** Remembers the identity of the leg's device, its boot id and the restarts of its target. */
   adopt(): void {
     const facts = this.device.facts!
     this.restarts = restartsOf(this.device)
@@ -405,14 +415,14 @@ export class Leg implements Completer, RunLeg {
   }
 
   /**
-   * Whether another device is where the member was: a file that was restored from a copy has the
-   * superblock of the day it was copied, and what was written since it has not.
+   * Whether the member was on another device: a file restored from a copy has the superblock of the
+   * day of the copy, and lacks what was written since.
    */
   isAnotherThan({ identity }: Member): boolean {
     return identity !== undefined && this.device.facts?.identity !== identity
   }
 
-  /** A refusal counts no more when the device is away, or says anything else of itself. */
+  /** Forgets the refusal when the device is away, or its facts have changed. */
   noticeFacts(): void {
     const { noticed } = this
     const { facts, usable } = this.device
@@ -423,17 +433,17 @@ export class Leg implements Completer, RunLeg {
     if (this.noticed !== noticed || !usable) this.refusal = ''
   }
 
-  /** Who is read from rather than whom: the lowest. */
+  /** Read preference: legs with the lowest tier are read. */
   get tier(): number {
     return (this.readLast ? 2 : 0) + (this.device.state.word === 'online' ? 0 : 1)
   }
 
-  /** Where its metadata end, bytes. */
+  /** The byte where the leg's metadata end. */
   get end(): number {
     return this.superblocks.end
   }
 
-  /** Where metadata would end, as large as the leg is now. */
+  /** The byte where metadata would end, as large as the leg is now. */
   get endNow(): number {
     return metadataEnd(this.device.facts?.size ?? 0)
   }

@@ -28,18 +28,21 @@ import { tryStart } from './start/opening.ts'
 import type { Found } from './superblock.ts'
 import type { Volume } from './volume.ts'
 
-/** What operators ask for. Each runs alone, see `Volume.control`. */
+/** The commands of operators. Each runs alone, see `Volume.control`. */
 
+/** The error for a command that cannot be done as asked. */
 export function refuse(volume: Volume, what: string): StorageError {
   return new StorageError('CONFIG', what, volume.path)
 }
 
+/** The leg of this name. Throws CONFIG if there is none. */
 export function legNamed(volume: Volume, name: string): Leg {
   for (const leg of volume.legs) if (leg.name === name) return leg
   const names = volume.legs.map((one) => one.name)
   throw refuse(volume, `there is no leg ${name}; the legs are ${names.join(', ')}`)
 }
 
+/** Throws CONFIG unless the volume runs. */
 export function mustRun(volume: Volume): void {
   if (!volume.running) throw refuse(volume, `the volume is ${volume.word}: ${volume.reason}`)
 }
@@ -52,6 +55,7 @@ function mustSpare(volume: Volume, leg: Leg): void {
     throw refuse(volume, `${left} legs would be left in sync, minInSync is ${needed}`)
 }
 
+/** Starts a volume that waits. Rejects with CONFIG if it does not run afterwards. */
 export async function startVolume(
   volume: Volume,
   options: { readonly force?: boolean; readonly leg?: string },
@@ -70,8 +74,8 @@ export async function startVolume(
 }
 
 /**
- * Carries out a command that decides about a leg, which cannot come back by itself meanwhile. It is
- * looked at afterwards, as what called for that may have been in vain.
+ * Carries out a command that decides about a leg, which cannot come back by itself meanwhile. The
+ * leg is reconsidered afterwards, because the command may have failed.
  */
 export async function holding(
   volume: Volume,
@@ -87,7 +91,10 @@ export async function holding(
   }
 }
 
-/** Leaves a consistent image: writes drain, the leg is flushed, and says in itself what it is. */
+/**
+ * Detaches a leg as a consistent image: writes drain, the leg is flushed, and its superblock says
+ * that it is detached. Rejects with CONFIG if it cannot be spared or left before.
+ */
 export async function detachLeg(
   volume: Volume,
   name: string,
@@ -95,7 +102,8 @@ export async function detachLeg(
 ): Promise<void> {
   mustRun(volume)
   const leg = legNamed(volume, name)
-  if (!volume.readable.includes(leg)) throw refuse(volume, `${name} is not in sync: no whole image`)
+  if (!volume.readable.includes(leg))
+    throw refuse(volume, `${name} is not in sync, so it is not a whole image`)
   mustSpare(volume, leg)
   const label = options.as ?? name
   if (label.length > labelMax) throw refuse(volume, `a name has at most ${labelMax} characters`)
@@ -104,7 +112,7 @@ export async function detachLeg(
     volume.jobs.quiet(() => alone(volume, () => drainAndLeave(volume, leg, label))),
   )
   if (membership.over() || leg.member?.state !== 'detached') {
-    // The next start knows nothing of it, or will say so.
+    // The next start does not know that it left, or will say so.
     if (leg.member?.state === 'detached') {
       leg.member.state = 'missing'
       volume.remember('operator', name, 'not detached for certain: the volume stopped before')
@@ -115,14 +123,14 @@ export async function detachLeg(
   try {
     await stampDetached(volume, leg)
   } finally {
-    // Its leaving is durable: it is nobody's, however well it says so itself.
+    // Its leaving is durable: it is no leg of this head, even if its superblock does not say so.
     await giveUp(volume, leg)
   }
 }
 
 /**
- * Has the leg say in itself what it is, and remembers its content's stamp. Put back meanwhile to
- * what it was before, it would be taken for what it was when it left.
+ * Writes to the leg that it is detached, and remembers the stamp of its content. A leg put back
+ * meanwhile to what it was before would be taken for what it was when it left.
  */
 async function stampDetached(volume: Volume, leg: Leg): Promise<void> {
   const { membership } = volume
@@ -139,16 +147,16 @@ async function stampDetached(volume: Volume, leg: Leg): Promise<void> {
   const stamp = await stampOf(volume, leg)
   mustBeAsItLeft(leg)
   leg.member!.stamp = stamp
-  volume.membership.request(false)
+  volume.membership.request('record')
   await volume.membership.settled()
 }
 
-/** Returns when it is durable that the leg left, or when it does not leave so after all. */
+/** Takes the leg out. Resolves when that is durable, or when it left otherwise meanwhile. */
 async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<void> {
   const { membership } = volume
   const over = (): boolean => membership.over() || !volume.inSync.includes(leg)
   await flushLeg(volume, leg)
-  // Metadata are no requests of clients either, and would land on what is somebody else's.
+  // Metadata writes are no requests of clients, and could land after the leg was given up.
   while (!over() && leg.changing) await leg.unchanging()
   if (over()) return
   // Others may have left meanwhile.
@@ -160,9 +168,9 @@ async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<v
   await volume.membership.settled()
 }
 
-/** While no repair or copy is under way either: those are no requests of clients. */
+/** Carries `action` out while no repair or copy is under way either. */
 async function alone(volume: Volume, action: () => Promise<void>): Promise<void> {
-  // If the run ended while writes drained, nobody releases what is locked.
+  // If the run ended while writes drained, what is locked is never released.
   if (!volume.running) return
   const { membership } = volume
   const everything = new LockedRange(0, volume.record!.dataSize)
@@ -175,26 +183,23 @@ async function alone(volume: Volume, action: () => Promise<void>): Promise<void>
   }
 }
 
-/** A detached leg that is not taken after all is its owner's, who may be writing to it. */
+/** Gives up a detached leg that is not taken after all: its owner may be writing to it. */
 export async function leaveDetached(volume: Volume, name: string): Promise<void> {
   const leg = volume.legs.find((one) => one.name === name)
   if (leg?.member?.state === 'detached') await giveUp(volume, leg)
 }
 
-/** A leg to be compared, what it is at that moment, and its content's stamp. */
+/** A leg to be compared, its device at that moment, and the stamp of its content. */
 export interface ToCompare {
   readonly leg: Leg
   readonly life: string
   readonly stamp: string | null
 }
 
-/** What became of that. */
+/** The outcome of the comparison. */
 export type Compared = ToCompare & Changed
 
-/**
- * The detached leg, if it was changed, or nobody can tell but by comparing it, which takes long;
- * null when it need not be compared.
- */
+/** The detached leg to compare, which takes long; null when its stamp says that it is unchanged. */
 export async function legToCompare(volume: Volume, name: string): Promise<ToCompare | null> {
   const { leg, verdict } = await examineForAttach(volume, name)
   if (leg.member!.state !== 'detached' || verdict.word !== 'partial') return null
@@ -212,7 +217,7 @@ export async function attachLeg(
 ): Promise<void> {
   const { leg, found, verdict } = await examineForAttach(volume, name)
   const discard = always || (replace && found.kind === 'blank')
-  const settled = await settle(volume, leg, found, verdict, discard)
+  const settled = await settle(volume, leg, { found, verdict, discard })
   if (leg.member!.state === 'detached') {
     const discarded = await changes(volume, leg, settled, compared)
     if (discarded !== '' && !discard)
@@ -228,14 +233,14 @@ export async function attachLeg(
   await mustJoin(volume, leg, settled)
 }
 
-/** From here on this head writes to the leg, whether that comes to a good end or not. */
+/** Notes durably that this head writes to the leg again, so that its stamp does not count. */
 export async function takeBack(volume: Volume, { member }: Leg): Promise<void> {
   if (member!.stamp === null) return
   member!.stamp = null
-  await durably(volume, false)
+  await durably(volume, 'record')
 }
 
-/** How much was changed on a detached leg alone, '' for nothing; notes which extents to copy. */
+/** How much was changed on a detached leg alone, '' for nothing; notes the extents to copy. */
 async function changes(
   volume: Volume,
   leg: Leg,
@@ -244,7 +249,7 @@ async function changes(
 ): Promise<string> {
   const { left, stamp } = leg.member!
   const { dataSize } = volume.record!
-  // Whoever invalidated it has said so already.
+  // An operator who invalidated it has said so already.
   if (verdict.word === 'full')
     return left === null ? '' : `${verdict.cause}; up to ${dataSize} bytes would`
   const now = await stampOf(volume, leg)
@@ -254,9 +259,9 @@ async function changes(
   if (compared === null) return ''
   if (lifeOf(leg) !== compared.life)
     throw refuse(volume, `${leg.name} restarted, or was exchanged, while it was compared`)
-  // What was missed was not compared: what was changed there is known by extents only.
+  // Extents that were missed were not compared: changes in them are known by extents only.
   leg.dirty!.coarsen()
-  // Where the volume was written to as well, nobody can tell who changed what.
+  // Where the volume was written to as well, it is unknown which side changed what.
   const both = stamp !== null && now !== null ? leg.dirty!.bits.count * volume.extentSize : 0
   for (const extent of compared.extents) leg.dirty!.set(extent)
   if (compared.bytes === 0 && both === 0) return ''
@@ -278,26 +283,24 @@ async function examineForAttach(
   return { leg, found, verdict: judge(volume, leg, found) }
 }
 
-/** A few digits that stand for the content's stamp, however long that is; null: nobody can tell. */
+/** A digest of the content's stamp; null where the device has none. */
 async function stampOf(volume: Volume, leg: Leg): Promise<string | null> {
   const stamp = await within(volume, leg.device.driver.stamp?.())
   return stamp === undefined ? null : digest(stamp)
 }
 
-/** The verdict, if the leg may join by it or the operator discards what is in the way. */
+/** The verdict to join by: as it is, or `full` if the operator discards what is in the way. */
 async function settle(
   volume: Volume,
   leg: Leg,
-  found: Found,
-  verdict: Verdict,
-  discard: boolean,
+  { found, verdict, discard }: { found: Found; verdict: Verdict; discard: boolean },
 ): Promise<Extract<Verdict, { word: 'partial' | 'full' }>> {
   if (verdict.word === 'partial' || verdict.word === 'full') return verdict
   const bytes = verdict.word === 'diverged' ? await bothSides(volume, leg, found) : ''
   if (!discard || verdict.word === 'impossible')
     throw refuse(volume, `${leg.name} is refused: ${verdict.cause}${bytes}${waysOut(verdict)}`)
   await claimLeg(volume, leg, 'outdo')
-  // A new identity: whatever it was, it is a blank leg from now on.
+  // A new identity: it is a blank leg from now on.
   leg.superblocks.forget()
   leg.member!.left = null
   return { word: 'full', cause: `discarded by the operator: ${verdict.cause}` }
@@ -309,6 +312,7 @@ function waysOut({ word, cause }: Verdict): string {
   return '; with --discard it loses what it has alone, and is filled'
 }
 
+/** Has the leg join. Resolves when that is durable; rejects with UNAVAILABLE if it went away. */
 export async function mustJoin(
   volume: Volume,
   leg: Leg,
@@ -316,7 +320,7 @@ export async function mustJoin(
 ): Promise<void> {
   const { membership } = volume
   if (await join(volume, leg, verdict)) {
-    // Nobody may be told so before the next start knows it.
+    // The operator may not be told before the next start would know it.
     await volume.membership.settled()
     if (!membership.over()) return
   }
@@ -324,27 +328,33 @@ export async function mustJoin(
   throw new StorageError('UNAVAILABLE', what, volume.path)
 }
 
+/**
+ * Adds an open device as a leg, which then belongs to the volume. Resolves when it is durably a
+ * member, not when it is in sync. Rejects with CONFIG where it cannot be added; then it stays the
+ * caller's.
+ */
 export async function addLeg(
   volume: Volume,
   options: LegOptions,
   { discard = false }: { readonly discard?: boolean },
 ): Promise<void> {
   mustRun(volume)
-  const { name, device, readLast } = options
+  const { name, device } = options
   if (volume.legs.some((leg) => leg.name === name)) throw refuse(volume, `there is a leg ${name}`)
   if (name === '' || name.length > labelMax)
     throw refuse(volume, `a name has 1 to ${labelMax} characters`)
   if (!device.usable) throw refuse(volume, `${device.path} is ${device.state.word}`)
   if ([...volume.leaving].some((one) => one.device === device))
     throw refuse(volume, `requests of ${device.path} are still under way`)
-  const leg = volume.addLeg(name, device, readLast)
+  const leg = volume.addLeg(options)
   await holding(volume, leg, async () => {
     try {
       addMember(volume, volume.record!, leg)
       leg.lacksAll(volume)
       volume.regroup()
       const found = await inspect(volume, leg, 'outdo')
-      const verdict = await settle(volume, leg, found, judge(volume, leg, found), discard)
+      const seen = { found, verdict: judge(volume, leg, found), discard }
+      const verdict = await settle(volume, leg, seen)
       volume.remember('operator', name, 'added')
       await mustJoin(volume, leg, { word: 'full', cause: verdict.cause })
     } catch (error) {
@@ -367,7 +377,7 @@ function strike({ record }: Volume, { member }: Leg): void {
   forgetLeg(verifiedOf(record!), member!.name)
 }
 
-/** Until it is durable that the leg is none, it is shown. It stays claimed, see `giveUp`. */
+/** Removes a leg. It is shown until its removal is durable, and stays claimed, see `giveUp`. */
 export async function removeLeg(volume: Volume, name: string): Promise<Leg> {
   mustRun(volume)
   const leg = legNamed(volume, name)
@@ -377,7 +387,7 @@ export async function removeLeg(volume: Volume, name: string): Promise<Leg> {
       if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'removed by the operator')
       volume.remember('operator', name, 'removed')
       strike(volume, leg)
-      await durably(volume, true)
+      await durably(volume, 'members')
       forget(volume, leg)
       volume.leaving.add(leg)
     } catch (error) {
@@ -388,10 +398,10 @@ export async function removeLeg(volume: Volume, name: string): Promise<Leg> {
   return leg
 }
 
-/** Makes a change of the record durable; throws when the run ended first: nobody may be told. */
-async function durably(volume: Volume, generation: boolean): Promise<void> {
+/** Makes a change of the record durable. Rejects if the run ends first. */
+async function durably(volume: Volume, what: 'record' | 'members'): Promise<void> {
   const { membership } = volume
-  volume.membership.request(generation)
+  volume.membership.request(what)
   await volume.membership.settled()
   if (membership.over()) throw volume.unavailable()
 }
@@ -407,21 +417,22 @@ export async function exportLeg(volume: Volume, name: string): Promise<Leg> {
   return removeLeg(volume, name)
 }
 
-/** Nothing is left of the volume on it; nobody watches over a leg that is none any more. */
+/** Erases the volume's metadata from a leg, within the time limit of a slow leg. */
 export async function eraseLeg(volume: Volume, leg: Leg, geometry: Geometry): Promise<void> {
   leg.superblocks.mustBeSameDevice()
   await within(volume, leg.superblocks.erase(geometry))
   await within(volume, leg.flush())
 }
 
-/** What was detached may have been replaced since, and nobody watched. */
+/** Throws CONFIG if the detached leg is not there: it may have been replaced unseen. */
 async function mustBe(volume: Volume, leg: Leg): Promise<void> {
   if (!leg.device.usable) throw refuse(volume, `${leg.name} is ${leg.device.state.word}`)
   await inspect(volume, leg)
   if (leg.superblocks.self !== leg.member!.id)
-    throw refuse(volume, `${leg.name} is not the leg any more that was detached`)
+    throw refuse(volume, `${leg.name} is no longer the leg that was detached`)
 }
 
+/** Has a leg copied whole again. Rejects with CONFIG if it cannot be spared. */
 export async function invalidateLeg(volume: Volume, name: string): Promise<void> {
   mustRun(volume)
   const leg = legNamed(volume, name)
@@ -430,7 +441,7 @@ export async function invalidateLeg(volume: Volume, name: string): Promise<void>
   if (volume.writers.includes(leg)) leave(volume, leg, 'missing', 'invalidated by the operator')
   leg.member!.left = null
   leg.lacksAll(volume)
-  await durably(volume, true)
+  await durably(volume, 'members')
   leg.backOff.end()
   volume.look(leg)
 }

@@ -19,7 +19,7 @@ import { step } from './rules/step.ts'
 import { format } from './start/create.ts'
 import type { Volume } from './volume.ts'
 
-/** What the rules decide of a leg's return. */
+/** The effects of the rules on a leg that returns. */
 type ReturnEffect = Extract<
   Effect<Leg>,
   { kind: 'stamp' | 'back' | 'joining' | 'copy-again' | 'copies-saved' | 'not-back' }
@@ -27,24 +27,24 @@ type ReturnEffect = Extract<
 
 type EffectOf<K extends Effect['kind']> = Extract<Effect<Leg>, { readonly kind: K }>
 
-/** Entries of the history that superblocks carry: the head's own record has all. */
+/** Entries of the history in a superblock at most; the head's own record has all. */
 const superblockEntriesMax = 16
 const saveRetryMs = 500
 
-/** What becomes of a leg; an error where it could not come back. */
+/** What becomes of a leg; an error if it could not come back. */
 export type Outcome = 'back' | 'joining' | 'copy-again' | 'copies-saved' | 'left' | LegError
 
 /**
- * The shell of the rules for one run: hands them what happens, and carries out what they want, in
- * that order. What comes of it goes back to them, with the run that it belongs to.
+ * The shell of the rules for one run: hands them events, and carries out their effects in order.
+ * Outcomes go back to them, to the run that they belong to.
  */
 export class Membership {
   readonly run: Run<Leg>
   readonly intent: IntentLog
-  /** Ranges that are being written again to a leg that could not read them. */
+  /** Ranges that are being rewritten on a leg that could not read them. */
   readonly repairs = new Set<LockedRange>()
   private readonly volume: Volume
-  /** What waits under a number: requests that have settled, and procedures below zero. */
+  /** What waits, by number: requests that have settled, and procedures below zero. */
   private readonly waiting = new Map<number, { durable: () => void }>()
   private procedures = 0
   /** Procedures that wait for what becomes of a leg. */
@@ -52,7 +52,7 @@ export class Membership {
   private carrying = false
   private whenStarted: () => void = () => undefined
   private turning = false
-  /** The record as legs are told it in this round. */
+  /** The record as superblocks get it in this round. */
   private saved: VolumeRecord | null = null
 
   constructor(volume: Volume) {
@@ -82,39 +82,40 @@ export class Membership {
     return isPending(this.run)
   }
 
+  /** Hands the event to the rules and carries out their effects. */
   tell(event: Event<Leg>): Verdict {
     const verdict = step(this.run, event)
     this.carryOut()
     return verdict
   }
 
-  /** The record was changed; with `generation`, so were the legs in sync. */
-  request(generation: boolean): void {
-    this.tell({ kind: 'changed', what: generation ? 'members' : 'record' })
+  /** The record was changed; `members`: and with it which legs are in sync. */
+  request(what: 'record' | 'members'): void {
+    this.tell({ kind: 'changed', what })
   }
 
-  /** Calls `durable` when the request may be acknowledged; never, if the volume stops. */
+  /** Calls `durable` when the request may be acknowledged; never if the run ends. */
   acknowledge(job: WriteJob | FlushJob): void {
     this.waiting.set(job.order, job)
     this.tell({ kind: 'settled', id: job.order })
   }
 
-  /** The request is given up. */
+  /** Forgets the request, which is given up. */
   forget(job: WriteJob | FlushJob): void {
     this.waiting.delete(job.order)
   }
 
-  /** Resolves when everything requested by now is durable, or the volume stopped. */
+  /** Resolves when everything requested by now is durable, or the run has ended. */
   settled(): Promise<void> {
     return this.pending ? this.procedure((id) => ({ kind: 'wait', id })) : Promise.resolve()
   }
 
-  /** Resolves when the map says on disk what is known by now, or the volume stopped. */
+  /** Resolves when what is known by now is in the maps on disk, or the run has ended. */
   written(what: 'log' | 'lacking'): Promise<void> {
     return this.procedure((id) => ({ kind: 'write', what, id }))
   }
 
-  /** Carries out `action` while no map is being written; not at all, if the volume stops. */
+  /** Carries out `action` while no map is being written; not at all if the run ends before. */
   async withMaps(action: () => Promise<void>): Promise<void> {
     await this.procedure((id) => ({ kind: 'write', what: 'held', id }))
     if (this.over()) return
@@ -125,7 +126,7 @@ export class Membership {
     }
   }
 
-  /** Resolves when the volume may be served: false if it stopped before. */
+  /** Resolves to true when the volume may be served, to false if the run has ended before. */
   async start(what: 'record' | 'members'): Promise<boolean> {
     if (this.over()) return false
     await new Promise<void>((resolve) => {
@@ -135,12 +136,12 @@ export class Membership {
     return !this.over()
   }
 
-  /** Tells what has happened to a leg; resolves with what becomes of it then. */
+  /** Tells what has happened to a leg. Resolves to what becomes of it then. */
   ask(leg: Leg, event: Extract<Event<Leg>, { kind: 'return' | 'copied' }>): Promise<Outcome> {
     return new Promise((resolve) => {
       this.asking.set(leg, resolve)
       this.tell(event)
-      // It left before the rules could hear of it.
+      // The leg left before the rules could hear of it.
       if (leg.coming === null && leg.finishing === null) this.answer(leg, 'left')
     })
   }
@@ -150,7 +151,7 @@ export class Membership {
     this.asking.delete(leg)
   }
 
-  /** Flushes a leg for the mirror itself. Resolves when it is decided what becomes of it. */
+  /** Flushes a leg for the mirror. Resolves to the error, once it is decided what becomes of it. */
   async flush(leg: Leg, why: FlushReason | 'client'): Promise<StorageError | null> {
     const { moment } = this.intent
     if (why === 'copied') leg.dirty!.beginFlush()
@@ -161,10 +162,7 @@ export class Membership {
     return error
   }
 
-  /**
-   * Of a leg that is put back to a moment before this, nobody knows any more what it lacks: it has
-   * to show less than it had. False if it could not be marked, and left.
-   */
+  /** Marks the leg, so that a put-back to before this shows. False if that failed, and it left. */
   private isMarked(leg: Leg, moment: number): Promise<boolean> {
     const { marks } = this.volume
     return marks.renewOn(leg, moment).then(
@@ -173,7 +171,7 @@ export class Membership {
     )
   }
 
-  /** Resolves when the rules release what the event names, or the volume stopped. */
+  /** Resolves when the rules release what the event names, or the run has ended. */
   private procedure(eventOf: (id: number) => Event<Leg>): Promise<void> {
     if (this.over()) return Promise.resolve()
     return new Promise((resolve) => {
@@ -183,12 +181,12 @@ export class Membership {
     })
   }
 
-  /** Resolves when the record, as it is then, may be told to a leg: all of it is durable. */
+  /** Resolves when all of the record is durable, so that a leg may get it, or the run has ended. */
   async quiet(): Promise<void> {
     while (this.pending && !this.over()) await this.settled()
   }
 
-  /** The volume stops: lets go of those who only want to know. */
+  /** Ends the run, and every wait that is not for a request. */
   stop(): void {
     this.tell({ kind: 'ended' })
     empty(this.run.out)
@@ -371,7 +369,7 @@ export class Membership {
         const left = Math.max(0, deadline - volume.clock.now())
         await within(volume, volume.store?.save(volume.key, text), left)
         if (!isOver(run)) return true
-        // A run that ended meanwhile: a start that waits may go by what is saved only now.
+        // The run has ended meanwhile: a start that waits may go by what is saved only now.
         volume.lookAgain()
         return false
       } catch (error) {
@@ -379,9 +377,9 @@ export class Membership {
           { err: error, volume: volume.path },
           `the head of ${volume.path} cannot save its record`,
         )
-        // A try without time left would end as one that hangs, and hide the reason.
+        // A try without time left would end as one that hangs does, and hide the reason.
         if (volume.clock.now() + saveRetryMs >= deadline) {
-          // Nothing was acknowledged since: whoever mends it need not tell.
+          // Nothing was acknowledged since, so a start needs no command once the disk is mended.
           volume.retreat('the state directory cannot be written')
           volume.retryLater()
           return false
@@ -413,7 +411,7 @@ export class Membership {
     const saved = this.saved!
     try {
       await leg.superblocks.write(() => {
-        // It may have waited for its turn, and the leg may be somebody else's by now.
+        // This may have waited for its turn, and the leg may be another head's by now.
         if (this.run.keepers.includes(leg)) return forLeg(saved)
         throw new StorageError('UNAVAILABLE', `${leg.name} left`)
       })
@@ -424,12 +422,12 @@ export class Membership {
     this.tell({ kind: 'superblock', leg, version, error })
   }
 
-  /** Whether the record that is saved last has the leg as the member that it is. */
+  /** Whether the record saved last has the leg as its present member. */
   hasSaved({ member }: Leg): boolean {
     return this.saved?.members.some(({ id }) => id === member?.id) === true
   }
 
-  /** What a leg's superblock says between two changes of the record; throws if the leg left. */
+  /** The record for a leg's superblock between two rounds. Throws if the leg left. */
   recordFor(leg: Leg): VolumeRecord {
     const { run, saved } = this
     if (saved === null || isOver(run) || !run.writers.includes(leg) || !this.hasSaved(leg))
@@ -444,7 +442,7 @@ export class Membership {
   }
 }
 
-/** The head's own record has the whole history. */
+/** The record without the older entries, which the head's own record has. */
 function forLeg(saved: VolumeRecord): VolumeRecord {
   return { ...saved, entries: saved.entries.slice(-superblockEntriesMax) }
 }

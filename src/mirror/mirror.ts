@@ -35,26 +35,26 @@ import { Volume } from './volume.ts'
 const restartMs = 10
 
 /**
- * Milliseconds that others wait for a volume that does not start and does not fail either, such as
- * one whose record cannot be saved: it is tried for as long as requests may be held.
+ * Milliseconds that an open waits for a volume that neither starts nor fails, such as one whose
+ * record cannot be saved: the start goes on for as long as requests may be held.
  */
 const openMsMax = 5000
 
 /**
- * A volume: the same bytes on every leg, and the memory of which leg has them. Management methods
- * reject with a StorageError: CONFIG for what cannot be done as asked, with the reason.
+ * A volume: the same bytes on every leg, and the memory of which leg has them. Commands reject with
+ * a StorageError: CONFIG and the reason for what cannot be done as asked.
  */
 export class MirrorDriver implements Driver {
   readonly type = 'mirror'
-  /** It looks after its legs by itself. */
+  /** A mirror finds out by itself which legs may have been put back. */
   readonly restarts = null
   private readonly volume: Volume
   private readonly schedule: VerifySchedule
   private attempt = false
-  /** Growing that is under way, and whether something happened to the legs since it began. */
+  /** The growth under way, and whether something happened to the legs since it began. */
   private growing: Promise<void> | null = null
   private changed = false
-  /** Resolves when the last verify has ended. */
+  /** Settles when the last verify has ended. */
   private verified: Promise<unknown> = Promise.resolve()
 
   constructor(options: MirrorOptions) {
@@ -75,7 +75,7 @@ export class MirrorDriver implements Driver {
     const { volume } = this
     volume.open(host)
     this.schedule.start()
-    // A look through large disks takes hours: others are not to wait for that.
+    // A look through large disks takes hours, for which other devices are not to wait.
     const long = volume.looking.long()
     let timer: Timer | undefined
     const late = new Promise<void>((resolve) => {
@@ -103,13 +103,13 @@ export class MirrorDriver implements Driver {
     return describe(this.volume)
   }
 
-  /** One leg that tells is enough: the volume stops. */
+  /** One leg that tells of a newer head is enough: the volume stops. */
   fencing(): Fencing {
     const each = this.volume.legs.map((leg) => fencingOf([leg.device.driver]))
     return each.find((one) => one === 'told') ?? each.find((one) => one === 'refused') ?? 'none'
   }
 
-  /** Of a volume that is a leg of another one, see `ClaimAbove`. */
+  /** Claims a volume that is a leg of another one, see `ClaimAbove`. */
   claim(epoch: number): Promise<void> {
     return this.volume.above.claim(this.volume, epoch)
   }
@@ -118,7 +118,7 @@ export class MirrorDriver implements Driver {
     return Promise.resolve(this.volume.above.claimed)
   }
 
-  /** Tries to start; what asks for it while it is tried asks for one more attempt. */
+  /** Tries to start. However often that is asked for during an attempt, one more follows. */
   private async startSoon(): Promise<void> {
     if (this.attempt) return
     this.attempt = true
@@ -142,7 +142,10 @@ export class MirrorDriver implements Driver {
     }
   }
 
-  /** Bytes that a leg has to have for the volume to have `dataSize`; throws if it cannot grow. */
+  /**
+   * Bytes that a leg needs for the volume to have `dataSize` bytes. Throws CONFIG if it cannot grow
+   * to that.
+   */
   legBytesFor(name: string, dataSize: number): number {
     const { volume } = this
     const leg = volume.legs.find((one) => one.name === name)
@@ -157,19 +160,20 @@ export class MirrorDriver implements Driver {
   }
 
   /**
-   * Uses what the legs have grown by, up to `dataSize` also where the configuration says less.
-   * Resolves to the bytes that the volume has then, and what keeps it from having more.
+   * Uses what the legs have grown by, up to `dataSize` bytes even where the configuration says
+   * less. Resolves to the bytes that the volume has then, and what keeps it from having more.
    */
   async growNow(dataSize = 0): Promise<{ readonly size: number; readonly reason: string }> {
     const { volume } = this
     volume.allowSize(dataSize)
     await this.grow()
-    // It starts anew from the larger record: a moment, or as long as a leg takes to make zeroes.
+    // The volume starts anew from the larger record: a moment, or as long as a leg takes to make
+    // zeroes.
     while (volume.growing && !volume.running && volume.host !== null) await volume.pause(restartMs)
     return { size: volume.record?.dataSize ?? 0, reason: whyNotLarger(volume) }
   }
 
-  /** That the volume is larger than the configuration has it; '' if it is not. */
+  /** A sentence if the volume is larger than the configuration says; '' if it is not. */
   get sizeWarning(): string {
     return sizeWarning(this.volume)
   }
@@ -200,7 +204,7 @@ export class MirrorDriver implements Driver {
     return this.alone((volume) => addLeg(volume, leg, options))
   }
 
-  /** Forgets a leg; resolves when nothing lands on it any more. The caller closes the device. */
+  /** Removes a leg. Resolves when nothing can land on it any more; the caller closes the device. */
   async removeLeg(name: string): Promise<Device> {
     const leg = await this.alone((volume) => removeLeg(volume, name))
     await this.letGo(leg)
@@ -226,7 +230,7 @@ export class MirrorDriver implements Driver {
     const { leg, geometry } = await this.orLeave(name, () =>
       this.alone(async (volume) => {
         const leg = await exportLeg(volume, name)
-        // As it is now: the volume may grow before the metadata are erased.
+        // Copied now: the volume may grow before the metadata are erased.
         return { leg, geometry: { ...volume.geometry } }
       }),
     )
@@ -246,18 +250,24 @@ export class MirrorDriver implements Driver {
     return verifying
   }
 
-  /** Ends a verify that is under way, and resolves then; what it found so far is its result. */
+  /**
+   * Ends a verify that is under way, whose result is then what it found so far. Resolves at its
+   * end.
+   */
   async stopVerify(): Promise<void> {
     this.volume.verifying?.stop('asked')
     await this.verified
   }
 
-  /** Oldest first, `historyMax` at most; of a volume that waits, the last entry says for what. */
+  /**
+   * The history, oldest first, `historyMax` entries at most. While the volume does not run one more
+   * says why.
+   */
   history(): readonly HistoryEntry[] {
     return history(this.volume)
   }
 
-  /** What claims a detached leg and comes to nothing gives it up again. */
+  /** Carries out a command that claims a detached leg; if it fails, the leg is given up again. */
   private async orLeave<T>(name: string, command: () => Promise<T>): Promise<T> {
     try {
       return await command()

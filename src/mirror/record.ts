@@ -1,51 +1,55 @@
 import { isObject, isPowerOfTwo, isSize } from '../base/guards.ts'
 import { extentSizeMax, extentSizeMin, extentsMax } from './layout.ts'
 
-/** What a leg can be; the words of `status`. */
+/** The states of a leg; the words of `status`. */
 export const legStates = ['in-sync', 'syncing', 'missing', 'detached', 'failed'] as const
 export type LegState = (typeof legStates)[number]
 
-/** Which version of a volume's membership; two with one counter and different ids are a split. */
+/** A version of a volume's membership. Two with one counter and different ids are a split. */
 export interface Generation {
   readonly counter: number
-  /** 16 hex digits of chance. */
+  /** 16 random hex digits. */
   readonly id: string
 }
 
-/** What the volume remembers of one leg. */
+/** What the record says of one leg. */
 export interface Member {
   /** 32 hex digits, given when the leg was formatted. */
   id: string
   name: string
   state: LegState
   reason: string
-  /** Wall clock, milliseconds. */
+  /** Since when the leg is in this state: wall clock, milliseconds. */
   since: number
-  /** Which dirty map on the other legs is about this one. */
+  /** The number of the dirty map on the other legs that is about this one. */
   slot: number
-  /** The generation it was last in sync with; its dirty map is complete since then. */
+  /** The generation with which the leg was last in sync; its dirty map is complete since then. */
   left: Generation | null
-  /** Bytes of the leg: where its metadata end. */
+  /** The byte where the leg's metadata end. */
   size: number
   /**
-   * Where they may end instead, which is further: the leg has grown, and nothing was written there
-   * before this was durable. Absent where they are not on their way.
+   * The byte, further on, where they may end instead: the leg has grown, and nothing was written
+   * there before this was durable. Absent unless they are being moved.
    */
   movesTo?: number
-  /** A serial that its superblock had for certain; records of before have none. */
+  /** A serial that its superblock had for certain; records of older versions have none. */
   mark?: number
   /**
-   * The generation of that superblock, with its serial again: a version of before raises the mark
-   * alone, and leaves what it does not know. Records of before do not say.
+   * The generation of that superblock, and its serial again: an older version raises the mark alone
+   * and leaves what it does not know. Records of older versions do not say.
    */
   markedIn?: Generation & { readonly serial?: number }
   /** `Facts.bootId` of the leg when it was last seen. */
   bootId: string
-  /** `Facts.identity` of the leg when it was last written to; records of before have none. */
+  /**
+   * `Facts.identity` of the leg when it was last written to; records of older versions have none.
+   */
   identity?: string
-  /** Of a leg not in sync: whether it was to be copied whole since it left. Absent means no. */
+  /** Whether a leg that is not in sync was to be copied whole since it left. Absent means no. */
   whole?: boolean
-  /** Of a detached leg: the name given, and the content's stamp at that moment. */
+  /**
+   * The name given to a detached leg, and the stamp of its content at that moment; null otherwise.
+   */
   label: string | null
   stamp: string | null
 }
@@ -55,13 +59,15 @@ export interface VolumeRecord {
   /** 32 hex digits. */
   volume: string
   generation: Generation
-  /** The newest generation complete on every leg in sync: members at it or later are whole. */
+  /**
+   * The newest generation that is complete on every leg in sync: members at it or later are whole.
+   */
   base: Generation
-  /** Generations before, newest first. */
+  /** Earlier generations, newest first. */
   history: Generation[]
   /**
-   * Where an operator had it start last though legs could be newer, `--force`; null if nobody did.
-   * Records of before do not say.
+   * The generation at which an operator last had it start with `--force`, though legs could be
+   * newer; null if never. Records of older versions do not say.
    */
   forcedAt?: Generation | null
   /** `Facts.bootId` of the mirror. */
@@ -72,11 +78,16 @@ export interface VolumeRecord {
   /** Dirty maps on each leg. */
   slots: number
   members: Member[]
-  /** A range that must be zeroed on every leg before the volume is served: a growth under way. */
+  /**
+   * A range in bytes that must be zeroed on every leg before the volume is served, because it
+   * grows.
+   */
   zeroing: { from: number; to: number } | null
-  /** The end of the history: all that is kept of it in the head's record, less on the legs. */
+  /**
+   * The newest entries of the history: all that are kept in the head's record, fewer on the legs.
+   */
   entries: HistoryEntry[]
-  /** What verifies found; records of before have none. */
+  /** What verifies found; absent if nothing, and in records of older versions. */
   verified?: Verified
 }
 
@@ -84,19 +95,23 @@ export interface VolumeRecord {
 export interface KnownDifference {
   readonly from: number
   readonly to: number
-  /** How many of these differ; fewer than all where neighbours were put together. */
+  /** How many bytes of these differ; fewer than all where neighbours were put together. */
   readonly bytes: number
   /** The names of the legs that were compared; those in one group have the same bytes. */
   readonly groups: readonly (readonly string[])[]
 }
 
-/** What verifies of a volume found, until it is mended. */
+/** The state of verifies, and the differences that they found and nothing has mended. */
 export interface Verified {
-  /** Wall clock, milliseconds: when a verify came to the end of the volume; null if none has. */
+  /**
+   * When a verify last reached the end of the volume, wall clock in milliseconds; null if none has.
+   */
   completedAt: number | null
-  /** Wall clock, milliseconds: the next one that is scheduled is counted from here. 0: not yet. */
+  /**
+   * From when the time to the next scheduled verify counts, wall clock in milliseconds; 0: not yet.
+   */
   countedFrom: number
-  /** Bytes up to which a scheduled verify has come that was interrupted and is to go on. */
+  /** The byte from which an interrupted scheduled verify goes on; 0 if none was interrupted. */
   position: number
   differences: readonly KnownDifference[]
 }
@@ -114,11 +129,14 @@ export interface HistoryEntry {
   readonly leg: string
   /** A sentence for people: what happened and why. */
   readonly text: string
-  /** The counter of the generation then. */
+  /** The counter of the generation at that time. */
   readonly generation: number
-  /** Of a resync or verify, once it ended; of the last one, where it happened more than once. */
+  /**
+   * The summary of a resync or verify that ended; of the last one, where the entry stands for
+   * several.
+   */
   readonly resync?: ResyncSummary
-  /** How often it happened, if more than once, and when first; `at` is the last time. */
+  /** How often it happened, if more than once, and when first; `at` is when last. */
   readonly times?: number
   readonly first?: number
 }
@@ -128,38 +146,44 @@ export interface ResyncSummary {
   readonly kind: 'partial' | 'full' | 'crash' | 'verify'
   readonly cause: string
   readonly source: string
-  /** What was lacking, and is there now. */
+  /** Bytes that were lacking and are there now; for a verify, bytes compared. */
   readonly bytes: number
-  /** Of a copy: what of that was read and written; the rest was zero. Absent in older entries. */
+  /** Bytes of a copy that were read and written; the rest was zero. Absent in older entries. */
   readonly bytesMoved?: number
   readonly milliseconds: number
   readonly outcome: string
 }
 
 export const legsMax = 256
-/** Generations kept; a leg away for longer is known by the generation it left. */
+/** Earlier generations that a record keeps; a leg away for longer is known by the one it left. */
 export const historyGenerationsMax = 64
 
-/** More than any volume comes to, and little enough for a claim above it to be an exact number. */
+/**
+ * The highest counter: more than any volume comes to, and low enough that a claim above it is an
+ * exact number.
+ */
 const counterMax = 2 ** 32 + 2 ** 31
-/** Above what any claim raises one to: what is higher somebody else wrote, and no claim follows. */
+/**
+ * The highest counter that claims follow: no claim raises one to this, so a higher one was written
+ * by other software.
+ */
 export const counterBelieved = 2 ** 32 + 2 ** 30 + 2 ** 29
 
 /**
- * The counter of the next generation. It ends where records are read again no more: whoever wrote
- * that it had come so far must not make the volume illegible.
+ * The counter of the next generation. It does not rise beyond what records are read with: other
+ * software that wrote a high one must not make the volume unreadable.
  */
 export function counterAfter(counter: number): number {
   return Math.min(counter + 1, counterMax)
 }
 
-/** The member with the mark that it has got since. */
+/** The member, with the newer mark of `now` if it has one. */
 export function withMarkOf(member: Member, now: Member | null | undefined): Member {
   if (now?.mark === undefined || now.markedIn === undefined) return member
   return { ...member, mark: now.mark, markedIn: now.markedIn }
 }
 
-/** What a member is from the moment on that its leg lacks nothing. */
+/** The fields of a member whose leg lacks nothing. */
 export const inSync = {
   state: 'in-sync',
   reason: '',
@@ -168,7 +192,7 @@ export const inSync = {
   stamp: null,
 } as const
 
-/** The record as it is once these legs are in sync as well. */
+/** A copy of the record in which these legs are in sync as well. */
 export function withInSync(
   record: VolumeRecord,
   legs: readonly { readonly member: Member | null }[],
@@ -178,14 +202,16 @@ export function withInSync(
   return { ...record, members }
 }
 
-/** Where the metadata of a leg may end, by what is remembered of it: the further the later. */
+/** The bytes where the metadata of a leg may end, by its record; the later the further on. */
 export function endsOf(member: Member | undefined): readonly number[] {
   if (member === undefined) return []
   const { size, movesTo = 0 } = member
   return movesTo > size ? [size, movesTo] : [size]
 }
 
-/** A record as it was saved, checked in every part; null when it makes no sense. Never throws. */
+/**
+ * Checks a saved record in every part. Returns it, or null when it makes no sense. Never throws.
+ */
 export function parseRecord(value: unknown): VolumeRecord | null {
   if (!isObject(value)) return null
   const { extentSize, dataSize, blockSize, slots, members, history, zeroing, entries } = value
@@ -221,7 +247,7 @@ export function parseRecord(value: unknown): VolumeRecord | null {
   return known ? (value as unknown as VolumeRecord) : null
 }
 
-/** The head's own record, from its text. */
+/** Parses the head's own record. Null when it makes no sense; never throws. */
 export function parseRecordText(text: string): VolumeRecord | null {
   try {
     return parseRecord(JSON.parse(text))
@@ -230,11 +256,12 @@ export function parseRecordText(text: string): VolumeRecord | null {
   }
 }
 
+/** Whether both are the same generation. */
 export function sameGeneration(one: Generation, other: Generation): boolean {
   return one.counter === other.counter && one.id === other.id
 }
 
-/** Whether the record's volume once was at this generation. */
+/** Whether the record's volume was at this generation earlier. */
 export function remembers(record: VolumeRecord, generation: Generation): boolean {
   return (
     sameGeneration(record.base, generation) ||
@@ -242,16 +269,17 @@ export function remembers(record: VolumeRecord, generation: Generation): boolean
   )
 }
 
-/** Whether the record's volume was once where the leg is now. */
+/** Whether the record's volume was earlier where the leg is now. */
 export function isPast(leg: VolumeRecord, record: VolumeRecord): boolean {
   if (remembers(record, leg.generation)) return true
   return record.members.some(({ left }) => left !== null && sameGeneration(left, leg.generation))
 }
 
 /**
- * What a leg is remembered to have left that was in sync by the record a run starts from. Null
- * where the volume was created and never ran, for the first run would be a generation: such a leg
- * may not even have got its superblock, and a blank one is filled like any new one.
+ * The generation that a leg has left, noted when a run starts without it although it is in sync by
+ * the record. Null where the volume was created and never ran, for the first run would be a
+ * generation: such a leg may not even have got its superblock, and a blank one is filled like any
+ * new one.
  */
 export function leftAtStart({ base, history }: VolumeRecord): Generation | null {
   return history.length === 0 ? null : base
@@ -309,7 +337,7 @@ function isEntry(value: unknown): value is HistoryEntry {
   )
 }
 
-/** Beyond the data are the metadata of the leg. */
+/** The range must lie within the data: beyond are the metadata of the leg. */
 function isZeroing(value: unknown, dataSize: number): boolean {
   if (!isObject(value)) return false
   const { from, to } = value
@@ -320,19 +348,20 @@ function isForcedAt(value: unknown): boolean {
   return value === undefined || value === null || isGeneration(value)
 }
 
+/** Whether the value is a generation that may be believed. */
 export function isGeneration(value: unknown): value is Generation {
   if (!isObject(value) || !isHex(value['id'], 16)) return false
   return isSize(value['counter']) && value['counter'] <= counterMax
 }
 
-/** Differences that are remembered one by one; of more, the nearest are put together. */
+/** Differences that are kept one by one at most; of more, the nearest are put together. */
 export const differencesMax = 32
-/** Names of legs in all of them: superblocks hold the record, and have an end. */
+/** Names of legs in all of them at most, because superblocks have to hold the record. */
 export const namesMax = 256
 /** Characters of the name of a leg. */
 const nameMax = 100
 
-/** Whether a record that was read may be believed in this. */
+/** Whether the value makes sense as this part of a record. */
 export function isVerified(value: unknown): value is Verified {
   if (!isObject(value) || !isSize(value['countedFrom']) || !isSize(value['position'])) return false
   const { completedAt, differences } = value
@@ -355,12 +384,12 @@ function isDifference(value: unknown): value is KnownDifference {
   )
 }
 
-/** Characters of a text that a record is read with. */
+/** Characters of a text in a record that is read, at most. */
 const textMax = 4096
-/** Characters that are kept of what others say, less than what a record is read with. */
+/** Characters kept of a reason or an entry, fewer than a record is read with. */
 export const reasonMax = 300
 export const entryTextMax = 1000
-/** Characters that an operator may give to a label. */
+/** Characters of a name or label that an operator gives, at most. */
 export const labelMax = 100
 
 function isText(value: unknown): value is string {

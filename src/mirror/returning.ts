@@ -17,13 +17,16 @@ import { showsMark, type Found } from './superblock.ts'
 import { anotherDevice } from './superblocks.ts'
 import type { Volume } from './volume.ts'
 
-/** What becomes of a leg that is there again. */
+/** The verdict on a leg that is there again. */
 export type Verdict =
   | { readonly word: 'partial' | 'full'; readonly cause: string }
-  /** The operator may discard what is on it, but for what is impossible. */
+  /** The operator may discard what is on the leg, unless the word is `impossible`. */
   | { readonly word: 'refused' | 'diverged' | 'impossible'; readonly cause: string }
 
-/** Brings a leg back that may come back by itself; says nothing if it may not now. */
+/**
+ * Examines an absent leg and has it come back, or refuses it. Does nothing while it may not return.
+ * Never rejects.
+ */
 export async function bringBack(volume: Volume, leg: Leg): Promise<void> {
   const { membership } = volume
   leg.want()
@@ -86,30 +89,34 @@ export async function inspect(
     if (!(await claimLeg(volume, leg, joins ? given : 'respect')))
       return joins ? { kind: 'damaged', reason: givenUpByOthers } : found
   } catch (error) {
-    // A blank leg may be another volume's: that is no sign of another head of this one.
+    // A blank leg may be another volume's: its refusal is no sign of another head of this one.
     if (ours || (error as StorageError).code !== 'FENCED') throw error
     return { kind: 'damaged', reason: claimedByOthers }
   } finally {
-    // What came into its place meanwhile need not be what was claimed, or refused that.
+    // Another device that came into its place meanwhile need not be what was claimed, or refused
+    // that.
     leg.superblocks.mustBeSameDevice()
   }
-  // Until then an older head may have written to it.
+  // Before the claim an older head may have written to it.
   return examine(volume, leg)
 }
 
 /** Why a blank leg is refused. */
 export const claimedByOthers = 'it is blank, and another head has claimed it'
 
-/** Why a leg is not taken unasked that a newer head, or another volume's, has given up. */
+/** Why a leg is not taken unasked that a newer head, or one of another volume, has given up. */
 const givenUpByOthers = 'another head has had it that came further: `dst leg attach` takes it'
 
-/** Which device it is, and since which start: what was seen in another need not be there now. */
+/**
+ * Identifies the leg's device and its present start: what was seen in another need not be there
+ * now.
+ */
 export function lifeOf({ device }: Leg): string {
   const { facts } = device
   return `${facts?.identity} ${facts?.bootId} ${restartsOf(device)}`
 }
 
-/** Throws if the leg, which left, is not what it was when it took part. */
+/** Throws UNAVAILABLE if the leg, which left, is not what it was when it took part. */
 export function mustBeAsItLeft(leg: Leg): void {
   const { facts } = leg.device
   if (leg.hasRestarted || facts?.identity !== leg.identity || facts.bootId !== leg.bootId)
@@ -123,7 +130,10 @@ async function examine(volume: Volume, leg: Leg): Promise<Found> {
   return found
 }
 
-/** What each side of a split changed, as far as their dirty maps know. */
+/**
+ * Text for people: how much each side of a split changed, as far as dirty maps know; '' if unknown.
+ * Rejects when the leg cannot be read.
+ */
 export async function bothSides(volume: Volume, leg: Leg, found: Found): Promise<string> {
   if (found.kind !== 'superblock') return ''
   const { record } = found.superblock
@@ -137,7 +147,7 @@ export async function bothSides(volume: Volume, leg: Leg, found: Found): Promise
   return `; it has up to ${theirs} bytes that the volume lacks, the volume up to ${ours}`
 }
 
-/** Compares a leg with the running volume. */
+/** Decides by what was found on a leg how it may come back to the running volume. */
 export function judge(volume: Volume, leg: Leg, found: Found): Verdict {
   const { record } = volume
   const facts = leg.device.facts!
@@ -155,8 +165,8 @@ export function judge(volume: Volume, leg: Leg, found: Found): Verdict {
 }
 
 /**
- * A leg that had a superblock, and has none, may be a file system that is not mounted, or a wrong
- * disk: to fill it would make a second copy in the wrong place, or destroy what is there.
+ * A leg that had a superblock and is blank may be a file system that is not mounted, or a wrong
+ * disk: filling it would make a second copy in the wrong place, or destroy what is there.
  */
 function judgeBlank({ path }: Volume, { name, device, member }: Leg): Verdict {
   const known = member!.left !== null && !forgets(device)
@@ -181,13 +191,13 @@ function judgeSuperblock(volume: Volume, leg: Leg, found: FoundSuperblock): Verd
   if (owner !== undefined && owner !== member) {
     const original = volume.legs.find((one) => one.member === owner && one.device.usable)
     if (original === undefined) return refused(`it is leg ${owner.name}`)
-    // What is written to one of the two would be on the other.
+    // A write to one of the two would also be on the other.
     if (original.device.facts!.identity === leg.device.facts!.identity)
       return { word: 'impossible', cause: `it is leg ${owner.name}, which is configured twice` }
     return refused(`it is a copy of ${owner.name}, byte for byte`)
   }
   const { generation } = theirs
-  // It may have left with a generation that was no base yet, and been away for long since.
+  // The leg may have left with a generation that was no base yet, and been away for long since.
   const isMarked = member.markedIn !== undefined && sameGeneration(generation, member.markedIn)
   const past = isMarked || sameGeneration(generation, record.generation) || isPast(theirs, record)
   if (!past) {
@@ -199,15 +209,15 @@ function judgeSuperblock(volume: Volume, leg: Leg, found: FoundSuperblock): Verd
         word: 'full',
         cause: `generation ${generation.counter}, which it has, was never served`,
       }
-    // What each side has alone nobody knows then: not even whether it has anything.
+    // Then it is unknown what each side has alone, and whether it has anything.
     const unknown = tooOldToCompare(theirs, record) || tooOldToCompare(record, theirs)
     return { word: unknown ? 'refused' : 'diverged', cause: splitReason(theirs, record) }
   }
-  if (owner === undefined) return { word: 'full', cause: 'it was a leg before, and forgotten' }
-  // Of one that was detached the stamp tells whether it was changed.
+  if (owner === undefined) return { word: 'full', cause: 'it was a leg before, and was removed' }
+  // Of a detached leg the stamp tells whether it was changed.
   if (member.state !== 'detached' && leg.isAnotherThan(member))
     return { word: 'full', cause: 'another device is in its place' }
-  if (member.left === null) return { word: 'full', cause: 'nothing is known of what it lacks' }
+  if (member.left === null) return { word: 'full', cause: 'it is not known what it lacks' }
   const mark = volume.marks.of(leg, superblock)
   if (member.state !== 'detached' && !showsMark(found, mark))
     return { word: 'full', cause: putBackCause(`superblock ${superblock.serial}`, `${mark}`) }
@@ -223,14 +233,17 @@ function putBackCause(shown: string, had: string): string {
   return `it was put back to an older state: it shows ${shown}, and had ${had}`
 }
 
-/** Has the leg take part again. False if it or the volume went away meanwhile. */
+/**
+ * Has the leg take part again. Resolves to false if the leg or the volume went away meanwhile.
+ * Rejects with the leg's error when its superblock cannot be written.
+ */
 export async function join(
   volume: Volume,
   leg: Leg,
   { word, cause }: Extract<Verdict, { readonly word: 'partial' | 'full' }>,
 ): Promise<boolean> {
   if (!volume.running) return false
-  // An operator's command may have waited since the leg was looked at.
+  // An operator's command may have waited since the leg was examined.
   leg.superblocks.mustBeSameDevice()
   const member = leg.member!
   if (leg.superblocks.serial === 0) {
@@ -249,12 +262,12 @@ export async function join(
   return false
 }
 
-/** The leg gets writes again: what it lacks is copied. */
+/** The leg gets writes again: starts to copy what it lacks. */
 export function isBack(volume: Volume, { leg, how, was }: Back): void {
   const { copy, cause } = how
   volume.remember('membership', leg.name, `is back, ${copy} copy: ${cause}`)
   leg.adopt()
-  // What is left of it after an interruption is a partial copy, and makes it whole as well.
+  // The rest of it after an interruption is a partial copy, and makes the leg whole as well.
   if (copy === 'full') leg.member!.whole = true
   noteSince(volume, leg, was)
   const crashed = leg.takeCrashed()
@@ -272,7 +285,7 @@ async function drive(volume: Volume, leg: Leg, resync: Resync): Promise<void> {
   resync.end()
 }
 
-/** The leg lacks nothing: the rules make it in sync, unless something was missed meanwhile. */
+/** The leg lacks nothing: has the rules make it in sync, unless it missed something meanwhile. */
 async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<Outcome> {
   const { membership } = volume
   if (!resync.alive()) return 'left'
@@ -283,7 +296,7 @@ async function finish(volume: Volume, leg: Leg, resync: Resync): Promise<Outcome
   return outcome
 }
 
-/** The leg lacks nothing, which is about to be saved. */
+/** Notes the end of a copy: the leg lacks nothing, which is about to be saved. */
 export function isWhole(volume: Volume, leg: Leg): void {
   const resync = volume.resyncs.get(leg)!
   volume.resyncs.delete(leg)

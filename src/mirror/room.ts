@@ -3,7 +3,7 @@ import { dataSizeFor, extentsMax, metadataBytes, pageBytes, type Geometry } from
 import type { Leg } from './leg.ts'
 import type { Volume } from './volume.ts'
 
-/** Bytes that a leg has to have for a volume of `dataSize` bytes, grown from what it is. */
+/** Bytes that a leg needs for the volume to grow to `dataSize` bytes. */
 export function legBytesFor({ geometry }: Volume, leg: Leg, dataSize: number): number {
   const wanted = { ...geometry, dataSize }
   let bytes = dataSize
@@ -14,17 +14,20 @@ export function legBytesFor({ geometry }: Volume, leg: Leg, dataSize: number): n
   return roundUp(Math.max(bytes, moved), pageBytes)
 }
 
-/** The largest volume that the leg has room for now. */
+/** Bytes of the largest volume that the leg has room for now. */
 export function roomOf(leg: Leg, { extentSize, slots }: Geometry): number {
   return dataSizeFor(leg.endNow, extentSize, slots)
 }
 
-/** Bytes that no volume with such extents goes beyond: its record would not be read again. */
+/**
+ * Bytes of the largest volume with such extents: the record of a larger one could not be read
+ * again.
+ */
 export function dataSizeMax({ extentSize }: Geometry): number {
   return extentsMax * extentSize
 }
 
-/** Bytes that the volume may have, however large its legs are. */
+/** Bytes that the volume may have at most, however large its legs are. */
 export function sizeLimit({ geometry, sizeMax }: Volume): number {
   return roundDown(Math.min(sizeMax, dataSizeMax(geometry)), pageBytes)
 }
@@ -59,13 +62,13 @@ export function whyNotLarger(volume: Volume): string {
   return 'it is about to grow'
 }
 
-/** Where metadata may end that must not touch those of now. */
+/** The least end at which new metadata do not touch those of now, bytes. */
 function movable({ geometry }: Volume, leg: Leg): number {
   const { extentSize, slots } = geometry
   return leg.end + metadataBytes({ dataSize: roomOf(leg, geometry), extentSize, slots })
 }
 
-/** What a leg has grown by that the volume cannot use yet, and why; '' where there is no such. */
+/** What legs have grown by that the volume cannot use yet, and why; '' if none has. */
 export function describeRoom(volume: Volume): string {
   if (!volume.running) return ''
   const grown = volume.legs.filter((leg) => leg.endNow > leg.end)
@@ -74,7 +77,9 @@ export function describeRoom(volume: Volume): string {
   return `grew: ${names.join(', ')}; ${whyNotLarger(volume)}`
 }
 
-/** For an operator: that the volume is larger than the configuration has it; '' if it is not. */
+/**
+ * A sentence for the operator if the volume is larger than the configuration says; '' if it is not.
+ */
 export function sizeWarning({ record, settings, path }: Volume): string {
   const { size } = settings
   if (record === null || size === null || record.dataSize <= size) return ''

@@ -4,13 +4,14 @@ import { countFromNow, verifiedOf } from './data/differences.ts'
 import type { VerifyOptions, VerifyResult } from './data/verify.ts'
 import type { Volume } from './volume.ts'
 
-/** Milliseconds between two looks whether it is time: nobody counts on the minute. */
+/** Bounds of the milliseconds between two looks whether a verify is due. */
 const lookMsMax = 60_000
 const lookMsMin = 100
 
 /**
- * Verifies a volume now and then, `verifyEveryMs` after the last verify ended, whoever asked for
- * that one. What the end of the run or of the process interrupts goes on from where it was.
+ * Verifies a volume now and then, `verifyEveryMs` after the last verify ended, whether scheduled or
+ * asked for. If the end of the run or of the process interrupts a verify, the next goes on from
+ * where it was.
  */
 export class VerifySchedule {
   private readonly volume: Volume
@@ -23,7 +24,7 @@ export class VerifySchedule {
     this.verify = verify
   }
 
-  /** Does nothing where none is configured. */
+  /** Starts to look whether a verify is due. Does nothing if none is configured. */
   start(): void {
     const { verifyEveryMs } = this.volume.settings
     if (verifyEveryMs === null) return
@@ -44,7 +45,7 @@ export class VerifySchedule {
     const { record, resyncs, verifying, readable } = volume
     if (this.running || !volume.running || record === null) return
     const now = Math.floor(volume.clock.wall())
-    if (countFromNow(record, now)) volume.membership.request(false)
+    if (countFromNow(record, now)) volume.membership.request('record')
     const verified = verifiedOf(record)
     const isDue = verified.position > 0 || now - verified.countedFrom >= everyMs
     if (!isDue || verifying !== null || resyncs.size > 0 || readable.length < 2) return

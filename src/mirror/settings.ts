@@ -16,9 +16,9 @@ export interface LegOptions {
 
 /** The operator's word on what is on a leg that is attached. */
 export interface AttachOptions {
-  /** Whatever it is, and whatever was changed on it alone, may be lost. */
+  /** Whatever is on the leg, and was changed on it alone, may be lost. */
   readonly discard?: boolean
-  /** It is blank because it is a new disk in the place of the old one. */
+  /** The leg is blank because it is a new disk in the place of the old one. */
   readonly replace?: boolean
 }
 
@@ -37,19 +37,24 @@ export interface MirrorOptions {
 
 /** What an operator may set. The defaults are below. */
 export interface MirrorSettings {
-  /** Bytes; a power of two from 64 KiB to 64 MiB: the unit of the intent log and dirty maps. */
+  /** The unit of the intent log and dirty maps in bytes: a power of two from 64 KiB to 64 MiB. */
   readonly extentSize: number
-  /** Bytes of the volume when it is created; null for as many as the smallest leg can hold. */
+  /** Bytes of a new volume; null for as many as the smallest leg can hold. */
   readonly size: number | null
-  /** The leg whose content a new volume starts with; null: at most one may have data then. */
+  /**
+   * The leg whose content a new volume starts with; if null, at most one leg may have data then.
+   */
   readonly source: string | null
-  /** Writes wait rather than be acknowledged by fewer legs. */
+  /** Legs that must be in sync: writes wait rather than be acknowledged by fewer. */
   readonly minInSync: number
   /** Whether crashes are recovered by extents written recently, instead of whole legs. */
   readonly intentLog: boolean
-  /** Extents that stay in the intent log: more are fewer metadata writes, and a longer resync. */
+  /**
+   * Extents that stay in the intent log: a higher number saves metadata writes and makes a resync
+   * longer.
+   */
   readonly hotExtentsMax: number
-  /** Milliseconds an extent is not written to before it is taken out of the intent log. */
+  /** Milliseconds without writes after which an extent is taken out of the intent log. */
   readonly intentIdleMs: number
   /** Milliseconds that a leg may answer nothing before it leaves; see `Watchdog`. */
   readonly legTimeoutMs: number
@@ -58,28 +63,28 @@ export interface MirrorSettings {
   readonly legRetryMsMax: number
   /** Milliseconds that requests wait when no leg, or fewer than `minInSync`, can take them. */
   readonly suspendMs: number
-  /** Requests that may wait so, and their bytes. */
+  /** Requests that may wait like that, and their bytes. */
   readonly suspendRequestsMax: number
   readonly suspendBytesMax: number
   /** Pieces of a resync or verify under way at once, of `resyncChunkBytes` each. */
   readonly resyncWindow: number
   readonly resyncChunkBytes: number
-  /** Milliseconds: when clients' writes take longer, resync and verify slow down. */
+  /** Resync and verify slow down when clients' writes take longer than this many milliseconds. */
   readonly resyncLatencyMs: number
   /** Bytes per second of a resync at most; null for no limit. */
   readonly resyncBytesPerSecond: number | null
-  /** Bytes a resync copies before it makes what it did durable. */
+  /** Bytes that a resync copies before it makes them durable. */
   readonly resyncCheckpointBytes: number
-  /** Milliseconds after which it does so, however little it copied. */
+  /** Milliseconds after which it does so, even if it copied less. */
   readonly resyncCheckpointMs: number
   /**
-   * Bytes of memory, for each leg that is not in sync, in which the blocks are kept that it missed.
-   * Beyond that whole extents are copied.
+   * Bytes of memory in which the missed blocks of each leg that is not in sync are kept. When they
+   * are used up, whole extents are copied.
    */
   readonly missedBytesMax: number
-  /** Milliseconds from the end of one verify to the next; null for none unasked. */
+  /** Milliseconds from the end of one verify to the next scheduled one; null to schedule none. */
   readonly verifyEveryMs: number | null
-  /** Bytes per second of those at most; null for the limit of a resync. */
+  /** Bytes per second of scheduled verifies at most; null for the limit of a resync. */
   readonly verifyBytesPerSecond: number | null
   /** Entries that the history keeps. */
   readonly historyMax: number
@@ -87,8 +92,8 @@ export interface MirrorSettings {
 
 /**
  * How many times `legTimeoutMs` a leg may take that is slow rather than silent: for one request
- * while it answers others, for what may mean writing a whole cache to a disk (a flush, zeroes), and
- * where no other leg could go on without it. A disk that finds a bad sector takes up to 30 s.
+ * while it answers others, for a flush or zeroes, which may mean writing a whole cache to a disk,
+ * and where no other leg could go on without it. A disk that finds a bad sector takes up to 30 s.
  */
 export const legPatience = 4
 
@@ -119,12 +124,12 @@ export const mirrorDefaults: MirrorSettings = {
   historyMax: 256,
 }
 
-/** Whom a volume tells: the mirror, which does what takes long. */
+/** What a volume tells the mirror, which then does what takes long. */
 export interface VolumeHooks {
-  /** It may be able to start. */
+  /** The volume may be able to start. */
   onWaiting(): void
   /** The leg may be able to come back. */
   onReturn(leg: Leg): void
-  /** It may be able to grow. */
+  /** The volume may be able to grow. */
   onGrown(): void
 }

@@ -17,7 +17,7 @@ import type { Generation, Member, VolumeRecord } from './record.ts'
  */
 export interface Superblock {
   readonly serial: number
-  /** The id of the leg it was read from. */
+  /** The id of the member that the leg is. */
   readonly self: string
   readonly record: VolumeRecord
 }
@@ -30,11 +30,11 @@ export type Found =
       /** The serial of the other slot: 0 when that has none, null when it is torn. */
       readonly previous: number | null
     }
-  /** Nothing of ours: never formatted, or the first superblock was not written to its end. */
+  /** No superblock: never formatted, or the first one was not written to its end. */
   | { readonly kind: 'blank' }
-  /** Ours once, but not whole. */
+  /** A superblock that is not whole. */
   | { readonly kind: 'damaged'; readonly reason: string }
-  /** Written by a program that knows more, or less. */
+  /** Written by another version of the format. */
   | { readonly kind: 'foreign'; readonly version: number }
 
 export const headerBytes = 32
@@ -44,15 +44,15 @@ export const serialMax = Number.MAX_SAFE_INTEGER
 const magic = Buffer.from('DSTLEG\r\n', 'latin1')
 
 /**
- * The highest serial that is taken for a mark: more than any leg comes to. Of what is above, which
- * somebody else wrote, numbers begin anew, and no mark may be left that outlasts them.
+ * The highest serial that counts as a mark: more than any leg comes to. Above it, where only other
+ * software writes, serials begin anew, and no mark may outlast them.
  */
 const markMax = 2 ** 52
 
 /** A serial that a leg's superblock had for certain. */
 export interface Mark {
   readonly serial: number
-  /** The generation of that superblock; null where nobody knows. */
+  /** The generation of that superblock; null where it is unknown. */
   readonly generation: Generation | null
 }
 
@@ -61,13 +61,13 @@ export function markOf(serial: number | undefined, generation: Generation | null
   return serial === undefined || serial > markMax ? null : { serial, generation }
 }
 
-/** What the record says of the member with this id. */
+/** The mark that the record has for the member with this id; null if none. */
 export function markIn({ members, generation }: VolumeRecord, id: string): Mark | null {
   const member = members.find((one) => one.id === id)
   return member === undefined ? null : markOfMember(member, generation)
 }
 
-/** What is said of the member where all that is known is of no later generation than `latest`. */
+/** The mark of a member, where all that is known is of no later generation than `latest`. */
 export function markOfMember(
   { mark, markedIn }: Pick<Member, 'mark' | 'markedIn'>,
   latest: Generation | null,
@@ -78,10 +78,10 @@ export function markOfMember(
 }
 
 /**
- * The highest serial that a leg has to show, see `showsMark`. Marks of earlier generations say
- * nothing of a leg with a lower serial: the head that wrote a later one had taken the leg as it
- * was, and went on from the serial that it found. A leg with a higher one may have been put back,
- * and have got only that superblock since.
+ * The lowest serial that a leg may show, see `showsMark`: the highest of its marks. A mark of an
+ * earlier generation says nothing of a leg with a lower serial: the head that wrote the later
+ * generation had taken the leg as it was, and went on from the serial that it found. A leg with a
+ * higher serial may have been put back, and have got only that superblock since.
  */
 export function highestMark(marks: readonly (Mark | null)[], shown: Superblock): number {
   let highest = 0
@@ -99,7 +99,7 @@ function isBefore(generation: Generation | null, shown: Generation): boolean {
   return generation.counter <= shown.counter
 }
 
-/** Which of two marks of one leg came later; without a generation the higher one counts. */
+/** The later of two marks of one leg; without a generation the higher one. */
 export function laterMark(one: Mark | null, other: Mark | null): Mark | null {
   if (one === null || other === null) return one ?? other
   const [first, second] = [one.generation, other.generation]
@@ -108,7 +108,10 @@ export function laterMark(one: Mark | null, other: Mark | null): Mark | null {
   return first.counter > second.counter ? one : other
 }
 
-/** Null when the record does not fit into a slot, not even without what only people read. */
+/**
+ * Encodes a superblock, if necessary without the parts that only people read. Null when the record
+ * does not fit into a slot even so.
+ */
 export function encodeSuperblock({ serial, self, record }: Superblock): Buffer | null {
   let body = Buffer.from(JSON.stringify({ self, record }))
   if (!fits(body)) body = Buffer.from(JSON.stringify({ self, record: { ...record, entries: [] } }))
@@ -128,13 +131,13 @@ function fits({ length }: Buffer): boolean {
   return headerBytes + length <= superblockBytes
 }
 
-/** The head's own record has them. */
+/** The record without texts, which the head's own record has. */
 function withoutReasons(record: VolumeRecord): VolumeRecord {
   const members = record.members.map((member) => ({ ...member, reason: '' }))
   return { ...record, entries: [], members }
 }
 
-/** Bytes of the slot that begins so, 0 when it is none of ours. */
+/** Bytes of the slot that begins like this, 0 when it is none of ours. */
 export function slotLength(start: Buffer): number {
   if (!start.subarray(0, 8).equals(magic)) return 0
   const length = headerBytes + start.readUInt32LE(12)
@@ -154,7 +157,7 @@ export function decodeSlot(bytes: Buffer): Found {
   return decodeBody(bytes.subarray(headerBytes, headerBytes + length), readSerial(bytes))
 }
 
-/** What a leg is, by its two slots. */
+/** What a leg has, by its two slots. */
 export function choose(first: Found, second: Found): Found {
   if (first.kind === 'foreign') return first
   if (second.kind === 'foreign') return second
@@ -171,21 +174,22 @@ export function choose(first: Found, second: Found): Found {
 }
 
 /**
- * Whether a leg shows all that it had when its superblock with this serial was stable. Slots are
- * written in turn, so until two more are written one of them has it. One that was put back may have
- * got a newer superblock since, which was under way and was sent again: then the other is too old.
+ * Whether a leg shows all that it had when its superblock with the serial `mark` was stable. Slots
+ * are written in turn, so until two more are written one of them has it. A leg that was put back
+ * may since have got a newer superblock, which was under way and was sent again: then the other
+ * slot is too old.
  */
 export function showsMark(found: Found, mark: number): boolean {
   if (found.kind !== 'superblock') return false
   const { superblock, previous } = found
   const { serial } = superblock
-  // One that is torn was being written when power was lost.
+  // A torn slot was being written when power was lost.
   return serial === mark || (serial > mark && (previous === null || previous >= mark))
 }
 
 /**
- * Of a leg that grew, and whose head died when only the first of its superblocks was at the new
- * end: the one before it is at one of the `others`.
+ * Completes what was found on a leg that grew, if its head died when only the first superblock was
+ * at the new end: the one before it is at one of the `others`.
  */
 export function withFormer(found: Found, others: readonly Found[]): Found {
   if (found.kind !== 'superblock' || found.previous !== 0) return found
@@ -196,7 +200,7 @@ export function withFormer(found: Found, others: readonly Found[]): Found {
   return { ...found, previous: Math.max(0, ...before.filter((one) => one < serial)) }
 }
 
-/** Whether the first is the volume's, and the other is not or is of an earlier day. */
+/** Whether `one` is the volume's, and `other` is not or is older. */
 export function isNewer(one: Found, other: Found, volume: string): boolean {
   if (one.kind !== 'superblock' || one.superblock.record.volume !== volume) return false
   if (other.kind !== 'superblock' || other.superblock.record.volume !== volume) return true
@@ -219,7 +223,7 @@ function decodeBody(body: Buffer, serial: number): Found {
   try {
     parsed = JSON.parse(body.toString())
   } catch {
-    return { kind: 'damaged', reason: 'a body that is no JSON' }
+    return { kind: 'damaged', reason: 'a body that is not JSON' }
   }
   const { self, record } = (parsed ?? {}) as { self?: unknown; record?: unknown }
   const known = parseRecord(record)

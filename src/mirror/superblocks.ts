@@ -22,10 +22,10 @@ import {
   type Superblock,
 } from './superblock.ts'
 
-/** Places that are looked at, with those that superblocks name that are found in others. */
+/** Places that are looked at in one examination at most, including those that superblocks name. */
 const placesMax = 16
 
-/** Where superblocks may be, which slot has the newest of them, and what they say. */
+/** A place where superblocks may be, the slot of the newest there, and what they say. */
 interface Place {
   readonly end: number
   readonly slot: number
@@ -34,29 +34,34 @@ interface Place {
 
 /** The two superblocks of a leg: what they say, and in which of them the next is written. */
 export class Superblocks {
-  /** Where the leg's metadata end, bytes. */
+  /** The byte where the leg's metadata end. */
   end = 0
-  /** Of the newest superblock; 0 if the leg has none. */
+  /** The serial of the newest superblock; 0 if the leg has none. */
   serial = 0
-  /** The id in the superblock that was read last, '' if there was none. */
+  /** The id of the member in the superblock read last, '' if there was none. */
   self = ''
   private readonly leg: Leg
-  /** A serial that it had for certain when it was looked at last. */
+  /** A serial that the leg had for certain when it was last examined. */
   private mark = 0
-  /** Which of the two slots has the newest superblock; and which one examining found it in. */
+  /**
+   * The slot that has the newest superblock; and the one in which the last examination found it.
+   */
   private slot = 0
   private foundSlot = 0
   private readonly turns = new Mutex()
-  /** Whether the newest slot may be in the device's cache alone: it was read, not written. */
+  /**
+   * Whether the newest superblock may be in the device's cache alone, because it was read, not
+   * written.
+   */
   private serialIsUnflushed = false
-  /** Which device that was looked at. */
+  /** The device that was examined last. */
   private seen = ''
 
   constructor(leg: Leg) {
     this.leg = leg
   }
 
-  /** What the leg's superblocks say, when its metadata end at `end`. */
+  /** Reads both superblocks of a leg whose metadata end at `end`. */
   private async examine(end: number): Promise<Found> {
     if (end < 2 * superblockBytes) return { kind: 'blank' }
     const first = await this.readSlot(superblockOffset(end, 0))
@@ -75,10 +80,11 @@ export class Superblocks {
   }
 
   /**
-   * What the superblocks at its present end say, or where else they may be if those are newer: what
-   * it grew by may hold some of an earlier day. `ends` are what others know of the leg, which may
-   * know more itself. With no `volume`, the first that is found counts. Sets `end`. Throws if
-   * another device came into its place meanwhile.
+   * Finds out what the leg's superblocks say: those at its present end, or at other places if those
+   * are newer, because what the leg grew by may hold some of an earlier day. `ends` are what others
+   * know of the leg; it may know more itself. Without a `volume` the first that is found counts.
+   * Sets `end`. Rejects when a read fails, and with UNAVAILABLE if another device came into its
+   * place meanwhile.
    */
   async examineEnds(volume: string, ends: readonly number[]): Promise<Found> {
     const { endNow } = this.leg
@@ -93,7 +99,7 @@ export class Superblocks {
       if (found.kind !== 'superblock') continue
       of ||= found.superblock.record.volume
       if (found.superblock.record.volume !== of) continue
-      // Whoever wrote them may name another place in each.
+      // Bounded: other software could name another place in each.
       if (places.length < placesMax)
         for (const other of endsIn(found.superblock)) toLookAt.add(other)
     }
@@ -103,24 +109,24 @@ export class Superblocks {
     this.mustBeSameDevice()
     this.end = newest.end
     this.foundSlot = newest.slot
-    // What cannot be read of where they were, or is another volume's, is not blank for that.
+    // A place that cannot be understood, or is another volume's, does not make the leg blank.
     if (newest.found.kind === 'blank')
       return places.find(({ found }) => found.kind !== 'blank')?.found ?? newest.found
     const others = places.filter((one) => one !== newest).map(({ found }) => found)
     return withFormer(newest.found, others)
   }
 
-  /** The same of a leg that was examined before: throws if another device is there now. */
+  /** The same for a leg that was examined before: rejects also if another device is there now. */
   async examineAgain(volume: string, ends: readonly number[]): Promise<Found> {
     this.mustBeSameDevice()
     return this.examineEnds(volume, ends)
   }
 
-  /** Remembers what was found; `mark` is a serial that it had for certain as this member. */
+  /** Remembers what was found; `mark` is a serial that the leg had for certain as this member. */
   note(found: Found, mark: number): void {
     const superblock = found.kind === 'superblock' ? found.superblock : null
     this.serial = superblock?.serial ?? 0
-    // The next must be above what it had before it was put back.
+    // The next serial must be above the one that the leg had before it was put back.
     if (superblock !== null) this.serial = Math.max(this.serial, mark)
     this.mark = mark
     this.slot = this.foundSlot
@@ -137,14 +143,18 @@ export class Superblocks {
   }
 
   /**
-   * Writes the record into the slot whose turn it is: never into the only one that is stable, and
-   * one after the other. `record` is asked for when it is its turn, and may throw if that is late.
+   * Writes the record into the slot whose turn it is, never into the only one that is stable;
+   * writes go one after the other. `record` is called when it is this write's turn, and may throw
+   * if that is too late. Rejects when the write fails.
    */
   write(record: () => VolumeRecord): Promise<void> {
     return this.turns.run(() => this.writeNext(record()))
   }
 
-  /** Prepares their place and writes both, while no other is written. */
+  /**
+   * Prepares the place of both superblocks and writes them, while no other is written. Rejects when
+   * any of that fails.
+   */
   writeBoth(prepare: () => Promise<void>, record: () => VolumeRecord): Promise<void> {
     return this.turns.run(async () => {
       await prepare()
@@ -160,8 +170,8 @@ export class Superblocks {
       await this.writeSlot(record)
       return
     }
-    // Only somebody else writes such a serial, and nothing is above it: numbers go on from what the
-    // leg had. Until it is written over it counts, so a crash finds what was there before.
+    // Only other software writes such a serial, and nothing is above it: serials go on from what
+    // the leg had. Until it is overwritten it counts, so a crash finds what was there before.
     this.serial = this.mark
     await this.writeSlot(record)
     await this.writeSlot(record)
@@ -176,14 +186,16 @@ export class Superblocks {
     if (bytes === null)
       throw new StorageError('TOO_LARGE', 'the record does not fit a superblock', device.path)
     await this.leg.write(superblockOffset(this.end, slot), bytes)
-    // Only now: a slot that could not be written may be torn, and is tried again, not the other.
+    // Changed only now: a slot that could not be written may be torn, and is the one to try again.
     this.serial = serial
     this.slot = slot
     member!.mark = serial
     member!.markedIn = { ...record.generation, serial }
   }
 
-  /** Whatever else it says, it says where it is: who looks for it may know nothing else. */
+  /**
+   * The record with the leg's present end, which a head that looks for it may not know otherwise.
+   */
   private atItsEnd(record: VolumeRecord): VolumeRecord {
     const { self, end } = this
     const members = record.members.map((one): Member =>
@@ -192,45 +204,49 @@ export class Superblocks {
     return { ...record, members }
   }
 
-  /** Makes the leg an image like any other: nothing is left of what the volume wrote for itself. */
+  /**
+   * Makes the leg an image like any other: zeroes all metadata of the volume. Rejects when that
+   * fails.
+   */
   async erase(geometry: Geometry): Promise<void> {
     const bytes = metadataBytes(geometry)
     await this.leg.zero(this.end - bytes, bytes)
     this.forget()
   }
 
-  /** Whatever it was, it is a blank leg from now on. */
+  /** Treats the leg as blank from now on. */
   forget(): void {
     this.serial = 0
     this.self = ''
   }
 
-  /** Metadata are about to be written that end there. */
+  /** Moves the end of the metadata, which are about to be written there. */
   moveTo(end: number): void {
     this.end = end
   }
 
-  /** Whether the device that was examined last is there still. */
+  /** Whether the device that was examined last is still there. */
   get isAsSeen(): boolean {
     return this.seen === this.shown
   }
 
-  /** Throws if not: what was read of it says nothing of what is there now. */
+  /** Throws UNAVAILABLE if another device is there: what was read says nothing of it. */
   mustBeSameDevice(): void {
     if (!this.isAsSeen) throw anotherDevice(this.leg)
   }
 
-  /** Which device it is, and since which start of its target. */
+  /** Identifies the device and the present start of its target. */
   private get shown(): string {
     return `${this.leg.device.facts?.identity ?? ''} ${restartsOf(this.leg.device)}`
   }
 }
 
+/** The error for a leg whose place another device has taken. */
 export function anotherDevice({ device }: Leg): StorageError {
   return new StorageError('UNAVAILABLE', 'another device is in its place', device.path)
 }
 
-/** Where the metadata of a leg are, were or go, as it says itself. */
+/** The bytes where the metadata of a leg end, ended or will end, as its superblock says. */
 export function endsIn({ self, record }: Superblock): readonly number[] {
   return endsOf(record.members.find(({ id }) => id === self))
 }

@@ -9,9 +9,9 @@ import { claimLeg } from './start/claims.ts'
 import type { Volume } from './volume.ts'
 
 /**
- * What the operator cannot have seen on the leg when giving the word: what was being written, and
- * what came since. The command may have waited for others. What was seen may be lost since, if the
- * leg restarted: nobody else need have flushed it.
+ * What the operator cannot have seen on a leg when giving the word to trust it: the writes then
+ * under way, and those that came since, while the command waited for others. If the leg restarted,
+ * it may have lost even what was seen, because that need not have been flushed.
  */
 export class Unseen {
   private readonly life: string
@@ -29,12 +29,18 @@ export class Unseen {
       })
   }
 
-  /** Where the leg lacks what it does from a later moment on, that is all of it. */
+  /**
+   * The extents that the leg may lack although the operator vouches for it: those missed since
+   * then, or all in its map if that is a later one. Null if it lacks none.
+   */
   on({ dirty }: Leg): Bitmap | null {
     return dirty === this.map ? this.missed : (dirty?.bits ?? null)
   }
 
-  /** Before anything is written to it, it is flushed: from then on it cannot lose that. */
+  /**
+   * Throws CONFIG if the leg restarted or was exchanged since. To be called before it takes part:
+   * it is flushed before anything is written to it, so from then on it cannot lose what was seen.
+   */
   mustBeThere(volume: Volume, leg: Leg): void {
     if (lifeOf(leg) !== this.life)
       throw refuse(
@@ -43,12 +49,16 @@ export class Unseen {
       )
   }
 
+  /** Stops collecting what is missed. */
   end(): void {
     if (this.missed !== null) this.map!.forgetMissed(this.missed)
   }
 }
 
-/** Takes the operator's word that the leg has everything but what was `unseen` then. */
+/**
+ * Takes the operator's word that the leg has everything but what was `unseen` then, and resolves
+ * when it takes part again. Rejects with CONFIG where it cannot be trusted.
+ */
 export async function trustLeg(volume: Volume, name: string, unseen: Unseen): Promise<void> {
   mustRun(volume)
   const leg = legNamed(volume, name)
@@ -75,7 +85,9 @@ export async function trustLeg(volume: Volume, name: string, unseen: Unseen): Pr
   )
 }
 
-/** The operator vouches for the leg. A word that came to nothing does not count the next time. */
+/**
+ * Has the leg join with the operator's word. If that fails, the word does not count the next time.
+ */
 async function joinTrusted(volume: Volume, leg: Leg, unseen: Unseen): Promise<void> {
   const { membership } = volume
   const { dirty, unflushed } = leg

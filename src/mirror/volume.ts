@@ -5,7 +5,7 @@ import { Mutex } from '../base/mutex.ts'
 import type { Random } from '../base/random.ts'
 import { RangeLock } from '../base/range-lock.ts'
 import type { StateStore } from '../base/store.ts'
-import type { Device, DriverHost, Facts } from '../device/device.ts'
+import type { DriverHost, Facts } from '../device/device.ts'
 import type { Request } from '../device/request.ts'
 import { announce, type Told, type VolumeWord } from './announce.ts'
 import { IntentLog } from './data/intent.ts'
@@ -23,8 +23,8 @@ import { Leg } from './leg.ts'
 import { Membership } from './membership.ts'
 import type { HistoryKind, ResyncSummary, VolumeRecord } from './record.ts'
 import { isOver, noRun as createNoRun, type Run } from './rules/run.ts'
-import { mirrorDefaults, type MirrorOptions, type MirrorSettings } from './settings.ts'
-import type { VolumeHooks } from './settings.ts'
+import { mirrorDefaults } from './settings.ts'
+import type { LegOptions, MirrorOptions, MirrorSettings, VolumeHooks } from './settings.ts'
 import { ClaimAbove } from './start/above.ts'
 import { HeadMemory } from './start/head-memory.ts'
 import { Looking } from './start/looking.ts'
@@ -34,8 +34,8 @@ import { Watchdog } from './watchdog.ts'
 const noRun = createNoRun<Leg>()
 
 /**
- * Everything that the parts of a mirror share. From one start to the loss of every leg is one run:
- * all that it knows is its `Membership`, and what comes late for an ended one is dropped there.
+ * Everything that the parts of a mirror share. A run lasts from a start to the loss of every leg.
+ * What it knows is in its `Membership`, which drops what comes late for an ended run.
  */
 export class Volume {
   readonly settings: MirrorSettings
@@ -45,7 +45,7 @@ export class Volume {
   readonly store: StateStore | null
   readonly key: string
   readonly parking: Parking
-  /** Changes of what the volume is made of, one after the other. */
+  /** Has commands and starts run one after the other. */
   readonly control = new Mutex()
   readonly watchdog = new Watchdog(this)
   readonly looking = new Looking()
@@ -56,9 +56,9 @@ export class Volume {
   path = ''
   word: VolumeWord = 'waiting'
   reason = 'not opened yet'
-  /** Bytes up to which it grows. */
+  /** Bytes up to which the volume grows. */
   sizeMax: number
-  /** Counts the ends of runs and of attempts at one, which have no run yet. */
+  /** Counts the ends of runs, and of attempts at one that came to no run. */
   epoch = 0
   record: VolumeRecord | null = null
   extentSize = 0
@@ -74,27 +74,27 @@ export class Volume {
 
   /** What the rules know of the run. */
   run: Run<Leg> = noRun
-  /** In sync, and durably so, the best first; and the best of them. */
+  /** Legs durably in sync, the best to read from first; and those that are equally good. */
   readable: readonly Leg[] = []
   readers: readonly Leg[] = []
 
   readonly jobs = new Jobs(this)
   readonly resyncs = new Map<Leg, Resync>()
-  /** Called when the run ends, by those who wait for something that will not come. */
+  /** Called when the run ends, so that waits for what will not come end too. */
   onEnd = new Set<() => void>()
   readonly latency = new WriteLatency()
   /** Legs that an operation keeps from coming back by themselves. */
   readonly held = new Set<Leg>()
-  /** Legs that were removed, and are claimed until nothing is under way on them. */
+  /** Removed legs, which stay claimed until nothing is under way on them. */
   readonly leaving = new Set<Leg>()
   host: DriverHost | null = null
   told: Told | null = null
-  /** Whether clients were ever served, and since when they are. */
+  /** Whether clients were ever served; and since when they are, on the clock's scale. */
   ran = false
   runningSince = 0
   verifying: Verify | null = null
   readonly hooks: VolumeHooks
-  /** Whether it is suspended only to start anew, larger. */
+  /** Whether the volume is suspended only to start anew, larger. */
   growing = false
   private retry: Timer | null = null
   private readonly watchers = new Map<Leg, () => void>()
@@ -111,16 +111,16 @@ export class Volume {
     const { suspendRequestsMax, suspendBytesMax, suspendMs } = this.settings
     const limits = { requestsMax: suspendRequestsMax, bytesMax: suspendBytesMax, waitMs: suspendMs }
     this.parking = new Parking(this.clock, limits, options.key, () => this.heldUpBy)
-    for (const { name, device, readLast } of options.legs) this.addLeg(name, device, readLast)
+    for (const leg of options.legs) this.addLeg(leg)
   }
 
-  /** It is opened, as a part of the tree. */
+  /** Opens the volume as a part of the device tree. */
   open(host: DriverHost): void {
     this.host = host
     this.path = host.path
   }
 
-  /** Nobody is told anything any more, and nothing is looked for. */
+  /** Stops listening to legs and telling the host, and closes the volume. */
   end(): void {
     this.host = null
     this.watchdog.stop()
@@ -140,7 +140,7 @@ export class Volume {
     return Math.min(this.settings.minInSync, this.legs.length)
   }
 
-  /** Who is in sync; who gets writes. */
+  /** Legs in sync, durably or about to be; `writers`: those that get writes. */
   get inSync(): readonly Leg[] {
     return this.run.inSync
   }
@@ -158,8 +158,8 @@ export class Volume {
     return this.word === 'running' || this.word === 'starting'
   }
 
-  addLeg(name: string, device: Device, readLast = false): Leg {
-    const leg = new Leg(name, device, readLast, {
+  addLeg(options: LegOptions): Leg {
+    const leg = new Leg(options, {
       onBusy: () => {
         this.watchdog.wake()
       },
@@ -172,7 +172,7 @@ export class Volume {
     }
     this.legs = [...this.legs, leg]
     this.watchers.set(leg, watcher)
-    device.watch(watcher)
+    leg.device.watch(watcher)
     return leg
   }
 
@@ -187,14 +187,14 @@ export class Volume {
     this.watchers.delete(leg)
   }
 
-  /** The leg may have come back, or the volume may be able to start. */
+  /** Reconsiders a leg that may have come back, or with which the volume may be able to start. */
   look(leg: Leg): void {
     if (!this.legs.includes(leg)) return
     if (this.word === 'running') this.hooks.onReturn(leg)
     else this.lookAgain()
   }
 
-  /** The volume may be able to start. */
+  /** Has a start tried, if the volume waits for one. */
   lookAgain(): void {
     if (this.word === 'waiting' || this.word === 'suspended') this.hooks.onWaiting()
   }
@@ -208,11 +208,11 @@ export class Volume {
       else this.park(request)
     } else if (this.takesChanges && !this.parking.holdsChanges)
       this.jobs.beginChange(request, undefined)
-    // What waits already came first.
+    // Requests that wait came first.
     else this.park(request)
   }
 
-  /** Whether there are legs for it now. */
+  /** Whether there are legs for the request now. */
   private readonly takes = (request: Request): boolean =>
     isQuestion(request) ? this.readers.length > 0 : this.takesChanges
 
@@ -220,19 +220,19 @@ export class Volume {
     return !this.jobs.quieted && this.inSync.length >= this.minInSync
   }
 
-  /** Whether requests are kept although no leg can take them. */
+  /** Whether requests are parked while the volume does not run. */
   private get holding(): boolean {
     return this.word === 'suspended' || this.word === 'starting'
   }
 
-  /** Legs were added or removed, or how well they are has changed. */
+  /** Regroups the legs after some were added or removed, or how well they are has changed. */
   regroup(): void {
     const { legs, minInSync } = this
     if (isOver(this.run)) this.regrouped()
     else this.membership.tell({ kind: 'legs', legs, minInSync })
   }
 
-  /** The rules sorted the legs anew. */
+  /** Takes over the groups that the rules have made. */
   regrouped(): void {
     this.readable = this.run.readable.toSorted((one, other) => one.tier - other.tier)
     this.readers = this.readable.filter((leg) => leg.tier === this.readable[0]!.tier)
@@ -247,16 +247,16 @@ export class Volume {
     return `${this.inSync.length} legs in sync, ${this.minInSync} are needed`
   }
 
-  /** Keeps a request until there are legs for it; `deadline` if it has waited before. */
+  /** Parks a request until there are legs for it; `deadline` if it has waited before. */
   park(request: Request, deadline?: number): void {
-    // Within limits, unless nothing is wrong: a command is no reason to fail what clients ask.
+    // Bounds hold unless nothing is wrong: a command is no reason to fail requests of clients.
     const well = this.jobs.quieted || (this.running ? this.takes(request) : this.growing)
     this.parking.add(request, deadline, well ? 'exceedable' : 'strict')
   }
 
   /**
-   * Carries out what waits, one after the other. What comes meanwhile waits behind it; of what the
-   * legs cannot take now the places stay as they are.
+   * Carries out the parked requests in order. Those that come meanwhile wait behind them; those
+   * that the legs cannot take now keep their places.
    */
   unpark(): void {
     for (let left = this.parking.length; left > 0 && this.running; left--) {
@@ -275,19 +275,19 @@ export class Volume {
     })
   }
 
-  /** Why it does not run yet. What waits is bounded, whatever it stopped for. */
+  /** Notes why the volume does not run yet. From now on the bounds for parked requests hold. */
   wait(reason: string): void {
     this.growing = false
     this.reason = reason
     announce(this)
   }
 
-  /** It may be tried again though another head had taken over: an operator says so. */
+  /** Lets a start be tried by an operator's word, though another head had taken over. */
   waitAgain(): void {
     this.word = 'waiting'
   }
 
-  /** A run is about to begin from the record. */
+  /** Makes the run that is about to begin from the record. */
   bind(record: VolumeRecord): void {
     this.record = record
     this.extentSize = record.extentSize
@@ -296,18 +296,18 @@ export class Volume {
     this.run = this.membership.run
   }
 
-  /** Legs take part from here on. */
+  /** Has legs take part from here on. */
   starts(): void {
     this.word = 'starting'
     this.regroup()
   }
 
-  /** The record is about to be saved. */
+  /** Notes the generation of the record that is about to be saved. */
   saves({ generation }: VolumeRecord): void {
     this.unserved = this.word === 'starting' ? generation.id : ''
   }
 
-  /** It is served from here on. */
+  /** Serves the volume from here on. */
   runs(): void {
     this.unserved = ''
     this.word = 'running'
@@ -321,7 +321,7 @@ export class Volume {
     this.hooks.onGrown()
   }
 
-  /** Compares all legs in sync. */
+  /** Runs the verify, which `describe` shows meanwhile. */
   async compareWith(verify: Verify): Promise<VerifyResult> {
     this.verifying = verify
     try {
@@ -332,12 +332,12 @@ export class Volume {
     }
   }
 
-  /** It may have so many bytes, whatever the configuration says. */
+  /** Lets the volume grow to so many bytes, whatever the configuration says. */
   allowSize(bytes: number): void {
     this.sizeMax = Math.max(this.sizeMax, bytes)
   }
 
-  /** Tells whoever uses it, who hears only of changes. */
+  /** Tells the host how the volume is, if that has changed. */
   tell(facts: Facts, word: Told['word'], reason: string): void {
     const told = { facts, word, reason }
     if (JSON.stringify(told) === JSON.stringify(this.told)) return
@@ -345,20 +345,23 @@ export class Volume {
     this.host!.online(facts, word, reason)
   }
 
-  /** The same where it serves nobody: what was told before counts no more. */
+  /** Tells the host that the volume is not served. */
   tellOffline(word: 'offline' | 'failed', code?: Code): void {
     this.told = null
     this.host!.offline(word, this.reason, code)
   }
 
-  /** Every leg in sync is lost: requests wait until one may be started from again. */
-  suspend(reason: string, growing = false): void {
+  /**
+   * Ends the run because every leg in sync is lost, or to start `larger`. Requests wait for the
+   * next.
+   */
+  suspend(reason: string, next: 'same' | 'larger' = 'same'): void {
     if (!this.active) return
     this.remember('start', '', `suspended: ${reason}`)
-    // It may be there and yet take nothing: to start from it again at once helps nobody.
+    // A leg may be there and yet take nothing: no use in starting from it again at once.
     const young = this.clock.now() - this.runningSince < this.settings.legRetryMs
     const starting = this.word === 'starting'
-    this.retreat(reason, growing)
+    this.retreat(reason, next)
     if (starting || young) this.retryLater()
     else
       this.clock.defer(() => {
@@ -366,7 +369,7 @@ export class Volume {
       })
   }
 
-  /** Tries to start again after a while; those who ask for it meanwhile wait for the same. */
+  /** Has a start tried after `legRetryMs`; further calls until then wait for the same one. */
   retryLater(): void {
     this.retry ??= this.clock.timer(this.settings.legRetryMs, () => {
       this.retry = null
@@ -374,11 +377,11 @@ export class Volume {
     })
   }
 
-  /** Ends the run, or the attempt at one; requests are kept if they were taken before. */
-  retreat(reason: string, growing = false): void {
-    this.growing = growing
+  /** Ends the run, or the attempt at one. Requests are parked if the volume was served before. */
+  retreat(reason: string, next: 'same' | 'larger' = 'same'): void {
+    this.growing = next === 'larger'
     const ended = this.endRun(this.told === null ? 'waiting' : 'suspended', reason)
-    // What was under way came before what waits already.
+    // Requests under way came before those that wait already.
     const parked = this.parking.takeAll()
     for (const { request, deadline } of ended) this.park(request!, deadline)
     for (const { request, deadline } of parked) this.park(request, deadline)
@@ -392,7 +395,7 @@ export class Volume {
     })
   }
 
-  /** Stops for good, until an operator says otherwise. */
+  /** Stops for good, or until an operator starts the volume. Fails all requests. */
   halt(word: 'failed' | 'closed', reason: string, error?: StorageError): void {
     const failure = error ?? new StorageError('UNAVAILABLE', reason, this.path)
     this.growing = false
@@ -402,7 +405,7 @@ export class Volume {
     this.parking.failAll(failure)
   }
 
-  /** What was under way, in the order it came. */
+  /** Ends the run and returns the jobs that were under way, in the order they came. */
   private endRun(word: VolumeWord, reason: string): readonly Job[] {
     this.word = word
     this.reason = reason
@@ -435,7 +438,7 @@ export class Volume {
     return new StorageError('UNAVAILABLE', `the volume is ${this.word}: ${this.reason}`, this.path)
   }
 
-  /** Adds to the history; it is saved with the next change of the record. */
+  /** Adds an entry to the history, which is saved with the next change of the record. */
   remember(kind: HistoryKind, leg: string, text: string, resync?: ResyncSummary): void {
     const subject = leg === '' ? this.path : `${this.path}/${leg}`
     this.log.info({ volume: this.path, leg, ...resync }, `${subject}: ${text}`)

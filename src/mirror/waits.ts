@@ -7,22 +7,22 @@ export const ticksPerTimeout = 8
 /** Milliseconds after which a request counts as waiting rather than as being carried out. */
 export const waitMsMin = 1000
 
-/** Requests of clients that are held up, and by what. */
+/** Requests of clients that are held up, and the reason. */
 export interface Waiting {
   readonly requests: number
-  /** Milliseconds that the oldest has waited; 0 when none waits. */
+  /** Milliseconds that the oldest request has waited; 0 when none waits. */
   readonly oldestMs: number
   /** A sentence; '' when none waits. */
   readonly reason: string
 }
 
-/** Milliseconds that the leg has owed an answer; 0 while that is not worth a word. */
+/** Milliseconds that the leg has owed an answer; 0 below `waitMsMin`. */
 export function silentMs(volume: Volume, leg: Leg): number {
   const waited = (leg.oldestTicks * volume.settings.legTimeoutMs) / ticksPerTimeout
   return waited >= waitMsMin ? waited : 0
 }
 
-/** What of the clients' requests is kept for better times, or waits for a leg. */
+/** The clients' requests that are parked, or wait for a leg. */
 export function waiting(volume: Volume): Waiting {
   const { parking, short, writers, heldUpBy: reason } = volume
   const waits: Waiting[] = []

@@ -14,6 +14,7 @@ export class Watchdog {
     this.volume = volume
   }
 
+  /** Starts to tick, until nothing is under way. */
   wake(): void {
     const { volume } = this
     this.timer ??= volume.clock.timer(volume.settings.legTimeoutMs / ticksPerTimeout, () => {
@@ -30,7 +31,7 @@ export class Watchdog {
     const { volume } = this
     const waits = leg.oldestTicks
     if (waits <= ticksPerTimeout) return
-    // One that is being filled holds up clients, and spares nobody anything yet.
+    // A leg that is being filled holds up clients, and protects no data yet.
     const spares = volume.inSync.includes(leg)
     if (!spares || (leg.isSilent(ticksPerTimeout) && !isLast(volume, leg))) legSlow(volume, leg, 1)
     else if (waits > ticksPerTimeout * legPatience) legSlow(volume, leg, legPatience)

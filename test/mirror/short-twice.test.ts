@@ -8,7 +8,7 @@ const atStart = ({ operation, offset }: Request): boolean =>
 
 interface Inner {
   readonly volume: {
-    readonly membership: { request(generation: boolean): void }
+    readonly membership: { request(what: 'record'): void }
     readonly short: { readonly length: number }
     readonly readable: readonly unknown[]
   }
@@ -47,7 +47,7 @@ async function shortTwice(suspendMs: number) {
       JSON.stringify(base) === JSON.stringify(generation)
     const done = save(key, text)
     if (isLastOfJoining && open === null) {
-      volume.membership.request(false)
+      volume.membership.request('record')
       open = store.shut()
     }
     return done

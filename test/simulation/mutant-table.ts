@@ -29,8 +29,8 @@ export const mutantTable: readonly Mutant[] = [
     name: 'no-crash-recovery',
     breaks: '3: after a crash the legs are taken for equal',
     file: 'mirror/start/opening.js',
-    find: 'const unclean = intents.count > 0;',
-    replace: 'const unclean = false;',
+    find: "chooseSource(present, intents.count > 0 ? 'unclean' : 'clean')",
+    replace: "chooseSource(present, 'clean')",
     scenario: 'a write on one leg only',
   },
   {
@@ -417,11 +417,11 @@ export const mutantTable: readonly Mutant[] = [
     name: 'removed-before-durable',
     breaks: '2: a leg is called removed before a restart would know it',
     file: 'mirror/manage.js',
-    find: `volume.membership.request(generation);
+    find: `volume.membership.request(what);
     await volume.membership.settled();
     if (membership.over())
         throw volume.unavailable();`,
-    replace: 'volume.membership.request(generation);',
+    replace: 'volume.membership.request(what);',
     scenario: 'called removed counts for nothing',
   },
   {

@@ -35,7 +35,7 @@ export function notePosition(record: VolumeRecord, position: number): void {
  */
 export function countFromNow(record: VolumeRecord, now: number): boolean {
   const verified = verifiedOf(record)
-  // Also where the clock was set back since.
+  // The time noted is later where the clock was set back since.
   const begins = verified.countedFrom === 0 || verified.countedFrom > now
   if (begins) verified.countedFrom = now
   return begins

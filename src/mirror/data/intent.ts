@@ -290,7 +290,7 @@ export class IntentLog implements WriteLog {
     for (const holder of waiting) holder.logged()
   }
 
-  // What leaves the log.
+  // Extents that leave the log.
 
   private keepTime(): void {
     this.timer ??= this.volume.clock.timer(this.volume.settings.intentIdleMs, () => {

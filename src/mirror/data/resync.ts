@@ -285,7 +285,7 @@ export class Resync {
     if (leg.member!.reason !== reason) {
       leg.member!.reason = reason
       volume.remember('resync', leg.name, `all else is copied, but ${reason}`)
-      volume.membership.request(false)
+      volume.membership.request('record')
     }
     this.retryMs = Math.min(legRetryMsMax, Math.max(legRetryMs, 2 * this.retryMs))
     await new Promise<void>((resolve) => {

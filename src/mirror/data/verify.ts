@@ -84,17 +84,17 @@ export class Verify {
   private bytesRepaired = 0
 
   /**
-   * Throws CONFIG if `repairFrom` is no leg in sync, fewer than two legs are, or the speed is not
-   * above 0.
+   * Throws CONFIG if `repairFrom` is not a leg in sync, fewer than two legs are, or the speed is 0
+   * or less.
    */
   constructor(volume: Volume, options: VerifyOptions) {
     const { repairFrom } = options
     const refuse = (what: string): StorageError => new StorageError('CONFIG', what, volume.path)
     if (repairFrom !== undefined && !volume.inSync.some((leg) => leg.name === repairFrom))
-      throw refuse(`${repairFrom} is no leg in sync`)
+      throw refuse(`${repairFrom} is not a leg in sync`)
     if (volume.readable.length < 2) throw refuse('fewer than two legs are in sync')
     const { bytesPerSecond = 1 } = options
-    if (!(bytesPerSecond > 0)) throw refuse(`a speed of ${bytesPerSecond} bytes per second`)
+    if (!(bytesPerSecond > 0)) throw refuse(`a speed of ${bytesPerSecond}, which must be above 0`)
     this.volume = volume
     this.membership = volume.membership
     this.options = options
@@ -168,7 +168,7 @@ export class Verify {
       milliseconds: Math.round(volume.clock.now() - this.startedAt),
       outcome,
     })
-    volume.membership.request(false)
+    volume.membership.request('record')
     announce(volume)
   }
 
@@ -196,7 +196,7 @@ export class Verify {
     if (now - this.savedAt < due) return
     this.savedAt = now
     this.foundUnsaved = false
-    volume.membership.request(false)
+    volume.membership.request('record')
   }
 
   private async work(): Promise<void> {

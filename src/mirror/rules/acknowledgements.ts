@@ -32,7 +32,7 @@ export function goOn(run: Run, ready: readonly Wait[]): void {
     else run.out.push({ kind: 'release', id })
 }
 
-/** It is durable which legs have the request: acknowledges it if they are enough. */
+/** Acknowledges the request if enough legs are in sync; otherwise it waits for more. */
 function acknowledge(run: Run, id: number): void {
   if (rules.hasEnough(run)) run.out.push({ kind: 'release', id })
   else {

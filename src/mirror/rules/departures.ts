@@ -17,7 +17,7 @@ export interface Leaving {
 export type Verdict =
   /** The leg left, or the run is over: the request goes on without it. */
   | 'without-it'
-  /** It is the last leg: the client is told. */
+  /** The leg is the last one: the client is told. */
   | 'tell-client'
   /** The leg stays, and is to be written to where it could not be read. */
   | 'repair'

@@ -37,7 +37,7 @@ export type Effect<L extends RunLeg = RunLeg> =
   | { readonly kind: 'back'; readonly leg: L; readonly was: LegState; readonly how: Returning }
   /** Copy to the leg again: it missed something while it got the maps. */
   | { readonly kind: 'copy-again'; readonly leg: L }
-  /** It is on disk that the leg has what was copied so far. */
+  /** The maps on disk say that the leg has what was copied so far. */
   | { readonly kind: 'copies-saved'; readonly leg: L }
   /** The leg lacks nothing: that is about to be saved. */
   | { readonly kind: 'joining'; readonly leg: L }

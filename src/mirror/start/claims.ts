@@ -67,7 +67,7 @@ export async function claimMore(
     const claim = await head.nextClaim(volume, { held: 0, givenUp })
     // Saved before the claim: the next head has to know that it must claim more.
     volume.remember('membership', leg.name, 'is claimed above what another head gave up')
-    membership.request(true)
+    membership.request('members')
     await membership.settled()
     if (membership.over()) throw volume.unavailable()
     head.claimAbove(leg, claim)

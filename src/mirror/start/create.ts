@@ -62,9 +62,13 @@ function emptyRecord(volume: Volume, legs: readonly Leg[]): VolumeRecord {
   const sizes = facts.map(({ size }) => dataSizeFor(size, settings.extentSize, slots))
   const dataSize = settings.size ?? Math.min(...sizes)
   if (dataSize % pageBytes !== 0)
-    throw new StorageError('CONFIG', `a size that is no multiple of ${pageBytes}`, volume.path)
+    throw new StorageError('CONFIG', `the size is not a multiple of ${pageBytes}`, volume.path)
   if (dataSize / settings.extentSize > extentsMax)
-    throw new StorageError('CONFIG', `more than ${extentsMax} extents: use larger`, volume.path)
+    throw new StorageError(
+      'CONFIG',
+      `more than ${extentsMax} extents: use larger ones`,
+      volume.path,
+    )
   for (const [at, leg] of legs.entries()) {
     const size = sizes[at]!
     if (size < dataSize || size === 0)
@@ -126,7 +130,7 @@ async function chooseSources(volume: Volume, legs: Leg[], dataSize: number): Pro
   if (source !== null) {
     const named = legs.find((leg) => leg.name === source)
     if (named !== undefined) return [named]
-    throw new StorageError('CONFIG', `the source ${source} is no leg that is there`, volume.path)
+    throw new StorageError('CONFIG', `the source ${source} is not a leg that is there`, volume.path)
   }
   const filled: Leg[] = []
   for (const leg of legs) if (await hasData(volume, leg, dataSize)) filled.push(leg)

@@ -81,7 +81,7 @@ export class HeadMemory {
     if (kept.value !== null) return ''
     // One for all attempts: two claims of one generation would refuse each other.
     this.number ??= volume.store === null ? 0 : Math.floor(volume.random.fraction() * claimsPerStep)
-    // What this head doubted is lost as well.
+    // The doubts of this head were in the lost file.
     if (kept.lost) this.doubted = whichever
     return kept.unread
   }
