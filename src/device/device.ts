@@ -172,8 +172,8 @@ export class Device implements DriverHost {
   }
 
   /**
-   * How often changes were lost that clients relied on and no flush had covered. Flushes do not
-   * report that: a service has a `LossReport` for each client.
+   * How often acknowledged changes were lost that no flush had covered. Flushes do not report that:
+   * a service has a `LossReport` for each client.
    */
   get losses(): number {
     return this.unflushed.losses
@@ -368,7 +368,6 @@ export class Device implements DriverHost {
       counters.bytes[operation]! += request.length
       if (isChange(operation) && (flags & Flag.fua) === 0) this.unflushed.acknowledge()
     } else {
-      if (isChange(operation)) this.unflushed.fail()
       counters.errors[operation]!++
       counters.lastError = request.error
       counters.lastErrorAt = this.clock.wall()

@@ -1,6 +1,5 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
-import { StorageError } from '../../src/base/errors.ts'
 import { Device } from '../../src/device/device.ts'
 import { LinearDriver } from '../../src/devices/linear.ts'
 import { LossReport } from '../../src/device/loss-report.ts'
@@ -45,26 +44,6 @@ describe('what a device that loses its cache had not flushed', () => {
     driver.loseCache(1)
     driver.loseCache(2)
     expect([device.losses, leaf.losses]).to.deep.equal([1, 1])
-  })
-
-  it('is a loss also of what failed: it may be there, in part, and have been read', async () => {
-    await flush(device)
-    driver.failing = new StorageError('NO_SPACE', 'full', 'disk')
-    await write(device, 0, block).catch(() => undefined)
-    driver.loseCache(1)
-    expect([device.losses, leaf.losses]).to.deep.equal([1, 1])
-  })
-
-  it('is a loss once more until a flush: what failed may have come after the first', async () => {
-    await flush(device)
-    driver.failing = new StorageError('STALE', 'the connection broke', 'disk')
-    await write(device, 0, block).catch(() => undefined)
-    driver.loseCache(1)
-    driver.loseCache(2)
-    expect([device.losses, leaf.losses]).to.deep.equal([2, 2])
-    await flush(device)
-    driver.loseCache(3)
-    expect([device.losses, leaf.losses]).to.deep.equal([2, 2])
   })
 
   it('is not covered by a flush that was sent before the answer', async () => {

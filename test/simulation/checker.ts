@@ -16,6 +16,8 @@ export class Write {
   end = Infinity
   /** Whether it is certain to be there; else it may be there or not. */
   certain = false
+  /** Whether it was acknowledged, or was there from the beginning: then it is promised. */
+  acknowledged = false
   flushed = false
   /** Every leg lost something while it was in flight: it may be acknowledged late, and be gone. */
   doubtful = false
@@ -85,6 +87,7 @@ export class Checker {
     const origin = new Write(0, 0, sectors, -1)
     origin.end = 0
     origin.certain = true
+    origin.acknowledged = true
     origin.flushed = true
     this.sectors = Array.from({ length: sectors }, (_, at) => newSector(at, origin))
   }
@@ -98,6 +101,7 @@ export class Checker {
     const origin = new Write(0, this.sectors.length, sectors, this.time)
     origin.end = ++this.time
     origin.certain = true
+    origin.acknowledged = true
     origin.flushed = true
     while (this.sectors.length < sectors) this.sectors.push(newSector(this.sectors.length, origin))
   }
@@ -122,6 +126,7 @@ export class Checker {
     const certain = acknowledged && (stable || !write.doubtful)
     write.end = ++this.time
     write.certain = certain
+    write.acknowledged = acknowledged
     write.flushed = certain && stable
     this.inFlight.delete(write)
     for (let at = write.first; at < write.first + write.sectors; at++) {
@@ -264,7 +269,8 @@ export class Checker {
   /** What the sector shows, all of it acknowledged: to lose that is to be told. Null: not so. */
   acknowledged(index: number): Acknowledged | null {
     const { may } = this.sectors[index]!
-    if (!may.every(({ certain }) => certain)) return null
+    // What a write left that failed may be read, and was promised to nobody.
+    if (!may.every(({ certain, acknowledged }) => certain && acknowledged)) return null
     return { values: may.map(({ value }) => value), since: Math.min(...may.map(({ end }) => end)) }
   }
 
@@ -335,6 +341,7 @@ export class Checker {
     const settled = new Write(value, seen.first, seen.sectors, start)
     settled.end = ++this.time
     settled.certain = true
+    settled.acknowledged = seen.acknowledged
     sector.may = [settled]
     sector.history = [...sector.history.filter((write) => write !== seen), settled]
     this.unstable.add(sector)
