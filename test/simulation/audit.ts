@@ -77,6 +77,9 @@ function reportDifference(world: World, leg: Leg, other: Leg): void {
   }
 }
 
+/** Words of a volume that does not run. */
+const between: ReadonlySet<string> = new Set(['suspended', 'waiting', 'starting'])
+
 /** Whether nobody asks for anything, and nothing is under way to a disk or to a machine. */
 function isStill(world: World): boolean {
   const { head, clients, legs, network } = world
@@ -84,6 +87,8 @@ function isStill(world: World): boolean {
     head?.opened === true &&
     head.device.usable &&
     head.mirrors.length > 0 &&
+    // Between two runs legs differ where a write was given up: the next start makes them equal.
+    head.mirrors.every((mirror) => !between.has(String(mirror.describe()['volume']))) &&
     !world.rivalled &&
     clients.every((client) => client.inFlight === 0) &&
     head.process.owed === 0 &&
