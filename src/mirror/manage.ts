@@ -124,7 +124,8 @@ export async function detachLeg(
     await stampDetached(volume, leg)
   } finally {
     // Its leaving is durable: it is no leg of this head, even if its superblock does not say so.
-    await giveUp(volume, leg)
+    // What is under way would land on what belongs to somebody else by then.
+    if (!leg.changing) await giveUp(volume, leg)
   }
 }
 
@@ -144,6 +145,9 @@ async function stampDetached(volume: Volume, leg: Leg): Promise<void> {
     return { ...volume.record!, entries: [] }
   })
   await leg.flush()
+  // A write that took too long was given up, and may land later.
+  if (leg.changing)
+    throw new StorageError('UNAVAILABLE', 'writes to it are still under way', leg.device.path)
   const stamp = await stampOf(volume, leg)
   mustBeAsItLeft(leg)
   leg.member!.stamp = stamp

@@ -73,6 +73,29 @@ describe('a leg that is detached', () => {
     await head.device.close()
   })
 
+  it('is not given up while metadata may land on it that its disk is slow to write', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, new MemoryStore(), { legTimeoutMs: 100 }).open()
+    const mapsFrom = head.device.facts!.size
+    const { b } = legs
+    await write(head.device, 0, pattern(1))
+    await flush(head.device)
+    let leaving = false
+    b!.hold = ({ operation, offset }) => {
+      leaving ||= operation === Operation.flush
+      return leaving && operation === Operation.write && offset === mapsFrom
+    }
+    const detaching = await answer(head.driver.detachLeg('b'))
+    expect(detaching).to.include('writes to it are still under way')
+    expect(head.state('b')).to.equal('detached')
+    expect(b!.epoch, 'it is claimed').to.be.above(0)
+    b!.letGo()
+    await head.until('they are over', () => head.leg('b')['pending'] === 0)
+    await head.driver.attachLeg('b', {})
+    await head.inSync('a', 'b')
+    await head.device.close()
+  })
+
   it('is given up although it cannot say in itself what it is', async () => {
     const legs = disks('a', 'b')
     const head = await new Head(legs, new MemoryStore()).open()
