@@ -123,8 +123,7 @@ export async function detachLeg(
   try {
     await stampDetached(volume, leg)
   } finally {
-    // Its leaving is durable: it is no leg of this head, even if its superblock does not say so.
-    // What is under way would land on what belongs to somebody else by then.
+    // Its leaving is durable, also if its superblock does not say so. But a write may land yet.
     if (!leg.changing) await giveUp(volume, leg)
   }
 }

@@ -1,4 +1,4 @@
-import type { Clock, Timer } from '../base/clock.ts'
+import type { Clock } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { Mutex } from '../base/mutex.ts'
@@ -8,6 +8,7 @@ import type { StateStore } from '../base/store.ts'
 import type { DriverHost, Facts } from '../device/device.ts'
 import type { Request } from '../device/request.ts'
 import { announce, type Told, type VolumeWord } from './announce.ts'
+import { BackOff } from './back-off.ts'
 import { IntentLog } from './data/intent.ts'
 import type { Job } from './data/job.ts'
 import { Jobs } from './data/jobs.ts'
@@ -96,7 +97,7 @@ export class Volume {
   readonly hooks: VolumeHooks
   /** Whether the volume is suspended only to start anew, larger. */
   growing = false
-  private retry: Timer | null = null
+  private readonly retry = new BackOff()
   private readonly watchers = new Map<Leg, () => void>()
 
   constructor(options: MirrorOptions, hooks: VolumeHooks) {
@@ -369,12 +370,11 @@ export class Volume {
       })
   }
 
-  /** Has a start tried after `legRetryMs`; further calls until then wait for the same one. */
+  /** Has a start tried after a pause, longer each time unless requests are held meanwhile. */
   retryLater(): void {
-    this.retry ??= this.clock.timer(this.settings.legRetryMs, () => {
-      this.retry = null
-      this.hooks.onWaiting()
-    })
+    const { legRetryMs: least, legRetryMsMax } = this.settings
+    const most = this.word === 'suspended' ? least : legRetryMsMax
+    if (this.retry.isOver) this.retry.begin(this.clock, least, most, () => this.hooks.onWaiting())
   }
 
   /** Ends the run, or the attempt at one. Requests are parked if the volume was served before. */

@@ -39,16 +39,7 @@ export interface StartWish {
 }
 
 export type Decision =
-  | {
-      readonly kind: 'wait'
-      readonly reason: string
-      readonly refusals: ReadonlyMap<Leg, string>
-      /**
-       * Whether the legs may soon show something else, unannounced, because another head is at
-       * work.
-       */
-      readonly mayPass?: boolean
-    }
+  | { readonly kind: 'wait'; readonly reason: string; readonly refusals: ReadonlyMap<Leg, string> }
   | { readonly kind: 'create' }
   | {
       readonly kind: 'start'
@@ -370,8 +361,7 @@ function decideStart({ newest, candidates, views, refusals }: Evidence, wish: St
   const what = present.length > 0 ? `could be newer${since}` : 'has the data'
   const waits = awaited.length > 0 ? awaited.join(', ') : 'a leg in sync, but none is left'
   const older = [...putBack.values()].map((reason) => `; ${reason}`).join('')
-  const reason = `waiting for ${waits}, which ${what}${older}`
-  return { kind: 'wait', reason, refusals, mayPass: putBack.size > 0 }
+  return { kind: 'wait', reason: `waiting for ${waits}, which ${what}${older}`, refusals }
 }
 
 /** Why a leg that is here, and in sync by the record, does not have what the record stands for. */

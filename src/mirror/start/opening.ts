@@ -77,7 +77,8 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
     stayWaiting(volume, [decision.reason, unread].filter(Boolean).join('; '))
   }
   // Nothing tells when these can be read, or have changed: try again later.
-  const mayPass = decision.kind === 'wait' && decision.mayPass === true
+  const mayPass =
+    decision.kind === 'wait' && views.some(({ found }) => found?.kind === 'superblock')
   const isUnread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
   const isThere = own === null && kept.value !== null
   const again = unread !== '' || isThere || mayPass || views.some(isUnread)
