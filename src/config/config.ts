@@ -9,10 +9,10 @@ import { checkMeaning, type FilesAre } from './semantics.ts'
 import { isTooDeep, parseSource, tooDeep, type Problem, type Source } from './source.ts'
 import { childrenOf, entries, type Loose } from './tree.ts'
 
-/** Problems that are told: nobody reads more, and a hostile request can have very many. */
+/** Problems that are reported: a person reads no more, and a hostile request can have very many. */
 const problemsMax = 100
 
-/** Everything that is wrong with a configuration, at once. */
+/** All problems of a configuration at once. */
 export class ConfigError extends StorageError {
   readonly problems: readonly Problem[]
   /** One line for each problem: `what (where)`. */
@@ -26,19 +26,19 @@ export class ConfigError extends StorageError {
   }
 }
 
-/** A configuration that can be carried out. */
+/** A configuration without problems. */
 export interface Checked {
-  /** With defaults filled in and every path absolute. */
+  /** The configuration with defaults filled in and every path absolute. */
   readonly config: Config
-  /** As it was written, with defaults filled in. */
+  /** The configuration as it was written, with defaults filled in. */
   readonly shown: unknown
-  /** What is not as it was written, one line each. */
+  /** A line for each setting that does not hold as it is written. */
   readonly warnings: readonly string[]
 }
 
 /**
- * Reads and checks a file. Throws a ConfigError; opens and creates nothing. To serve it, `files`
- * are `awaited`: one that is not there takes no other device down.
+ * Reads and checks a configuration file. Throws a ConfigError. Opens and creates none of the
+ * devices. To serve them, `files` are `awaited`: a file that is not there is then no problem.
  */
 export function loadConfig(file: string, files: FilesAre = 'needed'): Checked {
   let text: string
@@ -70,7 +70,7 @@ export function checkConfig(
   return checkIn({ file, directory, source }, value, 'needed')
 }
 
-/** Where a configuration comes from. */
+/** The origin of a configuration. */
 interface Origin {
   readonly file: string
   readonly directory: string
@@ -92,7 +92,7 @@ function checkIn({ file, directory, source }: Origin, value: unknown, files: Fil
   return { config: resolved as Config, shown: value, warnings }
 }
 
-/** A line for each: `what (where)`. */
+/** Makes a line of each problem: `what (where)`. */
 function linesOf(file: string, problems: readonly Problem[], source: Source | null): string[] {
   const told = problems.slice(0, problemsMax)
   const lines = told.map(({ what, pointer }) => `${what} (${where(file, pointer, source)})`)
@@ -135,7 +135,7 @@ function resolveDevice(device: unknown, pointer: string, directory: string): voi
     resolveDevice(child.value, child.pointer, directory)
 }
 
-/** Replaces a property, if it is there and a text. */
+/** Replaces a property if it is a text. */
 function replace(object: unknown, key: string | number, by: (text: string) => string): void {
   if (typeof object !== 'object' || object === null) return
   const values = object as Record<string | number, unknown>
@@ -143,7 +143,7 @@ function replace(object: unknown, key: string | number, by: (text: string) => st
   if (typeof value === 'string') values[key] = by(value)
 }
 
-/** `/devices/disk/size, line 7, column 40 of config.json`. */
+/** Names the place of a problem: `/devices/disk/size, line 7, column 40 of config.json`. */
 function where(file: string, pointer: string, source: Source | null): string {
   const name = basename(file)
   if (pointer === '') return name

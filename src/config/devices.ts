@@ -5,10 +5,10 @@ import { step, type Problem } from './source.ts'
 import { suggestion } from './suggest.ts'
 import type { Node } from './tree.ts'
 
-/** Its table of pages has to fit into one array. */
+/** Bytes of the largest memory: its table of pages has to fit into one array. */
 const memoryBytesMax = 64 * TiB
 
-/** What options of one device mean together. */
+/** Checks that the options of each device fit one another. */
 export function checkDevices(nodes: readonly Node[], problems: Problem[]): void {
   for (const node of nodes) {
     const { type } = node.device
@@ -50,18 +50,20 @@ function checkMirror({ device, pointer }: Node, problems: Problem[]): void {
       what: `no leg is named "${source}"${suggestion(source, names)}; legs: ${names.join(', ')}`,
       pointer: step(pointer, 'source'),
     })
-  checkUnit(extentSize, 64 * KiB, 64 * MiB, step(pointer, 'extentSize'), problems)
+  const extentRange = { least: 64 * KiB, most: 64 * MiB }
+  checkUnit(extentSize, extentRange, step(pointer, 'extentSize'), problems)
   if (!isObject(resync)) return
   const place = step(pointer, 'resync')
-  checkUnit(resync['chunk'], 4 * KiB, 32 * MiB, step(place, 'chunk'), problems)
+  const chunkRange = { least: 4 * KiB, most: 32 * MiB }
+  checkUnit(resync['chunk'], chunkRange, step(place, 'chunk'), problems)
   if (sizeOf(resync['speed']) === 0)
     problems.push({ what: 'found 0: nothing would ever be copied', pointer: step(place, 'speed') })
 }
 
+/** Checks that a size is a power of two from `least` to `most` bytes. */
 function checkUnit(
   value: unknown,
-  least: number,
-  most: number,
+  { least, most }: { readonly least: number; readonly most: number },
   pointer: string,
   problems: Problem[],
 ): void {
@@ -84,7 +86,7 @@ function sizeOf(value: unknown): number | null {
   return typeof value === 'string' || typeof value === 'number' ? parseSize(value) : null
 }
 
-/** What is not as it was written, and is served all the same. */
+/** Warns of settings that do not hold as they are written, though the device is served. */
 export function warnOfDevices(
   nodes: readonly Node[],
   find: (name: string) => unknown,

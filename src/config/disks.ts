@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { sysfsOf } from '../base/sysfs.ts'
 
 /**
- * What keeps a disk from being opened for writing, in words; null when nothing is known to. Opens
- * nothing: what is opened exclusively by a program is seen by `serve` alone.
+ * Says what keeps a disk from being opened for writing; null when nothing is found. Opens nothing,
+ * so a program that has the disk exclusively is noticed by `serve` alone.
  */
 export function diskInUse(number: bigint): string | null {
   const sysfs = sysfsOf(number)
@@ -18,7 +18,7 @@ export function diskInUse(number: bigint): string | null {
   return null
 }
 
-/** Whether the kernel refuses writes to the disk. */
+/** True if the kernel refuses writes to the disk. */
 export function isProtected(number: bigint): boolean {
   return textOf(join(sysfsOf(number), 'ro')) === '1'
 }
@@ -28,7 +28,7 @@ function partitionsOf(sysfs: string): readonly string[] {
   return below.filter((path) => existsSync(join(path, 'partition')))
 }
 
-/** By `major:minor`, where each disk is mounted first. */
+/** The first place where each disk is mounted, by `major:minor`. */
 function mountedAt(): ReadonlyMap<string, string> {
   const places = new Map<string, string>()
   // Fields of proc(5): the third is the device's number, the fifth where it is mounted.
@@ -44,7 +44,7 @@ function mountedAt(): ReadonlyMap<string, string> {
   return places
 }
 
-/** Of an octal code. */
+/** The character of an octal code. */
 function character(code: string): string {
   return String.fromCharCode(parseInt(code, 8))
 }

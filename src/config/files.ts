@@ -5,15 +5,22 @@ import { diskInUse, isProtected } from './disks.ts'
 import { step, type Problem } from './source.ts'
 import type { Node } from './tree.ts'
 
-/** What is wrong with the files of a configuration. */
+/** The problems of a configuration's files. */
 export interface FileProblems {
-  /** No state of the disks makes it right: one file is two devices. */
+  /** Problems that no state of the disks makes right: one file is two devices. */
   readonly mistakes: readonly Problem[]
-  /** How it is now, and may pass: a file is not there, or not usable. */
+  /** Problems that may pass: a file is not there, or not usable. */
   readonly conditions: readonly Problem[]
 }
 
-/** Looks at the files of a configuration, without opening any: there, usable, each used once. */
+/** A file of the configuration: its path, its device, and the pointer of `path` there. */
+interface ConfiguredFile {
+  readonly file: string
+  readonly device: Node['device']
+  readonly pointer: string
+}
+
+/** Checks, without opening a file, that each is there, usable and used once. */
 export function checkFiles(nodes: readonly Node[]): FileProblems {
   const mistakes: Problem[] = []
   const problems: Problem[] = []
@@ -25,8 +32,9 @@ export function checkFiles(nodes: readonly Node[]): FileProblems {
     const readOnly = device['readOnly'] === true
     const stats = examine(file, place, problems)
     if (stats === null) continue
-    if (stats === undefined) checkAbsent(file, device, place, problems)
-    else checkPresent(file, stats, device, place, problems)
+    const configured = { file, device, pointer: place }
+    if (stats === undefined) checkAbsent(configured, problems)
+    else checkPresent(configured, stats, problems)
     const key = identity(file, stats)
     const other = seen.get(key)
     if (other !== undefined && !(readOnly && other.readOnly))
@@ -36,7 +44,7 @@ export function checkFiles(nodes: readonly Node[]): FileProblems {
   return { mistakes, conditions: problems }
 }
 
-/** Undefined when the file is not there; null when nobody can tell, which is reported. */
+/** Returns undefined when the file is not there, null after reporting that it is unreadable. */
 function examine(file: string, pointer: string, problems: Problem[]): Stats | undefined | null {
   try {
     return statSync(file, { throwIfNoEntry: false })
@@ -46,12 +54,7 @@ function examine(file: string, pointer: string, problems: Problem[]): Stats | un
   }
 }
 
-function checkAbsent(
-  file: string,
-  device: Node['device'],
-  pointer: string,
-  problems: Problem[],
-): void {
+function checkAbsent({ file, device, pointer }: ConfiguredFile, problems: Problem[]): void {
   if (device['create'] !== true)
     problems.push({ what: `${file} is not there; "create": true would make it`, pointer })
   else if (device['readOnly'] === true)
@@ -61,7 +64,7 @@ function checkAbsent(
   else {
     let above = dirname(file)
     while (!existsSync(above)) above = dirname(above)
-    const refusal = whyNot(above, constants.W_OK)
+    const refusal = accessError(above, constants.W_OK)
     if (refusal === 'EROFS')
       problems.push({ what: `${file} cannot be made: the file system is read-only`, pointer })
     else if (refusal !== null)
@@ -70,7 +73,7 @@ function checkAbsent(
 }
 
 /** The errno with which the system refuses access; null when it does not. */
-function whyNot(path: string, mode: number): string | null {
+function accessError(path: string, mode: number): string | null {
   try {
     accessSync(path, mode)
     return null
@@ -79,13 +82,8 @@ function whyNot(path: string, mode: number): string | null {
   }
 }
 
-function checkPresent(
-  file: string,
-  stats: Stats,
-  device: Node['device'],
-  pointer: string,
-  problems: Problem[],
-): void {
+function checkPresent(configured: ConfiguredFile, stats: Stats, problems: Problem[]): void {
+  const { file, device, pointer } = configured
   if (!stats.isFile() && !stats.isBlockDevice()) {
     const what = stats.isDirectory() ? 'a directory' : 'neither a file nor a block device'
     problems.push({ what: `${file} is ${what}`, pointer })
@@ -102,28 +100,32 @@ function checkPresent(
   }
   // A disk that is write-protected is served for reading.
   const reads = readOnly || (stats.isBlockDevice() && isProtected(BigInt(stats.rdev)))
-  const refusal = whyNot(file, reads ? constants.R_OK : constants.R_OK | constants.W_OK)
-  if (refusal !== null) problems.push({ what: refused(file, refusal, reads), pointer })
-  if (stats.isFile()) checkSize(file, stats.size, device, pointer, problems)
+  const refusal = accessError(file, reads ? constants.R_OK : constants.R_OK | constants.W_OK)
+  if (refusal !== null) {
+    const what = reads
+      ? `${file} cannot be opened: no permission to read`
+      : unwritable(file, refusal)
+    problems.push({ what, pointer })
+  }
+  if (stats.isFile()) checkSize(configured, stats.size, problems)
 }
 
-function refused(file: string, errno: string, reads: boolean): string {
+/** Says why a file cannot be opened for writing, and whether it could be served for reading. */
+function unwritable(file: string, errno: string): string {
   const doing = `${file} cannot be opened`
   const hint = '; "readOnly": true serves it for reading'
-  if (reads) return `${doing}: no permission to read`
-  const readable = whyNot(file, constants.R_OK) === null
+  const readable = accessError(file, constants.R_OK) === null
   if (errno === 'EROFS') return `${doing} for writing: its file system is read-only${hint}`
   return `${doing}: no permission to write${readable ? hint : ''}`
 }
 
-/** Bytes that direct access reads and writes at least, on any disk. */
+/** Bytes that direct access reads and writes at least, on every disk. */
 const sectorBytes = 512
 
+/** Checks a file that has `found` bytes. */
 function checkSize(
-  file: string,
+  { file, device, pointer }: ConfiguredFile,
   found: number,
-  device: Node['device'],
-  pointer: string,
   problems: Problem[],
 ): void {
   const { size, direct, readOnly, grow } = device
@@ -144,7 +146,7 @@ function checkSize(
   })
 }
 
-/** The same for two ways to one file: links are followed, and devices are known by number. */
+/** Equal texts for two paths to one file: links are followed, and disks are known by number. */
 function identity(file: string, stats: Stats | undefined): string {
   if (stats?.isBlockDevice() === true) return `block ${stats.rdev}`
   if (stats !== undefined) return `inode ${stats.dev}:${stats.ino}`

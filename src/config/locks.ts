@@ -3,13 +3,13 @@ import { join } from 'node:path'
 import { isObject } from '../base/guards.ts'
 import type { Config } from './config.types.ts'
 
-/** What a target of a configuration would lock. */
+/** The part of a configuration that says what a target locks. */
 type Locked = Pick<Config, 'devices' | 'state'>
 
 /**
- * Files of a configuration, its state directory's own among them, that somebody has locked for
- * writing, as the kernel lists locks: mostly a target that runs. Empty where that list cannot be
- * read, or does not name the file system.
+ * The files of a configuration, the state directory's lock among them, that a process has locked
+ * for writing, mostly a running target. Read from the kernel's list of locks; empty where that
+ * cannot be read or does not name the file system.
  */
 export function lockedFiles(config: Locked): readonly string[] {
   let table: string
@@ -38,7 +38,7 @@ function filesOf(value: unknown): readonly string[] {
   return Object.values(value).flatMap(filesOf)
 }
 
-/** As the kernel writes it: major and minor number in hexadecimal, and the inode. */
+/** The file as the kernel lists it: major and minor number in hexadecimal, and the inode. */
 function keyOf(path: string): string {
   const stat = statSync(path, { bigint: true, throwIfNoEntry: false })
   if (stat === undefined) return ''

@@ -2,29 +2,32 @@ import { parseDuration } from '../base/duration.ts'
 import { isObject } from '../base/guards.ts'
 import { childrenOf, type Loose } from './tree.ts'
 
-/** Milliseconds for a device on another machine that an operator did not write down. */
+/** Times for a device on another machine, in milliseconds. */
 export interface Patience {
-  /** How long requests are held while it is away. */
+  /** How long requests are held while the device is away. */
   readonly hold: number
   readonly pingInterval: number
   readonly pingTimeout: number
 }
 
-/** A target's restart takes seconds; whoever waits above gives up after a minute or so. */
+/** Where a device is in the tree: below a mirror, whose other legs go on without it, or not. */
+export type TreePlace = 'below-mirror' | 'alone'
+
+/** A target's restart takes seconds, and clients give up after a minute or so. */
 const alone: Patience = { hold: 30_000, pingInterval: 5000, pingTimeout: 15_000 }
 
 /**
- * Below a mirror the other legs go on: a leg that was reset is given up after a second, one that is
- * silent within ten, and what it misses meanwhile is copied and nothing else.
+ * Below a mirror the other legs go on: a leg with a broken connection is given up after a second, a
+ * silent one within ten, and only what it misses meanwhile is copied when it returns.
  */
 const belowMirror: Patience = { hold: 1000, pingInterval: 2000, pingTimeout: 5000 }
 
 /** Pings in the silence after which a connection is given up: one may be lost or late. */
 const pingsInSilence = 3
 
-/** What is written down counts; what is not follows from the place, and from what is. */
-export function patienceOf(device: Loose, isBelowMirror: boolean): Patience {
-  const usual = isBelowMirror ? belowMirror : alone
+/** The times of a device: as configured, and otherwise by its place and by those that are. */
+export function patienceOf(device: Loose, place: TreePlace): Patience {
+  const usual = place === 'below-mirror' ? belowMirror : alone
   const hold = durationOf(device['hold']) ?? usual.hold
   const interval = durationOf(device['pingInterval'])
   const silence = durationOf(device['pingTimeout'])
@@ -38,7 +41,7 @@ export function patienceOf(device: Loose, isBelowMirror: boolean): Patience {
 /** Milliseconds that a leg has beyond the longest `hold` below it. */
 const margin = 1000
 
-/** What `legTimeout` of a mirror is in force, and because of which remote's `hold`. */
+/** The `legTimeout` of a mirror that is in force, and the remote whose `hold` made it longer. */
 export interface LegTimeout {
   readonly milliseconds: number
   /** Path of the remote below the mirror's own; '' where `legTimeout` itself is in force. */
@@ -46,9 +49,9 @@ export interface LegTimeout {
 }
 
 /**
- * A `hold` that is longer than `legTimeout` would never be used: it is the operator's word that
- * requests shall wait so long for this remote, so the leg has that time. `find` tells what a name
- * means.
+ * The `legTimeout` in force: at least a second above the longest `hold` below the mirror. A longer
+ * `hold` would never be used otherwise, and an operator who configures one wants requests to wait
+ * so long for that remote. `find` returns the device of a name.
  */
 export function legTimeoutOf(mirror: Loose, find: (name: string) => unknown): LegTimeout {
   let milliseconds = durationOf(mirror['legTimeout']) ?? 0
@@ -75,6 +78,7 @@ function isRemote({ type }: Loose): boolean {
   return type === 'remote' || type === 'nbd'
 }
 
+/** Milliseconds of a duration in a configuration; null for anything else. */
 export function durationOf(value: unknown): number | null {
   return typeof value === 'string' || typeof value === 'number' ? parseDuration(value) : null
 }

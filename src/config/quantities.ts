@@ -5,7 +5,7 @@ import { ownerOnly, parseMode, type SocketAccess } from '../net/access.ts'
 import type { Limits } from '../export/limits.ts'
 import type * as config from './config.types.ts'
 
-/** The limits of a configuration that was checked, in plain numbers. */
+/** The limits of a configuration that was checked, in bytes and milliseconds. */
 export function limitsOf(limits: config.Limits): Limits {
   return {
     connections: limits.connections,
@@ -20,7 +20,7 @@ export function limitsOf(limits: config.Limits): Limits {
   }
 }
 
-/** Who may connect to a unix socket, by rights that were checked. */
+/** The access to a unix socket, from rights that were checked. */
 export function accessOf(rights: Pick<config.Listener, 'mode' | 'owner' | 'group'>): SocketAccess {
   const { mode, owner = null, group = null } = rights
   return { mode: mode === undefined ? ownerOnly.mode : parseMode(mode)!, owner, group }

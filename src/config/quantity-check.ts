@@ -5,11 +5,11 @@ import { readSchema } from './schema.ts'
 import { step, type Problem } from './source.ts'
 import { entries } from './tree.ts'
 
-/** What quantities are called in a configuration, by the schema. */
+/** The names of the properties that are quantities, from the schema. */
 const names = { size: new Set<string>(), duration: new Set<string>(), period: new Set<string>() }
 collectNames(readSchema('config.schema.json'))
 
-/** Wherever they stand in the schema: one that is not found here is not checked. */
+/** Collects the names from all of the schema: a quantity that is missed here is not checked. */
 function collectNames(schema: unknown): void {
   for (const { label, value } of entries(schema, '')) {
     const $ref = isObject(value) ? value['$ref'] : undefined
@@ -19,10 +19,10 @@ function collectNames(schema: unknown): void {
   }
 }
 
-/** Bytes per second: slower, a large volume would take a lifetime. */
+/** The lowest speed, in bytes per second: a large volume would take a lifetime with less. */
 export const speedMin = 4096
 
-/** Sizes and durations whose form is right but that are no whole number of bytes, or none. */
+/** Finds sizes and durations of the right form that are zero, too large or no whole number. */
 export function checkQuantities(value: unknown, pointer: string, problems: Problem[]): void {
   if (Array.isArray(value)) {
     for (const [at, each] of value.entries()) checkQuantities(each, step(pointer, at), problems)
@@ -44,11 +44,11 @@ export function checkQuantities(value: unknown, pointer: string, problems: Probl
 
 function isBelow(value: unknown, least: number): boolean {
   const size = typeof value === 'string' || typeof value === 'number' ? parseSize(value) : null
-  // Zero has words of its own.
+  // Another check reports zero.
   return size !== null && size > 0 && size < least
 }
 
-/** What is wrong with a text that is well-formed. */
+/** Says what is wrong with a quantity of the right form; null if it is right. */
 function fault(label: string, text: string): string | null {
   if (names.size.has(label) && sizePattern.test(text) && parseSize(text) === null)
     return `found "${text}", no whole number of bytes, or too many`

@@ -5,7 +5,7 @@ import { sizeMeant } from '../base/size.ts'
 import { step, type Problem } from './source.ts'
 import { suggestion } from './suggest.ts'
 
-/** A schema of the project, by its file's name. */
+/** Reads a schema of the project by its file's name. */
 export function readSchema(name: string): object {
   // Compiled, this file is three levels below the top of the project.
   const place = new URL(`../../../schemas/${name}`, import.meta.url)
@@ -14,13 +14,13 @@ export function readSchema(name: string): object {
 
 let compiled: ValidateFunction | null = null
 
-/** Fills in defaults, in place, and says everything that the schema has against the value. */
+/** Fills in defaults, in place, and returns all problems that the schema finds. */
 export function checkAgainstSchema(value: unknown): readonly Problem[] {
   compiled ??= new Ajv2020({
     allErrors: true,
     strict: true,
     allowUnionTypes: true,
-    // One branch is checked instead of all: the errors of the others would only confuse.
+    // Check one branch instead of all: the errors of the others would only confuse.
     discriminator: true,
     useDefaults: true,
     verbose: true,
@@ -70,7 +70,7 @@ function explain(error: ErrorObject): Problem {
   }
 }
 
-/** A property that is not there, and what it could be. */
+/** Says that a property is missing, with an example. */
 function missing(name: string, properties: object | undefined): string {
   const schema = Object.entries(properties ?? {}).find(([known]) => known === name)?.[1] as unknown
   const value = exampleOf(schema)
@@ -95,10 +95,10 @@ interface Described {
   readonly additionalProperties?: unknown
 }
 
-/** Values inside each other that an example shows. */
+/** The nesting of values that an example shows. */
 const exampleLevels = 3
 
-/** A value that the schema gives as an example, or describes; undefined where it does neither. */
+/** A value that the schema allows, if possible its own example; undefined if none can be made. */
 function exampleOf(schema: unknown, levels = exampleLevels): unknown {
   if (typeof schema !== 'object' || schema === null || levels === 0) return undefined
   const { $ref, const: only, enum: several, examples, type, minimum } = schema as Described
@@ -112,7 +112,7 @@ function exampleOf(schema: unknown, levels = exampleLevels): unknown {
   return type === 'object' ? exampleObject(schema, levels - 1) : undefined
 }
 
-/** An object with what it has to have, else with one of what it may have. */
+/** An object with its required properties, or with its first one if none is required. */
 function exampleObject(schema: Described, levels: number): unknown {
   const { properties = {}, required = [], additionalProperties: any } = schema
   const inner = typeof any === 'object' ? exampleOf(any, levels) : undefined
@@ -125,14 +125,14 @@ function exampleObject(schema: Described, levels: number): unknown {
 type Definitions = Readonly<Record<string, unknown>>
 let $defs: Definitions | null = null
 
-/** What was probably meant, of sizes and times. */
+/** Guesses which size or time was meant; '' without a guess. */
 function meant({ data, schemaPath }: ErrorObject): string {
   if (typeof data !== 'string') return ''
   if (schemaPath.includes('/size/')) return sizeMeant(data)
   return /\/(duration|period)\//.test(schemaPath) ? durationMeant(data) : ''
 }
 
-/** A value as the file has it, cut short. */
+/** The value as JSON, cut short. */
 function shown(value: unknown): string {
   const text = JSON.stringify(value) as string | undefined
   if (text === undefined) return 'nothing'

@@ -7,19 +7,19 @@ import { step, type Problem } from './source.ts'
 import { nearest, suggestion } from './suggest.ts'
 import { childrenOf, devicesDeepMax, entries, type Loose, type Place, type Node } from './tree.ts'
 
-/** Whether every file has to be there and usable now, or a device may wait for its own. */
+/** Files have to be there and usable now (`needed`), or their devices wait for them (`awaited`). */
 export type FilesAre = 'needed' | 'awaited'
 
-/** What is wrong, and what is served but not as it was written. */
+/** Problems, and warnings of settings that do not hold as they are written. */
 export interface Meaning {
   readonly problems: readonly Problem[]
   readonly warnings: readonly Problem[]
 }
 
 /**
- * What no schema can say: names that lead somewhere, devices that belong to one parent, files that
- * are there. `config` may be wrong in ways the schema has already reported; what cannot be
- * understood is passed over. Paths have been made absolute.
+ * Checks what a schema cannot: that names are defined, that a device has one parent, that files are
+ * there. `config` may be wrong in ways that the schema has already reported; such parts are passed
+ * over. Its paths are absolute.
  */
 export function checkMeaning(config: Loose, look: FilesAre): Meaning {
   const problems: Problem[] = []
@@ -33,7 +33,7 @@ export function checkMeaning(config: Loose, look: FilesAre): Meaning {
   checkAddresses(config, problems)
   checkQuantities(config, '', problems)
   checkLimits(config['limits'], problems)
-  // Of a tree that is none nobody can say more, and it could be looked through for ever.
+  // A wrong tree may have cycles, in which a search for warnings would not end.
   const right = problems.length === 0
   return { problems, warnings: right ? warnOfDevices(tree.nodes, (name) => tree.find(name)) : [] }
 }
@@ -42,7 +42,7 @@ class Tree {
   readonly nodes: Node[] = []
   private readonly problems: Problem[]
   private readonly named: ReadonlyMap<string, Place>
-  /** Where each named device is used as a child. */
+  /** The pointers of each use of a named device as a child. */
   private readonly claims = new Map<string, string[]>()
   private readonly paths = new Set<string>()
 
@@ -83,7 +83,7 @@ class Tree {
     return `no device is named "${name}"${suggestion(name, known)}; there are: ${list}`
   }
 
-  /** Reports each cycle once, where it is closed, and what is nested too deep, once. */
+  /** Reports each cycle once, where it is closed, and once that devices are nested too deep. */
   checkNesting(): void {
     const heights = new Map<string, number>()
     let reported = false
@@ -110,7 +110,7 @@ class Tree {
       heights.set(name, height)
       return height
     }
-    /** Devices one below the other, this one among them. */
+    /** The levels of devices from this one down. */
     const measure = (value: unknown, pointer: string, trail: readonly string[]): number => {
       if (typeof value === 'string') return enter(value, trail, pointer)
       if (!isObject(value)) return 0
@@ -145,7 +145,7 @@ class Tree {
   }
 }
 
-/** URIs are right and lead to different exports: a leg beside itself mirrors nothing. */
+/** Checks that URIs are valid and different: two legs on one export mirror nothing. */
 function checkUris(nodes: readonly Node[], problems: Problem[]): void {
   const seen = new Map<string, string>()
   for (const { device, pointer, path } of nodes) {

@@ -2,15 +2,15 @@ import { createScanner, parseTree, printParseErrorCode } from 'jsonc-parser'
 import type { Node, ParseError } from 'jsonc-parser'
 import { StorageError } from '../base/errors.ts'
 
-/** Something wrong with a configuration. */
+/** A problem of a configuration. */
 export interface Problem {
-  /** A sentence: what was found, what is allowed, what was probably meant. */
+  /** A sentence that says what was found, what is allowed and what was probably meant. */
   readonly what: string
   /** JSON pointer of the place (RFC 6901); '' is the whole file. */
   readonly pointer: string
 }
 
-/** Where something stands in a text, both from 1. */
+/** A place in a text; line and column count from 1. */
 export interface Place {
   readonly line: number
   readonly column: number
@@ -19,18 +19,18 @@ export interface Place {
 /** A text with the places of its values. */
 export interface Source {
   readonly value: unknown
-  /** Where the value (the key, for a property) of a JSON pointer stands. */
+  /** The place of each value (of the key, for a property), by its JSON pointer. */
   readonly places: ReadonlyMap<string, Place>
-  /** Properties that appear twice in one object: only the last would count. */
+  /** A problem for each property that an object has twice: only the last would count. */
   readonly duplicates: readonly Problem[]
 }
 
 /**
- * Reads JSON, with comments and with commas after the last of a list, which people leave. Throws a
- * StorageError with code CONFIG that says where it stops being that.
+ * Parses JSON with comments and trailing commas. Throws a StorageError with code CONFIG that says
+ * where the text stops being JSON.
  */
 export function parseSource(file: string): Source {
-  // A byte order mark is what some editors begin with: it says nothing.
+  // Some editors begin a file with a byte order mark.
   const text = file.replace(/^\ufeff/, '')
   if (depthOf(text) > levelsMax) throw new StorageError('CONFIG', tooDeep)
   const errors: ParseError[] = []
@@ -53,13 +53,13 @@ export function parseSource(file: string): Source {
   return { value, places: walker.places, duplicates: walker.duplicates }
 }
 
-/** What people write as in other languages. */
+/** Advice on characters that other languages allow. */
 const people: Readonly<Record<string, string>> = {
   '#': 'comments begin with //, or stand between /* and */',
   "'": 'texts stand in double quotes, as "64M"',
 }
 
-/** What stands in the place of the parser's codes. */
+/** Sentences for the parser's codes. */
 const sentences: Readonly<Record<string, string>> = {
   InvalidSymbol: 'a word that is none; texts stand in double quotes, as "64M"',
   InvalidNumberFormat: 'a number that is none; one with a unit is a text, as "64M"',
@@ -84,7 +84,7 @@ function depthOf(text: string): number {
   let depth = 0
   let most = 0
   for (scanner.scan(); scanner.getTokenOffset() < text.length; scanner.scan()) {
-    // Of a text this is its quotation mark, and comments are passed over.
+    // For a text this is its quotation mark; comments are skipped.
     const first = text[scanner.getTokenOffset()]!
     if ('{['.includes(first)) depth++
     else if ('}]'.includes(first)) depth--
@@ -93,12 +93,12 @@ function depthOf(text: string): number {
   return most
 }
 
-/** Levels of a value that can be walked through: more than the deepest tree of devices has. */
+/** Levels of a value that recursion can walk through: more than the deepest tree has. */
 const levelsMax = 400
 
 export const tooDeep = `nested more than ${levelsMax} levels deep`
 
-/** Whether a value is nested so deep that nobody may walk through it by recursion. */
+/** True if a value is nested too deep to walk through it by recursion. */
 export function isTooDeep(value: unknown): boolean {
   let level: unknown[] = [value]
   for (let depth = 0; level.length > 0; depth++) {
@@ -112,7 +112,7 @@ export function isTooDeep(value: unknown): boolean {
   return false
 }
 
-/** One more step of a JSON pointer. */
+/** Adds a step to a JSON pointer. */
 export function step(pointer: string, key: string | number): string {
   return `${pointer}/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`
 }
@@ -138,7 +138,7 @@ class Lines {
   }
 }
 
-/** Makes values of a parsed text, and notes where they stand. */
+/** Makes the values of a parsed text and notes their places. */
 class Walker {
   readonly places = new Map<string, Place>()
   readonly duplicates: Problem[] = []

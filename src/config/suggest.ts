@@ -1,8 +1,8 @@
-/** Letters of a word that somebody may have meant: it is compared letter by letter. */
+/** Letters of the longest word that is compared: the time grows with its length. */
 const lettersMax = 200
 
 /**
- * The nearest of `words` to one that was probably meant to be one of them; null when none is near.
+ * The nearest of `words` to a mistyped one; null when none is near.
  */
 export function nearest(word: string, words: readonly string[]): string | null {
   if (word.length > lettersMax) return null
@@ -18,7 +18,7 @@ export function nearest(word: string, words: readonly string[]): string | null {
   return best
 }
 
-/** ` (did you mean "size"?)`, or nothing. */
+/** Suggests the nearest of `words`: ` (did you mean "size"?)`, '' when none is near. */
 export function suggestion(word: string, words: readonly string[]): string {
   const found = nearest(word, words)
   return found === null ? '' : ` (did you mean "${found}"?)`

@@ -1,28 +1,28 @@
 import { isObject } from '../base/guards.ts'
 import { step } from './source.ts'
 
-/** A part of a configuration that may still be wrong: nothing is taken for granted. */
+/** An object of a configuration that may be wrong: all of its properties have to be checked. */
 export type Loose = Readonly<Record<string, unknown>>
 
-/** A value and where it stands. */
+/** A value of the configuration and its place. */
 export interface Place {
   readonly value: unknown
-  /** What its parent calls it: a leg's name, a part's number, `device` of a fault layer. */
+  /** Its name in the parent: a leg's name, a part's number, `device` of a fault layer. */
   readonly label: string
   readonly pointer: string
 }
 
-/** A device of the configuration, where it stands, and its path in the tree. */
+/** A device of the configuration, its place there, and its path in the tree. */
 export interface Node {
   readonly device: Loose
   readonly pointer: string
   readonly path: string
 }
 
-/** How deep devices can be nested: a request takes some of the stack in each. */
+/** Levels of nested devices: a request needs some of the stack for each. */
 export const devicesDeepMax = 100
 
-/** The named values of an object; none if it is not an object. */
+/** The named values of an object; empty for any other value. */
 export function entries(value: unknown, pointer: string): readonly Place[] {
   if (!isObject(value)) return []
   return Object.entries(value).map(([label, each]) => ({
@@ -32,7 +32,7 @@ export function entries(value: unknown, pointer: string): readonly Place[] {
   }))
 }
 
-/** The children of a device as its type has them: devices in place or names. */
+/** The children of a device, by its type: devices in place or names. */
 export function childrenOf(device: Loose, pointer: string): readonly Place[] {
   const of = (key: string): Place[] => {
     const value = device[key]
@@ -60,7 +60,7 @@ export function childrenOf(device: Loose, pointer: string): readonly Place[] {
   }
 }
 
-/** A leg is a child, or an object with more to say about it that has the child as `device`. */
+/** The device of a leg, which is written in place, or as `device` beside the leg's options. */
 function legDevice(leg: Place): Place {
   const { value, label, pointer } = leg
   if (!isObject(value) || 'type' in value || !('device' in value)) return leg

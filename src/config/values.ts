@@ -14,7 +14,7 @@ import { entries, type Loose } from './tree.ts'
 /** Bytes of the path of a unix socket, without its final zero, on Linux. */
 const socketPathBytesMax = 107
 
-/** Why a device cannot use the URI; null when it can. */
+/** Says why a device cannot use the URI; null when it can. */
 export function checkUri(text: string, protocol: 'dst' | 'nbd'): string | null {
   const uri = parseUri(text)
   if (typeof uri === 'string') return uri
@@ -24,7 +24,7 @@ export function checkUri(text: string, protocol: 'dst' | 'nbd'): string | null {
     : `an nbd device needs ${protocol}://; for another target use type remote`
 }
 
-/** Of a user or group of Linux. */
+/** The highest number of a user or group of Linux. */
 const idMax = 2 ** 32 - 2
 
 interface Listening {
@@ -32,7 +32,7 @@ interface Listening {
   readonly pointer: string
 }
 
-/** Addresses of listeners and of the management: that they are some, and different. */
+/** Checks that the addresses of listeners and management are valid and different. */
 export function checkAddresses(config: Loose, problems: Problem[]): void {
   const seen: Listening[] = []
   const check = (value: unknown, pointer: string, defaultPort?: number): void => {
@@ -63,7 +63,7 @@ export function checkAddresses(config: Loose, problems: Problem[]): void {
   check(config['management'], '/management')
 }
 
-/** Only a unix socket has rights of its own. */
+/** Checks rights and owners: only a unix socket has them. */
 function checkRights(value: Loose, address: Address, pointer: string, problems: Problem[]): void {
   for (const account of ['owner', 'group'])
     if (typeof value[account] === 'string' && isNoNumber(value[account])) {
@@ -78,7 +78,7 @@ function checkRights(value: Loose, address: Address, pointer: string, problems: 
     }
 }
 
-/** Whether it is a number, and of no user: beyond the highest, chown(2) leaves what there is. */
+/** True for a number above the highest user: chown(2) would change nothing. */
 function isNoNumber(account: string): boolean {
   return /^\d+$/.test(account) && Number(account) > idMax
 }
@@ -99,7 +99,7 @@ function unusable(address: Address): string | null {
     : `a socket's path of ${bytes} bytes, at most ${socketPathBytesMax} are possible`
 }
 
-/** Whether the two cannot be listened on at once. */
+/** True if the two cannot be listened on at once. */
 function overlap(a: Address, b: Address): boolean {
   if (a.kind === 'unix' || b.kind === 'unix')
     return a.kind === 'unix' && b.kind === 'unix' && a.path === b.path
@@ -107,7 +107,7 @@ function overlap(a: Address, b: Address): boolean {
   return a.host === b.host || [a, b].some(({ host }) => host === '0.0.0.0' || host === '::')
 }
 
-/** Limits that must fit each other. */
+/** Checks that the limits fit one another. */
 export function checkLimits(limits: unknown, problems: Problem[]): void {
   const sizes = new Map(
     entries(limits, '/limits').map(({ label, value }) => [

@@ -5,19 +5,17 @@ import { RemoteDriver } from '../wire/remote.ts'
 import type { RemoteOptions } from '../wire/remote-options.ts'
 import { NbdDriver } from '../nbd/remote.ts'
 import type * as config from '../config/config.types.ts'
-import { patienceOf } from '../config/patience.ts'
+import { patienceOf, type TreePlace } from '../config/patience.ts'
 import { bytes, milliseconds } from '../config/quantities.ts'
 import type { Spot, World } from './world.ts'
 
-/** The driver of a device on another machine. */
+/** Makes the driver of a device on another machine. */
 export function remote(spot: Spot, device: config.Remote | config.Nbd, world: World): Driver {
   const { address, name } = exportAt(device.uri)
+  const place = spot.leg === null ? 'alone' : 'below-mirror'
   return device.type === 'remote'
-    ? new RemoteDriver(
-        { address, name, awaitSize: true, ...remoteOptions(device, spot.leg !== null) },
-        world,
-      )
-    : new NbdDriver({ address, name, ...nbdOptions(device, spot.leg !== null) }, world)
+    ? new RemoteDriver({ address, name, awaitSize: true, ...remoteOptions(device, place) }, world)
+    : new NbdDriver({ address, name, ...nbdOptions(device, place) }, world)
 }
 
 function exportAt(text: string) {
@@ -26,26 +24,30 @@ function exportAt(text: string) {
   return uri
 }
 
-/** `follow`: somebody above looks at what is on the device, whichever it is. */
+/**
+ * The options of a remote by its configuration. Below a mirror it follows an export whose device is
+ * replaced, because the mirror examines what is on it.
+ */
 export function remoteOptions(
   device: config.Remote,
-  follow: boolean,
+  place: TreePlace,
 ): Omit<RemoteOptions, 'address' | 'name'> {
   return {
     connections: device.connections,
-    ...patienceOf({ ...device }, follow),
+    ...patienceOf({ ...device }, place),
     connectTimeout: milliseconds(device.connectTimeout),
     requestTimeout: milliseconds(device.requestTimeout),
     checksums: device.checksums,
     size: device.size === undefined ? null : bytes(device.size),
-    follow,
+    follow: place === 'below-mirror',
   }
 }
 
-export function nbdOptions(device: config.Nbd, belowMirror = false) {
+/** The options of an NBD device by its configuration. */
+export function nbdOptions(device: config.Nbd, place: TreePlace = 'alone') {
   return {
     connections: device.connections,
-    hold: patienceOf({ ...device }, belowMirror).hold,
+    hold: patienceOf({ ...device }, place).hold,
     connectTimeout: milliseconds(device.connectTimeout),
     requestTimeout: milliseconds(device.requestTimeout),
     quiesce: milliseconds(device.quiesce),

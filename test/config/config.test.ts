@@ -231,14 +231,20 @@ describe('a configuration', () => {
   })
 
   it('knows what to expect of a remote by what is written and where it is', () => {
-    expect(patienceOf({}, false)).to.deep.equal({
+    expect(patienceOf({}, 'alone')).to.deep.equal({
       hold: 30_000,
       pingInterval: 5000,
       pingTimeout: 15_000,
     })
-    const { hold, pingInterval, pingTimeout } = patienceOf({ pingInterval: '4s', hold: 0 }, true)
+    const { hold, pingInterval, pingTimeout } = patienceOf(
+      { pingInterval: '4s', hold: 0 },
+      'below-mirror',
+    )
     expect([hold, pingInterval, pingTimeout]).to.deep.equal([0, 4000, 12_000])
-    expect(patienceOf({ pingTimeout: '3s' }, true)).to.include({ pingInterval: 1000, hold: 1000 })
+    expect(patienceOf({ pingTimeout: '3s' }, 'below-mirror')).to.include({
+      pingInterval: 1000,
+      hold: 1000,
+    })
   })
 
   it('refuses files that are not there, or not usable', () => {

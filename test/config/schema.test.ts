@@ -104,7 +104,7 @@ describe('the schemas', () => {
     const mirror = filled({ type: 'mirror', legs: { a: { type: 'memory', size: '1M' } } })
     expect(mirrorSettings(mirror as config.Mirror)).to.deep.equal(mirrorDefaults)
     const remote = filled({ type: 'remote', uri: 'dst://h/x' }) as config.Remote
-    expect(remoteOptions(remote, false)).to.deep.equal(defaultRemoteOptions)
+    expect(remoteOptions(remote, 'alone')).to.deep.equal(defaultRemoteOptions)
     const nbd = filled({ type: 'nbd', uri: 'nbd://h/x' }) as config.Nbd
     expect(nbdOptions(nbd)).to.deep.equal(nbdDefaults)
   })

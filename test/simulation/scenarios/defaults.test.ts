@@ -7,7 +7,7 @@ const { legTimeoutMs, legRetryMs, legRetryMsMax, suspendMs } = mirrorDefaults
 
 /** Legs with the times that an operator gets who writes none down. */
 function stage(options: StageOptions = {}): Promise<Stage> {
-  const { hold, pingInterval, pingTimeout } = patienceOf({}, true)
+  const { hold, pingInterval, pingTimeout } = patienceOf({}, 'below-mirror')
   return new Stage({
     settings: { legTimeoutMs, legRetryMs, legRetryMsMax, suspendMs },
     remote: { hold, pingInterval, pingTimeout, connectTimeout: 10_000 },
