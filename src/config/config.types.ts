@@ -1,7 +1,8 @@
 // Generated from schemas/config.schema.json by `npm run schema`; do not edit.
 
 /**
- * A node of the tree: it has a size and takes requests. Its type says what else it has.
+ * A node of the tree, with a size, that takes requests. The other properties depend on its
+ * type.
  */
 export type Device = File | Memory | Remote | Nbd | Linear | Mirror | Error | Delay | LogLayer
 /**
@@ -9,8 +10,8 @@ export type Device = File | Memory | Remote | Nbd | Linear | Mirror | Error | De
  */
 export type Child = string | Device
 /**
- * A child of a mirror: a device in place, the name of one, or an object with more to say
- * about it.
+ * A child of a mirror: a device in place, the name of a device, or an object with the device
+ * and options.
  */
 export type Leg = string | LegOptions | Child
 /**
@@ -39,7 +40,7 @@ export type Operations2 = ('read' | 'write' | 'flush' | 'trim' | 'writeZeroes' |
  */
 export interface Config {
   /**
-   * Where an editor finds this schema. Ignored by the target.
+   * The place of this schema, for editors. Ignored by the target.
    */
   $schema?: string
   /**
@@ -56,8 +57,8 @@ export interface Config {
     [k: string]: Device
   }
   /**
-   * What clients can ask for, by the name they use. The empty name is what clients get who ask
-   * for none.
+   * Exports by the name that clients ask for. A client that asks for none gets the export with
+   * the empty name.
    */
   exports: {
     [k: string]: Export
@@ -71,35 +72,35 @@ export interface Config {
  */
 export interface Listener {
   /**
-   * dst is the native protocol, for other targets; nbd is for everybody's NBD clients.
+   * dst is the native protocol, for other targets; nbd is for all NBD clients.
    */
   protocol: 'dst' | 'nbd'
   /**
-   * HOST:PORT, [IPV6]:PORT or unix:PATH. Port 0 takes a free one, which is printed and shown
+   * HOST:PORT, [IPV6]:PORT or unix:PATH. Port 0 takes a free port, which is printed and shown
    * by status. The port may be left out: 4470 for dst, 10809 for nbd.
    */
   address: string
   /**
-   * Of a unix socket: who may connect, as chmod has it. Left out: the user of the target
-   * alone, whatever its umask is.
+   * The permissions to connect to a unix socket, as chmod has them. Left out: for the user of
+   * the target alone, whatever its umask is.
    */
   mode?: string
   /**
-   * Of a unix socket: the user it belongs to, by name or number. Left out: the user of the
-   * target. Only root may give it to another one.
+   * The owner of a unix socket, by name or number. Left out: the user of the target. Only root
+   * may give it to another user.
    */
   owner?: string
   /**
-   * Of a unix socket: the group it belongs to, by name or number. Left out: the group of the
-   * target. A target that is not root's has to be in the group.
+   * The group of a unix socket, by name or number. Left out: the group of the target. The
+   * target's user has to be in the group, unless it is root.
    */
   group?: string
 }
 /**
- * Where commands such as status find the running target. Left out: no management. There is
- * no authentication: whoever can connect can change volumes. A unix socket is made for its
- * owner alone unless mode says otherwise; of a TCP address only the local host's own should
- * be used.
+ * The address where commands such as status find the running target. Left out: no
+ * management. There is no authentication: every process that can connect can change volumes.
+ * A unix socket is for its owner alone unless mode says otherwise; a TCP address should be
+ * one of the local host.
  */
 export interface Management {
   /**
@@ -107,30 +108,30 @@ export interface Management {
    */
   address: string
   /**
-   * Of a unix socket: who may connect, as chmod has it. Left out: the user of the target
-   * alone, whatever its umask is.
+   * The permissions to connect to a unix socket, as chmod has them. Left out: for the user of
+   * the target alone, whatever its umask is.
    */
   mode?: string
   /**
-   * Of a unix socket: the user it belongs to, by name or number. Left out: the user of the
-   * target. Only root may give it to another one.
+   * The owner of a unix socket, by name or number. Left out: the user of the target. Only root
+   * may give it to another user.
    */
   owner?: string
   /**
-   * Of a unix socket: the group it belongs to, by name or number. Left out: the group of the
-   * target. A target that is not root's has to be in the group.
+   * The group of a unix socket, by name or number. Left out: the group of the target. The
+   * target's user has to be in the group, unless it is root.
    */
   group?: string
 }
 /**
- * Files that commands may have the running target open or make, such as those of a leg that
- * is added, or lead it to: sockets of remotes, and what a fault layer looks for.
+ * Files that commands may let the running target open or make, such as those of a new leg,
+ * sockets of remotes, and the files that a fault layer looks for.
  */
 export interface Files {
   /**
-   * Folders where such files may lie, at any depth; none if it is empty. Left out: any, where
-   * only the target's own user can give commands; where others can, over TCP or by the mode of
-   * the socket, only folders that hold a file of this configuration, and no disk.
+   * Folders in which such files may be, at any depth; an empty list allows none. Left out: any
+   * folder, if only the target's own user can give commands; if others can, over TCP or by the
+   * mode of the socket, only folders that hold a file of this configuration, and no disk.
    */
   allow: string[]
 }
@@ -140,12 +141,12 @@ export interface Files {
 export interface File {
   type: 'file'
   /**
-   * The file. It is locked: nobody else, and no other device, opens it for writing.
+   * The file. It is locked: no other target and no other device can open it for writing.
    */
   path: string
   /**
-   * Bytes. Left out: what the file has. What is there has to have this size, unless grow is
-   * set. Needed with create.
+   * Bytes. Left out: as many as the file has. A file that is there must have this size, unless
+   * grow is set. Needed with create.
    */
   size?: number | string
   /**
@@ -158,7 +159,7 @@ export interface File {
    */
   grow: boolean
   /**
-   * Go past the page cache (O_DIRECT).
+   * Bypass the page cache (O_DIRECT).
    */
   direct: boolean
   /**
@@ -187,8 +188,8 @@ export interface Remote {
    */
   uri: string
   /**
-   * Connections of the session. The second carries what would wait behind large payloads of
-   * the first; more gain little.
+   * Connections of the session. The second carries small messages that would wait behind large
+   * payloads of the first; more gain little.
    */
   connections: number
   /**
@@ -197,12 +198,12 @@ export interface Remote {
    */
   hold?: number | string
   /**
-   * For connecting, and again for the answer to the hello.
+   * The longest time for connecting, and again for the answer to the hello.
    */
   connectTimeout: number | string
   /**
-   * Between two pings of a connection. Left out: 5s, but 2s below a mirror; at most a third of
-   * pingTimeout.
+   * The time between two pings of a connection. Left out: 5s, but 2s below a mirror; at most a
+   * third of pingTimeout.
    */
   pingInterval?: number | string
   /**
@@ -211,22 +212,21 @@ export interface Remote {
    */
   pingTimeout?: number | string
   /**
-   * After which a request without answer has the session begun anew. 0: never.
+   * The time after which an unanswered request makes the session start again. 0: never.
    */
   requestTimeout: number | string
   /**
-   * Whether headers and payloads carry checksums.
+   * Protect headers and payloads by checksums.
    */
   checksums: boolean
   /**
-   * Bytes that the export must have. Left out: whatever it has.
+   * Bytes that the export must have. Left out: as many as it has.
    */
   size?: number | string
 }
 /**
- * An export of anybody's NBD server. Its size and abilities are learnt from it. NBD has no
- * way to say that a server has restarted, so writes that a lost connection left unanswered
- * fail.
+ * An export of any NBD server. Its size and abilities are learnt from it. NBD cannot say
+ * that a server has restarted, so writes that a lost connection left unanswered fail.
  */
 export interface Nbd {
   type: 'nbd'
@@ -235,7 +235,7 @@ export interface Nbd {
    */
   uri: string
   /**
-   * Connections, if the server says that all of them see the same.
+   * Connections, if the server says that all of them see the same data; otherwise one.
    */
   connections: number
   /**
@@ -244,20 +244,20 @@ export interface Nbd {
    */
   hold?: number | string
   /**
-   * For connecting, and again for the negotiation.
+   * The longest time for connecting, and again for the negotiation.
    */
   connectTimeout: number | string
   /**
-   * Until the server has to answer a request; after that it counts as gone.
+   * The longest time for an answer to a request; after that the server counts as gone.
    */
   requestTimeout: number | string
   /**
-   * Before a new connection is made after one that the server was not seen to close, or closed
-   * before it had answered every write: what was sent on it may still be carried out.
+   * The pause before a new connection when the server did not visibly close the last one, or
+   * closed it before it had answered every write: it may still carry out writes from there.
    */
   quiesce: number | string
   /**
-   * Bytes that the export must have. Left out: whatever it has.
+   * Bytes that the export must have. Left out: as many as it has.
    */
   size?: number | string
 }
@@ -282,7 +282,7 @@ export interface Linear {
 export interface Mirror {
   type: 'mirror'
   /**
-   * The legs by name. The name of a leg never changes: it is on the leg too.
+   * The legs by name. The name of a leg never changes: it is stored on the leg, too.
    */
   legs: {
     [k: string]: Leg
@@ -292,8 +292,8 @@ export interface Mirror {
    */
   size?: number | string
   /**
-   * The leg whose content a new volume starts with. Left out: the one that has data; if
-   * several have, nothing is made until this says which counts.
+   * The leg whose content a new volume starts with. Left out: the only leg that has data; if
+   * several have, no volume is made until this names one.
    */
   source?: string
   /**
@@ -306,23 +306,23 @@ export interface Mirror {
    */
   extentSize: number | string
   /**
-   * Whether what was written recently is remembered on the legs, so that after a crash only
-   * that is made equal again instead of everything.
+   * Record on the legs which extents were written to recently, so that after a crash only
+   * these are made equal again instead of all.
    */
   intentLog: boolean
   /**
-   * Extents that stay in the intent log: more are fewer metadata writes, and more to make
-   * equal after a crash.
+   * Extents that stay in the intent log: with more there are fewer metadata writes, and more
+   * to make equal after a crash.
    */
   hotExtents: number
   /**
-   * How long an extent is not written to before it leaves the intent log.
+   * The time without a write to an extent after which it leaves the intent log.
    */
   intentIdle: number | string
   /**
-   * How long a leg may answer nothing at all before it leaves. For one request while it
-   * answers others, for a flush or zeroes, and where no other leg is in sync, it may take four
-   * times that. Never less than the hold of a remote below it and a second.
+   * How long a leg may answer nothing at all before it is given up. It may take four times as
+   * long for one request while it answers others, for a flush or zeroes, and while no other
+   * leg is in sync. Never less than a second above the hold of a remote below it.
    */
   legTimeout: number | string
   /**
@@ -342,7 +342,7 @@ export interface Mirror {
   historySize: number
 }
 /**
- * A leg with more to say about it.
+ * A leg with options.
  */
 export interface LegOptions {
   /**
@@ -359,15 +359,15 @@ export interface LegOptions {
  */
 export interface Suspend {
   /**
-   * After this they fail.
+   * The time after which waiting requests fail.
    */
   time: number | string
   /**
-   * So many may wait; more fail at once.
+   * The most requests that wait; more fail at once.
    */
   requests: number
   /**
-   * So many bytes may wait with them.
+   * The most bytes of writes that wait; more fail at once.
    */
   bytes: number | string
 }
@@ -384,7 +384,7 @@ export interface Resync {
    */
   speed?: number | string
   /**
-   * Pieces under way at once.
+   * Pieces that are copied at the same time.
    */
   window: number
   /**
@@ -392,33 +392,33 @@ export interface Resync {
    */
   chunk: number | string
   /**
-   * What was copied is made durable after so many bytes: an interruption costs no more.
+   * Progress is made durable after so many bytes: an interruption costs no more.
    */
   checkpoint: number | string
   /**
-   * The same after this time, however few bytes it were: a slow copy over a link that drops
-   * comes to its end.
+   * Progress is also made durable after this time, so that a slow copy over a link that drops
+   * comes to an end.
    */
   checkpointTime: number | string
   /**
-   * Memory for each leg that is not in sync, in which it is kept which blocks of 4 KiB of an
-   * extent it missed (32 bytes for each extent of 1 MiB that was written to). When it is used
-   * up, or after a crash of the head, whole extents are copied. 0: always.
+   * Memory for each leg that is not in sync, to record which blocks of 4 KiB it missed (32
+   * bytes for each extent of 1 MiB that was written to). When it is used up, or after a crash
+   * of the head, whole extents are copied. 0: always whole extents.
    */
   memory: number | string
 }
 /**
- * Compares all legs in sync now and then; see docs/mirror.md. Left out: only when dst verify
+ * When all legs in sync are compared; see docs/mirror.md. Left out: only when dst verify
  * asks for it.
  */
 export interface Verify {
   /**
-   * From the end of one verify, whoever asked for it, to the beginning of the next. What a
-   * restart interrupts goes on where it was.
+   * The time from the end of one verify, also of one that a command started, to the beginning
+   * of the next. After a restart a verify goes on where it was.
    */
   every: number | string
   /**
-   * Bytes per second at most. Left out: that of resync.
+   * Bytes per second at most. Left out: the speed of resync.
    */
   speed?: number | string
 }
@@ -441,7 +441,7 @@ export interface Error {
      */
     offset: number | string
     /**
-     * How many.
+     * The number of bytes.
      */
     length: number | string
   }
@@ -454,13 +454,13 @@ export interface Error {
    */
   whileFileExists?: string
   /**
-   * What they fail with.
+   * The code of the error.
    */
   code: 'IO' | 'NO_SPACE' | 'READ_ONLY' | 'UNAVAILABLE' | 'TIMEOUT' | 'STALE' | 'BUSY'
 }
 /**
- * A fault layer: holds requests for a while before it passes them on, each by itself, so
- * that they may overtake each other.
+ * A fault layer: holds each request for a while before it passes it on; requests may
+ * overtake one another.
  */
 export interface Delay {
   type: 'delay'
@@ -474,13 +474,12 @@ export interface Delay {
    */
   min: number | string
   /**
-   * The longest delay. Left out: as min.
+   * The longest delay. Left out: the same as min.
    */
   max?: number | string
 }
 /**
- * A layer that writes a line to the log for every request. For looking at something, not for
- * keeping.
+ * A layer that logs a line for every request. For a short examination, not for production.
  */
 export interface LogLayer {
   type: 'log'
@@ -490,7 +489,7 @@ export interface LogLayer {
   device: string | Device
   operations?: Operations2
   /**
-   * Of requests that succeed; those that fail are warnings.
+   * The level for requests that succeed; failed requests are warnings.
    */
   level: 'debug' | 'info'
 }
@@ -503,7 +502,7 @@ export interface Export {
    */
   device: string
   /**
-   * Refuse writes. Required for a device that another one is made of.
+   * Refuse writes. Required for a device that is part of another one.
    */
   readOnly: boolean
   /**
@@ -512,7 +511,7 @@ export interface Export {
   description: string
 }
 /**
- * What clients may use up. Together these bound the memory of the process.
+ * Limits on what clients use. Together they bound the memory of the process.
  */
 export interface Limits {
   /**
@@ -521,23 +520,23 @@ export interface Limits {
    */
   connections: number
   /**
-   * Connections of one address, or of one network of 64 bits in IPv6; more are closed at once.
-   * Unix sockets have no addresses: there only connections counts.
+   * Connections from one address, or from one /64 network in IPv6; more are closed at once.
+   * Unix sockets have no addresses: only connections limits them.
    */
   connectionsPerPeer: number
   /**
-   * From accepting a connection to the end of its negotiation.
+   * The longest time from accepting a connection to the end of its negotiation.
    */
   handshakeTimeout: number | string
   /**
-   * Without progress in sending to a client that has replies to read; while others wait for
-   * room, for it to take all of them.
+   * How long a client may read none of the replies that wait for it; while other clients wait
+   * for room, how long it may take to read all of them.
    */
   sendTimeout: number | string
   /**
-   * Silence over TCP after which the system asks a client whether it is there; one that
-   * vanished is gone ten seconds later, or, with replies on the way to it, after about a
-   * quarter of an hour. At least a second, at most nine hours.
+   * Silence over TCP after which the system asks a client whether it is there. A client that
+   * has vanished is dropped ten seconds later, or, with replies on the way to it, after about
+   * a quarter of an hour. At least a second, at most nine hours.
    */
   keepAlive: number | string
   /**
@@ -566,13 +565,13 @@ export interface Limits {
   stopTimeout: number | string
 }
 /**
- * What this target remembers between runs: of every mirror, the last generation and its
- * members; of every device, which head of a mirror has claimed it over DST/1.
+ * The records that the target keeps between runs: for each mirror, the last generation and
+ * its members; for each device, the head of a mirror that has claimed it over DST/1.
  */
 export interface State {
   /**
-   * A directory of this target's own, which is locked: a second target that is to use it is
-   * refused. Made when it is first needed.
+   * A directory of this target's own. It is locked, and a second target with the same
+   * directory does not start. Made when it is first needed.
    */
   directory: string
 }

@@ -1,12 +1,12 @@
 // Generated from schemas/status.schema.json by `npm run schema`; do not edit.
 
 /**
- * What `dst status --json` prints and `GET /v1/status` answers. Properties are added, never
- * taken away or given another meaning, while `version` stays.
+ * The output of `dst status --json` and the answer of `GET /v1/status`. While `version`
+ * stays the same, properties may be added, but none is removed or changes its meaning.
  */
 export interface Status {
   /**
-   * Of this schema.
+   * The version of this schema.
    */
   version: 1
   /**
@@ -14,7 +14,7 @@ export interface Status {
    */
   program: string
   /**
-   * The process.
+   * The number of the process.
    */
   pid: number
   /**
@@ -28,12 +28,12 @@ export interface Status {
    */
   state: 'healthy' | 'syncing' | 'degraded' | 'failed'
   /**
-   * A sentence each: what a command changed and the configuration does not say, and that what
-   * the state directory had of failed flushes cannot be read.
+   * Sentences about changes by commands that the configuration does not have, and about a
+   * record of failed flushes in the state directory that cannot be read.
    */
   warnings?: string[]
   /**
-   * Where the target listens.
+   * The addresses where the target listens.
    */
   listeners: Listener[]
   refused?: Refused
@@ -44,7 +44,7 @@ export interface Status {
     [k: string]: Export
   }
   /**
-   * The devices that are part of no other, by name. The others are inside.
+   * The devices that are not part of another, by name. The others are inside them.
    */
   devices: {
     [k: string]: Device
@@ -65,15 +65,15 @@ export interface Listener {
  */
 export interface Refused {
   /**
-   * limits.connections.
+   * Closed because of limits.connections.
    */
   connections: number
   /**
-   * limits.connectionsPerPeer.
+   * Closed because of limits.connectionsPerPeer.
    */
   connectionsPerPeer: number
   /**
-   * Open files of the process: some of those that it may have are kept back.
+   * Closed because the process has too many open files: some are kept for its other work.
    */
   descriptors: number
 }
@@ -82,20 +82,20 @@ export interface Refused {
  */
 export interface Export {
   /**
-   * Its path in the tree.
+   * The device's path in the tree.
    */
   device: string
   readOnly: boolean
   /**
-   * For people.
+   * A text for people.
    */
   description: string
   /**
-   * By which clients attach it, one for each listener.
+   * The URIs of the export, one for each listener.
    */
   uris: string[]
   /**
-   * Who uses it now.
+   * The clients that use the export now.
    */
   clients: Client[]
 }
@@ -105,19 +105,19 @@ export interface Export {
 export interface Client {
   protocol: 'dst' | 'nbd'
   /**
-   * Where it connects from.
+   * The address that the client connects from.
    */
   peer: string
   /**
-   * Of its session.
+   * The connections of the client's session.
    */
   connections: number
   /**
-   * Requests that it waits for.
+   * Requests of the client in flight.
    */
   inFlight: number
   /**
-   * When it connected. ISO 8601, in UTC.
+   * When the client connected. ISO 8601, in UTC.
    */
   since: string
 }
@@ -126,15 +126,16 @@ export interface Client {
  */
 export interface Device {
   /**
-   * Its place in the tree; for a device with a name, that name.
+   * The device's place in the tree; for a device with a name, that name.
    */
   path: string
   /**
-   * As in the configuration: file, memory, remote, nbd, linear, mirror, error, delay, log.
+   * The type in the configuration: file, memory, remote, nbd, linear, mirror, error, delay or
+   * log.
    */
   type: string
   /**
-   * Bytes; null while nobody knows.
+   * Bytes; null while the size is not known.
    */
   size: number | null
   /**
@@ -148,7 +149,7 @@ export interface Device {
    */
   reason: string
   /**
-   * When it entered this state. ISO 8601, in UTC.
+   * When the device entered this state. ISO 8601, in UTC.
    */
   since: string
   /**
@@ -156,7 +157,7 @@ export interface Device {
    */
   inFlight: number
   /**
-   * Since the start, by operation.
+   * Requests since the start, by operation.
    */
   counters: {
     read: Counter
@@ -168,38 +169,39 @@ export interface Device {
   }
   /**
    * Milliseconds that requests took in the last minute, smoothed over a few of them, by
-   * operation; an operation of which there was none is left out.
+   * operation; an operation without requests is left out.
    */
   latency: {
     [k: string]: number
   }
   /**
-   * What it did in the last few seconds; null or left out while that is not known.
+   * The load of the last few seconds; null or left out while it is not known.
    */
   rate?: Rate | null
   /**
-   * The last request that was carried out and failed, not one that was refused because of what
-   * it asked for; null if none did.
+   * The error of the last request that was carried out and failed, not of one that was refused
+   * as wrong; null if none failed.
    */
   lastError: Error | null
   /**
-   * What it can do; null while nobody knows.
+   * The abilities of the device; null while they are not known.
    */
   abilities: Abilities | null
   /**
-   * What only this type of device has to say.
+   * Properties of this type of device alone.
    */
   details: {
     [k: string]: unknown
   }
   /**
-   * The devices it is made of, by what it calls them; those of a mirror are in its legs.
+   * The devices that this one is made of, by their names in it; those of a mirror are in its
+   * legs.
    */
   children: {
     [k: string]: Device
   }
   /**
-   * Only of a mirror: its legs, by name.
+   * The legs of a mirror, by name; other types have none.
    */
   legs?: {
     [k: string]: Leg
@@ -210,20 +212,20 @@ export interface Device {
  */
 export interface Counter {
   /**
-   * All, with those in flight and those that failed.
+   * All requests, also those in flight and those that failed.
    */
   operations: number
   /**
-   * Of those that succeeded.
+   * The bytes of requests that succeeded.
    */
   bytes: number
   /**
-   * Those that failed.
+   * Requests that failed.
    */
   errors: number
 }
 /**
- * Requests and bytes in a second.
+ * Requests and bytes per second.
  */
 export interface Rate {
   operationsPerSecond: number
@@ -231,7 +233,7 @@ export interface Rate {
   bytesWrittenPerSecond: number
 }
 /**
- * Why a request failed.
+ * The error of a request.
  */
 export interface Error {
   /**
@@ -243,11 +245,11 @@ export interface Error {
    */
   message: string
   /**
-   * Path of the device to blame.
+   * The path of the device that failed.
    */
   device: string
   /**
-   * When it happened, in ISO 8601.
+   * When the request failed. ISO 8601, in UTC.
    */
   at?: string
 }
@@ -257,11 +259,11 @@ export interface Error {
 export interface Abilities {
   readOnly: boolean
   /**
-   * Offsets and lengths are multiples of so many bytes.
+   * Bytes; offsets and lengths are multiples of it.
    */
   blockSize: number
   /**
-   * Bytes.
+   * Bytes that clients should use as a unit.
    */
   preferredBlockSize: number
   /**
@@ -274,11 +276,11 @@ export interface Abilities {
   writeZeroes: 'none' | 'emulated' | 'native'
   fastZero: boolean
   /**
-   * Tells this device from any other.
+   * A text that tells this device from any other.
    */
   identity: string
   /**
-   * Changes when what was not flushed may have been lost.
+   * A text that changes when unflushed writes may have been lost.
    */
   bootId: string
 }
@@ -292,11 +294,11 @@ export interface Leg {
    */
   reason?: string
   /**
-   * Of a leg that takes much longer than the others: a sentence with its time and theirs.
+   * A sentence with the times, if this leg takes much longer than another.
    */
   slow?: string
   /**
-   * null when nothing is there.
+   * The device of the leg; null when there is none.
    */
   device: Device | null
   [k: string]: unknown
