@@ -22,7 +22,7 @@ const passing: ReadonlySet<unknown> = new Set([
   'ENOBUFS',
 ])
 
-/** Whether an address that cannot be listened on now may be had later, without an operator. */
+/** True if an address that cannot be listened on now may be had later, without an operator. */
 export function passesByItself({ cause }: StorageError): boolean {
   return passing.has((cause as { code?: unknown } | null | undefined)?.code)
 }

@@ -26,17 +26,17 @@ import type { LegSpot, Spot, World } from './world.ts'
 const fileRetryMs = 1000
 
 /**
- * The devices of a configuration that was checked. A device has one parent at most; those without
- * are the roots, and opening and closing them opens and closes all.
+ * Builds the devices of a configuration that was checked. A device has one parent at most; those
+ * without are the roots, and opening and closing them opens and closes all.
  */
 export class Tree {
-  /** What this target remembers between runs. */
+  /** The records that the target keeps between runs. */
   readonly store: FileStore
-  /** What commands enlarged and the configuration has smaller. */
+  /** Files that commands enlarged above their configured size. */
   readonly grown: GrownFiles
-  /** Paths of legs whose files may be made although they were there before: an operator's word. */
+  /** Paths of legs that an operator replaces: their files may be made although they were there. */
   readonly replaced = new Set<string>()
-  /** Which of its files failed a flush. */
+  /** Knows which files failed a flush. */
   readonly lives: Lives
   private readonly world: World
   private readonly named: Readonly<Record<string, config.Device>>
@@ -51,12 +51,12 @@ export class Tree {
     this.store = new FileStore(config.state.directory)
     this.grown = new GrownFiles(this.store, world.clock)
     this.lives = new Lives(this.store, spareOf(config.state.directory))
-    // A parent builds its children: what is below a mirror is built in a way of its own.
+    // A parent builds its children, for a device below a mirror is built differently.
     const used = new Set(Object.values(config.devices).flatMap((each) => namesUsed(each)))
     for (const name of Object.keys(config.devices)) if (!used.has(name)) this.byName(name, null)
   }
 
-  /** The devices that are part of no other. */
+  /** The devices without a parent. */
   get roots(): readonly Device[] {
     return [...this.built.values()].filter((device) => !this.claimed.has(device))
   }
@@ -66,7 +66,7 @@ export class Tree {
     return [...this.byPath.values()]
   }
 
-  /** The names of the legs of every volume, as they are now. */
+  /** The present names of the legs of every volume. */
   legsByVolume(): ReadonlyMap<string, ReadonlySet<string>> {
     const volumes = this.devices.filter(({ driver }) => driver instanceof MirrorDriver)
     return new Map(
@@ -77,21 +77,24 @@ export class Tree {
     )
   }
 
-  /** By its name, or by its path when it is written in place. */
+  /** Finds a device by its name, or by its path when it is written in place. */
   find(path: string): Device | undefined {
     return this.byPath.get(path)
   }
 
-  /** What its parent calls the device, or its own name. */
+  /** The name of a device in its parent; for a root, its own name. */
   labelOf(device: Device): string {
     return this.labels.get(device) ?? device.path
   }
 
-  /** The device that becomes a leg of `parent` while that one runs: a root, or a new one. */
+  /**
+   * Makes a device, or takes a root, that becomes a leg of `parent` while that one runs. Throws
+   * CONFIG if the name is taken or the device cannot be a leg there.
+   */
   adopt(parent: Device, label: string, child: config.Child): Device {
     const spot = { path: parent.path, leg: { volume: parent.path, name: label } }
     const taken = parent.driver.children.some((leg) => this.labelOf(leg) === label)
-    // Also by one that is just being added.
+    // The name may also be taken by a leg that is just being added.
     if (taken || this.byPath.has(`${parent.path}/${label}`))
       throw new StorageError('CONFIG', `there is a leg ${label}`, parent.path)
     if (typeof child !== 'string') return this.child(spot, label, child)
@@ -104,8 +107,8 @@ export class Tree {
   }
 
   /**
-   * The device is no child any more. With a name of its own it is a root now; otherwise it has left
-   * the tree, and this returns true: it is the caller's to close.
+   * Takes the device from its parent. With a name of its own it is a root now. Otherwise it has
+   * left the tree, and this returns true: the caller has to close it.
    */
   release(device: Device): boolean {
     this.claimed.delete(device)
@@ -130,7 +133,7 @@ export class Tree {
 
   private build(spot: Spot, description: config.Device): Device {
     const { clock, log } = this.world
-    // Others say by themselves what they lost, over the restarts of whoever asks.
+    // Other drivers tell by themselves what they lost, also after a restart of this target.
     const lives = description.type === 'file' ? this.lives : null
     const device = new Device(spot.path, this.driver(spot, description), clock, lives)
     device.onUnkept = (err) => {

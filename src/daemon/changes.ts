@@ -3,10 +3,10 @@ import { inTime } from '../base/deadline.ts'
 import { isObject } from '../base/guards.ts'
 import type { StateStore } from '../base/store.ts'
 
-/** No device's record has this name: a `_` is always followed by two digits there, see `keyOf`. */
+/** The key of the record. No device's has it: two digits follow each `_` there, see `keyOf`. */
 const key = '_commands'
 
-/** What a command did to a leg, and the configuration does not say. */
+/** A change to a leg by a command that the configuration does not have. */
 interface Change {
   readonly volume: string
   readonly leg: string
@@ -15,12 +15,12 @@ interface Change {
   readonly at: number
 }
 
-/** The legs of each volume by the configuration. */
+/** The configured legs of each volume. */
 export type ConfiguredLegs = ReadonlyMap<string, ReadonlySet<string>>
 
 /**
- * Remembers, also over a restart, what commands changed until the configuration says the same: the
- * next start would undo it, and nothing else would tell.
+ * Remembers changes by commands, also over a restart, until the configuration has them: the next
+ * start would undo them, and nothing else would warn of that.
  */
 export class Changes {
   private readonly store: StateStore
@@ -34,24 +34,24 @@ export class Changes {
     this.configured = configured
   }
 
-  /** Sentences, one for each change that the configuration does not have. */
+  /** A sentence for each change that the configuration does not have. */
   get warnings(): readonly string[] {
     return this.changes.map((change) => this.sentence(change))
   }
 
-  /** What earlier runs left; what the configuration says by now is forgotten. Never rejects. */
+  /** Loads the changes of earlier runs that the configuration does not have yet. Never rejects. */
   async load(): Promise<void> {
     const text = await this.store.load(key).catch(() => null)
     if (text !== null) this.changes = parse(text).filter((change) => this.differs(change))
   }
 
-  /** Remembers a change; the warning about it, '' where the configuration says the same. */
+  /** Remembers a change. Resolves to the warning about it, '' if the configuration has it. */
   async note(volume: string, leg: string, what: Change['what']): Promise<string> {
     const others = this.changes.filter((one) => one.volume !== volume || one.leg !== leg)
     const change = { volume, leg, what, at: Math.floor(this.clock.wall()) }
     const differs = this.differs(change)
     this.changes = differs ? [...others, change] : others
-    // It is carried out, whether it can be remembered or not.
+    // The command succeeds also if its change cannot be saved.
     const saved = this.store.save(key, JSON.stringify(this.changes))
     await inTime(this.clock, saved, 'the state directory').catch(() => undefined)
     return differs ? this.sentence(change) : ''
@@ -72,7 +72,7 @@ export class Changes {
   }
 }
 
-/** Nothing of what makes no sense: the file may be anybody's. */
+/** Reads the record, without entries that make no sense: any program may have written the file. */
 function parse(text: string): Change[] {
   let value: unknown
   try {
@@ -83,7 +83,7 @@ function parse(text: string): Change[] {
   return Array.isArray(value) ? value.filter(isChange) : []
 }
 
-/** Wall clock, milliseconds: the last that a date can be. */
+/** The latest time that a Date can have, in milliseconds. */
 const wallMax = 8.64e15
 
 function isChange(value: unknown): value is Change {

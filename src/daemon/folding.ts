@@ -3,32 +3,32 @@ import type { Log, LogFields } from '../base/log.ts'
 
 type Level = keyof Log
 
-/** Milliseconds after a line in which its repeats are counted, at first. */
+/** Milliseconds after a line in which its repeats are counted, for the first time. */
 const windowMsMin = 10_000
-/** The longest that a repeat waits to be told. */
+/** Milliseconds of the longest window, after which repeats are written. */
 const windowMsMax = 600_000
-/** Kinds of lines that are remembered; of more, the oldest is forgotten. */
+/** Kinds of lines that are remembered; beyond that the oldest is forgotten. */
 const kindsMax = 1000
 
 /** One kind of line. */
 interface Kind {
   readonly key: string
   readonly level: Level
-  /** The last repeat, and how many there were in this window. */
+  /** The last repeat, and the number of repeats in this window. */
   fields: LogFields
   message: string
   repeats: number
-  /** Milliseconds of the window, and when it ends on the clock's scale. */
+  /** The length of the window in milliseconds, and its end on the clock's scale. */
   windowMs: number
   until: number
   timer: Timer | null
 }
 
 /**
- * Writes the first of lines that repeat at once. The others are counted, and the last of them is
- * written with their number (`repeated`) when the window ends: after 10 s at first, after twice the
- * time whenever the line repeats, up to ten minutes. So what is tried again all night does not fill
- * a disk. Lines are repeats of each other if they differ in nothing but numbers and errors' causes.
+ * Writes the first of several equal lines at once. Counts the repeats, and writes the last of them
+ * with their number (`repeated`) when the window ends: after 10 s at first, after twice the time
+ * whenever the line repeats, up to ten minutes. So an attempt that fails all night does not fill a
+ * disk. Lines are equal if they differ in nothing but numbers and the causes of errors.
  */
 export class FoldingLog implements Log {
   readonly debug = (fields: LogFields, message: string): void => this.pass('debug', fields, message)
@@ -44,7 +44,7 @@ export class FoldingLog implements Log {
     this.clock = clock
   }
 
-  /** Repeats that were counted and are not written yet. */
+  /** The number of repeats that are not written yet. */
   get untold(): number {
     let sum = 0
     for (const { repeats } of this.kinds.values()) sum += repeats
@@ -68,7 +68,7 @@ export class FoldingLog implements Log {
       this.remember({ ...kind, until: now + windowMsMin, timer: null })
       return
     }
-    // A line that comes again soon after its window is still the same trouble.
+    // A line that comes again soon after its window reports the same trouble.
     const soon = now - known.until < windowMsMax
     this.openWindow(known, soon ? 2 * known.windowMs : windowMsMin)
   }
@@ -106,11 +106,11 @@ export class FoldingLog implements Log {
   }
 }
 
-/** The same for lines that are repeats of each other. */
+/** A text that is the same for lines that are repeats of one another. */
 function keyOf(level: Level, fields: LogFields, message: string): string {
   const words: string[] = [level, withoutNumbers(message)]
   for (const [name, value] of Object.entries(fields)) {
-    // Names, which may differ in a number alone; a peer has another port each time.
+    // Names stay whole, for they may differ in a number alone; a peer's port changes each time.
     if (name === 'peer') words.push(String(value).replace(/:\d+$/, ''))
     else if (name === 'reason' && typeof value === 'string') words.push(withoutNumbers(value))
     else if (typeof value === 'string') words.push(value)

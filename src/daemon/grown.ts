@@ -6,10 +6,10 @@ import { Mutex } from '../base/mutex.ts'
 import { formatSize } from '../base/size.ts'
 import type { StateStore } from '../base/store.ts'
 
-/** No device's record has this name: a `_` is always followed by two digits there, see `keyOf`. */
+/** The key of the record. No device's has it: two digits follow each `_` there, see `keyOf`. */
 const key = '_grown'
 
-/** A file that a command enlarged, and for which the configuration has a smaller size. */
+/** A file that a command enlarged above its configured size. */
 interface Grown {
   /** Path of the device in the tree. */
   readonly device: string
@@ -20,16 +20,16 @@ interface Grown {
 }
 
 /**
- * Remembers what commands enlarged until the configuration says so: with the size of before the
- * next start would not find the metadata, which are at the end.
+ * Remembers the sizes to which commands enlarged files, until the configuration has them: with the
+ * old size the next start would not find the metadata, which are at the end.
  */
 export class GrownFiles {
   private readonly store: StateStore
   private readonly clock: Clock
-  /** Bytes by the configuration, of devices that have a size there. */
+  /** The configured sizes in bytes, by device. */
   private readonly configured = new Map<string, number>()
   private loading: Promise<ReadonlyMap<string, Grown>> | null = null
-  /** What is durable; null until it was read. */
+  /** The durable record; null until it was read. */
   private known: ReadonlyMap<string, Grown> | null = null
   private readonly noting = new Mutex()
 
@@ -38,20 +38,20 @@ export class GrownFiles {
     this.clock = clock
   }
 
-  /** A device is configured with that size. */
+  /** Notes that the device is configured with `size` bytes. */
   expect(device: string, size: number): void {
     this.configured.set(device, size)
   }
 
   /**
-   * Bytes that a command had the device grow to; 0 if none did. Rejects where nobody can tell, with
-   * TIMEOUT where the state directory does not answer.
+   * Resolves to the bytes to which a command enlarged the device, 0 if none did. Rejects when the
+   * record cannot be read, with TIMEOUT when the state directory does not answer.
    */
   async sizeOf(device: string): Promise<number> {
     return (await this.load()).get(device)?.size ?? 0
   }
 
-  /** Sentences, one for each device that the configuration has smaller. */
+  /** A sentence for each device that is smaller in the configuration. */
   get warnings(): readonly string[] {
     return [...(this.known?.values() ?? [])]
       .map((grown) => this.warning(grown))
@@ -59,8 +59,9 @@ export class GrownFiles {
   }
 
   /**
-   * Remembers what is to be enlarged; the warning about it, '' where the configuration may stay.
-   * Rejects when that is not durable, and then nothing is remembered.
+   * Remembers that the device will be enlarged to `size` bytes. Resolves to the warning about that,
+   * '' if the configuration may stay as it is. Rejects if it cannot be saved, and then remembers
+   * nothing.
    */
   note(device: string, size: number): Promise<string> {
     return this.noting.run(() => this.noteAlone(device, size))
@@ -93,26 +94,26 @@ export class GrownFiles {
       const found = await inTime(this.clock, this.loading, 'the state directory')
       return (this.known ??= found)
     } catch (error) {
-      // What does not answer is waited for, what failed is tried again.
+      // The next call waits for a read that hangs, and tries again after one that failed.
       if ((error as StorageError).code !== 'TIMEOUT') this.loading = null
       throw error
     }
   }
 }
 
-/** Nothing of what makes no sense: the file may be anybody's. */
+/** Reads the record, without entries that make no sense: any program may have written the file. */
 function parse(text: string | null): Map<string, Grown> {
   let value: unknown = null
   try {
     value = JSON.parse(text ?? '[]')
   } catch {
-    // Nothing is known then.
+    // No entry can be read.
   }
   const all = Array.isArray(value) ? value.filter(isGrown) : []
   return new Map(all.map((one) => [one.device, one]))
 }
 
-/** Wall clock, milliseconds: the last that a date can be. */
+/** The latest time that a Date can have, in milliseconds. */
 const wallMax = 8.64e15
 
 function isGrown(value: unknown): value is Grown {

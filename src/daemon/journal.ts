@@ -7,11 +7,8 @@ import { hasGrown } from '../mirror/growth.ts'
 import { FoldingLog } from './folding.ts'
 import { QuietLog } from './quiet.ts'
 
-/** Milliseconds in which so many changes of one device's state are told. */
-const quietTime = 10_000
-const changesMax = 20
-/** The same for a device that goes on changing: a remote may say what it likes. */
-const quietTimeMax = 60_000
+/** Changes of one device's state that are logged: fewer if it goes on changing, as a remote may. */
+const changesLogged = { linesMax: 20, timeMs: 10_000, timeMsMax: 60_000 }
 
 /** Errors that are a client's own: the device is well. */
 const clientCodes: ReadonlySet<Code> = new Set([
@@ -24,8 +21,8 @@ const clientCodes: ReadonlySet<Code> = new Set([
 ])
 
 /**
- * Whether it is no trouble: what connects for the first time, and a mirror that lacks nothing but
- * legs that are being filled or were taken off, or starts anew because it has grown.
+ * True for a state that is no trouble: of a device that connects for the first time, and of a
+ * mirror that lacks only legs that are being filled or were detached, or restarts because it grew.
  */
 function isWanted({ state, driver }: Device): boolean {
   if (state.word === 'opening') return true
@@ -39,7 +36,7 @@ function isWanted({ state, driver }: Device): boolean {
 
 const wantedStates: ReadonlySet<unknown> = new Set(['in-sync', 'syncing', 'detached'])
 
-/** Writes what becomes of devices to the log: changes of state, and errors, a few of many. */
+/** Logs the changes of the states of devices, and their errors, a few of many. */
 export class Journal {
   private readonly log: Log
   private readonly errors: FoldingLog
@@ -53,6 +50,7 @@ export class Journal {
     this.clock = clock
   }
 
+  /** Logs what happens to the device from now on. */
   follow(device: Device): void {
     this.states.set(device, device.state)
     this.logs.set(device, this.quiet())
@@ -76,7 +74,7 @@ export class Journal {
 
   private readonly failed = (device: Device, error: StorageError): void => {
     if (clientCodes.has(error.code)) return
-    // What comes from below has been reported there.
+    // An error from below has been logged there.
     const below =
       error.device === '' ? device.driver.children.length > 0 : error.device !== device.path
     if (below) return
@@ -85,10 +83,10 @@ export class Journal {
   }
 
   private quiet(): Log {
-    return new QuietLog(this.log, this.clock, changesMax, quietTime, quietTimeMax)
+    return new QuietLog(this.log, this.clock, changesLogged)
   }
 
-  /** Errors that were counted and are not written yet. */
+  /** The number of errors that are not written yet. */
   get untold(): number {
     return this.errors.untold
   }

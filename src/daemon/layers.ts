@@ -6,7 +6,7 @@ import type * as config from '../config/config.types.ts'
 import { bytes, milliseconds } from '../config/quantities.ts'
 import type { World } from './world.ts'
 
-/** The driver of a fault layer above `below`. */
+/** Makes the driver of a fault layer above `below`. */
 export function layer(
   layer: config.Error | config.Delay | config.LogLayer,
   below: Device,

@@ -2,16 +2,16 @@ import type { Clock, Timer } from '../base/clock.ts'
 import type { Device } from '../device/device.ts'
 import { Rates } from './rates.ts'
 
-/** Milliseconds between two looks: nobody is told when a file or disk has grown. */
+/** Milliseconds between two looks: the system does not tell when a file or disk has grown. */
 const lookMs = 2000
-/** Milliseconds that a status waits for a look: a disk that hangs must not hide what it says. */
+/** Milliseconds that a status waits for a look: a disk that hangs must not hold it up. */
 const waitMs = 500
 
-/** Looks now and then, and when somebody asks or connects, whether devices have another size. */
+/** Checks the sizes of devices now and then, for each status, and when a client connects. */
 export class Looking {
   private readonly clock: Clock
   private readonly devices: () => readonly Device[]
-  /** How busy they are. */
+  /** The load of the devices. */
   readonly rates: Rates
   private timer: Timer | null = null
   private under: Promise<unknown> | null = null
@@ -34,7 +34,7 @@ export class Looking {
     this.timer?.cancel()
   }
 
-  /** Resolves when every device was looked at. One look at a time, whoever asks. */
+  /** Resolves when every device was checked. Calls during a look share it. */
   look(): Promise<unknown> {
     this.under ??= Promise.all(this.looks()).finally(() => (this.under = null))
     return this.under
@@ -44,7 +44,7 @@ export class Looking {
     return this.devices().map(({ driver }) => driver.look?.() ?? Promise.resolve())
   }
 
-  /** `look`, for those who wait no longer than `waitMs`. */
+  /** Starts a look, and resolves when it ends or after `waitMs`. */
   async soon(): Promise<void> {
     let timer: Timer | null = null
     const late = new Promise<void>((resolve) => (timer = this.clock.timer(waitMs, resolve)))

@@ -7,7 +7,7 @@ import { parseRecordText } from '../mirror/record.ts'
 import type { LegSpot } from './world.ts'
 import { keyOf } from './state.ts'
 
-/** What is remembered of legs: in the head's store, and of the commands of this run. */
+/** Records of legs: the head's store, and the commands of this run. */
 interface Remembered {
   readonly store: StateStore
   /** Paths of legs whose files may be made although they were there before. */
@@ -16,9 +16,9 @@ interface Remembered {
 }
 
 /**
- * Why the file of a leg is not made though `create` says so: its file system may not be mounted,
- * and a second copy would be filled in the wrong place. Null when it is made.
- * Rejects where nobody can tell, and then it is asked again.
+ * Resolves to why the file of a leg may not be made in spite of `create`, null when it may: if its
+ * file system is not mounted, a second copy would be filled in the wrong place. Rejects when the
+ * head's record cannot be read.
  */
 export async function whyNotMade(
   { volume, name }: LegSpot,
@@ -34,7 +34,7 @@ export async function whyNotMade(
   const record = parseRecordText(text)
   if (record === null) return `what the head remembers of ${volume} is damaged`
   const member = record.members.find((each) => each.name === name)
-  // One that was never filled is no more than a plan.
+  // A leg that was never filled may be made again.
   if (member === undefined || (member.state !== 'in-sync' && member.left === null)) return null
   return (
     `${volume} has had this leg: is its file system mounted? ` +

@@ -3,10 +3,19 @@ import type { Log, LogFields } from '../base/log.ts'
 
 type Level = keyof Log
 
+/** How many lines a `QuietLog` passes on. */
+interface Quota {
+  readonly linesMax: number
+  /** Milliseconds in which so many lines are passed on. */
+  readonly timeMs: number
+  /** Milliseconds up to which that time doubles. Absent: it does not, and keeps its lines. */
+  readonly timeMsMax?: number
+}
+
 /**
- * Passes on so many lines in a time and drops the others, but for the last, which is told when the
- * time is over: for what peers can bring about as often as they like, which must not fill a disk.
- * While it goes on, the time doubles up to a limit, and one line is passed on in each.
+ * Passes on so many lines in a time and drops the others, except for the last, which is written
+ * when the time is over: for lines that peers can cause as often as they like, which must not fill
+ * a disk. While lines are dropped, the time doubles up to a limit, with one line in each.
  */
 export class QuietLog implements Log {
   readonly debug = (fields: LogFields, message: string): void => this.pass('debug', fields, message)
@@ -16,26 +25,25 @@ export class QuietLog implements Log {
   private readonly log: Log
   private readonly clock: Clock
   private readonly linesMax: number
-  private readonly time: number
-  private readonly timeMax: number
-  /** In this time: how long it is, and the lines that it may have. */
-  private length: number
+  private readonly timeMs: number
+  private readonly timeMsMax: number
+  /** The length of the present time in milliseconds, and the lines that it may have. */
+  private lengthMs: number
   private allowed: number
   private until = 0
   private lines = 0
   private dropped = false
-  /** The last line that was not passed on, and how many before it. */
+  /** Writes the last line that was dropped; and the number of dropped lines before it. */
   private kept: (() => void) | null = null
   private unsaid = 0
 
-  /** `time` and `timeMax` in milliseconds; of the same length, all times have as many lines. */
-  constructor(log: Log, clock: Clock, linesMax: number, time: number, timeMax = time) {
+  constructor(log: Log, clock: Clock, { linesMax, timeMs, timeMsMax = timeMs }: Quota) {
     this.log = log
     this.clock = clock
     this.linesMax = linesMax
-    this.time = time
-    this.timeMax = timeMax
-    this.length = time
+    this.timeMs = timeMs
+    this.timeMsMax = timeMsMax
+    this.lengthMs = timeMs
     this.allowed = linesMax
   }
 
@@ -54,11 +62,11 @@ export class QuietLog implements Log {
   }
 
   private begin(now: number): void {
-    const { time, timeMax, linesMax } = this
-    const calm = !this.dropped || now >= this.until + this.length
-    this.length = calm ? time : Math.min(2 * this.length, timeMax)
-    this.allowed = calm || time === timeMax ? linesMax : 1
-    this.until = now + this.length
+    const { timeMs, timeMsMax, linesMax } = this
+    const calm = !this.dropped || now >= this.until + this.lengthMs
+    this.lengthMs = calm ? timeMs : Math.min(2 * this.lengthMs, timeMsMax)
+    this.allowed = calm || timeMs === timeMsMax ? linesMax : 1
+    this.until = now + this.lengthMs
     this.lines = 0
     this.dropped = false
   }

@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Counters, Device } from '../device/device.ts'
 import { Operation } from '../device/request.ts'
 
-/** What a device did lately, in a second. */
+/** The load of a device in the last few seconds. */
 export interface Rate {
   readonly operationsPerSecond: number
   readonly bytesReadPerSecond: number
@@ -10,26 +10,27 @@ export interface Rate {
 }
 
 interface Sample {
-  /** Milliseconds. */
+  /** Milliseconds on the clock's monotonic scale. */
   readonly at: number
   readonly operations: number
   readonly read: number
   readonly written: number
 }
 
-/** Milliseconds over which a rate is taken at least: less is chance. */
+/** Milliseconds over which a rate is measured at least: over less it is chance. */
 const spanMs = 4000
 
-/** How busy devices are, from their counters, which are looked at now and then. */
+/** Measures the load of devices by looking at their counters now and then. */
 export class Rates {
   private readonly clock: Clock
-  /** Of each device the samples of the last two looks that were far enough from each other. */
+  /** The samples of each device from the last two looks that were `spanMs` apart. */
   private readonly samples = new WeakMap<Device, readonly [Sample, Sample]>()
 
   constructor(clock: Clock) {
     this.clock = clock
   }
 
+  /** Looks at the counters of the devices. */
   look(devices: readonly Device[]): void {
     const at = this.clock.now()
     for (const device of devices) {
@@ -39,7 +40,7 @@ export class Rates {
     }
   }
 
-  /** Since the last look but one; null where that is not known yet. */
+  /** The load since the last look but one; null while that is not known. */
   of(device: Device): Rate | null {
     const [before] = this.samples.get(device) ?? []
     if (before === undefined) return null

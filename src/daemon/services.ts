@@ -4,7 +4,7 @@ import type { Claims } from '../export/claims.ts'
 import { DstService } from '../wire/server.ts'
 import { NbdService } from '../nbd/server.ts'
 
-/** The server of a protocol. */
+/** Makes the server of a protocol. */
 export function createService(
   protocol: Protocol,
   context: ServiceContext,

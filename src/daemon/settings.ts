@@ -3,8 +3,8 @@ import type * as config from '../config/config.types.ts'
 import { bytes, milliseconds } from '../config/quantities.ts'
 
 /**
- * A mirror's settings in plain numbers, `legTimeoutMs` as it is in force. The defaults are the
- * schema's, and the mirror's own.
+ * A mirror's settings in plain numbers, from its configuration with defaults filled in.
+ * `legTimeoutMs` is the one in force, see `legTimeoutOf`.
  */
 export function mirrorSettings(
   mirror: config.Mirror,

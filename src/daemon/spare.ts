@@ -5,9 +5,9 @@ import { digest } from '../device/facts.ts'
 import { FileStore } from './state.ts'
 
 /**
- * Where a target remembers what counts in this boot alone, in memory: its disk may be what fails.
- * Each state directory has one, because targets share the folder. Null where there is no folder
- * that nobody else can write to.
+ * A store in memory for records that count until the machine restarts: the disk of the state
+ * directory may be the one that fails. Each state directory has its own, because targets share the
+ * folder. Null where there is no folder that this user alone can write to.
  */
 export function spareOf(
   directory: string,
@@ -18,8 +18,9 @@ export function spareOf(
 }
 
 /**
- * A service's own folder, a user's, or root's: a start of the machine finds each of them empty. One
- * of another user, whose variables came along with `su`, cannot be read, or he can change it.
+ * The runtime folder of the service, of the user, or of root; each is empty after a start of the
+ * machine. Not the folder of another user, whose variables come along with `su`: this process could
+ * not use it, or that user could change what is in it.
  */
 export function runtimeFolder(
   variables: Readonly<Record<string, string | undefined>>,
@@ -35,7 +36,7 @@ function isOfAnother(folder: string, user: number | undefined): boolean {
   try {
     return statSync(folder).uid !== user
   } catch {
-    // It is not there yet.
+    // The folder is not there yet.
     return false
   }
 }

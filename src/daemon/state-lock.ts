@@ -8,13 +8,13 @@ import { lockForWriting } from '../devices/file/lock.ts'
 
 const { O_RDWR, O_CREAT, O_NOFOLLOW } = constants
 
-/** Bytes that are read of what the owner says of itself. */
+/** Bytes of the lock file that are read. */
 const ownerBytesMax = 1024
 
 /**
- * Keeps a state directory to one process: of two that save in it, each would forget what the other
- * remembers, such as who has claimed its devices. Its file `lock` is locked as long as the process
- * lives, however it dies, and says which process that is.
+ * Keeps a state directory to one process: of two that save in it, each would drop the records of
+ * the other, such as the claims of heads. The file `lock` in it is locked until the process ends,
+ * in whatever way, and names the process.
  */
 export class StateLock {
   private readonly directory: string
@@ -27,8 +27,8 @@ export class StateLock {
   }
 
   /**
-   * Resolves when the directory is this process's, or cannot be used by anybody: it cannot be made,
-   * or nothing here locks files. Rejects with CONFIG, and the other process, when it has an owner.
+   * Resolves when this process has the directory, and also, after logging an error, when it cannot
+   * be made or locked at all. Rejects with CONFIG when another process has it, and names that one.
    */
   async acquire(): Promise<void> {
     const path = join(this.directory, 'lock')
@@ -69,7 +69,7 @@ export class StateLock {
   }
 }
 
-/** What the owner of the lock wrote, '' when that cannot be read. */
+/** Resolves to the owner as it stands in the lock file, '' when that cannot be read. */
 async function ownerOf(file: FileHandle | null): Promise<string> {
   const bytes = Buffer.alloc(ownerBytesMax)
   const read = await file?.read(bytes, 0, bytes.length, 0).catch(() => null)

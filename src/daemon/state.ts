@@ -8,17 +8,17 @@ import { describeSize, MiB } from '../base/size.ts'
 import { DamagedError, type StateStore } from '../base/store.ts'
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW, O_NONBLOCK } = constants
-/** Nothing is written through a link, in whoever's folder it is. */
+/** A file is never written through a link, for another user may have put it there. */
 const newFile = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW
 
-/** Bytes of a file that are read: more than any record has. */
+/** Bytes of the largest file that is read: more than any record has. */
 const fileBytesMax = 64 * MiB
 /** The last line of a file, with the CRC-32 of all before it; older versions wrote none. */
 const seal = /\n#crc32 ([0-9a-f]{8})\n$/
 
 /**
- * Records in a directory, one file per key, replaced as a whole. A file that is not what was saved
- * is damage, and `load` rejects: nobody may take it for nothing.
+ * Keeps records in a directory, one file per key, replaced as a whole. If a file is not as it was
+ * saved, `load` rejects: a damaged record must not pass for none.
  */
 export class FileStore implements StateStore {
   private readonly directory: string
@@ -50,7 +50,7 @@ export class FileStore implements StateStore {
 
   save(key: string, text: string): Promise<void> {
     const replace = (): Promise<void> => this.replace(this.pathOf(key), text)
-    // A failure is told to who asked for that save, and does not keep the next from trying.
+    // A failed save rejects for its caller, and does not keep the next from trying.
     const saved = (this.saving.get(key) ?? Promise.resolve()).then(replace, replace)
     this.saving.set(key, saved)
     return saved
@@ -80,10 +80,10 @@ export class FileStore implements StateStore {
     const path = this.pathOf(key)
     const aside = await freeName(`${path}.damaged`)
     try {
-      // Its content may be what cannot be read, and not every file system has second names.
+      // A link first, for the content may be unreadable; but not every file system has links.
       await fs.link(path, aside).catch(() => fs.copyFile(path, aside, constants.COPYFILE_EXCL))
       await syncDirectory(this.directory).catch(async (error: unknown) => {
-        // It is tried again at each failed flush: names that may not last are not to pile up.
+        // Each failed flush tries again: names that may not last must not pile up.
         await fs.rm(aside, { force: true })
         throw error
       })
@@ -112,7 +112,7 @@ async function contentOf(file: FileHandle, path: string): Promise<string> {
   return text
 }
 
-/** The path, or with a number behind it where that is taken. */
+/** The path, with a number behind it if it is taken. */
 async function freeName(path: string): Promise<string> {
   const isFree = (name: string): Promise<boolean> =>
     fs.lstat(name).then(

@@ -32,42 +32,41 @@ import { createService } from './services.ts'
 import { StateLock } from './state-lock.ts'
 import type { World } from './world.ts'
 
-/** A listener of the target and what it serves. */
+/** A listener of the target and its service. */
 export interface Served {
   readonly protocol: config.Listener['protocol']
-  /** Where it listens: the chosen port instead of 0. */
+  /** The address, with the chosen port instead of 0. */
   readonly address: Address
   readonly service: Service
   readonly listener: Listener
 }
 
-/** Takes what operators ask of a running target. */
+/** Takes the commands of operators to a running target. */
 export interface Management {
-  /** Resolves to the address it has: the chosen port instead of 0. */
+  /** Resolves to the address, with the chosen port instead of 0. */
   listen(address: Address, access: SocketAccess): Promise<Address>
   /** Closes every connection at once. */
   close(): void
 }
 
-/** What the target gives its management. */
+/** The parts of the target that its management uses. */
 export interface ManagementContext {
   readonly target: Target
-  /** Of clients that are turned away. */
+  /** The log of callers that are turned away. */
   readonly refusals: Log
   readonly commands: Log
   readonly descriptors: Descriptors | null
 }
 
-/** Of the time for a stop, the part that clients get; the rest is for flushing and closing. */
+/** The share of the time for a stop that clients get; the rest is for flushing and closing. */
 const drainShare = 0.75
 
-/** Milliseconds in which so many lines are logged of what clients do, of one protocol. */
-const quietTime = 10_000
-const linesMax = 100
-/** Those of clients that were not let in: the count that goes with them tells the rest. */
-const refusalLinesMax = 3
+/** Lines that the clients of one protocol, or operators, can cause in ten seconds. */
+const clientLines = { linesMax: 100, timeMs: 10_000 }
+/** Lines about refused clients in ten seconds: the counts in them tell the rest. */
+const refusalLines = { linesMax: 3, timeMs: 10_000 }
 
-/** One configuration, carried out: devices, exports, listeners; from start to stop. */
+/** Runs one configuration from start to stop: its devices, exports and listeners. */
 export class Target {
   readonly config: config.Config
   readonly tree: Tree
@@ -82,21 +81,21 @@ export class Target {
   private stopped: Promise<boolean> | null = null
   private readonly management: Management | null
   private managed: Address | null = null
-  /** Of all protocols: who has claimed a device over one may not lose it to a client of another. */
+  /** Claims of all protocols: a claim over one holds against the clients of another. */
   private readonly claims: Claims
   private readonly stateLock: StateLock
   private readonly journal: Journal
-  /** What commands changed and the configuration does not say. */
+  /** Changes by commands that the configuration does not have. */
   readonly changes: Changes
   readonly grown: GrownFiles
   /** Notices that files and disks have grown. */
   readonly looking: Looking
-  /** What the target and its devices log: whatever is tried again says the same again. */
+  /** The log of the target and its devices: attempts that fail again repeat their lines. */
   private readonly folding: FoldingLog
 
   /**
-   * `config` was checked, so an error in it now is a mistake of ours. `manage` makes what its
-   * `management` is served by; it may be absent where the configuration has none.
+   * `config` was checked, so an error in it now is a mistake of ours. `manage` makes the server of
+   * the management; it may be absent where the configuration has none.
    */
   constructor(
     config: config.Config,
@@ -110,14 +109,14 @@ export class Target {
     this.tree = new Tree(config, this.world)
     this.claims = new Claims(this.tree.store)
     this.stateLock = new StateLock(config.state.directory, this.folding)
-    const quiet = new QuietLog(this.folding, world.clock, refusalLinesMax, quietTime)
+    const quiet = new QuietLog(this.folding, world.clock, refusalLines)
     const descriptors = openDescriptors()
     this.places = new Places(limitsOf(config.limits), quiet, descriptors)
     this.changes = new Changes(this.tree.store, world.clock, this.tree.legsByVolume())
     this.grown = this.tree.grown
     this.looking = new Looking(world.clock, () => this.tree.devices)
     this.journal = new Journal(world.log, world.clock)
-    const commandLog = new QuietLog(this.folding, world.clock, linesMax, quietTime)
+    const commandLog = new QuietLog(this.folding, world.clock, clientLines)
     this.management =
       manage?.({ target: this, refusals: quiet, commands: commandLog, descriptors }) ?? null
     this.exports = new ExportTable(
@@ -132,7 +131,7 @@ export class Target {
     return this.served
   }
 
-  /** Where commands reach the target; null when nobody wants any. */
+  /** The address for commands; null while there is none. */
   get managementAddress(): Address | null {
     return this.managed
   }
@@ -147,20 +146,21 @@ export class Target {
   }
 
   /**
-   * Listens, opens the devices, then lets clients in. Rejects with a StorageError, with everything
-   * closed again, before a device was opened: with code CONFIG for what an operator must mend, such
-   * as an address in use, with UNAVAILABLE for an address that this machine does not have yet.
-   * What cannot be opened, a remote that is away or a file that is not there, does not stop the
-   * start: it is tried again while the others are served. With code CLAIMED when all devices are
-   * files or disks that somebody else has.
+   * Listens, opens the devices, then lets clients in. A device that cannot be opened, such as a
+   * remote that is away or a file that is not there, does not stop the start: it is tried again
+   * while the others are served. Rejects with a StorageError, with everything closed again:
+   *
+   * - CONFIG for what an operator must mend, such as an address in use,
+   * - UNAVAILABLE for an address that this machine does not have yet,
+   * - CLAIMED when all devices are files or disks that other processes have.
    */
   async start(): Promise<void> {
     for (const device of this.tree.devices) this.journal.follow(device)
     try {
-      // First, and with nobody let in: whoever finds its address in use has touched no device.
+      // First, and with clients kept out: a target whose address is in use must open no device.
       await this.listen()
       if (this.remembers) await this.stateLock.acquire()
-      // All, also when one cannot be opened: what is closed while it is being opened stays open.
+      // Wait for all, also when one fails: a device that is closed during its opening stays open.
       const opened = await Promise.allSettled(this.tree.roots.map((device) => device.open()))
       const failed = opened.find((result) => result.status === 'rejected')
       if (failed !== undefined) throw failed.reason
@@ -190,7 +190,7 @@ export class Target {
     for (const warning of this.warnings) this.world.log.warn({}, warning)
   }
 
-  /** What the configuration does not say, and should. */
+  /** Sentences about what the configuration should say and does not, and about lost records. */
   get warnings(): readonly string[] {
     const { lives } = this.tree
     const lost = lives.warning === '' ? [] : [lives.warning]
@@ -200,14 +200,14 @@ export class Target {
     return [...lost, ...this.changes.warnings, ...grown]
   }
 
-  /** Whether anything is ever saved in the state directory: records of mirrors, claims of heads. */
+  /** True if the state directory is used: for records of mirrors, or claims of heads. */
   private get remembers(): boolean {
     const { config, tree } = this
     const mirrors = tree.devices.some(({ driver }) => driver.type === 'mirror')
     return mirrors || config.listeners.some(({ protocol }) => protocol === 'dst')
   }
 
-  /** Where others have every disk and file, as a second target by mistake, nothing is served. */
+  /** Throws if other processes have every disk and file: a second target was started by mistake. */
   private mustHaveSomething(): void {
     const { roots } = this.tree
     if (roots.length === 0 || !roots.every(({ state }) => state.code === 'CLAIMED')) return
@@ -215,7 +215,7 @@ export class Target {
     throw new StorageError('CLAIMED', reasons.join('\n'))
   }
 
-  /** The URIs by which clients reach an export, one for each listener. */
+  /** The URIs of an export, one for each listener. */
   urisOf(name: string): readonly string[] {
     return this.served.map(({ protocol, address }) =>
       formatUri({ protocol, address: reachable(address), name }),
@@ -223,8 +223,8 @@ export class Target {
   }
 
   /**
-   * Stops accepting, answers what is in flight, flushes, closes. Resolves to whether all of that
-   * was done within `limits.stopTimeout`; whatever it takes, it does not take longer.
+   * Stops accepting, answers the requests in flight, flushes, closes. Resolves to true if all of
+   * that was done, and in any case within `limits.stopTimeout`.
    */
   stop(): Promise<boolean> {
     this.stopped ??= this.shutDown()
@@ -263,8 +263,8 @@ export class Target {
   }
 
   /**
-   * Flushes and closes a root; whether both went well. The log says why they did not, and that
-   * concerns no other root. What cannot be flushed now was never said to be.
+   * Flushes and closes a root. Resolves to true if both succeeded; the log says why they did not.
+   * Never rejects, so that the other roots are closed as well.
    */
   private async finish(device: Device): Promise<boolean> {
     const { path: name, facts } = device
@@ -283,7 +283,7 @@ export class Target {
     return well
   }
 
-  /** Whether `work` ended within `ms` milliseconds. */
+  /** Resolves to true if `work` ended within `ms` milliseconds. */
   private async within(ms: number, work: Promise<unknown>): Promise<boolean> {
     let timer: Timer | undefined
     const late = new Promise<boolean>((resolve) => {
@@ -294,7 +294,7 @@ export class Target {
     return ended
   }
 
-  /** Tries every address, to report all that cannot be had. */
+  /** Listens on every address. Rejects with a line for each that cannot be had. */
   private async listen(): Promise<void> {
     const served: Served[] = []
     const problems: StorageError[] = []
@@ -310,7 +310,7 @@ export class Target {
       await attempt(text, async () => {
         const accept: Accept = (connection) => {
           if (!this.open) return null
-          // It learns the size once it has said what it wants, which takes longer than a look.
+          // The client learns the size after it has asked for an export, which takes longer.
           void this.looking.look()
           return service.accept(connection)
         }
@@ -331,14 +331,14 @@ export class Target {
         this.managed = await this.management.listen(address, accessOf(management))
       })
     if (problems.length === 0) return
-    // What an operator must mend is no less so beside an address that may be there in a moment.
+    // UNAVAILABLE only if all may pass: else an operator has to mend something.
     const code = problems.every(passesByItself) ? 'UNAVAILABLE' : 'CONFIG'
     throw new StorageError(code, problems.map(({ message }) => message).join('\n'))
   }
 
   /**
-   * Has the target forget which head has claimed an export's device, and which gave it up: for one
-   * that nobody can outbid. Resolves to what the claims were.
+   * Forgets the claims on an export's device, held and given up: for a claim that no head can
+   * outbid. Resolves to what they were. Rejects with CONFIG for an unknown export.
    */
   async resetClaim(name: string): Promise<Claimed> {
     const found = this.exports.find(name)
@@ -351,7 +351,7 @@ export class Target {
     return before
   }
 
-  /** The same for all devices at once, also where the record of the claims cannot be read. */
+  /** Forgets the claims on all devices, also when their record cannot be read. */
   async resetAllClaims(): Promise<{ readonly forgotten: number | null }> {
     const forgotten = await this.claims.resetAll()
     this.folding.warn({ forgotten }, 'an operator has reset the claims of all devices')
@@ -371,14 +371,14 @@ export class Target {
     this.admission ??= new Admission(limits.bytesInFlight, limits.payload, this.world.clock)
     const { clock, random, slab, log } = this.world
     const { exports, admission, places } = this
-    const quiet = new QuietLog(log, clock, linesMax, quietTime)
+    const quiet = new QuietLog(log, clock, clientLines)
     const context = { exports, admission, slab, clock, random, log: quiet, limits, places }
     const service = createService(protocol, context, this.claims)
     this.services.set(protocol, service)
     return service
   }
 
-  /** One for all protocols: the limit is that of the process. */
+  /** Shared by all protocols, because its limit is that of the process. */
   private admission: Admission | null = null
 
   private async closeListeners(): Promise<void> {
@@ -386,7 +386,7 @@ export class Target {
   }
 }
 
-/** Where a listener on all addresses can be connected to: `0.0.0.0` is none. */
+/** The address that clients connect to: for a listener on `0.0.0.0`, one of this machine. */
 function reachable(address: Address): Address {
   if (address.kind === 'unix' || !['0.0.0.0', '::'].includes(address.host)) return address
   const family = address.host === '::' ? 'IPv6' : 'IPv4'
@@ -399,7 +399,7 @@ async function makeFolderOf(address: Address): Promise<void> {
   if (address.kind === 'unix') await makeFolder(dirname(address.path))
 }
 
-/** Flushes a device; what that failed with. */
+/** Flushes a device. Resolves to the error of the flush, null if it succeeded. */
 export function flush(device: Device): Promise<StorageError | null> {
   return new Promise((resolve) => {
     const owner = {

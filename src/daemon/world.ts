@@ -4,21 +4,21 @@ import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
 import type { Network } from '../net/network.ts'
 
-/** The world, as devices are given it. */
+/** The time, chance, network, memory and log that devices use. */
 export interface World {
   readonly clock: Clock
   readonly random: Random
   readonly network: Network
   readonly slab: Slab
   readonly log: Log
-  /** For layers that log each request: nothing of theirs is a repeat. Absent: `log`. */
+  /** The log for layers that log each request, whose lines are not folded. Absent: `log`. */
   readonly requestLog?: Log
 }
 
-/** Where a device is in the tree. */
+/** The place of a device in the tree. */
 export interface Spot {
   readonly path: string
-  /** The leg that it is, or is a part of; null outside mirrors. */
+  /** The leg that the device is, or is a part of; null outside mirrors. */
   readonly leg: LegSpot | null
 }
 

@@ -26,7 +26,7 @@ describe('the log', () => {
   it('has some lines of what goes on and on, and says how many it left out', () => {
     const all = new Lines()
     const clock = new ManualClock()
-    const log = new QuietLog(all, clock, 5, 1000)
+    const log = new QuietLog(all, clock, { linesMax: 5, timeMs: 1000 })
     for (let line = 0; line < 100; line++) log.info({ line }, 'a client was dropped')
     expect(all.lines).to.have.length(5)
     clock.advance(1000)
