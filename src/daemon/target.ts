@@ -182,7 +182,7 @@ export class Target {
     if (problem !== null)
       this.folding.error(
         { err: problem },
-        'who has claimed the devices is not known: clients of DST/1 are refused, others only read',
+        'the claims on the devices are not known: clients of DST/1 are refused, others only read',
       )
     this.open = true
     if (this.stopped === null) this.looking.start()
@@ -327,7 +327,7 @@ export class Target {
       await attempt(management.address, async () => {
         const address = parseAddress(management.address)!
         await makeFolderOf(address)
-        assert(this.management !== null, 'nothing serves the management')
+        assert(this.management !== null, 'the management has a server')
         this.managed = await this.management.listen(address, accessOf(management))
       })
     if (problems.length === 0) return

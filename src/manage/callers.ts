@@ -2,48 +2,49 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Descriptors } from '../net/descriptors.ts'
 
-/** Connections to the management: more than operators and their programs have. */
+/** The most connections to the management: more than operators and their programs need. */
 const connectionsMax = 64
-/** Fewer would not do where there are few descriptors. */
+/** The same where there are few descriptors: fewer would not do. */
 const connectionsMin = 4
 
 /**
- * Bytes that are parsed before it is looked whether a connection goes on: of all that comes in one
- * read, thousands of small requests, each would be made into objects, for milliseconds.
+ * Bytes that are parsed before checking whether the connection goes on: one read may bring
+ * thousands of small requests, and making objects of all of them would take milliseconds.
  */
 const parsedAtOnce = 1024
 
-/** Milliseconds within which an answer has to be read. */
+/** Milliseconds in which the client has to read an answer. */
 const answerTimeout = 30_000
 
-/** What a connection does. */
+/** The state of a connection. */
 interface Caller {
-  /** What it asked, and the answer; null while there is nothing under way. */
+  /** The request under way and its answer; null while there is none. */
   asked: { readonly request: IncomingMessage; readonly response: ServerResponse } | null
-  /** Whether it asked for more meanwhile, and is closed after the answer. */
+  /** True if the client asked for more meanwhile: the connection is closed after the answer. */
   ending: boolean
 }
 
 /**
- * The connections of those who manage a target, each with one request under way: what came behind
- * it in the same packet would be carried out and held at once, however many they are. Nobody is
- * kept out by those who connect and say nothing, or half of it, or do not read: of too many, the
- * oldest of those is closed.
+ * Bounds the connections to the management, with one request under way on each: otherwise all
+ * requests of one packet would be carried out at the same time, however many they are. A client
+ * that connects and sends nothing or half a request, or does not read, keeps no other out: when
+ * there are too many connections, the oldest of those is closed.
  */
 export class Callers {
   private readonly connectionsMax: number
-  /** The oldest come first. */
+  /** The connections, the oldest first. */
   private readonly callers = new Map<Socket, Caller>()
 
   /**
-   * Of the descriptors that clients leave to everything else, half are for that: programs that are
-   * started, files that are opened.
+   * `descriptors` bounds the number: half of those that clients leave are for other work, such as
+   * starting programs and opening files.
    */
   constructor(descriptors: Descriptors | null = null) {
     const half = descriptors === null ? connectionsMax : Math.floor(descriptors.kept / 2)
     this.connectionsMax = Math.max(connectionsMin, Math.min(connectionsMax, half))
   }
 
+  /** Takes a new connection, and closes an idle one if there are too many. */
   joined(socket: Socket): void {
     const caller: Caller = { asked: null, ending: false }
     this.callers.set(socket, caller)
@@ -54,7 +55,7 @@ export class Callers {
     idle![0].destroy()
   }
 
-  /** Whether the request is carried out: not if it did not wait for the answer to another one. */
+  /** Returns false for a request that did not wait for the answer to another: it is dropped. */
   begin(request: IncomingMessage, response: ServerResponse): boolean {
     const { socket } = request
     const caller = this.callers.get(socket)
@@ -68,7 +69,7 @@ export class Callers {
     return true
   }
 
-  /** The answer is about to be sent. */
+  /** Called before an answer is sent: cuts off a client that does not read it in time. */
   answering(response: ServerResponse): void {
     const { socket } = response
     if (socket === null) return
@@ -77,7 +78,7 @@ export class Callers {
   }
 }
 
-/** What comes behind a request that did not wait for its turn is dropped unread. */
+/** Feeds the parser piece by piece, and stops when a request did not wait for its turn. */
 function parseInPieces(socket: Socket, caller: Caller): void {
   const parsers = socket.listeners('data') as ((bytes: Buffer) => void)[]
   socket.on('data', (bytes) => {
@@ -97,7 +98,7 @@ function endAfterAnswer(socket: Socket, caller: Caller): void {
   response.once('finish', () => socket.destroySoon())
 }
 
-/** Whether a request is here as a whole and its answer is not yet made. */
+/** True if a request has arrived as a whole and its answer is not ready yet. */
 function isCarriedOut({ asked }: Caller): boolean {
   return asked !== null && asked.request.complete && !asked.response.headersSent
 }

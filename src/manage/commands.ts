@@ -16,10 +16,10 @@ import { statusOf } from './status.ts'
 
 type Options = Readonly<Record<string, unknown>>
 
-/** One command on a volume: the options it takes, with their types, and what it does. */
+/** A command on a volume, with its options and their types. */
 interface Command {
   readonly options: Readonly<Record<string, 'string' | 'boolean' | 'speed' | 'size' | 'child'>>
-  /** Options were checked. `leg` is '' for commands on a whole volume. */
+  /** Carries it out; the options were checked. `leg` is '' for commands on a whole volume. */
   run(volume: MirrorDriver, leg: string, options: Options, manager: TargetManager): Promise<unknown>
 }
 
@@ -78,14 +78,14 @@ const commands: Readonly<Record<string, Command>> = {
   },
 }
 
-/** A size that was checked; null where none was given. */
+/** A size that was checked; null if none was given. */
 function sizeOr(size: unknown): number | null {
   return typeof size === 'number' ? size : null
 }
 
-/** What a command that changes the legs of a volume answers. */
+/** The answer to a command that changes the legs of a volume. */
 interface Outcome {
-  /** What the configuration does not say; '' if it does. */
+  /** Says what the configuration does not have yet; '' if it has all. */
   readonly warning: string
 }
 
@@ -110,7 +110,7 @@ export class TargetManager implements Manager {
     return statusOf(this.target, this.program)
   }
 
-  /** Carries the command out, with a line in the log of who asked for what, and of a refusal. */
+  /** Carries the command out, and logs the command with its peer, and its failure. */
   async run(
     name: string,
     names: Readonly<Record<string, string>>,
@@ -163,7 +163,7 @@ export class TargetManager implements Manager {
     return command.run(volume, names['leg'] ?? '', options, this)
   }
 
-  /** Returns a leg; the files of one that was replaced are made first, where they may be. */
+  /** Attaches a leg again. First makes the files of one that is replaced, where that is allowed. */
   async attachLeg(volume: MirrorDriver, name: string, options: AttachOptions): Promise<void> {
     const { tree } = this.target
     const parent = tree.devices.find(({ driver }) => driver === volume)!
@@ -171,12 +171,12 @@ export class TargetManager implements Manager {
     const makes = options.replace === true && isRunning(volume) && device?.usable === false
     if (makes) await this.makeFiles(`${parent.path}/${name}`, device)
     await volume.attachLeg(name, options).catch((error: unknown) => {
-      // Where another part of it has the metadata, it is known, and is filled by itself.
+      // Not an error if the new leg is already filled, because another part of it has the metadata.
       if (!makes || !takesPart(volume, name)) throw error
     })
   }
 
-  /** Makes what is not there of a leg that was; throws when that is not enough to use it. */
+  /** Makes the missing files of a leg. Rejects if the leg cannot be used even then. */
   private async makeFiles(leg: string, device: Device): Promise<void> {
     const { replaced } = this.target.tree
     replaced.add(leg)
@@ -185,9 +185,9 @@ export class TargetManager implements Manager {
     if (!device.usable) throw notThere(device)
   }
 
-  /** Opens the device that `options.device` describes, or names, and makes it a leg. */
+  /** Opens the device that `options.device` describes or names, and makes it a leg. */
   async addLeg(volume: MirrorDriver, name: string, options: Options): Promise<Outcome> {
-    // Before it is looked at: what is wrong with a file tells whether it is there, and its size.
+    // Before the check of the device, whose errors tell whether a file is there and its size.
     const unseen = this.rights.refusal(options['device'])
     if (unseen !== null) throw new StorageError('CONFIG', unseen)
     const { tree, exports } = this.target
@@ -214,13 +214,14 @@ export class TargetManager implements Manager {
     return { warning: await this.target.changes.note(parent.path, name, 'added') }
   }
 
+  /** Waits until the leg is removed, and takes its device from the tree. */
   async dropLeg(volume: MirrorDriver, name: string, removed: Promise<Device>): Promise<Outcome> {
     await this.release(await removed)
     const { path } = this.target.tree.devices.find(({ driver }) => driver === volume)!
     return { warning: await this.target.changes.note(path, name, 'removed') }
   }
 
-  /** What has a name of its own stays; what was written in place is closed and gone: then true. */
+  /** Closes a device that was written in place, and returns true; one with a name stays. */
   private async release(device: Device): Promise<boolean> {
     if (!this.target.tree.release(device)) return false
     await device.close()
@@ -247,7 +248,7 @@ function notThere({ path, state }: Device): StorageError {
   return new StorageError('CONFIG', `${path} is ${state.word}: ${state.reason}`)
 }
 
-/** A device that was written in place, checked and with defaults filled in; or a name. */
+/** Checks the device of a new leg. Returns its name, or the device with defaults filled in. */
 function checkChild(name: string, child: unknown): config.Child {
   if (child === undefined) throw new StorageError('CONFIG', 'a leg needs a device')
   const device = typeof child === 'string' ? anyDevice : child
@@ -255,7 +256,7 @@ function checkChild(name: string, child: unknown): config.Child {
   return typeof child === 'string' ? child : config.devices[name]!
 }
 
-/** In place of one that is there already, so that the name of the leg is checked. */
+/** Stands for a device that is there already, so that only the name of the leg is checked. */
 const anyDevice = { type: 'memory', size: 1 }
 
 function wrongOption(command: Command, option: string, value: unknown): string | null {
@@ -277,7 +278,7 @@ function wrongOption(command: Command, option: string, value: unknown): string |
         : `"${option}" is a number of bytes`
     case 'string':
       if (typeof value !== 'string') return `"${option}" is a string`
-      // It is kept for ever, and shown to people.
+      // The text is kept for ever and shown to people.
       return unprintable.test(value) ? `"${option}" has characters that cannot be printed` : null
   }
 }
@@ -285,7 +286,7 @@ function wrongOption(command: Command, option: string, value: unknown): string |
 /** Control characters, and those that change the order or the line of what follows. */
 const unprintable = /[\p{Cc}\u2028-\u202e\u2066-\u2069]/u
 
-/** What a peer said, as much of it as an answer needs. */
+/** Cuts a text of a peer to what an answer needs. */
 function cut(text: string): string {
   return text.length > 100 ? `${text.slice(0, 100)}…` : text
 }

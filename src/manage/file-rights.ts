@@ -8,10 +8,10 @@ import { accessOf } from '../config/quantities.ts'
 import type { Loose } from '../config/tree.ts'
 
 /**
- * Which files commands may have the target open or make, such as `leg add`. Who can give commands
- * would otherwise write whatever the user of the target can. Where only that user can connect,
- * everything is allowed that the configuration does not forbid; where others can, by TCP or by the
- * mode of the socket, only what lies beside the files of the configuration.
+ * Decides which files commands such as `leg add` may let the target open or make. Without a limit
+ * another user who can give commands could write whatever the target's user can. Where only that
+ * user can connect, every file is allowed unless the configuration names folders; where others can,
+ * by TCP or by the mode of the socket, only files beside those of the configuration.
  */
 export class FileRights {
   /** Folders, without links in their paths; null allows all. */
@@ -22,7 +22,7 @@ export class FileRights {
     this.folders = allowed === null ? null : [...new Set(allowed.map(real))]
   }
 
-  /** Why a command may not use the device, for a file of it; null when it may. */
+  /** Says which file of a device a command may not use, and why; null when it may use all. */
   refusal(device: unknown): string | null {
     for (const path of [...filesOf(device), ...otherPlacesOf(device)]) {
       const { folders } = this
@@ -37,7 +37,7 @@ export class FileRights {
   }
 }
 
-/** Whether nobody but the user of the target can give commands. */
+/** True if only the user of the target can give commands. */
 function isPrivate({ management }: config.Config): boolean {
   if (management === undefined) return true
   if (parseAddress(management.address)?.kind === 'tcp') return false
@@ -45,7 +45,7 @@ function isPrivate({ management }: config.Config): boolean {
   return mode === ownerOnly.mode && owner === null && group === null
 }
 
-/** What lies beside a disk of `/dev` are other people's disks. */
+/** The folders of the configured files, except `/dev`: the disks there belong to others. */
 function foldersOf({ devices }: config.Config): string[] {
   const folders = Object.values(devices).flatMap(filesOf).map(dirname)
   return folders.filter((folder) => folder !== '/dev' && !folder.startsWith('/dev/'))
@@ -57,8 +57,8 @@ function filesOf(device: unknown): readonly string[] {
 }
 
 /**
- * What else of the file system a device leads to: sockets, behind which others keep what only the
- * target's user may change, and files that tell by their being there.
+ * Other paths that a device leads to: sockets, for the service behind one may trust the target's
+ * user, and files whose existence a fault layer checks.
  */
 function otherPlacesOf(device: unknown): readonly string[] {
   return placesIn(device, ({ uri, whileFileExists }) => {
@@ -69,8 +69,8 @@ function otherPlacesOf(device: unknown): readonly string[] {
 }
 
 /**
- * Of every object in a device, however deep: it may be no configuration yet, and a kind of device
- * that keeps its children under another key may not hide a file.
+ * The places of every object in a device, at any depth. The device may not have been checked yet,
+ * and must not hide a file under a key that its type does not know.
  */
 function placesIn(device: unknown, placeOf: (device: Loose) => string | null): readonly string[] {
   const places: string[] = []
@@ -86,8 +86,8 @@ function placesIn(device: unknown, placeOf: (device: Loose) => string | null): r
 }
 
 /**
- * The path without links, also of what is not there yet. It may have thousands of steps: each look
- * goes through all of them, so there are few.
+ * The path without links, also of a file that is not there yet. A path may have thousands of steps,
+ * and each look goes through all of them, so find the existing part by halving.
  */
 function real(path: string): string {
   const steps = resolve(path).split(sep).slice(1)
@@ -101,7 +101,7 @@ function real(path: string): string {
   try {
     return join(realpathSync.native(upTo(there)), ...steps.slice(there))
   } catch {
-    // What is there and has no name is in no folder.
+    // A path that cannot be resolved is in no allowed folder.
     return sep
   }
 }

@@ -6,17 +6,17 @@ import { FileDriver } from '../devices/file/file.ts'
 import type { MirrorDriver } from '../mirror/mirror.ts'
 import { flush, type Target } from '../daemon/target.ts'
 
-/** What `dst leg grow` and `dst volume grow` answer. */
+/** The answer to `dst leg grow` and `dst volume grow`. */
 export interface Growth {
   /** Bytes of the volume. */
   readonly size: number
-  /** What keeps it from being larger. */
+  /** Says what keeps the volume from being larger. */
   readonly reason: string
-  /** What the configuration does not say; '' if it does. */
+  /** Says what the configuration does not have yet; '' if it has all. */
   readonly warning: string
 }
 
-/** Has a leg serve so many bytes, or all that is there, and the volume use it if it can. */
+/** Makes a leg serve `bytes`, or all that is there if null, and grows the volume if it can. */
 export async function growLeg(
   target: Target,
   volume: MirrorDriver,
@@ -27,7 +27,7 @@ export async function growLeg(
   return { ...(await volume.growNow()), warning }
 }
 
-/** Has every leg hold a volume of so many bytes; if `bytes` is null, serve all that is there. */
+/** Makes every leg hold a volume of `bytes`, or serve all that is there if it is null. */
 export async function growVolume(
   target: Target,
   volume: MirrorDriver,
@@ -36,7 +36,7 @@ export async function growVolume(
   const legs = volume.children.map((device) => ({ device, name: target.tree.labelOf(device) }))
   const wishes = legs.map(({ device, name }) => ({ device, bytes: wish(volume, name, bytes) }))
   const small = wishes.filter((each) => each.bytes === null || sizeOf(each.device) < each.bytes)
-  // All or none: half of it would have to be undone by hand.
+  // Enlarge all legs or none: an operator would have to undo a half by hand.
   for (const { device, bytes: needed } of small) if (needed !== null) mustBeFile(device, needed)
   const warnings: string[] = []
   for (const { device, bytes: needed } of small) {
@@ -72,7 +72,7 @@ function legNamed(target: Target, volume: MirrorDriver, name: string): Device {
 async function enlarge(target: Target, leg: Device, bytes: number | null): Promise<string> {
   const { device, driver } = mustBeFile(leg, bytes)
   let warning = ''
-  // Before it is larger: a start in between must know both sizes.
+  // Called before the file is larger: a start in between must know both sizes.
   const agreed = async (size: number): Promise<void> => {
     warning = await target.grown.note(device.path, size)
   }
@@ -92,7 +92,7 @@ function mustBeFile(leg: Device, bytes: number | null): FileDevice {
   throw new StorageError('CONFIG', `${what}${size}`, leg.path)
 }
 
-/** How a leg grows that is no file. */
+/** Says how to enlarge a leg that is no file. */
 const ways: Readonly<Record<string, string>> = {
   memory: 'a memory does not grow: `dst leg add` a larger one and remove this',
   linear: 'a linear does not grow while it runs: `dst leg add` a larger one and remove this',
@@ -105,7 +105,7 @@ interface FileDevice {
   readonly driver: FileDriver
 }
 
-/** The file that the leg is, below layers that have the same bytes; null if it is none. */
+/** The file of a leg, also below fault layers; null if the leg is no file. */
 function fileOf(device: Device): FileDevice | null {
   const { driver } = device
   if (driver instanceof FileDriver) return { device, driver }

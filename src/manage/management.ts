@@ -12,14 +12,14 @@ import { isTooDeep, tooDeep } from '../config/source.ts'
 import { Callers } from './callers.ts'
 import { encodeAnswer, SharedAnswer } from './shared-answer.ts'
 
-/** What the management interface asks of a target. */
+/** The part of a target that the management interface uses. */
 export interface Manager {
-  /** For `GET /v1/status`: plain JSON. */
+  /** Answers `GET /v1/status`, in plain JSON. */
   status(): unknown
   /**
-   * Carries out a command such as `leg.detach`. Resolves to plain JSON; rejects with a
-   * StorageError: CONFIG for what cannot be done as asked. `names` are from the path, `options`
-   * from the body; `peer` is who asks.
+   * Carries out a command such as `leg.detach`. `names` are from the path, `options` from the body;
+   * `peer` is the client's address. Resolves to plain JSON; rejects with a StorageError, CONFIG for
+   * a command that cannot be carried out as asked.
    */
   run(
     command: string,
@@ -29,15 +29,15 @@ export interface Manager {
   ): Promise<unknown>
 }
 
-/** Bytes of a request's body: options of a command are few. */
+/** Bytes of the largest body: the options of a command are few. */
 const bodyBytesMax = 64 * KiB
 /** Milliseconds from a request's first byte to its last. */
 const requestTimeout = 10_000
-/** Milliseconds of silence over TCP after which who waits for an answer is asked if it is there. */
+/** Milliseconds of silence after which TCP checks that a client that waits is still there. */
 const keepAliveDelay = 60_000
-/** Milliseconds between two looks whether that is over. */
+/** Milliseconds between two checks of the time-outs. */
 const checkInterval = 1000
-/** Characters of what a peer asked for, in a line of the log. */
+/** Characters of a request's URL that are logged. */
 const urlShown = 100
 const refusedLine = 'a request to the management was refused'
 
@@ -52,17 +52,17 @@ const httpStatus: Partial<Record<Code, number>> = {
   SHUTDOWN: 503,
 }
 
-/** HTTP and JSON for the commands that speak to a running target. There is no authentication. */
+/** Serves status and commands to operators by HTTP and JSON. There is no authentication. */
 export class ManagementServer {
   private readonly manager: Manager
   private readonly server: http.Server
   private readonly log: Log
   private readonly callers: Callers
   private readonly status: SharedAnswer
-  /** The name under which it is reached over TCP; null over a unix socket. */
+  /** The host that it listens on over TCP; null over a unix socket. */
   private host: string | null = null
 
-  /** `log` is told who is refused; `descriptors` bound how many may be connected. */
+  /** Logs refused requests to `log`; `descriptors` bounds the connections. */
   constructor(manager: Manager, log = silentLog, descriptors: Descriptors | null = null) {
     this.manager = manager
     this.log = log
@@ -79,12 +79,12 @@ export class ManagementServer {
       },
       this.heard,
     )
-    // Whatever else one expects is answered by Node at once, for any number of requests.
+    // Node would answer other expectations at once, past the limit of one request.
     this.server.on('checkExpectation', this.heard)
     this.server.on('connection', (socket) => this.callers.joined(socket))
   }
 
-  /** Resolves to where it listens; rejects with a StorageError. `access` is for unix sockets. */
+  /** Resolves to the bound address; rejects with a StorageError. `access` is for unix sockets. */
   async listen(address: Address, access = ownerOnly): Promise<Address> {
     const { server } = this
     if (address.kind === 'unix') await removeStaleSocket(address.path)
@@ -113,9 +113,9 @@ export class ManagementServer {
   }
 
   private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    // Whoever goes away before the answer is there must not stop us.
+    // A client that goes away before its answer must not stop the target.
     response.on('error', () => undefined)
-    // A request that is given up, such as one that is too long, does not know its socket any more.
+    // Ask now: a request that is given up, such as one that is too long, loses its socket.
     const peer = peerOf(request.socket)
     try {
       this.reply(response, 200, await this.carryOut(request, peer))
@@ -146,17 +146,17 @@ export class ManagementServer {
   }
 
   private async carryOut(request: IncomingMessage, peer: string): Promise<Buffer> {
-    // Commands come from programs; a page in a browser on this machine is not to give any.
+    // Commands come from programs: a page in a browser on this machine must not give any.
     const { origin, host } = request.headers
     if (origin !== undefined || !this.isNamedBy(host)) throw new Refusal(403, 'not for browsers')
-    // Not read as a URL: not everything that a peer can send is one.
+    // Not parsed as a URL, because a peer may send something else.
     const [pathname = ''] = (request.url ?? '').split('?', 1)
     const path = pathname.split('/').slice(1).map(decoded)
     if (request.method === 'GET' && pathname === '/v1/status') return this.status.get()
     const route = commandOf(path)
     if (route === null) throw new Refusal(404, `there is nothing at ${pathname}`)
     if (request.method !== 'POST') throw new Refusal(405, 'commands are sent by POST')
-    // A form of a page has no such type without being asked first whether it may.
+    // A browser does not send this type for a page without asking us first.
     if (this.host !== null && !isJson(request.headers['content-type']))
       throw new Refusal(415, 'the body of a command is application/json')
     const options = await body(request)
@@ -166,8 +166,8 @@ export class ManagementServer {
   }
 
   /**
-   * Whether a request is meant for us. The owner of a domain can have any name of it lead here, and
-   * a browser then takes us for a part of that page: it asks without an origin.
+   * True if a request is meant for this server. The owner of a domain can let any name of it lead
+   * here, and a browser then takes us for a part of that page: it asks without an origin.
    */
   private isNamedBy(host: string | undefined): boolean {
     if (this.host === null || host === undefined) return true
@@ -177,12 +177,12 @@ export class ManagementServer {
   }
 }
 
-/** Also where nothing is said of it: programs that send a command need not. */
+/** True for JSON, and without a type, which programs that send a command may leave out. */
 function isJson(type: string | undefined): boolean {
   return type === undefined || /^application\/json\b/i.test(type)
 }
 
-/** Something wrong with the HTTP request itself. */
+/** A fault of the HTTP request itself. */
 class Refusal extends Error {
   readonly status: number
 
@@ -193,8 +193,8 @@ class Refusal extends Error {
 }
 
 /**
- * `/v1/volumes/V/history`, `/v1/volumes/V/legs/L/detach`, `/v1/exports/E/claim/reset` and
- * `/v1/claims/reset`.
+ * The command of a path such as `/v1/volumes/V/history`, `/v1/volumes/V/legs/L/detach`,
+ * `/v1/exports/E/claim/reset` or `/v1/claims/reset`; null for other paths.
  */
 function commandOf(
   path: readonly string[],
@@ -237,7 +237,7 @@ async function body(request: IncomingMessage): Promise<Readonly<Record<string, u
     throw new Refusal(400, 'the body is not JSON')
   }
   if (!isObject(value)) throw new Refusal(400, 'the body is not a JSON object')
-  // Reading it was none, but whoever writes it out, into the log, calls himself for each level.
+  // Parsing a deep value works, but writing it to the log recurses for each level.
   if (isTooDeep(value)) throw new Refusal(400, `the body is ${tooDeep}`)
   return value
 }

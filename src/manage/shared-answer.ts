@@ -1,23 +1,23 @@
 import { setTimeout as pause } from 'node:timers/promises'
 
-/** Milliseconds between two answers. */
+/** Milliseconds between two answers at least. */
 const interval = 100
 
 /**
- * An answer that costs something to make, and is made ten times a second at most, whoever asks how
- * often. It is never older than the question: those who ask too soon wait for the next one.
+ * An answer that costs time to make, and so is made ten times a second at most, however many
+ * clients ask. It is never older than the question: a client that asks too soon waits for the next.
  */
 export class SharedAnswer {
   private readonly make: () => unknown
   private next: Promise<Buffer> | null = null
-  /** Monotonic, milliseconds. */
+  /** Milliseconds on the monotonic clock. */
   private madeAt = -Infinity
 
   constructor(make: () => unknown) {
     this.make = make
   }
 
-  /** The same bytes for all who wait: JSON, with a line's end. */
+  /** Resolves to JSON with a line end, in the same bytes for all that wait. Not to be changed. */
   get(): Promise<Buffer> {
     this.next ??= this.makeSoon()
     return this.next
@@ -33,6 +33,7 @@ export class SharedAnswer {
   }
 }
 
+/** Encodes an answer as JSON with a line end. */
 export function encodeAnswer(value: unknown): Buffer {
   return Buffer.from(`${JSON.stringify(value)}\n`)
 }

@@ -1,15 +1,15 @@
 import type * as status from './status.types.ts'
 
-/** Milliseconds from which a leg is worth a word: clients notice, and resync slows down for it. */
+/** Milliseconds from which a leg can be slow: clients notice, and resync slows down for it. */
 const slowMs = 50
-/** How many times as long as the quickest other leg it takes. */
+/** A slow leg takes at least so many times as long as the quickest other one. */
 const factor = 5
 
 const verbs = { write: 'writes take', flush: 'flushes take', read: 'reads take' } as const
 
 /**
- * Names the legs that take much longer than another one for the same: all writes are as slow as the
- * slowest leg, and nothing else says which one that is.
+ * Finds the legs in sync that take much longer than another for the same operation, with a sentence
+ * for each: all writes are as slow as the slowest leg, and nothing else says which one that is.
  */
 export function slowLegs(legs: Readonly<Record<string, status.Leg>>): ReadonlyMap<string, string> {
   const slow = new Map<string, string>()

@@ -7,7 +7,7 @@ import type { Target } from '../daemon/target.ts'
 import { slowLegs } from './slowness.ts'
 import type * as status from './status.types.ts'
 
-/** What the target is doing, as `schemas/status.schema.json` describes it. */
+/** The status of a target, as `schemas/status.schema.json` describes it. */
 export function statusOf(target: Target, program: string): status.Status {
   const clients = target.clients()
   const devices = byName(target.tree.roots, (root) => deviceStatus(root, target))
@@ -76,7 +76,7 @@ function deviceStatus(device: Device, target: Target): status.Device {
   return { ...common, children: {}, legs: legStatus(isObject(legs) ? legs : {}, children) }
 }
 
-/** What the mirror says of its legs, with the devices that they are. */
+/** The legs of a mirror: its own words on each, with the status of its device. */
 function legStatus(
   legs: Readonly<Record<string, unknown>>,
   devices: Readonly<Record<string, status.Device>>,
@@ -95,7 +95,7 @@ function legStatus(
 
 const momentNames: ReadonlySet<string> = new Set(['since', 'verifiedAt', 'verifyNextAt'])
 
-/** Moments that a driver gives in milliseconds of the wall clock, for people. */
+/** Turns times that a driver gives in wall-clock milliseconds into text. */
 function timed(details: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const moments = Object.entries(details).filter(
     ([name, value]) => momentNames.has(name) && typeof value === 'number',
@@ -118,7 +118,7 @@ function countersStatus(counters: Counters): status.Device['counters'] {
   return Object.fromEntries(of) as status.Device['counters']
 }
 
-/** In milliseconds to a microsecond: a memory takes no more. */
+/** Latencies in milliseconds, rounded to a microsecond: a memory takes no longer. */
 function latencyStatus({ latency }: Device): status.Device['latency'] {
   const known: Record<string, number> = {}
   for (const [operation, name] of operationNames.entries()) {
@@ -143,37 +143,37 @@ function abilities(facts: Facts): status.Abilities {
 
 const severities = ['healthy', 'syncing', 'degraded', 'failed'] as const
 
-/** How well a device is with all that it is made of. */
+/** The state of a device with all of its parts. */
 export function health(device: status.Device): status.Status['state'] {
   if (device.state !== 'online' && device.state !== 'degraded') return 'failed'
   const below = [...Object.values(device.children).map(health)].map(softened)
   const legs = Object.values(device.legs ?? {}).map(legHealth)
-  // Nothing is answered until a leg is back, whatever the clients are spared for now.
+  // A suspended volume answers nothing until a leg is back, though its requests only wait.
   if (device.details['volume'] === 'suspended') return 'failed'
   if (secondsWaited(device) >= waitSecondsMin) legs.push('degraded')
-  // A mirror whose only trouble is a leg that catches up says so itself: that is no worse.
+  // A mirror is degraded while a leg catches up: that is no worse than syncing.
   const own = device.state === 'online' || legs.includes('syncing') ? 'healthy' : 'degraded'
   return worst([own, ...below, ...legs])
 }
 
-/** Requests that wait for as long are a trouble of their own, whatever each leg says of itself. */
+/** A mirror whose oldest request waits for so long is degraded, also if its legs are well. */
 const waitSecondsMin = 1
 
-/** How long the oldest request of a mirror has waited for a leg. */
+/** The seconds that the oldest request of a mirror has waited for a leg. */
 function secondsWaited({ details }: status.Device): number {
   const { waitingSeconds } = details
   return typeof waitingSeconds === 'number' ? waitingSeconds : 0
 }
 
 function legHealth({ state, device }: status.Leg): status.Status['state'] {
-  // A leg that was taken off is meant to be away.
+  // A detached leg is away on purpose.
   if (state === 'detached') return 'healthy'
   if (state !== 'in-sync' && state !== 'syncing') return 'degraded'
   const below = device === null ? 'degraded' : softened(health(device))
   return worst([below, state === 'syncing' ? 'syncing' : 'healthy'])
 }
 
-/** A part that failed leaves a whole that answers, as it says itself, with less safety. */
+/** The effect of a part on the whole: a failed one leaves it degraded. */
 function softened(state: status.Status['state']): status.Status['state'] {
   return state === 'failed' ? 'degraded' : state
 }
@@ -182,9 +182,10 @@ function worst(states: readonly status.Status['state'][]): status.Status['state'
   return severities[Math.max(0, ...states.map((state) => severities.indexOf(state)))]!
 }
 
-/** Milliseconds since 1970: the last that a date can be. What is on a leg may say more. */
+/** The latest time that a Date can have, in milliseconds: a leg may hold a later one. */
 const wallMax = 8.64e15
 
+/** Formats wall-clock milliseconds as ISO 8601 in UTC. */
 export function iso(wall: number): string {
   return new Date(Math.min(wall, wallMax)).toISOString()
 }
