@@ -17,9 +17,9 @@ import {
 import { openExport, uriOf } from './open.ts'
 import { printLine, printWarning } from './print.ts'
 
-/** Bytes: what a disk's blocks mostly are, hence what file systems and partition tables expect. */
+/** Bytes of most disks' blocks, which file systems and partition tables expect. */
 const blockSizeMin = 512
-/** Bytes: the largest that the kernel's client takes. */
+/** Bytes of the largest block that the kernel's client takes. */
 const blockSizeMax = 4096
 
 interface Options {
@@ -63,7 +63,7 @@ export function detach(yargs: Argv): Argv {
         .option('force', {
           type: 'boolean',
           default: false,
-          describe: 'also when it cannot be flushed: what was written last is lost',
+          describe: 'even if it cannot be flushed: the last writes are lost',
         })
         .example('dst detach /dev/nbd1 --force', 'when its bridge or its target is gone for good')
         .epilogue('Exit codes: 0 detached, 1 it could not be, 2 wrong usage.'),
@@ -83,7 +83,7 @@ async function run(options: Options): Promise<void> {
   try {
     if (isAttached(device))
       throw new StorageError('CLAIMED', `${device} is in use; ${wayOut(device)} frees it`)
-    // Of a device that was disconnected by other means.
+    // A bridge may be left from a device that was disconnected by other means.
     await stopBridge(device)
     const { blockSize, rest } = await blocksOf(text)
     if (uri.protocol === 'nbd') await connect(uri, options, blockSize)
@@ -96,8 +96,8 @@ async function run(options: Options): Promise<void> {
 }
 
 /**
- * The size of the disk's blocks, and the bytes behind the last whole one, which the kernel leaves
- * out. Also finds out whether the export can be used at all, and says why not.
+ * Resolves to the size of the disk's blocks, and the bytes behind the last whole one, which the
+ * kernel leaves out. Rejects with a StorageError if the export cannot be used.
  */
 async function blocksOf(uri: string): Promise<{ blockSize: number; rest: number }> {
   const exported = await openExport(uri)
@@ -128,9 +128,10 @@ async function connectByBridge(uri: ExportUri, options: Options, blockSize: numb
 }
 
 /**
- * Hands a connection to the kernel. It does not reconnect: a bridge never goes away. And it is one:
- * of several the kernel gives each up that has not answered for 30 s, and fails what was on the
- * last of them, whereas on a single one it waits for as long as the other side holds the request.
+ * Hands a connection to the kernel, which does not reconnect: a bridge never goes away. Just one,
+ * because of several the kernel gives up each that has not answered for 30 s, and fails the
+ * requests on the last of them; on a single one it waits for as long as the other side holds the
+ * request.
  */
 async function connect(
   { address, name }: ExportUri,
@@ -167,12 +168,12 @@ async function undo({ device, force }: { device: string; force: boolean }): Prom
 }
 
 function cannotFlush(device: string, { code, message }: StorageError): StorageError {
-  const why = bridgeDied(device) ? 'its bridge has died' : 'whoever has its data does not answer'
-  const loss = 'what was not flushed is lost then'
+  const why = bridgeDied(device) ? 'its bridge has died' : 'the server of its data does not answer'
+  const loss = 'writes that were not flushed are lost then'
   return new StorageError(code, `${message}: ${why}; ${wayOut(device)} detaches it, ${loss}`)
 }
 
-/** What takes the device off, whatever has become of its bridge. */
+/** The command that detaches the device, also without its bridge. */
 function wayOut(device: string): string {
   return `dst detach ${device}${bridgeDied(device) ? ' --force' : ''}`
 }

@@ -16,20 +16,20 @@ import { StorageError } from '../base/errors.ts'
 import { startProgram } from '../base/program.ts'
 import { makeFolder } from '../base/folders.ts'
 
-/** Where bridges of attached devices leave what `detach` needs, and nothing once it is done. */
+/** The folder of the files of bridges, which `detach` needs and removes. */
 const runDirectory = '/run/dst'
 
-/** Milliseconds for a bridge to say that it is ready: slow machines take long to start one. */
+/** Milliseconds for a bridge to get ready: slow machines take long to start one. */
 const startTimeout = 120_000
-/** Milliseconds for a bridge to end: more than it gives itself for what is in flight (20 s). */
+/** Milliseconds for a bridge to end: more than it gives its requests in flight (20 s). */
 const stopTimeout = 30_000
-/** Milliseconds between two looks at what cannot be waited for. */
+/** Milliseconds between two looks at a condition. */
 const lookInterval = 20
 
 interface Places {
   readonly socket: string
   readonly log: string
-  /** Has the number of the bridge's process. */
+  /** A file with the number of the bridge's process. */
   readonly record: string
 }
 
@@ -39,8 +39,8 @@ function placesOf(device: string): Places {
 }
 
 /**
- * Starts a bridge that outlives this command; gives the path of its socket when it is ready.
- * Rejects with a StorageError that has its last words. Its log is beside its socket.
+ * Starts a bridge that outlives this command. Resolves to the path of its socket when it is ready;
+ * rejects with a StorageError that has the last line of its log, which is beside the socket.
  */
 export async function startBridge(
   device: string,
@@ -51,7 +51,7 @@ export async function startBridge(
   await makeOwnFolder()
   const output = openNew(log)
   const words = [process.argv[1]!, 'bridge', uri, '--listen', `unix:${socket}`, ...flags]
-  // Whatever folder it stayed in could not be unmounted.
+  // In the root folder, because a file system with its working folder could not be unmounted.
   const options: SpawnOptions = { cwd: '/', detached: true, stdio: ['ignore', 'pipe', output] }
   await new Promise<void>((resolve, reject) => {
     const fail = (why: string): void => {
@@ -65,7 +65,7 @@ export async function startBridge(
       (error) => fail(`could not be started: ${error.message}`),
     )
     closeSync(output)
-    // Before it is of use to anybody, so that it is found whenever this command ends.
+    // Before the bridge is ready, so that it can be found if this command ends early.
     writeNew(record, JSON.stringify({ pid: child?.pid ?? 0 }))
     const timer = setTimeout(fail, startTimeout, `was not ready in ${startTimeout} ms`)
     if (child === null) return
@@ -91,19 +91,19 @@ function lastWords(log: string): string {
   return line === '' ? '' : `: ${line.replace(/^dst: error: /, '')}`
 }
 
-/** Ends the bridge of a device, if there is one, and leaves nothing of it. */
+/** Ends the bridge of a device, if there is one, and removes its files. */
 export async function stopBridge(device: string): Promise<void> {
   const { socket, log, record } = placesOf(device)
   const isThere = (): boolean => bridgesAt(socket).length > 0
   for (const pid of bridgesAt(socket)) signal(pid, 'SIGTERM')
   if (!(await within(stopTimeout, () => !isThere())))
     for (const pid of bridgesAt(socket)) signal(pid, 'SIGKILL')
-  // What lies in somebody else's folder is not ours.
+  // Files in a folder of another user are not ours.
   if (whoseFolder() === null)
     for (const path of [socket, log, record]) rmSync(path, { force: true })
 }
 
-/** Whether the bridge of a device died, so that what the kernel asks of it is not answered. */
+/** True if the bridge of a device died, so that the kernel gets no answers. */
 export function bridgeDied(device: string): boolean {
   const { record, socket } = placesOf(device)
   return existsSync(record) && bridgesAt(socket).length === 0
@@ -113,21 +113,21 @@ function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name)
   } catch {
-    // It has ended meanwhile.
+    // The process has ended meanwhile.
   }
 }
 
 const advice =
   'root does not write there; a service wants a folder of its own, RuntimeDirectory=dst/target'
 
-/** Makes the folder, or rejects when somebody else could have us write through a link in it. */
+/** Makes the folder. Rejects if another user could have us write through a link in it. */
 async function makeOwnFolder(): Promise<void> {
   await makeFolder(runDirectory, 0o755)
   const problem = whoseFolder()
   if (problem !== null) throw new StorageError('CONFIG', `${runDirectory} ${problem}: ${advice}`)
 }
 
-/** What makes the folder one that others can change; null when they cannot. */
+/** Says why other users can change the folder; null when they cannot. */
 function whoseFolder(): string | null {
   const stats = lstatSync(runDirectory, { throwIfNoEntry: false })
   if (stats === undefined) return null
@@ -136,7 +136,7 @@ function whoseFolder(): string | null {
   return (stats.mode & 0o022) === 0 ? null : 'can be written to by others'
 }
 
-/** Opens a file that is new, whatever lay there before: nothing is written through a link. */
+/** Opens a new file in place of an old one or a link, which would be written through. */
 function openNew(path: string): number {
   rmSync(path, { force: true })
   return openSync(path, 'wx', 0o600)
@@ -148,7 +148,7 @@ function writeNew(path: string, text: string): void {
   closeSync(file)
 }
 
-/** Waits until something is so; false when it was not in time, in milliseconds. */
+/** Waits for a condition. Resolves to false if it is not met in `time` milliseconds. */
 export async function within(time: number, isSo: () => boolean): Promise<boolean> {
   const until = performance.now() + time
   while (!isSo()) {
@@ -159,8 +159,8 @@ export async function within(time: number, isSo: () => boolean): Promise<boolean
 }
 
 /**
- * The bridges that serve the socket. They are looked for among all processes of this user: numbers
- * are used again, and the record may be gone with its folder while the bridge lives on.
+ * The process numbers of the bridges that serve the socket, found among all processes of this user:
+ * a recorded number may be used again, and the record may be lost while the bridge lives on.
  */
 function bridgesAt(socket: string): number[] {
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))

@@ -8,7 +8,7 @@ import { UsageError } from './exit.ts'
 import { openExport } from './open.ts'
 import { printJson } from './print.ts'
 
-/** By the names that fio gave them: percent of reads, and whether blocks follow each other. */
+/** The kinds of work, by their names in fio: percent of reads, and the order of the blocks. */
 const patterns = {
   randread: { reads: 100, sequential: false },
   randwrite: { reads: 0, sequential: false },
@@ -18,7 +18,7 @@ const patterns = {
 } as const
 type Pattern = keyof typeof patterns
 
-/** What one kind of work gave; with `--json` an array of these. */
+/** The result of one kind of work; `--json` prints an array of these. */
 export interface LoadRow extends LoadResult {
   readonly pattern: string
   readonly blockSize: number
@@ -26,12 +26,12 @@ export interface LoadRow extends LoadResult {
 }
 export type LoadReport = readonly LoadRow[]
 
-/** Nobody waits longer for one row, or for one answer. */
+/** The most seconds for one row, or for one answer. */
 const secondsMax = 86_400
-/** Operations in flight: more than any server takes at once. */
+/** The most operations in flight: more than any server takes at once. */
 const depthMax = 65_536
 
-/** Milliseconds of work before the first row: it would be about our own compiler. */
+/** Milliseconds of work before the first row, which would measure our own compiler otherwise. */
 const warmUpMilliseconds = 500
 
 const readOnly = 'randread,read'
@@ -90,7 +90,7 @@ interface Plan {
   readonly seconds: number
   /** Seconds until a request has to be answered. */
   readonly timeout: number
-  /** Whether what is on the export may be destroyed. */
+  /** True if the content of the export may be destroyed. */
   readonly write: boolean
   readonly tell: (row: LoadRow) => void
 }
@@ -124,7 +124,7 @@ async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
   }
 }
 
-/** The first row's work, which does not count. */
+/** Does the first row's work for a moment, without counting it. */
 async function warmUp(device: Device, plan: Plan): Promise<void> {
   const [pattern] = plan.patterns
   const [blockSize] = plan.blockSizes
@@ -134,7 +134,7 @@ async function warmUp(device: Device, plan: Plan): Promise<void> {
   await new Load(device, work, systemClock, systemRandom).run(milliseconds)
 }
 
-/** Said before anything is measured, not when it is that block's turn. */
+/** Throws before anything is measured if the export cannot take blocks of that size. */
 function mustFit(bytes: number, { size, blockSize, payloadMax }: Facts): void {
   const most = Math.min(size, payloadMax)
   if (bytes <= most && bytes % blockSize === 0) return

@@ -21,24 +21,24 @@ export function bridge(yargs: Argv): Argv {
         })
         .option('name', {
           type: 'string',
-          describe: 'of the export here; as it is there if absent',
+          describe: 'a name for the export here; the name at the remote if absent',
         })
         .option('hold', {
           type: 'string',
           describe: 'how long requests wait while the remote is away, such as 5m',
         })
-        .option('connections', { type: 'number', describe: 'to the remote' })
+        .option('connections', { type: 'number', describe: 'connections to the remote' })
         .option('checksums', { type: 'boolean', describe: 'check payloads on the way (DST/1)' })
         .option('read-only', { type: 'boolean', default: false, describe: 'refuse writes' })
-        .option('mode', { type: 'string', describe: 'of a unix socket, such as 0660' })
-        .option('owner', { type: 'string', describe: 'of a unix socket: a user' })
-        .option('group', { type: 'string', describe: 'of a unix socket, such as kvm' })
+        .option('mode', { type: 'string', describe: 'mode of a unix socket, such as 0660' })
+        .option('owner', { type: 'string', describe: 'owner of a unix socket' })
+        .option('group', { type: 'string', describe: 'group of a unix socket, such as kvm' })
         .option('management', { type: 'string', describe: 'where status finds the bridge' })
         .option('log-level', { type: 'string', default: 'info', describe: 'as in a configuration' })
         .example('dst bridge dst://10.0.0.2/home --listen unix:/run/home.sock', 'for this machine')
         .example('dst bridge dst://10.0.0.2/home --listen 127.0.0.1:10809 --hold 5m', 'over TCP')
         .epilogue(
-          'Exit codes: as those of serve; 1 also for a host that has no address, and for an ' +
+          'Exit codes: as for serve; 1 also for a host that has no address, and for an ' +
             'export that its server does not have.',
         ),
     (options) => {
@@ -49,12 +49,12 @@ export function bridge(yargs: Argv): Argv {
 }
 
 /**
- * A server that has no such export, or a host that the name server does not know, is a mistake of
- * the user. A name server that cannot be asked yet, as when the machine starts, is none.
+ * Reasons that are a mistake of the user: the server has no such export, or the name server does
+ * not know the host. A name server that does not answer yet, as when the machine starts, is none.
  */
 const mistakes = /\b(no (such )?export|getaddrinfo ENOTFOUND)\b/
 
-/** A server that is away may come back: clients are refused until then, and that is said. */
+/** Throws for a mistake of the user. A server that is away may come back: that is only logged. */
 function mustBeReachable({ tree }: Target, log: Log): void {
   for (const { state, path } of tree.roots) {
     if (state.word !== 'opening') continue
@@ -78,7 +78,7 @@ export interface BridgeOptions {
   readonly logLevel: string
 }
 
-/** A target with one device, the remote, and one export of it. */
+/** The configuration of a target with one device, the remote, and one export of it. */
 function configOf(options: BridgeOptions): object {
   const { uri, listen, hold, connections, checksums, readOnly, management, logLevel } = options
   const { mode, owner, group } = options

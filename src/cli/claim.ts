@@ -23,17 +23,17 @@ export function claim(yargs: Argv): Argv {
 function reset(yargs: Argv): Argv {
   return yargs.command(
     'reset [export]',
-    'forget who has claimed an export: for a claim that no head can outbid',
+    'forget which head has claimed an export: for a claim that no head can outbid',
     (options) =>
       options
-        .positional('export', { type: 'string', describe: 'its name' })
+        .positional('export', { type: 'string', describe: 'the name of the export' })
         .option('all', {
           type: 'boolean',
           default: false,
-          describe: 'the claims of all devices: where the record of them cannot be read',
+          describe: 'the claims of all devices: for a record of them that cannot be read',
         })
         .option('management', managementOption)
-        .example('dst claim reset spare', 'heads that are there claim it anew; the highest has it')
+        .example('dst claim reset spare', 'heads that run claim it again; the highest gets it')
         .epilogue(exitCodes),
     async ({ management, all, export: name }) => {
       if (all === (name !== undefined)) throw new UsageError('name an export, or say --all')
@@ -54,6 +54,6 @@ async function resetAll(client: ManagementClient): Promise<string> {
   const answer = (await client.command(['claims', 'reset'])) as { forgotten: number | null }
   const { forgotten } = answer
   return forgotten === null
-    ? 'the claims of all devices were reset; which there were is not known'
+    ? 'the claims of all devices were reset; how many there were is not known'
     : `the claims of all devices were reset: ${forgotten}`
 }

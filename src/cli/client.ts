@@ -6,8 +6,8 @@ import { formatAddress, parseAddress, whyNoAddress, type Address } from '../net/
 import { UsageError } from './exit.ts'
 
 /**
- * Where a target is managed that nobody names: that of the present folder, as the example
- * configuration has it, then that of the service, as docs/service.md has it.
+ * Addresses to try when the user names none: that of the example configuration in the present
+ * folder, then those of the service in docs/service.md.
  */
 const usualPlaces = [
   'unix:data/dst.sock',
@@ -19,11 +19,11 @@ const usualPlaces = [
 export const managementOption = {
   type: 'string',
   default: process.env['DST_MANAGEMENT'] ?? '',
-  defaultDescription: '$DST_MANAGEMENT, then data/dst.sock here, then that of the service',
+  defaultDescription: '$DST_MANAGEMENT, then data/dst.sock here, then the socket of the service',
   describe: 'where the running target is managed, as in its configuration',
 } as const
 
-/** The place that was named, or the first of the usual ones where a socket is. */
+/** The address that was named, or the first usual one that has a socket. */
 function placeOf(text: string): string {
   if (text !== '') return text
   const found = usualPlaces.find((place) => existsSync(place.slice('unix:'.length)))
@@ -34,7 +34,7 @@ function placeOf(text: string): string {
   )
 }
 
-/** No target answers at the address. */
+/** The error when no target answers. */
 export class Unreachable extends StorageError {
   constructor(message: string, cause?: unknown) {
     super('UNAVAILABLE', message, '', cause)
@@ -46,10 +46,10 @@ function unreachable(address: Address, cause: unknown): Unreachable {
   return new Unreachable(`${systemError(cause, doing).message} (see --management)`, cause)
 }
 
-/** Milliseconds within which a target tells its status; other commands may take their time. */
+/** Milliseconds for a target to tell its status; commands may take any time. */
 const statusTimeout = 10_000
 
-/** The commands' side of a target's management interface. */
+/** Speaks to the management interface of a running target. */
 export class ManagementClient {
   private readonly address: Address
 
@@ -63,7 +63,7 @@ export class ManagementClient {
     this.address = address
   }
 
-  /** Rejects with `Unreachable`, or with the StorageError that the target answered. */
+  /** Resolves to the status. Rejects with `Unreachable` or the target's StorageError. */
   status(): Promise<unknown> {
     return this.call('GET', '/v1/status', undefined, statusTimeout)
   }
@@ -86,7 +86,7 @@ export class ManagementClient {
         : { host: address.host, port: address.port }
     return new Promise((resolve, reject) => {
       const failed = (cause: unknown): void => reject(unreachable(address, cause))
-      // By whatever name we came to the target: it listens to no other, because of browsers.
+      // Not the name that the user gave: because of browsers, a target accepts few others.
       const headers = { connection: 'close', host: 'localhost' }
       const options = { ...place, method, path, timeout, headers }
       const request = http.request(options, (response) => {
@@ -115,7 +115,7 @@ function understand(status: number, text: string): unknown {
   if (status === 200) return value
   const error = isObject(value) && isObject(value['error']) ? value['error'] : {}
   const { code = 'INVALID', message = text, device = '' } = error
-  // A command that was refused is no wrong configuration of ours: its exit code is 1.
+  // A refused command is no wrong configuration of ours: its exit code is 1.
   const known = code === 'CONFIG' ? 'INVALID' : (code as Code)
   throw new StorageError(known, String(message), String(device))
 }

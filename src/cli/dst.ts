@@ -16,7 +16,7 @@ import { status } from './status.ts'
 import { verify } from './verify.ts'
 import { volume } from './volume.ts'
 
-/** Each command is a file of its own that adds itself. */
+/** The commands; each file adds its own. */
 const commands = [
   init,
   serve,
@@ -44,12 +44,12 @@ function parser(words: readonly string[], examples: Examples): Argv {
     .demandCommand(1, 'a command is missing; dst --help lists them')
     .strict()
     .recommendCommands()
-    // Hidden from the list: whatever follows it, --help as well, is completed.
+    // Hidden from the list, because it completes all words behind it, --help as well.
     .completion('completion', false)
     .help()
     .wrap(Math.min(columnsMax, process.stdout.columns || columnsMax))
     .example('dst serve config.json', 'serve what the file describes')
-    .example('dst status', 'show how it is')
+    .example('dst status', 'show the state of the running target')
     .epilogue('For a shell that completes commands: dst completion >>~/.bashrc')
     .epilogue('Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.')
     .check(givenOnce, true)
@@ -60,12 +60,12 @@ function parser(words: readonly string[], examples: Examples): Argv {
   return commands.reduce<Argv>((all, add) => add(all), base)
 }
 
-/** What yargs hands over beside what its types say: how the command is used, with `$0` in front. */
+/** The object that yargs hands over, contrary to its types: the usage has `$0` in front. */
 interface Usage {
   getUsage(): readonly (readonly [usage: string, description: string])[]
 }
 
-/** What is wrong with the command line; of words that are missing, which. */
+/** Says what is wrong with the command line, and names the words that are missing. */
 function usageWords(message: string, usage: Usage): string {
   const counts = /^Not enough non-option arguments: got (\d+)/.exec(message)
   if (counts === null) return message.replace(/^Did/, 'unknown command: did')
@@ -86,7 +86,7 @@ function givenOnce(options: Readonly<Record<string, unknown>>): true {
   return true
 }
 
-/** Who read our output has seen enough, or it cannot be written: nothing more is to be done. */
+/** Ends the process when its output cannot be written, mostly because its reader has ended. */
 function endWithoutOutput(error: NodeJS.ErrnoException): void {
   process.exit(error.code === 'EPIPE' ? process.exitCode : Exit.failed)
 }
@@ -94,8 +94,8 @@ function endWithoutOutput(error: NodeJS.ErrnoException): void {
 process.stdout.on('error', endWithoutOutput)
 process.stderr.on('error', endWithoutOutput)
 const words = hideBin(process.argv)
-// A command may wait for no more than a timer, such as that of a server that went away, and those
-// keep no process alive: Node would end in the middle of it, without a word.
+// A command may wait for a timer alone, such as while a server is away. Our timers keep no process
+// alive, so Node would end in the middle of the command, without a word.
 const alive = setInterval(() => undefined, timerMax)
 const examples = new Examples()
 try {
@@ -104,7 +104,7 @@ try {
   })
   process.exitCode ??= Exit.done
 } catch (error) {
-  process.exitCode = report(error, words.includes('--verbose'))
+  process.exitCode = report(error, words.includes('--verbose') ? 'with-stack' : 'message')
 } finally {
   clearInterval(alive)
 }

@@ -1,6 +1,6 @@
 import type { Argv } from 'yargs'
 
-/** What stands in the help for an example until it is printed: short, so that it is not broken. */
+/** Stands for an example in the help until it is printed: short, so that it is not broken. */
 const mark = (at: number): string => `{example ${at}}`
 const marks = /^( *)\{example (\d+)\} *$/gm
 

@@ -5,20 +5,20 @@ import { printableLines, printError } from './print.ts'
 /** Exit codes; `status` has its own. */
 export const Exit = {
   done: 0,
-  /** It was tried and failed. */
+  /** The command was tried and failed. */
   failed: 1,
   /** Wrong usage or configuration: trying again will not help. */
   usage: 2,
 } as const
 
-/** The command line cannot be understood. */
+/** A mistake in the command line. */
 export class UsageError extends Error {}
 
-/** Says what went wrong, one line each, on standard error; returns the exit code for it. */
-export function report(error: unknown, verbose: boolean): number {
+/** Prints an error, a line for each problem, on standard error. Returns the exit code for it. */
+export function report(error: unknown, detail: 'message' | 'with-stack'): number {
   const lines = error instanceof ConfigError ? error.lines : messageOf(error).split('\n')
   for (const line of lines) printError(line)
-  if (verbose && error instanceof Error)
+  if (detail === 'with-stack' && error instanceof Error)
     process.stderr.write(`${printableLines(error.stack ?? '')}\n`)
   if (error instanceof UsageError) return Exit.usage
   return error instanceof StorageError && error.code === 'CONFIG' ? Exit.usage : Exit.failed

@@ -3,7 +3,7 @@ import { describeSize, parseSize, sizeMeant } from '../base/size.ts'
 import { UsageError } from './exit.ts'
 import { printLine, printWarning } from './print.ts'
 
-/** The options of a command that enlarges, from the size on the command line. */
+/** The options of a command that enlarges, from the size on its command line. */
 export function sizeAsked(text: string | undefined): { readonly size?: number } {
   if (text === undefined) return {}
   const size = parseSize(text)
@@ -12,7 +12,7 @@ export function sizeAsked(text: string | undefined): { readonly size?: number } 
   return { size }
 }
 
-/** How large the volume is now, what keeps it from being larger, and what to write down. */
+/** Prints the size of the volume, what keeps it from being larger, and what to configure. */
 export function showGrowth(volume: string, outcome: unknown): void {
   if (!isObject(outcome)) return
   const { size, reason, warning } = outcome

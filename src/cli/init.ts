@@ -19,7 +19,7 @@ export function init(yargs: Argv): Argv {
     (options) =>
       options
         .positional('dir', { type: 'string', demandOption: true, describe: 'the folder for it' })
-        .option('size', { type: 'string', default: '1G', describe: 'of each file' })
+        .option('size', { type: 'string', default: '1G', describe: 'size of each file' })
         .option('address', {
           type: 'string',
           default: '127.0.0.1',
@@ -50,7 +50,7 @@ function write({ dir, size, address }: Options): void {
 function textOf(size: string, address: string): string {
   const at = (port: number): string => JSON.stringify(`${address}:${port}`)
   return `{
-  // Where clients connect: NBD for everybody's clients, DST/1 for other targets.
+  // Where clients connect: NBD for all kinds of clients, DST/1 for other targets.
   "listeners": [
     { "protocol": "nbd", "address": ${at(10809)} },
     { "protocol": "dst", "address": ${at(4470)} },

@@ -10,10 +10,10 @@ import { UsageError } from './exit.ts'
 /** The program that hands connections to the kernel. */
 export const nbdClient = 'nbd-client'
 
-/** Milliseconds for the kernel to let go of a device, once it was told to. */
+/** Milliseconds for the kernel to let go of a device that it was told to detach. */
 const detachTimeout = 10_000
 
-/** Throws a StorageError that names everything that is missing here, and how to get it. */
+/** Throws a StorageError that names all that this machine lacks, and how to get it. */
 export function needKernelClient(device: string): void {
   if (!/^\/dev\/nbd\d+$/.test(device))
     throw new UsageError(`"${device}" is no device of the kernel's NBD client, such as /dev/nbd0`)
@@ -34,17 +34,17 @@ export function needKernelClient(device: string): void {
     throw new StorageError('UNSUPPORTED', missing.map((each) => `missing ${each}`).join('\n'))
 }
 
-/** Whether the kernel uses the device now. */
+/** True while the kernel uses the device. */
 export function isAttached(device: string): boolean {
   return existsSync(`/sys/block/${basename(device)}/pid`)
 }
 
 /**
- * Keeps every other attach and detach from the device until the handle is closed or this process
- * ends. Rejects with CLAIMED when there is one.
+ * Keeps other attach and detach commands from the device until the handle is closed or this process
+ * ends. Rejects with CLAIMED when another one runs.
  */
 export async function claimDevice(device: string): Promise<FileHandle> {
-  // Not the device itself: the kernel does not attach what somebody has open.
+  // Not the device itself: the kernel does not attach a device that is open.
   const handle = await open(`/sys/block/${basename(device)}`, 'r')
   try {
     await lockForWriting(handle.fd, device, '')
@@ -57,13 +57,13 @@ export async function claimDevice(device: string): Promise<FileHandle> {
 }
 
 /**
- * Has all that was written to the device on stable storage. Rejects with CLAIMED when somebody uses
- * it, such as a mounted file system, which would lose what it has not written yet.
+ * Flushes the device. Rejects with CLAIMED when it is in use, such as by a mounted file system,
+ * which would lose what it has not written yet.
  */
 export async function flushDevice(device: string): Promise<void> {
   let handle: FileHandle | null = null
   try {
-    // Exclusive of mounts and of other drivers; whoever merely reads does not matter.
+    // Exclusive: fails for mounts and other drivers, but not for programs that merely read.
     handle = await open(device, constants.O_RDONLY | constants.O_EXCL)
     await handle.sync()
   } catch (cause) {
@@ -75,13 +75,13 @@ export async function flushDevice(device: string): Promise<void> {
   }
 }
 
-/** Resolves when the kernel, which was told to, has let go of the device. */
+/** Resolves when the kernel has let go of the device; rejects after `detachTimeout`. */
 export async function detached(device: string): Promise<void> {
   if (await within(detachTimeout, () => !isAttached(device))) return
   throw new StorageError('IO', `the kernel still uses ${device} after ${detachTimeout} ms`)
 }
 
-/** Runs a program; rejects with a StorageError that has its last words. */
+/** Runs a program. Rejects with a StorageError that has the last line of its output. */
 export function runProgram(name: string, args: readonly string[]): Promise<void> {
   return new Promise((resolve, reject) => {
     execFile(findProgram(name) ?? name, args, (error, stdout, stderr) => {

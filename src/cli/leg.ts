@@ -31,7 +31,7 @@ export function leg(yargs: Argv): Argv {
   )
 }
 
-/** What every command on a leg takes. */
+/** Adds the arguments and options of every command on a leg. */
 function onLeg(options: Argv) {
   return options
     .positional('volume', { type: 'string', demandOption: true, describe: 'the mirror' })
@@ -64,7 +64,7 @@ function detach(yargs: Argv): Argv {
         .example('dst leg detach home right --as before-upgrade', 'and remember why'),
     async ({ as, ...place }) => {
       await send(place, 'detach', as === undefined ? {} : { as })
-      await show(place)
+      await show(place, 'now')
     },
   )
 }
@@ -86,7 +86,7 @@ function attach(yargs: Argv): Argv {
         .example('dst leg attach home right --discard', 'not refused: the changes are dropped'),
     async ({ discard, replace, wait, ...place }) => {
       await send(place, 'attach', { discard, replace })
-      await show(place, wait)
+      await show(place, wait ? 'when-in-sync' : 'now')
     },
   )
 }
@@ -102,7 +102,7 @@ function add(yargs: Argv): Argv {
           demandOption: true,
           describe: 'a device of the configuration, a URI, the path of a file, or JSON',
         })
-        .option('size', { type: 'string', describe: 'of a file that is to be made, such as 64G' })
+        .option('size', { type: 'string', describe: 'size of a new file, such as 64G' })
         .option('read-last', { type: 'boolean', default: false, describe: 'read elsewhere first' })
         .option('discard', discardOption)
         .option('wait', waitOption)
@@ -111,7 +111,7 @@ function add(yargs: Argv): Argv {
         .epilogue('Write the leg into the configuration too: the next start reads it there.'),
     async ({ device, size, readLast, discard, wait, ...place }) => {
       await send(place, 'add', { device: deviceOf(device, size), readLast, discard })
-      await show(place, wait)
+      await show(place, wait ? 'when-in-sync' : 'now')
     },
   )
 }
@@ -122,7 +122,10 @@ function grow(yargs: Argv): Argv {
     'enlarge the file of a leg, or use what its file or disk has grown by',
     (options) =>
       onLeg(options)
-        .positional('size', { type: 'string', describe: 'of the leg, such as 64G; all of it' })
+        .positional('size', {
+          type: 'string',
+          describe: 'new size of the leg, such as 64G; all of it',
+        })
         .example('dst leg grow home left 64G', 'make its file that large')
         .example('dst leg grow home left', 'use all that its file or disk has')
         .epilogue('The volume grows when every leg has: `dst volume grow` does all at once.'),
@@ -140,7 +143,7 @@ function remove(yargs: Argv): Argv {
 }
 
 function trust(yargs: Argv): Argv {
-  return plain(yargs, 'trust', 'take a leg as in sync without copying, for those who know')
+  return plain(yargs, 'trust', 'take a leg as in sync without copying: only if you know that it is')
 }
 
 function leave(yargs: Argv): Argv {
@@ -161,11 +164,12 @@ function plain(yargs: Argv, verb: string, describe: string): Argv {
         .example(`dst leg ${verb} home right --management unix:/run/dst.sock`, 'on another one'),
     async (place) => {
       await send(place, verb, {})
-      await show(place)
+      await show(place, 'now')
     },
   )
 }
 
+/** Gives a command on a leg and prints its warning. */
 async function send({ management, volume, leg }: Place, verb: string, options: object) {
   const client = new ManagementClient(management)
   const outcome = await client.command(['volumes', volume, 'legs', leg, verb], options)
@@ -173,14 +177,17 @@ async function send({ management, volume, leg }: Place, verb: string, options: o
   if (typeof warning === 'string' && warning !== '') printWarning(warning)
 }
 
-/** Says what has become of the leg; with `wait` once it is in sync. */
-async function show({ management, volume, leg }: Place, wait: unknown = false): Promise<void> {
+/** Prints the state of the leg, now or once it is in sync. */
+async function show(
+  { management, volume, leg }: Place,
+  time: 'now' | 'when-in-sync',
+): Promise<void> {
   const client = new ManagementClient(management)
-  if (wait === true) await waitForLeg(client, volume, leg)
+  if (time === 'when-in-sync') await waitForLeg(client, volume, leg)
   await tellLeg(client, volume, leg)
 }
 
-/** What a device on the command line means; paths are made absolute for the target. */
+/** The device that a command line describes; paths are made absolute for the target. */
 function deviceOf(text: string, size: string | undefined): unknown {
   const isPath = text.includes('/') && !text.includes('://') && !text.startsWith('{')
   if (size !== undefined && !isPath)

@@ -12,7 +12,7 @@ import { printJson, printLine } from './print.ts'
 /** Milliseconds for connecting, and again for the answer. */
 const timeout = 10_000
 
-/** What both protocols tell of an export, and what only DST/1 does. */
+/** An export in a list; only DST/1 has the optional properties. */
 interface Listed {
   readonly name: string
   readonly description: string
@@ -32,11 +32,16 @@ export function list(yargs: Argv): Argv {
         .example('dst list dst://10.0.0.2', 'a target, with sizes')
         .example('dst list "nbd+unix:///?socket=/run/nbd.sock" --json', 'an NBD server')
         .epilogue('Exit codes: 0 listed, 1 it does not answer, 2 wrong usage.'),
-    ({ uri, json }) => run(uri, json),
+    (options) => run(options),
   )
 }
 
-async function run(text: string, json: boolean): Promise<void> {
+interface Options {
+  readonly uri: string
+  readonly json: boolean
+}
+
+async function run({ uri: text, json }: Options): Promise<void> {
   const uri = uriOf(text)
   const world = { network: new SocketNetwork(), clock: systemClock, slab: new Slab() }
   const ask = uri.protocol === 'dst' ? listDst : listNbd

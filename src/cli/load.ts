@@ -5,11 +5,11 @@ import { roundDown } from '../base/size.ts'
 import type { Device } from '../device/device.ts'
 import { Operation, Request, type Completer } from '../device/request.ts'
 
-/** What a load asks of a device, over and over. */
+/** The operations that a load repeats on a device. */
 export interface Work {
   /** Percent of the operations that read; the others write. */
   readonly reads: number
-  /** Blocks one after the other, from the start again after the end; otherwise any block. */
+  /** True for blocks one after the other, from the start again after the end; else at random. */
   readonly sequential: boolean
   /** Bytes of each operation. */
   readonly blockSize: number
@@ -26,8 +26,8 @@ export interface LoadResult {
 }
 
 /**
- * Keeps `depth` requests in flight on a device: each completion submits the next. What it writes
- * are arbitrary bytes, the same in every block.
+ * Keeps `depth` requests in flight on a device: each completion submits the next. Writes arbitrary
+ * bytes, the same in every block.
  */
 export class Load implements Completer {
   private readonly device: Device
@@ -37,7 +37,7 @@ export class Load implements Completer {
   private readonly payload: Buffer
   private readonly blocks: number
   private readonly histogram: RecordableHistogram = createHistogram()
-  /** By slot (a request's `tag`): when its request was submitted. */
+  /** The time when each slot (a request's `tag`) was submitted, in milliseconds. */
   private readonly started: Float64Array
   private readonly free: number[] = []
   private next = 0
@@ -49,7 +49,7 @@ export class Load implements Completer {
   private failure: Error | null = null
   private settle: ((error: Error | null) => void) | null = null
 
-  /** The device is open and has at least one block. */
+  /** The device must be open and have at least one block. */
   constructor(device: Device, work: Work, clock: Clock, random: Random) {
     this.device = device
     this.work = work
@@ -62,8 +62,8 @@ export class Load implements Completer {
   }
 
   /**
-   * Runs for `milliseconds`, and for one operation at least: a busy machine may let this process
-   * wait for longer than that. Rejects with the first request's error, after all have completed.
+   * Runs for `milliseconds`, and for at least one operation, because a busy machine may let this
+   * process wait for longer than that. Rejects with the first error, after all have completed.
    */
   run(milliseconds: number): Promise<LoadResult> {
     this.began = this.clock.now()
@@ -94,7 +94,7 @@ export class Load implements Completer {
     return this.failure !== null || (this.begun && this.clock.now() >= this.deadline)
   }
 
-  /** Submits while slots are free; a device that completes at once leads back here. */
+  /** Submits while slots are free. A device that completes at once calls this again. */
   private pump(): void {
     if (this.pumping) return
     this.pumping = true
@@ -155,7 +155,7 @@ export async function fill(device: Device, random: Random): Promise<void> {
 /** Bytes of each write that fills a device. */
 const fillBytes = 1024 * 1024
 
-/** One request with its payload, which is lent until then; null for none. */
+/** Carries out one request. The payload, null for none, is lent until the promise settles. */
 export function carryOut(
   device: Device,
   operation: Operation,

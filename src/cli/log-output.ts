@@ -3,37 +3,38 @@ import net from 'node:net'
 import type { Writable } from 'node:stream'
 import { MiB } from '../base/size.ts'
 
-/** Bytes of lines that wait for somebody to read them; more are dropped, and counted. */
+/** Bytes of lines that wait to be read; more are dropped and counted. */
 const queuedBytesMax = 1 * MiB
 
-/** Milliseconds that the end of a process waits for its last lines to be taken. */
+/** Milliseconds that the end of the process waits until its last lines are read. */
 const flushTimeout = 1000
 
 /**
- * Standard error, as the place of a log. Node writes to a pipe, a terminal or a socket and waits
- * until that is done: whoever reads the log and stands still (Ctrl-S, a stopped process, a stuck
- * journal) would stop the whole target. Here lines wait in memory, so many of them, and the others
- * are dropped. A file is written to at once: nobody has to read it.
+ * Writes a log to standard error. Node would wait for a pipe, a terminal or a socket, so that a
+ * reader that stands still (Ctrl-S, a stopped process, a stuck journal) would stop the target. Here
+ * lines wait in memory, up to a limit, and the others are dropped. A file is written to at once,
+ * because it needs no reader.
  */
 export class LogOutput {
   private readonly stream: Writable
   private readonly lost: (lines: number) => void
   private lines = 0
 
-  /** `lost` is told, once there is room again, how many lines were dropped; it may write a line. */
+  /** `lost` gets the number of dropped lines once there is room again, and may write a line. */
   constructor(lost: (lines: number) => void) {
     this.lost = lost
     this.stream = openOutput()
-    // Whoever reads may go away, and a disk may be full: clients are served all the same.
+    // The reader may go away, and a disk may be full: clients are served all the same.
     this.stream.removeAllListeners('error').on('error', () => undefined)
     this.stream.on('drain', this.tellLost)
   }
 
-  /** Lines that were dropped and not told of yet. */
+  /** The number of dropped lines that `lost` was not called with yet. */
   get dropped(): number {
     return this.lines
   }
 
+  /** Writes a line, or drops it when too many wait. */
   write(line: string): void {
     const { stream } = this
     if (stream.destroyed) return
@@ -41,7 +42,7 @@ export class LogOutput {
     else stream.write(line)
   }
 
-  /** Resolves when all that waits was taken, or after a second: nobody may be there to take it. */
+  /** Resolves when all lines were read, or after a second, for there may be no reader. */
   async flush(): Promise<void> {
     const { stream } = this
     if (stream.writableLength === 0 || stream.destroyed) return
@@ -62,14 +63,14 @@ function openOutput(): Writable {
   const { stderr } = process
   const stats = fs.fstatSync(stderr.fd)
   if (stats.isFIFO()) return openPipe(stderr.fd) ?? stderr
-  // Of a terminal Node has a descriptor of its own, and nobody else writes to our socket.
+  // Node has its own descriptor of a terminal, and no other process writes to our socket.
   if (stderr.isTTY || stats.isSocket()) dontWait(stderr)
   return stderr
 }
 
 /**
- * The same pipe once more: not to wait is a property that a descriptor shares with others that the
- * shell gave it to, and they would not expect it. Null where that cannot be.
+ * Opens the same pipe again, or returns null: a descriptor that does not wait would do the same in
+ * all processes that the shell gave it to, which do not expect that.
  */
 function openPipe(fd: number): Writable | null {
   try {
@@ -80,7 +81,7 @@ function openPipe(fd: number): Writable | null {
   }
 }
 
-/** By the undocumented handle; where that is not what we know, the stream waits as it did. */
+/** Has the stream not wait, by an undocumented handle; without that the stream does wait. */
 function dontWait(stream: Writable): void {
   const { _handle: handle } = stream as unknown as {
     readonly _handle?: { readonly setBlocking?: (blocking: boolean) => void }

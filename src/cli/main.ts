@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 
-// Imported as a whole, all files of a program are opened at once. A room at a time needs few
-// descriptors, so that a target starts where few are allowed; the last one is the program.
+// A single import would open all files of the program at once. Importing a room at a time needs few
+// descriptors, so that a target starts where few are allowed. The last import is the program.
 await import('../base/slab.ts')
 await import('../devices/file/file.ts')
 await import('../mirror/volume.ts')

@@ -17,19 +17,19 @@ import { UsageError } from './exit.ts'
  */
 const connectTimeout = 20_000
 
-/** What the command line calls an export; throws a UsageError. */
+/** Parses the URI of an export on the command line. Throws a UsageError. */
 export function uriOf(text: string): ExportUri {
   const uri = parseUri(text)
   if (typeof uri === 'string') throw new UsageError(`"${text}": ${uri}`)
   return uri
 }
 
-/** Milliseconds until a server that is connected has to answer: what it stands on may be slow. */
+/** Milliseconds until a connected server has to answer: its disks may be slow. */
 const answerTimeout = 30_000
 
 /**
- * An export, open in this process; throws a StorageError when it cannot be used now. A request that
- * has no answer within `timeout` milliseconds fails.
+ * Opens an export in this process. Rejects with a StorageError when it cannot be used now. A
+ * request without an answer within `timeout` milliseconds fails. The caller closes the device.
  */
 export async function openExport(text: string, timeout = answerTimeout): Promise<Device> {
   const device = new Device(text, driverFor(uriOf(text), timeout), systemClock)
@@ -50,7 +50,7 @@ function driverFor({ protocol, address, name }: ExportUri, requestTimeout: numbe
   }
   const common = { address, name, hold: 0, connectTimeout, requestTimeout }
   if (protocol === 'nbd') return new NbdDriver(common, world)
-  // A target that says nothing at all is not waited for longer than one that does not answer.
+  // Give up a silent connection no later than a request without an answer.
   const pingTimeout = Math.min(defaultRemoteOptions.pingTimeout, requestTimeout)
   const pingInterval = Math.min(defaultRemoteOptions.pingInterval, pingTimeout / 2)
   return new RemoteDriver({ ...defaultRemoteOptions, ...common, pingTimeout, pingInterval }, world)

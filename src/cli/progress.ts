@@ -7,11 +7,11 @@ import type { Device, Status } from '../manage/status.types.ts'
 import type { ManagementClient } from './client.ts'
 import { printLine } from './print.ts'
 
-/** Milliseconds between two looks. */
+/** Milliseconds between two looks at the status. */
 const interval = 500
 const barWidth = 30
 
-/** Shows how a leg catches up until it is in sync; rejects when it will not be. */
+/** Shows the progress of a leg until it is in sync. Rejects when it leaves the volume. */
 export async function waitForLeg(
   client: ManagementClient,
   volume: string,
@@ -33,7 +33,7 @@ export async function waitForLeg(
   }
 }
 
-/** Says what a volume is now, and why where it does not serve. */
+/** Prints the state of a volume, and the reason if it does not serve. */
 export async function tellVolume(client: ManagementClient, volume: string): Promise<void> {
   const found = findMirror(await client.status(), volume)
   const volumeWord = found?.details['volume']
@@ -56,7 +56,7 @@ export async function tellLeg(
   else printLine(`${name} is ${found.state}`)
 }
 
-/** Shows how far a verify is, until `work` is done. */
+/** Shows the progress of a verify until `work` is done. Settles as `work` does. */
 export async function whileVerifying<T>(
   client: ManagementClient,
   volume: string,
@@ -67,7 +67,7 @@ export async function whileVerifying<T>(
     () => true,
   )
   while (!(await Promise.race([over, sleep(interval, false)]))) {
-    // A target that does not answer fails the work too, and that is what is reported.
+    // If the target does not answer, `work` fails, too, and that error is reported.
     const status = await client.status().catch(() => null)
     if (status !== null) draw(findMirror(status, volume)?.details['verify'])
   }
@@ -90,7 +90,7 @@ function findMirror(status: unknown, path: string): Device | null {
   return search(Object.values((status as Status).devices))
 }
 
-/** One line with a bar, drawn over the last one; only for people. */
+/** Draws one line with a bar over the last one, on a terminal only. */
 function draw(progress: unknown): void {
   if (!process.stderr.isTTY || !isObject(progress)) return
   process.stderr.write(`\r${progressLine(progress)}\u001b[K`)
@@ -100,7 +100,7 @@ function clear(): void {
   if (process.stderr.isTTY) process.stderr.write('\r\u001b[K')
 }
 
-/** `[######------]  37.2%  118.0 MiB/s  5m 41s left`. */
+/** The progress as text: `[######------]  37.2%  118.0 MiB/s  5m 41s left`. */
 export function progressLine(progress: Readonly<Record<string, unknown>>): string {
   const number = (key: string): number => {
     const value = progress[key]

@@ -4,7 +4,7 @@ import type { Device, Export, Leg, Status } from '../manage/status.types.ts'
 import { printable } from './print.ts'
 import { progressLine } from './progress.ts'
 
-/** A device: what stands in columns, what follows them, and lines of their own below it. */
+/** A device in the text: its columns, the words behind them, and the lines below it. */
 interface Row {
   readonly depth: number
   readonly name: string
@@ -14,14 +14,14 @@ interface Row {
 }
 
 /**
- * The status as text: a line for each device, those inside others indented. Healthy ones are short;
- * the others say why. `now` is wall time in milliseconds. For people lines are broken at `columns`;
- * programs find a device on one line.
+ * The status as text: a line for each device, indented in its parent. Healthy ones are short; the
+ * others say why they are not. `now` is wall time in milliseconds. For people lines are broken at
+ * `columns`; programs find each device on one line.
  */
 export function renderStatus(status: Status, now: number, columns = Infinity): string {
   const rows: Row[] = []
   for (const [name, device] of Object.entries(status.devices))
-    addDevice(rows, 0, name, device, status, now)
+    addDevice({ rows, status, now }, 0, name, device)
   const nameWidth = Math.max(0, ...rows.map(({ depth, name }) => 2 * depth + name.length))
   const stateWidth = Math.max(0, ...rows.map(({ state }) => state.length))
   return rows
@@ -40,7 +40,7 @@ export function renderStatus(status: Status, now: number, columns = Infinity): s
 /** Columns that continued lines have at least, however deep the tree and narrow the terminal. */
 const restMin = 30
 
-/** What stands in one line, two blanks apart, or in several that are indented. */
+/** The words in one line, two blanks apart, or in several that are indented. */
 function broken(
   words: readonly string[],
   { columns, indent }: { readonly columns: number; readonly indent: number },
@@ -66,10 +66,10 @@ function broken(
   return [...lines, line].map((text) => printable(text.trimEnd()))
 }
 
-/** Blanks where a sentence may go on in another line: not within a command that is to be copied. */
+/** Blanks where a line may be broken: not within a command, which a reader may copy. */
 const breaks = / (?=(?:[^`]*`[^`]*`)*[^`]*$)/
 
-/** A reason is often said by a leg, by its device, and by the last request that failed. */
+/** Drops repeats: a leg, its device and the last failed request often give the same reason. */
 function withoutRepeats(words: readonly string[]): readonly string[] {
   const isSaid = (word: string, at: number): boolean =>
     words.indexOf(word) < at ||
@@ -77,12 +77,12 @@ function withoutRepeats(words: readonly string[]): readonly string[] {
   return words.filter((word, at) => !isSaid(word, at))
 }
 
-/** Longer than what stands in a line twice by chance. */
+/** True for a text that is too long to be in a line twice by chance. */
 function isSentence(word: string): boolean {
   return word.length >= 20
 }
 
-/** A line for each limit at which clients were not let in; none while there was no need. */
+/** A line for each limit because of which clients were refused. */
 function refusedLines({ refused }: Status): string[] {
   return Object.entries(refused ?? {})
     .filter(([, count]) => count > 0)
@@ -95,31 +95,38 @@ const refusalWords: Readonly<Record<string, string>> = {
   descriptors: 'too few open files are allowed to the process',
 }
 
-function addDevice(
-  rows: Row[],
-  depth: number,
-  name: string,
-  device: Device,
-  status: Status,
-  now: number,
-): void {
-  const rest = describe(device, status, now)
-  rows.push({ depth, name, state: wordOf(device), rest, below: users(device, status, now) })
-  for (const [label, child] of Object.entries(device.children))
-    addDevice(rows, depth + 1, label, child, status, now)
-  for (const [label, leg] of Object.entries(device.legs ?? {}))
-    addLeg(rows, depth + 1, { volume: device.path, name: label, leg }, status, now)
+/** The rows so far, and the status that they show. */
+interface Rendering {
+  readonly rows: Row[]
+  readonly status: Status
+  /** Wall time in milliseconds. */
+  readonly now: number
 }
 
-/** A leg under its name, and the path of its mirror. */
+function addDevice(rendering: Rendering, depth: number, name: string, device: Device): void {
+  const { rows, status, now } = rendering
+  const rest = describe(device, status, now)
+  rows.push({ depth, name, state: wordOf(device), rest, below: users(device, status, now) })
+  addParts(rendering, depth + 1, device)
+}
+
+/** Adds the children and legs of a device. */
+function addParts(rendering: Rendering, depth: number, device: Device): void {
+  for (const [label, child] of Object.entries(device.children))
+    addDevice(rendering, depth, label, child)
+  for (const [name, leg] of Object.entries(device.legs ?? {}))
+    addLeg(rendering, depth, { volume: device.path, name, leg })
+}
+
+/** A leg with its name and the path of its mirror. */
 interface LegOf {
   readonly volume: string
   readonly name: string
   readonly leg: Leg
 }
 
-function addLeg(rows: Row[], depth: number, of: LegOf, status: Status, now: number): void {
-  const { volume, name, leg } = of
+function addLeg(rendering: Rendering, depth: number, { volume, name, leg }: LegOf): void {
+  const { rows, status, now } = rendering
   const { device } = leg
   const own = device === null ? [] : describe(device, status, now)
   const hasMore = typeof device?.details['bytesUnused'] === 'number'
@@ -127,14 +134,10 @@ function addLeg(rows: Row[], depth: number, of: LegOf, status: Status, now: numb
   const rest = [...own, ...more, ...progress(leg, now)]
   const below = device === null ? [] : users(device, status, now)
   rows.push({ depth, name, state: leg.state, rest, below })
-  if (device === null) return
-  for (const [label, child] of Object.entries(device.children))
-    addDevice(rows, depth + 1, label, child, status, now)
-  for (const [label, inner] of Object.entries(device.legs ?? {}))
-    addLeg(rows, depth + 1, { volume: device.path, name: label, leg: inner }, status, now)
+  if (device !== null) addParts(rendering, depth + 1, device)
 }
 
-/** A mirror says more of itself than whether it takes requests. */
+/** The word for a device's state; a mirror has its own, which say more. */
 function wordOf({ state, details }: Device): string {
   const { volume } = details
   return typeof volume === 'string' && state !== 'closed' ? volume : state
@@ -179,10 +182,10 @@ function busy({ rate, latency }: Device): string[] {
   return [words.join(', ')]
 }
 
-/** Clients that are named one by one; of more, how many there are. */
+/** Clients that are listed one by one; the others are counted. */
 const clientsMax = 20
 
-/** By which other addresses it can be reached, and who uses it. */
+/** The other URIs of a device's exports, and their clients. */
 function users(device: Device, { exports }: Status, now: number): string[] {
   const mine = Object.values(exports).filter((each) => each.device === device.path)
   return mine.flatMap(({ uris, clients }) => {
@@ -200,7 +203,7 @@ function users(device: Device, { exports }: Status, now: number): string[] {
   })
 }
 
-/** Milliseconds after which an error is old news, which `--json` has alone. */
+/** Milliseconds after which an error is old: only `--json` shows it then. */
 const lastErrorShownMs = 24 * 3600 * 1000
 
 function lastError({ lastError: error }: Device, now: number): string[] {
@@ -211,7 +214,7 @@ function lastError({ lastError: error }: Device, now: number): string[] {
   return [`last error at ${moment(at, now)} ${code}: ${message}`]
 }
 
-/** How many requests wait, for how long the oldest has, and for what. */
+/** The number of waiting requests, the time of the oldest, and the reason. */
 function waits({ waiting, waitingSeconds, waitingFor }: Device['details']): string[] {
   if (typeof waiting !== 'number' || waiting === 0) return []
   const oldest = typeof waitingSeconds === 'number' ? `, the oldest for ${waitingSeconds} s` : ''
@@ -219,7 +222,7 @@ function waits({ waiting, waitingSeconds, waitingFor }: Device['details']): stri
   return [`${waiting} waiting${oldest}${reason}`]
 }
 
-/** How far a verify of a mirror is, or when one was and the next will be. */
+/** The progress of a mirror's verify, or the times of the last and the next one. */
 function verifying(details: Device['details'], now: number): string[] {
   const { verify, verifiedAt, verifyNextAt, differencesHint } = details
   const hint = typeof differencesHint === 'string' ? [differencesHint] : []
@@ -248,7 +251,7 @@ function why(reason: string, since: string, now: number): string[] {
   return [...(reason === '' ? [] : [reason]), ago(since, now)]
 }
 
-/** What a mirror waits for, without what stands in the lines of its legs. */
+/** The reason of a mirror without the parts that the lines of its legs have. */
 function withoutLegs(reason: string, { legs }: Device): string {
   return Object.values(legs ?? {}).reduce((text, leg) => {
     const own = leg.device
@@ -258,7 +261,7 @@ function withoutLegs(reason: string, { legs }: Device): string {
   }, reason)
 }
 
-/** What a leg that is not in sync has to say. */
+/** The progress and troubles of a leg. */
 function progress(leg: Leg, now: number): string[] {
   const { silentSeconds } = leg
   const silent = typeof silentSeconds === 'number' && silentSeconds > 0
@@ -277,7 +280,7 @@ function progress(leg: Leg, now: number): string[] {
   return words
 }
 
-/** Of a volume that waits for others: what brings back a leg that is away is not for this one. */
+/** True for a leg that is there while its volume waits for others: its hint would mislead. */
 function isThere({ state, reason = '', device }: Leg): boolean {
   return state === 'missing' && reason === '' && device?.state === 'online'
 }

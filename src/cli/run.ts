@@ -20,10 +20,10 @@ import { printableLines, printLine } from './print.ts'
 const program = `dst ${version()}`
 
 /**
- * Starts to serve; a signal will stop that and end the process. Rejects with a StorageError when
- * the start fails. Standard output tells where the exports are; standard error is the log, which
- * begins with the `warnings` about the configuration. `mustServe` throws for what is not worth
- * serving, once the devices were tried.
+ * Starts to serve; a signal later stops the target and ends the process. Rejects with a
+ * StorageError when the start fails. Standard output has the URIs of the exports; standard error is
+ * the log, which begins with the `warnings` about the configuration. `mustServe` is called when the
+ * devices were tried, and may throw to end the start.
  */
 export async function runTarget(
   config: config.Config,
@@ -31,7 +31,7 @@ export async function runTarget(
   mustServe: (target: Target, log: Log) => void = () => undefined,
 ): Promise<void> {
   const output = new LogOutput((lines) => {
-    log.warn({ lines }, `${lines} lines were dropped: whoever reads the log stood still`)
+    log.warn({ lines }, `${lines} lines were dropped: the reader of the log stood still`)
   })
   const format = process.stderr.isTTY ? textOf : lineOf
   const write = (record: object): void => output.write(format(record))
@@ -64,15 +64,15 @@ export async function runTarget(
     clearInterval(alive)
     throw error
   }
-  // A start ends as well when a stop has closed what it was opening.
+  // A start also ends when a stop has closed the devices that it was opening.
   if (isStopping()) return
   announce(target)
   log.info({ devices: target.tree.devices.length }, 'serving')
 }
 
 /**
- * What reads the log for people prints the texts as they are. An error under whatever key has its
- * text: JSON alone would leave it out.
+ * A record of the log as a line of JSON. Texts are made printable, because tools show them to
+ * people as they are. Errors get their message under every key: JSON alone would leave it out.
  */
 function lineOf(record: object): string {
   const harmless = (_: string, value: unknown): unknown => {
@@ -82,14 +82,14 @@ function lineOf(record: object): string {
   return `${JSON.stringify(record, harmless)}\n`
 }
 
-/** A stack says something about our mistakes alone. */
+/** An error as JSON; only one that is our own mistake has its stack. */
 function serializeError(error: unknown): unknown {
   if (!(error instanceof StorageError)) return bunyan.stdSerializers.err(error)
   const { code, message, device } = error
   return { code, message, device }
 }
 
-/** One line that a supervisor keeps, then the end: nothing can be trusted after our own mistake. */
+/** Logs a mistake of our own and ends the process, which cannot be trusted after that. */
 function dieLoudly(log: bunyan): void {
   process.on('uncaughtException', (error: Error) => {
     log.fatal({ err: error }, `stopping at once: ${error.message}`)
@@ -97,21 +97,21 @@ function dieLoudly(log: bunyan): void {
   })
 }
 
-/** Whoever reads the log may go away, and its disk may be full: clients are served all the same. */
+/** Goes on when the reader of the log goes away or its disk is full: clients still need us. */
 function goOnUnheard(): void {
   for (const stream of [process.stdout, process.stderr])
     stream.removeAllListeners('error').on('error', () => undefined)
 }
 
 /**
- * Milliseconds in which a signal that comes again is the same wish: who stops a group of processes,
- * such as a terminal with npx in between, sends it to us twice.
+ * Milliseconds in which a repeated signal counts once: stopping a group of processes, such as by a
+ * terminal with npx in between, sends it to us twice.
  */
 const sameSignalMs = 1000
 
 /**
- * Ends the process when a signal has stopped the target, or at once at another one that comes
- * later. What it returns tells whether there was one.
+ * Stops the target at a signal and then ends the process; a second signal ends it at once. Returns
+ * a function that says whether there was a signal.
  */
 function stopOnSignals(target: Target, log: bunyan, output: LogOutput): () => boolean {
   let first: { readonly signal: string; readonly at: number } | null = null

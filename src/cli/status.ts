@@ -7,7 +7,7 @@ import { ManagementClient, managementOption, Unreachable } from './client.ts'
 import { printError, printJson } from './print.ts'
 import { renderStatus } from './render.ts'
 
-/** As mdadm has them. */
+/** The exit codes, which are those of mdadm. */
 const exitCodes = { healthy: 0, syncing: 1, degraded: 1, failed: 2 } as const
 const unreachableCode = 4
 
@@ -24,15 +24,18 @@ interface Options {
 export function status(yargs: Argv): Argv {
   return yargs.command(
     'status [device]',
-    'show the devices of a running target, and who uses its exports',
+    'show the devices of a running target, and the clients of its exports',
     (options) =>
       options
-        .positional('device', { type: 'string', describe: 'only this one, of the outermost' })
+        .positional('device', {
+          type: 'string',
+          describe: 'show only this device, which is part of no other',
+        })
         .option('management', managementOption)
         .option('json', {
           type: 'boolean',
           default: false,
-          describe: 'as status.schema.json has it',
+          describe: 'as JSON, see status.schema.json',
         })
         .option('watch', { type: 'boolean', default: false, describe: 'go on until interrupted' })
         .example('dst status', 'the target that was started here')
@@ -64,7 +67,7 @@ function show(status: Status, { json, watch }: Options): void {
   const columns = terminal ? process.stdout.columns : Infinity
   if (json) printJson(status, watch ? 0 : 2)
   else {
-    // Clears what the last look wrote.
+    // Clear the text of the last look.
     const clear = watch && terminal ? '\u001b[H\u001b[J' : ''
     process.stdout.write(`${clear}${renderStatus(status, Date.now(), columns)}${watch ? '\n' : ''}`)
   }

@@ -6,7 +6,7 @@ import { Exit, UsageError } from './exit.ts'
 import { printError, printJson, printLine } from './print.ts'
 import { whileVerifying } from './progress.ts'
 
-/** Differences that are listed one by one. */
+/** Differences that are listed one by one; the others are counted. */
 const listedMax = 20
 
 interface Options {
@@ -36,7 +36,7 @@ export function verify(yargs: Argv): Argv {
         .option('stop', {
           type: 'boolean',
           default: false,
-          describe: 'end the verify that is under way, whoever began it',
+          describe: 'end the verify that is under way, however it was started',
         })
         .option('json', { type: 'boolean', default: false, describe: 'the result as JSON' })
         .option('management', managementOption)
@@ -74,7 +74,7 @@ async function run(options: Options): Promise<void> {
     process.exitCode = Exit.failed
 }
 
-/** What goes on in the target unseen would be in the way of the next one. */
+/** Ends the verify at a signal: one that goes on unseen would be in the way of the next. */
 function stopOnSignals(client: ManagementClient, volume: string): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
     process.once(signal, () => {

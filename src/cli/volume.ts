@@ -13,18 +13,18 @@ const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
 export function volume(yargs: Argv): Argv {
   return yargs.command(
     'volume <command>',
-    'start a mirror that waits, enlarge it, and show what became of it',
+    'start a mirror that waits, enlarge it, and show its history',
     (commands) =>
       [start, history, grow]
         .reduce<Argv>((all, define) => define(all), commands)
         .demandCommand(1, 'what shall be done with the volume? dst volume --help lists it')
         .example('dst volume history home', 'membership changes and resyncs')
-        .example('dst volume start home --force', 'no absent leg is newer: take the word for it')
+        .example('dst volume start home --force', 'you know that no absent leg is newer')
         .epilogue(exitCodes),
   )
 }
 
-/** What every command on a volume takes. */
+/** Adds the arguments and options of every command on a volume. */
 function onVolume(options: Argv) {
   return options
     .positional('volume', { type: 'string', demandOption: true, describe: 'the mirror' })
@@ -61,7 +61,7 @@ function grow(yargs: Argv): Argv {
     'enlarge a volume with all its legs while it runs',
     (options) =>
       onVolume(options)
-        .positional('size', { type: 'string', describe: 'of the volume, such as 64G' })
+        .positional('size', { type: 'string', describe: 'new size of the volume, such as 64G' })
         .example('dst volume grow home 64G', 'enlarge the files of all legs as far as needed')
         .example('dst volume grow home', 'use what the files and disks of the legs have grown by'),
     async ({ management, volume, size }) => {
