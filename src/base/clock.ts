@@ -5,7 +5,7 @@ export interface Timer {
 
 /**
  * Time and turns of the event loop, handed in so that a whole cluster can run on a simulated clock.
- * Deadlines use `now`; wall time is for people to read and never decides who is newer.
+ * Deadlines use `now`; wall time is for people to read and never decides which head is newer.
  */
 export interface Clock {
   /** Milliseconds on a monotonic scale with an arbitrary origin. */

@@ -29,6 +29,7 @@ interface Options {
   readonly readOnly: boolean
 }
 
+/** Adds `dst attach`: makes an export a disk of this machine. */
 export function attach(yargs: Argv): Argv {
   return yargs.command(
     'attach <uri> <device>',
@@ -52,6 +53,7 @@ export function attach(yargs: Argv): Argv {
   )
 }
 
+/** Adds `dst detach`: takes such a disk off. */
 export function detach(yargs: Argv): Argv {
   return yargs.command(
     'detach <device>',

@@ -37,6 +37,7 @@ const warmUpMilliseconds = 500
 const readOnly = 'randread,read'
 const all = Object.keys(patterns).join(',')
 
+/** Adds `dst bench`: measures an export. */
 export function bench(yargs: Argv): Argv {
   return yargs.command(
     'bench <uri>',
@@ -59,13 +60,13 @@ export function bench(yargs: Argv): Argv {
         .option('write', {
           boolean: true,
           default: false,
-          describe: 'write, too: DESTROYS what is on the export',
+          describe: 'write, too: DESTROYS the data on the export',
         })
         .option('json', { boolean: true, default: false })
         .example('dst bench nbd://127.0.0.1/home', 'read at several block sizes and depths')
         .example(
           'dst bench --write --pattern randrw --depth 8 nbd+unix:///scratch?socket=nbd.sock',
-          'read and write; what is on the export is lost',
+          'read and write; the data on the export are lost',
         )
         .epilogue('Exit codes: 0 measured, 1 the export failed, 2 wrong usage.'),
     async ({ uri, pattern, blockSize, depth, seconds, timeout, write, json }) => {
@@ -100,12 +101,12 @@ async function measure(text: string, plan: Plan): Promise<LoadRow[]> {
     if (!(plan[option] > 0 && plan[option] <= secondsMax))
       throw new UsageError(`--${option} is a number from above 0 to ${secondsMax}`)
   if (!plan.write && plan.patterns.some((name) => patterns[name].reads < 100))
-    throw new UsageError('writing destroys what is on the export: say --write if that is meant')
+    throw new UsageError('writing destroys the data on the export: --write allows it')
   const device = await openExport(text, plan.timeout * 1000)
   try {
     const writes = plan.patterns.filter((name) => patterns[name].reads < 100)
     if (device.facts!.readOnly && writes.length > 0)
-      throw new UsageError(`the export may only be read: without --write, or with --pattern read`)
+      throw new UsageError(`the export can only be read: leave --write out, or use --pattern read`)
     for (const bytes of plan.blockSizes) mustFit(bytes, device.facts!)
     await warmUp(device, plan)
     const rows: LoadRow[] = []

@@ -6,6 +6,7 @@ import type { Target } from '../daemon/target.ts'
 import { uriOf } from './open.ts'
 import { runTarget } from './run.ts'
 
+/** Adds `dst bridge`: serves a remote export to this machine's NBD clients. */
 export function bridge(yargs: Argv): Argv {
   return yargs.command(
     'bridge <uri>',
@@ -63,6 +64,7 @@ function mustBeReachable({ tree }: Target, log: Log): void {
   }
 }
 
+/** The options of `dst bridge`. */
 export interface BridgeOptions {
   readonly uri: string
   readonly listen: readonly string[]

@@ -3,6 +3,7 @@ import { loadConfig } from '../config/config.ts'
 import { lockedFiles } from '../config/locks.ts'
 import { printJson, printLine, printWarning } from './print.ts'
 
+/** Adds `dst check`: checks a configuration. */
 export function check(yargs: Argv): Argv {
   return yargs.command(
     'check <file>',

@@ -6,6 +6,7 @@ import { printLine } from './print.ts'
 
 const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
 
+/** Adds `dst claim`: resets the claims on a running target's exports. */
 export function claim(yargs: Argv): Argv {
   return yargs.command(
     'claim <command>',
@@ -13,7 +14,7 @@ export function claim(yargs: Argv): Argv {
     (commands) =>
       [reset]
         .reduce<Argv>((all, define) => define(all), commands)
-        .demandCommand(1, 'what shall be done with the claim? dst claim --help lists it')
+        .demandCommand(1, 'a command is missing; dst claim --help lists them')
         .example('dst claim reset spare', 'the head that claims it next has it')
         .example('dst claim reset spare --management unix:dst.sock', 'at another target')
         .epilogue(exitCodes),

@@ -12,6 +12,7 @@ interface Options {
   readonly address: string
 }
 
+/** Adds `dst init`: writes a first configuration. */
 export function init(yargs: Argv): Argv {
   return yargs.command(
     'init <dir>',

@@ -17,6 +17,7 @@ interface Place {
 
 const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
 
+/** Adds `dst leg`: commands on the legs of a running mirror. */
 export function leg(yargs: Argv): Argv {
   return yargs.command(
     'leg <command>',
@@ -24,7 +25,7 @@ export function leg(yargs: Argv): Argv {
     (commands) =>
       [detach, attach, add, grow, remove, invalidate, trust, leave]
         .reduce<Argv>((all, define) => define(all), commands)
-        .demandCommand(1, 'what shall be done with the leg? dst leg --help lists it')
+        .demandCommand(1, 'a command is missing; dst leg --help lists them')
         .example('dst leg detach home right --as monday', 'a consistent image, taken now')
         .example('dst leg attach home right', 'put it back by copying what it missed')
         .epilogue(exitCodes),

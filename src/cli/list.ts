@@ -21,13 +21,14 @@ interface Listed {
   readonly usable?: boolean
 }
 
+/** Adds `dst list`: lists the exports of a server. */
 export function list(yargs: Argv): Argv {
   return yargs.command(
     'list <uri>',
     'list the exports of a target or of an NBD server',
     (options) =>
       options
-        .positional('uri', { type: 'string', demandOption: true, describe: 'where it listens' })
+        .positional('uri', { type: 'string', demandOption: true, describe: 'the server' })
         .option('json', { type: 'boolean', default: false, describe: 'as JSON' })
         .example('dst list dst://10.0.0.2', 'a target, with sizes')
         .example('dst list "nbd+unix:///?socket=/run/nbd.sock" --json', 'an NBD server')

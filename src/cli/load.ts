@@ -17,6 +17,7 @@ export interface Work {
   readonly depth: number
 }
 
+/** The figures of a load. */
 export interface LoadResult {
   readonly operations: number
   readonly bytes: number

@@ -2,6 +2,7 @@ import type { Argv } from 'yargs'
 import { loadConfig } from '../config/config.ts'
 import { runTarget } from './run.ts'
 
+/** Adds `dst serve`: runs a target. */
 export function serve(yargs: Argv): Argv {
   return yargs.command(
     'serve <file>',

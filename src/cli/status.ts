@@ -21,6 +21,7 @@ interface Options {
   readonly device: string | undefined
 }
 
+/** Adds `dst status`: shows a running target. */
 export function status(yargs: Argv): Argv {
   return yargs.command(
     'status [device]',

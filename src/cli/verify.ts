@@ -19,6 +19,7 @@ interface Options {
   readonly stop: boolean
 }
 
+/** Adds `dst verify`: compares the legs of a running mirror. */
 export function verify(yargs: Argv): Argv {
   return yargs.command(
     'verify <volume>',

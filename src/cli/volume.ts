@@ -10,6 +10,7 @@ import { printJson, printLine } from './print.ts'
 
 const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
 
+/** Adds `dst volume`: commands on a running mirror as a whole. */
 export function volume(yargs: Argv): Argv {
   return yargs.command(
     'volume <command>',
@@ -17,7 +18,7 @@ export function volume(yargs: Argv): Argv {
     (commands) =>
       [start, history, grow]
         .reduce<Argv>((all, define) => define(all), commands)
-        .demandCommand(1, 'what shall be done with the volume? dst volume --help lists it')
+        .demandCommand(1, 'a command is missing; dst volume --help lists them')
         .example('dst volume history home', 'membership changes and resyncs')
         .example('dst volume start home --force', 'you know that no absent leg is newer')
         .epilogue(exitCodes),

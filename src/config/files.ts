@@ -49,7 +49,7 @@ function examine(file: string, pointer: string, problems: Problem[]): Stats | un
   try {
     return statSync(file, { throwIfNoEntry: false })
   } catch (error) {
-    problems.push({ what: `cannot be looked at: ${(error as Error).message}`, pointer })
+    problems.push({ what: `cannot be examined: ${(error as Error).message}`, pointer })
     return null
   }
 }

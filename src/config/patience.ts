@@ -25,7 +25,7 @@ const belowMirror: Patience = { hold: 1000, pingInterval: 2000, pingTimeout: 500
 /** Pings in the silence after which a connection is given up: one may be lost or late. */
 const pingsInSilence = 3
 
-/** The times of a device: as configured, and otherwise by its place and by those that are. */
+/** The times of a device: as configured; the others by its place and the configured ones. */
 export function patienceOf(device: Loose, place: TreePlace): Patience {
   const usual = place === 'below-mirror' ? belowMirror : alone
   const hold = durationOf(device['hold']) ?? usual.hold

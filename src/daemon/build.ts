@@ -96,7 +96,7 @@ export class Tree {
     const taken = parent.driver.children.some((leg) => this.labelOf(leg) === label)
     // The name may also be taken by a leg that is just being added.
     if (taken || this.byPath.has(`${parent.path}/${label}`))
-      throw new StorageError('CONFIG', `there is a leg ${label}`, parent.path)
+      throw new StorageError('CONFIG', `there is a leg ${label} already`, parent.path)
     if (typeof child !== 'string') return this.child(spot, label, child)
     const root = this.roots.find((device) => device.path === child)
     if (root === undefined)

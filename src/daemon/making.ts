@@ -32,7 +32,7 @@ export async function whyNotMade(
   const text = await inTime(clock, store.load(keyOf(volume)), 'the state directory')
   if (text === null) return null
   const record = parseRecordText(text)
-  if (record === null) return `what the head remembers of ${volume} is damaged`
+  if (record === null) return `the head's record of ${volume} is damaged`
   const member = record.members.find((each) => each.name === name)
   // A leg that was never filled may be made again.
   if (member === undefined || (member.state !== 'in-sync' && member.left === null)) return null

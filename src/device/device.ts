@@ -20,6 +20,7 @@ export type { Ability, Claimed, Facts, Fencing } from './facts.ts'
  */
 export type StateWord = 'opening' | 'online' | 'degraded' | 'offline' | 'failed' | 'closed'
 
+/** The state of a device. Replaced, never changed in place. */
 export interface State {
   readonly word: StateWord
   /** A sentence for people; '' when all is well. */
@@ -145,7 +146,7 @@ export class Device implements DriverHost {
   private closing: Promise<void> | null = null
   /** Called when a new life of the cache cannot be saved: a later process may not show it. */
   onUnkept: (error: unknown) => void = () => undefined
-  /** Keeps changed boot ids over restarts; null where the driver does, or none need be kept. */
+  /** Keeps changed boot ids over restarts; null where the driver does, or none has to be kept. */
   private readonly lives: Lives | null
   /** The first boot id that the driver gave in this process. */
   private firstBootId = ''

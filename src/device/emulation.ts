@@ -169,7 +169,9 @@ const finish: Completer = {
       if (mayHaveLost(error)) device.flushFailed(error)
       request.fail(error)
     } else if (device.facts!.bootId !== bootId)
-      request.fail(new StorageError('STALE', 'the device lost it before its flush', device.path))
+      request.fail(
+        new StorageError('STALE', 'the device lost the change before its flush', device.path),
+      )
     else request.complete()
   },
 }

@@ -81,7 +81,7 @@ export class Lives {
   get warning(): string {
     if (this.known) return ''
     const { asideName } = this
-    const what = `which flushes failed before cannot be read (${this.problem})`
+    const what = `the record of failed flushes cannot be read (${this.problem})`
     return asideName === ''
       ? `${what}: until that is mended every start counts as a failed flush of each file and disk`
       : `${what}, and was set aside as ${asideName}: this start counts as a failed flush of each ` +

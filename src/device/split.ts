@@ -39,7 +39,7 @@ const joiner: Completer = {
   completed(part) {
     const whole = part.context as Request
     if (isLate(whole, part))
-      part.error ??= new StorageError('STALE', 'the device lost the first parts of it')
+      part.error ??= new StorageError('STALE', 'the device lost the first parts of the request')
     endSplit(whole)
   },
 }

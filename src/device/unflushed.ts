@@ -2,10 +2,10 @@ import type { StorageError } from '../base/errors.ts'
 import type { Completer, Request } from './request.ts'
 
 /**
- * Whether a device that lost its cache lost anything that was acknowledged. Flushes do not report
- * that by themselves: the first to come would, and the other clients would never know. So losses
- * are counted, and `LossReport` tells each client. A change that failed is not counted: what it
- * left may be read, and was promised to no client.
+ * Knows whether a device that loses its cache loses acknowledged changes. A flush does not report
+ * the loss by itself: the first would, and the other clients would never know. So losses are
+ * counted, and `LossReport` tells each client. A change that failed is not counted: its bytes may
+ * be read, but were promised to no client.
  */
 export class Unflushed {
   /** How often acknowledged changes may have been lost, also those of an earlier process. */
@@ -14,7 +14,7 @@ export class Unflushed {
   private acknowledged = 0
   private flushed = 0
   /**
-   * Whether an earlier process may have left changes without a flush. Until a flush has covered
+   * True while an earlier process may have left changes without a flush. Until a flush has covered
    * them, a loss has to be told: clients may have read them, or have written them then.
    */
   private inherits = true

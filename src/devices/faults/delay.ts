@@ -4,6 +4,7 @@ import type { Device } from '../../device/device.ts'
 import type { Operation, Request } from '../../device/request.ts'
 import { Layer, selects, type OperationName } from './layer.ts'
 
+/** The requests that a delay layer holds, and for how long. */
 export interface DelayOptions {
   /** Which operations are delayed; all if absent. */
   readonly operations?: readonly OperationName[]

@@ -5,6 +5,7 @@ import type { Device } from '../../device/device.ts'
 import { Operation, operationNames, type Request } from '../../device/request.ts'
 import { Layer, selects, type OperationName } from './layer.ts'
 
+/** The requests that an error layer fails: those that meet all conditions. */
 export interface ErrorOptions {
   /** Which operations fail; all if absent. */
   readonly operations?: readonly OperationName[]

@@ -9,6 +9,7 @@ import {
 } from '../../device/request.ts'
 import { Layer, selects, type OperationName } from './layer.ts'
 
+/** The requests that a log layer logs, and at which level. */
 export interface LogOptions {
   /** Which operations are logged; all if absent. */
   readonly operations?: readonly OperationName[]
