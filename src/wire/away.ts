@@ -1,4 +1,4 @@
-/** Sessions without connections that a server remembers. */
+/** The most sessions without connections that a server remembers. */
 const awayMax = 4096
 
 /** As much of a session as decides how long it is remembered. */
@@ -11,14 +11,14 @@ export interface Rememberable {
 
 /**
  * Sessions whose clients are away. Of too many, those go first that never wrote: strangers come and
- * go as they like. What was written is what would be done twice, so it is remembered for longest.
+ * go as they like. Only a change can be done twice, so sessions that wrote are remembered longest.
  */
 export class AwaySessions<Session extends Rememberable> {
-  /** Those who left first come first. */
+  /** The sessions that were left first come first. */
   private readonly writers = new Set<Session>()
   private readonly others = new Set<Session>()
 
-  /** Returns which one has to be forgotten for it; null for none. */
+  /** Adds a session. Returns one that has to be forgotten for it; null for none. */
   add(session: Session): Session | null {
     this.delete(session)
     const away = session.wrote ? this.writers : this.others

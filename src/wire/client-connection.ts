@@ -1,11 +1,11 @@
-import type { Clock, Timer } from '../base/clock.ts'
+import type { Timer } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
-import type { Slab } from '../base/slab.ts'
 import { Operation, type Request } from '../device/request.ts'
 import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
 import { Stint } from '../net/stint.ts'
+import type { ClientWorld } from '../peer/link.ts'
 import { Sending } from '../peer/sending.ts'
 import {
   checksumOf,
@@ -37,28 +37,37 @@ import { areRuns, decodeRuns } from './runs.ts'
 import { controlSlot, SlotState, type Slots } from './slots.ts'
 import { errorOf, statusChecksum, statusOk } from './status.ts'
 
-/** Bytes of answers to pings that may wait: who asks and never reads gets no more. */
+/** Bytes of answers to pings that may wait: a server that asks and never reads gets no more. */
 const pongsBytesMax = 4096
 
-/** Whom a connection tells how it lives. */
+/** The owner of a connection: told when it begins and when it ends. */
 export interface ConnectionKeeper {
   /** The server's first message, whatever its status. */
   welcomed(connection: ClientConnection, welcome: Welcome): void
-  /** It is over, and no buffer is referred to any more. */
+  /** The connection is over and refers to no buffer any more. */
   closed(connection: ClientConnection, reason: StorageError | null): void
 }
 
-/** Whom a connection tells what the server said. */
+/** The user of a connection: told what the server says. */
 export interface ConnectionUser {
   readonly slots: Slots<ClientConnection>
   /** The slot's request was answered. */
   answered(connection: ClientConnection, slot: number, error: StorageError | null): void
-  /** The slot's payload arrived damaged, here or there. */
+  /** The slot's payload arrived damaged, here or at the server. */
   damaged(connection: ClientConnection, slot: number): void
   controlAnswered(sequence: number, error: StorageError | null, text: string): void
   factsChanged(facts: WireFacts): void
   /** Another session has claimed the device with this epoch, which is higher than ours. */
   outbid(epoch: number): void
+}
+
+/** What a connection is made for. */
+export interface ConnectionSetting {
+  readonly keeper: ConnectionKeeper
+  readonly user: ConnectionUser
+  readonly hello: Hello
+  /** Milliseconds for the answer to the hello. */
+  readonly helloTimeout: number
 }
 
 /** One connection of a session, as the client sees it: requests out, replies in. */
@@ -68,9 +77,9 @@ export class ClientConnection implements ConnectionHandler {
   inFlight = 0
   /** Payload bytes of the requests in flight. */
   bytesInFlight = 0
-  /** Replies it brought: it was of use. */
+  /** How many replies it brought; with any it was of use. */
   replies = 0
-  /** Nothing is sent and nothing believed any more. */
+  /** True once nothing is sent, and nothing that comes is believed. */
   over = false
   readonly outbox: Outbox
   private readonly sending: Sending
@@ -96,15 +105,9 @@ export class ClientConnection implements ConnectionHandler {
   private heard = false
   private pingedAt: number
 
-  constructor(
-    connection: Connection,
-    keeper: ConnectionKeeper,
-    user: ConnectionUser,
-    hello: Hello,
-    helloTimeout: number,
-    slab: Slab,
-    clock: Clock,
-  ) {
+  constructor(connection: Connection, setting: ConnectionSetting, world: ClientWorld) {
+    const { keeper, user, hello, helloTimeout } = setting
+    const { slab, clock } = world
     this.connection = connection
     this.keeper = keeper
     this.user = user
@@ -141,7 +144,7 @@ export class ClientConnection implements ConnectionHandler {
 
   sent(): void {
     this.outbox.sent()
-    if (this.early.length > 0) this.settleEarly(false)
+    if (this.early.length > 0) this.settleEarly('sent')
   }
 
   closed(reason: StorageError | null): void {
@@ -150,16 +153,17 @@ export class ClientConnection implements ConnectionHandler {
     if (this.arriving >= 0) this.slots.requests[this.arriving]?.dropSegments()
     this.inbox.close()
     this.outbox.close()
-    this.settleEarly(true)
+    this.settleEarly('all')
     this.keeper.closed(this, this.problem ?? reason)
   }
 
-  /** Closes at once, and remembers why. */
-  fail(code: 'PROTOCOL' | 'TIMEOUT', message: string): void {
-    if (this.over) return
+  /** Closes at once, and remembers why. Returns false, for `step`. */
+  fail(code: 'PROTOCOL' | 'TIMEOUT', message: string): false {
+    if (this.over) return false
     this.over = true
     this.problem = new StorageError(code, `${this.connection.peer}: ${message}`)
     this.connection.destroy()
+    return false
   }
 
   destroy(): void {
@@ -200,7 +204,7 @@ export class ClientConnection implements ConnectionHandler {
     if (!this.running) this.sending.schedule(this.inFlight === 1 ? 'alone' : 'among')
   }
 
-  /** Sends a question that is no request. `value` is the epoch of a claim. */
+  /** Sends a question that is no request of a range; `value` is the epoch of a claim. */
   ask(command: number, sequence: number, value: number): void {
     const { request: header, outbox } = this
     header.command = command
@@ -216,7 +220,7 @@ export class ClientConnection implements ConnectionHandler {
     outbox.schedule()
   }
 
-  /** Asks a silent server whether it is there, and gives it up when it does not answer. */
+  /** Pings the server every `pingInterval`, and gives it up when it is silent for `pingTimeout`. */
   tick(now: number, pingInterval: number, pingTimeout: number): void {
     if (!this.greeted) return
     if (this.heard) this.heardAt = now
@@ -235,16 +239,14 @@ export class ClientConnection implements ConnectionHandler {
     if (!this.greeted) return this.greet()
     const { inbox, reply } = this
     if (!inbox.need(replyBytes)) return false
-    if (decodeReply(inbox.bytes, inbox.at, reply, this.checksums) !== null) {
-      this.fail('PROTOCOL', 'a header is damaged')
-      return false
-    }
+    if (decodeReply(inbox.bytes, inbox.at, reply, this.checksums) !== null)
+      return this.fail('PROTOCOL', 'a header is damaged')
     if (reply.kind === Kind.reply)
       return reply.slot === controlSlot ? this.takeControl() : this.takeReply()
     if (reply.kind === Kind.facts) return this.takeFacts()
     if (reply.kind === Kind.fenced) return this.takeFenced()
     inbox.consume(replyBytes)
-    // Whoever reads nothing is not answered either: what waits to be sent says that we live.
+    // A server that does not read gets no answers either: the bytes queued for it prove us alive.
     const waiting = this.outbox.bytesQueued - this.outbox.payloadQueued
     if (reply.kind === Kind.ping && waiting < pongsBytesMax)
       this.ask(Command.pong, reply.sequence, 0)
@@ -255,22 +257,16 @@ export class ClientConnection implements ConnectionHandler {
     const { inbox } = this
     if (!inbox.need(prefaceBytes)) return false
     const preface = decodePreface(inbox.bytes, inbox.at)
-    if (typeof preface === 'string' || preface.length > welcomeBytesMax) {
-      this.fail('PROTOCOL', 'it does not speak DST/1')
-      return false
-    }
-    if (preface.versionMin !== version) {
-      this.fail('PROTOCOL', `it speaks version ${preface.versionMin}, not ${version}`)
-      return false
-    }
+    if (typeof preface === 'string' || preface.length > welcomeBytesMax)
+      return this.fail('PROTOCOL', 'it does not speak DST/1')
+    if (preface.versionMin !== version)
+      return this.fail('PROTOCOL', `it speaks version ${preface.versionMin}, not ${version}`)
     const length = prefaceBytes + preface.length
     if (!inbox.need(length)) return false
     const welcome = decodeWelcome(inbox.bytes, inbox.at, inbox.at + length)
     inbox.consume(length)
-    if (typeof welcome === 'string') {
-      this.fail('PROTOCOL', `its welcome is wrong: ${welcome}`)
-      return false
-    }
+    if (typeof welcome === 'string')
+      return this.fail('PROTOCOL', `its welcome is wrong: ${welcome}`)
     this.greeted = true
     this.helloTimer.cancel()
     this.depth = welcome.depth
@@ -288,7 +284,7 @@ export class ClientConnection implements ConnectionHandler {
       slots.connections[slot] === this &&
       slots.sequences[slot] === sequence
     if (!mine) {
-      // An answer to what we do not wait for any more: its length says where the next one begins.
+      // No request waits for this answer any more: its length says where the next one begins.
       inbox.consume(replyBytes)
       return inbox.skip(payload)
     }
@@ -303,11 +299,9 @@ export class ClientConnection implements ConnectionHandler {
   }
 
   private takeRead(slot: number, request: Request): boolean {
-    if (this.reply.payload !== request.length) {
-      this.fail('PROTOCOL', `${this.reply.payload} bytes instead of ${request.length}`)
-      return false
-    }
     const { length } = request
+    if (this.reply.payload !== length)
+      return this.fail('PROTOCOL', `${this.reply.payload} bytes instead of ${length}`)
     if (length <= stagedPayloadMax && !this.inbox.need(replyBytes + length)) return false
     this.inbox.consume(replyBytes)
     this.arriving = slot
@@ -328,16 +322,11 @@ export class ClientConnection implements ConnectionHandler {
   private takeRuns(slot: number, request: Request): boolean {
     const { inbox, reply } = this
     const { payload } = reply
-    if (!areRuns(payload)) {
-      this.fail('PROTOCOL', `a status of ${payload} bytes`)
-      return false
-    }
+    if (!areRuns(payload)) return this.fail('PROTOCOL', `a status of ${payload} bytes`)
     if (!inbox.need(replyBytes + payload)) return false
     const at = inbox.at + replyBytes
-    if (!decodeRuns(inbox.bytes, { at, end: at + payload }, request.extents, request.length)) {
-      this.fail('PROTOCOL', 'a status of other bytes than asked for')
-      return false
-    }
+    if (!decodeRuns(inbox.bytes, { at, end: at + payload }, request.extents, request.length))
+      return this.fail('PROTOCOL', 'a status of other bytes than asked for')
     inbox.consume(replyBytes + payload)
     this.settle(slot, null)
     return true
@@ -387,12 +376,10 @@ export class ClientConnection implements ConnectionHandler {
 
   private takeFacts(): boolean {
     const { inbox, reply } = this
-    if (reply.payload !== factsBytes) {
-      this.fail('PROTOCOL', `facts of ${reply.payload} bytes`)
-      return false
-    }
+    if (reply.payload !== factsBytes)
+      return this.fail('PROTOCOL', `facts of ${reply.payload} bytes`)
     if (!inbox.need(replyBytes + factsBytes)) return false
-    // They may come without end, and nobody knows what they bring about above.
+    // Facts may come without end, and what the devices above make of each may take long.
     if (this.stint.over(Infinity)) {
       inbox.stall()
       this.connection.pause()
@@ -414,7 +401,7 @@ export class ClientConnection implements ConnectionHandler {
 
   private settle(slot: number, error: StorageError | null): void {
     const { slots, outbox } = this
-    // The server may refuse a write before it took all of it in. Its bytes stay lent until then.
+    // The server may refuse a write before it took all of it in: its bytes are lent to the socket.
     const request = slots.requests[slot]!
     if (request.operation === Operation.write && outbox.batchesSent < slots.batches[slot]!) {
       slots.states[slot] = SlotState.early
@@ -437,12 +424,13 @@ export class ClientConnection implements ConnectionHandler {
     if (request.operation <= Operation.write) this.bytesInFlight -= request.length
   }
 
-  private settleEarly(all: boolean): void {
+  /** Reports early answers: of requests that the socket has sent, or all when it is closed. */
+  private settleEarly(which: 'sent' | 'all'): void {
     const { early, slots, outbox } = this
     if (early.length === 0) return
     this.early = []
     for (const slot of early)
-      if (all || outbox.batchesSent >= slots.batches[slot]!) {
+      if (which === 'all' || outbox.batchesSent >= slots.batches[slot]!) {
         this.left(slots.requests[slot]!)
         this.user.answered(this, slot, slots.answers[slot]!)
       } else this.early.push(slot)

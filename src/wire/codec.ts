@@ -60,6 +60,7 @@ export interface ReplyHeader {
   payloadChecksum: number
 }
 
+/** A header to encode from or decode into, over and over. */
 export function newRequestHeader(): RequestHeader {
   return {
     command: 0,
@@ -73,18 +74,20 @@ export function newRequestHeader(): RequestHeader {
   }
 }
 
+/** A header to encode from or decode into, over and over. */
 export function newReplyHeader(): ReplyHeader {
   return { kind: 0, status: 0, slot: 0, sequence: 0, payload: 0, payloadChecksum: 0 }
 }
 
 const high = 0x1_0000_0000
 
+/** Writes a safe integer, not negative, as 64 bits. */
 export function writeUint64(bytes: Buffer, at: number, value: number): void {
   bytes.writeUInt32LE(value % high, at)
   bytes.writeUInt32LE(Math.floor(value / high), at + 4)
 }
 
-/** NaN for what is not a safe integer. */
+/** Reads 64 bits; NaN for what is not a safe integer. */
 export function readUint64(bytes: Buffer, at: number): number {
   const value = bytes.readUInt32LE(at + 4) * high + bytes.readUInt32LE(at)
   return value <= Number.MAX_SAFE_INTEGER ? value : NaN
@@ -95,13 +98,17 @@ export function checksum(bytes: Buffer, at: number, length: number, before = 0):
   return zlib.crc32(bytes.subarray(at, at + length), before)
 }
 
+/** CRC-32 (IEEE) of the segments, one after the other. */
 export function checksumOf(segments: readonly Buffer[]): number {
   let value = 0
   for (const segment of segments) value = zlib.crc32(segment, value)
   return value
 }
 
-/** Writes 32 bytes at `at`. `withChecksum`: whether the hello switched checksums on. */
+/**
+ * Writes 32 bytes at `at`. `withChecksum`: the hello switched checksums on. It is a flag by
+ * position here and in the next three: they run once per request, and make no object for it.
+ */
 export function encodeRequest(
   bytes: Buffer,
   at: number,
@@ -134,7 +141,7 @@ export function decodeRequest(
   header.length = bytes.readUInt32LE(at + 16)
   header.payload = bytes.readUInt32LE(at + 20)
   header.payloadChecksum = bytes.readUInt32LE(at + 24)
-  return faultOf(bytes, at, requestBytes, header.payloadChecksum, withChecksum)
+  return faultOf(bytes, at, requestBytes, withChecksum)
 }
 
 /** Writes 24 bytes at `at`. */
@@ -168,18 +175,21 @@ export function decodeReply(
   header.payload = bytes.readUInt32LE(at + 8)
   header.payloadChecksum = bytes.readUInt32LE(at + 16)
   if (bytes.readUInt32LE(at + 12) !== 0) return 'reserved'
-  return faultOf(bytes, at, replyBytes, header.payloadChecksum, withChecksum)
+  return faultOf(bytes, at, replyBytes, withChecksum)
 }
 
-/** Both checksums are zero when they are switched off: what looks otherwise is out of step. */
+/**
+ * Both headers end with the checksum of the payload and their own. They are zero when checksums are
+ * switched off: a header that has others is out of step.
+ */
 function faultOf(
   bytes: Buffer,
   at: number,
   length: number,
-  payloadChecksum: number,
   withChecksum: boolean,
 ): HeaderFault | null {
   const found = bytes.readUInt32LE(at + length - 4)
   if (withChecksum) return found === checksum(bytes, at, length - 4) ? null : 'checksum'
-  return found === 0 && payloadChecksum === 0 ? null : 'reserved'
+  const ofPayload = bytes.readUInt32LE(at + length - 8)
+  return found === 0 && ofPayload === 0 ? null : 'reserved'
 }

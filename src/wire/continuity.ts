@@ -1,7 +1,7 @@
 import type { Facts } from '../device/device.ts'
 import { isChange, Operation, type Request } from '../device/request.ts'
 
-/** Whether requests made for one mean the same for the other. */
+/** True when a request made for a device with one of these facts means the same with the other. */
 export function same(one: Facts, other: Facts): boolean {
   return (
     one.identity === other.identity &&
@@ -10,7 +10,7 @@ export function same(one: Facts, other: Facts): boolean {
   )
 }
 
-/** Whether the request is of use only to the boot it was made for. */
+/** True for changes and flushes, which are of use only to the boot that they were made for. */
 export function mutates(request: Request): boolean {
   return request.operation === Operation.flush || isChange(request.operation)
 }

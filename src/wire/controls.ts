@@ -6,7 +6,7 @@ interface Asked {
   readonly reject: (error: StorageError) => void
 }
 
-/** Questions to a target that are no requests: rare, and answered by promises. */
+/** Asks a target questions that are no requests of a range; they are rare, so promises do. */
 export class Controls {
   private readonly dialer: Dialer
   private readonly asked = new Map<number, Asked>()
@@ -16,7 +16,7 @@ export class Controls {
     this.dialer = dialer
   }
 
-  /** The answer's text. Rejects with what the target says, or UNAVAILABLE without a session. */
+  /** Resolves to the answer; rejects with what the target says, UNAVAILABLE without a session. */
   ask(command: number, value: number): Promise<string> {
     const [connection] = this.dialer.connections
     if (connection === undefined)

@@ -27,7 +27,7 @@ export interface DialerOptions extends LinkOptions {
   readonly depth: number
 }
 
-/** Whom the dialer works for. */
+/** The owner of a dialer. */
 export interface DialerUser extends ConnectionUser {
   /** Why this server is not to be used; null if it is the right one. */
   admit(welcome: Welcome): StorageError | null
@@ -43,7 +43,7 @@ export interface DialerUser extends ConnectionUser {
   readonly claimEpoch: number
 }
 
-/** The sessions of a client: each has a higher epoch than those before, and was welcomed. */
+/** Makes a client's sessions, one after the other, each with a higher epoch than those before. */
 export class Dialer implements ConnectionKeeper, LinkUser<ClientConnection> {
   /** The connections that take requests; empty while there is no session. */
   readonly connections: ClientConnection[] = []
@@ -75,7 +75,7 @@ export class Dialer implements ConnectionKeeper, LinkUser<ClientConnection> {
     patience.cancel()
   }
 
-  /** Gives the session up; another follows. */
+  /** Gives the session up; another follows, unless the dialer was stopped. */
   giveUp(reason: StorageError): void {
     if (!this.link.stopped) this.link.end(reason)
   }
@@ -88,14 +88,13 @@ export class Dialer implements ConnectionKeeper, LinkUser<ClientConnection> {
       features: options.features,
       client: this.client,
       epoch: link.dials,
-      // A further one may be late: the session may have given its claim up by then.
+      // A further connection makes no claim: the session may have given it up meanwhile.
       claim: index === 0 ? user.claimEpoch : 0,
       depth: options.depth,
       name: options.name,
     }
-    const { connectTimeout } = options
-    const { slab, clock } = context
-    return (socket) => new ClientConnection(socket, this, user, hello, connectTimeout, slab, clock)
+    const setting = { keeper: this, user, hello, helloTimeout: options.connectTimeout }
+    return (connection) => new ClientConnection(connection, setting, context)
   }
 
   ending(reason: StorageError): void {
@@ -131,9 +130,9 @@ export class Dialer implements ConnectionKeeper, LinkUser<ClientConnection> {
     const { link } = this
     link.gone(connection)
     if (link.reason === null) {
-      // The session can do without one that was not welcomed yet.
+      // The session can do without a connection that was not welcomed yet.
       if (this.up && !this.connections.includes(connection)) return
-      // What was of use may be tried again soon; who breaks the protocol may not.
+      // A connection that was of use may be made again soon, but not one that broke the protocol.
       if (connection.replies > 0 && reason?.code !== 'PROTOCOL') link.backoff.reset()
     }
     const address = formatAddress(this.options.address)

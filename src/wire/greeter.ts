@@ -18,7 +18,7 @@ import type { SharedListing } from './listing.ts'
 import { slotsMax, type Session, type SessionConnection, type Sessions } from './session.ts'
 import { statusOf, statusOk } from './status.ts'
 
-/** Characters of the reason of a refusal, in a line of the log: names of clients are in it. */
+/** Characters of a refusal's reason in a line of the log: clients choose names that are in it. */
 const reasonShown = 200
 
 /** What is the same for all clients of a server. */
@@ -28,17 +28,17 @@ export interface Announced {
   readonly listing: SharedListing
 }
 
-/** The connection whose first message it is. */
+/** The connection that a greeter works for. */
 interface Greeted extends SessionConnection {
   readonly intake: Intake
   index: number
-  /** The hello was accepted: what comes now are requests. */
+  /** The hello was accepted; requests come now. */
   welcomed(session: Session, index: number, depth: number, features: number): void
 }
 
-/** The first message of a client and the answer to it. */
+/** Reads the first message of a client and answers it. */
 export class Greeter {
-  /** An older connection's requests are being waited for. */
+  /** True while the answer waits: for claims, or for requests of an older connection. */
   waiting = false
   private readonly user: Greeted
   private readonly context: ServiceContext
@@ -97,7 +97,7 @@ export class Greeter {
     this.user.index = hello.index
     const answer = (result: Session | StorageError): void => {
       this.waiting = false
-      // Whoever is closed, or was to leave while it waited, does not begin to use anything.
+      // A connection that was closed, or told to close, while it waited does not begin a session.
       if (this.user.intake.over) return
       if (result instanceof StorageError) this.refuse(result)
       else this.welcome(hello, result)
@@ -150,7 +150,10 @@ export class Greeter {
   }
 }
 
-/** A target below that restarted is to the client as if this one had, and yet it remembers. */
+/**
+ * The instance that the client is told. Its second half changes when a target below restarts: that
+ * concerns the client as if this target had, but its session is still remembered here.
+ */
 function instanceOf({ instance }: Announced, { restarts }: Session): string {
   if (restarts === 0) return instance
   const half = instance.length / 2

@@ -21,21 +21,21 @@ const listingFixedBytes = 24
 export const factsBytes = 64
 const entryFixedBytes = 16
 
-/** What follows the preface of a hello, at most: the name is the only part that varies. */
+/** The most bytes after the preface of a hello: the name is the only part that varies. */
 export const helloBytesMax = helloFixedBytes - prefaceBytes + nameBytesMax
-/** Bytes of a sentence for people: in a welcome that refuses, and in a reply that failed. */
+/** The most bytes of a sentence for people: in a welcome that refuses, in a reply that failed. */
 export const textBytesMax = 1 * KiB
 export const welcomeBytesMax = welcomeFixedBytes - prefaceBytes + textBytesMax
-/** What follows the preface of a listing, at most. */
+/** The most bytes after the preface of a listing. */
 export const listingBytesMax = 16 * MiB
 
-/** Bytes of the largest block, as NBD has it too: zeroes are written by as much as fits a step. */
+/** Bytes of the largest block, as in NBD: one has to fit into a step of writing zeroes. */
 const blockSizeMax = 64 * KiB
 
 /**
  * Bits of `features`. `fencing`: a session that was outbid may not read, and is told at once.
- * `memory`: the welcome says which session it is, so that a client whose session was forgotten
- * knows.
+ * `memory`: the welcome says which session it is, so that a client learns when its session was
+ * forgotten.
  */
 export const Feature = { checksums: 1, fencing: 2, memory: 4 } as const
 export const featuresKnown = Feature.checksums | Feature.fencing | Feature.memory
@@ -117,6 +117,7 @@ export function decodePreface(bytes: Buffer, at: number): Preface | HelloFault {
   }
 }
 
+/** The first message of a client. */
 export function encodeHello(hello: Hello): Buffer {
   const name = Buffer.from(hello.name)
   const bytes = Buffer.alloc(helloFixedBytes + name.length)
@@ -155,6 +156,7 @@ export function decodeHello(bytes: Buffer, at: number, end: number): Hello | Hel
   }
 }
 
+/** The answer to a hello, also one that refuses. */
 export function encodeWelcome(welcome: Welcome): Buffer {
   const text = encodeText(welcome.text)
   const bytes = Buffer.alloc(welcomeFixedBytes + text.length)
@@ -190,6 +192,7 @@ export function decodeWelcome(bytes: Buffer, at: number, end: number): Welcome |
   }
 }
 
+/** The answer to a hello that asks for the exports; those beyond `listingBytesMax` are left out. */
 export function encodeListing(entries: readonly Listing[]): Buffer {
   const parts: Buffer[] = []
   let length = listingFixedBytes
@@ -262,7 +265,7 @@ export function encodeFacts(bytes: Buffer, at: number, { facts, word }: WireFact
   bytes.fill(0, at + 59, at + factsBytes)
 }
 
-/** Null when no device can be like that. */
+/** Reads the 64 bytes of a facts block at `at`; null when no device can be like that. */
 export function decodeFacts(bytes: Buffer, at: number): WireFacts | null {
   const size = readUint64(bytes, at + 32)
   const blockSize = bytes.readUInt32LE(at + 40)
@@ -307,12 +310,13 @@ export function encodeText(text: string): Buffer {
   return bytes.subarray(0, end)
 }
 
-/** The checksum of all other bytes goes to `place`. A first message always has one. */
+/** Writes the checksum of all other bytes at `place`; first messages always have one. */
 function seal(bytes: Buffer, place: number): void {
   const before = checksum(bytes, 0, place)
   bytes.writeUInt32LE(checksum(bytes, place + 4, bytes.length - place - 4, before), place)
 }
 
+/** True when the checksum at `place` is that of all other bytes from `at` to `end`. */
 function sealed(bytes: Buffer, at: number, end: number, place: number): boolean {
   const before = checksum(bytes, at, place)
   const from = at + place + 4

@@ -17,8 +17,8 @@ import {
 import { codeOf } from './status.ts'
 
 /**
- * The exports of the target at `address`. Rejects with a StorageError, at the latest after twice
- * `timeout` milliseconds.
+ * Asks the target at `address` for its exports. Rejects with a StorageError, at the latest after
+ * `timeout` milliseconds for connecting and as many for the answer.
  */
 export function listExports(
   context: Pick<ClientContext, 'network' | 'clock'>,

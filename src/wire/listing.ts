@@ -2,8 +2,8 @@ import type { Exports } from '../export/export.ts'
 import { encodeListing, type Listing } from './hello.ts'
 
 /**
- * The answer to who asks for the exports: the same bytes for all clients, made anew only when there
- * is something else to tell. So those who ask and do not read hold nothing of their own.
+ * The answer to a hello that asks for the exports: the same bytes for all clients, made anew only
+ * when they would differ. So clients that ask and do not read hold nothing of their own.
  */
 export class SharedListing {
   private readonly exports: Exports
@@ -14,7 +14,7 @@ export class SharedListing {
     this.exports = exports
   }
 
-  /** Never changed: `Outbox.lend` may have it. */
+  /** The bytes never change, so that `Outbox.lend` may have them. */
   get bytes(): Buffer {
     const listing = this.exports.list().map(({ name, description, device, readOnly }) => ({
       name,

@@ -5,14 +5,14 @@ const pingInterval = 10_000
 /** Milliseconds without a byte from a client after which it is taken for gone. */
 const pingTimeout = 30_000
 
-/** Finds out whether a client is there, says hello, sends what it announced, reads its replies. */
+/** Finds out whether a client is there, says hello, sends what it announced, reads replies. */
 export class Liveness {
   private readonly intake: Intake
   private readonly startedAt: number
   private heardAt: number
   private pingedAt = 0
 
-  /** `now` as for `look`. */
+  /** `now` is monotonic, in milliseconds. */
   constructor(intake: Intake, now: number) {
     this.intake = intake
     this.startedAt = this.heardAt = now
@@ -21,20 +21,20 @@ export class Liveness {
   /**
    * Called about once a second, with monotonic milliseconds. Says why the connection has to be
    * closed, or 'ping' when the client is to be asked whether it is there; null when all is well.
-   * `greeted`: whether it has been welcomed.
    */
-  look(now: number, greeted: boolean): string | null {
+  look(now: number, stage: 'greeting' | 'welcomed'): string | null {
     const { intake } = this
-    // Whoever has replies to take is timed by how it takes them: it hears a ping after them.
+    const greeting = stage === 'greeting'
+    // A client that has replies to take is timed by how it takes them: a ping comes after them.
     if (intake.heard || intake.stalled || intake.outbox.bytesQueued > 0) this.heardAt = now
     intake.heard = false
     const { handshakeTimeout } = intake.context.limits
-    if (!greeted && now - this.startedAt > handshakeTimeout) return 'no hello in time'
+    if (greeting && now - this.startedAt > handshakeTimeout) return 'no hello in time'
     const late = intake.whyLate(now)
     if (late !== null) return late
     const silence = now - this.heardAt
     if (silence > pingTimeout) return 'it is silent'
-    if (!greeted || silence <= pingInterval || now - this.pingedAt < pingInterval) return null
+    if (greeting || silence <= pingInterval || now - this.pingedAt < pingInterval) return null
     this.pingedAt = now
     return 'ping'
   }

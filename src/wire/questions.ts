@@ -4,17 +4,18 @@ import { Command } from './codec.ts'
 import type { Session, Sessions } from './session.ts'
 import { statusOf, statusOk } from './status.ts'
 
-/** Whether a command is no request of a range: rare, and answered with a text. */
+/** True for a command that is no request of a range; such questions are answered with a text. */
 export function isQuestion(command: number): boolean {
   return command === Command.stamp || command === Command.claim || command === Command.claimed
 }
 
+/** The answer to a question. */
 export interface Told {
   readonly status: number
   readonly text: string
 }
 
-/** Carries out what a client asks beside its requests; never rejects. `epoch` is of a claim. */
+/** Answers a question of a client; never rejects. `epoch` is that of a claim. */
 export async function ask(
   sessions: Sessions,
   session: Session,

@@ -3,7 +3,7 @@ import type { Address } from '../net/address.ts'
 /** What the configuration says of a `remote`. */
 export interface RemoteOptions {
   readonly address: Address
-  /** Of the export. */
+  /** The export's name. */
   readonly name: string
   readonly connections: number
   /** Milliseconds that requests are held for while the remote is away. */
@@ -14,10 +14,10 @@ export interface RemoteOptions {
   readonly pingInterval: number
   /** Milliseconds of silence after which a connection is given up. */
   readonly pingTimeout: number
-  /** Milliseconds after which a request without answer has the session begun anew; 0: never. */
+  /** Milliseconds without an answer to a request before the session begins anew; 0: for ever. */
   readonly requestTimeout: number
   readonly checksums: boolean
-  /** Bytes the export must have; null for whatever it has. */
+  /** Bytes that the export must have; null: any size is taken. */
   readonly size: number | null
   /**
    * Whether an export of another size is waited for like one that is away, so that it takes nothing
@@ -25,8 +25,8 @@ export interface RemoteOptions {
    */
   readonly awaitSize?: boolean
   /**
-   * Whether another device may answer in place of the first one. For those who look at what is on
-   * it themselves, as mirrors do; for all others it would be silent corruption.
+   * Whether another device may answer in place of the first one. Only for mirrors and the like,
+   * which look at what is on it; for anything else it would be silent corruption.
    */
   readonly follow: boolean
 }
@@ -35,7 +35,7 @@ export const defaultRemoteOptions: Omit<RemoteOptions, 'address' | 'name'> = {
   // The second carries what would otherwise wait behind large payloads of the first; one event
   // loop gains nothing from more.
   connections: 2,
-  // A target's restart takes seconds; whoever waits above gives up after a minute or so.
+  // A target restarts within seconds; programs that wait give up after a minute or so.
   hold: 30_000,
   connectTimeout: 10_000,
   pingInterval: 5000,

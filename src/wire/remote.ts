@@ -24,7 +24,7 @@ const busyRequests = 32
 const busyBytes = 512 * KiB
 /** How often a payload that arrived damaged is sent again. */
 const retriesMax = 2
-/** What a claim is refused with for good: one that failed otherwise may have been granted. */
+/** Codes that refuse a claim for good; one that failed otherwise may have been granted. */
 const refusals: ReadonlySet<Code> = new Set(['FENCED', 'INVALID', 'READ_ONLY'])
 
 /** An export of another target, over DST/1. */
@@ -40,7 +40,7 @@ export class RemoteDriver implements Driver, DialerUser {
   private readonly dialer: Dialer
   private readonly controls: Controls
   private host!: DriverHost
-  /** Of the device; '' before it is opened. */
+  /** The device's path; '' before it is opened. */
   private path = ''
   private known: WireFacts | null = null
   private offered: WireFacts | null = null
@@ -52,12 +52,12 @@ export class RemoteDriver implements Driver, DialerUser {
   private readonly waiting = new Ring<Request>()
   private bytesQueued = 0
   private up = false
-  /** Requests are taken though nobody is there. */
+  /** True while requests are taken though there is no session. */
   private holding = false
-  /** No socket refers to the buffers of a request. */
+  /** True while no socket refers to the buffers of a request. */
   private released = true
   private fenced = false
-  /** What the target says is claimed above us, over the connection that we have; 0: nothing. */
+  /** The epoch above ours that, in this session, the target says another has claimed; 0: none. */
   private outbidBy = 0
   private holdTimer: Timer | null = null
   private ticking: Timer | null = null
@@ -153,14 +153,14 @@ export class RemoteDriver implements Driver, DialerUser {
       if (epoch >= this.outbidBy) this.outdone()
     } catch (error) {
       const { code, message } = error as StorageError
-      // It was not granted, and is no reason to be turned away by the next hello.
+      // The claim was not granted: the next hello is not to be turned away because of it.
       if (refusals.has(code) && this.claimEpoch === claim) this.claimEpoch = before
       if (this.up && this.outbidBy > 0) this.fail(message)
       throw error
     }
   }
 
-  /** The claim that was above ours is not any more. */
+  /** Our claim is no longer below another. */
   private outdone(): void {
     if (!this.up || this.outbidBy === 0) return
     this.outbidBy = 0
@@ -177,12 +177,12 @@ export class RemoteDriver implements Driver, DialerUser {
     try {
       text = await this.controls.ask(Command.claimed, 0)
     } catch (error) {
-      // A target that cannot tell refuses what is too low.
+      // A target that cannot tell refuses claims that are too low.
       if ((error as StorageError).code === 'UNSUPPORTED') return { held: 0, givenUp: 0 }
       throw error
     }
     const claimed = decodeClaimed(text)
-    if (claimed === null) throw this.error('PROTOCOL', `${this.target} says nonsense of its claim`)
+    if (claimed === null) throw this.error('PROTOCOL', `${this.target} sent a claim that cannot be`)
     return claimed
   }
 
@@ -221,7 +221,7 @@ export class RemoteDriver implements Driver, DialerUser {
     this.outbidBy = epoch
     const reason = `claimed with epoch ${epoch}, not ${claimEpoch}`
     this.fail(reason)
-    // What the target has is answered by it.
+    // The target answers the requests that it has.
     for (let left = waiting.length; left > 0 && waiting.length > 0; left--)
       this.drop(waiting.shift()!, this.error('FENCED', reason))
   }
@@ -320,7 +320,7 @@ export class RemoteDriver implements Driver, DialerUser {
     this.firstAttempt = null
   }
 
-  /** Until a higher claim is made. */
+  /** The device is failed until a higher claim is made. */
   private fail(reason: string): void {
     this.host.offline('failed', `a newer head has taken over: ${reason}`, 'FENCED')
   }

@@ -19,7 +19,7 @@ export function roomOf(operation: Operation, length: number): number {
 
 const noSegments: readonly Buffer[] = []
 
-/** What a server says on one connection: headers and small payloads go straight to its outbox. */
+/** Writes what a server says on one connection to its outbox, and counts the bytes. */
 export class Replies {
   checksums = false
   private readonly outbox: Outbox
@@ -27,14 +27,14 @@ export class Replies {
   private readonly slab: Slab
   private readonly header = newReplyHeader()
 
-  /** What is said is counted in `room`, where most of it has its place reserved already. */
+  /** Replies count in `room`, where most of their bytes were reserved with the request. */
   constructor(outbox: Outbox, room: Room, slab: Slab) {
     this.outbox = outbox
     this.room = room
     this.slab = slab
   }
 
-  /** The answer to a request, whose slot is its `tag` and whose sequence number its `tagHigh`. */
+  /** Answers a request, whose slot is its `tag` and whose sequence number its `tagHigh`. */
   completed(request: Request, status: number): void {
     const { tag: slot, tagHigh: sequence, operation, error } = request
     const before = this.outbox.bytesQueued
@@ -45,7 +45,7 @@ export class Replies {
     this.settle(roomOf(operation, request.length), before)
   }
 
-  /** The answer to what no device was asked, for which room was reserved as for a flush. */
+  /** Answers what no device was asked; room was reserved as for a flush. */
   answer(status: number, slot: number, sequence: number, sentence?: string): void {
     const before = this.outbox.bytesQueued
     if (sentence === undefined) this.bare(Kind.reply, status, slot, sequence)
@@ -53,32 +53,36 @@ export class Replies {
     this.settle(replyOverheadBytes, before)
   }
 
-  /** Room was reserved as for `answer`. */
+  /** Answers a ping; room was reserved as for `answer`. */
   pong(slot: number, sequence: number): void {
     this.bare(Kind.pong, statusOk, slot, sequence)
     this.settle(replyOverheadBytes, this.outbox.bytesQueued - replyBytes)
   }
 
+  /** Asks the client whether it is there. */
   ping(): void {
     this.bare(Kind.ping, statusOk, 0, 0)
     this.room.charge(replyBytes)
   }
 
-  /** The session was outbid, with this epoch. */
+  /** Says that the session was outbid with this epoch. */
   fenced(epoch: number): void {
     const text = Buffer.from(`${epoch}`)
     const at = this.outbox.reserve(replyBytes + text.length)
     text.copy(this.outbox.bytes, at + replyBytes)
-    this.encode(at, Kind.fenced, statusOk, 0, 0, text.length, [text])
+    this.head(Kind.fenced, statusOk, 0, 0)
+    this.encode(at, text.length, [text])
     this.room.charge(replyBytes + text.length)
   }
 
+  /** Says what the device is now. */
   facts(facts: WireFacts): void {
     const at = this.outbox.reserve(replyBytes + factsBytes)
     const { bytes } = this.outbox
     encodeFacts(bytes, at + replyBytes, facts)
     const body = [bytes.subarray(at + replyBytes, at + replyBytes + factsBytes)]
-    this.encode(at, Kind.facts, statusOk, 0, 0, factsBytes, body)
+    this.head(Kind.facts, statusOk, 0, 0)
+    this.encode(at, factsBytes, body)
     this.room.charge(replyBytes + factsBytes)
   }
 
@@ -91,25 +95,27 @@ export class Replies {
 
   /** A message without payload. */
   private bare(kind: number, status: number, slot: number, sequence: number): void {
-    this.encode(this.outbox.reserve(replyBytes), kind, status, slot, sequence, 0, noSegments)
+    this.head(kind, status, slot, sequence)
+    this.encode(this.outbox.reserve(replyBytes), 0, noSegments)
   }
 
-  /** A reply that says something to people, or is a text itself. */
+  /** A reply with a text: a sentence for people, or the answer to a question. */
   private text(status: number, slot: number, sequence: number, sentence: string): void {
     const text = encodeText(sentence)
     const at = this.outbox.reserve(replyBytes + text.length)
     text.copy(this.outbox.bytes, at + replyBytes)
-    this.encode(at, Kind.reply, status, slot, sequence, text.length, [text])
+    this.head(Kind.reply, status, slot, sequence)
+    this.encode(at, text.length, [text])
   }
 
   private read(request: Request): void {
-    // Bytes that nobody holds for us may be written to before they have left: a checksum that
-    // goes with them has to be that of a copy. A linear may mix them with others.
+    // Bytes without a lease may be written to before they have left, so that a checksum needs a
+    // copy of them. A linear may mix them with bytes that have one.
     if (this.checksums && request.leases.length < request.segments.length)
       copyOut(request, this.slab)
     const at = this.outbox.reserve(replyBytes)
-    const { tag: slot, tagHigh: sequence, length, segments } = request
-    this.encode(at, Kind.reply, statusOk, slot, sequence, length, segments)
+    this.head(Kind.reply, statusOk, request.tag, request.tagHigh)
+    this.encode(at, request.length, request.segments)
     this.outbox.payload(request)
   }
 
@@ -121,25 +127,22 @@ export class Replies {
     const from = at + replyBytes
     encodeRuns(bytes, from, extents, runs)
     const body = [bytes.subarray(from, from + runs * runBytes)]
-    const { tag: slot, tagHigh: sequence } = request
-    this.encode(at, Kind.reply, statusOk, slot, sequence, runs * runBytes, body)
+    this.head(Kind.reply, statusOk, request.tag, request.tagHigh)
+    this.encode(at, runs * runBytes, body)
   }
 
-  /** Writes a header at `at` of the outbox and has it sent this turn. */
-  private encode(
-    at: number,
-    kind: number,
-    status: number,
-    slot: number,
-    sequence: number,
-    payload: number,
-    body: readonly Buffer[],
-  ): void {
-    const { header, checksums } = this
+  /** Says what the next header is about, but for its payload. */
+  private head(kind: number, status: number, slot: number, sequence: number): void {
+    const { header } = this
     header.kind = kind
     header.status = status
     header.slot = slot
     header.sequence = sequence
+  }
+
+  /** Writes the header at `at` of the outbox for a payload of so many bytes, and schedules it. */
+  private encode(at: number, payload: number, body: readonly Buffer[]): void {
+    const { header, checksums } = this
     header.payload = payload
     header.payloadChecksum = checksums ? checksumOf(body) : 0
     encodeReply(this.outbox.bytes, at, header, checksums)

@@ -2,7 +2,7 @@ import type { Extents } from '../device/extents.ts'
 
 /** One run of a status reply: bytes (u32), flags (u32). */
 export const runBytes = 8
-/** Runs in one status reply: what a connection stages in one piece. */
+/** The most runs in one status reply: what a connection stages in one piece. */
 export const runsMax = 1500
 const flagsKnown = 3
 
@@ -14,7 +14,7 @@ export function encodeRuns(bytes: Buffer, at: number, extents: Extents, runs: nu
   }
 }
 
-/** Whether a reply can have a payload of so many bytes. */
+/** True when a status reply can have a payload of so many bytes. */
 export function areRuns(payload: number): boolean {
   return payload > 0 && payload % runBytes === 0 && payload <= runsMax * runBytes
 }

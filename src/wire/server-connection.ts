@@ -13,12 +13,20 @@ import { Replies, replyOverheadBytes, roomOf } from './replies.ts'
 import { slotsMax, type Session, type SessionConnection, type Sessions } from './session.ts'
 import { sentenceOf, statusChecksum, statusOf, statusOk } from './status.ts'
 
-/** Bytes of replies, payload apart, that may wait for a client before it is not listened to. */
+/** Bytes of replies, payload apart, that may wait for a client before we stop reading from it. */
 const repliesBytesMax = 64 * 1024
 /** Questions under way on one connection that are no requests. */
 const questionsMax = 16
 
 const flagsKnown = Flag.fua | Flag.fastZero | Flag.noHole
+
+/** What all connections of a server share. */
+interface Shared {
+  readonly sessions: Sessions
+  readonly announced: Announced
+  /** Called once, when the connection is gone. */
+  readonly onClosed: (connection: ServerConnection) => void
+}
 
 /** One connection of a client: requests to the device, replies out. */
 export class ServerConnection implements Phase, Completer, SessionConnection {
@@ -39,13 +47,8 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
   private factsWaiting: WireFacts | null = null
   private readonly liveness: Liveness
 
-  constructor(
-    connection: Connection,
-    context: ServiceContext,
-    sessions: Sessions,
-    announced: Announced,
-    onClosed: (connection: ServerConnection) => void,
-  ) {
+  constructor(connection: Connection, context: ServiceContext, shared: Shared) {
+    const { sessions, announced, onClosed } = shared
     this.peer = connection.peer
     this.context = context
     this.sessions = sessions
@@ -73,7 +76,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     this.onClosed(this)
   }
 
-  /** The hello was accepted: what comes now are requests. */
+  /** The hello was accepted; requests come now. */
   welcomed(session: Session, index: number, depth: number, features: number): void {
     this.session = session
     this.index = index
@@ -91,7 +94,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
 
   tellFacts(facts: WireFacts): void {
     if (this.intake.over || this.session === null) return
-    // Nobody asked for them, so nothing else holds them up: of too many the last are told, later.
+    // They come unasked, so that nothing else bounds them: of too many the last are told, later.
     this.factsWaiting = this.repliesWaiting > 2 * repliesBytesMax ? facts : null
     if (this.factsWaiting === null) this.replies.facts(facts)
   }
@@ -104,9 +107,12 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     if (!this.intake.over && this.fencing) this.replies.fenced(epoch)
   }
 
-  /** Closes what is silent or does not listen for too long. Called about once a second. */
+  /**
+   * Closes the connection when for too long the client is silent or does not read. Called about
+   * once a second, with monotonic milliseconds.
+   */
   tick(now: number): void {
-    const verdict = this.liveness.look(now, this.session !== null)
+    const verdict = this.liveness.look(now, this.session === null ? 'greeting' : 'welcomed')
     if (verdict !== null && verdict !== 'ping') this.kick(verdict)
     else if (verdict === 'ping' && !this.intake.over) this.replies.ping()
   }
@@ -116,14 +122,14 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     const { operation, tag: slot, error } = request
     const status = error === null ? statusOk : statusOf(error.code)
     intake.inFlight--
-    this.session!.finish(slot, status, isChange(operation))
+    this.session!.finish(slot, status, operation)
     if (intake.over) intake.room.giveBack(roomOf(operation, request.length))
     else this.replies.completed(request, status)
     request.release()
     intake.answered()
   }
 
-  /** One message. */
+  /** Takes in one message. */
   step(): boolean {
     const { header, intake } = this
     const { inbox } = intake
@@ -146,7 +152,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
       operation === Operation.write &&
       this.checksums &&
       checksumOf(request.segments) !== this.arrivingChecksum
-    // Somebody may have claimed the device, and waited for what was under way, while this landed.
+    // While this landed a head may have claimed the device, and waited for what was under way.
     const forbidden = this.forbidden(session, operation)
     if (damaged || forbidden !== null) {
       const status = damaged ? statusChecksum : statusOf(forbidden!)
@@ -155,7 +161,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
       request.abandon()
       return
     }
-    session.begin(slot, sequence, isChange(operation))
+    session.begin(slot, sequence, operation)
     this.intake.submit(request, session.target.device)
   }
 
@@ -200,7 +206,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     return intake.land(request, length)
   }
 
-  /** What can be said before the device is asked. */
+  /** Why the request is refused before the device is asked; null if it is not. */
   private check(session: Session, operation: Operation): Refusal | null {
     const { flags, length, payload, offset } = this.header
     if ((flags & ~flagsKnown) !== 0) return 'INVALID'

@@ -39,8 +39,8 @@ export class DstService implements Service {
 
   readonly accept = (connection: Connection): ConnectionHandler | null => {
     if (this.draining || !this.places.enter(connection)) return null
-    const { context, sessions, announced } = this
-    const accepted = new ServerConnection(connection, context, sessions, announced, this.closed)
+    const { context, sessions, announced, closed: onClosed } = this
+    const accepted = new ServerConnection(connection, context, { sessions, announced, onClosed })
     this.connections.add(accepted)
     this.schedule()
     return accepted.intake

@@ -3,6 +3,7 @@ import { StorageError } from '../base/errors.ts'
 import { roundDown } from '../base/size.ts'
 import type { Claimed, Device, Facts } from '../device/device.ts'
 import { claimedOf, restartsOf } from '../device/facts.ts'
+import { isChange, type Operation } from '../device/request.ts'
 import type { Export } from '../export/export.ts'
 import { tooHigh, tooLow, type Claims } from '../export/claims.ts'
 import { AwaySessions } from './away.ts'
@@ -13,10 +14,10 @@ import type { Hello, WireFacts } from './hello.ts'
 export const slotsMax = 1024
 /** Connections of one session: more give one event loop nothing. */
 export const connectionsPerSession = 64
-/** Milliseconds that a session without connections is remembered: longer than anybody's hold. */
+/** Milliseconds that a session without connections is remembered: longer than clients hold. */
 const sessionTimeout = 10 * 60_000
 
-/** Claims of one device that may wait: those who made them may be gone, the device stuck. */
+/** The most claims of a device that wait: their sessions may be gone, and the device stuck. */
 const claimsMax = 64
 
 /** A connection as its session sees it. */
@@ -30,11 +31,11 @@ export interface SessionConnection {
   tellFenced?(epoch: number): void
 }
 
-/** Sessions that have nothing to remember have no room for it either. */
+/** A session that has nothing to remember takes no memory for it. */
 const noBytes = new Uint8Array(0)
 const noWords = new Uint32Array(0)
 
-/** What a server remembers of what came with a slot. */
+/** What a server knows of the last request that came with a slot. */
 const SlotState = { free: 0, busy: 1, answered: 2 } as const
 
 /**
@@ -69,11 +70,11 @@ export class Session {
   private states = noBytes
   private sequences = noWords
   private results = noBytes
-  /** What older connections brought is under way: also when nobody is left who waits for it. */
+  /** True while requests of older connections are under way, also if no connection waits for it. */
   draining = false
-  /** Who waits until nothing is in flight, and is told so. */
+  /** Callbacks of the connections that wait until nothing is in flight. */
   private readonly whenIdle = new Map<SessionConnection, () => void>()
-  private whenUnchanging: (() => void)[] = []
+  private readonly whenUnchanging: (() => void)[] = []
 
   constructor(number: number, { key, target, payloadMax, clock }: SessionSetting) {
     this.number = number
@@ -99,7 +100,7 @@ export class Session {
     return this.claim > 0 && this.fenced
   }
 
-  /** Looks who has claimed the device by now, and tells the session if it was outbid. */
+  /** Looks up the claims of the device, and tells the session's client if it was outbid. */
   see(claims: Claims): void {
     const { device } = this.target
     this.claimHighest = claims.of(device)
@@ -120,17 +121,18 @@ export class Session {
     return this.states[slot] === SlotState.busy
   }
 
-  /** The status of a change that was carried out already; -1 when this one is new. */
+  /** The status of a change that was carried out already; -1 for a new one. */
   recall(slot: number, sequence: number): number {
     const known = this.states[slot] === SlotState.answered && this.sequences[slot] === sequence
     return known ? this.results[slot]! : -1
   }
 
-  begin(slot: number, sequence: number, changes: boolean): void {
+  /** The slot's request goes to the device. */
+  begin(slot: number, sequence: number, operation: Operation): void {
     if (this.states === noBytes) this.states = new Uint8Array(slotsMax)
     this.states[slot] = SlotState.busy
     this.inFlight++
-    if (!changes) return
+    if (!isChange(operation)) return
     if (this.sequences === noWords) {
       this.sequences = new Uint32Array(slotsMax)
       this.results = new Uint8Array(slotsMax)
@@ -139,18 +141,17 @@ export class Session {
     this.changing++
   }
 
-  finish(slot: number, status: number, changes: boolean): void {
+  /** The device has answered the slot's request. */
+  finish(slot: number, status: number, operation: Operation): void {
+    const changes = isChange(operation)
     this.states[slot] = changes ? SlotState.answered : SlotState.free
     this.inFlight--
     if (changes) {
       this.results[slot] = status
       this.changing--
     }
-    if (this.changing === 0 && this.whenUnchanging.length > 0) {
-      const told = this.whenUnchanging
-      this.whenUnchanging = []
-      for (const callback of told) callback()
-    }
+    if (this.changing === 0 && this.whenUnchanging.length > 0)
+      for (const callback of this.whenUnchanging.splice(0)) callback()
     if (this.inFlight > 0) return
     this.draining = false
     if (this.whenIdle.size === 0) return
@@ -164,7 +165,7 @@ export class Session {
    * the connection was removed.
    */
   drained(connection: SessionConnection, callback: () => void): void {
-    // While somebody waits, requests of the newest epoch have not begun.
+    // While a connection waits, requests of the newest epoch have not begun.
     if (this.inFlight === 0) callback()
     else {
       this.draining = true
@@ -188,7 +189,7 @@ export class Session {
     this.whenIdle.clear()
   }
 
-  /** What a client is told of the device; null as long as nobody knows it. */
+  /** What a client is told of the device; null until its facts are known. */
   facts(): WireFacts | null {
     const { device, readOnly } = this.target
     const { facts } = device
@@ -199,7 +200,7 @@ export class Session {
       ...facts,
       payloadMax: roundDown(this.payloadMax, facts.blockSize),
       readOnly: facts.readOnly || readOnly,
-      // What the device emulates is done here.
+      // What the device emulates is done on this side.
       flush: facts.flush === 'none' ? 'none' : 'native',
       fua: facts.fua === 'none' ? 'none' : 'native',
       writeZeroes: facts.writeZeroes === 'none' ? 'none' : 'native',
@@ -244,12 +245,12 @@ interface SessionSetting {
   readonly clock: Clock
 }
 
-/** All sessions of one server, and who claimed which device. */
+/** All sessions of one server, and the claims of devices. */
 export class Sessions {
   readonly claims: Claims
   private readonly clock: Clock
   private readonly payloadMax: number
-  /** Those with connections are bounded by what bounds connections. */
+  /** By client and export. Limits of connections bound those that have connections. */
   private readonly sessions = new Map<string, Session>()
   private made = 0
   private readonly away = new AwaySessions<Session>()
@@ -291,7 +292,7 @@ export class Sessions {
       done(refusal)
       return null
     }
-    // Not before: who is refused and comes again would pass for one that is remembered.
+    // Not before: a client that is refused and comes again would pass for one that is remembered.
     const session = known ?? this.begin(hello, target)
     this.away.delete(session)
     const newer = hello.epoch > session.epoch
@@ -324,15 +325,15 @@ export class Sessions {
 
   /**
    * Makes the session's head the only writer. Resolves when that is durable and no change of an
-   * older head is under way any more; rejects with FENCED when this is the older one, or claims
-   * less than was given up, with READ_ONLY when it may not write at all. Epoch 0 gives the claim
-   * up: anybody may write but who claimed it before.
+   * older head is under way any more. Rejects with FENCED when this is the older one, or claims
+   * less than was given up, and with READ_ONLY when it may not write at all. Epoch 0 gives the
+   * claim up: then sessions without a claim may write, and those with an older one may not.
    */
   async claim(session: Session, epoch: number): Promise<void> {
     const { device, readOnly } = session.target
-    // Who may only read is not to keep others from writing, nor to let them in.
+    // A client that may only read is not to keep others from writing, nor to let them in.
     if (readOnly || device.facts!.readOnly)
-      throw new StorageError('READ_ONLY', 'it is read-only: only who may write can claim it')
+      throw new StorageError('READ_ONLY', 'it is read-only: only clients that write can claim it')
     const last = this.claims.last(device)
     const leap = tooHigh(last, epoch)
     if (leap !== null) throw leap
@@ -368,7 +369,7 @@ export class Sessions {
     await device.driver.claim?.(epoch)
   }
 
-  /** Forgets who has not been here for long. */
+  /** Forgets sessions that have been without connections for long. */
   expire(): void {
     const before = this.clock.now() - sessionTimeout
     for (const session of this.sessions.values())
@@ -392,7 +393,7 @@ export class Sessions {
 
   private find(hello: Hello, target: Export): Session | null {
     const known = this.sessions.get(keyOf(hello, target))
-    // An export that was taken away and given again may be another device.
+    // An export that was removed and added again may be another device.
     if (known?.target.device === target.device) return known
     if (known !== undefined) {
       known.kickAll('the export is another device now')

@@ -27,11 +27,11 @@ export class Slots<Connection> {
   readonly orders = new Float64Array(slotsMax)
   /** The flush of the outbox after which the socket holds the payload no more. */
   readonly batches = new Float64Array(slotsMax)
-  /** Monotonic, milliseconds, as of the last tick. */
+  /** When it was sent: monotonic, milliseconds; set only if there is a request timeout. */
   readonly sentAt = new Float64Array(slotsMax)
   /** How often a damaged payload was sent again. */
   readonly retries = new Uint8Array(slotsMax)
-  /** Where it was sent, of a kind that slots need not know. */
+  /** The connection that it was sent on. */
   readonly connections: (Connection | null)[] = new Array<Connection | null>(slotsMax).fill(null)
   /** The answer of an early slot. */
   readonly answers: (StorageError | null)[] = new Array<StorageError | null>(slotsMax).fill(null)
@@ -59,6 +59,7 @@ export class Slots<Connection> {
     return slot
   }
 
+  /** Frees the slot and returns its request. */
   giveBack(slot: number): Request {
     const request = this.requests[slot]!
     this.requests[slot] = null

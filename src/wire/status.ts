@@ -32,6 +32,7 @@ const codesByNumber: readonly (Code | undefined)[] = Object.entries(numbers).red
   return table
 }, [])
 
+/** The status of a code. */
 export function statusOf(code: Code): number {
   return numbers[code]
 }

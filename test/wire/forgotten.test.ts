@@ -63,8 +63,8 @@ describe('the sessions of a server', () => {
 
   it('outlive the hellos of any number of strangers who never write', () => {
     const { session, leave } = attach(0, 1)
-    session.begin(0, 1, true)
-    session.finish(0, 7, true)
+    session.begin(0, 1, Operation.write)
+    session.finish(0, 7, Operation.write)
     leave()
     for (let at = 1; at <= many; at++) attach(at, 1).leave()
     const again = attach(0, 2).session
@@ -75,16 +75,16 @@ describe('the sessions of a server', () => {
 
   it('have other numbers once they were forgotten, also for who wrote', () => {
     const { session, leave } = attach(0, 1)
-    session.begin(0, 1, true)
-    session.finish(0, 0, true)
+    session.begin(0, 1, Operation.write)
+    session.finish(0, 0, Operation.write)
     leave()
     const known = attach(0, 2)
     expect(known.session.number).to.equal(session.number)
     known.leave()
     for (let at = 1; at <= many; at++) {
       const writer = attach(at, 1)
-      writer.session.begin(0, 1, true)
-      writer.session.finish(0, 0, true)
+      writer.session.begin(0, 1, Operation.write)
+      writer.session.finish(0, 0, Operation.write)
       writer.leave()
     }
     expect(sessions.count).to.be.at.most(4096)

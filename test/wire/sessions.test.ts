@@ -3,6 +3,7 @@ import { systemClock } from '../../src/base/clock.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { MemoryStore } from '../../src/base/store.ts'
 import { Device } from '../../src/device/device.ts'
+import { Operation } from '../../src/device/request.ts'
 import type { Export } from '../../src/export/export.ts'
 import type { Hello } from '../../src/wire/hello.ts'
 import { Claims } from '../../src/export/claims.ts'
@@ -52,7 +53,7 @@ describe('the sessions of a server whose device is stuck', () => {
     sessions = new Sessions(systemClock, 64 * KiB, new Claims(new MemoryStore()))
     const own = connection()
     first = sessions.attach(hello({}), target, own, () => undefined)!
-    first.begin(1, 1, true)
+    first.begin(1, 1, Operation.write)
     sessions.detach(first, own)
   })
 
@@ -61,7 +62,7 @@ describe('the sessions of a server whose device is stuck', () => {
     for (let turn = 0; turn < 100; turn++) come(`turn ${turn}`, { epoch: 100 })()
     come('last', { epoch: 101 })
     expect(told).to.deep.equal([])
-    first.finish(1, 0, true)
+    first.finish(1, 0, Operation.write)
     expect(told).to.deep.equal(['last'])
   })
 
@@ -71,7 +72,7 @@ describe('the sessions of a server whose device is stuck', () => {
     await new Promise((resolve) => setImmediate(resolve))
     // Those are told at once, that they have to try again.
     expect(told).to.have.length(199 - 64)
-    first.finish(1, 0, true)
+    first.finish(1, 0, Operation.write)
     await new Promise((resolve) => setImmediate(resolve))
     expect(told).to.have.length(199)
     come('last', { client: other, claim: 200 })
