@@ -34,7 +34,7 @@ const looksPerTurn = 64
  * taken in, for a payload step by step while it lands. It is given back when the answer has left
  * the socket. What goes on below a server needs no room of its own, so nothing waits in a circle.
  *
- *      bytes   | first half: for all who come | second half: in slices | spare            |
+ *      bytes   | first half: as they come     | second half: in slices | spare            |
  *              0                                                        sharedMax          bytesMax
  *
  *  1. The first half of the shared room goes to the connections that come first. Of the second half

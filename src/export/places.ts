@@ -9,7 +9,7 @@ export interface Refused {
   connections: number
   /** All places that one peer may have are taken. */
   connectionsPerPeer: number
-  /** File descriptors are used up but for those kept back. */
+  /** All file descriptors are in use but for those kept back. */
   descriptors: number
 }
 

@@ -26,6 +26,7 @@ const statusRunsMax = 2 ** 20
 /** A request is overdue after this many ticks: a quarter of the timeout each, so at most 5/4. */
 const ticksMax = 4
 
+/** What a client connection is made with. */
 export interface ClientSettings {
   readonly slab: Slab
   readonly clock: Clock

@@ -122,6 +122,7 @@ export function encodeOptionReply(option: number, type: number, data: Buffer): B
   return bytes
 }
 
+/** The header of a reply to an option; `length` bytes of data follow. */
 export interface OptionReply {
   readonly option: number
   readonly type: number
@@ -257,6 +258,7 @@ export function decodeMetaContext(data: Buffer): { id: number; name: string } | 
   return reader.broken() ? null : { id, name }
 }
 
+/** An export, as LIST tells it. */
 export interface ExportListing {
   readonly name: string
   readonly description: string

@@ -11,6 +11,7 @@ import { factsOf } from './facts.ts'
 import type { Terms } from './handshake.ts'
 import { TransmissionFlag } from './options.ts'
 
+/** What the configuration says of an `nbd` device. */
 export interface NbdOptions {
   readonly address: Address
   /** The export's name; '' is the server's default. */
@@ -121,7 +122,7 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
     return {
       uri,
       connections: connected.length,
-      // Those of them that are not used yet.
+      // Connections that are not used yet.
       joining: this.joining.size,
       inFlight: connected.reduce((sum, { inFlight }) => sum + inFlight, 0),
       held: this.held.length,

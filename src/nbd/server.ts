@@ -13,7 +13,7 @@ const tickInterval = 1000
 /** Serves exports over NBD, on any number of listeners. */
 export class NbdService implements Service {
   private readonly context: ServiceContext
-  /** Bytes of the longest payload: what is allowed, and what fits into the limits of memory. */
+  /** Bytes of the longest payload that is allowed and fits into the limits of memory. */
   private readonly payloadMax: number
   private readonly places: Places
   private readonly listing: Listing

@@ -23,7 +23,7 @@ const refusedPayloadMax = 64 * MiB
 /** How a request is answered; its `context`. */
 const Answer = { data: 0, status: 1, statusOne: 2, nothing: 3 } as const
 
-/** By command: what is asked of the device. A cache request reads, and drops what it read. */
+/** The operation of each command, by its number. A cache request reads, and drops what it read. */
 const operationOf: readonly Operation[] = [
   Operation.read,
   Operation.write,
@@ -35,6 +35,7 @@ const operationOf: readonly Operation[] = [
   Operation.status,
 ]
 
+/** What the negotiation came to. */
 export interface Agreement {
   readonly structured: boolean
   /** Whether the client may ask for `base:allocation`. */

@@ -59,6 +59,7 @@ export interface ListenOptions {
   readonly keepAlive?: number
 }
 
+/** A place where connections are accepted. */
 export interface Listener {
   /** Where it listens; the port that was chosen instead of 0. */
   readonly address: Address

@@ -14,6 +14,7 @@ export interface ClientWorld {
   readonly random: Random
 }
 
+/** Where a link leads. */
 export interface LinkOptions {
   readonly address: Address
   /** Milliseconds for connecting. */

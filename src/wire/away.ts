@@ -1,9 +1,9 @@
 /** The most sessions without connections that a server remembers. */
 const awayMax = 4096
 
-/** As much of a session as decides how long it is remembered. */
+/** The part of a session that decides how long it is remembered. */
 export interface Rememberable {
-  /** Whether it ever changed anything. */
+  /** True once it has changed anything. */
   readonly wrote: boolean
   /** Requests that its device still has. */
   readonly inFlight: number

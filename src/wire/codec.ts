@@ -37,6 +37,7 @@ export const Kind = {
 /** Why a header cannot be believed; the stream is lost then. Everything else can be skipped. */
 export type HeaderFault = 'checksum' | 'reserved'
 
+/** The header of what a client sends. */
 export interface RequestHeader {
   command: number
   flags: number
@@ -50,6 +51,7 @@ export interface RequestHeader {
   payloadChecksum: number
 }
 
+/** The header of what a server sends. */
 export interface ReplyHeader {
   kind: number
   status: number

@@ -14,6 +14,7 @@ import { codeOf, statusOk } from './status.ts'
 /** Milliseconds for the last bytes to leave when the device is closed. */
 const stopTimeout = 1000
 
+/** What a DST/1 client needs of its surroundings. */
 export interface ClientContext extends ClientWorld {
   readonly log: Log
 }

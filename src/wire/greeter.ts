@@ -21,7 +21,7 @@ import { statusOf, statusOk } from './status.ts'
 /** Characters of a refusal's reason in a line of the log: clients choose names that are in it. */
 const reasonShown = 200
 
-/** What is the same for all clients of a server. */
+/** What a server tells all its clients alike. */
 export interface Announced {
   /** Tells this run of the server from any other. */
   readonly instance: string

@@ -46,6 +46,7 @@ export const Purpose = { attach: 1, list: 2 } as const
 /** Why a first message is refused. */
 export type HelloFault = 'magic' | 'version' | 'length' | 'checksum' | 'content'
 
+/** The beginning of both first messages. */
 export interface Preface {
   /** From the client the lowest and the highest it speaks; from the server the one it chose. */
   versionMin: number
@@ -54,6 +55,7 @@ export interface Preface {
   length: number
 }
 
+/** The first message of a client. */
 export interface Hello {
   readonly purpose: number
   /** Which of the session's connections this is: 0 comes first. */
@@ -70,8 +72,9 @@ export interface Hello {
   readonly name: string
 }
 
+/** The answer to a hello. */
 export interface Welcome {
-  /** As in a reply; what follows is meaningful only when it is 0. */
+  /** As in a reply. If it is not 0, only `text` says something. */
   readonly status: number
   /** Requests the client may have in flight on this connection. */
   readonly depth: number
@@ -90,13 +93,14 @@ export interface WireFacts {
   readonly word: 'online' | 'degraded' | 'offline'
 }
 
+/** An export, as a listing tells it. */
 export interface Listing {
   readonly name: string
   readonly description: string
   /** Bytes; 0 when it is not known. */
   readonly size: number
   readonly readOnly: boolean
-  /** Whether requests would be carried out now. */
+  /** True when requests would be carried out now. */
   readonly usable: boolean
 }
 

@@ -61,7 +61,7 @@ export class Session {
   idleSince: number
   /** Requests that the device has, of every connection so far. */
   inFlight = 0
-  /** Those of them that change something. */
+  /** How many of these are changes. */
   changing = 0
   private readonly payloadMax: number
   private told: Facts | null = null
@@ -95,7 +95,7 @@ export class Session {
     return this.claim < (this.claim === 0 ? this.claimHighest : this.claimLast)
   }
 
-  /** Whether it may not even read: it was the head, and does not know what it has missed. */
+  /** True when it may not even read: it was the head, and does not know what it has missed. */
   get replaced(): boolean {
     return this.claim > 0 && this.fenced
   }
@@ -111,12 +111,12 @@ export class Session {
     for (const connection of this.connections) connection.tellFenced?.(this.claimLast)
   }
 
-  /** Whether it ever changed anything: then there is something to remember. */
+  /** True once it has changed anything: then there is something to remember. */
   get wrote(): boolean {
     return this.sequences !== noWords
   }
 
-  /** Whether the slot's last request has yet to be answered: then it cannot be used again. */
+  /** True while the slot's last request is unanswered: the slot cannot be used again. */
   busy(slot: number): boolean {
     return this.states[slot] === SlotState.busy
   }
