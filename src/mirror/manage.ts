@@ -92,8 +92,8 @@ export async function holding(
 }
 
 /**
- * Detaches a leg as a consistent image: writes drain, the leg is flushed, and its superblock says
- * that it is detached. Rejects with CONFIG if it cannot be spared or left before.
+ * Detaches a leg as a consistent image: writes drain, it is flushed, and its superblock says so.
+ * Rejects with CONFIG if it cannot be spared or left before.
  */
 export async function detachLeg(
   volume: Volume,
@@ -202,7 +202,7 @@ export interface ToCompare {
 /** The outcome of the comparison. */
 export type Compared = ToCompare & Changed
 
-/** The detached leg to compare, which takes long; null when its stamp says that it is unchanged. */
+/** The detached leg to compare, which takes long; null when it need not be compared. */
 export async function legToCompare(volume: Volume, name: string): Promise<ToCompare | null> {
   const { leg, verdict } = await examineForAttach(volume, name)
   if (leg.member!.state !== 'detached' || verdict.word !== 'partial') return null
@@ -332,9 +332,8 @@ export async function mustJoin(
 }
 
 /**
- * Adds an open device as a leg, which then belongs to the volume. Resolves when it is durably a
- * member, not when it is in sync. Rejects with CONFIG where it cannot be added; then it stays the
- * caller's.
+ * Adds an open device as a leg, which the volume owns then. Resolves when it is durably a member,
+ * not yet in sync. Rejects with CONFIG where it cannot be added; the caller keeps it then.
  */
 export async function addLeg(
   volume: Volume,

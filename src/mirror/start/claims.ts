@@ -9,9 +9,9 @@ import { nobodys } from './head-memory.ts'
 import { loadOwn } from './own-files.ts'
 
 /**
- * Whether another head has claimed the leg after this one did: it holds the leg, or gave it up, or
- * the leg knows nothing of this head. Then this head's own record does not say which legs are in
- * sync now. False of a leg that cannot be claimed. Rejects when the leg does not answer.
+ * Whether the last claim that the leg shows, held or given up, is another head's. Then this head's
+ * own record does not say which legs are in sync now. False of a leg that cannot be claimed.
+ * Rejects when the leg does not answer.
  */
 export async function hadAnotherHead(volume: Volume, leg: Leg): Promise<boolean> {
   const { held, givenUp } = await claimedBefore(volume, leg)

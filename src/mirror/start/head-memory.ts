@@ -162,8 +162,8 @@ export class HeadMemory {
    * 2. different from what another head takes that saw the same, so that of two that start at once
    *    one is the older,
    * 3. higher than before a restart of this head, whose number rises by one each time: what it
-   *    claimed before it died does not keep it out, and what that left under way is waited for,
-   *    though no generation may tell the two apart,
+   *    claimed before it died does not keep it out, and the requests that it left under way are
+   *    waited for, though no generation may tell the two apart,
    * 4. the same for all attempts to start in one generation,
    * 5. above what was given up of the legs. A claim that another head holds is not outdone: it
    *    refuses this one.
