@@ -370,10 +370,10 @@ export class Target {
     const limits = limitsOf(this.config.limits)
     this.admission ??= new Admission(limits.bytesInFlight, limits.payload, this.world.clock)
     const { clock, random, slab, log } = this.world
-    const { exports, admission, places } = this
+    const { exports, admission, places, claims } = this
     const quiet = new QuietLog(log, clock, clientLines)
-    const context = { exports, admission, slab, clock, random, log: quiet, limits, places }
-    const service = createService(protocol, context, this.claims)
+    const shared = { exports, admission, places, claims }
+    const service = createService(protocol, { ...shared, slab, clock, random, log: quiet, limits })
     this.services.set(protocol, service)
     return service
   }

@@ -1,7 +1,6 @@
 import { StorageError, systemError } from '../base/errors.ts'
 import type { StateStore } from '../base/store.ts'
 import type { Claimed, Device, Facts } from '../device/device.ts'
-import type { Guests } from './service.ts'
 
 /** The key of the record in the store; no mirror's key has a dot. */
 const key = 'target.claims'
@@ -206,6 +205,15 @@ export class Claims {
     this.epochs = epochs
     this.loaded = true
   }
+}
+
+/** The clients of one device that cannot claim it, because their protocol has no claims. */
+export interface Guests {
+  /** True while they may change the device. */
+  mayChange(): boolean
+  /** One of their changes begins, for which a claim has to wait; each ends once. */
+  began(): void
+  ended(): void
 }
 
 class DeviceGuests implements Guests {

@@ -2,8 +2,8 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
-import type { Device } from '../device/device.ts'
 import type { Accept } from '../net/network.ts'
+import type { Claims } from './claims.ts'
 import type { Exports } from './export.ts'
 import type { Admission } from './admission.ts'
 import type { Limits } from './limits.ts'
@@ -20,17 +20,8 @@ export interface ServiceContext {
   readonly limits: Limits
   /** Shared by the servers of all protocols; absent where there is but one. */
   readonly places?: Places
-  /** For protocols without claims; absent where devices are never claimed. */
-  readonly guestsOf?: (device: Device) => Guests
-}
-
-/** The clients of one device that cannot claim it, because their protocol has no claims. */
-export interface Guests {
-  /** True while they may change the device. */
-  mayChange(): boolean
-  /** One of their changes begins, for which a claim has to wait; each ends once. */
-  began(): void
-  ended(): void
+  /** Which heads have claimed the devices: the same for the clients of every protocol. */
+  readonly claims: Claims
 }
 
 /** One client, as `status` shows it. */

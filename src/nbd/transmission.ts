@@ -5,7 +5,7 @@ import { LossReport } from '../device/loss-report.ts'
 import { stagedPayloadMax } from '../net/inbox.ts'
 import type { Export } from '../export/export.ts'
 import type { Intake, Phase } from '../export/intake.ts'
-import type { Guests } from '../export/service.ts'
+import type { Guests } from '../export/claims.ts'
 import { beyondAll, deviceFlags, replyOverheadBytes, roomOf, statusRunsMax } from './asking.ts'
 import * as codec from './codec.ts'
 import { ChunkType, Command, CommandFlag, Errno } from './codec.ts'
@@ -65,14 +65,14 @@ export class Transmission implements Phase, Completer {
   /** Why a write is refused whose payload has yet to be taken in; the header is still its own. */
   private refused: Code | null = null
   private readonly losses: LossReport
-  private readonly guests: Guests | null
+  private readonly guests: Guests
 
   constructor(host: ServerConnection, exported: Export, agreement: Agreement) {
     this.host = host
     this.exported = exported
     this.intake = host.intake
     this.losses = new LossReport(exported.device)
-    this.guests = host.context.guestsOf?.(exported.device) ?? null
+    this.guests = host.context.claims.guestsOf(exported.device)
     this.structured = agreement.structured
     this.allocation = agreement.allocation
     this.payloadMax = agreement.payloadMax
@@ -96,7 +96,7 @@ export class Transmission implements Phase, Completer {
   completed(request: Request): void {
     const { intake } = this
     intake.inFlight--
-    if (this.guests !== null && isChange(request.operation)) this.guests.ended()
+    if (isChange(request.operation)) this.guests.ended()
     if (intake.over) intake.room.giveBack(roomOf(request.operation, request.length))
     else this.reply(request)
     request.release()
@@ -133,7 +133,7 @@ export class Transmission implements Phase, Completer {
   arrived(request: Request): void {
     const { guests } = this
     const { device } = this.exported
-    if (guests !== null && isChange(request.operation)) {
+    if (isChange(request.operation)) {
       guests.began()
       if (!guests.mayChange()) {
         this.intake.inFlight++

@@ -3,7 +3,6 @@ import { blockBytesMax } from '../base/slab.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Places } from '../export/places.ts'
 import type { ClientStatus, Service, ServiceContext } from '../export/service.ts'
-import type { Claims } from '../export/claims.ts'
 import type { Announced } from './greeter.ts'
 import { SharedListing } from './listing.ts'
 import { replyOverheadBytes } from './replies.ts'
@@ -24,13 +23,13 @@ export class DstService implements Service {
   private draining = false
   private drained: (() => void)[] = []
 
-  constructor(context: ServiceContext, claims: Claims) {
+  constructor(context: ServiceContext) {
     const { limits } = context
     const room = context.admission.largest - replyOverheadBytes
     const payload = Math.min(limits.payload, room, blockBytesMax)
     this.context = { ...context, limits: { ...limits, payload } }
     this.places = context.places ?? new Places(limits)
-    this.sessions = new Sessions(context.clock, payload, claims)
+    this.sessions = new Sessions(context.clock, payload, context.claims)
     this.announced = {
       instance: context.random.bytes(16).toString('hex'),
       listing: new SharedListing(context.exports),

@@ -8,12 +8,14 @@ import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { systemRandom } from '../../src/base/random.ts'
 import { MiB } from '../../src/base/size.ts'
+import { MemoryStore } from '../../src/base/store.ts'
 import { Slab } from '../../src/base/slab.ts'
 import type { LoadReport } from '../../src/cli/bench.ts'
 import { Device } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import { Operation } from '../../src/device/request.ts'
 import { Admission } from '../../src/export/admission.ts'
+import { Claims } from '../../src/export/claims.ts'
 import { defaultLimits } from '../../src/export/limits.ts'
 import type { Listener } from '../../src/net/network.ts'
 import { SocketNetwork } from '../../src/net/sockets.ts'
@@ -50,6 +52,8 @@ describe('dst bench', () => {
     device = new Device('scratch', new MemoryDriver(2 * MiB, systemRandom), systemClock)
     await device.open()
     const exported = { name: 'scratch', device, readOnly: false, description: '' }
+    const claims = new Claims(new MemoryStore())
+    await new Promise((resolve) => claims.ready(resolve))
     service = new NbdService({
       exports: { find: () => exported, list: () => [exported] },
       admission: new Admission(defaultLimits.bytesInFlight),
@@ -58,6 +62,7 @@ describe('dst bench', () => {
       random: systemRandom,
       log: silentLog,
       limits: defaultLimits,
+      claims,
     })
     listener = await new SocketNetwork().listen({ kind: 'unix', path }, service.accept)
   })

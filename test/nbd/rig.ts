@@ -4,12 +4,14 @@ import { join } from 'node:path'
 import { systemClock, type Clock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { SeededRandom, systemRandom } from '../../src/base/random.ts'
+import { MemoryStore } from '../../src/base/store.ts'
 import { Slab } from '../../src/base/slab.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
 import type { Export, Exports } from '../../src/export/export.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import type { Address } from '../../src/net/address.ts'
 import { Admission } from '../../src/export/admission.ts'
+import { Claims } from '../../src/export/claims.ts'
 import { defaultLimits, type Limits } from '../../src/export/limits.ts'
 import type { Listener } from '../../src/net/network.ts'
 import { SocketNetwork, type Receive } from '../../src/net/sockets.ts'
@@ -38,6 +40,7 @@ export class Rig {
   readonly folder = mkdtempSync(join(tmpdir(), 'dst-nbd-'))
   readonly admission: Admission
   readonly service: NbdService
+  private readonly claims = new Claims(new MemoryStore())
   readonly network: SocketNetwork
   private readonly listeners: Listener[] = []
   private readonly devices: Device[] = []
@@ -58,11 +61,14 @@ export class Rig {
       random: systemRandom,
       log: silentLog,
       limits: all,
+      claims: this.claims,
     })
   }
 
   async listen(): Promise<void> {
     const unix: Address = { kind: 'unix', path: join(this.folder, 'nbd.sock') }
+    // Until they are known, clients that cannot claim may only read.
+    await new Promise((resolve) => this.claims.ready(resolve))
     this.listeners.push(await this.network.listen(unix, this.service.accept))
     const tcp: Address = { kind: 'tcp', host: '127.0.0.1', port: 0 }
     this.listeners.push(await this.network.listen(tcp, this.service.accept))

@@ -1,6 +1,6 @@
 import type { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { MemoryStore } from '../../src/base/store.ts'
+import { MemoryStore, type StateStore } from '../../src/base/store.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
 import { Lives } from '../../src/device/lives.ts'
 import type { Exports } from '../../src/export/export.ts'
@@ -23,7 +23,11 @@ import type { StateDirectory } from './store.ts'
 
 const port = 4470
 
-export function serviceContext(process: Process, exports: Exports): ServiceContext {
+export function serviceContext(
+  process: Process,
+  exports: Exports,
+  store: StateStore,
+): ServiceContext {
   return {
     exports,
     admission: new Admission(defaultLimits.bytesInFlight, undefined, process.clock),
@@ -32,6 +36,7 @@ export function serviceContext(process: Process, exports: Exports): ServiceConte
     random: process.dice,
     log: silentLog,
     limits: defaultLimits,
+    claims: new Claims(store),
   }
 }
 
@@ -87,8 +92,7 @@ export class Target {
     const device = new Device('disk', new DiskDriver(this.medium, process), clock, lives)
     this.device = device
     await device.open()
-    const claims = new Claims(this.store)
-    const service = new DstService(serviceContext(process, only(device)), claims)
+    const service = new DstService(serviceContext(process, only(device), this.store))
     await process.network.listen(addressOf(this.machine), service.accept)
   }
 

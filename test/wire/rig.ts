@@ -77,8 +77,9 @@ export class Target {
       random: systemRandom,
       log: silentLog,
       limits,
+      claims: new Claims(this.store),
     }
-    this.service = new DstService(context, new Claims(this.store))
+    this.service = new DstService(context)
     const tcp = await this.network.listen(this.tcpAt, this.service.accept)
     this.tcpAt = tcp.address
     this.listeners.push(tcp, await this.network.listen(this.unix, this.service.accept))
