@@ -352,10 +352,7 @@ export class Volume {
     this.host!.offline(word, this.reason, code)
   }
 
-  /**
-   * Ends the run because every leg in sync is lost, or to start `larger`. Requests wait for the
-   * next.
-   */
+  /** Ends the run: every leg in sync is lost, or to start `larger`. Requests wait for the next. */
   suspend(reason: string, next: 'same' | 'larger' = 'same'): void {
     if (!this.active) return
     this.remember('start', '', `suspended: ${reason}`)
@@ -370,11 +367,13 @@ export class Volume {
       })
   }
 
-  /** Has a start tried after a pause, longer each time unless requests are held meanwhile. */
-  retryLater(): void {
+  /** Has a start tried after `legRetryMs`; or `longer` each time, if no requests are held. */
+  retryLater(pause: 'short' | 'longer' = 'short'): void {
     const { legRetryMs: least, legRetryMsMax } = this.settings
-    const most = this.word === 'suspended' ? least : legRetryMsMax
-    if (this.retry.isOver) this.retry.begin(this.clock, least, most, () => this.hooks.onWaiting())
+    const isLonger = pause === 'longer' && this.word === 'waiting'
+    if (isLonger && !this.retry.isOver) return
+    const most = isLonger ? legRetryMsMax : least
+    this.retry.begin(this.clock, least, most, () => this.hooks.onWaiting())
   }
 
   /** Ends the run, or the attempt at one. Requests are parked if the volume was served before. */

@@ -76,13 +76,13 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
     for (const [leg, reason] of decision.refusals) leg.refuse(reason)
     stayWaiting(volume, [decision.reason, unread].filter(Boolean).join('; '))
   }
-  // Nothing tells when these can be read, or have changed: try again later.
+  // Nothing tells when these can be read, or are changed by another head: try again later.
   const mayPass =
     decision.kind === 'wait' && views.some(({ found }) => found?.kind === 'superblock')
   const isUnread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
   const isThere = own === null && kept.value !== null
-  const again = unread !== '' || isThere || mayPass || views.some(isUnread)
-  if (!volume.running && again) volume.retryLater()
+  const again = unread !== '' || isThere || views.some(isUnread)
+  if (!volume.running && (again || mayPass)) volume.retryLater(again ? 'short' : 'longer')
 }
 
 const lostRecord =
