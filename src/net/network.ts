@@ -1,6 +1,7 @@
 import type { StorageError } from '../base/errors.ts'
 import type { SocketAccess } from './access.ts'
 import type { Address } from './address.ts'
+import type { Identity } from './identity.ts'
 
 /**
  * A stream of bytes to one peer. Nothing here throws for what the peer or the network does: a
@@ -9,6 +10,8 @@ import type { Address } from './address.ts'
 export interface Connection {
   /** The peer's address, for logs and status. */
   readonly peer: string
+  /** What is known of the peer now; another one once the connection is under TLS. */
+  readonly identity: Identity
   /** What the peer counts as, by `originOf`; undefined over a unix socket. */
   readonly origin?: string | undefined
   /** The number of its file descriptor; undefined where that is not known. */

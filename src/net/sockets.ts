@@ -6,6 +6,7 @@ import { Ring } from '../base/ring.ts'
 import { KiB, MiB } from '../base/size.ts'
 import { bindPrivately, giveAccess, ownerOnly } from './access.ts'
 import { formatAddress, originOf, type Address } from './address.ts'
+import { local, remoteAt, type Identity } from './identity.ts'
 import type {
   Accept,
   Connection,
@@ -96,7 +97,9 @@ export class SocketNetwork implements Network {
       fail(problemOf('UNAVAILABLE', `connecting to ${connection.peer}`, error))
     })
     socket.once('connect', () => {
-      if (settle()) connection.start(attach(connection), this.receive)
+      if (!settle()) return
+      if (address.kind === 'tcp') connection.identity = remoteAt(socket.remoteAddress ?? '')
+      connection.start(attach(connection), this.receive)
     })
     return () => {
       if (settle()) socket.destroy()
@@ -114,8 +117,7 @@ export class SocketNetwork implements Network {
       { pauseOnConnect: landing, noDelay: true, keepAlive: true, keepAliveInitialDelay: delay },
       (accepted) => {
         const connection = new SocketConnection(peerOf(accepted), address.kind)
-        const { remoteAddress: host } = accepted
-        if (address.kind === 'tcp') connection.origin = originOf(host ?? '')
+        if (address.kind === 'tcp') connection.cameFrom(accepted.remoteAddress ?? '')
         connection.descriptor = descriptorOf(accepted)
         connection.socket = landing ? rewrap(accepted, connection) : accepted
         const handler = accept(connection)
@@ -163,6 +165,7 @@ const discard = Buffer.alloc(64 * KiB)
 
 class SocketConnection implements Connection {
   readonly peer: string
+  identity: Identity = local
   origin: string | undefined
   descriptor: number | undefined
   readonly batchBytes: number
@@ -207,6 +210,12 @@ class SocketConnection implements Connection {
         return !this.paused
       },
     }
+  }
+
+  /** Notes the IP address of a client over TCP. */
+  cameFrom(host: string): void {
+    this.identity = remoteAt(host)
+    this.origin = originOf(host)
   }
 
   /** With `landing`, bytes are also sent past the stream, where that is possible. */

@@ -8,6 +8,7 @@ import {
   encodeOption,
   Option,
 } from '../../src/nbd/options.ts'
+import { local } from '../../src/net/identity.ts'
 import type { Connection, ConnectionHandler } from '../../src/net/network.ts'
 import { Command } from '../../src/wire/codec.ts'
 import { Rig } from '../nbd/rig.ts'
@@ -20,6 +21,7 @@ import { Target } from '../wire/rig.ts'
 /** One whose bytes a test delivers, also when it was paused: those of a delivery under way. */
 class Delivered implements Connection {
   readonly peer = 'a test'
+  readonly identity = local
   readonly batchBytes = MiB
   handler!: ConnectionHandler
   destroyed = false

@@ -1,4 +1,5 @@
 import { StorageError } from '../../src/base/errors.ts'
+import { remoteAt, type Identity } from '../../src/net/identity.ts'
 import type { Connection, ConnectionHandler } from '../../src/net/network.ts'
 import type { SimEvent } from './clock.ts'
 import type { Machine, Process } from './machine.ts'
@@ -16,6 +17,7 @@ const windowBytes = 128 * 1024
  */
 export class Endpoint implements Connection {
   readonly peer: string
+  readonly identity: Identity
   readonly batchBytes = windowBytes / 2
   readonly machine: Machine
   readonly process: Process
@@ -50,6 +52,7 @@ export class Endpoint implements Connection {
     this.machine = machine
     this.process = process
     this.peer = peer
+    this.identity = remoteAt(peer.split(':')[0]!)
     this.early = network.dice.chance(0.5)
     this.madeAt = network.clock.time
     network.endpoints.add(this)

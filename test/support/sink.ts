@@ -1,8 +1,10 @@
+import { local } from '../../src/net/identity.ts'
 import type { Connection } from '../../src/net/network.ts'
 
 /** What was sent, in characters. */
 export class Sink implements Connection {
   readonly peer = 'nobody'
+  readonly identity = local
   readonly batchBytes: number
   readonly sent: string[] = []
   destroyed = false

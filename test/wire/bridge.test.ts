@@ -25,6 +25,7 @@ class TappedNetwork implements Network {
     const { sent } = this
     return {
       peer: connection.peer,
+      identity: connection.identity,
       batchBytes: connection.batchBytes,
       send: (buffers) => {
         for (const buffer of buffers) sent.add(buffer)
