@@ -77,6 +77,31 @@ async function becomesLarger(head: Head, size: number, names: readonly string[])
   expect(texts.filter((text) => text.includes('put back'))).to.deep.equal([])
 }
 
+describe('a leg that grew while its removal was known to the head alone', () => {
+  it('is found where it ended as the other legs say, once the record of the head is in doubt', async () => {
+    const store = new MemoryStore()
+    const legs = disks('a', 'b', 'c')
+    const head = await new Head(legs, store).open()
+    await head.inSync('a', 'b', 'c')
+    for (const name of ['a', 'b'])
+      legs[name]!.hold = ({ operation }) => operation === Operation.write
+    void head.driver.removeLeg('c').catch(() => undefined)
+    let kept = ''
+    await head.until('the head knows', () => {
+      void store.load('m').then((text) => (kept = text!))
+      return kept !== '' && !kept.includes('"name":"c"')
+    })
+    head.kill()
+    for (const name of ['a', 'b']) legs[name]!.hold = () => false
+    legs['c']!.grow(once)
+    const [number, floor, , ...claims] = (await store.load('m_head'))!.split(' ')
+    await store.save('m_head', [number, floor, '*', ...claims].join(' '))
+    const next = await new Head(legs, store).open()
+    await next.inSync('a', 'b', 'c')
+    await next.device.close()
+  })
+})
+
 describe('legs that grow once more while the volume grows', () => {
   it('are found where their metadata were moved to though the new size is not saved', async () => {
     const store = new LosingStore()

@@ -24,7 +24,7 @@ export async function survey(volume: Volume): Promise<Survey> {
   const record = kept.value
   if (record !== null) volume.marks.learn(record)
   let views = await Promise.all(volume.legs.map((leg) => view(volume, leg, record)))
-  if (record === null) await lookAtOldEnds(views)
+  await lookAtOldEnds(views, record)
   views = withMarks(volume, views, record)
   if (record === null) return { own: null, kept, views }
   const { head } = volume
@@ -105,19 +105,21 @@ async function view(volume: Volume, leg: Leg, own: VolumeRecord | null): Promise
 
 /**
  * Looks for superblocks where legs ended before they grew, as other legs remember it and this head
- * does not.
+ * does not: it has no record, or the leg is no member by it.
  */
-async function lookAtOldEnds(views: LegView[]): Promise<void> {
-  const records = shownBy(views)
-  if (records.length === 0) return
+async function lookAtOldEnds(views: LegView[], own: VolumeRecord | null): Promise<void> {
+  const shown = shownBy(views)
   // Where the legs belong to different volumes, what they say decides nothing.
-  const { volume } = records[0]!
+  const volume = (own ?? shown[0])?.volume
+  if (volume === undefined) return
+  const records = shown.filter((record) => record.volume === volume)
   for (const [at, one] of views.entries()) {
     if (one.found?.kind !== 'blank') continue
     const ends = records.flatMap(({ members }) =>
       endsOf(members.find(({ name }) => name === one.name)),
     )
-    views[at] = await examined(one, one.leg.superblocks.examineAgain(volume, ends))
+    if (ends.length > 0)
+      views[at] = await examined(one, one.leg.superblocks.examineAgain(volume, ends))
   }
 }
 
