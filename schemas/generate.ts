@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
-import { compile, type JSONSchema } from 'json-schema-to-typescript'
+import { compile } from 'json-schema-to-typescript'
 import { format, resolveConfig } from 'prettier'
+import { isObject } from '../src/base/guards.ts'
 import { describeConfig } from './document.ts'
 
 /** Written by `npm run schema`, and compared by a test: what follows from the schemas. */
@@ -10,28 +11,42 @@ export interface Generated {
   readonly text: string
 }
 
-const statusSchema = 'schemas/status.schema.json'
-
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 
 export async function generate(): Promise<readonly Generated[]> {
   const config = read('schemas/config.schema.json')
   return [
-    await types('src/config/config.types.ts', 'schemas/config.schema.json', config),
-    await types('src/manage/status.types.ts', 'schemas/status.schema.json', read(statusSchema)),
+    await types('src/config/config.types.ts', 'schemas/config.schema.json'),
+    await types('src/manage/status.types.ts', 'schemas/status.schema.json'),
     await pretty('docs/configuration.md', describeConfig(config)),
   ]
 }
 
-async function types(path: string, source: string, schema: Json): Promise<Generated> {
-  const text = await compile(forTypes(schema) as JSONSchema, 'Root', {
+/** The types of a schema. Only types have a comment: what a property means stands in the schema. */
+async function types(path: string, source: string): Promise<Generated> {
+  const { $defs: definitions, ...root } = read(source)
+  const types = Object.entries(definitions as Record<string, Json>)
+  const $defs = Object.fromEntries(types.map(([name, each]) => [name, definition(each)]))
+  const text = await compile({ ...definition(root), $defs }, 'Root', {
     additionalProperties: false,
-    bannerComment: `// Generated from ${source} by \`npm run schema\`; do not edit.`,
+    bannerComment:
+      `// Generated from ${source} by \`npm run schema\`; do not edit.\n` +
+      '// The schema says what each property means, and its unit.',
     format: false,
-    ignoreMinAndMaxItems: true,
   })
-  return pretty(path, text)
+  // Objects by name fit in a line; prettier leaves the line breaks where they are.
+  return pretty(path, text.replaceAll(/\{\n(\[k: string\]: \w+)\n\}/g, '{ $1 }'))
 }
+
+/** A schema that becomes a type, with its description broken into lines that fit into a comment. */
+function definition(schema: Json): object {
+  const { description } = schema as { readonly description: string }
+  const text = description.replaceAll(/(.{1,90})(?: |$)/g, '$1\n').trimEnd()
+  return { ...(forTypes(schema) as object), description: text }
+}
+
+/** What tells nothing of a type. */
+const untyped = new Set(['description', 'examples', 'minItems'])
 
 /**
  * The schema as the types see it: what has a default is always there, because checking fills it
@@ -40,37 +55,27 @@ async function types(path: string, source: string, schema: Json): Promise<Genera
 function forTypes(schema: Json): Json {
   if (Array.isArray(schema)) return schema.map(forTypes)
   if (schema === null || typeof schema !== 'object') return schema
-  const { if: condition, then, else: otherwise, discriminator, ...rest } = schema
+  const { $ref, if: condition, then, else: otherwise, discriminator, oneOf } = schema
+  if ($ref !== undefined) return { $ref }
   if (condition !== undefined && then !== undefined) {
     const choices = [{ type: 'string' }, then, ...(otherwise === undefined ? [] : [otherwise])]
-    return { description: wrap(rest['description'] ?? ''), anyOf: choices.map(forTypes) }
+    return { anyOf: choices.map(forTypes) }
   }
   // The alternatives name their `type` themselves.
-  if (discriminator !== undefined)
-    return { ...keep(rest, ['oneOf']), description: wrap(rest['description'] ?? '') }
+  if (discriminator !== undefined) return { oneOf: oneOf! }
   const mapped = Object.fromEntries(
-    Object.entries(rest)
-      .filter(([key]) => key !== 'examples')
-      .map(([key, value]) => [key, key === 'description' ? wrap(value) : forTypes(value)]),
+    // A property may have any of these names; only an object describes one.
+    Object.entries(schema)
+      .filter(([key, value]) => !untyped.has(key) || isObject(value))
+      .map(([key, value]) => [key, forTypes(value)]),
   )
   const { properties } = schema
-  if (properties === null || typeof properties !== 'object' || Array.isArray(properties))
-    return mapped
+  if (!isObject(properties)) return mapped
   const filled = Object.entries(properties).filter(
-    ([, value]) => value !== null && typeof value === 'object' && 'default' in value,
+    ([, value]) => isObject(value) && 'default' in value,
   )
   const required = Array.isArray(schema['required']) ? schema['required'] : []
   return { ...mapped, required: [...required, ...filled.map(([key]) => key)] }
-}
-
-/** Breaks a text into lines that fit into a comment; a property of that name is left alone. */
-function wrap(description: Json): Json {
-  if (typeof description !== 'string') return forTypes(description)
-  return description.replaceAll(/(.{1,90})(?: |$)/g, '$1\n').trimEnd()
-}
-
-function keep(schema: Record<string, Json>, keys: readonly string[]): Record<string, Json> {
-  return Object.fromEntries(Object.entries(schema).filter(([key]) => keys.includes(key)))
 }
 
 async function pretty(path: string, text: string): Promise<Generated> {
