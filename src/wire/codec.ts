@@ -37,49 +37,28 @@ export const Kind = {
 /** Why a header cannot be believed; the stream is lost then. Everything else can be skipped. */
 export type HeaderFault = 'checksum' | 'reserved'
 
-/** The header of what a client sends. */
-export interface RequestHeader {
-  command: number
-  flags: number
-  slot: number
-  sequence: number
-  /** Bytes; the epoch of a claim. NaN when it is beyond what a number can say exactly. */
-  offset: number
-  length: number
-  /** Bytes that follow. */
-  payload: number
-  payloadChecksum: number
-}
-
-/** The header of what a server sends. */
-export interface ReplyHeader {
-  kind: number
-  status: number
-  slot: number
-  sequence: number
-  /** Bytes that follow. */
-  payload: number
-  payloadChecksum: number
-}
-
-/** A header to encode from or decode into, over and over. */
-export function newRequestHeader(): RequestHeader {
+/** A header of what a client sends, to encode from or decode into, over and over. */
+export function newRequestHeader() {
   return {
     command: 0,
     flags: 0,
     slot: 0,
     sequence: 0,
+    /** Bytes; the epoch of a claim. NaN when it is beyond what a number can say exactly. */
     offset: 0,
     length: 0,
+    /** Bytes that follow. */
     payload: 0,
     payloadChecksum: 0,
   }
 }
+export type RequestHeader = ReturnType<typeof newRequestHeader>
 
-/** A header to encode from or decode into, over and over. */
-export function newReplyHeader(): ReplyHeader {
+/** A header of what a server sends, to encode from or decode into; `payload` bytes follow it. */
+export function newReplyHeader() {
   return { kind: 0, status: 0, slot: 0, sequence: 0, payload: 0, payloadChecksum: 0 }
 }
+export type ReplyHeader = ReturnType<typeof newReplyHeader>
 
 const high = 0x1_0000_0000
 

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Exports } from '../export/export.ts'
 import { encodeListing, type Listing } from './hello.ts'
 
@@ -23,24 +24,10 @@ export class SharedListing {
       readOnly: readOnly || device.facts?.readOnly === true,
       usable: device.usable,
     }))
-    if (this.encoded === null || !same(listing, this.told)) {
+    if (this.encoded === null || !isDeepStrictEqual(listing, this.told)) {
       this.told = listing
       this.encoded = encodeListing(listing)
     }
     return this.encoded
   }
-}
-
-function same(some: readonly Listing[], others: readonly Listing[]): boolean {
-  return some.length === others.length && some.every((each, at) => isSame(each, others[at]!))
-}
-
-function isSame(one: Listing, other: Listing): boolean {
-  return (
-    one.name === other.name &&
-    one.description === other.description &&
-    one.size === other.size &&
-    one.readOnly === other.readOnly &&
-    one.usable === other.usable
-  )
 }

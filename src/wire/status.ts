@@ -25,12 +25,9 @@ const numbers: Readonly<Record<Code, number>> = {
   CONFIG: 16,
 }
 
-const codesByNumber: readonly (Code | undefined)[] = Object.entries(numbers).reduce<
-  (Code | undefined)[]
->((table, [code, number]) => {
-  table[number] = code as Code
-  return table
-}, [])
+const codesByNumber = new Map(
+  Object.entries(numbers).map(([code, number]) => [number, code as Code]),
+)
 
 /** The status of a code. */
 export function statusOf(code: Code): number {
@@ -39,7 +36,7 @@ export function statusOf(code: Code): number {
 
 /** What a status other than `statusOk` means here. A number we do not know is an I/O error. */
 export function codeOf(status: number): Code {
-  return codesByNumber[status] ?? 'IO'
+  return codesByNumber.get(status) ?? 'IO'
 }
 
 /** The error of a status other than `statusOk`. */
