@@ -1,4 +1,4 @@
-import type { Clock } from './clock.ts'
+import type { Clock, Timer } from './clock.ts'
 import { StorageError } from './errors.ts'
 
 /** Milliseconds after which an answer that should come at once counts as hanging. */
@@ -17,4 +17,19 @@ export function inTime<T>(clock: Clock, promise: Promise<T>, who: string): Promi
       timer.cancel()
     })
   })
+}
+
+/** Resolves to true if the promise is fulfilled within `ms` milliseconds; rejects as it does. */
+export async function endsWithin(
+  clock: Clock,
+  promise: Promise<unknown>,
+  ms: number,
+): Promise<boolean> {
+  let timer: Timer | undefined
+  const late = new Promise<boolean>((resolve) => {
+    timer = clock.timer(ms, () => resolve(false))
+  })
+  const ended = await Promise.race([promise.then(() => true), late])
+  timer?.cancel()
+  return ended
 }

@@ -46,6 +46,16 @@ async function attempt(path: string, mode: number): Promise<NodeJS.ErrnoExceptio
   }
 }
 
+/** Makes a new or changed name in the folder durable. */
+export async function syncFolder(path: string): Promise<void> {
+  const folder = await fs.open(path)
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}
+
 async function isFolder(path: string): Promise<boolean> {
   try {
     return (await fs.stat(path)).isDirectory()

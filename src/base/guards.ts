@@ -8,6 +8,23 @@ export function isSize(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
 }
 
+/** The latest wall-clock time that a Date can have, in milliseconds. */
+export const wallMax = 8.64e15
+
+/** True for a wall-clock time in milliseconds that can be shown. */
+export function isMoment(value: unknown): value is number {
+  return typeof value === 'number' && value >= 0 && value <= wallMax
+}
+
+/** The value that a text of JSON stands for; undefined for any other text. */
+export function fromJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
 /** True for 1, 2, 4 and so on, up to 2^53; false for fractions. */
 export function isPowerOfTwo(value: number): boolean {
   return value >= 1 && Number.isInteger(Math.log2(value))

@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import { inTime } from '../base/deadline.ts'
-import { isObject } from '../base/guards.ts'
+import { fromJson, isMoment, isObject } from '../base/guards.ts'
 import type { StateStore } from '../base/store.ts'
 
 /** The key of the record. No device's has it: two digits follow each `_` there, see `keyOf`. */
@@ -74,22 +74,13 @@ export class Changes {
 
 /** Reads the record, without entries that make no sense: any program may have written the file. */
 function parse(text: string): Change[] {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch {
-    return []
-  }
+  const value = fromJson(text)
   return Array.isArray(value) ? value.filter(isChange) : []
 }
-
-/** The latest time that a Date can have, in milliseconds. */
-const wallMax = 8.64e15
 
 function isChange(value: unknown): value is Change {
   if (!isObject(value)) return false
   const { volume, leg, what, at } = value
   const named = typeof volume === 'string' && typeof leg === 'string'
-  const dated = typeof at === 'number' && at >= 0 && at <= wallMax
-  return named && dated && (what === 'added' || what === 'removed')
+  return named && isMoment(at) && (what === 'added' || what === 'removed')
 }

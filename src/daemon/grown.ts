@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import { inTime } from '../base/deadline.ts'
 import type { StorageError } from '../base/errors.ts'
-import { isObject } from '../base/guards.ts'
+import { fromJson, isMoment, isObject, isSize } from '../base/guards.ts'
 import { Mutex } from '../base/mutex.ts'
 import { formatSize } from '../base/size.ts'
 import type { StateStore } from '../base/store.ts'
@@ -103,22 +103,13 @@ export class GrownFiles {
 
 /** Reads the record, without entries that make no sense: any program may have written the file. */
 function parse(text: string | null): Map<string, Grown> {
-  let value: unknown = null
-  try {
-    value = JSON.parse(text ?? '[]')
-  } catch {
-    // No entry can be read.
-  }
+  const value = fromJson(text ?? '')
   const all = Array.isArray(value) ? value.filter(isGrown) : []
   return new Map(all.map((one) => [one.device, one]))
 }
 
-/** The latest time that a Date can have, in milliseconds. */
-const wallMax = 8.64e15
-
 function isGrown(value: unknown): value is Grown {
   if (!isObject(value)) return false
   const { device, size, at } = value
-  const dated = typeof at === 'number' && at >= 0 && at <= wallMax
-  return typeof device === 'string' && Number.isSafeInteger(size) && (size as number) > 0 && dated
+  return typeof device === 'string' && isSize(size) && size > 0 && isMoment(at)
 }

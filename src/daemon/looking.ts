@@ -1,4 +1,5 @@
 import type { Clock, Timer } from '../base/clock.ts'
+import { endsWithin } from '../base/deadline.ts'
 import type { Device } from '../device/device.ts'
 import { Rates } from './rates.ts'
 
@@ -36,19 +37,15 @@ export class Looking {
 
   /** Resolves when every device was checked. Calls during a look share it. */
   look(): Promise<unknown> {
-    this.under ??= Promise.all(this.looks()).finally(() => (this.under = null))
+    const looks = async (): Promise<void> => {
+      await Promise.all(this.devices().map(async ({ driver }) => driver.look?.()))
+    }
+    this.under ??= looks().finally(() => (this.under = null))
     return this.under
-  }
-
-  private looks(): Promise<void>[] {
-    return this.devices().map(({ driver }) => driver.look?.() ?? Promise.resolve())
   }
 
   /** Starts a look, and resolves when it ends or after `waitMs`. */
   async soon(): Promise<void> {
-    let timer: Timer | null = null
-    const late = new Promise<void>((resolve) => (timer = this.clock.timer(waitMs, resolve)))
-    await Promise.race([this.look(), late])
-    timer!.cancel()
+    await endsWithin(this.clock, this.look(), waitMs)
   }
 }

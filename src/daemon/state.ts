@@ -3,7 +3,7 @@ import fs, { type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { StorageError, systemError } from '../base/errors.ts'
-import { makeFolder } from '../base/folders.ts'
+import { makeFolder, syncFolder } from '../base/folders.ts'
 import { describeSize, MiB } from '../base/size.ts'
 import { DamagedError, type StateStore } from '../base/store.ts'
 
@@ -68,7 +68,7 @@ export class FileStore implements StateStore {
         await file.close()
       }
       await fs.rename(temporary, path)
-      await syncDirectory(this.directory)
+      await syncFolder(this.directory)
     } catch (error) {
       const doing = `saving ${path}`
       if (!(error instanceof StorageError)) throw systemError(error, doing)
@@ -82,7 +82,7 @@ export class FileStore implements StateStore {
     try {
       // A link first, for the content may be unreadable; but not every file system has links.
       await fs.link(path, aside).catch(() => fs.copyFile(path, aside, constants.COPYFILE_EXCL))
-      await syncDirectory(this.directory).catch(async (error: unknown) => {
+      await syncFolder(this.directory).catch(async (error: unknown) => {
         // Each failed flush tries again: names that may not last must not pile up.
         await fs.rm(aside, { force: true })
         throw error
@@ -130,16 +130,6 @@ function checksumOf(text: string): string {
 
 function damaged(path: string, what: string): StorageError {
   return new DamagedError(`${path} is damaged: it is ${what}`)
-}
-
-/** Makes a rename durable. */
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await fs.open(path, 'r')
-  try {
-    await directory.sync()
-  } finally {
-    await directory.close()
-  }
 }
 
 /** The key of a device's record: its path, spelt with letters, digits, '-' and '_' alone. */

@@ -1,7 +1,6 @@
 import { networkInterfaces } from 'node:os'
 import { dirname } from 'node:path'
-import type { Timer } from '../base/clock.ts'
-import { inTime } from '../base/deadline.ts'
+import { endsWithin, inTime } from '../base/deadline.ts'
 import { assert, StorageError, systemError } from '../base/errors.ts'
 import { makeFolder } from '../base/folders.ts'
 import type { Log } from '../base/log.ts'
@@ -16,6 +15,8 @@ import { Admission } from '../export/admission.ts'
 import { Places, type Refused } from '../export/places.ts'
 import type { ClientStatus, Service } from '../export/service.ts'
 import { Claims } from '../export/claims.ts'
+import { DstService } from '../wire/server.ts'
+import { NbdService } from '../nbd/server.ts'
 import { MirrorDriver } from '../mirror/mirror.ts'
 import type * as config from '../config/config.types.ts'
 import { accessOf, limitsOf, milliseconds } from '../config/quantities.ts'
@@ -28,7 +29,6 @@ import type { GrownFiles } from './grown.ts'
 import { Journal } from './journal.ts'
 import { Looking } from './looking.ts'
 import { QuietLog } from './quiet.ts'
-import { createService } from './services.ts'
 import { StateLock } from './state-lock.ts'
 import type { World } from './world.ts'
 
@@ -57,6 +57,9 @@ export interface ManagementContext {
   readonly commands: Log
   readonly descriptors: Descriptors | null
 }
+
+/** The server of each protocol. */
+const services = { dst: DstService, nbd: NbdService } as const
 
 /** The share of the time for a stop that clients get; the rest is for flushing and closing. */
 const drainShare = 0.75
@@ -239,7 +242,7 @@ export class Target {
     this.looking.stop()
     await this.closeListeners()
     const drains = [...this.services.values()].map((service) => service.drain())
-    const drained = await this.within(time * drainShare, Promise.all(drains))
+    const drained = await endsWithin(clock, Promise.all(drains), time * drainShare)
     if (!drained) {
       const inFlight = this.tree.roots.reduce((sum, root) => sum + root.counters.inFlight, 0)
       log.warn({ inFlight }, 'clients were cut off: their requests take too long')
@@ -252,7 +255,7 @@ export class Target {
       open.delete(device)
     }
     const closing = Promise.all([...open].map(finish))
-    const closed = await this.within(Math.max(0, end - clock.now()), closing)
+    const closed = await endsWithin(clock, closing, Math.max(0, end - clock.now()))
     for (const device of closed ? [] : open)
       log.error({ device: device.path }, `${device.path} was not flushed and closed in time`)
     this.management?.close()
@@ -281,17 +284,6 @@ export class Target {
       fail(new StorageError('UNAVAILABLE', `it is ${device.state.word} and cannot be flushed`))
     await device.close().catch((error: unknown) => fail(systemError(error, 'closing')))
     return well
-  }
-
-  /** Resolves to true if `work` ended within `ms` milliseconds. */
-  private async within(ms: number, work: Promise<unknown>): Promise<boolean> {
-    let timer: Timer | undefined
-    const late = new Promise<boolean>((resolve) => {
-      timer = this.world.clock.timer(ms, () => resolve(false))
-    })
-    const ended = await Promise.race([work.then(() => true), late])
-    timer?.cancel()
-    return ended
   }
 
   /** Listens on every address. Rejects with a line for each that cannot be had. */
@@ -373,7 +365,7 @@ export class Target {
     const { exports, admission, places, claims } = this
     const quiet = new QuietLog(log, clock, clientLines)
     const shared = { exports, admission, places, claims }
-    const service = createService(protocol, { ...shared, slab, clock, random, log: quiet, limits })
+    const service = new services[protocol]({ ...shared, slab, clock, random, log: quiet, limits })
     this.services.set(protocol, service)
     return service
   }

@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import { inTime } from '../base/deadline.ts'
 import { StorageError, systemError } from '../base/errors.ts'
+import { fromJson, isObject } from '../base/guards.ts'
 import type { StateStore } from '../base/store.ts'
 
 /** The key in the store; no mirror's key has a dot. */
@@ -181,13 +182,8 @@ function timeOf({ at }: Life): number {
 const id = /^[0-9a-f]{32}$/
 
 function parse(text: string): Map<string, Life> | null {
-  let value: unknown
-  try {
-    value = JSON.parse(text)
-  } catch {
-    return null
-  }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return null
+  const value = fromJson(text)
+  if (!isObject(value)) return null
   const entries = Object.entries(value as Record<string, Partial<Life> | null>)
   const sane = entries.every(([, life]) => id.test(life?.from ?? '') && id.test(life?.to ?? ''))
   return sane ? new Map(entries as [string, Life][]) : null

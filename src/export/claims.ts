@@ -1,4 +1,5 @@
 import { StorageError, systemError } from '../base/errors.ts'
+import { fromJson, isObject } from '../base/guards.ts'
 import type { StateStore } from '../base/store.ts'
 import type { Claimed, Device, Facts } from '../device/device.ts'
 
@@ -281,14 +282,10 @@ export function tooHigh(last: number, epoch: number): StorageError | null {
 }
 
 function parse(text: string): Map<string, number> | null {
-  try {
-    const record: unknown = JSON.parse(text)
-    if (typeof record !== 'object' || record === null || Array.isArray(record)) return null
-    const entries = Object.entries(record)
-    const sound = ([identity, epoch]: [string, unknown]): boolean =>
-      /^[0-9a-f]{32}$/.test(identity) && Number.isSafeInteger(epoch)
-    return entries.every(sound) ? new Map(entries as [string, number][]) : null
-  } catch {
-    return null
-  }
+  const record = fromJson(text)
+  if (!isObject(record)) return null
+  const entries = Object.entries(record)
+  const sound = ([identity, epoch]: [string, unknown]): boolean =>
+    /^[0-9a-f]{32}$/.test(identity) && Number.isSafeInteger(epoch)
+  return entries.every(sound) ? new Map(entries as [string, number][]) : null
 }

@@ -1,4 +1,4 @@
-import { isObject } from '../base/guards.ts'
+import { isObject, wallMax } from '../base/guards.ts'
 import type { Counters, Device, Facts } from '../device/device.ts'
 import { operationNames, type Operation } from '../device/request.ts'
 import { formatAddress } from '../net/address.ts'
@@ -182,10 +182,7 @@ function worst(states: readonly status.Status['state'][]): status.Status['state'
   return severities[Math.max(0, ...states.map((state) => severities.indexOf(state)))]!
 }
 
-/** The latest time that a Date can have, in milliseconds: a leg may hold a later one. */
-const wallMax = 8.64e15
-
-/** Formats wall-clock milliseconds as ISO 8601 in UTC. */
+/** Formats wall-clock milliseconds as ISO 8601 in UTC; a leg may hold a time that no Date has. */
 export function iso(wall: number): string {
   return new Date(Math.min(wall, wallMax)).toISOString()
 }

@@ -3,8 +3,9 @@ import { extentHole, extentZero } from '../device/extents.ts'
 
 /**
  * NBD's transmission phase: what requests and replies look like. Everything is big-endian. Nothing
- * here throws at what a peer sends, allocates per message, or does I/O. The format is that of
- * `doc/proto.md` of the NetworkBlockDevice project; `options.ts` has the handshake before it.
+ * here throws at what a peer sends, allocates per message (hence the long lists of parameters), or
+ * does I/O. The format is that of `doc/proto.md` of the NetworkBlockDevice project; `options.ts`
+ * has the handshake before it.
  */
 
 export const Command = {
@@ -162,10 +163,7 @@ export class ReplyHeader {
   }
 }
 
-/**
- * Writes the 16 bytes of a simple reply. It has five parameters because it runs once per request,
- * and an object would be made for each.
- */
+/** Writes the 16 bytes of a simple reply. */
 export function encodeSimpleReply(
   bytes: Buffer,
   at: number,
@@ -179,10 +177,7 @@ export function encodeSimpleReply(
   bytes.writeInt32BE(cookieLow, at + 12)
 }
 
-/**
- * Writes the 20 bytes of the header of a chunk that `length` bytes follow. It has seven parameters
- * because it runs once per request, and an object would be made for each.
- */
+/** Writes the 20 bytes of the header of a chunk that `length` bytes follow. */
 export function encodeChunk(
   bytes: Buffer,
   at: number,
@@ -239,10 +234,7 @@ export function blockStatusPayloadBytes(runs: number): number {
   return 4 + 8 * runs
 }
 
-/**
- * Writes the payload of a block status chunk: the context, then the first `runs` runs. It has five
- * parameters because it runs once per request, and an object would be made for each.
- */
+/** Writes the payload of a block status chunk: the context, then the first `runs` runs. */
 export function encodeBlockStatus(
   bytes: Buffer,
   at: number,

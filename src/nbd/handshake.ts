@@ -1,4 +1,5 @@
 import { StorageError, type Code } from '../base/errors.ts'
+import { isPowerOfTwo } from '../base/guards.ts'
 import { KiB, MiB } from '../base/size.ts'
 import type { Inbox } from '../net/inbox.ts'
 import * as options from './options.ts'
@@ -160,7 +161,7 @@ export class ClientHandshake {
       this.refuse('UNSUPPORTED', 'the export is larger than 8 PiB')
       return
     }
-    const sane = isPower(minimum) && minimum <= minimumMax && isPower(preferred)
+    const sane = isPowerOfTwo(minimum) && minimum <= minimumMax && isPowerOfTwo(preferred)
     const least = Math.max(minimum, Math.min(maximumMin, Number(size)))
     if (!sane || preferred < minimum || maximum < least) {
       this.refuse('PROTOCOL', 'the server gave block sizes that cannot be')
@@ -219,8 +220,4 @@ const refusals: Readonly<Record<number, readonly [Code, string]>> = {
   [Reply.errTlsReqd]: ['UNSUPPORTED', 'the server insists on TLS, which is not supported'],
   [Reply.errUnknown]: ['UNAVAILABLE', 'the server has no such export'],
   [Reply.errShutdown]: ['SHUTDOWN', 'the server is stopping'],
-}
-
-function isPower(value: number): boolean {
-  return value > 0 && (value & (value - 1)) === 0
 }

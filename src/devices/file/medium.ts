@@ -3,7 +3,7 @@ import fs, { type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Clock } from '../../base/clock.ts'
 import { StorageError, systemError } from '../../base/errors.ts'
-import { makeFolder } from '../../base/folders.ts'
+import { makeFolder, syncFolder } from '../../base/folders.ts'
 import { describeSize } from '../../base/size.ts'
 import type { Slab } from '../../base/slab.ts'
 import {
@@ -157,16 +157,6 @@ async function openOrCreate(options: FileOptions, device: string): Promise<Opene
     await handle.close()
     await fs.unlink(path)
     throw cause
-  }
-}
-
-/** Makes a new name durable. */
-async function syncFolder(path: string): Promise<void> {
-  const folder = await fs.open(path, constants.O_RDONLY)
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
   }
 }
 
