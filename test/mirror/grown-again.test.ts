@@ -78,7 +78,7 @@ async function becomesLarger(head: Head, size: number, names: readonly string[])
 }
 
 describe('a leg that grew while its removal was known to the head alone', () => {
-  it('is found where it ended as the other legs say, once the record of the head is in doubt', async () => {
+  it('is found where the other legs say, once the record of the head is in doubt', async () => {
     const store = new MemoryStore()
     const legs = disks('a', 'b', 'c')
     const head = await new Head(legs, store).open()
