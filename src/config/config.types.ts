@@ -10,6 +10,11 @@ export type Mode = string
  */
 export type Account = string
 /**
+ * A name of an export: at most 1024 characters, none of them a control character or half of
+ * another one.
+ */
+export type ExportName = string
+/**
  * A node of the tree, with a size, that takes requests. The other properties depend on its
  * type.
  */
@@ -65,6 +70,8 @@ export interface Listener {
   mode?: Mode
   owner?: Account
   group?: Account
+  exports?: ExportName[]
+  open: boolean
 }
 /**
  * The address where commands such as status find the running target. Left out: no
@@ -242,6 +249,22 @@ export interface Export {
   device: string
   readOnly: boolean
   description: string
+  allow?: Rule[]
+}
+/**
+ * What a client may do with an export. All that is said of the client has to be true of it.
+ */
+export interface Rule {
+  psk?: string
+  certificate?: {
+    uri?: string
+    dns?: string
+    commonName?: string
+    fingerprint?: string
+  }
+  address?: string
+  unix?: true
+  may: ('read' | 'write' | 'claim' | 'list')[]
 }
 /**
  * Limits on what clients use. Together they bound the memory of the process.

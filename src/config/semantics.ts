@@ -3,6 +3,7 @@ import { checkAddresses, checkLimits, checkUri } from './values.ts'
 import { checkQuantities } from './quantity-check.ts'
 import { checkDevices, warnOfDevices } from './devices.ts'
 import { checkFiles } from './files.ts'
+import { checkRights } from './rights.ts'
 import { step, type Problem } from './source.ts'
 import { nearest, suggestion } from './suggest.ts'
 import { childrenOf, devicesDeepMax, entries, type Loose, type Place, type Node } from './tree.ts'
@@ -31,6 +32,7 @@ export function checkMeaning(config: Loose, look: FilesAre): Meaning {
   checkUris(tree.nodes, problems)
   checkDevices(tree.nodes, problems)
   checkAddresses(config, problems)
+  checkRights(config, problems)
   checkQuantities(config, '', problems)
   checkLimits(config['limits'], problems)
   // A wrong tree may have cycles, in which a search for warnings would not end.

@@ -10,7 +10,7 @@ import { defaultPorts, formatUri, parseAddress, type Address } from '../net/addr
 import type { SocketAccess } from '../net/access.ts'
 import { openDescriptors, type Descriptors } from '../net/descriptors.ts'
 import type { Accept, Listener } from '../net/network.ts'
-import type { Export } from '../export/export.ts'
+import { Rules } from '../export/rights.ts'
 import { Admission } from '../export/admission.ts'
 import { Places, type Refused } from '../export/places.ts'
 import type { ClientStatus, Service } from '../export/service.ts'
@@ -23,7 +23,7 @@ import { accessOf, limitsOf, milliseconds } from '../config/quantities.ts'
 import { passesByItself } from './addresses.ts'
 import { Tree } from './build.ts'
 import { Changes } from './changes.ts'
-import { ExportTable } from './exports.ts'
+import { ExportTable, type Ruled } from './exports.ts'
 import { FoldingLog } from './folding.ts'
 import type { GrownFiles } from './grown.ts'
 import { Journal } from './journal.ts'
@@ -123,9 +123,11 @@ export class Target {
     this.management =
       manage?.({ target: this, refusals: quiet, commands: commandLog, descriptors }) ?? null
     this.exports = new ExportTable(
-      Object.entries(config.exports).map(([name, each]): Export => {
-        const { readOnly, description } = each
-        return { name, device: this.tree.find(each.device)!, readOnly, description }
+      Object.entries(config.exports).map(([name, each]): Ruled => {
+        const { readOnly, description, allow } = each
+        const device = this.tree.find(each.device)!
+        const exported = { name, device, readOnly, mayClaim: true, description }
+        return { exported, rules: new Rules(allow ?? null) }
       }),
     )
   }
@@ -298,13 +300,14 @@ export class Target {
       }
     }
     this.served = served
-    for (const { protocol, address: text, ...rights } of this.config.listeners)
+    for (const { protocol, address: text, exports, ...rights } of this.config.listeners)
       await attempt(text, async () => {
+        const entrance = this.exports.entrance(exports)
         const accept: Accept = (connection) => {
           if (!this.open) return null
           // The client learns the size after it has asked for an export, which takes longer.
           void this.looking.look()
-          return service.accept(connection)
+          return service.accept(connection, entrance)
         }
         const address = parseAddress(text, defaultPorts[protocol])!
         const service = this.service(protocol)

@@ -2,6 +2,7 @@ import { StorageError, systemError } from '../base/errors.ts'
 import { fromJson, isObject } from '../base/guards.ts'
 import type { StateStore } from '../base/store.ts'
 import type { Claimed, Device, Facts } from '../device/device.ts'
+import type { Export } from './export.ts'
 
 /** The key of the record in the store; no mirror's key has a dot. */
 const key = 'target.claims'
@@ -263,6 +264,15 @@ export function decodeClaimed(text: string): Claimed | null {
   const parts = /^(\d{1,16}) (\d{1,16})$/.exec(text)
   const [held, givenUp] = [Number(parts?.[1]), Number(parts?.[2])]
   return Number.isSafeInteger(held) && Number.isSafeInteger(givenUp) ? { held, givenUp } : null
+}
+
+/** Why a client can neither claim the device of its export nor give a claim up; null if it can. */
+export function mayNotClaim({ device, readOnly, mayClaim }: Export): StorageError | null {
+  // A client that may only read is not to keep others from writing, nor to let them in.
+  if (readOnly || device.facts?.readOnly === true)
+    return new StorageError('READ_ONLY', 'it is read-only: only clients that write can claim it')
+  if (mayClaim) return null
+  return new StorageError('READ_ONLY', 'the rules of the export do not let this client claim it')
 }
 
 /** The refusal of a claim below the last one. */

@@ -1,16 +1,40 @@
 import type { Device } from '../device/device.ts'
+import type { Identity } from '../net/identity.ts'
 
-/** A device under a name that clients ask for. */
+/** A device under a name that clients ask for, with the rights of the client that sees it. */
 export interface Export {
   readonly name: string
   readonly device: Device
   /** Writes are refused whatever the device could do. */
   readonly readOnly: boolean
+  /** Whether the client may claim the device as the head of a mirror. */
+  readonly mayClaim: boolean
   readonly description: string
 }
 
-/** What a server asks for when a client names an export. */
+/** The exports that a client sees: to it there are no others. */
 export interface Exports {
+  /** The export that the client may use; the same object each time. */
   find(name: string): Export | undefined
+  /** The exports that the client may see in a list. */
   list(): readonly Export[]
+}
+
+/** The way in for the clients of a listener. */
+export interface Entrance {
+  /**
+   * What a client sees by its identity, which TLS may change: ask again after that. Clients with
+   * the same rights get the same object.
+   */
+  seenBy(identity: Identity): Exports
+}
+
+/** Makes something once for each set of exports that clients see. */
+export function forEachView<T>(make: (exports: Exports) => T): (exports: Exports) => T {
+  const made = new WeakMap<Exports, T>()
+  return (exports) => {
+    const one = made.get(exports) ?? make(exports)
+    made.set(exports, one)
+    return one
+  }
 }

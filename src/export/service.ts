@@ -2,16 +2,15 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
-import type { Accept } from '../net/network.ts'
+import type { Connection, ConnectionHandler } from '../net/network.ts'
 import type { Claims } from './claims.ts'
-import type { Exports } from './export.ts'
+import type { Entrance } from './export.ts'
 import type { Admission } from './admission.ts'
 import type { Limits } from './limits.ts'
 import type { Places } from './places.ts'
 
 /** What a target hands to the server of each protocol. */
 export interface ServiceContext {
-  readonly exports: Exports
   readonly admission: Admission
   readonly slab: Slab
   readonly clock: Clock
@@ -39,8 +38,8 @@ export interface ClientStatus {
 
 /** The server of one protocol, on any number of listeners. */
 export interface Service {
-  /** For `Network.listen`. Never throws; null when a limit is reached. */
-  readonly accept: Accept
+  /** Takes a client in that came by this way. Never throws; null when a limit is reached. */
+  accept(connection: Connection, entrance: Entrance): ConnectionHandler | null
   clients(): readonly ClientStatus[]
   /**
    * Takes no new requests, answers those in flight, then closes every connection. Resolves when

@@ -2,7 +2,7 @@ import type { Timer } from '../base/clock.ts'
 import { assert, StorageError } from '../base/errors.ts'
 import { KiB, roundDown } from '../base/size.ts'
 import type { Facts } from '../device/device.ts'
-import type { Export } from '../export/export.ts'
+import type { Entrance, Export, Exports } from '../export/export.ts'
 import type { Phase } from '../export/intake.ts'
 import { stringBytesMax } from './codec.ts'
 import type { ServerConnection } from './connection.ts'
@@ -30,6 +30,14 @@ const unaskedBytesMax = 128 * KiB
 /** Characters of a name that a client asked for, in a line of the log. */
 const nameShown = 100
 
+/** What all connections by one way in have in common. */
+interface Offer {
+  /** Bytes of the longest payload a client may send or ask for. */
+  readonly payloadMax: number
+  readonly entrance: Entrance
+  readonly listingOf: (exports: Exports) => Listing
+}
+
 /** A client that waits for its export's device to become usable. */
 interface Waiting {
   readonly option: number
@@ -44,9 +52,7 @@ interface Waiting {
  */
 export class Negotiation implements Phase {
   private readonly host: ServerConnection
-  /** Bytes of the longest payload a client may send or ask for. */
-  private readonly payloadMax: number
-  private readonly listing: Listing
+  private readonly offer: Offer
   private readonly timer: Timer
   private flagsTaken = false
   private zeroes = true
@@ -59,10 +65,9 @@ export class Negotiation implements Phase {
   private tooLong: number | null = null
   private over = false
 
-  constructor(host: ServerConnection, payloadMax: number, listing: Listing) {
+  constructor(host: ServerConnection, offer: Offer) {
     this.host = host
-    this.payloadMax = payloadMax
-    this.listing = listing
+    this.offer = offer
     const { clock, limits } = host.context
     this.timer = clock.timer(limits.handshakeTimeout, () => this.expire())
     this.send(options.encodeGreeting())
@@ -176,7 +181,7 @@ export class Negotiation implements Phase {
       this.reply(Option.list, Reply.errInvalid, 'the option takes no data')
       return
     }
-    this.host.intake.share(this.listing.bytes)
+    this.host.intake.share(this.offer.listingOf(this.exports).bytes)
   }
 
   private metaContext(option: number, data: Buffer): void {
@@ -239,7 +244,7 @@ export class Negotiation implements Phase {
     const facts = exported.device.facts!
     const df = this.structured ? TransmissionFlag.df : 0
     const flags = transmissionFlags(exported, facts) | df
-    const payloadMax = roundDown(this.payloadMax, facts.blockSize)
+    const payloadMax = roundDown(this.offer.payloadMax, facts.blockSize)
     if (payloadMax < unaskedBytesMax && !infos.includes(Info.blockSize)) {
       const why = `at most ${payloadMax} bytes are read or written at once: ask for block sizes`
       this.tellRefused(exported.name, why)
@@ -282,16 +287,21 @@ export class Negotiation implements Phase {
     if (infos.includes(Info.description) && description !== '')
       item({ info: Info.description, text: description })
     if (infos.includes(Info.blockSize)) {
-      const maximum = roundDown(this.payloadMax, facts.blockSize)
+      const maximum = roundDown(this.offer.payloadMax, facts.blockSize)
       const preferred = Math.min(maximum, Math.max(512, facts.preferredBlockSize, facts.blockSize))
       item({ info: Info.blockSize, minimum: facts.blockSize, preferred, maximum })
     }
     this.reply(option, Reply.ack)
   }
 
+  /** What the client sees, as it is known now. */
+  private get exports(): Exports {
+    return this.offer.entrance.seenBy(this.host.intake.connection.identity)
+  }
+
   /** The export of a name; the empty name means the only export, if there is just one. */
   private find(name: string): Export | undefined {
-    const { exports } = this.host.context
+    const { exports } = this
     const exported = exports.find(name)
     if (exported !== undefined || name !== '') return exported
     const all = exports.list()

@@ -1,5 +1,6 @@
 import type { Timer } from '../base/clock.ts'
-import type { Accept } from '../net/network.ts'
+import type { Connection, ConnectionHandler } from '../net/network.ts'
+import { forEachView, type Entrance } from '../export/export.ts'
 import { Places } from '../export/places.ts'
 import type { ClientStatus, Service, ServiceContext } from '../export/service.ts'
 import { ServerConnection } from './connection.ts'
@@ -16,7 +17,7 @@ export class NbdService implements Service {
   /** Bytes of the longest payload that is allowed and fits into the limits of memory. */
   private readonly payloadMax: number
   private readonly places: Places
-  private readonly listing: Listing
+  private readonly listingOf = forEachView((exports) => new Listing(exports))
   private readonly connections = new Set<ServerConnection>()
   private ticking: Timer | null = null
   private drained: (() => void) | null = null
@@ -25,17 +26,17 @@ export class NbdService implements Service {
   constructor(context: ServiceContext) {
     this.context = context
     this.places = context.places ?? new Places(context.limits)
-    this.listing = new Listing(context.exports)
     const { payload, bytesPerConnection } = context.limits
     const bytes = Math.min(bytesPerConnection, context.admission.largest)
     this.payloadMax = Math.min(payload, bytes - replyOverheadBytes)
   }
 
-  readonly accept: Accept = (connection) => {
+  accept(connection: Connection, entrance: Entrance): ConnectionHandler | null {
     if (this.draining !== null || !this.places.enter(connection)) return null
-    const client = new ServerConnection(this.context, connection, this.left)
+    const { context, payloadMax, listingOf } = this
+    const client = new ServerConnection(context, connection, this.left)
     this.connections.add(client)
-    client.intake.begin(new Negotiation(client, this.payloadMax, this.listing))
+    client.intake.begin(new Negotiation(client, { payloadMax, entrance, listingOf }))
     this.schedule()
     return client.intake
   }

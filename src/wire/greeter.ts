@@ -1,6 +1,7 @@
 import { StorageError } from '../base/errors.ts'
 import { digest } from '../device/facts.ts'
 import type { Intake } from '../export/intake.ts'
+import type { Exports } from '../export/export.ts'
 import type { ServiceContext } from '../export/service.ts'
 import {
   decodeHello,
@@ -25,7 +26,15 @@ const reasonShown = 200
 export interface Announced {
   /** Tells this run of the server from any other. */
   readonly instance: string
-  readonly listing: SharedListing
+  readonly listingOf: (exports: Exports) => SharedListing
+}
+
+/** What is offered to a client. */
+interface Offer {
+  readonly sessions: Sessions
+  readonly announced: Announced
+  /** What the client sees. */
+  readonly exports: Exports
 }
 
 /** The connection that a greeter works for. */
@@ -44,13 +53,15 @@ export class Greeter {
   private readonly context: ServiceContext
   private readonly sessions: Sessions
   private readonly announced: Announced
+  private readonly exports: Exports
   private attaching: Session | null = null
 
-  constructor(user: Greeted, context: ServiceContext, sessions: Sessions, announced: Announced) {
+  constructor(user: Greeted, context: ServiceContext, { sessions, announced, exports }: Offer) {
     this.user = user
     this.context = context
     this.sessions = sessions
     this.announced = announced
+    this.exports = exports
   }
 
   /** Reads the hello and answers it, now or later; false when it is not all here yet. */
@@ -83,12 +94,12 @@ export class Greeter {
   }
 
   private list(): void {
-    this.user.intake.share(this.announced.listing.bytes)
+    this.user.intake.share(this.announced.listingOf(this.exports).bytes)
     this.user.intake.end()
   }
 
   private attach(hello: Hello): void {
-    const target = this.context.exports.find(hello.name)
+    const target = this.exports.find(hello.name)
     if (target === undefined) {
       this.refuse(new StorageError('CONFIG', `there is no export ${JSON.stringify(hello.name)}`))
       return

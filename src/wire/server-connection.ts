@@ -2,6 +2,7 @@ import type { StorageError } from '../base/errors.ts'
 import { Flag, isChange, Operation, Request, type Completer } from '../device/request.ts'
 import { stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection } from '../net/network.ts'
+import type { Entrance } from '../export/export.ts'
 import { Intake, type Phase } from '../export/intake.ts'
 import type { ServiceContext } from '../export/service.ts'
 import { checksumOf, Command, decodeRequest, newRequestHeader, requestBytes } from './codec.ts'
@@ -20,10 +21,11 @@ const questionsMax = 16
 
 const flagsKnown = Flag.fua | Flag.fastZero | Flag.noHole
 
-/** What all connections of a server share. */
+/** What all connections by one way in share. */
 interface Shared {
   readonly sessions: Sessions
   readonly announced: Announced
+  readonly entrance: Entrance
   /** Called once, when the connection is gone. */
   readonly onClosed: (connection: ServerConnection) => void
 }
@@ -48,7 +50,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
   private readonly liveness: Liveness
 
   constructor(connection: Connection, context: ServiceContext, shared: Shared) {
-    const { sessions, announced, onClosed } = shared
+    const { sessions, announced, entrance, onClosed } = shared
     this.peer = connection.peer
     this.context = context
     this.sessions = sessions
@@ -56,7 +58,8 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     this.intake = new Intake(context, connection, roomOf)
     this.intake.begin(this)
     this.replies = new Replies(this.intake.outbox, this.intake.room, context.slab)
-    this.greeter = new Greeter(this, context, sessions, announced)
+    const exports = entrance.seenBy(connection.identity)
+    this.greeter = new Greeter(this, context, { sessions, announced, exports })
     this.liveness = new Liveness(this.intake, context.clock.now())
   }
 

@@ -1,6 +1,7 @@
 import type { Timer } from '../base/clock.ts'
 import { blockBytesMax } from '../base/slab.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
+import { forEachView, type Entrance } from '../export/export.ts'
 import { Places } from '../export/places.ts'
 import type { ClientStatus, Service, ServiceContext } from '../export/service.ts'
 import type { Announced } from './greeter.ts'
@@ -32,14 +33,15 @@ export class DstService implements Service {
     this.sessions = new Sessions(context.clock, payload, context.claims)
     this.announced = {
       instance: context.random.bytes(16).toString('hex'),
-      listing: new SharedListing(context.exports),
+      listingOf: forEachView((exports) => new SharedListing(exports)),
     }
   }
 
-  readonly accept = (connection: Connection): ConnectionHandler | null => {
+  accept(connection: Connection, entrance: Entrance): ConnectionHandler | null {
     if (this.draining || !this.places.enter(connection)) return null
     const { context, sessions, announced, closed: onClosed } = this
-    const accepted = new ServerConnection(connection, context, { sessions, announced, onClosed })
+    const shared = { sessions, announced, entrance, onClosed }
+    const accepted = new ServerConnection(connection, context, shared)
     this.connections.add(accepted)
     this.schedule()
     return accepted.intake

@@ -5,7 +5,7 @@ import type { Claimed, Device, Facts } from '../device/device.ts'
 import { claimedOf, restartsOf } from '../device/facts.ts'
 import { isChange, type Operation } from '../device/request.ts'
 import type { Export } from '../export/export.ts'
-import { tooHigh, tooLow, type Claims } from '../export/claims.ts'
+import { mayNotClaim, tooHigh, tooLow, type Claims } from '../export/claims.ts'
 import { AwaySessions } from './away.ts'
 import { same } from './continuity.ts'
 import type { Hello, WireFacts } from './hello.ts'
@@ -237,7 +237,6 @@ export class Session {
   }
 }
 
-/** What a session is made of. */
 interface SessionSetting {
   readonly key: string
   readonly target: Export
@@ -330,10 +329,9 @@ export class Sessions {
    * claim up: then sessions without a claim may write, and those with an older one may not.
    */
   async claim(session: Session, epoch: number): Promise<void> {
-    const { device, readOnly } = session.target
-    // A client that may only read is not to keep others from writing, nor to let them in.
-    if (readOnly || device.facts!.readOnly)
-      throw new StorageError('READ_ONLY', 'it is read-only: only clients that write can claim it')
+    const forbidden = mayNotClaim(session.target)
+    if (forbidden !== null) throw forbidden
+    const { device } = session.target
     const last = this.claims.last(device)
     const leap = tooHigh(last, epoch)
     if (leap !== null) throw leap
@@ -420,6 +418,8 @@ export class Sessions {
     if (leap !== null) return leap
     if (hello.claim > 0 && hello.claim < claimed) return tooLow(claimed, hello.claim)
     if (session === null) return null
+    if (session.target !== target)
+      return new StorageError('PROTOCOL', 'the session is of a client with other rights')
     if (hello.epoch < session.epoch)
       return new StorageError('STALE', `this session is at epoch ${session.epoch} already`)
     if (hello.epoch > session.epoch) return null

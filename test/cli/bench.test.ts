@@ -51,11 +51,11 @@ describe('dst bench', () => {
     uri = `nbd+unix:///scratch?socket=${path}`
     device = new Device('scratch', new MemoryDriver(2 * MiB, systemRandom), systemClock)
     await device.open()
-    const exported = { name: 'scratch', device, readOnly: false, description: '' }
+    const exported = { name: 'scratch', device, readOnly: false, mayClaim: true, description: '' }
+    const exports = { find: () => exported, list: () => [exported] }
     const claims = new Claims(new MemoryStore())
     await new Promise((resolve) => claims.ready(resolve))
     service = new NbdService({
-      exports: { find: () => exported, list: () => [exported] },
       admission: new Admission(defaultLimits.bytesInFlight),
       slab: new Slab(),
       clock: systemClock,
@@ -64,7 +64,9 @@ describe('dst bench', () => {
       limits: defaultLimits,
       claims,
     })
-    listener = await new SocketNetwork().listen({ kind: 'unix', path }, service.accept)
+    listener = await new SocketNetwork().listen({ kind: 'unix', path }, (connection) =>
+      service.accept(connection, { seenBy: () => exports }),
+    )
   })
 
   afterEach(async () => {

@@ -72,7 +72,7 @@ describe('what a connection takes in', () => {
     await target.add('disk', gate)
     await target.start()
     const connection = new Delivered()
-    connection.handler = target.service.accept(connection)!
+    connection.handler = target.service.accept(connection, target.exports)!
     connection.deliver(hello())
     while (target.service.clients().length === 0) await new Promise(setImmediate)
     await new Promise(setImmediate)
@@ -113,7 +113,7 @@ describe('a payload that lands step by step', () => {
     rig = new Rig({ bytesInFlight, sendTimeout }, 'landing', clock)
     await rig.addMemory('disk', 8 * MiB)
     sink = new Sink()
-    handler = rig.service.accept(sink)!
+    handler = rig.service.accept(sink, rig.exports)!
     say(encodeClientFlags(3))
     say(encodeOption(Option.go, encodeInfoRequest({ name: 'disk', infos: [] })))
     for (let left = sink.sent.length; left > 0; left--) handler.sent()

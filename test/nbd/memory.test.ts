@@ -153,7 +153,7 @@ it('who takes replies one by one and waits for room of its own is left alone', a
   const gate = new GateDriver(8 * MiB)
   await rig.add('disk', gate)
   const sink = new Sink(256 * KiB)
-  const handler = rig.service.accept(sink)!
+  const handler = rig.service.accept(sink, rig.exports)!
   const say = (bytes: Buffer): void => {
     for (let at = 0; at < bytes.length;) {
       const landed = bytes.copy(handler.landing(), 0, at)

@@ -7,21 +7,21 @@ import { SeededRandom, systemRandom } from '../../src/base/random.ts'
 import { MemoryStore } from '../../src/base/store.ts'
 import { Slab } from '../../src/base/slab.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
-import type { Export, Exports } from '../../src/export/export.ts'
+import type { Entrance, Export, Exports } from '../../src/export/export.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import type { Address } from '../../src/net/address.ts'
 import { Admission } from '../../src/export/admission.ts'
 import { Claims } from '../../src/export/claims.ts'
 import { defaultLimits, type Limits } from '../../src/export/limits.ts'
-import type { Listener } from '../../src/net/network.ts'
+import type { Accept, Listener } from '../../src/net/network.ts'
 import { SocketNetwork, type Receive } from '../../src/net/sockets.ts'
 import { NbdService } from '../../src/nbd/server.ts'
 
-export class ExportList implements Exports {
+export class ExportList implements Exports, Entrance {
   private readonly exports = new Map<string, Export>()
 
   add(name: string, device: Device, readOnly = false, description = ''): void {
-    this.exports.set(name, { name, device, readOnly, description })
+    this.exports.set(name, { name, device, readOnly, mayClaim: true, description })
   }
 
   find(name: string): Export | undefined {
@@ -30,6 +30,11 @@ export class ExportList implements Exports {
 
   list(): readonly Export[] {
     return [...this.exports.values()]
+  }
+
+  /** All clients see the same. */
+  seenBy(): Exports {
+    return this
   }
 }
 
@@ -54,7 +59,6 @@ export class Rig {
     this.admission = new Admission(all.bytesInFlight)
     this.network = new SocketNetwork(receive)
     this.service = new NbdService({
-      exports: this.exports,
       admission: this.admission,
       slab: this.slab,
       clock,
@@ -69,9 +73,10 @@ export class Rig {
     const unix: Address = { kind: 'unix', path: join(this.folder, 'nbd.sock') }
     // Until they are known, clients that cannot claim may only read.
     await new Promise((resolve) => this.claims.ready(resolve))
-    this.listeners.push(await this.network.listen(unix, this.service.accept))
+    const accept: Accept = (connection) => this.service.accept(connection, this.exports)
+    this.listeners.push(await this.network.listen(unix, accept))
     const tcp: Address = { kind: 'tcp', host: '127.0.0.1', port: 0 }
-    this.listeners.push(await this.network.listen(tcp, this.service.accept))
+    this.listeners.push(await this.network.listen(tcp, accept))
   }
 
   get unix(): Address {

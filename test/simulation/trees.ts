@@ -3,7 +3,7 @@ import { silentLog } from '../../src/base/log.ts'
 import { MemoryStore, type StateStore } from '../../src/base/store.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
 import { Lives } from '../../src/device/lives.ts'
-import type { Exports } from '../../src/export/export.ts'
+import type { Entrance, Exports } from '../../src/export/export.ts'
 import { LinearDriver } from '../../src/devices/linear.ts'
 import { Operation, Request, type Completer } from '../../src/device/request.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
@@ -23,13 +23,8 @@ import type { StateDirectory } from './store.ts'
 
 const port = 4470
 
-export function serviceContext(
-  process: Process,
-  exports: Exports,
-  store: StateStore,
-): ServiceContext {
+export function serviceContext(process: Process, store: StateStore): ServiceContext {
   return {
-    exports,
     admission: new Admission(defaultLimits.bytesInFlight, undefined, process.clock),
     slab: process.slab,
     clock: process.clock,
@@ -41,9 +36,13 @@ export function serviceContext(
 }
 
 /** Exports one device under the name `disk`. */
-export function only(device: Device): Exports {
-  const found = { name: 'disk', device, readOnly: false, description: '' }
-  return { find: (name) => (name === 'disk' ? found : undefined), list: () => [found] }
+export function only(device: Device): Entrance {
+  const found = { name: 'disk', device, readOnly: false, mayClaim: true, description: '' }
+  const exports: Exports = {
+    find: (name) => (name === 'disk' ? found : undefined),
+    list: () => [found],
+  }
+  return { seenBy: () => exports }
 }
 
 /** A leg of the world: its disk, and the target that exports it unless it is the head's own. */
@@ -92,8 +91,11 @@ export class Target {
     const device = new Device('disk', new DiskDriver(this.medium, process), clock, lives)
     this.device = device
     await device.open()
-    const service = new DstService(serviceContext(process, only(device), this.store))
-    await process.network.listen(addressOf(this.machine), service.accept)
+    const service = new DstService(serviceContext(process, this.store))
+    const entrance = only(device)
+    await process.network.listen(addressOf(this.machine), (connection) =>
+      service.accept(connection, entrance),
+    )
   }
 
   /** Flushes its disk, as it does for another client of its own. */

@@ -52,7 +52,7 @@ describe('sessions', () => {
     older.send(change(0, 1))
     await gate.arrivals(1)
     const newer = new Sink()
-    const handler = target.service.accept(newer)!
+    const handler = target.service.accept(newer, target.exports)!
     const said = hello({ epoch: 2 })
     said.copy(handler.landing())
     handler.landed(said.length)

@@ -164,7 +164,7 @@ describe('a server with limits', () => {
     const clock = new ManualClock()
     const { target } = await started({ clock })
     const sink = new Sink(MiB)
-    const handler = target.service.accept(sink)!
+    const handler = target.service.accept(sink, target.exports)!
     const reads = [1, 2, 3, 4].map((slot) => request({ slot, length: MiB }))
     for (const bytes of [hello(), ...reads]) {
       bytes.copy(handler.landing())

@@ -7,12 +7,12 @@ import { SeededRandom, systemRandom } from '../../src/base/random.ts'
 import { Slab } from '../../src/base/slab.ts'
 import { MemoryStore } from '../../src/base/store.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
-import type { Export, Exports } from '../../src/export/export.ts'
+import type { Entrance, Export, Exports } from '../../src/export/export.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import type { Address } from '../../src/net/address.ts'
 import { Admission } from '../../src/export/admission.ts'
 import { defaultLimits, type Limits } from '../../src/export/limits.ts'
-import type { Listener, Network } from '../../src/net/network.ts'
+import type { Accept, Listener, Network } from '../../src/net/network.ts'
 import { SocketNetwork, type Receive } from '../../src/net/sockets.ts'
 import type { ClientContext } from '../../src/wire/dialer.ts'
 import { defaultRemoteOptions, type RemoteOptions } from '../../src/wire/remote-options.ts'
@@ -20,11 +20,12 @@ import { RemoteDriver } from '../../src/wire/remote.ts'
 import { Claims } from '../../src/export/claims.ts'
 import { DstService } from '../../src/wire/server.ts'
 
-export class ExportTable implements Exports {
+export class ExportTable implements Exports, Entrance {
   private readonly exports = new Map<string, Export>()
 
   set(name: string, device: Device, readOnly = false): void {
-    this.exports.set(name, { name, device, readOnly, description: `about ${name}` })
+    const description = `about ${name}`
+    this.exports.set(name, { name, device, readOnly, mayClaim: true, description })
   }
 
   find(name: string): Export | undefined {
@@ -33,6 +34,11 @@ export class ExportTable implements Exports {
 
   list(): readonly Export[] {
     return [...this.exports.values()]
+  }
+
+  /** All clients see the same. */
+  seenBy(): Exports {
+    return this
   }
 }
 
@@ -70,7 +76,6 @@ export class Target {
     const limits = { ...defaultLimits, ...this.options.limits }
     this.admission = new Admission(limits.bytesInFlight)
     const context = {
-      exports: this.exports,
       admission: this.admission,
       slab: this.slab,
       clock: this.options.clock ?? systemClock,
@@ -80,9 +85,10 @@ export class Target {
       claims: new Claims(this.store),
     }
     this.service = new DstService(context)
-    const tcp = await this.network.listen(this.tcpAt, this.service.accept)
+    const accept: Accept = (connection) => this.service.accept(connection, this.exports)
+    const tcp = await this.network.listen(this.tcpAt, accept)
     this.tcpAt = tcp.address
-    this.listeners.push(tcp, await this.network.listen(this.unix, this.service.accept))
+    this.listeners.push(tcp, await this.network.listen(this.unix, accept))
   }
 
   /** As when the process is killed: devices keep what they have. */

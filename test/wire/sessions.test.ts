@@ -49,7 +49,7 @@ describe('the sessions of a server whose device is stuck', () => {
     told = []
     const device = new Device('disk', new GateDriver(MiB), systemClock)
     await device.open()
-    target = { name: 'disk', device, readOnly: false, description: '' }
+    target = { name: 'disk', device, readOnly: false, mayClaim: true, description: '' }
     sessions = new Sessions(systemClock, 64 * KiB, new Claims(new MemoryStore()))
     const own = connection()
     first = sessions.attach(hello({}), target, own, () => undefined)!

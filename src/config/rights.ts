@@ -1,0 +1,74 @@
+import { isIPv4 } from 'node:net'
+import { isObject } from '../base/guards.ts'
+import { parseRange } from '../export/rights.ts'
+import { defaultPorts, parseAddress } from '../net/address.ts'
+import { step, type Problem } from './source.ts'
+import { suggestion } from './suggest.ts'
+import { entries, type Loose } from './tree.ts'
+
+/** Checks who may reach the exports, and do what with them. */
+export function checkRights({ exports, listeners }: Loose, problems: Problem[]): void {
+  const names = entries(exports, '/exports').map(({ label }) => label)
+  if (Array.isArray(listeners))
+    for (const [at, listener] of listeners.entries())
+      if (isObject(listener)) checkListener(listener, `/listeners/${at}`, { names, problems })
+  for (const { value, pointer } of entries(exports, '/exports')) {
+    if (!isObject(value) || !Array.isArray(value['allow'])) continue
+    for (const [at, rule] of value['allow'].entries())
+      if (isObject(rule)) checkRule(rule, `${pointer}/allow/${at}`, problems)
+  }
+}
+
+interface Known {
+  readonly names: readonly string[]
+  readonly problems: Problem[]
+}
+
+function checkListener(listener: Loose, pointer: string, { names, problems }: Known): void {
+  const { address, exports, open } = listener
+  if (Array.isArray(exports))
+    for (const [at, name] of exports.entries())
+      if (typeof name === 'string' && !names.includes(name)) {
+        const what = `there is no export "${name}"${suggestion(name, names)}`
+        problems.push({ what, pointer: `${pointer}/exports/${at}` })
+      }
+  const place = step(pointer, 'address')
+  // One problem of an address is enough.
+  if (problems.some((problem) => problem.pointer === place)) return
+  if (typeof address !== 'string' || open === true || !isBeyond(address)) return
+  const what =
+    `other machines reach "${address}", and nothing is asked of them: "open": true beside it ` +
+    'says that everybody may use its exports who can reach it'
+  problems.push({ what, pointer: place })
+}
+
+/** Whether other machines may reach the address. One that is wrong is reported elsewhere. */
+function isBeyond(text: string): boolean {
+  const address = parseAddress(text, defaultPorts.dst)
+  if (address === null || address.kind === 'unix') return false
+  const { host } = address
+  if (isIPv4(host)) return !host.startsWith('127.')
+  return host !== '::1' && host !== 'localhost'
+}
+
+/** What a right needs besides. */
+const needs = { write: 'read', claim: 'write' } as const
+
+/** How a rule says who it is for. */
+const whom = ['psk', 'certificate', 'address', 'unix'] as const
+
+function checkRule(rule: Loose, pointer: string, problems: Problem[]): void {
+  const { address, may } = rule
+  if (whom.every((each) => rule[each] === undefined))
+    problems.push({ what: `the rule does not say who it is for: ${whom.join(', ')}`, pointer })
+  if (typeof address === 'string' && parseRange(address) === null) {
+    const what = `found "${address}": an IP address, or a range such as 10.0.0.0/8 or fd00::/8`
+    problems.push({ what, pointer: step(pointer, 'address') })
+  }
+  if (!Array.isArray(may)) return
+  for (const [right, needed] of Object.entries(needs))
+    if (may.includes(right) && !may.includes(needed)) {
+      const what = `"${right}" needs "${needed}"`
+      problems.push({ what, pointer: step(pointer, 'may') })
+    }
+}

@@ -1,0 +1,69 @@
+import { expect } from 'chai'
+import { checkConfig, ConfigError } from '../../src/config/config.ts'
+
+const devices = { disk: { type: 'memory', size: '64M' } }
+
+/** What is wrong with a configuration that has these listeners, or rules of its export. */
+function problems(listeners: readonly object[], allow?: readonly object[]): readonly string[] {
+  const exports = { home: { device: 'disk', ...(allow === undefined ? {} : { allow }) } }
+  try {
+    checkConfig({ devices, exports, listeners }, '/')
+  } catch (error) {
+    if (error instanceof ConfigError) return error.lines
+    throw error
+  }
+  return []
+}
+
+describe('a listener', () => {
+  const at = (address: string, more: object = {}) => [{ protocol: 'nbd', address, ...more }]
+
+  it('that other machines reach has to say that it is open', () => {
+    for (const address of ['0.0.0.0:1', '[::]:1', '10.0.0.1:1', 'host.example:1', '[fd00::1]:1']) {
+      const found = problems(at(address))
+      expect(found, address).to.have.length(1)
+      expect(found[0]).to.include('"open": true').and.to.include('/listeners/0/address')
+      expect(problems(at(address, { open: true })), address).to.deep.equal([])
+    }
+  })
+
+  it('of this machine alone need not', () => {
+    for (const address of [
+      '127.0.0.1:1',
+      '127.9.9.9:1',
+      '[::1]:1',
+      'localhost:1',
+      'unix:/run/x.sock',
+    ])
+      expect(problems(at(address)), address).to.deep.equal([])
+  })
+
+  it('serves exports that there are', () => {
+    expect(problems(at('[::1]:1', { exports: ['home'] }))).to.deep.equal([])
+    const [line] = problems(at('[::1]:1', { exports: ['hoem'] }))
+    expect(line).to.include('there is no export "hoem"').and.to.include('"home"')
+    expect(problems(at('[::1]:1', { exports: [] }))).to.have.length(1)
+  })
+})
+
+describe('the rules of an export', () => {
+  it('say who they are for, and which rights go together', () => {
+    const unix = { unix: true, may: ['read', 'write', 'claim', 'list'] }
+    expect(problems([], [unix, { address: 'fd00::/8', may: [] }])).to.deep.equal([])
+    const wrong: [object, string][] = [
+      [{ may: ['read'] }, 'allow/0'],
+      [{ unix: true, may: ['write'] }, '"write" needs "read"'],
+      [{ unix: true, may: ['read', 'claim'] }, '"claim" needs "write"'],
+      [{ address: '10.0.0.0/40', may: ['read'] }, '10.0.0.0/8'],
+      [{ unix: true, may: ['red'] }, 'read'],
+      [{ unix: false, may: ['read'] }, 'unix'],
+      [{ certificate: {}, may: ['read'] }, 'certificate'],
+      [{ certificate: { fingerprint: 'ab' }, may: ['read'] }, 'fingerprint'],
+    ]
+    for (const [rule, part] of wrong) {
+      const found = problems([], [rule])
+      expect(found.length, JSON.stringify(rule)).to.be.above(0)
+      expect(found.join('\n')).to.include(part)
+    }
+  })
+})
