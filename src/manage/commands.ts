@@ -18,7 +18,7 @@ type Options = Readonly<Record<string, unknown>>
 
 /** A command on a volume, with its options and their types. */
 interface Command {
-  readonly options: Readonly<Record<string, 'string' | 'boolean' | 'speed' | 'size' | 'child'>>
+  readonly options?: Readonly<Record<string, 'string' | 'boolean' | 'speed' | 'size' | 'child'>>
   /** Carries it out; the options were checked. `leg` is '' for commands on a whole volume. */
   run(volume: MirrorDriver, leg: string, options: Options, manager: TargetManager): Promise<unknown>
 }
@@ -28,18 +28,12 @@ const commands: Readonly<Record<string, Command>> = {
     options: { force: 'boolean', leg: 'string' },
     run: (volume, _leg, options: { force?: boolean; leg?: string }) => volume.startVolume(options),
   },
-  'volume.history': {
-    options: {},
-    run: (volume) => Promise.resolve(volume.history()),
-  },
+  'volume.history': { run: (volume) => Promise.resolve(volume.history()) },
   'volume.verify': {
     options: { repairFrom: 'string', repair: 'boolean', bytesPerSecond: 'speed' },
     run: (volume, _leg, options) => volume.verify(options),
   },
-  'volume.stopVerify': {
-    options: {},
-    run: (volume) => volume.stopVerify(),
-  },
+  'volume.stopVerify': { run: (volume) => volume.stopVerify() },
   'volume.grow': {
     options: { size: 'size' },
     run: (volume, _leg, { size }, { target }) => growVolume(target, volume, sizeOr(size)),
@@ -61,19 +55,11 @@ const commands: Readonly<Record<string, Command>> = {
     run: (volume, leg, options, manager) => manager.addLeg(volume, leg, options),
   },
   'leg.remove': {
-    options: {},
     run: (volume, leg, _options, manager) => manager.dropLeg(volume, leg, volume.removeLeg(leg)),
   },
-  'leg.invalidate': {
-    options: {},
-    run: (volume, leg) => volume.invalidateLeg(leg),
-  },
-  'leg.trust': {
-    options: {},
-    run: (volume, leg) => volume.trustLeg(leg),
-  },
+  'leg.invalidate': { run: (volume, leg) => volume.invalidateLeg(leg) },
+  'leg.trust': { run: (volume, leg) => volume.trustLeg(leg) },
   'leg.export': {
-    options: {},
     run: (volume, leg, _options, manager) => manager.dropLeg(volume, leg, volume.exportLeg(leg)),
   },
 }
@@ -94,7 +80,6 @@ export class TargetManager implements Manager {
   readonly target: Target
   private readonly program: string
   private readonly rights: FileRights
-
   private readonly log: Log
 
   /** `program` is the name and version that `status` shows. */
@@ -259,11 +244,11 @@ function checkChild(name: string, child: unknown): config.Child {
 /** Stands for a device that is there already, so that only the name of the leg is checked. */
 const anyDevice = { type: 'memory', size: 1 }
 
-function wrongOption(command: Command, option: string, value: unknown): string | null {
-  const known = Object.keys(command.options)
-  if (!Object.hasOwn(command.options, option))
+function wrongOption({ options = {} }: Command, option: string, value: unknown): string | null {
+  const known = Object.keys(options)
+  if (!Object.hasOwn(options, option))
     return `unknown option "${option}"${suggestion(option, known)}; allowed: ${known.join(', ')}`
-  switch (command.options[option]!) {
+  switch (options[option]!) {
     case 'child':
       return null
     case 'boolean':

@@ -33,9 +33,13 @@ export async function growVolume(
   volume: MirrorDriver,
   bytes: number | null,
 ): Promise<Growth> {
-  const legs = volume.children.map((device) => ({ device, name: target.tree.labelOf(device) }))
-  const wishes = legs.map(({ device, name }) => ({ device, bytes: wish(volume, name, bytes) }))
-  const small = wishes.filter((each) => each.bytes === null || sizeOf(each.device) < each.bytes)
+  const wishes = volume.children.map((device) => ({
+    device,
+    bytes: bytes === null ? null : volume.legBytesFor(target.tree.labelOf(device), bytes),
+  }))
+  const small = wishes.filter(
+    ({ device, bytes: needed }) => needed === null || (device.facts?.size ?? 0) < needed,
+  )
   // Enlarge all legs or none: an operator would have to undo a half by hand.
   for (const { device, bytes: needed } of small) if (needed !== null) mustBeFile(device, needed)
   const warnings: string[] = []
@@ -46,15 +50,6 @@ export async function growVolume(
   const growth = await volume.growNow(bytes ?? 0)
   warnings.push(volume.sizeWarning)
   return { ...growth, warning: warnings.filter((text) => text !== '').join('\n') }
-}
-
-function wish(volume: MirrorDriver, leg: string, bytes: number | null): number | null {
-  if (bytes === null) return null
-  return volume.legBytesFor(leg, bytes)
-}
-
-function sizeOf({ facts }: Device): number {
-  return facts?.size ?? 0
 }
 
 function hasMore(device: Device): boolean {

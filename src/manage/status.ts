@@ -10,7 +10,7 @@ import type * as status from './status.types.ts'
 /** The status of a target, as `schemas/status.schema.json` describes it. */
 export function statusOf(target: Target, program: string): status.Status {
   const clients = target.clients()
-  const devices = byName(target.tree.roots, (root) => deviceStatus(root, target))
+  const devices = statusOfAll(target.tree.roots, target)
   return {
     version: 1,
     program,
@@ -37,13 +37,14 @@ export function statusOf(target: Target, program: string): status.Status {
     ),
     devices,
   }
+}
 
-  function byName(
-    all: readonly Device[],
-    of: (device: Device) => status.Device,
-  ): Record<string, status.Device> {
-    return Object.fromEntries(all.map((device) => [target.tree.labelOf(device), of(device)]))
-  }
+/** The status of each device, by its name in its parent. */
+function statusOfAll(devices: readonly Device[], target: Target): Record<string, status.Device> {
+  const { tree } = target
+  return Object.fromEntries(
+    devices.map((device) => [tree.labelOf(device), deviceStatus(device, target)]),
+  )
 }
 
 function clientStatus({ protocol, peer, connections, inFlight, since }: ClientStatus) {
@@ -51,11 +52,8 @@ function clientStatus({ protocol, peer, connections, inFlight, since }: ClientSt
 }
 
 function deviceStatus(device: Device, target: Target): status.Device {
-  const { tree } = target
   const { path, driver, facts, state, counters } = device
-  const children = Object.fromEntries(
-    driver.children.map((child) => [tree.labelOf(child), deviceStatus(child, target)]),
-  )
+  const children = statusOfAll(driver.children, target)
   const { legs, ...details } = driver.describe()
   const common = {
     path,
@@ -107,13 +105,10 @@ function timed(details: Readonly<Record<string, unknown>>): Record<string, unkno
 }
 
 function countersStatus(counters: Counters): status.Device['counters'] {
-  const of = operationNames.map((name, at) => [
+  const { operations, bytes, errors } = counters
+  const of = operationNames.map((name, at): [string, status.Counter] => [
     name,
-    {
-      operations: counters.operations[at]!,
-      bytes: counters.bytes[at]!,
-      errors: counters.errors[at]!,
-    },
+    { operations: operations[at]!, bytes: bytes[at]!, errors: errors[at]! },
   ])
   return Object.fromEntries(of) as status.Device['counters']
 }
@@ -141,10 +136,12 @@ function abilities(facts: Facts): status.Abilities {
   return { ...sizes, flush, fua, trim, writeZeroes, fastZero, identity, bootId }
 }
 
+/** The states of a target, the worst last. */
 const severities = ['healthy', 'syncing', 'degraded', 'failed'] as const
+type Health = (typeof severities)[number]
 
 /** The state of a device with all of its parts. */
-export function health(device: status.Device): status.Status['state'] {
+export function health(device: status.Device): Health {
   if (device.state !== 'online' && device.state !== 'degraded') return 'failed'
   const below = [...Object.values(device.children).map(health)].map(softened)
   const legs = Object.values(device.legs ?? {}).map(legHealth)
@@ -165,7 +162,7 @@ function secondsWaited({ details }: status.Device): number {
   return typeof waitingSeconds === 'number' ? waitingSeconds : 0
 }
 
-function legHealth({ state, device }: status.Leg): status.Status['state'] {
+function legHealth({ state, device }: status.Leg): Health {
   // A detached leg is away on purpose.
   if (state === 'detached') return 'healthy'
   if (state !== 'in-sync' && state !== 'syncing') return 'degraded'
@@ -174,11 +171,11 @@ function legHealth({ state, device }: status.Leg): status.Status['state'] {
 }
 
 /** The effect of a part on the whole: a failed one leaves it degraded. */
-function softened(state: status.Status['state']): status.Status['state'] {
+function softened(state: Health): Health {
   return state === 'failed' ? 'degraded' : state
 }
 
-function worst(states: readonly status.Status['state'][]): status.Status['state'] {
+function worst(states: readonly Health[]): Health {
   return severities[Math.max(0, ...states.map((state) => severities.indexOf(state)))]!
 }
 
