@@ -16,6 +16,7 @@ import {
 } from './kernel.ts'
 import { openExport, uriOf } from './open.ts'
 import { printLine, printWarning } from './print.ts'
+import { flag, optional, required } from './options.ts'
 
 /** Bytes of most disks' blocks, which file systems and partition tables expect. */
 const blockSizeMin = 512
@@ -36,13 +37,13 @@ export function attach(yargs: Argv): Argv {
     "attach an export as a disk of this machine, by the kernel's NBD client",
     (options) =>
       options
-        .positional('uri', { type: 'string', demandOption: true, describe: 'the export' })
-        .positional('device', { type: 'string', demandOption: true, describe: '/dev/nbd0 to …' })
-        .option('hold', {
-          type: 'string',
-          describe: 'how long requests wait while a dst:// export is away, such as 5m',
-        })
-        .option('read-only', { type: 'boolean', default: false, describe: 'refuse writes' })
+        .positional('uri', required('the export'))
+        .positional('device', required('/dev/nbd0 to …'))
+        .option(
+          'hold',
+          optional('how long requests wait while a dst:// export is away, such as 5m'),
+        )
+        .option('read-only', flag('refuse writes'))
         .example('dst attach dst://10.0.0.2/home /dev/nbd0 --hold 5m', 'by a bridge that stays')
         .example('dst attach nbd://127.0.0.1/home /dev/nbd0', 'straight to an NBD server')
         .epilogue(
@@ -60,13 +61,9 @@ export function detach(yargs: Argv): Argv {
     'undo attach; unmount first',
     (options) =>
       options
-        .positional('device', { type: 'string', demandOption: true, describe: '/dev/nbd0 to …' })
+        .positional('device', required('/dev/nbd0 to …'))
         .example('dst detach /dev/nbd0', 'flush, disconnect, and stop the bridge')
-        .option('force', {
-          type: 'boolean',
-          default: false,
-          describe: 'even if it cannot be flushed: the last writes are lost',
-        })
+        .option('force', flag('even if it cannot be flushed: the last writes are lost'))
         .example('dst detach /dev/nbd1 --force', 'when its bridge or its target is gone for good')
         .epilogue('Exit codes: 0 detached, 1 it could not be, 2 wrong usage.'),
     (options) => undo(options),

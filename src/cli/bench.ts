@@ -7,6 +7,7 @@ import { Load, type LoadResult, type Work } from './load.ts'
 import { UsageError } from './exit.ts'
 import { openExport } from './open.ts'
 import { printJson } from './print.ts'
+import { flag, optional, required } from './options.ts'
 
 /** The kinds of work, by their names in fio: percent of reads, and the order of the blocks. */
 const patterns = {
@@ -44,11 +45,11 @@ export function bench(yargs: Argv): Argv {
     'measure how fast an export is',
     (options) =>
       options
-        .positional('uri', { type: 'string', demandOption: true, describe: 'the export' })
-        .option('pattern', {
-          string: true,
-          describe: 'what to do: some of randread,randwrite,read,write,randrw (all that may be)',
-        })
+        .positional('uri', required('the export'))
+        .option(
+          'pattern',
+          optional('what to do: some of randread,randwrite,read,write,randrw (all that may be)'),
+        )
         .option('block-size', { string: true, default: '4K,128K,1M', describe: 'bytes' })
         .option('depth', { string: true, default: '1,32', describe: 'operations in flight' })
         .option('seconds', { number: true, default: 2, describe: 'for each kind of work' })
@@ -57,11 +58,7 @@ export function bench(yargs: Argv): Argv {
           default: 30,
           describe: 'seconds within which the export has to answer',
         })
-        .option('write', {
-          boolean: true,
-          default: false,
-          describe: 'write, too: DESTROYS the data on the export',
-        })
+        .option('write', flag('write, too: DESTROYS the data on the export'))
         .option('json', { boolean: true, default: false })
         .example('dst bench nbd://127.0.0.1/home', 'read at several block sizes and depths')
         .example(

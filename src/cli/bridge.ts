@@ -1,10 +1,31 @@
-import type { Argv } from 'yargs'
+import type { ArgumentsCamelCase, Argv, InferredOptionTypes } from 'yargs'
 import { StorageError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { checkConfig } from '../config/config.ts'
 import type { Target } from '../daemon/target.ts'
 import { uriOf } from './open.ts'
 import { runTarget } from './run.ts'
+import { flag, optional, required } from './options.ts'
+
+/** The options of `dst bridge`. */
+const bridgeOptions = {
+  listen: {
+    type: 'string',
+    array: true,
+    demandOption: true,
+    describe: 'where NBD clients connect: unix:PATH or HOST:PORT; several are possible',
+  },
+  name: optional('a name for the export here; the name at the remote if absent'),
+  hold: optional('how long requests wait while the remote is away, such as 5m'),
+  connections: { type: 'number', describe: 'connections to the remote' },
+  checksums: { type: 'boolean', describe: 'check payloads on the way (DST/1)' },
+  'read-only': flag('refuse writes'),
+  mode: optional('mode of a unix socket, such as 0660'),
+  owner: optional('owner of a unix socket'),
+  group: optional('group of a unix socket, such as kvm'),
+  management: optional('where status finds the bridge'),
+  'log-level': { type: 'string', default: 'info', describe: 'as in a configuration' },
+} as const
 
 /** Adds `dst bridge`: serves a remote export to this machine's NBD clients. */
 export function bridge(yargs: Argv): Argv {
@@ -13,29 +34,8 @@ export function bridge(yargs: Argv): Argv {
     'serve an export of a target (or NBD server) to local NBD clients, until SIGTERM',
     (options) =>
       options
-        .positional('uri', { type: 'string', demandOption: true, describe: 'the remote export' })
-        .option('listen', {
-          type: 'string',
-          array: true,
-          demandOption: true,
-          describe: 'where NBD clients connect: unix:PATH or HOST:PORT; several are possible',
-        })
-        .option('name', {
-          type: 'string',
-          describe: 'a name for the export here; the name at the remote if absent',
-        })
-        .option('hold', {
-          type: 'string',
-          describe: 'how long requests wait while the remote is away, such as 5m',
-        })
-        .option('connections', { type: 'number', describe: 'connections to the remote' })
-        .option('checksums', { type: 'boolean', describe: 'check payloads on the way (DST/1)' })
-        .option('read-only', { type: 'boolean', default: false, describe: 'refuse writes' })
-        .option('mode', { type: 'string', describe: 'mode of a unix socket, such as 0660' })
-        .option('owner', { type: 'string', describe: 'owner of a unix socket' })
-        .option('group', { type: 'string', describe: 'group of a unix socket, such as kvm' })
-        .option('management', { type: 'string', describe: 'where status finds the bridge' })
-        .option('log-level', { type: 'string', default: 'info', describe: 'as in a configuration' })
+        .positional('uri', required('the remote export'))
+        .options(bridgeOptions)
         .example('dst bridge dst://10.0.0.2/home --listen unix:/run/home.sock', 'for this machine')
         .example('dst bridge dst://10.0.0.2/home --listen 127.0.0.1:10809 --hold 5m', 'over TCP')
         .epilogue(
@@ -64,20 +64,9 @@ function mustBeReachable({ tree }: Target, log: Log): void {
   }
 }
 
-/** The options of `dst bridge`. */
-export interface BridgeOptions {
+/** The options as they are given, and the URI of the remote export. */
+type BridgeOptions = ArgumentsCamelCase<InferredOptionTypes<typeof bridgeOptions>> & {
   readonly uri: string
-  readonly listen: readonly string[]
-  readonly name: string | undefined
-  readonly hold: string | undefined
-  readonly connections: number | undefined
-  readonly checksums: boolean | undefined
-  readonly readOnly: boolean
-  readonly mode: string | undefined
-  readonly owner: string | undefined
-  readonly group: string | undefined
-  readonly management: string | undefined
-  readonly logLevel: string
 }
 
 /** The configuration of a target with one device, the remote, and one export of it. */

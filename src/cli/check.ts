@@ -2,6 +2,7 @@ import type { Argv } from 'yargs'
 import { loadConfig } from '../config/config.ts'
 import { lockedFiles } from '../config/locks.ts'
 import { printJson, printLine, printWarning } from './print.ts'
+import { flag, required } from './options.ts'
 
 /** Adds `dst check`: checks a configuration. */
 export function check(yargs: Argv): Argv {
@@ -10,12 +11,8 @@ export function check(yargs: Argv): Argv {
     'check a configuration; opens and creates nothing',
     (options) =>
       options
-        .positional('file', { type: 'string', demandOption: true, describe: 'the configuration' })
-        .option('print', {
-          type: 'boolean',
-          default: false,
-          describe: 'show it with all defaults filled in',
-        })
+        .positional('file', required('the configuration'))
+        .option('print', flag('show it with all defaults filled in'))
         .example('dst check config.json', 'say everything that is wrong with it')
         .example('dst check --print config.json', 'show what is in force')
         .epilogue('Exit codes: 0 it can be served, 2 it cannot.'),

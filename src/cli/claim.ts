@@ -3,8 +3,7 @@ import type { Claimed } from '../device/device.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { UsageError } from './exit.ts'
 import { printLine } from './print.ts'
-
-const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
+import { exitCodes, flag, optional } from './options.ts'
 
 /** Adds `dst claim`: resets the claims on a running target's exports. */
 export function claim(yargs: Argv): Argv {
@@ -27,12 +26,8 @@ function reset(yargs: Argv): Argv {
     'forget which head has claimed an export: for a claim that no head can outbid',
     (options) =>
       options
-        .positional('export', { type: 'string', describe: 'the name of the export' })
-        .option('all', {
-          type: 'boolean',
-          default: false,
-          describe: 'the claims of all devices: for a record of them that cannot be read',
-        })
+        .positional('export', optional('the name of the export'))
+        .option('all', flag('the claims of all devices: for a record of them that cannot be read'))
         .option('management', managementOption)
         .example('dst claim reset spare', 'heads that run claim it again; the highest gets it')
         .epilogue(exitCodes),

@@ -15,6 +15,7 @@ import { serve } from './serve.ts'
 import { status } from './status.ts'
 import { verify } from './verify.ts'
 import { volume } from './volume.ts'
+import { flag } from './options.ts'
 
 /** The commands; each file adds its own. */
 const commands = [
@@ -40,7 +41,7 @@ function parser(words: readonly string[], examples: Examples): Argv {
     .collect(yargs([...words]))
     .scriptName('dst')
     .usage('dst COMMAND: block storage from a tree of files, memory, remotes, linears and mirrors')
-    .option('verbose', { type: 'boolean', default: false, describe: 'show the stack of an error' })
+    .option('verbose', flag('show the stack of an error'))
     .demandCommand(1, 'a command is missing; dst --help lists them')
     .strict()
     .recommendCommands()

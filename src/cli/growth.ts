@@ -1,4 +1,4 @@
-import { isObject } from '../base/guards.ts'
+import { asText, isObject } from '../base/guards.ts'
 import { describeSize, parseSize, sizeMeant } from '../base/size.ts'
 import { UsageError } from './exit.ts'
 import { printLine, printWarning } from './print.ts'
@@ -15,11 +15,11 @@ export function sizeAsked(text: string | undefined): { readonly size?: number } 
 /** Prints the size of the volume, what keeps it from being larger, and what to configure. */
 export function showGrowth(volume: string, outcome: unknown): void {
   if (!isObject(outcome)) return
-  const { size, reason, warning } = outcome
+  const { size } = outcome
+  const [reason, warning] = [asText(outcome['reason']), asText(outcome['warning'])]
   if (typeof size === 'number') {
-    const why = typeof reason === 'string' && reason !== '' ? `; for more: ${reason}` : ''
+    const why = reason === '' ? '' : `; for more: ${reason}`
     printLine(`${volume} has ${describeSize(size)} (${size} bytes)${why}`)
   }
-  if (typeof warning === 'string' && warning !== '')
-    for (const line of warning.split('\n')) printWarning(line)
+  for (const line of warning === '' ? [] : warning.split('\n')) printWarning(line)
 }

@@ -5,12 +5,7 @@ import { StorageError } from '../base/errors.ts'
 import { parseSize, sizeMeant } from '../base/size.ts'
 import { UsageError } from './exit.ts'
 import { printLine } from './print.ts'
-
-interface Options {
-  readonly dir: string
-  readonly size: string
-  readonly address: string
-}
+import { required } from './options.ts'
 
 /** Adds `dst init`: writes a first configuration. */
 export function init(yargs: Argv): Argv {
@@ -19,7 +14,7 @@ export function init(yargs: Argv): Argv {
     'write a first configuration, of a mirror of two files',
     (options) =>
       options
-        .positional('dir', { type: 'string', demandOption: true, describe: 'the folder for it' })
+        .positional('dir', required('the folder for it'))
         .option('size', { type: 'string', default: '1G', describe: 'size of each file' })
         .option('address', {
           type: 'string',
@@ -29,11 +24,11 @@ export function init(yargs: Argv): Argv {
         .example('dst init storage && dst serve storage/config.json', 'the first volume')
         .example('dst init storage --size 64G', 'a larger one')
         .epilogue('Nothing is overwritten. Exit codes: 0 written, 1 it was there, 2 wrong usage.'),
-    (options) => write(options),
+    ({ dir, size, address }) => write(dir, size, address),
   )
 }
 
-function write({ dir, size, address }: Options): void {
+function write(dir: string, size: string, address: string): void {
   if (parseSize(size) === null || parseSize(size) === 0)
     throw new UsageError(`--size "${size}" is no size such as 64G${sizeMeant(size)}`)
   const path = join(dir, 'config.json')

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import type { Argv } from 'yargs'
-import { isObject } from '../base/guards.ts'
+import { asText, isObject } from '../base/guards.ts'
 import { parseSize, sizeMeant } from '../base/size.ts'
 import { parseUri } from '../net/address.ts'
 import { ManagementClient, managementOption } from './client.ts'
@@ -8,6 +8,7 @@ import { UsageError } from './exit.ts'
 import { showGrowth, sizeAsked } from './growth.ts'
 import { printWarning } from './print.ts'
 import { tellLeg, waitForLeg } from './progress.ts'
+import { exitCodes, flag, optional, required } from './options.ts'
 
 interface Place {
   readonly management: string
@@ -15,15 +16,13 @@ interface Place {
   readonly leg: string
 }
 
-const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
-
 /** Adds `dst leg`: commands on the legs of a running mirror. */
 export function leg(yargs: Argv): Argv {
   return yargs.command(
     'leg <command>',
     'take legs of a mirror off, put them back, add, enlarge and remove them',
     (commands) =>
-      [detach, attach, add, grow, remove, invalidate, trust, leave]
+      [detach, attach, add, grow, ...plainCommands.map(plain)]
         .reduce<Argv>((all, define) => define(all), commands)
         .demandCommand(1, 'a command is missing; dst leg --help lists them')
         .example('dst leg detach home right --as monday', 'a consistent image, taken now')
@@ -35,17 +34,13 @@ export function leg(yargs: Argv): Argv {
 /** Adds the arguments and options of every command on a leg. */
 function onLeg(options: Argv) {
   return options
-    .positional('volume', { type: 'string', demandOption: true, describe: 'the mirror' })
-    .positional('leg', { type: 'string', demandOption: true, describe: 'the name of the leg' })
+    .positional('volume', required('the mirror'))
+    .positional('leg', required('the name of the leg'))
     .option('management', managementOption)
     .epilogue(exitCodes)
 }
 
-const discardOption = {
-  type: 'boolean',
-  default: false,
-  describe: 'drop what was changed on the leg alone',
-} as const
+const discardOption = flag('drop what was changed on the leg alone')
 
 const waitOption = {
   type: 'boolean',
@@ -60,7 +55,7 @@ function detach(yargs: Argv): Argv {
     'leave a consistent image of this moment on the leg',
     (options) =>
       onLeg(options)
-        .option('as', { type: 'string', describe: 'a name for the image, shown by status' })
+        .option('as', optional('a name for the image, shown by status'))
         .example('dst leg detach home right', 'take it off')
         .example('dst leg detach home right --as before-upgrade', 'and remember why'),
     async ({ as, ...place }) => {
@@ -77,11 +72,7 @@ function attach(yargs: Argv): Argv {
     (options) =>
       onLeg(options)
         .option('discard', discardOption)
-        .option('replace', {
-          type: 'boolean',
-          default: false,
-          describe: 'it is a new, blank disk in the place of the old one: fill it',
-        })
+        .option('replace', flag('it is a new, blank disk in the place of the old one: fill it'))
         .option('wait', waitOption)
         .example('dst leg attach home right', 'refused if the image was changed meanwhile')
         .example('dst leg attach home right --discard', 'not refused: the changes are dropped'),
@@ -98,13 +89,12 @@ function add(yargs: Argv): Argv {
     'add a leg while the volume runs; it is filled',
     (options) =>
       onLeg(options)
-        .positional('device', {
-          type: 'string',
-          demandOption: true,
-          describe: 'a device of the configuration, a URI, the path of a file, or JSON',
-        })
-        .option('size', { type: 'string', describe: 'size of a new file, such as 64G' })
-        .option('read-last', { type: 'boolean', default: false, describe: 'read elsewhere first' })
+        .positional(
+          'device',
+          required('a device of the configuration, a URI, the path of a file, or JSON'),
+        )
+        .option('size', optional('size of a new file, such as 64G'))
+        .option('read-last', flag('read elsewhere first'))
         .option('discard', discardOption)
         .option('wait', waitOption)
         .example('dst leg add home third dst://10.0.0.3/spare', 'an export of another target')
@@ -123,10 +113,7 @@ function grow(yargs: Argv): Argv {
     'enlarge the file of a leg, or use what its file or disk has grown by',
     (options) =>
       onLeg(options)
-        .positional('size', {
-          type: 'string',
-          describe: 'new size of the leg, such as 64G; all of it',
-        })
+        .positional('size', optional('new size of the leg, such as 64G; all of it'))
         .example('dst leg grow home left 64G', 'make its file that large')
         .example('dst leg grow home left', 'use all that its file or disk has')
         .epilogue('The volume grows when every leg has: `dst volume grow` does all at once.'),
@@ -139,43 +126,36 @@ function grow(yargs: Argv): Argv {
   )
 }
 
-function remove(yargs: Argv): Argv {
-  return plain(yargs, 'remove', 'forget a leg; its data stay where they are')
-}
+/** Commands that take nothing but the leg, and what they do. */
+const plainCommands = [
+  ['remove', 'forget a leg; its data stay where they are'],
+  ['invalidate', 'have a leg copied whole again'],
+  ['trust', 'take a leg as in sync without copying: only if you know that it is'],
+  ['export', 'take a leg off for good, as an image without metadata'],
+] as const
 
-function trust(yargs: Argv): Argv {
-  return plain(yargs, 'trust', 'take a leg as in sync without copying: only if you know that it is')
-}
-
-function leave(yargs: Argv): Argv {
-  return plain(yargs, 'export', 'take a leg off for good, as an image without metadata')
-}
-
-function invalidate(yargs: Argv): Argv {
-  return plain(yargs, 'invalidate', 'have a leg copied whole again')
-}
-
-function plain(yargs: Argv, verb: string, describe: string): Argv {
-  return yargs.command(
-    `${verb} <volume> <leg>`,
-    describe,
-    (options) =>
-      onLeg(options)
-        .example(`dst leg ${verb} home right`, 'on the target that was started here')
-        .example(`dst leg ${verb} home right --management unix:/run/dst.sock`, 'on another one'),
-    async (place) => {
-      await send(place, verb, {})
-      await show(place, 'now')
-    },
-  )
+function plain([verb, describe]: readonly [string, string]) {
+  return (yargs: Argv): Argv =>
+    yargs.command(
+      `${verb} <volume> <leg>`,
+      describe,
+      (options) =>
+        onLeg(options)
+          .example(`dst leg ${verb} home right`, 'on the target that was started here')
+          .example(`dst leg ${verb} home right --management unix:/run/dst.sock`, 'on another one'),
+      async (place) => {
+        await send(place, verb, {})
+        await show(place, 'now')
+      },
+    )
 }
 
 /** Gives a command on a leg and prints its warning. */
 async function send({ management, volume, leg }: Place, verb: string, options: object) {
   const client = new ManagementClient(management)
   const outcome = await client.command(['volumes', volume, 'legs', leg, verb], options)
-  const warning = isObject(outcome) ? outcome['warning'] : undefined
-  if (typeof warning === 'string' && warning !== '') printWarning(warning)
+  const warning = isObject(outcome) ? asText(outcome['warning']) : ''
+  if (warning !== '') printWarning(warning)
 }
 
 /** Prints the state of the leg, now or once it is in sync. */

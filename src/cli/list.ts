@@ -8,6 +8,7 @@ import { listExports as listDst } from '../wire/list.ts'
 import { listExports as listNbd } from '../nbd/list.ts'
 import { uriOf } from './open.ts'
 import { printJson, printLine } from './print.ts'
+import { jsonOption, required } from './options.ts'
 
 /** Milliseconds for connecting, and again for the answer. */
 const timeout = 10_000
@@ -28,28 +29,21 @@ export function list(yargs: Argv): Argv {
     'list the exports of a target or of an NBD server',
     (options) =>
       options
-        .positional('uri', { type: 'string', demandOption: true, describe: 'the server' })
-        .option('json', { type: 'boolean', default: false, describe: 'as JSON' })
+        .positional('uri', required('the server'))
+        .option('json', jsonOption)
         .example('dst list dst://10.0.0.2', 'a target, with sizes')
         .example('dst list "nbd+unix:///?socket=/run/nbd.sock" --json', 'an NBD server')
         .epilogue('Exit codes: 0 listed, 1 it does not answer, 2 wrong usage.'),
-    (options) => run(options),
+    async ({ uri: text, json }) => {
+      const uri = uriOf(text)
+      const world = { network: new SocketNetwork(), clock: systemClock, slab: new Slab() }
+      const ask = uri.protocol === 'dst' ? listDst : listNbd
+      const exports: readonly Listed[] = await ask(world, uri.address, timeout)
+      const all = exports.map((each) => ({ uri: formatUri({ ...uri, name: each.name }), ...each }))
+      if (json) printJson(all)
+      else for (const each of all) printLine(line(each))
+    },
   )
-}
-
-interface Options {
-  readonly uri: string
-  readonly json: boolean
-}
-
-async function run({ uri: text, json }: Options): Promise<void> {
-  const uri = uriOf(text)
-  const world = { network: new SocketNetwork(), clock: systemClock, slab: new Slab() }
-  const ask = uri.protocol === 'dst' ? listDst : listNbd
-  const exports: readonly Listed[] = await ask(world, uri.address, timeout)
-  const all = exports.map((each) => ({ uri: formatUri({ ...uri, name: each.name }), ...each }))
-  if (json) printJson(all)
-  else for (const each of all) printLine(line(each))
 }
 
 function line({ uri, size, readOnly, usable, description }: Listed & { uri: string }): string {

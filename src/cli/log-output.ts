@@ -29,11 +29,6 @@ export class LogOutput {
     this.stream.on('drain', this.tellLost)
   }
 
-  /** The number of dropped lines that `lost` was not called with yet. */
-  get dropped(): number {
-    return this.lines
-  }
-
   /** Writes a line, or drops it when too many wait. */
   write(line: string): void {
     const { stream } = this

@@ -1,4 +1,4 @@
-import { isObject } from '../base/guards.ts'
+import { asText, isObject } from '../base/guards.ts'
 import { printable } from './print.ts'
 
 const levels: Readonly<Record<number, string>> = {
@@ -14,8 +14,8 @@ export function textOf(record: object): string {
   const { time, level, msg, err } = record as Readonly<Record<string, unknown>>
   const moment = time instanceof Date ? time : new Date(String(time))
   const clock = Number.isNaN(moment.getTime()) ? '' : moment.toTimeString().slice(0, 8)
-  const text = typeof msg === 'string' ? msg : ''
-  const cause = isObject(err) && typeof err['message'] === 'string' ? err['message'] : ''
+  const text = asText(msg)
+  const cause = isObject(err) ? asText(err['message']) : ''
   const why = cause === '' || text.includes(cause) ? '' : `: ${cause}`
   const word = (levels[Number(level)] ?? '').padEnd(7)
   return `${printable(`${clock}  ${word}  ${text}${why}`)}\n`

@@ -1,4 +1,4 @@
-import { isObject } from '../base/guards.ts'
+import { asText, isObject } from '../base/guards.ts'
 import { describeSize } from '../base/size.ts'
 import type { Device, Export, Leg, Status } from '../manage/status.types.ts'
 import { printable } from './print.ts'
@@ -145,30 +145,35 @@ function wordOf({ state, details }: Device): string {
 
 function describe(device: Device, status: Status, now: number): string[] {
   const { type, size, details, inFlight, reason, state } = device
-  const words = [[type, size === null ? '' : describeSize(size)].filter(Boolean).join(' ')]
-  const place = details['path'] ?? details['uri']
-  if (typeof place === 'string') words.push(place)
-  for (const [name, each] of Object.entries(status.exports))
-    if (each.device === device.path) words.push(exported(name, each))
-  if (inFlight > 0) words.push(`${inFlight} in flight`)
-  words.push(...busy(device))
-  const { bytesUnused, room } = details
-  if (typeof room === 'string' && room !== '') words.push(room)
-  if (typeof bytesUnused === 'number') words.push(`${describeSize(bytesUnused)} more are there`)
-  if (isObject(details['looking'])) words.push(progressLine(details['looking']))
-  words.push(...waits(details), ...verifying(details, now))
+  const { bytesUnused, looking } = details
+  const exports = Object.entries(status.exports).filter(([, each]) => each.device === device.path)
   const slow = Object.entries(device.legs ?? {}).filter(([, leg]) => leg.slow !== undefined)
-  if (slow.length > 0) words.push(`slow: ${slow.map(([name]) => name).join(', ')}`)
-  if (state !== 'online') words.push(...why(withoutLegs(reason, device), device.since, now))
-  else if (reason !== '') words.push(reason)
-  const { hint } = details
-  if (typeof hint === 'string' && hint !== '') words.push(hint)
-  return [...words, ...lastError(device, now)]
+  return present([
+    size === null ? type : `${type} ${describeSize(size)}`,
+    asText(details['path'] ?? details['uri']),
+    ...exports.map(([name, each]) => exported(name, each)),
+    inFlight > 0 ? `${inFlight} in flight` : '',
+    busy(device),
+    asText(details['room']),
+    typeof bytesUnused === 'number' ? `${describeSize(bytesUnused)} more are there` : '',
+    isObject(looking) ? progressLine(looking) : '',
+    waits(details),
+    ...verifying(details, now),
+    slow.length > 0 ? `slow: ${slow.map(([name]) => name).join(', ')}` : '',
+    ...(state === 'online' ? [reason] : [withoutLegs(reason, device), ago(device.since, now)]),
+    asText(details['hint']),
+    lastError(device, now),
+  ])
 }
 
-/** Rates and latencies of a device that has requests; nothing for an idle one. */
-function busy({ rate, latency }: Device): string[] {
-  if (rate === undefined || rate === null || rate.operationsPerSecond === 0) return []
+/** The words that are not empty. */
+function present(words: readonly string[]): string[] {
+  return words.filter((word) => word !== '')
+}
+
+/** Rates and latencies of a device that has requests; '' for an idle one. */
+function busy({ rate, latency }: Device): string {
+  if (rate === undefined || rate === null || rate.operationsPerSecond === 0) return ''
   const { operationsPerSecond, bytesReadPerSecond, bytesWrittenPerSecond } = rate
   const words = [`${operationsPerSecond} requests/s`]
   if (bytesReadPerSecond > 0) words.push(`reads ${describeSize(bytesReadPerSecond)}/s`)
@@ -179,7 +184,7 @@ function busy({ rate, latency }: Device): string[] {
     ['flush', 'a flush'],
   ] as const)
     if (latency[operation] !== undefined) words.push(`${name} takes ${latency[operation]} ms`)
-  return [words.join(', ')]
+  return words.join(', ')
 }
 
 /** Clients that are listed one by one; the others are counted. */
@@ -206,38 +211,36 @@ function users(device: Device, { exports }: Status, now: number): string[] {
 /** Milliseconds after which an error is old: only `--json` shows it then. */
 const lastErrorShownMs = 24 * 3600 * 1000
 
-function lastError({ lastError: error }: Device, now: number): string[] {
-  if (error === null) return []
+function lastError({ lastError: error }: Device, now: number): string {
+  if (error === null) return ''
   const { code, message, at } = error
-  if (at === undefined) return [`last error ${code}: ${message}`]
-  if (now - new Date(at).getTime() > lastErrorShownMs) return []
-  return [`last error at ${moment(at, now)} ${code}: ${message}`]
+  if (at === undefined) return `last error ${code}: ${message}`
+  if (now - new Date(at).getTime() > lastErrorShownMs) return ''
+  return `last error at ${moment(at, now)} ${code}: ${message}`
 }
 
 /** The number of waiting requests, the time of the oldest, and the reason. */
-function waits({ waiting, waitingSeconds, waitingFor }: Device['details']): string[] {
-  if (typeof waiting !== 'number' || waiting === 0) return []
+function waits({ waiting, waitingSeconds, waitingFor }: Device['details']): string {
+  if (typeof waiting !== 'number' || waiting === 0) return ''
   const oldest = typeof waitingSeconds === 'number' ? `, the oldest for ${waitingSeconds} s` : ''
-  const reason = typeof waitingFor === 'string' && waitingFor !== '' ? `: ${waitingFor}` : ''
-  return [`${waiting} waiting${oldest}${reason}`]
+  const reason = asText(waitingFor)
+  return `${waiting} waiting${oldest}${reason === '' ? '' : `: ${reason}`}`
 }
 
 /** The progress of a mirror's verify, or the times of the last and the next one. */
 function verifying(details: Device['details'], now: number): string[] {
-  const { verify, verifiedAt, verifyNextAt, differencesHint } = details
-  const hint = typeof differencesHint === 'string' ? [differencesHint] : []
+  const { verify, verifiedAt, verifyNextAt } = details
+  const hint = asText(details['differencesHint'])
   if (!isObject(verify)) {
-    const last = typeof verifiedAt === 'string' ? [`verified ${moment(verifiedAt, now)}`] : []
-    if (typeof verifyNextAt !== 'string') return [...last, ...hint]
+    const last = typeof verifiedAt === 'string' ? `verified ${moment(verifiedAt, now)}` : ''
+    if (typeof verifyNextAt !== 'string') return [last, hint]
     const isDue = new Date(verifyNextAt).getTime() <= now
-    return [...last, isDue ? 'verify is due' : `verify next ${moment(verifyNextAt, now)}`, ...hint]
+    return [last, isDue ? 'verify is due' : `verify next ${moment(verifyNextAt, now)}`, hint]
   }
   const { bytesDifferent } = verify
-  const found =
-    typeof bytesDifferent === 'number' && bytesDifferent > 0
-      ? `, ${bytesDifferent} bytes differ`
-      : ''
-  return [`verify ${progressLine(verify)}${found}`, ...hint]
+  const isDifferent = typeof bytesDifferent === 'number' && bytesDifferent > 0
+  const found = isDifferent ? `, ${bytesDifferent} bytes differ` : ''
+  return [`verify ${progressLine(verify)}${found}`, hint]
 }
 
 function exported(name: string, { uris, clients, readOnly }: Export): string {
@@ -245,10 +248,6 @@ function exported(name: string, { uris, clients, readOnly }: Export): string {
   const access = readOnly ? ', read only' : ''
   const count = clients.length === 1 ? '1 client' : `${clients.length} clients`
   return `export ${where} (${count}${access})`
-}
-
-function why(reason: string, since: string, now: number): string[] {
-  return [...(reason === '' ? [] : [reason]), ago(since, now)]
 }
 
 /** The reason of a mirror without the parts that the lines of its legs have. */
@@ -263,21 +262,22 @@ function withoutLegs(reason: string, { legs }: Device): string {
 
 /** The progress and troubles of a leg. */
 function progress(leg: Leg, now: number): string[] {
-  const { silentSeconds } = leg
-  const silent = typeof silentSeconds === 'number' && silentSeconds > 0
-  const words = silent ? [`no answer for ${silentSeconds} s`] : []
-  if (leg.slow !== undefined) words.push(leg.slow)
-  if (leg.state === 'in-sync') return words
-  const { reason, hint, since, bytesOutOfSync, label, generation, resync } = leg
-  if (isObject(resync)) words.push(progressLine(resync))
-  if (typeof bytesOutOfSync === 'number' && bytesOutOfSync > 0)
-    words.push(`${describeSize(bytesOutOfSync)} out of sync`)
-  if (typeof label === 'string') words.push(`as "${label}"`)
-  if (typeof generation === 'number') words.push(`generation ${generation}`)
-  if (typeof reason === 'string' && reason !== '') words.push(reason)
-  if (typeof hint === 'string' && hint !== '' && !isThere(leg)) words.push(hint)
-  if (typeof since === 'string') words.push(ago(since, now))
-  return words
+  const { silentSeconds, slow = '', reason = '', since, bytesOutOfSync, label } = leg
+  const { generation, resync } = leg
+  const isSilent = typeof silentSeconds === 'number' && silentSeconds > 0
+  const words = [isSilent ? `no answer for ${silentSeconds} s` : '', slow]
+  if (leg.state === 'in-sync') return present(words)
+  const isBehind = typeof bytesOutOfSync === 'number' && bytesOutOfSync > 0
+  return present([
+    ...words,
+    isObject(resync) ? progressLine(resync) : '',
+    isBehind ? `${describeSize(bytesOutOfSync)} out of sync` : '',
+    typeof label === 'string' ? `as "${label}"` : '',
+    typeof generation === 'number' ? `generation ${generation}` : '',
+    reason,
+    isThere(leg) ? '' : asText(leg['hint']),
+    typeof since === 'string' ? ago(since, now) : '',
+  ])
 }
 
 /** True for a leg that is there while its volume waits for others: its hint would mislead. */

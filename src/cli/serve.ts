@@ -1,6 +1,7 @@
 import type { Argv } from 'yargs'
 import { loadConfig } from '../config/config.ts'
 import { runTarget } from './run.ts'
+import { required } from './options.ts'
 
 /** Adds `dst serve`: runs a target. */
 export function serve(yargs: Argv): Argv {
@@ -9,7 +10,7 @@ export function serve(yargs: Argv): Argv {
     'serve the exports of a configuration until SIGTERM',
     (options) =>
       options
-        .positional('file', { type: 'string', demandOption: true, describe: 'the configuration' })
+        .positional('file', required('the configuration'))
         .example(
           'dst serve config.json',
           'serve, with the log on standard error: text on a terminal',

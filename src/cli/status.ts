@@ -6,6 +6,7 @@ import type { Status } from '../manage/status.types.ts'
 import { ManagementClient, managementOption, Unreachable } from './client.ts'
 import { printError, printJson } from './print.ts'
 import { renderStatus } from './render.ts'
+import { flag, optional } from './options.ts'
 
 /** The exit codes, which are those of mdadm. */
 const exitCodes = { healthy: 0, syncing: 1, degraded: 1, failed: 2 } as const
@@ -28,17 +29,10 @@ export function status(yargs: Argv): Argv {
     'show the devices of a running target, and the clients of its exports',
     (options) =>
       options
-        .positional('device', {
-          type: 'string',
-          describe: 'show only this device, which is part of no other',
-        })
+        .positional('device', optional('show only this device, which is part of no other'))
         .option('management', managementOption)
-        .option('json', {
-          type: 'boolean',
-          default: false,
-          describe: 'as JSON, see status.schema.json',
-        })
-        .option('watch', { type: 'boolean', default: false, describe: 'go on until interrupted' })
+        .option('json', flag('as JSON, see status.schema.json'))
+        .option('watch', flag('go on until interrupted'))
         .example('dst status', 'the target that was started here')
         .example('dst status home --json | jq .devices.home.legs', 'the legs of one mirror')
         .epilogue('Exit codes: 0 healthy, 1 degraded or syncing, 2 failed, 4 no target answers.'),

@@ -1,22 +1,29 @@
-import type { Argv } from 'yargs'
+import type { ArgumentsCamelCase, Argv, InferredOptionTypes } from 'yargs'
 import { describeSize, parseSize, sizeMeant } from '../base/size.ts'
 import type { VerifyResult } from '../mirror/data/verify.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { Exit, UsageError } from './exit.ts'
 import { printError, printJson, printLine } from './print.ts'
 import { whileVerifying } from './progress.ts'
+import { flag, optional, required } from './options.ts'
 
 /** Differences that are listed one by one; the others are counted. */
 const listedMax = 20
 
-interface Options {
-  readonly management: string
+const verifyOptions = {
+  repair: {
+    type: 'boolean',
+    default: true,
+    describe: 'let a majority of three or more legs repair the others',
+  },
+  'repair-from': optional('the leg that is right, of two'),
+  speed: optional('bytes per second at most, such as 50M'),
+  stop: flag('end the verify that is under way, however it was started'),
+  json: flag('the result as JSON'),
+  management: managementOption,
+} as const
+type Options = ArgumentsCamelCase<InferredOptionTypes<typeof verifyOptions>> & {
   readonly volume: string
-  readonly repair: boolean
-  readonly repairFrom: string | undefined
-  readonly speed: string | undefined
-  readonly json: boolean
-  readonly stop: boolean
 }
 
 /** Adds `dst verify`: compares the legs of a running mirror. */
@@ -26,21 +33,8 @@ export function verify(yargs: Argv): Argv {
     'compare all legs of a mirror while it runs, and repair by majority',
     (options) =>
       options
-        .positional('volume', { type: 'string', demandOption: true, describe: 'the mirror' })
-        .option('repair', {
-          type: 'boolean',
-          default: true,
-          describe: 'let a majority of three or more legs repair the others',
-        })
-        .option('repair-from', { type: 'string', describe: 'the leg that is right, of two' })
-        .option('speed', { type: 'string', describe: 'bytes per second at most, such as 50M' })
-        .option('stop', {
-          type: 'boolean',
-          default: false,
-          describe: 'end the verify that is under way, however it was started',
-        })
-        .option('json', { type: 'boolean', default: false, describe: 'the result as JSON' })
-        .option('management', managementOption)
+        .positional('volume', required('the mirror'))
+        .options(verifyOptions)
         .example('dst verify home --speed 50M', 'compare, without hurry')
         .example('dst verify home --repair-from left', 'where two legs differ, left is right')
         .epilogue(

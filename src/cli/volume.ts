@@ -7,8 +7,7 @@ import { ManagementClient, managementOption } from './client.ts'
 import { showGrowth, sizeAsked } from './growth.ts'
 import { tellVolume } from './progress.ts'
 import { printJson, printLine } from './print.ts'
-
-const exitCodes = 'Exit codes: 0 done, 1 refused or failed, 2 wrong usage.'
+import { exitCodes, flag, jsonOption, optional, required } from './options.ts'
 
 /** Adds `dst volume`: commands on a running mirror as a whole. */
 export function volume(yargs: Argv): Argv {
@@ -28,7 +27,7 @@ export function volume(yargs: Argv): Argv {
 /** Adds the arguments and options of every command on a volume. */
 function onVolume(options: Argv) {
   return options
-    .positional('volume', { type: 'string', demandOption: true, describe: 'the mirror' })
+    .positional('volume', required('the mirror'))
     .option('management', managementOption)
     .epilogue(exitCodes)
 }
@@ -39,12 +38,8 @@ function start(yargs: Argv): Argv {
     'start a volume that waits for a leg which could be newer',
     (options) =>
       onVolume(options)
-        .option('force', {
-          type: 'boolean',
-          default: false,
-          describe: 'no absent leg is newer, or what it has may be lost',
-        })
-        .option('leg', { type: 'string', describe: 'the leg whose data count, after a split' })
+        .option('force', flag('no absent leg is newer, or what it has may be lost'))
+        .option('leg', optional('the leg whose data count, after a split'))
         .example('dst volume start home', 'try again, and say what it waits for')
         .example('dst volume start home --force --leg left', 'with the data of this leg'),
     async ({ management, volume, force, leg }) => {
@@ -62,7 +57,7 @@ function grow(yargs: Argv): Argv {
     'enlarge a volume with all its legs while it runs',
     (options) =>
       onVolume(options)
-        .positional('size', { type: 'string', describe: 'new size of the volume, such as 64G' })
+        .positional('size', optional('new size of the volume, such as 64G'))
         .example('dst volume grow home 64G', 'enlarge the files of all legs as far as needed')
         .example('dst volume grow home', 'use what the files and disks of the legs have grown by'),
     async ({ management, volume, size }) => {
@@ -79,7 +74,7 @@ function history(yargs: Argv): Argv {
     'every change of membership and every resync, oldest first',
     (options) =>
       onVolume(options)
-        .option('json', { type: 'boolean', default: false, describe: 'as JSON' })
+        .option('json', jsonOption)
         .example('dst volume history home', 'for people')
         .example("dst volume history home --json | jq '.[].resync'", 'for programs'),
     async ({ management, volume, json }) => {
