@@ -2,7 +2,7 @@ import fs from 'node:fs/promises'
 
 /** The sysfs folder of the block device with this number (`st_rdev`, or `st_dev` of a file). */
 export function sysfsOf(number: bigint): string {
-  return `/sys/dev/block/${majorOf(number)}:${minorOf(number)}`
+  return `/sys/dev/block/${halvesOf(number).join(':')}`
 }
 
 /** The file's text without white space at its ends; '' if it cannot be read. */
@@ -51,11 +51,10 @@ export async function rotates(sysfs: string, levels = levelsMax): Promise<boolea
   return false
 }
 
-/** The halves of a device number of Linux: see makedev(3). */
-function majorOf(number: bigint): bigint {
-  return ((number >> 8n) & 0xfffn) | ((number >> 32n) & 0xfffff000n)
-}
-
-function minorOf(number: bigint): bigint {
-  return (number & 0xffn) | ((number >> 12n) & 0xffffff00n)
+/** The halves of a device number of Linux, major and minor: see makedev(3). */
+export function halvesOf(number: bigint): [major: bigint, minor: bigint] {
+  return [
+    ((number >> 8n) & 0xfffn) | ((number >> 32n) & 0xfffff000n),
+    (number & 0xffn) | ((number >> 12n) & 0xffffff00n),
+  ]
 }

@@ -1,6 +1,7 @@
 import { isObject, isPowerOfTwo } from '../base/guards.ts'
-import { formatSize, KiB, MiB, parseSize, TiB } from '../base/size.ts'
-import { durationOf, legTimeoutOf } from './patience.ts'
+import { formatSize, KiB, MiB, TiB } from '../base/size.ts'
+import { legTimeoutOf } from './patience.ts'
+import { durationOf, sizeOf } from './quantities.ts'
 import { step, type Problem } from './source.ts'
 import { suggestion } from './suggest.ts'
 import type { Node } from './tree.ts'
@@ -80,10 +81,6 @@ function checkDelay({ device, pointer }: Node, problems: Problem[]): void {
       what: 'the longest delay is below the shortest',
       pointer: step(pointer, 'max'),
     })
-}
-
-function sizeOf(value: unknown): number | null {
-  return typeof value === 'string' || typeof value === 'number' ? parseSize(value) : null
 }
 
 /** Warns of settings that do not hold as they are written, though the device is served. */

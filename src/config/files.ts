@@ -1,7 +1,8 @@
 import { accessSync, constants, existsSync, realpathSync, statSync, type Stats } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { describeSize, parseSize } from '../base/size.ts'
+import { describeSize } from '../base/size.ts'
 import { diskInUse, isProtected } from './disks.ts'
+import { sizeOf } from './quantities.ts'
 import { step, type Problem } from './source.ts'
 import type { Node } from './tree.ts'
 
@@ -129,7 +130,7 @@ function checkSize(
   problems: Problem[],
 ): void {
   const { size, direct, readOnly, grow } = device
-  const wanted = typeof size === 'string' || typeof size === 'number' ? parseSize(size) : found
+  const wanted = size === undefined ? found : sizeOf(size)
   if (wanted === null) return
   if (wanted === 0) problems.push({ what: `${file} is empty`, pointer })
   else if (direct === true && wanted % sectorBytes !== 0)

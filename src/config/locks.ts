@@ -1,6 +1,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { isObject } from '../base/guards.ts'
+import { halvesOf } from '../base/sysfs.ts'
 import type { Config } from './config.types.ts'
 
 /** The part of a configuration that says what a target locks. */
@@ -42,9 +43,6 @@ function filesOf(value: unknown): readonly string[] {
 function keyOf(path: string): string {
   const stat = statSync(path, { bigint: true, throwIfNoEntry: false })
   if (stat === undefined) return ''
-  const { dev, ino } = stat
-  const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & ~0xfffn)
-  const minor = (dev & 0xffn) | ((dev >> 12n) & ~0xffn)
-  const hex = (number: bigint): string => number.toString(16).padStart(2, '0')
-  return `${hex(major)}:${hex(minor)}:${ino}`
+  const halves = halvesOf(stat.dev).map((half) => half.toString(16).padStart(2, '0'))
+  return `${halves.join(':')}:${stat.ino}`
 }

@@ -1,5 +1,5 @@
-import { parseDuration } from '../base/duration.ts'
 import { isObject } from '../base/guards.ts'
+import { durationOf } from './quantities.ts'
 import { childrenOf, type Loose } from './tree.ts'
 
 /** Times for a device on another machine, in milliseconds. */
@@ -76,9 +76,4 @@ export function legTimeoutOf(mirror: Loose, find: (name: string) => unknown): Le
 
 function isRemote({ type }: Loose): boolean {
   return type === 'remote' || type === 'nbd'
-}
-
-/** Milliseconds of a duration in a configuration; null for anything else. */
-export function durationOf(value: unknown): number | null {
-  return typeof value === 'string' || typeof value === 'number' ? parseDuration(value) : null
 }

@@ -26,6 +26,16 @@ export function accessOf(rights: Pick<config.Listener, 'mode' | 'owner' | 'group
   return { mode: mode === undefined ? ownerOnly.mode : parseMode(mode)!, owner, group }
 }
 
+/** Bytes of a size in a configuration that may be wrong; null for anything else. */
+export function sizeOf(value: unknown): number | null {
+  return typeof value === 'string' || typeof value === 'number' ? parseSize(value) : null
+}
+
+/** Milliseconds of a duration in a configuration that may be wrong; null for anything else. */
+export function durationOf(value: unknown): number | null {
+  return typeof value === 'string' || typeof value === 'number' ? parseDuration(value) : null
+}
+
 /** Bytes of a size that was checked. */
 export function bytes(size: string | number): number {
   const parsed = parseSize(size)

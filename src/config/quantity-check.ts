@@ -1,6 +1,7 @@
 import { durationPattern, parseDuration } from '../base/duration.ts'
 import { isObject } from '../base/guards.ts'
 import { parseSize, sizePattern } from '../base/size.ts'
+import { sizeOf } from './quantities.ts'
 import { readSchema } from './schema.ts'
 import { step, type Problem } from './source.ts'
 import { entries } from './tree.ts'
@@ -30,22 +31,15 @@ export function checkQuantities(value: unknown, pointer: string, problems: Probl
   }
   for (const { label, value: each, pointer: place } of entries(value, pointer)) {
     const what = typeof each === 'string' ? fault(label, each) : null
+    const size = sizeOf(each)
     if (what !== null) problems.push({ what, pointer: place })
-    else if (
-      label === 'size' &&
-      (each === 0 || (typeof each === 'string' && parseSize(each) === 0))
-    )
+    else if (label === 'size' && size === 0)
       problems.push({ what: 'found 0; a device has a size', pointer: place })
-    else if (label === 'speed' && isBelow(each, speedMin))
+    // Another check reports a speed of zero.
+    else if (label === 'speed' && size !== null && size > 0 && size < speedMin)
       problems.push({ what: `at least ${speedMin} bytes per second are needed`, pointer: place })
     else checkQuantities(each, place, problems)
   }
-}
-
-function isBelow(value: unknown, least: number): boolean {
-  const size = typeof value === 'string' || typeof value === 'number' ? parseSize(value) : null
-  // Another check reports zero.
-  return size !== null && size > 0 && size < least
 }
 
 /** Says what is wrong with a quantity of the right form; null if it is right. */

@@ -1,5 +1,5 @@
 import { isObject } from '../base/guards.ts'
-import { parseSize, KiB, MiB } from '../base/size.ts'
+import { KiB, MiB } from '../base/size.ts'
 import {
   defaultPorts,
   halfCharacter,
@@ -8,6 +8,7 @@ import {
   whyNoAddress,
   type Address,
 } from '../net/address.ts'
+import { sizeOf } from './quantities.ts'
 import { step, type Problem } from './source.ts'
 import { entries, type Loose } from './tree.ts'
 
@@ -110,10 +111,7 @@ function overlap(a: Address, b: Address): boolean {
 /** Checks that the limits fit one another. */
 export function checkLimits(limits: unknown, problems: Problem[]): void {
   const sizes = new Map(
-    entries(limits, '/limits').map(({ label, value }) => [
-      label,
-      typeof value === 'string' || typeof value === 'number' ? parseSize(value) : null,
-    ]),
+    entries(limits, '/limits').map(({ label, value }) => [label, sizeOf(value)]),
   )
   const payload = sizes.get('payload') ?? null
   if (payload === null) return
