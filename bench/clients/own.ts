@@ -1,9 +1,10 @@
 import { systemClock } from '../../src/base/clock.ts'
 import { systemRandom } from '../../src/base/random.ts'
-import { fill, Load, type LoadResult } from '../../src/cli/load.ts'
+import { Load, type LoadResult } from '../../src/cli/load.ts'
 import { openExport } from '../../src/cli/open.ts'
 import type { Device } from '../../src/device/device.ts'
 import { readsOnly, type Client, type Seen, type Work } from './work.ts'
+import { fill } from '../../test/support/fill.ts'
 
 /** Milliseconds within which a server has to answer a request, also on a busy machine. */
 const answerTimeout = 30_000

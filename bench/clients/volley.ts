@@ -1,6 +1,6 @@
 import net from 'node:net'
-import { SeededRandom } from '../../src/base/random.ts'
 import { readsOnly, type Work } from './work.ts'
+import { SeededRandom } from '../../test/support/seeded.ts'
 
 const requestBytes = 28
 const replyBytes = 16

@@ -51,14 +51,6 @@ export class RangeLock {
     if (this.waiting.length > 0) this.grant()
   }
 
-  /** Removes a holder that still waits. */
-  withdraw(holder: RangeHolder): void {
-    const place = this.waiting.indexOf(holder)
-    assert(place !== -1, 'a holder that withdraws is waiting')
-    this.waiting.splice(place, 1)
-    this.grant()
-  }
-
   private grant(): void {
     // A holder that finishes at once releases inside `granted`: the loop below serves the others.
     if (this.granting) return

@@ -1,7 +1,6 @@
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks'
 import type { Clock } from '../base/clock.ts'
 import type { Random } from '../base/random.ts'
-import { roundDown } from '../base/size.ts'
 import type { Device } from '../device/device.ts'
 import { Operation, Request, type Completer } from '../device/request.ts'
 
@@ -136,42 +135,4 @@ export class Load implements Completer {
       },
     }
   }
-}
-
-/** Writes a whole device once and flushes it. Rejects with the first error. */
-export async function fill(device: Device, random: Random): Promise<void> {
-  const size = device.facts?.size ?? 0
-  const blockSize = Math.min(fillBytes, roundDown(device.facts?.payloadMax ?? 0, 4096), size)
-  const payload = random.bytes(blockSize)
-  for (let offset = 0; offset < size; offset += blockSize)
-    await carryOut(
-      device,
-      Operation.write,
-      offset,
-      payload.subarray(0, Math.min(blockSize, size - offset)),
-    )
-  await carryOut(device, Operation.flush, 0, null)
-}
-
-/** Bytes of each write that fills a device. */
-const fillBytes = 1024 * 1024
-
-/** Carries out one request. The payload, null for none, is lent until the promise settles. */
-export function carryOut(
-  device: Device,
-  operation: Operation,
-  offset: number,
-  payload: Buffer | null,
-): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const request = Request.take(operation, offset, payload?.length ?? 0, 0, {
-      completed({ error }) {
-        request.release()
-        if (error === null) resolve()
-        else reject(error)
-      },
-    })
-    if (payload !== null) request.append(payload, null)
-    device.submit(request)
-  })
 }

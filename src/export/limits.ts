@@ -1,16 +1,17 @@
-import { MiB } from '../base/size.ts'
-
 /**
  * What a server allows its peers. Every value can be set in the configuration under `limits`; the
- * names there are the same.
+ * names there are the same, and the schema has the defaults.
  */
 export interface Limits {
   /**
    * Connections of all listeners together, and as many again over unix sockets; more are closed at
-   * once.
+   * once. An idle one costs 12 KiB.
    */
   readonly connections: number
-  /** Connections from one address, or one network of 64 bits in IPv6; more are closed at once. */
+  /**
+   * Connections from one address, or one network of 64 bits in IPv6; more are closed at once. By
+   * default a quarter of all: no single peer shuts out the others.
+   */
   readonly connectionsPerPeer: number
   /** Milliseconds from accepting a connection to the end of its negotiation. */
   readonly handshakeTimeout: number
@@ -30,21 +31,9 @@ export interface Limits {
   readonly bytesPerConnection: number
   /** Payload bytes in flight of all connections: bounds the memory of the process. */
   readonly bytesInFlight: number
-  /** Bytes of the longest read or write. */
+  /**
+   * Bytes of the longest read or write. The default is what every NBD client knows as the largest
+   * request that it may send without asking.
+   */
   readonly payload: number
-}
-
-export const defaultLimits: Limits = {
-  // An idle one costs 12 KiB.
-  connections: 16_384,
-  // A quarter: no single peer shuts out the others.
-  connectionsPerPeer: 4096,
-  handshakeTimeout: 10_000,
-  sendTimeout: 30_000,
-  keepAlive: 60_000,
-  requestsPerConnection: 128,
-  bytesPerConnection: 64 * MiB,
-  bytesInFlight: 256 * MiB,
-  // What every NBD client knows as the largest request it may send without asking.
-  payload: 32 * MiB,
 }

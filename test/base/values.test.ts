@@ -1,7 +1,6 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { codes, StorageError, systemError } from '../../src/base/errors.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { Ring } from '../../src/base/ring.ts'
 import {
   describeSize,
@@ -11,6 +10,7 @@ import {
   roundUp,
   sizeMeant,
 } from '../../src/base/size.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 describe('a size', () => {
   it('is read back as it was written', () => {

@@ -13,8 +13,8 @@ import { regressionSuite, versionsOf } from '../../bench/compare/regression.ts'
 import type { Report } from '../../bench/report/report.ts'
 import type { Row } from '../../bench/run/run.ts'
 import type { Work } from '../../bench/clients/work.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { emptyReport, normal, roundOf } from './support.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const works: Work[] = [4096, 16384, 131072, 1048576].flatMap((blockSize) =>
   ([1, 32] as const).map((depth) => ({ pattern: 'randread', blockSize, depth })),

@@ -8,8 +8,8 @@ import {
   studentTail,
   trimmedMean,
 } from '../../bench/compare/stats.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { normal } from './support.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 /** How likely it is that `after` is larger than `before` by no more than `margin`. */
 function chance(before: readonly number[], after: readonly number[], margin: number): number {

@@ -1,6 +1,6 @@
 import type { Report } from '../../bench/report/report.ts'
 import type { Round } from '../../bench/clients/work.ts'
-import type { SeededRandom } from '../../src/base/random.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 /** A normal variate by Box and Muller (1958). */
 export function normal(random: SeededRandom): number {

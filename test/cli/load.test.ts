@@ -1,12 +1,13 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { Device, type Driver, type DriverHost } from '../../src/device/device.ts'
-import { fill, Load } from '../../src/cli/load.ts'
+import { Load } from '../../src/cli/load.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import { Operation, type Request } from '../../src/device/request.ts'
+import { SeededRandom } from '../support/seeded.ts'
+import { fill } from '../support/fill.ts'
 
 /** A memory that answers on the next turn of the loop, and remembers how it was asked. */
 class SlowDriver implements Driver {

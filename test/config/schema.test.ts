@@ -2,12 +2,10 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { expect } from 'chai'
 import { fileAt, generate, read } from '../../schemas/generate.ts'
-import { defaultLimits } from '../../src/export/limits.ts'
 import { nbdDefaults } from '../../src/nbd/remote.ts'
 import { mirrorDefaults } from '../../src/mirror/settings.ts'
 import { checkConfig } from '../../src/config/config.ts'
 import type * as config from '../../src/config/config.types.ts'
-import { limitsOf } from '../../src/config/quantities.ts'
 import { childrenOf, type Loose } from '../../src/config/tree.ts'
 import { nbdOptions, remoteOptions } from '../../src/daemon/remotes.ts'
 import { mirrorSettings } from '../../src/daemon/settings.ts'
@@ -100,7 +98,6 @@ describe('the schemas', () => {
   })
 
   it('have the defaults of the code', () => {
-    expect(limitsOf(checkConfig({}, '/').config.limits)).to.deep.equal(defaultLimits)
     const mirror = filled({ type: 'mirror', legs: { a: { type: 'memory', size: '1M' } } })
     expect(mirrorSettings(mirror as config.Mirror)).to.deep.equal(mirrorDefaults)
     const remote = filled({ type: 'remote', uri: 'dst://h/x' }) as config.Remote

@@ -1,8 +1,8 @@
 import { expect } from 'chai'
 import { answerMs } from '../../src/base/deadline.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { Changes } from '../../src/daemon/changes.ts'
 import { ManualClock } from '../support/clock.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 describe('what commands changed', () => {
   const configured = (...legs: string[]) => new Map([['home', new Set(legs)]])

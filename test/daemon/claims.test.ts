@@ -6,7 +6,6 @@ import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { systemRandom } from '../../src/base/random.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { Slab } from '../../src/base/slab.ts'
 import { SocketNetwork } from '../../src/net/sockets.ts'
 import { checkConfig } from '../../src/config/config.ts'
@@ -20,6 +19,7 @@ import { nbdLeaf } from '../nbd/leaf.ts'
 import { Talker } from '../nbd/talker.ts'
 import { flush, read, write } from '../support/io.ts'
 import { reaches, remote } from '../wire/rig.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 const bytes = Buffer.alloc(4096, 1)
 

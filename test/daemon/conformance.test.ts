@@ -1,7 +1,6 @@
 import path from 'node:path'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Slab } from '../../src/base/slab.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
@@ -9,13 +8,14 @@ import { ErrorDriver } from '../../src/devices/faults/error.ts'
 import { FileDriver } from '../../src/devices/file/file.ts'
 import { LinearDriver } from '../../src/devices/linear.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { nbdLeaf } from '../nbd/leaf.ts'
 import { Rig } from '../nbd/rig.ts'
 import { conformance, type Subject } from '../support/conformance.ts'
 import { removeFolder, temporaryFolder } from '../support/files.ts'
 import { StrictDriver } from '../support/strict.ts'
 import { remote, Target } from '../wire/rig.ts'
+import { SeededRandom } from '../support/seeded.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 const random = new SeededRandom(1)
 const slab = new Slab()

@@ -1,8 +1,8 @@
 import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { GrownFiles } from '../../src/daemon/grown.ts'
 import { ManualClock } from '../support/clock.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 const key = '_grown'
 

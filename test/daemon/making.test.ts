@@ -9,7 +9,6 @@ import { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { systemRandom } from '../../src/base/random.ts'
 import { Slab } from '../../src/base/slab.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import type { Device } from '../../src/device/device.ts'
 import { SocketNetwork } from '../../src/net/sockets.ts'
 import { TargetManager } from '../../src/manage/commands.ts'
@@ -17,6 +16,7 @@ import { checkConfig } from '../../src/config/config.ts'
 import { whyNotMade } from '../../src/daemon/making.ts'
 import { Target } from '../../src/daemon/target.ts'
 import { ManualClock } from '../support/clock.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 describe('the file of a leg', function () {
   let folder: string

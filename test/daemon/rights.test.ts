@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { SeededRandom, systemRandom } from '../../src/base/random.ts'
+import { systemRandom } from '../../src/base/random.ts'
 import { Slab } from '../../src/base/slab.ts'
 import { checkConfig } from '../../src/config/config.ts'
 import { Target } from '../../src/daemon/target.ts'
@@ -17,6 +17,7 @@ import { listExports as listDst } from '../../src/wire/list.ts'
 import { nbdLeaf } from '../nbd/leaf.ts'
 import { read, write } from '../support/io.ts'
 import { clientContext, reaches, remote } from '../wire/rig.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const bytes = Buffer.alloc(4096, 1)
 

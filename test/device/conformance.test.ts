@@ -1,6 +1,5 @@
 import path from 'node:path'
 import { systemClock } from '../../src/base/clock.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { Slab } from '../../src/base/slab.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { Device } from '../../src/device/device.ts'
@@ -11,6 +10,7 @@ import { LinearDriver } from '../../src/devices/linear.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import { conformance, type Subject } from '../support/conformance.ts'
 import { fileDevice, removeFolder, temporaryFolder } from '../support/files.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const random = new SeededRandom(1)
 

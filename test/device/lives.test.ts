@@ -1,13 +1,13 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { Device } from '../../src/device/device.ts'
 import { Lives } from '../../src/device/lives.ts'
 import { Operation } from '../../src/device/request.ts'
 import { ManualClock } from '../support/clock.ts'
 import { submit, write } from '../support/io.ts'
 import { LossyDriver } from '../support/lossy.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 const block = Buffer.alloc(4096, 1)
 const failure = new StorageError('IO', 'the disk is bad')

@@ -1,7 +1,6 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { systemClock } from '../../src/base/clock.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Slab } from '../../src/base/slab.ts'
 import { Device, type Facts } from '../../src/device/device.ts'
@@ -12,6 +11,7 @@ import { Flag, Operation, Request } from '../../src/device/request.ts'
 import { conformance } from '../support/conformance.ts'
 import { read, submit, write } from '../support/io.ts'
 import { StrictDriver } from '../support/strict.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const random = new SeededRandom(1)
 

@@ -3,7 +3,6 @@ import fs from 'node:fs/promises'
 import path from 'node:path'
 import { systemClock, type Clock } from '../../src/base/clock.ts'
 import type { Log } from '../../src/base/log.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
 import { DelayDriver } from '../../src/devices/faults/delay.ts'
@@ -14,6 +13,7 @@ import { Operation } from '../../src/device/request.ts'
 import { ManualClock } from '../support/clock.ts'
 import { removeFolder, temporaryFolder } from '../support/files.ts'
 import { flush, read, submit, write } from '../support/io.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const random = new SeededRandom(1)
 

@@ -1,12 +1,12 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { Device } from '../../src/device/device.ts'
 import { LinearDriver } from '../../src/devices/linear.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import { Operation } from '../../src/device/request.ts'
 import { flush, read, submit, write } from '../support/io.ts'
 import { StrictDriver } from '../support/strict.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const random = new SeededRandom(1)
 

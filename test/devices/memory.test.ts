@@ -1,7 +1,6 @@
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { systemClock } from '../../src/base/clock.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB, TiB } from '../../src/base/size.ts'
 import { Slab, type Block } from '../../src/base/slab.ts'
 import { Device } from '../../src/device/device.ts'
@@ -9,6 +8,7 @@ import { extentZero } from '../../src/device/extents.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import { Flag, Operation, Request } from '../../src/device/request.ts'
 import { read, submit, write } from '../support/io.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const random = new SeededRandom(1)
 const page = 64 * KiB

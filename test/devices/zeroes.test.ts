@@ -1,5 +1,4 @@
 import { expect } from 'chai'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { Device } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
@@ -7,6 +6,7 @@ import { Flag, Operation } from '../../src/device/request.ts'
 import { tickingClock } from '../support/clock.ts'
 import { read, submit, write, type Outcome } from '../support/io.ts'
 import { PoorMemory } from '../support/poor-memory.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const random = new SeededRandom(1)
 const { writeZeroes } = Operation

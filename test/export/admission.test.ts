@@ -1,8 +1,8 @@
 import { expect } from 'chai'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { Admission, stepBytes, type Room, type Waiter } from '../../src/export/admission.ts'
 import { ManualClock } from '../support/clock.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const bytesMax = 256 * MiB
 const largest = 32 * MiB

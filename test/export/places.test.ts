@@ -1,10 +1,10 @@
 import { expect } from 'chai'
 import { originOf } from '../../src/net/address.ts'
 import { descriptorsOf, openDescriptors } from '../../src/net/descriptors.ts'
-import { defaultLimits } from '../../src/export/limits.ts'
 import type { Connection } from '../../src/net/network.ts'
 import { Places } from '../../src/export/places.ts'
 import { Sink } from '../support/sink.ts'
+import { defaultLimits } from '../support/limits.ts'
 
 function from(origin: string | undefined, descriptor?: number): Connection {
   return Object.assign(new Sink(), { origin, descriptor })

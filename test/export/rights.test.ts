@@ -1,12 +1,12 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
 import { MiB } from '../../src/base/size.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { ExportTable } from '../../src/daemon/exports.ts'
 import { Device } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import { parseRange, Rules, type Rule } from '../../src/export/rights.ts'
 import { local, proven, remoteAt, type Identity } from '../../src/net/identity.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const fingerprint = 'ab'.repeat(32)
 const certificate = { names: ['dst:head/h1', 'h1.example'], commonName: 'h1', fingerprint }

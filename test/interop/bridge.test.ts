@@ -2,11 +2,11 @@ import { expect } from 'chai'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { MiB } from '../../src/base/size.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { fioPass } from '../support/fio.ts'
 import { freePorts } from '../support/ports.ts'
 import { Workshop } from '../support/process.ts'
 import { mustRun, needPrograms } from '../support/programs.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 /**
  * Real clients through both protocols: the tree of the example is served over DST/1 and NBD by one

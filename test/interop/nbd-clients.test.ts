@@ -1,12 +1,12 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
 import { Rig } from '../nbd/rig.ts'
 import { read, write } from '../support/io.ts'
 import { mustRun, needPrograms, runProgram } from '../support/programs.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const size = 64 * MiB
 /** An image that fits no block size: with data, a long hole, and data again. */

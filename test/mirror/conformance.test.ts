@@ -1,6 +1,5 @@
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, roundUp } from '../../src/base/size.ts'
 import { Device } from '../../src/device/device.ts'
 import { LinearDriver } from '../../src/devices/linear.ts'
@@ -8,8 +7,9 @@ import { MemoryDriver } from '../../src/devices/memory.ts'
 import { metadataBytes, pageBytes, slotsFor } from '../../src/mirror/layout.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { conformance, type Subject } from '../support/conformance.ts'
+import { SeededRandom } from '../support/seeded.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 const random = new SeededRandom(3)
 const extentSize = 64 * KiB

@@ -1,5 +1,4 @@
 import { expect } from 'chai'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
@@ -17,6 +16,7 @@ import {
   outcome,
   pattern,
 } from './head.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 describe('what was copied', () => {
   it('is copied again after a loss, though it was missed while its leg came back', async () => {

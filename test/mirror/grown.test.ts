@@ -1,9 +1,7 @@
 import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { GiB } from '../../src/base/size.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { Device, type Driver, type DriverHost, type Facts } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import { Operation, type Request } from '../../src/device/request.ts'
@@ -12,6 +10,8 @@ import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import { MortalClock } from '../support/clock.ts'
 import { read, write } from '../support/io.ts'
 import { extentSize, pattern, quick } from './head.ts'
+import { SeededRandom } from '../support/seeded.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 const random = new SeededRandom(13)
 /** A bitmap of the larger has more pages than one of the smaller. */

@@ -1,8 +1,8 @@
 import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { write } from '../support/io.ts'
 import { disks, Head, HeldStore, outcome, pattern } from './head.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 /** A store that answers nothing for as long as it is stuck. */
 class StuckStore extends MemoryStore {

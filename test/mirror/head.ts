@@ -1,15 +1,16 @@
 import { StorageError } from '../../src/base/errors.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { Device } from '../../src/device/device.ts'
 import type { Operation } from '../../src/device/request.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import type { HistoryEntry } from '../../src/mirror/record.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
-import { MemoryStore, type StateStore } from '../../src/base/store.ts'
+import type { StateStore } from '../../src/base/store.ts'
 import { MortalClock } from '../support/clock.ts'
 import { Disk, DiskDriver } from './disk.ts'
+import { SeededRandom } from '../support/seeded.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 export const extentSize = 64 * KiB
 

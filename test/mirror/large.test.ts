@@ -2,16 +2,16 @@ import { expect } from 'chai'
 import { Bitmap } from '../../src/base/bitmap.ts'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { GiB, MiB, TiB } from '../../src/base/size.ts'
 import { Device } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import { decodeMap, encodePage, extentCount, mapBytes, pageBytes } from '../../src/mirror/layout.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import type { MirrorSettings } from '../../src/mirror/settings.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { read, write } from '../support/io.ts'
 import { extentSize, pattern } from './head.ts'
+import { SeededRandom } from '../support/seeded.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 const random = new SeededRandom(11)
 

@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { SeededRandom, type Random } from '../../src/base/random.ts'
+import type { Random } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
 import { BlockSet, Blocks, blockBytesOf } from '../../src/mirror/data/blocks.ts'
@@ -7,6 +7,7 @@ import { DirtyMap } from '../../src/mirror/data/dirty-map.ts'
 import { flush, submit, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
 import { disks, extentSize, Head, MemoryStore, pattern } from './head.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const dataEnd = 3 * MiB
 

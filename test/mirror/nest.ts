@@ -1,11 +1,11 @@
 import { silentLog } from '../../src/base/log.ts'
-import { SeededRandom } from '../../src/base/random.ts'
-import type { MemoryStore } from '../../src/base/store.ts'
 import { Device } from '../../src/device/device.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import { MortalClock } from '../support/clock.ts'
 import { DiskDriver, type Disk } from './disk.ts'
 import { quick, until } from './head.ts'
+import { SeededRandom } from '../support/seeded.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 const random = new SeededRandom(11)
 

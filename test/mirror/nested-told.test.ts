@@ -1,5 +1,4 @@
 import { expect } from 'chai'
-import { MemoryStore } from '../../src/base/store.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
@@ -7,6 +6,7 @@ import { flush, read, write } from '../support/io.ts'
 import type { Disk } from './disk.ts'
 import { disks, later, pattern } from './head.ts'
 import { Nest } from './nest.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 type Names = 'a' | 'n' | 'r'
 

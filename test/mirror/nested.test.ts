@@ -1,11 +1,11 @@
 import { expect } from 'chai'
-import { MemoryStore } from '../../src/base/store.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { Flag, Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
 import { flush, read, submit, write } from '../support/io.ts'
 import { disks, extentSize, later, outcome, pattern } from './head.ts'
 import { Nest } from './nest.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 describe('a mirror of mirrors', () => {
   // After more starts claims of before are forgotten.

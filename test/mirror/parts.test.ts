@@ -1,7 +1,6 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Device, type DriverHost } from '../../src/device/device.ts'
 import { LinearDriver } from '../../src/devices/linear.ts'
@@ -9,6 +8,7 @@ import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import { write } from '../support/io.ts'
 import { Disk, DiskDriver } from './disk.ts'
 import { MemoryStore, pattern, quick, until } from './head.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 /** A part that can be turned away like a remote whose target a newer head has claimed. */
 class Part extends DiskDriver {

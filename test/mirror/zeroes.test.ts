@@ -1,15 +1,15 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { MiB } from '../../src/base/size.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { Device } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import { Operation } from '../../src/device/request.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import { read, submit, write } from '../support/io.ts'
 import { PoorMemory } from '../support/poor-memory.ts'
+import { SeededRandom } from '../support/seeded.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 const random = new SeededRandom(5)
 

@@ -1,7 +1,6 @@
 import net from 'node:net'
 import { once } from 'node:events'
 import { expect } from 'chai'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { Operation, type Operation as Kind } from '../../src/device/request.ts'
 import type { Receive } from '../../src/net/sockets.ts'
@@ -12,6 +11,7 @@ import { submit } from '../support/io.ts'
 import { nbdLeaf, nbdWorld } from './leaf.ts'
 import { Rig } from './rig.ts'
 import { Talker } from './talker.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 /** Milliseconds for each fuzzer; DST_FUZZ_MS and DST_FUZZ_SEED set it and the first seed. */
 const duration = Number(process.env['DST_FUZZ_MS'] ?? 1500)

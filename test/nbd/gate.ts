@@ -1,7 +1,7 @@
-import { SeededRandom } from '../../src/base/random.ts'
 import type { Driver, DriverHost, Facts } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import type { Request } from '../../src/device/request.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 /** A memory that is slow as long as a test wants, and online only when a test says so. */
 export class GateDriver implements Driver {

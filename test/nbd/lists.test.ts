@@ -1,11 +1,11 @@
 import { expect } from 'chai'
 import { KiB } from '../../src/base/size.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { encodeOption, Option, Reply } from '../../src/nbd/options.ts'
 import { timelessClock } from '../support/clock.ts'
 import { Rig } from './rig.ts'
 import { Talker } from './talker.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 /** More than the socket itself holds. */
 const exportsOf = 400

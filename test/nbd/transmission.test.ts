@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import type { Receive } from '../../src/net/sockets.ts'
 import { Command, CommandFlag, Errno, requestBytes } from '../../src/nbd/codec.ts'
@@ -10,6 +9,7 @@ import { GateDriver } from './gate.ts'
 import { nbdLeaf, nbdWorld } from './leaf.ts'
 import { Rig } from './rig.ts'
 import { Talker } from './talker.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const size = 4 * MiB
 const random = new SeededRandom(11)

@@ -5,7 +5,6 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { Slab } from '../../src/base/slab.ts'
 import type { StorageError } from '../../src/base/errors.ts'
@@ -13,6 +12,7 @@ import type { Address } from '../../src/net/address.ts'
 import type { Connection, ConnectionHandler, Listener } from '../../src/net/network.ts'
 import { SocketNetwork, type Receive } from '../../src/net/sockets.ts'
 import { Act, EchoHandler, frame } from '../support/framing.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const random = new SeededRandom(7)
 

@@ -1,4 +1,4 @@
-import { SeededRandom } from '../../src/base/random.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 /** Chance of one seed, in the forms that a simulation asks for. */
 export class Dice extends SeededRandom {

@@ -1,6 +1,7 @@
 import { StorageError } from '../../src/base/errors.ts'
-import { MemoryStore, type StateStore } from '../../src/base/store.ts'
+import type { StateStore } from '../../src/base/store.ts'
 import type { Machine, Process } from './machine.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 /** Milliseconds of one save: a file written, renamed and its folder flushed. */
 const saveMs: readonly [number, number] = [0.1, 3]

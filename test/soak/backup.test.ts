@@ -10,12 +10,12 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { MiB } from '../../src/base/size.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { freePorts } from '../support/ports.ts'
 import { dst, Workshop, type DstProcess } from '../support/process.ts'
 import { mustRun, needPrograms, runProgram } from '../support/programs.ts'
 import { exportSize, findVolume, legsReach, statusOf } from '../support/volume.ts'
 import { hostAddress, machinePrograms, runInMachine } from '../vm/machine.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const management = 'unix:head.sock'
 

@@ -1,13 +1,13 @@
 import { expect } from 'chai'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { SeededRandom } from '../../src/base/random.ts'
 import { below, between, soakRounds } from '../support/chaos.ts'
 import { fioPass } from '../support/fio.ts'
 import { freePorts } from '../support/ports.ts'
 import { Workshop, type DstProcess } from '../support/process.ts'
 import { needPrograms, runProgram } from '../support/programs.ts'
 import { exportSize, legsReach } from '../support/volume.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const management = 'unix:head.sock'
 /** After so many rounds every leg must come back in sync, before the next one dies. */

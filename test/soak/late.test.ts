@@ -1,6 +1,5 @@
 import { expect } from 'chai'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
 import { between, soakSeconds, troubled, type Trouble } from '../support/chaos.ts'
@@ -9,6 +8,7 @@ import { freePorts } from '../support/ports.ts'
 import { Workshop } from '../support/process.ts'
 import { Proxy } from '../support/proxy.ts'
 import { remote } from '../wire/rig.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const blockBytes = 4 * KiB
 const blocks = 32

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { SeededRandom } from '../../src/base/random.ts'
+import { SeededRandom } from './seeded.ts'
 
 /** How long soak tests go on, in seconds; longer ones find more. */
 export const soakSeconds = Number(process.env['DST_SOAK_SECONDS'] ?? 20)

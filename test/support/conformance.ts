@@ -1,11 +1,11 @@
 import { expect } from 'chai'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB, roundDown, roundUp } from '../../src/base/size.ts'
 import type { Lease, Slab } from '../../src/base/slab.ts'
 import type { Device, Facts } from '../../src/device/device.ts'
 import { extentHole, extentZero } from '../../src/device/extents.ts'
 import { Flag, Operation } from '../../src/device/request.ts'
 import { read, submit, write, type Outcome } from './io.ts'
+import { SeededRandom } from './seeded.ts'
 
 /** A device to be held against the contract. */
 export interface Subject {

@@ -1,8 +1,8 @@
 import type { StorageError } from '../../src/base/errors.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import type { Driver, DriverHost, Facts } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import { Operation, type Request } from '../../src/device/request.ts'
+import { SeededRandom } from './seeded.ts'
 
 /** A memory whose cache a test loses, with flushes and writes that wait for the test, or fail. */
 export class LossyDriver implements Driver {

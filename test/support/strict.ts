@@ -1,9 +1,9 @@
 import { expect } from 'chai'
 import { StorageError } from '../../src/base/errors.ts'
-import type { SeededRandom } from '../../src/base/random.ts'
 import type { Driver, DriverHost, Facts } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import { Operation, type Request } from '../../src/device/request.ts'
+import { SeededRandom } from './seeded.ts'
 
 /**
  * A driver that can do as little as `facts` says, answers late and in any order, and fails the test

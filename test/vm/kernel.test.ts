@@ -1,6 +1,5 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Device } from '../../src/device/device.ts'
 import { LinearDriver } from '../../src/devices/linear.ts'
@@ -9,6 +8,7 @@ import { Operation } from '../../src/device/request.ts'
 import { Rig } from '../nbd/rig.ts'
 import { needPrograms } from '../support/programs.ts'
 import { hostAddress, machinePrograms, runInMachine } from './machine.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const attach = `nbd-client ${hostAddress} 10809 -N volume`
 const detach = 'nbd-client -d'

@@ -1,6 +1,5 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { Device, type Driver, type DriverHost } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
@@ -9,6 +8,7 @@ import type { Connection, Network } from '../../src/net/network.ts'
 import { SocketNetwork } from '../../src/net/sockets.ts'
 import { read, write } from '../support/io.ts'
 import { clientContext, remote, Target } from './rig.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 /** Remembers the buffers that were handed to sockets. */
 class TappedNetwork implements Network {

@@ -1,9 +1,7 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { Device } from '../../src/device/device.ts'
 import { restartsOf } from '../../src/device/facts.ts'
 import { LossReport } from '../../src/device/loss-report.ts'
@@ -17,6 +15,8 @@ import { copyOf } from '../mirror/putting-back.ts'
 import { flush, read, submit, write } from '../support/io.ts'
 import { GateDriver } from './gate.ts'
 import { clientContext, reaches, remote, Target } from './rig.ts'
+import { SeededRandom } from '../support/seeded.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 const online = (device: Device): boolean => device.state.word === 'online'
 const block = Buffer.alloc(4 * KiB, 1)

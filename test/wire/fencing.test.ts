@@ -2,7 +2,6 @@ import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { Device } from '../../src/device/device.ts'
 import { LogDriver } from '../../src/devices/faults/log.ts'
@@ -17,6 +16,7 @@ import { Proxy } from '../support/proxy.ts'
 import { GateDriver } from './gate.ts'
 import { hello, RawClient, request } from './raw.ts'
 import { clientContext, reaches, remote, Target } from './rig.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const fill = (byte: number): Buffer => Buffer.alloc(4 * KiB, byte)
 

@@ -3,7 +3,6 @@ import { once } from 'node:events'
 import net from 'node:net'
 import { systemClock } from '../../src/base/clock.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { Device } from '../../src/device/device.ts'
 import type { Export } from '../../src/export/export.ts'
 import { Operation } from '../../src/device/request.ts'
@@ -25,6 +24,7 @@ import { submit } from '../support/io.ts'
 import { GateDriver } from './gate.ts'
 import { exampleWelcome } from './messages.ts'
 import { remote } from './rig.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 /** More sessions than a server remembers. */
 const many = 4200

@@ -1,12 +1,12 @@
 import { expect } from 'chai'
 import { once } from 'node:events'
 import net from 'node:net'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
 import { read, submit, write } from '../support/io.ts'
 import { hello, RawClient, request } from './raw.ts'
 import { clientContext, reaches, remote, Target } from './rig.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 /** Milliseconds for each fuzzer; DST_FUZZ_MS and DST_FUZZ_SEED set it and the first seed. */
 const duration = Number(process.env['DST_FUZZ_MS'] ?? 1500)

@@ -1,7 +1,7 @@
-import { SeededRandom } from '../../src/base/random.ts'
 import type { Driver, DriverHost, Facts } from '../../src/device/device.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import { Operation, type Request } from '../../src/device/request.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 /**
  * Memory whose writes wait while the gate is shut, as those of an exporter that is slow to carry

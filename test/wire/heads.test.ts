@@ -3,12 +3,12 @@ import { systemClock } from '../../src/base/clock.ts'
 import { silentLog } from '../../src/base/log.ts'
 import { systemRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { Device } from '../../src/device/device.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import { read, write } from '../support/io.ts'
 import { Proxy } from '../support/proxy.ts'
 import { reaches, remote, Target } from './rig.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 const fill = (byte: number): Buffer => Buffer.alloc(4 * KiB, byte)
 

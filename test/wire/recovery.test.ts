@@ -1,5 +1,4 @@
 import { expect } from 'chai'
-import { SeededRandom } from '../../src/base/random.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
@@ -7,6 +6,7 @@ import { flush, read, submit, write } from '../support/io.ts'
 import { Proxy } from '../support/proxy.ts'
 import { GateDriver } from './gate.ts'
 import { reaches, remote, Target } from './rig.ts'
+import { SeededRandom } from '../support/seeded.ts'
 
 const size = 4 * MiB
 /** Short enough to wait for, long enough for a busy machine. */

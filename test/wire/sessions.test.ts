@@ -1,7 +1,6 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
-import { MemoryStore } from '../../src/base/store.ts'
 import { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
 import type { Export } from '../../src/export/export.ts'
@@ -9,6 +8,7 @@ import type { Hello } from '../../src/wire/hello.ts'
 import { Claims } from '../../src/export/claims.ts'
 import { Sessions, type Session, type SessionConnection } from '../../src/wire/session.ts'
 import { GateDriver } from './gate.ts'
+import { MemoryStore } from '../support/memory-store.ts'
 
 const client = '11'.repeat(16)
 const hello = (changes: Partial<Hello>): Hello => ({

@@ -1,7 +1,6 @@
 import { expect } from 'chai'
 import fs from 'node:fs/promises'
 import path from 'node:path'
-import { SeededRandom } from '../../../src/base/random.ts'
 import { GiB, KiB, MiB } from '../../../src/base/size.ts'
 import { Slab } from '../../../src/base/slab.ts'
 import type { Device } from '../../../src/device/device.ts'
@@ -11,6 +10,7 @@ import { Flag, Operation, Request } from '../../../src/device/request.ts'
 import { fileDevice, removeFolder, temporaryFolder } from '../../support/files.ts'
 import { flush, read, submit, write } from '../../support/io.ts'
 import { findProgram, runProgram } from '../../support/programs.ts'
+import { SeededRandom } from '../../support/seeded.ts'
 
 const size = 16 * MiB
 

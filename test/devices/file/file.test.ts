@@ -4,7 +4,6 @@ import { once } from 'node:events'
 import nodeFs from 'node:fs'
 import fs from 'node:fs/promises'
 import path from 'node:path'
-import { SeededRandom } from '../../../src/base/random.ts'
 import { KiB, MiB } from '../../../src/base/size.ts'
 import { Slab } from '../../../src/base/slab.ts'
 import type { Device } from '../../../src/device/device.ts'
@@ -13,6 +12,7 @@ import { Flag, Operation } from '../../../src/device/request.ts'
 import { fileDevice, removeFolder, temporaryFolder } from '../../support/files.ts'
 import { flush, read, submit, write } from '../../support/io.ts'
 import { codeOf, failing, throwing, withFs } from './broken-fs.ts'
+import { SeededRandom } from '../../support/seeded.ts'
 
 const random = new SeededRandom(1)
 

@@ -1,12 +1,12 @@
 import { expect } from 'chai'
 import nodeFs from 'node:fs'
 import path from 'node:path'
-import { SeededRandom } from '../../../src/base/random.ts'
 import { MiB } from '../../../src/base/size.ts'
 import type { Device } from '../../../src/device/device.ts'
 import { Flag, Operation } from '../../../src/device/request.ts'
 import { fileDevice, removeFolder, temporaryFolder } from '../../support/files.ts'
 import { submit, write } from '../../support/io.ts'
+import { SeededRandom } from '../../support/seeded.ts'
 
 const random = new SeededRandom(1)
 
