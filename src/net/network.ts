@@ -2,6 +2,7 @@ import type { StorageError } from '../base/errors.ts'
 import type { SocketAccess } from './access.ts'
 import type { Address } from './address.ts'
 import type { Identity } from './identity.ts'
+import type { TlsSide } from './tls/side.ts'
 
 /**
  * A stream of bytes to one peer. Nothing here throws for what the peer or the network does: a
@@ -23,6 +24,14 @@ export interface Connection {
    * `closed`. The array itself may be reused at once.
    */
   send(buffers: readonly Buffer[]): void
+  /**
+   * Puts the connection under TLS, once, behind what was sent so far. What is sent from now on goes
+   * out when the handshake is done, and bytes that land are those that were sealed: what comes
+   * before it in clear ends the connection. Then `secured` is called, with the new `identity` in
+   * force; if the peer does not prove who it is, `closed` follows. A deadline is the caller's.
+   * Absent where there is no TLS, as in a simulation.
+   */
+  startTls?(side: TlsSide, secured: () => void): void
   /** No bytes land until `resume`, but for a delivery that is under way. Idempotent. */
   pause(): void
   resume(): void

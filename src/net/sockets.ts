@@ -1,12 +1,11 @@
 import net from 'node:net'
 import { lstatSync, rmSync } from 'node:fs'
 import { timerMax } from '../base/clock.ts'
-import { StorageError, type Code } from '../base/errors.ts'
-import { Ring } from '../base/ring.ts'
-import { KiB, MiB } from '../base/size.ts'
+import { StorageError } from '../base/errors.ts'
 import { bindPrivately, giveAccess, ownerOnly } from './access.ts'
-import { formatAddress, originOf, type Address } from './address.ts'
-import { local, remoteAt, type Identity } from './identity.ts'
+import { formatAddress, type Address } from './address.ts'
+import { problemOf, rewrap, SocketConnection, type Receive } from './connection.ts'
+import { remoteAt } from './identity.ts'
 import type {
   Accept,
   Connection,
@@ -15,29 +14,8 @@ import type {
   ListenOptions,
   Network,
 } from './network.ts'
-import { writerOf, type Writer } from './writer.ts'
 
-/**
- * How bytes are received. `landing` has the socket write them where the handler wants them; for
- * accepted sockets that rests on an undocumented handle, so this file falls back to `events`, which
- * copies them there, by itself. Chosen by DST_RECEIVE for tests.
- */
-export type Receive = 'landing' | 'events'
-
-/**
- * Bytes that a stream takes before it reports that it is full; we count by ourselves. Not for
- * streams that buffer what they read: paused, each would hold as many that no limit counts.
- */
-const highWaterMark = 1 * MiB
-
-/**
- * Bytes of a batch. A unix socket holds 208 KiB: with more it is never empty while the next batch
- * is made. A TCP socket holds megabytes, and smaller batches keep it from growing that far.
- */
-const batchBytes = { unix: 256 * KiB, tcp: 2 * MiB } as const
-
-/** Milliseconds that an ended connection waits for its peer to read the last bytes and close. */
-const lingerTimeout = 2000
+export type { Receive } from './connection.ts'
 
 /** Milliseconds of silence after which a server that we dialed is asked whether it is there. */
 const keepAliveDialed = 60_000
@@ -155,211 +133,10 @@ export class SocketNetwork implements Network {
   }
 }
 
-/**
- * Where the first byte of a connection lands: sockets ask before there is a handler. One for all,
- * because the byte is copied out before anything else happens.
- */
-const threshold = Buffer.alloc(1)
-/** Where bytes land that are not used. */
-const discard = Buffer.alloc(64 * KiB)
-
-class SocketConnection implements Connection {
-  readonly peer: string
-  identity: Identity = local
-  origin: string | undefined
-  descriptor: number | undefined
-  readonly batchBytes: number
-  /** Set once, right after construction; `onread` has to exist before the socket. */
-  socket!: net.Socket
-  /** For the socket's constructor: lands bytes where the handler wants them. */
-  readonly onread: { buffer: () => Buffer; callback: (bytes: number, buffer: Buffer) => boolean }
-  /** True on the side that connected. */
-  dialed = false
-  private writer: Writer | null = null
-  /**
-   * Sends that the stream is not given yet, and whether it has one now. It gets one at a time: of
-   * several it would report none before the last was sent.
-   */
-  private readonly waiting = new Ring<readonly Buffer[]>()
-  private flowing = false
-  /** How many sends are done that the handler was not told of. */
-  private taken = 0
-  private delivering = false
-  private telling = false
-  private handler: ConnectionHandler | null = null
-  private paused = false
-  private ended = false
-  private lingering: NodeJS.Timeout | undefined
-  private problem: StorageError | null = null
-
-  constructor(peer: string, kind: Address['kind']) {
-    this.peer = peer
-    this.batchBytes = batchBytes[kind]
-    this.onread = {
-      buffer: () => {
-        if (this.handler === null) return threshold
-        return this.ended ? discard : this.handler.landing()
-      },
-      callback: (bytes, buffer) => {
-        if (this.ended) return !this.paused
-        this.delivering = true
-        if (buffer === threshold) this.copyIn(buffer)
-        else this.handler!.landed(bytes)
-        this.delivering = false
-        if (this.taken > 0) this.tell()
-        return !this.paused
-      },
-    }
-  }
-
-  /** Notes the IP address of a client over TCP. */
-  cameFrom(host: string): void {
-    this.identity = remoteAt(host)
-    this.origin = originOf(host)
-  }
-
-  /** With `landing`, bytes are also sent past the stream, where that is possible. */
-  start(handler: ConnectionHandler, receive: Receive): void {
-    const { socket } = this
-    this.handler = handler
-    if (receive === 'landing') this.writer = writerOf(socket, this.wrote)
-    socket.on('error', (error) => {
-      this.problem = problemOf('UNAVAILABLE', `connection to ${this.peer}`, error)
-    })
-    socket.on('close', () => {
-      clearTimeout(this.lingering)
-      this.taken = 0
-      handler.closed(this.problem)
-    })
-    // The peer sends no more: there are no half-closed conversations in our protocols.
-    socket.on('end', () => socket.destroy())
-    // Silent on a socket that lands bytes by itself.
-    socket.on('data', (chunk) => this.copyIn(chunk))
-    if (this.paused) socket.pause()
-    else socket.resume()
-  }
-
-  send(buffers: readonly Buffer[]): void {
-    const { socket } = this
-    if (socket.destroyed || this.ended) return
-    if (this.writer !== null) {
-      if (this.writer.write(buffers) && this.taken++ === 0 && !this.delivering && !this.telling)
-        process.nextTick(this.tell)
-      return
-    }
-    if (this.flowing) this.waiting.push([...buffers])
-    else this.give(buffers)
-  }
-
-  /** Hands one send to the stream. */
-  private give(buffers: readonly Buffer[]): void {
-    const { socket } = this
-    this.flowing = true
-    const last = buffers.length - 1
-    if (last > 0) socket.cork()
-    for (let at = 0; at < last; at++) socket.write(buffers[at]!)
-    socket.write(buffers[last]!, this.flowed)
-    if (last > 0) socket.uncork()
-  }
-
-  private giveNext(): void {
-    const next = this.waiting.shift()
-    if (next !== undefined) this.give(next)
-  }
-
-  pause(): void {
-    this.paused = true
-    this.socket.pause()
-  }
-
-  resume(): void {
-    this.paused = false
-    if (!this.socket.destroyed) this.socket.resume()
-  }
-
-  end(): void {
-    const { socket } = this
-    if (this.ended || socket.destroyed) return
-    this.ended = true
-    while (this.waiting.length > 0) this.giveNext()
-    // Closing while bytes of the peer are unread would reset the connection, and the peer might
-    // never see our last words. So what it still sends is dropped until it closes too.
-    socket.end(() => {
-      if (socket.destroyed) return
-      this.lingering = setTimeout(() => socket.destroy(), lingerTimeout)
-      this.lingering.unref()
-      this.resume()
-    })
-  }
-
-  destroy(): void {
-    const { socket } = this
-    // Closed in the ordinary way, the system would go on sending what it has, for minutes, and an
-    // old connection's writes would arrive after a newer one's. Unix sockets cannot be reset.
-    if (this.dialed && socket.remotePort !== undefined) socket.resetAndDestroy()
-    else socket.destroy()
-  }
-
-  /**
-   * Reports the sends that are done; never from within `send`, whose caller is in the middle of
-   * something. What is sent meanwhile is reported in another turn, or a peer that takes everything
-   * at once would have the event loop to itself.
-   */
-  private readonly tell = (): void => {
-    this.telling = true
-    for (let left = this.taken; left > 0 && this.taken > 0; left--) {
-      this.taken--
-      this.handler!.sent()
-    }
-    this.telling = false
-    if (this.taken > 0) setImmediate(this.tell)
-  }
-
-  /** A write that had to wait is done. */
-  private readonly wrote = (): void => this.handler!.sent()
-
-  /** The stream is done with the send that it was given. */
-  private readonly flowed = (error?: Error | null): void => {
-    // A failed write is followed by `closed`, which lets go of everything at once.
-    if (error !== undefined && error !== null) return
-    this.flowing = false
-    this.giveNext()
-    if (this.taken++ === 0 && !this.delivering && !this.telling) setImmediate(this.tell)
-  }
-
-  private copyIn(chunk: Buffer): void {
-    const handler = this.handler!
-    for (let at = 0; at < chunk.length && !this.socket.destroyed && !this.ended;) {
-      const bytes = chunk.copy(handler.landing(), 0, at)
-      at += bytes
-      handler.landed(bytes)
-    }
-  }
-}
-
-/**
- * The same connection as a socket that lands its bytes: servers cannot be told so beforehand
- * (nodejs/node 25436 gave `onread` to clients only), hence the undocumented handle. Where that
- * looks different, the socket stays as it is and its bytes are copied.
- */
-function rewrap(accepted: net.Socket, connection: SocketConnection): net.Socket {
-  const { _handle: handle } = accepted as unknown as { _handle?: { useUserBuffer?: unknown } }
-  if (typeof handle?.useUserBuffer !== 'function') return accepted
-  return new net.Socket({
-    handle,
-    highWaterMark,
-    onread: connection.onread,
-  } as unknown as net.SocketConstructorOpts)
-}
-
 function descriptorOf(socket: net.Socket): number | undefined {
   const { _handle: handle } = socket as unknown as { _handle?: { fd?: unknown } | null }
   const descriptor = handle?.fd
   return typeof descriptor === 'number' && descriptor >= 0 ? descriptor : undefined
-}
-
-function problemOf(code: Code, doing: string, error: Error): StorageError {
-  return new StorageError(code, `${doing}: ${error.message}`, '', error)
 }
 
 /** Names the peer of a socket, for logs and status. */

@@ -1,0 +1,85 @@
+import { createHmac, randomBytes } from 'node:crypto'
+import type net from 'node:net'
+import tls from 'node:tls'
+import { StorageError } from '../../base/errors.ts'
+import type { Credential, LetIn } from './credential.ts'
+import { issuedBy, reasonOf, type Material } from './material.ts'
+import { proofOf } from './names.ts'
+import { refused, verifyErrorOf, type Secured, type TlsSide } from './side.ts'
+
+/** Makes keys for identities that are not known, so that they fail as a wrong key does. */
+const secret = randomBytes(32)
+
+/** What a client has proven, and what identifies its certificate. */
+type Proven = Pick<LetIn, 'proof' | 'issued'>
+
+/** The side of a server: every client has to prove who it is. */
+export class ServerTls implements TlsSide {
+  private readonly credential: Credential
+  private readonly protocol: string | null
+
+  /** `protocol` is what both sides have to name in the handshake (ALPN); null: nothing is asked. */
+  constructor(credential: Credential, protocol: string | null = null) {
+    this.credential = credential
+    this.protocol = protocol
+  }
+
+  begin(
+    socket: net.Socket,
+    done: (result: Secured | StorageError) => void,
+    drop: (reason: StorageError) => void,
+  ): tls.TLSSocket {
+    const { credential, protocol } = this
+    const material = credential.inForce
+    let identity: string | null = null
+    const offer = (_: tls.TLSSocket, name: string): Buffer => {
+      // Made for every name: the time that it takes would tell known ones.
+      const decoy = createHmac('sha256', secret).update(name).digest()
+      const key = material.keys?.get(name)
+      identity = key === undefined ? null : name
+      return key ?? decoy
+    }
+    const upgraded = new tls.TLSSocket(socket, {
+      isServer: true,
+      secureContext: material.context,
+      requestCert: material.keys === null,
+      rejectUnauthorized: material.keys === null,
+      ...(material.keys === null ? {} : { pskCallback: offer }),
+      ...(protocol === null ? {} : { ALPNProtocols: [protocol] }),
+    })
+    upgraded.once('secure', () => {
+      const proven = this.prove(upgraded, material, identity)
+      if (proven instanceof StorageError) done(proven)
+      else {
+        const cut = (): void => drop(refused('the right of the peer was taken back'))
+        socket.once('close', credential.admit({ ...proven, drop: cut }))
+        done({ socket: upgraded, proof: proven.proof })
+      }
+    })
+    upgraded.once('error', (error) => done(refused(reasonOf(error), error)))
+    upgraded.once('close', () => done(refused('the client closed during the handshake')))
+    return upgraded
+  }
+
+  /** What the client has proven, or why that is not enough. */
+  private prove(
+    socket: tls.TLSSocket,
+    { keys }: Material,
+    identity: string | null,
+  ): Proven | StorageError {
+    if (this.protocol !== null && socket.alpnProtocol !== this.protocol)
+      return refused('the client has not named the protocol')
+    const wrong = verifyErrorOf(socket)
+    if (wrong !== null) return refused(`the certificate of the client: ${wrong.message}`)
+    const certificate = socket.getPeerX509Certificate()
+    if (keys !== null) {
+      const hasKey = certificate === undefined && identity !== null
+      return hasKey ? { proof: { psk: identity }, issued: null } : refused('no known key was used')
+    }
+    if (certificate === undefined) return refused('the client has shown no certificate')
+    const [proof, issued] = [proofOf(certificate), issuedBy(certificate)]
+    return proof === null || issued === null
+      ? refused('the certificate of the client cannot be read')
+      : { proof, issued }
+  }
+}
