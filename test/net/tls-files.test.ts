@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { systemClock } from '../../src/base/clock.ts'
-import { SeededRandom } from '../../src/base/random.ts'
+import { SeededRandom } from '../support/seeded.ts'
 import { Credential } from '../../src/net/tls/credential.ts'
 import { parseKeys } from '../../src/net/tls/keys.ts'
 import { namesOf, proofOf } from '../../src/net/tls/names.ts'
