@@ -3,7 +3,13 @@
  * null where it is not what it has to be: the files are an operator's, and may be damaged.
  */
 
-const Tag = { integer: 0x02, sequence: 0x30, utcTime: 0x17, time: 0x18, version: 0xa0 } as const
+const Tag = {
+  integer: 0x02,
+  utcTime: 0x17,
+  time: 0x18,
+  sequence: 0x30,
+  version: 0xa0,
+} as const
 
 /** A list of revoked certificates. */
 export interface Revocations {
