@@ -62,6 +62,7 @@ describe('names of a certificate', () => {
       'dst:head/h1',
     ])
     expect(namesOf('URI:"dst:a, DNS:b", DNS:c')).to.deep.equal(['dst:a, DNS:b', 'c'])
+    expect(namesOf('DNS:"dst:head\u002fh1", URI:h1')).to.deep.equal([])
     expect(namesOf('DNS:"broken')).to.equal(null)
     expect(namesOf('no kind')).to.equal(null)
   })

@@ -14,9 +14,12 @@ export function proofOf(certificate: X509Certificate): CertificateProof | null {
 /** A name of a kind; with characters that would be in the way it is a JSON string. */
 const entry = /^([A-Za-z0-9 ]+):("(?:[^"\\]|\\.)*"|[^",]*)(?:, |$)/
 
+const hostName = /^[A-Za-z0-9*._-]+$/
+const schemed = /^[A-Za-z][A-Za-z0-9+.-]*:/
+
 /**
  * The DNS names, in small letters, and URIs of a subjectAltName as Node writes it; null when it
- * cannot be taken apart.
+ * cannot be taken apart. A DNS name that looks like no host, and a URI without scheme, are left out.
  */
 export function namesOf(text: string): readonly string[] | null {
   const names: string[] = []
@@ -28,7 +31,9 @@ export function namesOf(text: string): readonly string[] | null {
     if (kind !== 'DNS' && kind !== 'URI') continue
     const name = value.startsWith('"') ? unquoted(value) : value
     if (name === null) return null
-    names.push(kind === 'DNS' ? name.toLowerCase() : name)
+    // Rules tell the two kinds apart by how they look.
+    if (kind === 'DNS' && hostName.test(name)) names.push(name.toLowerCase())
+    if (kind === 'URI' && schemed.test(name)) names.push(name)
   }
   return names
 }

@@ -21,7 +21,7 @@ export interface Revocations {
   readonly nextUpdate: number | null
 }
 
-/** The number of a certificate and the name of its authority, as a list of revoked ones has them. */
+/** The number of a certificate and the name of its authority, as lists of revoked ones have. */
 export interface Issued {
   readonly serial: string
   readonly issuer: string
