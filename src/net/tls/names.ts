@@ -19,7 +19,8 @@ const schemed = /^[A-Za-z][A-Za-z0-9+.-]*:/
 
 /**
  * The DNS names, in small letters, and URIs of a subjectAltName as Node writes it; null when it
- * cannot be taken apart. A DNS name that looks like no host, and a URI without scheme, are left out.
+ * cannot be taken apart. A DNS name that looks like no host is left out, and so is a URI without
+ * a scheme.
  */
 export function namesOf(text: string): readonly string[] | null {
   const names: string[] = []
