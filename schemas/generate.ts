@@ -34,8 +34,9 @@ async function types(path: string, source: string): Promise<Generated> {
       '// The schema says what each property means, and its unit.',
     format: false,
   })
-  // Objects by name fit in a line; prettier leaves the line breaks where they are.
-  return pretty(path, text.replaceAll(/\{\n(\[k: string\]: \w+)\n\}/g, '{ $1 }'))
+  // Prettier leaves the line breaks where they are: of objects by name, of short comments.
+  const objects = text.replaceAll(/\{\n(\[k: string\]: \w+)\n\}/g, '{ $1 }')
+  return pretty(path, objects.replaceAll(/\/\*\*\n \* (.*)\n \*\//g, '/** $1 */'))
 }
 
 /** A schema that becomes a type, with its description broken into lines that fit into a comment. */

@@ -61,13 +61,8 @@ export function loadConfig(file: string, files: FilesAre = 'needed'): Checked {
  * Checks a configuration, and fills in the defaults in place. Relative paths are relative to
  * `directory`. Throws a ConfigError with every problem.
  */
-export function checkConfig(
-  value: unknown,
-  directory: string,
-  file = 'configuration',
-  source: Source | null = null,
-): Checked {
-  return checkIn({ file, directory, source }, value, 'needed')
+export function checkConfig(value: unknown, directory: string, file = 'configuration'): Checked {
+  return checkIn({ file, directory, source: null }, value, 'needed')
 }
 
 /** The origin of a configuration. */

@@ -1,13 +1,9 @@
 // Generated from schemas/config.schema.json by `npm run schema`; do not edit.
 // The schema says what each property means, and its unit.
 
-/**
- * Permissions as chmod has them: three octal digits, such as "0660".
- */
+/** Permissions as chmod has them: three octal digits, such as "0660". */
 export type Mode = string
-/**
- * The name or the number of a user or group.
- */
+/** The name or the number of a user or group. */
 export type Account = string
 /**
  * A name of an export: at most 1024 characters, none of them a control character or half of
@@ -19,30 +15,20 @@ export type ExportName = string
  * type.
  */
 export type Device = File | Memory | Remote | Nbd | Linear | Mirror | Error | Delay | LogLayer
-/**
- * Bytes: an integer, or a number followed by K, M, G, T or P (powers of 1024).
- */
+/** Bytes: an integer, or a number followed by K, M, G, T or P (powers of 1024). */
 export type Size = number | string
-/**
- * A time: an integer of milliseconds, or a number followed by ms, s, m or h.
- */
+/** A time: an integer of milliseconds, or a number followed by ms, s, m or h. */
 export type Duration = number | string
-/**
- * A time above zero: an integer of milliseconds, or a number followed by ms, s, m or h.
- */
+/** A time above zero: an integer of milliseconds, or a number followed by ms, s, m or h. */
 export type Period = number | string
-/**
- * A device written in place, or the name of one in devices.
- */
+/** A device written in place, or the name of one in devices. */
 export type Child = string | Device
 /**
  * A child of a mirror: a device in place, the name of a device, or an object with the device
  * and options.
  */
 export type Leg = string | LegOptions | Child
-/**
- * Some of the operations of a device.
- */
+/** Some of the operations of a device. */
 export type Operations = ('read' | 'write' | 'flush' | 'trim' | 'writeZeroes' | 'status')[]
 
 /**
@@ -61,9 +47,7 @@ export interface Config {
   state: State
   log: Log
 }
-/**
- * An address where a protocol is served.
- */
+/** An address where a protocol is served. */
 export interface Listener {
   protocol: 'dst' | 'nbd'
   address: string
@@ -92,9 +76,7 @@ export interface Management {
 export interface Files {
   allow: string[]
 }
-/**
- * A regular file or a block device.
- */
+/** A regular file or a block device. */
 export interface File {
   type: 'file'
   path: string
@@ -112,9 +94,7 @@ export interface Memory {
   type: 'memory'
   size: Size
 }
-/**
- * An export of another target, over DST/1. Its size and abilities are learnt from it.
- */
+/** An export of another target, over DST/1. Its size and abilities are learnt from it. */
 export interface Remote {
   type: 'remote'
   uri: string
@@ -172,24 +152,18 @@ export interface Mirror {
   verify?: Verify
   historySize: number
 }
-/**
- * A leg with options.
- */
+/** A leg with options. */
 export interface LegOptions {
   device: Child
   readLast: boolean
 }
-/**
- * Requests that wait while no leg of a mirror, or too few, can take them.
- */
+/** Requests that wait while no leg of a mirror, or too few, can take them. */
 export interface Suspend {
   time: Duration
   requests: number
   bytes: Size
 }
-/**
- * How a leg of a mirror is filled or catches up. Clients come first.
- */
+/** How a leg of a mirror is filled or catches up. Clients come first. */
 export interface Resync {
   latency: Duration
   speed?: Size
@@ -207,9 +181,7 @@ export interface Verify {
   every: Period
   speed?: Size
 }
-/**
- * A fault layer: fails some requests and passes on the others.
- */
+/** A fault layer: fails some requests and passes on the others. */
 export interface Error {
   type: 'error'
   device: Child
@@ -233,27 +205,21 @@ export interface Delay {
   min: Duration
   max?: Duration
 }
-/**
- * A layer that logs a line for every request. For a short examination, not for production.
- */
+/** A layer that logs a line for every request. For a short examination, not for production. */
 export interface LogLayer {
   type: 'log'
   device: Child
   operations?: Operations
   level: 'debug' | 'info'
 }
-/**
- * A device under a name that clients ask for.
- */
+/** A device under a name that clients ask for. */
 export interface Export {
   device: string
   readOnly: boolean
   description: string
   allow?: Rule[]
 }
-/**
- * What a client may do with an export. All that is said of the client has to be true of it.
- */
+/** What a client may do with an export. All that is said of the client has to be true of it. */
 export interface Rule {
   psk?: string
   certificate?: {
@@ -266,9 +232,7 @@ export interface Rule {
   unix?: true
   may: ('read' | 'write' | 'claim' | 'list')[]
 }
-/**
- * Limits on what clients use. Together they bound the memory of the process.
- */
+/** Limits on what clients use. Together they bound the memory of the process. */
 export interface Limits {
   connections: number
   connectionsPerPeer: number
@@ -288,9 +252,7 @@ export interface Limits {
 export interface State {
   directory: string
 }
-/**
- * The log on standard error: JSON, one line per event, none per request.
- */
+/** The log on standard error: JSON, one line per event, none per request. */
 export interface Log {
   level: 'debug' | 'info' | 'warn' | 'error'
 }

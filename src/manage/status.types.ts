@@ -17,24 +17,18 @@ export interface Status {
   exports: { [k: string]: Export }
   devices: { [k: string]: Device }
 }
-/**
- * An address where a protocol is served.
- */
+/** An address where a protocol is served. */
 export interface Listener {
   protocol: 'dst' | 'nbd'
   address: string
 }
-/**
- * Connections that were closed at once since the start, by the limit that was reached.
- */
+/** Connections that were closed at once since the start, by the limit that was reached. */
 export interface Refused {
   connections: number
   connectionsPerPeer: number
   descriptors: number
 }
-/**
- * A device under a name that clients ask for.
- */
+/** A device under a name that clients ask for. */
 export interface Export {
   device: string
   readOnly: boolean
@@ -42,9 +36,7 @@ export interface Export {
   uris: string[]
   clients: Client[]
 }
-/**
- * A client of an export.
- */
+/** A client of an export. */
 export interface Client {
   protocol: 'dst' | 'nbd'
   peer: string
@@ -52,9 +44,7 @@ export interface Client {
   inFlight: number
   since: string
 }
-/**
- * A node of the tree.
- */
+/** A node of the tree. */
 export interface Device {
   path: string
   type: string
@@ -79,34 +69,26 @@ export interface Device {
   children: { [k: string]: Device }
   legs?: { [k: string]: Leg }
 }
-/**
- * Requests of one operation.
- */
+/** Requests of one operation. */
 export interface Counter {
   operations: number
   bytes: number
   errors: number
 }
-/**
- * Requests and bytes per second.
- */
+/** Requests and bytes per second. */
 export interface Rate {
   operationsPerSecond: number
   bytesReadPerSecond: number
   bytesWrittenPerSecond: number
 }
-/**
- * The error of a request.
- */
+/** The error of a request. */
 export interface Error {
   code: string
   message: string
   device: string
   at?: string
 }
-/**
- * What a device can do, and how: not at all, by other means, or by itself.
- */
+/** What a device can do, and how: not at all, by other means, or by itself. */
 export interface Abilities {
   readOnly: boolean
   blockSize: number
@@ -120,9 +102,7 @@ export interface Abilities {
   identity: string
   bootId: string
 }
-/**
- * A child of a mirror.
- */
+/** A child of a mirror. */
 export interface Leg {
   state: 'in-sync' | 'syncing' | 'missing' | 'detached' | 'failed'
   reason?: string

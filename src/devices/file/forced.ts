@@ -1,5 +1,5 @@
-import { Operation, Request, type Completer } from '../../device/request.ts'
-import { afterFlush } from './holes.ts'
+import type { Completer, Request } from '../../device/request.ts'
+import { flushBehind } from './holes.ts'
 
 /**
  * Finds out what lack of space did to a write to stable storage. The kernel's ENOSPC means one of
@@ -15,12 +15,7 @@ export class Forced implements Completer {
   }
 
   completed(request: Request): void {
-    if (request.error?.code !== 'NO_SPACE') {
-      request.complete()
-      return
-    }
-    const flush = Request.take(Operation.flush, 0, 0, 0, afterFlush)
-    flush.context = request
-    this.flush(flush)
+    if (request.error?.code === 'NO_SPACE') this.flush(flushBehind(request))
+    else request.complete()
   }
 }

@@ -214,9 +214,7 @@ export class Holes {
       request.complete()
       return
     }
-    const flush = Request.take(Operation.flush, 0, 0, 0, afterFlush)
-    flush.context = request
-    this.file.driver.submit(flush)
+    this.file.driver.submit(flushBehind(request))
   }
 
   /** Writes zeroes instead, or fails the request: with `problem` if the child cannot start now. */
@@ -232,8 +230,14 @@ export class Holes {
   }
 }
 
-/** Ends the request that the flush was sent for in the same way as the flush. */
-export const afterFlush: Completer = {
+/** Makes a flush for a request that was carried out: the request ends as the flush does. */
+export function flushBehind(request: Request): Request {
+  const flush = Request.take(Operation.flush, 0, 0, 0, afterFlush)
+  flush.context = request
+  return flush
+}
+
+const afterFlush: Completer = {
   completed(flush) {
     const request = flush.context as Request
     const { error } = flush
