@@ -201,9 +201,16 @@ export class TargetManager implements Manager {
 
   /** Waits until the leg is removed, and takes its device from the tree. */
   async dropLeg(volume: MirrorDriver, name: string, removed: Promise<Device>): Promise<Outcome> {
-    await this.release(await removed)
     const { path } = this.target.tree.devices.find(({ driver }) => driver === volume)!
-    return { warning: await this.target.changes.note(path, name, 'removed') }
+    const note = (): Promise<string> => this.target.changes.note(path, name, 'removed')
+    try {
+      await this.release(await removed)
+    } catch (error) {
+      // It may be gone although not all of the command was done.
+      if (!(name in legsOf(volume))) await note()
+      throw error
+    }
+    return { warning: await note() }
   }
 
   /** Closes a device that was written in place, and returns true; one with a name stays. */
@@ -218,9 +225,12 @@ function isRunning(volume: MirrorDriver): boolean {
   return ['healthy', 'syncing', 'degraded'].includes(String(volume.describe()['volume']))
 }
 
+function legsOf(volume: MirrorDriver): Readonly<Record<string, { state?: string }>> {
+  return volume.describe()['legs'] as Readonly<Record<string, { state?: string }>>
+}
+
 function takesPart(volume: MirrorDriver, name: string): boolean {
-  const legs = volume.describe()['legs'] as Readonly<Record<string, { state?: string }>>
-  const { state } = legs[name] ?? {}
+  const { state } = legsOf(volume)[name] ?? {}
   return state === 'in-sync' || state === 'syncing'
 }
 

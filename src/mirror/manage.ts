@@ -1,28 +1,14 @@
-import { Bitmap } from '../base/bitmap.ts'
 import { StorageError } from '../base/errors.ts'
 import { digest } from '../device/facts.ts'
-import { announce } from './announce.ts'
 import type { Changed } from './data/compare.ts'
 import { forgetLeg, verifiedOf } from './data/differences.ts'
-import { allPages, writeMaps } from './data/dirty.ts'
-import { flushLeg } from './data/flushing.ts'
-import { LockedRange } from './data/locked.ts'
 import { within } from './deadline.ts'
 import { isFenced, isLast, leave } from './departure.ts'
-import type { Geometry } from './layout.ts'
 import type { Leg } from './leg.ts'
 import { labelMax } from './record.ts'
-import {
-  bothSides,
-  inspect,
-  join,
-  judge,
-  lifeOf,
-  mustBeAsItLeft,
-  type Verdict,
-} from './returning.ts'
+import { bothSides, inspect, join, judge, lifeOf, type Verdict } from './returning.ts'
 import type { AttachOptions, LegOptions } from './settings.ts'
-import { claimLeg, giveUp, outbid, whatForceDoes } from './start/claims.ts'
+import { claimLeg, letGo, outbid, whatForceDoes } from './start/claims.ts'
 import { addMember } from './start/create.ts'
 import { tryStart } from './start/opening.ts'
 import type { Found } from './superblock.ts'
@@ -47,7 +33,8 @@ export function mustRun(volume: Volume): void {
   if (!volume.running) throw refuse(volume, `the volume is ${volume.word}: ${volume.reason}`)
 }
 
-function mustSpare(volume: Volume, leg: Leg): void {
+/** Throws CONFIG if the volume cannot do without the leg. */
+export function mustSpare(volume: Volume, leg: Leg): void {
   if (isLast(volume, leg)) throw refuse(volume, `${leg.name} is the only leg in sync`)
   const left = volume.inSync.filter((one) => one !== leg).length
   const needed = Math.min(volume.settings.minInSync, volume.legs.length)
@@ -89,107 +76,6 @@ export async function holding(
     volume.held.delete(leg)
     volume.look(leg)
   }
-}
-
-/**
- * Detaches a leg as a consistent image: writes drain, it is flushed, and its superblock says so.
- * Rejects with CONFIG if it cannot be spared or left before.
- */
-export async function detachLeg(
-  volume: Volume,
-  name: string,
-  options: { readonly as?: string },
-): Promise<void> {
-  mustRun(volume)
-  const leg = legNamed(volume, name)
-  if (!volume.readable.includes(leg))
-    throw refuse(volume, `${name} is not in sync, so it is not a whole image`)
-  mustSpare(volume, leg)
-  const label = options.as ?? name
-  if (label.length > labelMax) throw refuse(volume, `a name has at most ${labelMax} characters`)
-  const { membership } = volume
-  await holding(volume, leg, () =>
-    volume.jobs.quiet(() => alone(volume, () => drainAndLeave(volume, leg, label))),
-  )
-  if (membership.over() || leg.member?.state !== 'detached') {
-    // The next start does not know that it left, or will say so.
-    if (leg.member?.state === 'detached') {
-      leg.member.state = 'missing'
-      volume.remember('operator', name, 'not detached for certain: the volume stopped before')
-    }
-    throw refuse(volume, `${name} left before it could be detached`)
-  }
-  announce(volume)
-  try {
-    await stampDetached(volume, leg)
-  } finally {
-    // Its leaving is durable, also if its superblock does not say so. But a write may land yet.
-    if (!leg.changing) await giveUp(volume, leg)
-  }
-}
-
-/**
- * Writes to the leg that it is detached, and remembers the stamp of its content. A leg put back
- * meanwhile to what it was before would be taken for what it was when it left.
- */
-async function stampDetached(volume: Volume, leg: Leg): Promise<void> {
-  const { membership } = volume
-  const { extents } = volume
-  mustBeAsItLeft(leg)
-  await writeMaps(volume, [leg], [{ map: 0, bits: new Bitmap(extents), pages: allPages(extents) }])
-  await volume.membership.quiet()
-  if (membership.over()) throw volume.unavailable()
-  await leg.superblocks.write(() => {
-    mustBeAsItLeft(leg)
-    return { ...volume.record!, entries: [] }
-  })
-  await leg.flush()
-  // A write that took too long was given up, and may land later.
-  if (leg.changing)
-    throw new StorageError('UNAVAILABLE', 'writes to it are still under way', leg.device.path)
-  const stamp = await stampOf(volume, leg)
-  mustBeAsItLeft(leg)
-  leg.member!.stamp = stamp
-  volume.membership.request('record')
-  await volume.membership.settled()
-}
-
-/** Takes the leg out. Resolves when that is durable, or when it left otherwise meanwhile. */
-async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<void> {
-  const { membership } = volume
-  const over = (): boolean => membership.over() || !volume.inSync.includes(leg)
-  await flushLeg(volume, leg)
-  // Metadata writes are no requests of clients, and could land after the leg was given up.
-  while (!over() && leg.changing) await leg.unchanging()
-  if (over()) return
-  // Others may have left meanwhile.
-  mustSpare(volume, leg)
-  leg.member!.label = label
-  leave(volume, leg, 'detached', `taken off as ${label}`)
-  leg.lacksNothing(volume)
-  volume.regroup()
-  await volume.membership.settled()
-}
-
-/** Carries `action` out while no repair or copy is under way either. */
-async function alone(volume: Volume, action: () => Promise<void>): Promise<void> {
-  // If the run ended while writes drained, what is locked is never released.
-  if (!volume.running) return
-  const { membership } = volume
-  const everything = new LockedRange(0, volume.record!.dataSize)
-  await everything.acquire(volume)
-  if (membership.over()) return
-  try {
-    await action()
-  } finally {
-    everything.release(volume)
-  }
-}
-
-/** Gives up a detached leg that is not taken after all: its owner may be writing to it. */
-export async function leaveDetached(volume: Volume, name: string): Promise<void> {
-  const leg = volume.legs.find((one) => one.name === name)
-  if (leg?.member?.state === 'detached') await giveUp(volume, leg)
 }
 
 /** A leg to be compared, its device at that moment, and the stamp of its content. */
@@ -287,7 +173,7 @@ async function examineForAttach(
 }
 
 /** A digest of the content's stamp; null where the device has none. */
-async function stampOf(volume: Volume, leg: Leg): Promise<string | null> {
+export async function stampOf(volume: Volume, leg: Leg): Promise<string | null> {
   const stamp = await within(volume, leg.device.driver.stamp?.())
   return stamp === undefined ? null : digest(stamp)
 }
@@ -361,6 +247,8 @@ export async function addLeg(
       await mustJoin(volume, leg, { word: 'full', cause: verdict.cause })
     } catch (error) {
       forget(volume, leg)
+      // What was written to it may land yet, on what is somebody else's then.
+      void letGo(volume, leg)
       throw error
     }
   })
@@ -406,32 +294,6 @@ async function durably(volume: Volume, what: 'record' | 'members'): Promise<void
   volume.membership.request(what)
   await volume.membership.settled()
   if (membership.over()) throw volume.unavailable()
-}
-
-/** Removes a leg that is to be an image: a detached one, or one in sync that is detached first. */
-export async function exportLeg(volume: Volume, name: string): Promise<Leg> {
-  mustRun(volume)
-  const leg = legNamed(volume, name)
-  if (leg.member?.state !== 'detached') await detachLeg(volume, name, {})
-  else await mustBe(volume, leg)
-  const { dataSize } = volume.record!
-  volume.remember('operator', name, `exported as an image of ${dataSize} bytes`)
-  return removeLeg(volume, name)
-}
-
-/** Erases the volume's metadata from a leg, within the time limit of a slow leg. */
-export async function eraseLeg(volume: Volume, leg: Leg, geometry: Geometry): Promise<void> {
-  leg.superblocks.mustBeSameDevice()
-  await within(volume, leg.superblocks.erase(geometry))
-  await within(volume, leg.flush())
-}
-
-/** Throws CONFIG if the detached leg is not there: it may have been replaced unseen. */
-async function mustBe(volume: Volume, leg: Leg): Promise<void> {
-  if (!leg.device.usable) throw refuse(volume, `${leg.name} is ${leg.device.state.word}`)
-  await inspect(volume, leg)
-  if (leg.superblocks.self !== leg.member!.id)
-    throw refuse(volume, `${leg.name} is no longer the leg that was detached`)
 }
 
 /** Has a leg copied whole again. Rejects with CONFIG if it cannot be spared. */

@@ -381,7 +381,7 @@ export class Membership {
         if (volume.clock.now() + saveRetryMs >= deadline) {
           // Nothing was acknowledged since, so a start needs no command once the disk is mended.
           volume.retreat('the state directory cannot be written')
-          volume.retryLater()
+          volume.tries.later()
           return false
         }
         await volume.pause(saveRetryMs)

@@ -7,26 +7,15 @@ import { describe, history } from './announce.ts'
 import { close } from './closing.ts'
 import { changedAlone } from './data/compare.ts'
 import { Verify, type VerifyOptions, type VerifyResult } from './data/verify.ts'
+import { detachLeg, eraseLeg, exportLeg, leaveDetached } from './detaching.ts'
 import { grow, makeReady } from './growth.ts'
-import type { Leg } from './leg.ts'
-import {
-  addLeg,
-  attachLeg,
-  detachLeg,
-  eraseLeg,
-  exportLeg,
-  invalidateLeg,
-  leaveDetached,
-  legToCompare,
-  removeLeg,
-  startVolume,
-} from './manage.ts'
+import { addLeg, attachLeg, invalidateLeg, legToCompare, removeLeg, startVolume } from './manage.ts'
 import type { HistoryEntry } from './record.ts'
 import { bringBack } from './returning.ts'
 import { legBytesFor, sizeWarning, whyNoSize, whyNotLarger } from './room.ts'
 import { VerifySchedule } from './schedule.ts'
-import type { AttachOptions, LegOptions, MirrorOptions } from './settings.ts'
-import { giveUp } from './start/claims.ts'
+import type { AttachOptions, LegOptions, MirrorOptions, StartReason } from './settings.ts'
+import { letGo } from './start/claims.ts'
 import { tryStart } from './start/opening.ts'
 import { trustLeg, Unseen } from './trust.ts'
 import { Volume } from './volume.ts'
@@ -50,7 +39,8 @@ export class MirrorDriver implements Driver {
   readonly restarts = null
   private readonly volume: Volume
   private readonly schedule: VerifySchedule
-  private attempt = false
+  /** Why the next start is tried; null when none is about to be. */
+  private attempt: StartReason | null = null
   /** The growth under way, and whether something happened to the legs since it began. */
   private growing: Promise<void> | null = null
   private changed = false
@@ -60,7 +50,7 @@ export class MirrorDriver implements Driver {
   constructor(options: MirrorOptions) {
     assert(options.legs.length > 0, 'a mirror has legs')
     this.volume = new Volume(options, {
-      onWaiting: () => void this.startSoon(),
+      onWaiting: (why) => void this.startSoon(why),
       onGrown: () => void this.grow(),
       onReturn: (leg) => void this.alone((volume) => bringBack(volume, leg)),
     })
@@ -85,7 +75,7 @@ export class MirrorDriver implements Driver {
         resolve()
       })
     })
-    await Promise.race([this.startSoon(), long, late])
+    await Promise.race([this.startSoon('news'), long, late])
     timer?.cancel()
   }
 
@@ -119,12 +109,15 @@ export class MirrorDriver implements Driver {
   }
 
   /** Tries to start. However often that is asked for during an attempt, one more follows. */
-  private async startSoon(): Promise<void> {
-    if (this.attempt) return
-    this.attempt = true
+  private async startSoon(why: StartReason): Promise<void> {
+    const isAsked = this.attempt !== null
+    if (this.attempt !== 'news') this.attempt = why
+    if (isAsked) return
     await this.volume.control.run(async () => {
-      this.attempt = false
-      if (this.volume.host !== null) await tryStart(this.volume, { force: false, leg: null })
+      const reason = this.attempt!
+      this.attempt = null
+      if (this.volume.host !== null)
+        await tryStart(this.volume, { force: false, leg: null }, reason)
     })
   }
 
@@ -207,7 +200,7 @@ export class MirrorDriver implements Driver {
   /** Removes a leg. Resolves when nothing can land on it any more; the caller closes the device. */
   async removeLeg(name: string): Promise<Device> {
     const leg = await this.alone((volume) => removeLeg(volume, name))
-    await this.letGo(leg)
+    await letGo(this.volume, leg)
     return leg.device
   }
 
@@ -234,8 +227,12 @@ export class MirrorDriver implements Driver {
         return { leg, geometry: { ...volume.geometry } }
       }),
     )
-    await this.letGo(leg)
-    await eraseLeg(this.volume, leg, geometry)
+    await leg.drained()
+    const erased = eraseLeg(this.volume, leg, geometry)
+    // It is free only when nothing is written to it any more, however the erasing ends.
+    const free = erased.catch(() => undefined).then(() => letGo(this.volume, leg))
+    await erased
+    await free
     return leg.device
   }
 
@@ -275,12 +272,6 @@ export class MirrorDriver implements Driver {
       await this.alone((volume) => leaveDetached(volume, name))
       throw error
     }
-  }
-
-  private async letGo(leg: Leg): Promise<void> {
-    await leg.drained()
-    await this.alone((volume) => giveUp(volume, leg))
-    this.volume.leaving.delete(leg)
   }
 
   private alone<T>(task: (volume: Volume) => Promise<T>): Promise<T> {

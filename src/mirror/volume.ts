@@ -8,7 +8,6 @@ import type { StateStore } from '../base/store.ts'
 import type { DriverHost, Facts } from '../device/device.ts'
 import type { Request } from '../device/request.ts'
 import { announce, type Told, type VolumeWord } from './announce.ts'
-import { BackOff } from './back-off.ts'
 import { IntentLog } from './data/intent.ts'
 import type { Job } from './data/job.ts'
 import { Jobs } from './data/jobs.ts'
@@ -30,6 +29,7 @@ import { ClaimAbove } from './start/above.ts'
 import { HeadMemory } from './start/head-memory.ts'
 import { Looking } from './start/looking.ts'
 import { Marks } from './start/marks.ts'
+import { Tries } from './start/tries.ts'
 import { Watchdog } from './watchdog.ts'
 
 const noRun = createNoRun<Leg>()
@@ -86,7 +86,7 @@ export class Volume {
   readonly latency = new WriteLatency()
   /** Legs that an operation keeps from coming back by themselves. */
   readonly held = new Set<Leg>()
-  /** Removed legs, which stay claimed until nothing is under way on them. */
+  /** Removed and detached legs that stay claimed until nothing is under way on them. */
   readonly leaving = new Set<Leg>()
   host: DriverHost | null = null
   told: Told | null = null
@@ -97,7 +97,7 @@ export class Volume {
   readonly hooks: VolumeHooks
   /** Whether the volume is suspended only to start anew, larger. */
   growing = false
-  private readonly retry = new BackOff()
+  readonly tries = new Tries(this)
   private readonly watchers = new Map<Leg, () => void>()
 
   constructor(options: MirrorOptions, hooks: VolumeHooks) {
@@ -197,7 +197,7 @@ export class Volume {
 
   /** Has a start tried, if the volume waits for one. */
   lookAgain(): void {
-    if (this.word === 'waiting' || this.word === 'suspended') this.hooks.onWaiting()
+    if (this.word === 'waiting' || this.word === 'suspended') this.hooks.onWaiting('news')
   }
 
   submit(request: Request): void {
@@ -360,20 +360,11 @@ export class Volume {
     const young = this.clock.now() - this.runningSince < this.settings.legRetryMs
     const starting = this.word === 'starting'
     this.retreat(reason, next)
-    if (starting || young) this.retryLater()
+    if (starting || young) this.tries.later()
     else
       this.clock.defer(() => {
-        this.hooks.onWaiting()
+        this.hooks.onWaiting('news')
       })
-  }
-
-  /** Has a start tried after `legRetryMs`; or `longer` each time, if no requests are held. */
-  retryLater(pause: 'short' | 'longer' = 'short'): void {
-    const { legRetryMs: least, legRetryMsMax } = this.settings
-    const isLonger = pause === 'longer' && this.word === 'waiting'
-    if (isLonger && !this.retry.isOver) return
-    const most = isLonger ? legRetryMsMax : least
-    this.retry.begin(this.clock, least, most, () => this.hooks.onWaiting())
   }
 
   /** Ends the run, or the attempt at one. Requests are parked if the volume was served before. */

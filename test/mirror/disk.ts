@@ -188,6 +188,11 @@ export class DiskDriver implements Driver {
     })
   }
 
+  /** As a remote does that is told of a newer head. */
+  fence(): void {
+    this.host!.offline('failed', 'claimed with more', 'FENCED')
+  }
+
   goAway(): void {
     this.away = true
     for (const request of this.held.splice(0)) this.fail(request)

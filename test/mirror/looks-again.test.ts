@@ -1,10 +1,19 @@
-import { expect } from 'chai'
+import { assert, expect } from 'chai'
+import { MiB } from '../../src/base/size.ts'
+import { Operation } from '../../src/device/request.ts'
 import { write } from '../support/io.ts'
+import { Disk, DiskDriver } from './disk.ts'
 import { disks, Head, later, MemoryStore, pattern } from './head.ts'
 import { put, reads } from './putting-back.ts'
 
 /** Retries are frequent here: a head that looks again at all has done so long before this ends. */
 const whileMs = 1000
+
+function driverOf(head: Head, name: string): DiskDriver {
+  const { driver } = head.legs.get(name)!
+  assert(driver instanceof DiskDriver)
+  return driver
+}
 
 function waitsFor(head: Head, text: string): Promise<void> {
   return head.until(`it waits: ${text}`, () =>
@@ -55,6 +64,73 @@ describe('a head that waits while another one is at work', () => {
     await later(whileMs)
     expect(head.driver.describe()['reason'], 'both are in sync, and say so').to.equal('')
     await reads(head, 3)
+    await head.device.close()
+  })
+
+  for (const fencing of ['told', 'none'] as const)
+    it(`leaves it alone when it goes on without a leg, fencing: ${fencing}`, async () => {
+      const legs = disks('a', 'b')
+      const head = new Head(legs, null, {}, ['a', 'b'])
+      const first = new Head(legs, new MemoryStore())
+      if (fencing === 'none')
+        for (const one of [head, first])
+          for (const { driver } of one.legs.values())
+            Object.assign(driver, { claim: undefined, claimed: undefined })
+      await head.open()
+      await first.open()
+      await put(first, 1)
+      await first.inSync('a', 'b')
+      driverOf(head, 'a').announce()
+      await waitsFor(head, 'could be newer')
+      if (fencing === 'told')
+        legs['a']!.onClaimed = () => {
+          driverOf(first, 'a').fence()
+          return Promise.resolve()
+        }
+      await write(first.device, 0, pattern(2))
+      driverOf(first, 'b').goAway()
+      await first.until('b has left', () => first.state('b') === 'missing')
+      await waitsFor(head, 'it may serve')
+      await put(first, 3)
+      await reads(first, 3)
+      legs['a']!.onClaimed = () => Promise.resolve()
+      first.kill()
+      // An operator knows that the other is dead; nothing else tells.
+      await head.driver.startVolume()
+      await reads(head, 3)
+      await head.device.close()
+    })
+
+  it('sees that the other has made the volume which it waits to make', async () => {
+    const legs = disks('a', 'b')
+    const head = await new Head(legs, null, {}, ['b']).open()
+    await waitsFor(head, 'a new volume is created')
+    const other = await new Head(legs, new MemoryStore(), {}, ['b']).open()
+    await other.driver.startVolume({ force: true })
+    await put(other, 1)
+    await other.device.close()
+    await head.until('it starts', () => head.device.usable)
+    await reads(head, 1)
+    await head.device.close()
+  })
+})
+
+describe('a head that waits for a leg, having looked through another', () => {
+  it('does not read the whole of it again and again', async () => {
+    const legs = disks('a', 'b')
+    const first = await new Head(legs, null).open()
+    await put(first, 1)
+    await first.device.close()
+    const a = legs['a']!
+    const blank = new Disk(16 * MiB)
+    a.grow(blank.size)
+    for (const disk of [a, blank]) disk.tellsZeroes = false
+    const head = await new Head({ a, b: blank }, null).open()
+    await waitsFor(head, 'waiting for')
+    await later(whileMs)
+    const read = blank.log.filter(({ operation }) => operation === Operation.read)
+    const bytes = read.reduce((sum, { length }) => sum + length, 0)
+    expect(bytes).to.be.below(2 * blank.size)
     await head.device.close()
   })
 })

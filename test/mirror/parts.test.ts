@@ -20,7 +20,7 @@ class Part extends DiskDriver {
     return super.open(host)
   }
 
-  fence(): void {
+  override fence(): void {
     this.fenced = true
     this.known!.offline('failed', 'a newer head has taken over', 'FENCED')
   }

@@ -6,12 +6,18 @@ import type { World } from './world.ts'
 /** Milliseconds until what goes down for it is there again, at most. */
 const downMsMax = 1000
 
+/** What a disk had, which head there was then, and how large the volume. */
+interface Copy {
+  readonly bytes: Buffer
+  readonly head: number
+  readonly size: number
+}
+
 /** Puts an older copy of a disk into its own place, once, and nobody is told. */
 export class PutBack {
   private readonly world: World
   private readonly dice: Dice
-  /** The copies, and which head there was then. */
-  private readonly copies = new Map<Leg, { readonly bytes: Buffer; readonly head: number }>()
+  private readonly copies = new Map<Leg, Copy>()
 
   constructor(world: World, dice: Dice) {
     this.world = world
@@ -28,13 +34,17 @@ export class PutBack {
     const { head, trace } = world
     const copy = this.copies.get(leg)
     if (head === null || !head.opened) return
+    const volumeSize = head.device.facts?.size ?? 0
     const sameRun = copy?.head === head.number
     if (copy === undefined || (sameRun && leg.target === null) || this.dice.chance(0.2)) {
       trace.note(`the disk of ${leg.name} is copied`)
-      this.copies.set(leg, { bytes: Buffer.from(leg.medium.content), head: head.number })
+      const bytes = Buffer.from(leg.medium.content)
+      this.copies.set(leg, { bytes, head: head.number, size: volumeSize })
       return
     }
     if (world.replaced || !isSpare(world, leg) || copy.bytes.length !== leg.medium.size) return
+    // Where its metadata were before the volume grew nobody knows: the leg would be called blank.
+    if (copy.size !== volumeSize) return
     world.replaced = true
     this.putBack(leg, copy.bytes, sameRun ? 'goes on' : 'is killed')
   }

@@ -37,6 +37,7 @@ export type GivenUp = 'outdo' | 'respect'
  * as `makeClaim` does.
  */
 export async function claimLeg(volume: Volume, leg: Leg, given: GivenUp): Promise<boolean> {
+  volume.leaving.delete(leg)
   const isClaimed = await claimMore(volume, leg, { given, another: Promise.resolve(false) })
   if (isClaimed) await volume.head.keepClaims(volume)
   return isClaimed
@@ -105,10 +106,23 @@ export async function doubt(volume: Volume, record: VolumeRecord | null): Promis
 }
 
 /**
- * Gives the claim up, so that any other head may write to the leg. A leg that does not answer stays
+ * Gives the claim up, so that any other head may write to the leg; not while something is under way
+ * that may land there yet: then `bringBack` does it later. A leg that does not answer stays
  * claimed. Never rejects.
  */
 export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
+  if (leg.want()) {
+    volume.leaving.add(leg)
+    return
+  }
+  volume.leaving.delete(leg)
+  // It may be a leg that is there twice, and its claim that of the other.
+  const { facts } = leg.device
+  const isLegToo = volume.legs.some(
+    (one) =>
+      one !== leg && one.device.facts !== null && one.device.facts.identity === facts?.identity,
+  )
+  if (isLegToo) return
   try {
     await within(volume, leg.device.driver.claim?.(0))
   } catch (error) {
@@ -117,6 +131,16 @@ export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
       `${volume.path}/${leg.name} stays claimed`,
     )
   }
+}
+
+/**
+ * Gives a leg up that the volume has no more, once nothing is under way on it. Resolves when that
+ * is done; never rejects. Not to be waited for within `Volume.control`.
+ */
+export async function letGo(volume: Volume, leg: Leg): Promise<void> {
+  volume.leaving.add(leg)
+  await leg.drained()
+  await volume.control.run(() => giveUp(volume, leg))
 }
 
 /**

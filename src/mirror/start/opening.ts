@@ -1,16 +1,17 @@
-import { Bitmap } from '../../base/bitmap.ts'
+import type { Bitmap } from '../../base/bitmap.ts'
 import { StorageError, systemError } from '../../base/errors.ts'
 import { claimedOf, restartsOf } from '../../device/facts.ts'
 import { keepMembers } from '../data/differences.ts'
+import { closed } from '../closing.ts'
 import { fencing, isFenced, legChanged, noteSince } from '../departure.ts'
 import { finishGrowth } from '../growth.ts'
-import { decodeMap, extentCount, mapBytes, mapOffset } from '../layout.ts'
 import type { Leg } from '../leg.ts'
 import { failParkedChanges } from '../losses.ts'
-import { counterBelieved, leftAtStart, sameGeneration, type VolumeRecord } from '../record.ts'
+import { counterBelieved, sameGeneration, type VolumeRecord } from '../record.ts'
 import { claimedByOthers } from '../returning.ts'
 import { chooseSource, settleMembers, type Present } from '../rules/choosing.ts'
 import { rules } from '../rules/table.ts'
+import type { StartReason } from '../settings.ts'
 import { showsMark } from '../superblock.ts'
 import type { Volume } from '../volume.ts'
 import { absenceOf } from './absence.ts'
@@ -24,6 +25,7 @@ import {
   type GivenUp,
 } from './claims.ts'
 import { addMember, createRecord } from './create.ts'
+import { loadDirtyMaps, readMaps } from './maps.ts'
 import { loadMemory, loadOwn } from './own-files.ts'
 import { decide, type Decision, type LegView, type StartWish } from './decision.ts'
 import { learnMarks, lookForFormerEnds, survey, type Survey } from './survey.ts'
@@ -34,29 +36,36 @@ type Start = Extract<Decision, { kind: 'start' }>
  * Looks at the legs that are there and starts the volume, if that is safe now. Otherwise the volume
  * keeps waiting, with a reason.
  */
-export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
+export async function tryStart(
+  volume: Volume,
+  wish: StartWish,
+  why: StartReason = 'news',
+): Promise<void> {
   if (volume.word !== 'waiting' && volume.word !== 'suspended') return
   const { epoch } = volume
+  if (why === 'news') volume.tries.hasNews()
   const forgotten = await loadMemory(volume)
   if (volume.epoch !== epoch) return
   // An operator's word holds for all starts of this process.
   if (forgotten !== '' && !wish.force && !volume.ran) {
     stayWaiting(volume, forgotten)
-    volume.retryLater()
+    volume.tries.later()
     return
   }
   const found = await survey(volume)
   const { own, views } = found
   let { kept } = found
   let decision = decide(own, views, wish)
-  if (decision.kind === 'create' && (await lookForFormerEnds(volume, views)))
-    decision = decide(own, views, wish)
+  const looksLong = decision.kind === 'create'
+  if (looksLong && (await lookForFormerEnds(volume, views))) decision = decide(own, views, wish)
   if (decision.kind === 'create') {
     kept = await loadOwn(volume)
     // By the operator's word a lost record is given up, but not one that can be read.
     if (kept.value !== null || (kept.lost && !wish.force))
       decision = { kind: 'wait', reason: lostRecord, refusals: new Map() }
   }
+  if (why === 'time' && decision.kind === 'start' && mayBeServed(volume, decision, views))
+    decision = { kind: 'wait', reason: servedByAnother, refusals: decision.refusals }
   if (volume.epoch !== epoch) return
   const taken = volume.legs.find((leg) => isFenced(leg) && servedLast(leg))
   if (taken !== undefined) {
@@ -77,13 +86,29 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
     stayWaiting(volume, [decision.reason, unread].filter(Boolean).join('; '))
   }
   // Nothing tells when these can be read, or are changed by another head: try again later.
-  const mayPass =
-    decision.kind === 'wait' && views.some(({ found }) => found?.kind === 'superblock')
+  const isSeen = views.some(({ found }) => found !== null)
+  // Long looks are not repeated: they read whole disks, and commands wait for them.
+  const mayPass = decision.kind === 'wait' && isSeen && !looksLong
   const isUnread = ({ leg, found }: LegView): boolean => found === null && leg.device.usable
   const isThere = own === null && kept.value !== null
   const again = unread !== '' || isThere || views.some(isUnread)
-  if (!volume.running && (again || mayPass)) volume.retryLater(again ? 'short' : 'longer')
+  if (!volume.running && (again || mayPass)) volume.tries.later(again ? 'short' : 'longer')
 }
+
+/**
+ * Whether another head may serve from the legs. One that has just lost a leg may do so from those
+ * that are left, and is not to be stopped, or doubled, by one that only waits. Soon after this head
+ * was asked to start, legs that are all there may only have changed by the last writes of a head
+ * that died.
+ */
+function mayBeServed(volume: Volume, { record, byOwnRecord }: Start, views: LegView[]): boolean {
+  const last = record.entries.findLast(({ kind }) => kind === 'start')
+  if (byOwnRecord || last?.text === closed) return false
+  return !volume.tries.newsIsFresh || views.some(({ found }) => found === null)
+}
+
+const servedByAnother =
+  'another head has had the legs meanwhile, and has not closed the volume: it may serve'
 
 const lostRecord =
   "this head's record cannot be read, so the volume was made before, and its legs are blank: are " +
@@ -109,7 +134,7 @@ async function create(volume: Volume, found: Survey): Promise<void> {
   } catch (error) {
     if (await replaced(volume, epoch, error)) return
     stayWaiting(volume, `the volume cannot be created: ${systemError(error, '').message}`)
-    if (error instanceof StorageError && error.code !== 'CONFIG') volume.retryLater()
+    if (error instanceof StorageError && error.code !== 'CONFIG') volume.tries.later()
   }
 }
 
@@ -172,7 +197,7 @@ async function begin(volume: Volume, { start, found, force }: Beginning): Promis
   } catch (error) {
     if ((await replaced(volume, epoch, error)) || volume.epoch !== epoch) return
     volume.retreat(systemError(error, 'starting').message)
-    volume.retryLater()
+    volume.tries.later()
   }
 }
 
@@ -307,50 +332,6 @@ function bind(volume: Volume, record: VolumeRecord, views: readonly LegView[]): 
   keepHistory(volume, record)
   volume.bind(record)
   learnMarks(volume, record, views)
-}
-
-interface Maps {
-  readonly intents: Bitmap
-  /** The dirty maps of the members that are not here, by their names. */
-  readonly dirty: ReadonlyMap<string, Bitmap>
-}
-
-/**
- * Reads the maps: a bit counts if any of the legs that are here has it set. Rejects when a read
- * fails.
- */
-async function readMaps(record: VolumeRecord, present: readonly Leg[]): Promise<Maps> {
-  const intents = await readMap(record, present, 0)
-  const dirty = new Map<string, Bitmap>()
-  for (const { name, slot } of record.members)
-    if (!present.some((leg) => leg.name === name))
-      dirty.set(name, await readMap(record, present, 1 + slot))
-  return { intents, dirty }
-}
-
-async function readMap(record: VolumeRecord, legs: readonly Leg[], map: number): Promise<Bitmap> {
-  const bits = new Bitmap(extentCount(record))
-  const read = async (leg: Leg): Promise<Buffer> =>
-    leg.read(mapOffset(record, leg.end, map), mapBytes(record))
-  for (const bytes of await Promise.all(legs.map(read))) decodeMap(bytes, map, bits)
-  return bits
-}
-
-/**
- * Sets what each leg that is not here lacks: what its dirty map says, and what was in the intent
- * log.
- */
-function loadDirtyMaps(volume: Volume, present: readonly Leg[], maps: Maps): void {
-  for (const leg of volume.legs) {
-    leg.forget()
-    if (present.includes(leg)) continue
-    const dirty = leg.lacksNothing(volume)
-    dirty.inherit(maps.dirty.get(leg.name)!)
-    // For a leg that was in sync until now, the map on disk is of an earlier absence.
-    if (leg.member!.state !== 'in-sync') dirty.bits.merge(dirty.durable)
-    dirty.merge(maps.intents)
-    if (leg.member!.state === 'in-sync') leg.member!.left = leftAtStart(volume.record!)
-  }
 }
 
 /**

@@ -1,0 +1,153 @@
+import { expect } from 'chai'
+import { systemClock } from '../../src/base/clock.ts'
+import { StorageError } from '../../src/base/errors.ts'
+import { MiB } from '../../src/base/size.ts'
+import { Device } from '../../src/device/device.ts'
+import { Operation } from '../../src/device/request.ts'
+import { superblockOffset } from '../../src/mirror/layout.ts'
+import { flush, write } from '../support/io.ts'
+import { Disk, DiskDriver } from './disk.ts'
+import { answer, disks, Head, MemoryStore, pattern } from './head.ts'
+
+type Asked = Parameters<Disk['hold']>[0]
+
+const impatient = { legTimeoutMs: 100 }
+
+async function ready() {
+  const legs = disks('a', 'b')
+  const head = await new Head(legs, new MemoryStore(), impatient).open()
+  const mapsFrom = head.device.facts!.size
+  await write(head.device, 0, pattern(1))
+  await flush(head.device)
+  return { head, b: legs['b']!, mapsFrom }
+}
+
+function isSuperblock({ size }: Disk, { operation, offset }: Asked): boolean {
+  const slots = [0, 1].map((slot) => superblockOffset(size, slot))
+  return operation === Operation.write && slots.includes(offset)
+}
+
+/** The disk keeps what the head writes to its maps after the flush before it is detached. */
+function keepMaps(disk: Disk, mapsFrom: number): void {
+  let leaving = false
+  disk.hold = ({ operation, offset }) => {
+    leaving ||= operation === Operation.flush
+    return leaving && operation === Operation.write && offset === mapsFrom
+  }
+}
+
+/** What is under way is over: then the leg is nobody's, and not before. */
+async function isFreeOnlyThen(head: Head, disk: Disk): Promise<void> {
+  expect(head.leg('b')['pending'], 'it is under way').to.be.above(0)
+  expect(disk.epoch, 'it is claimed').to.be.above(0)
+  disk.letGo()
+  await head.until('it is given up', () => disk.epoch === 0)
+  expect(head.leg('b')['pending']).to.equal(0)
+  await head.device.close()
+}
+
+describe('a detached leg with a write under way is given up when that is over', () => {
+  it('after a detach that says so', async () => {
+    const { head, b, mapsFrom } = await ready()
+    keepMaps(b, mapsFrom)
+    expect(await answer(head.driver.detachLeg('b'))).to.include('still under way')
+    await isFreeOnlyThen(head, b)
+  })
+
+  it('after a detach whose superblock is under way', async () => {
+    const { head, b } = await ready()
+    let leaving = false
+    b.hold = (asked) => {
+      leaving ||= asked.operation === Operation.flush
+      return leaving && isSuperblock(b, asked)
+    }
+    expect(await answer(head.driver.detachLeg('b'))).to.include('still under way')
+    await isFreeOnlyThen(head, b)
+  })
+
+  it('after a detach whose last flush is under way', async () => {
+    const { head, b } = await ready()
+    let flushes = 0
+    b.hold = ({ operation }) => operation === Operation.flush && ++flushes > 1
+    expect(await answer(head.driver.detachLeg('b'))).to.include('still under way')
+    await isFreeOnlyThen(head, b)
+  })
+
+  it('after an export', async () => {
+    const { head, b, mapsFrom } = await ready()
+    keepMaps(b, mapsFrom)
+    expect(await answer(head.driver.exportLeg('b'))).to.include('still under way')
+    await isFreeOnlyThen(head, b)
+  })
+
+  it('after an attach that is refused because of it', async () => {
+    const { head, b, mapsFrom } = await ready()
+    keepMaps(b, mapsFrom)
+    await answer(head.driver.detachLeg('b'))
+    expect(await answer(head.driver.attachLeg('b'))).to.include('still under way')
+    await isFreeOnlyThen(head, b)
+  })
+
+  for (const [command, run] of [
+    ['attach', (head: Head) => head.driver.attachLeg('b')],
+    ['trust', (head: Head) => head.driver.trustLeg('b')],
+  ] as const)
+    it(`after a command that its superblock takes too long for: ${command}`, async () => {
+      const { head, b } = await ready()
+      await head.driver.detachLeg('b')
+      expect(b.epoch).to.equal(0)
+      b.hold = (asked) => isSuperblock(b, asked)
+      await answer(run(head))
+      await isFreeOnlyThen(head, b)
+    })
+})
+
+describe('a leg that is exported', () => {
+  it('is given up after its metadata were erased, however long that takes', async () => {
+    const { head, b, mapsFrom } = await ready()
+    b.hold = ({ operation, offset }) => operation === Operation.writeZeroes && offset >= mapsFrom
+    expect(await answer(head.driver.exportLeg('b'))).to.not.equal('done')
+    expect(b.epoch, 'it is claimed').to.be.above(0)
+    b.letGo()
+    await head.until('it is given up', () => b.epoch === 0)
+    await head.device.close()
+  })
+})
+
+describe('a device that could not be added as a leg', () => {
+  async function third(head: Head, size: number) {
+    const disk = new Disk(size)
+    const device = new Device('c', new DiskDriver(disk), systemClock)
+    await device.open()
+    const add = () => answer(head.driver.addLeg({ name: 'c', device }))
+    return { disk, add }
+  }
+
+  it('is given up', async () => {
+    const head = await new Head(disks('a'), new MemoryStore(), impatient).open()
+    const broken = await third(head, 4 * MiB)
+    broken.disk.fault = ({ operation }) =>
+      operation === Operation.write ? new StorageError('IO', 'bad disk') : null
+    const small = await third(head, MiB)
+    for (const { disk, add } of [broken, small]) {
+      expect(await add()).to.not.equal('done')
+      await head.until('it is given up', () => disk.epoch === 0)
+    }
+    await head.device.close()
+  })
+
+  it('is not added again before what was written to it has landed', async () => {
+    const head = await new Head(disks('a'), new MemoryStore(), impatient).open()
+    const { disk, add } = await third(head, 4 * MiB)
+    let held = 0
+    disk.hold = (asked) => isSuperblock(disk, asked) && held++ === 0
+    expect(await add()).to.include('left')
+    expect(await add()).to.include('still under way')
+    expect(disk.epoch, 'it is claimed').to.be.above(0)
+    disk.letGo()
+    await head.until('it is given up', () => disk.epoch === 0)
+    expect(await add()).to.equal('done')
+    await head.inSync('a', 'c')
+    await head.device.close()
+  })
+})
