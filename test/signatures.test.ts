@@ -20,7 +20,11 @@ const perRequest = new Set([
   'src/wire/codec.ts faultOf',
 ])
 /** What it takes is what it says: `assert(condition, what)`. */
-const assertions = new Set(['src/base/errors.ts assert'])
+const assertions = new Set([
+  'src/base/errors.ts assert',
+  'src/devices/crypt/header.ts must',
+  'src/devices/crypt/header.ts mustSupport',
+])
 
 type Found = (node: ts.Node, name: string) => boolean
 

@@ -5,6 +5,7 @@ import { attach, detach } from './attach.ts'
 import { bench } from './bench.ts'
 import { bridge } from './bridge.ts'
 import { check } from './check.ts'
+import { crypt } from './crypt.ts'
 import { claim } from './claim.ts'
 import { Examples } from './examples.ts'
 import { Exit, report, UsageError } from './exit.ts'
@@ -31,6 +32,7 @@ const commands = [
   volume,
   verify,
   claim,
+  crypt,
   bench,
 ]
 

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
 import { StorageError, systemError } from '../base/errors.ts'
 import { isObject } from '../base/guards.ts'
+import { parseSecretSource } from '../base/secret.ts'
 import { formatUri, parseUri } from '../net/address.ts'
 import type { Config } from './config.types.ts'
 import { checkAgainstSchema } from './schema.ts'
@@ -117,6 +118,11 @@ function resolvePaths(config: Loose, directory: string): void {
 function resolveDevice(device: unknown, pointer: string, directory: string): void {
   if (!isObject(device)) return
   if (device['type'] === 'file') replace(device, 'path', (path) => resolve(directory, path))
+  replace(device, 'key', (text) => {
+    const source = parseSecretSource(text)
+    const isFile = typeof source !== 'string' && source.kind === 'file'
+    return isFile ? `file:${resolve(directory, source.path)}` : text
+  })
   replace(device, 'whileFileExists', (path) => resolve(directory, path))
   replace(device, 'uri', (text) => {
     const uri = parseUri(text)

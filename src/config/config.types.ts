@@ -14,7 +14,8 @@ export type ExportName = string
  * A node of the tree, with a size, that takes requests. The other properties depend on its
  * type.
  */
-export type Device = File | Memory | Remote | Nbd | Linear | Mirror | Error | Delay | LogLayer
+export type Device =
+  File | Memory | Remote | Nbd | Linear | Mirror | Crypt | Error | Delay | LogLayer
 /** Bytes: an integer, or a number followed by K, M, G, T or P (powers of 1024). */
 export type Size = number | string
 /** A time: an integer of milliseconds, or a number followed by ms, s, m or h. */
@@ -180,6 +181,13 @@ export interface Resync {
 export interface Verify {
   every: Period
   speed?: Size
+}
+/** A layer that encrypts: LUKS with AES-XTS, as `dst crypt format` makes it. */
+export interface Crypt {
+  type: 'crypt'
+  device: Child
+  key: string
+  discard: boolean
 }
 /** A fault layer: fails some requests and passes on the others. */
 export interface Error {

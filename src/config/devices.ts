@@ -1,4 +1,5 @@
 import { isObject, isPowerOfTwo } from '../base/guards.ts'
+import { parseSecretSource } from '../base/secret.ts'
 import { formatSize, KiB, MiB, TiB } from '../base/size.ts'
 import { legTimeoutOf } from './patience.ts'
 import { durationOf, sizeOf } from './quantities.ts'
@@ -16,6 +17,7 @@ export function checkDevices(nodes: readonly Node[], problems: Problem[]): void 
     if (type === 'mirror') checkMirror(node, problems)
     else if (type === 'delay') checkDelay(node, problems)
     else if (type === 'memory') checkMemory(node, problems)
+    else if (type === 'crypt') checkCrypt(node, problems)
     else if (type === 'remote') checkRemote(node, problems)
   }
 }
@@ -27,6 +29,13 @@ function checkMemory({ device, pointer }: Node, problems: Problem[]): void {
       what: `found ${String(device['size'])}; a memory has at most ${formatSize(memoryBytesMax)}`,
       pointer: step(pointer, 'size'),
     })
+}
+
+function checkCrypt({ device, pointer }: Node, problems: Problem[]): void {
+  const { key } = device
+  const source = typeof key === 'string' ? parseSecretSource(key) : null
+  if (typeof source === 'string')
+    problems.push({ what: `found "${String(key)}": ${source}`, pointer: step(pointer, 'key') })
 }
 
 function checkRemote({ device, pointer }: Node, problems: Problem[]): void {

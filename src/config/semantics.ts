@@ -2,6 +2,7 @@ import { isObject } from '../base/guards.ts'
 import { checkAddresses, checkLimits, checkUri } from './values.ts'
 import { checkQuantities } from './quantity-check.ts'
 import { checkDevices, warnOfDevices } from './devices.ts'
+import { checkKeys } from './keys.ts'
 import { checkFiles } from './files.ts'
 import { checkRights } from './rights.ts'
 import { step, type Problem } from './source.ts'
@@ -29,6 +30,7 @@ export function checkMeaning(config: Loose, look: FilesAre): Meaning {
   tree.checkExports(config['exports'])
   const { mistakes, conditions } = checkFiles(tree.nodes)
   problems.push(...mistakes, ...(look === 'needed' ? conditions : []))
+  if (look === 'needed') problems.push(...checkKeys(tree.nodes))
   checkUris(tree.nodes, problems)
   checkDevices(tree.nodes, problems)
   checkAddresses(config, problems)

@@ -51,6 +51,7 @@ export function childrenOf(device: Loose, pointer: string): readonly Place[] {
     }
     case 'mirror':
       return entries(device['legs'], step(pointer, 'legs')).map(legDevice)
+    case 'crypt':
     case 'error':
     case 'delay':
     case 'log':

@@ -157,6 +157,7 @@ export class Tree {
         return new LinearDriver(device.parts.map((part, at) => this.child(spot, String(at), part)))
       case 'mirror':
         return this.mirror(spot, device)
+      case 'crypt':
       case 'error':
       case 'delay':
       case 'log':

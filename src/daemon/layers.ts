@@ -1,4 +1,7 @@
+import { assert } from '../base/errors.ts'
+import { parseSecretSource } from '../base/secret.ts'
 import type { Device, Driver } from '../device/device.ts'
+import { CryptDriver } from '../devices/crypt/crypt.ts'
 import { DelayDriver } from '../devices/faults/delay.ts'
 import { ErrorDriver, type ErrorOptions } from '../devices/faults/error.ts'
 import { LogDriver } from '../devices/faults/log.ts'
@@ -6,12 +9,17 @@ import type * as config from '../config/config.types.ts'
 import { bytes, milliseconds } from '../config/quantities.ts'
 import type { World } from './world.ts'
 
-/** Makes the driver of a fault layer above `below`. */
+/** Makes the driver of a layer above `below`. */
 export function layer(
-  layer: config.Error | config.Delay | config.LogLayer,
+  layer: config.Crypt | config.Error | config.Delay | config.LogLayer,
   below: Device,
-  { clock, random, log, requestLog = log }: World,
+  { slab, clock, random, log, requestLog = log }: World,
 ): Driver {
+  if (layer.type === 'crypt') {
+    const key = parseSecretSource(layer.key)
+    assert(typeof key !== 'string', `${layer.key} is the place of a key`)
+    return new CryptDriver(below, { key, discard: layer.discard }, { slab, clock })
+  }
   const { operations } = layer
   const chosen = operations === undefined ? {} : { operations }
   switch (layer.type) {

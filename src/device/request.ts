@@ -61,7 +61,8 @@ export interface PartsTarget {
  *
  * Segments are lent. A write's bytes do not change until every holder of `leases` let go; a level
  * that needs them after it completed the request retains the leases. A read's segments stay valid
- * until `release`; a socket, which needs them longer, retains the leases.
+ * until `release`; a socket, which needs them longer, retains the leases. A level above may change
+ * them in place where the request is the only holder of a block that is not `final`.
  */
 export class Request {
   operation: Operation = Operation.read

@@ -1,6 +1,7 @@
 import { existsSync, realpathSync } from 'node:fs'
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { isObject } from '../base/guards.ts'
+import { parseSecretSource } from '../base/secret.ts'
 import { ownerOnly } from '../net/access.ts'
 import { parseAddress, parseUri } from '../net/address.ts'
 import type * as config from '../config/config.types.ts'
@@ -24,6 +25,9 @@ export class FileRights {
 
   /** Says which file of a device a command may not use, and why; null when it may use all. */
   refusal(device: unknown): string | null {
+    const [program] = programsOf(device)
+    if (this.folders !== null && program !== undefined)
+      return `commands may not have the target run ${program}: give the key as a file`
     for (const path of [...filesOf(device), ...otherPlacesOf(device)]) {
       const { folders } = this
       if (folders === null || folders.some((folder) => contains(folder, real(path)))) continue
@@ -58,14 +62,30 @@ function filesOf(device: unknown): readonly string[] {
 
 /**
  * Other paths that a device leads to: sockets, for the service behind one may trust the target's
- * user, and files whose existence a fault layer checks.
+ * user, files of keys, and files whose existence a fault layer checks.
  */
 function otherPlacesOf(device: unknown): readonly string[] {
-  return placesIn(device, ({ uri, whileFileExists }) => {
-    if (typeof whileFileExists === 'string') return whileFileExists
-    const parsed = typeof uri === 'string' ? parseUri(uri) : ''
-    return typeof parsed !== 'string' && parsed.address.kind === 'unix' ? parsed.address.path : null
+  return [...placesIn(device, keyFile), ...placesIn(device, otherPlace)]
+}
+
+/** The file of a key: its bytes are no secret of who may only give commands. */
+function keyFile({ key }: Loose): string | null {
+  const source = typeof key === 'string' ? parseSecretSource(key) : ''
+  return typeof source !== 'string' && source.kind === 'file' ? source.path : null
+}
+
+/** The programs that a device has the target run, for a key. */
+function programsOf(device: unknown): readonly string[] {
+  return placesIn(device, ({ key }) => {
+    const source = typeof key === 'string' ? parseSecretSource(key) : ''
+    return typeof source !== 'string' && source.kind === 'command' ? source.words[0]! : null
   })
+}
+
+function otherPlace({ uri, whileFileExists }: Loose): string | null {
+  if (typeof whileFileExists === 'string') return whileFileExists
+  const parsed = typeof uri === 'string' ? parseUri(uri) : ''
+  return typeof parsed !== 'string' && parsed.address.kind === 'unix' ? parsed.address.path : null
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { Claimed, Device, Driver, DriverHost, Fencing } from '../../device/device.ts'
+import type { Claimed, Device, Driver, DriverHost, Facts, Fencing } from '../../device/device.ts'
 import { fencingOf, seenFromAbove } from '../../device/facts.ts'
 import { operationNames, type Operation, type Request } from '../../device/request.ts'
 
@@ -12,7 +12,7 @@ export abstract class Layer implements Driver {
   readonly claim?: (epoch: number) => Promise<void>
   readonly claimed?: () => Promise<Claimed>
   protected readonly below: Device
-  private host: DriverHost | null = null
+  protected host: DriverHost | null = null
 
   constructor(below: Device) {
     this.below = below
@@ -32,13 +32,13 @@ export abstract class Layer implements Driver {
 
   open(host: DriverHost): Promise<void> {
     this.host = host
-    this.below.watch(this.update)
+    this.below.watch(this.changed)
     this.update()
     return Promise.resolve()
   }
 
   close(): Promise<void> {
-    this.below.unwatch(this.update)
+    this.below.unwatch(this.changed)
     return Promise.resolve()
   }
 
@@ -46,14 +46,26 @@ export abstract class Layer implements Driver {
     return this.host!.path
   }
 
-  private readonly update = (): void => {
+  /** Announces the state and facts of this device: called when those of the one below change. */
+  protected update(): void {
     const { facts, state, usable } = this.below
-    if (facts !== null && usable)
-      this.host!.online(seenFromAbove(facts), state.word as 'online' | 'degraded', state.reason)
+    const above = facts !== null && usable ? this.factsAbove(facts) : null
+    if (typeof above === 'string') this.host!.offline('failed', above)
+    else if (above !== null)
+      this.host!.online(above, state.word as 'online' | 'degraded', state.reason)
     else {
       const word = state.word === 'failed' ? 'failed' : 'offline'
       this.host!.offline(word, state.reason, state.code)
     }
+  }
+
+  /** The facts of this device from those of the one below; or why it can have none. */
+  protected factsAbove(below: Facts): Facts | string {
+    return seenFromAbove(below)
+  }
+
+  private readonly changed = (): void => {
+    this.update()
   }
 }
 

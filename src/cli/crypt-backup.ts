@@ -1,0 +1,31 @@
+import { open } from 'node:fs/promises'
+import { StorageError, systemError } from '../base/errors.ts'
+import { MiB } from '../base/size.ts'
+import type { Medium } from '../devices/crypt/medium.ts'
+import type { Stored } from '../devices/crypt/store.ts'
+
+/** Bytes before the data: other programs make no more than half of this. */
+const headerBytesMax = 256 * MiB
+
+/**
+ * Copies everything before the data of an encrypted device to a new file, which is durable then.
+ * Resolves to its length in bytes. Rejects if the file is there.
+ */
+export async function backUp(medium: Medium, { header }: Stored, path: string): Promise<number> {
+  const { payload } = header
+  if (payload > headerBytesMax)
+    throw new StorageError('UNSUPPORTED', `the header ends at byte ${payload}: that is no header`)
+  try {
+    const file = await open(path, 'wx', 0o600)
+    try {
+      for (let at = 0; at < payload; at += MiB)
+        await file.writeFile(await medium.read(at, Math.min(MiB, payload - at)))
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+  } catch (error) {
+    throw systemError(error, `the copy ${path}`)
+  }
+  return payload
+}
