@@ -36,17 +36,14 @@ function mountedAt(): ReadonlyMap<string, string> {
     const fields = line.split(' ')
     const [device, place] = [fields[2], fields[4]]
     if (device !== undefined && place !== undefined && !places.has(device))
-      places.set(
-        device,
-        place.replace(/\\(\d{3})/g, (_, code: string) => character(code)),
-      )
+      places.set(device, place.replace(/\\\d{3}/g, character))
   }
   return places
 }
 
-/** The character of an octal code. */
-function character(code: string): string {
-  return String.fromCharCode(parseInt(code, 8))
+/** The character of an octal code behind a backslash. */
+function character(escaped: string): string {
+  return String.fromCharCode(parseInt(escaped.slice(1), 8))
 }
 
 function namesIn(path: string): readonly string[] {

@@ -53,7 +53,7 @@ export class Journal {
   /** Logs what happens to the device from now on. */
   follow(device: Device): void {
     this.states.set(device, device.state)
-    this.logs.set(device, this.quiet())
+    this.logs.set(device, new QuietLog(this.log, this.clock, changesLogged))
     device.watch(this.changed)
     device.onError = this.failed
   }
@@ -80,10 +80,6 @@ export class Journal {
     if (below) return
     const { code, message } = error
     this.errors.error({ device: device.path, code }, `${device.path}: ${message}`)
-  }
-
-  private quiet(): Log {
-    return new QuietLog(this.log, this.clock, changesLogged)
   }
 
   /** The number of errors that are not written yet. */

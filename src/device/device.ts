@@ -261,7 +261,7 @@ export class Device implements DriverHost {
   private keepLife({ identity, bootId }: Facts): void {
     const { lives, clock, firstBootId: from } = this
     if (lives === null || from === bootId) return
-    const kept = lives.keep(identity, { from, to: bootId }, clock).catch(this.unkept)
+    const kept = lives.keep(identity, { from, to: bootId }, clock).catch(this.onUnkept)
     this.keeping = kept
     void kept.then(() => {
       if (this.keeping === kept) this.keeping = null
@@ -315,8 +315,9 @@ export class Device implements DriverHost {
     const refused = facts !== null && this.usable ? validate(request, facts) : null
     if (refused !== null)
       return new StorageError(refused, whyRefused(refused, request, facts!), this.path)
-    const code = this.state.code ?? (this.state.word === 'failed' ? 'IO' : 'UNAVAILABLE')
-    return new StorageError(code, this.unavailableReason(), this.path)
+    const { word, reason, code = word === 'failed' ? 'IO' : 'UNAVAILABLE' } = this.state
+    const why = reason === '' ? '' : `: ${reason}`
+    return new StorageError(code, `device is ${word}${why}`, this.path)
   }
 
   /** @internal The part of `submit` after checks and accounting, which emulation uses, too. */
@@ -386,13 +387,5 @@ export class Device implements DriverHost {
     const since = word === this.state.word ? this.state.since : this.clock.wall()
     this.state = code === undefined ? { word, reason, since } : { word, reason, since, code }
     for (const watcher of [...this.watchers]) watcher(this)
-  }
-
-  private readonly unkept = (error: unknown): void => {
-    this.onUnkept(error)
-  }
-
-  private unavailableReason(): string {
-    return `device is ${this.state.word}${this.state.reason === '' ? '' : `: ${this.state.reason}`}`
   }
 }

@@ -32,10 +32,7 @@ export class Latency {
 
   /** `count` is the number of requests of the operation before this one. */
   submitted(request: Request, count: number): void {
-    if ((count & this.masks[request.operation]!) === 0 && this.timed === null) this.begin(request)
-  }
-
-  private begin(request: Request): void {
+    if ((count & this.masks[request.operation]!) !== 0 || this.timed !== null) return
     this.timed = request
     this.since = this.clock.now()
   }

@@ -36,7 +36,7 @@ export class Claims {
   private loading: Promise<void> | null = null
   private loaded = false
   /** Clients that cannot claim, and the callbacks that wait until no change of theirs is left. */
-  private readonly guests = new Map<Device, DeviceGuests>()
+  private readonly guests = new Map<Device, Guests>()
   private waiting: (() => void)[] = []
   /** Called with the identity of a device whose claim an operator has reset. */
   readonly resetWatchers = new Set<(identity: string) => void>()
@@ -71,7 +71,7 @@ export class Claims {
 
   /** The clients of a device that cannot claim it; the same object every time. */
   guestsOf(device: Device): Guests {
-    const guests = this.guests.get(device) ?? new DeviceGuests(this, device)
+    const guests = this.guests.get(device) ?? new Guests(this, device)
     this.guests.set(device, guests)
     return guests
   }
@@ -210,15 +210,7 @@ export class Claims {
 }
 
 /** The clients of one device that cannot claim it, because their protocol has no claims. */
-export interface Guests {
-  /** True while they may change the device. */
-  mayChange(): boolean
-  /** One of their changes begins, for which a claim has to wait; each ends once. */
-  began(): void
-  ended(): void
-}
-
-class DeviceGuests implements Guests {
+export class Guests {
   readonly device: Device
   /** How many changes are under way. */
   changes = 0
@@ -233,6 +225,7 @@ class DeviceGuests implements Guests {
     this.device = device
   }
 
+  /** True while they may change the device. */
   mayChange(): boolean {
     const { claims, device } = this
     // Guests change nothing before the claims are known.
@@ -245,6 +238,7 @@ class DeviceGuests implements Guests {
     return this.free
   }
 
+  /** One of their changes begins, for which a claim has to wait; each ends once. */
   began(): void {
     this.changes++
   }

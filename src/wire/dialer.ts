@@ -110,9 +110,11 @@ export class Dialer implements ConnectionKeeper, LinkUser<ClientConnection> {
 
   welcomed(connection: ClientConnection, welcome: Welcome): void {
     if (this.link.stopped || this.link.reason !== null) return
-    const refusal = welcome.status === statusOk ? this.user.admit(welcome) : refusalOf(welcome)
+    const { status, text } = welcome
+    const isWelcome = status === statusOk
+    const refusal = isWelcome ? this.user.admit(welcome) : new StorageError(codeOf(status), text)
     if (refusal !== null) {
-      if (connection.index === 0 || welcome.status === statusOk) this.giveUp(refusal)
+      if (connection.index === 0 || isWelcome) this.giveUp(refusal)
       else connection.end()
       return
     }
@@ -139,8 +141,4 @@ export class Dialer implements ConnectionKeeper, LinkUser<ClientConnection> {
     const address = formatAddress(this.options.address)
     this.giveUp(reason ?? new StorageError('UNAVAILABLE', `${address} closed the connection`))
   }
-}
-
-function refusalOf(welcome: Welcome): StorageError {
-  return new StorageError(codeOf(welcome.status), welcome.text)
 }

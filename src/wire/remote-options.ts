@@ -1,15 +1,12 @@
-import type { Address } from '../net/address.ts'
+import type { LinkOptions } from '../peer/link.ts'
 
-/** What the configuration says of a `remote`. */
-export interface RemoteOptions {
-  readonly address: Address
+/** What the configuration says of a `remote`; `connectTimeout` counts again for the hello. */
+export interface RemoteOptions extends LinkOptions {
   /** The export's name. */
   readonly name: string
   readonly connections: number
   /** Milliseconds that requests are held for while the remote is away. */
   readonly hold: number
-  /** Milliseconds for connecting, and again for the answer to the hello. */
-  readonly connectTimeout: number
   /** Milliseconds between two pings of a connection. */
   readonly pingInterval: number
   /** Milliseconds of silence after which a connection is given up. */

@@ -120,13 +120,11 @@ async function isProtectedDisk(path: string): Promise<boolean> {
   return stat?.isBlockDevice() === true && isWriteProtected(sysfsOf(stat.rdev))
 }
 
-/** An open file; `made` if it was created. */
-interface Opened {
-  readonly handle: FileHandle
-  readonly made: boolean
-}
-
-async function openOrCreate(options: FileOptions, device: string): Promise<Opened> {
+/** Resolves to the open file; `made` if it was created. */
+async function openOrCreate(
+  options: FileOptions,
+  device: string,
+): Promise<Pick<Medium, 'handle' | 'made'>> {
   const { path, readOnly } = options
   const access = readOnly === true ? constants.O_RDONLY : constants.O_RDWR
   const flags = access | directFlag(options)
