@@ -42,18 +42,12 @@ export interface Checked {
  * devices. To serve them, `files` are `awaited`: a file that is not there is then no problem.
  */
 export function loadConfig(file: string, files: FilesAre = 'needed'): Checked {
-  let text: string
+  let source: Source
   try {
-    text = readFileSync(file, 'utf8')
+    source = parseSource(readFileSync(file, 'utf8'))
   } catch (error) {
     const { message } = systemError(error, 'cannot be read')
     throw new ConfigError(file, [{ what: message, pointer: '' }], null)
-  }
-  let source: Source
-  try {
-    source = parseSource(text)
-  } catch (error) {
-    throw new ConfigError(file, [{ what: (error as Error).message, pointer: '' }], null)
   }
   return checkIn({ file, directory: dirname(resolve(file)), source }, source.value, files)
 }

@@ -122,15 +122,8 @@ export function encodeOptionReply(option: number, type: number, data: Buffer): B
   return bytes
 }
 
-/** The header of a reply to an option; `length` bytes of data follow. */
-export interface OptionReply {
-  readonly option: number
-  readonly type: number
-  readonly length: number
-}
-
-/** Reads the 20 bytes before the data of a reply to an option; null: wrong magic. */
-export function decodeOptionReply(bytes: Buffer, at: number): OptionReply | null {
+/** Reads the 20 bytes before the `length` bytes of a reply to an option; null: wrong magic. */
+export function decodeOptionReply(bytes: Buffer, at: number) {
   if (bytes.readBigUInt64BE(at) !== optionReplyMagic) return null
   return {
     option: bytes.readUInt32BE(at + 8),

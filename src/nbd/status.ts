@@ -60,8 +60,3 @@ export function codeOf(errno: number, { operation, flags }: Request): Code {
   const refused = code === 'UNSUPPORTED' && (flags & Flag.fastZero) !== 0
   return refused || code === 'SHUTDOWN' || failures.has(code) ? code : 'IO'
 }
-
-/** `errnoOf` for a request that failed. */
-export function errnoOfRequest(request: Request): number {
-  return errnoOf(request.error!.code, request.operation, request.flags)
-}

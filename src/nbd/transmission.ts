@@ -12,7 +12,7 @@ import { ChunkType, Command, CommandFlag, Errno } from './codec.ts'
 import type { ServerConnection } from './connection.ts'
 import { TransmissionFlag } from './options.ts'
 import { whyRefused } from './refusal.ts'
-import { errnoOf, errnoOfRequest } from './status.ts'
+import { errnoOf } from './status.ts'
 
 /** Characters of an error's message; four bytes each at most, so it fits the overhead. */
 const messageCharactersMax = 120
@@ -220,9 +220,9 @@ export class Transmission implements Phase, Completer {
   }
 
   private encode(request: Request): void {
-    const { tag, tagHigh } = request
-    if (request.error !== null) {
-      this.replyError(tagHigh, tag, errnoOfRequest(request), request.error.message)
+    const { tag, tagHigh, error, operation, flags } = request
+    if (error !== null) {
+      this.replyError(tagHigh, tag, errnoOf(error.code, operation, flags), error.message)
       return
     }
     const { outbox } = this.intake

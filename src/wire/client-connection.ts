@@ -207,14 +207,8 @@ export class ClientConnection implements ConnectionHandler {
   /** Sends a question that is no request of a range; `value` is the epoch of a claim. */
   ask(command: number, sequence: number, value: number): void {
     const { request: header, outbox } = this
-    header.command = command
-    header.flags = 0
-    header.slot = controlSlot
-    header.sequence = sequence
-    header.offset = value
-    header.length = 0
-    header.payload = 0
-    header.payloadChecksum = 0
+    const question = { command, flags: 0, slot: controlSlot, sequence, offset: value }
+    Object.assign(header, question, { length: 0, payload: 0, payloadChecksum: 0 })
     const at = outbox.reserve(requestBytes)
     encodeRequest(outbox.bytes, at, header, this.checksums)
     outbox.schedule()

@@ -36,7 +36,7 @@ const noBytes = new Uint8Array(0)
 const noWords = new Uint32Array(0)
 
 /** What a server knows of the last request that came with a slot. */
-const SlotState = { free: 0, busy: 1, answered: 2 } as const
+const LastRequest = { none: 0, underWay: 1, answered: 2 } as const
 
 /**
  * What one client holds with one export, across its reconnects. Remembers for every slot the last
@@ -118,19 +118,19 @@ export class Session {
 
   /** True while the slot's last request is unanswered: the slot cannot be used again. */
   busy(slot: number): boolean {
-    return this.states[slot] === SlotState.busy
+    return this.states[slot] === LastRequest.underWay
   }
 
   /** The status of a change that was carried out already; -1 for a new one. */
   recall(slot: number, sequence: number): number {
-    const known = this.states[slot] === SlotState.answered && this.sequences[slot] === sequence
+    const known = this.states[slot] === LastRequest.answered && this.sequences[slot] === sequence
     return known ? this.results[slot]! : -1
   }
 
   /** The slot's request goes to the device. */
   begin(slot: number, sequence: number, operation: Operation): void {
     if (this.states === noBytes) this.states = new Uint8Array(slotsMax)
-    this.states[slot] = SlotState.busy
+    this.states[slot] = LastRequest.underWay
     this.inFlight++
     if (!isChange(operation)) return
     if (this.sequences === noWords) {
@@ -144,7 +144,7 @@ export class Session {
   /** The device has answered the slot's request. */
   finish(slot: number, status: number, operation: Operation): void {
     const changes = isChange(operation)
-    this.states[slot] = changes ? SlotState.answered : SlotState.free
+    this.states[slot] = changes ? LastRequest.answered : LastRequest.none
     this.inFlight--
     if (changes) {
       this.results[slot] = status

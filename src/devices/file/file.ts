@@ -235,21 +235,18 @@ export class FileDriver implements Driver {
 
   describe(): Record<string, unknown> {
     const { path, direct = false } = this.options
-    const { holes, noHoles } = this
-    const refused = noHoles === '' ? {} : { noHoles }
-    const unused = this.sizeFound - (this.medium?.size ?? Infinity)
-    const more = unused > 0 ? { bytesUnused: unused } : {}
+    const { medium, noHoles } = this
+    const bytesUnused = this.sizeFound - (medium?.size ?? Infinity)
     const noMap = this.allocation?.refusal ?? ''
-    const writeProtected = this.medium?.writeProtected === true ? { writeProtected: true } : {}
     return {
       path,
       direct,
-      ...writeProtected,
-      ...refused,
-      ...more,
+      ...(medium?.writeProtected === true ? { writeProtected: true } : {}),
+      ...(noHoles === '' ? {} : { noHoles }),
+      ...(bytesUnused > 0 ? { bytesUnused } : {}),
       ...(noMap === '' ? {} : { noMap }),
       ...this.transfers?.counts,
-      ...holes?.counts,
+      ...this.holes?.counts,
     }
   }
 
