@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import type { Argv } from 'yargs'
 import { durationMeant, parseDuration } from '../base/duration.ts'
 import { StorageError } from '../base/errors.ts'
-import { formatUri, type ExportUri } from '../net/address.ts'
+import { formatUri, withPaths, type ExportUri } from '../net/uri.ts'
 import { bridgeDied, startBridge, stopBridge } from './background.ts'
 import { UsageError } from './exit.ts'
 import {
@@ -73,8 +73,10 @@ export function detach(yargs: Argv): Argv {
 async function run(options: Options): Promise<void> {
   const { uri: text, device, hold } = options
   const uri = uriOf(text)
-  if (hold !== undefined && uri.protocol === 'nbd')
-    throw new UsageError('--hold needs a bridge, for dst:// alone')
+  // The kernel knows no TLS: a bridge has it.
+  const isStraight = uri.protocol === 'nbd' && uri.tls === null
+  if (hold !== undefined && isStraight)
+    throw new UsageError('--hold needs a bridge, which nbd:// without TLS does not have')
   if (hold !== undefined && parseDuration(hold) === null)
     throw new UsageError(`--hold ${hold}: not a time such as 90s or 5m${durationMeant(hold)}`)
   needKernelClient(device)
@@ -85,7 +87,7 @@ async function run(options: Options): Promise<void> {
     // A bridge may be left from a device that was disconnected by other means.
     await stopBridge(device)
     const { blockSize, rest } = await blocksOf(text)
-    if (uri.protocol === 'nbd') await connect(uri, options, blockSize)
+    if (isStraight) await connect(uri, options, blockSize)
     else await connectByBridge(uri, options, blockSize)
     const without = `, without its last ${rest} bytes: disks are made of blocks of ${blockSize}`
     printLine(`${device} is attached${rest === 0 ? '' : without}`)
@@ -110,15 +112,14 @@ async function blocksOf(uri: string): Promise<{ blockSize: number; rest: number 
 
 async function connectByBridge(uri: ExportUri, options: Options, blockSize: number): Promise<void> {
   const { device, hold, readOnly } = options
-  const { address } = uri
   // The bridge runs in another folder.
-  const place = address.kind === 'unix' ? { ...address, path: resolve(address.path) } : address
+  const there = formatUri(withPaths(uri, (path) => resolve(path)))
   const flags = [
     ...(hold === undefined ? [] : ['--hold', hold]),
     ...(readOnly ? ['--read-only'] : []),
   ]
   try {
-    const path = await startBridge(device, formatUri({ ...uri, address: place }), flags)
+    const path = await startBridge(device, there, flags)
     await connect({ ...uri, address: { kind: 'unix', path } }, options, blockSize)
   } catch (error) {
     await stopBridge(device)

@@ -2,11 +2,11 @@ import type { Argv } from 'yargs'
 import { systemClock } from '../base/clock.ts'
 import { describeSize } from '../base/size.ts'
 import { Slab } from '../base/slab.ts'
-import { formatUri } from '../net/address.ts'
+import { formatUri } from '../net/uri.ts'
 import { SocketNetwork } from '../net/sockets.ts'
 import { listExports as listDst } from '../wire/list.ts'
 import { listExports as listNbd } from '../nbd/list.ts'
-import { uriOf } from './open.ts'
+import { tlsOf, uriOf } from './open.ts'
 import { printJson, printLine } from './print.ts'
 import { jsonOption, required } from './options.ts'
 
@@ -38,7 +38,7 @@ export function list(yargs: Argv): Argv {
       const uri = uriOf(text)
       const world = { network: new SocketNetwork(), clock: systemClock, slab: new Slab() }
       const ask = uri.protocol === 'dst' ? listDst : listNbd
-      const exports: readonly Listed[] = await ask(world, uri.address, timeout)
+      const exports: readonly Listed[] = await ask(world, uri.address, timeout, tlsOf(uri).tls)
       const all = exports.map((each) => ({ uri: formatUri({ ...uri, name: each.name }), ...each }))
       if (json) printJson(all)
       else for (const each of all) printLine(line(each))

@@ -4,8 +4,11 @@ import { silentLog } from '../base/log.ts'
 import { systemRandom } from '../base/random.ts'
 import { Slab } from '../base/slab.ts'
 import { Device, type Driver } from '../device/device.ts'
-import { parseUri, type ExportUri } from '../net/address.ts'
+import { parseUri, type ExportUri } from '../net/uri.ts'
 import { SocketNetwork } from '../net/sockets.ts'
+import { Credential } from '../net/tls/credential.ts'
+import type { TlsSide } from '../net/tls/side.ts'
+import { clientTls, sourceOfUri } from '../net/tls/uri.ts'
 import { defaultRemoteOptions } from '../wire/remote-options.ts'
 import { RemoteDriver } from '../wire/remote.ts'
 import { NbdDriver } from '../nbd/remote.ts'
@@ -40,7 +43,20 @@ export async function openExport(text: string, timeout = answerTimeout): Promise
   throw new StorageError('UNAVAILABLE', reason, text)
 }
 
-function driverFor({ protocol, address, name }: ExportUri, requestTimeout: number): Driver {
+/**
+ * The TLS of a URI, nothing where it has none; its files are read now. Throws CONFIG when they
+ * cannot be used.
+ */
+export function tlsOf(uri: ExportUri): { readonly tls?: TlsSide } {
+  if (uri.tls === null) return {}
+  const credential = new Credential(sourceOfUri(uri), systemClock)
+  credential.read()
+  if (credential.problem !== '') throw new StorageError('CONFIG', credential.problem)
+  return { tls: clientTls(uri, credential) }
+}
+
+function driverFor(uri: ExportUri, requestTimeout: number): Driver {
+  const { protocol, address, name } = uri
   const world = {
     network: new SocketNetwork(),
     slab: new Slab(),
@@ -48,7 +64,7 @@ function driverFor({ protocol, address, name }: ExportUri, requestTimeout: numbe
     random: systemRandom,
     log: silentLog,
   }
-  const common = { address, name, hold: 0, connectTimeout, requestTimeout }
+  const common = { address, name, ...tlsOf(uri), hold: 0, connectTimeout, requestTimeout }
   if (protocol === 'nbd') return new NbdDriver(common, world)
   // Give up a silent connection no later than a request without an answer.
   const pingTimeout = Math.min(defaultRemoteOptions.pingTimeout, requestTimeout)

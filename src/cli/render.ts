@@ -195,9 +195,10 @@ function users(device: Device, { exports }: Status, now: number): string[] {
   const mine = Object.values(exports).filter((each) => each.device === device.path)
   return mine.flatMap(({ uris, clients }) => {
     const named = clients.slice(0, clientsMax).map((client) => {
-      const { protocol, peer, connections, inFlight, since } = client
+      const { protocol, peer, identity = '', connections, inFlight, since } = client
+      const who = identity === '' ? peer : `${peer} (${identity})`
       const several = connections > 1 ? `, ${connections} connections` : ''
-      return `client ${peer} over ${protocol}${several}, ${inFlight} in flight, ${ago(since, now)}`
+      return `client ${who} over ${protocol}${several}, ${inFlight} in flight, ${ago(since, now)}`
     })
     const more = clients.length - named.length
     return [

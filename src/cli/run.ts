@@ -131,7 +131,8 @@ function stopOnSignals(target: Target, log: bunyan, output: LogOutput): () => bo
   process.on('SIGTERM', signalled)
   process.on('SIGINT', signalled)
   process.on('SIGHUP', () => {
-    log.warn({}, 'reloading the configuration is not supported: restart instead')
+    log.info({}, 'reading the files of credentials; the rest is read by a restart')
+    void target.reload()
   })
   return () => first !== null
 }

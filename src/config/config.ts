@@ -3,8 +3,9 @@ import { basename, dirname, resolve } from 'node:path'
 import { StorageError, systemError } from '../base/errors.ts'
 import { isObject } from '../base/guards.ts'
 import { parseSecretSource } from '../base/secret.ts'
-import { formatUri, parseUri } from '../net/address.ts'
+import { formatUri, parseUri, pathsOf, withPaths } from '../net/uri.ts'
 import type { Config } from './config.types.ts'
+import { certificatePaths, checkCredentialFiles } from './credentials.ts'
 import { checkAgainstSchema } from './schema.ts'
 import { checkMeaning, type FilesAre } from './semantics.ts'
 import { isTooDeep, parseSource, tooDeep, type Problem, type Source } from './source.ts'
@@ -78,6 +79,9 @@ function checkIn({ file, directory, source }: Origin, value: unknown, files: Fil
     problems.push(...meaning.problems)
     warnings.push(...linesOf(file, meaning.warnings, source))
   }
+  // Files are looked for once their names are right.
+  if (problems.length === 0 && files === 'needed')
+    problems.push(...checkCredentialFiles(resolved as Config))
   if (problems.length > 0) throw new ConfigError(file, problems, source)
   return { config: resolved as Config, shown: value, warnings }
 }
@@ -103,6 +107,9 @@ function resolvePaths(config: Loose, directory: string): void {
         ? `unix:${resolve(directory, address.slice('unix:'.length))}`
         : address,
     )
+  for (const { value } of entries(config['credentials'], '/credentials'))
+    for (const name of [...certificatePaths, 'psk'])
+      replace(value, name, (path) => resolve(directory, path))
   replace(state, 'directory', (path) => resolve(directory, path))
   const allowed: unknown = isObject(files) ? files['allow'] : undefined
   if (Array.isArray(allowed))
@@ -120,11 +127,8 @@ function resolveDevice(device: unknown, pointer: string, directory: string): voi
   replace(device, 'whileFileExists', (path) => resolve(directory, path))
   replace(device, 'uri', (text) => {
     const uri = parseUri(text)
-    if (typeof uri === 'string' || uri.address.kind !== 'unix') return text
-    return formatUri({
-      ...uri,
-      address: { kind: 'unix', path: resolve(directory, uri.address.path) },
-    })
+    if (typeof uri === 'string' || pathsOf(uri).length === 0) return text
+    return formatUri(withPaths(uri, (path) => resolve(directory, path)))
   })
   for (const child of childrenOf(device, pointer))
     resolveDevice(child.value, child.pointer, directory)

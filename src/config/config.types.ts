@@ -10,6 +10,8 @@ export type Account = string
  * another one.
  */
 export type ExportName = string
+/** A name: letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit. */
+export type Name = string
 /**
  * A node of the tree, with a size, that takes requests. The other properties depend on its
  * type.
@@ -42,6 +44,7 @@ export interface Config {
   listeners: Listener[]
   management?: Management
   files?: Files
+  credentials: { [k: string]: Credential }
   devices: { [k: string]: Device }
   exports: { [k: string]: Export }
   limits: Limits
@@ -56,6 +59,8 @@ export interface Listener {
   owner?: Account
   group?: Account
   exports?: ExportName[]
+  tls?: 'off' | 'allowed' | 'required'
+  credentials?: Name
   open: boolean
 }
 /**
@@ -76,6 +81,20 @@ export interface Management {
  */
 export interface Files {
   allow: string[]
+}
+/**
+ * Files for TLS, in one of two kinds: certificates, or psk, a file of keys that both sides
+ * know.
+ */
+export interface Credential {
+  certificates?: string
+  certificate?: string
+  key?: string
+  authority?: string
+  revoked?: string
+  psk?: string
+  user?: string
+  minVersion: '1.2' | '1.3'
 }
 /** A regular file or a block device. */
 export interface File {
@@ -99,6 +118,7 @@ export interface Memory {
 export interface Remote {
   type: 'remote'
   uri: string
+  credentials?: Name
   connections: number
   hold?: Duration
   connectTimeout: Period
@@ -115,6 +135,7 @@ export interface Remote {
 export interface Nbd {
   type: 'nbd'
   uri: string
+  credentials?: Name
   connections: number
   hold?: Duration
   connectTimeout: Period

@@ -1,7 +1,8 @@
 import { isIPv4 } from 'node:net'
 import { isObject } from '../base/guards.ts'
 import { parseRange } from '../export/rights.ts'
-import { defaultPorts, parseAddress } from '../net/address.ts'
+import { parseAddress } from '../net/address.ts'
+import { defaultPorts } from '../net/uri.ts'
 import { step, type Problem } from './source.ts'
 import { suggestion } from './suggest.ts'
 import { entries, type Loose } from './tree.ts'
@@ -25,7 +26,7 @@ interface Known {
 }
 
 function checkListener(listener: Loose, pointer: string, { names, problems }: Known): void {
-  const { address, exports, open } = listener
+  const { address, exports, open, tls, credentials } = listener
   if (Array.isArray(exports))
     for (const [at, name] of exports.entries())
       if (typeof name === 'string' && !names.includes(name)) {
@@ -35,10 +36,11 @@ function checkListener(listener: Loose, pointer: string, { names, problems }: Kn
   const place = step(pointer, 'address')
   // One problem of an address is enough.
   if (problems.some((problem) => problem.pointer === place)) return
-  if (typeof address !== 'string' || open === true || !isBeyond(address)) return
+  const sealed = tls === 'required' || (tls === undefined && credentials !== undefined)
+  if (typeof address !== 'string' || open === true || sealed || !isBeyond(address)) return
   const what =
-    `other machines reach "${address}", and nothing is asked of them: "open": true beside it ` +
-    'says that everybody may use its exports who can reach it'
+    `other machines reach "${address}", and nothing is asked of them: "credentials" for TLS are ` +
+    'missing; "open": true says that everybody may use its exports who can reach it'
   problems.push({ what, pointer: place })
 }
 

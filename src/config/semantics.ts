@@ -1,7 +1,9 @@
 import { isObject } from '../base/guards.ts'
+import { formatUri, parseUri } from '../net/uri.ts'
 import { checkAddresses, checkLimits, checkUri } from './values.ts'
 import { checkQuantities } from './quantity-check.ts'
 import { checkDevices, warnOfDevices } from './devices.ts'
+import { checkCredentials, warnOfTls } from './credentials.ts'
 import { checkKeys } from './keys.ts'
 import { checkFiles } from './files.ts'
 import { checkRights } from './rights.ts'
@@ -35,11 +37,13 @@ export function checkMeaning(config: Loose, look: FilesAre): Meaning {
   checkDevices(tree.nodes, problems)
   checkAddresses(config, problems)
   checkRights(config, problems)
+  checkCredentials(config, tree.nodes, problems)
   checkQuantities(config, '', problems)
   checkLimits(config['limits'], problems)
   // A wrong tree may have cycles, in which a search for warnings would not end.
   const right = problems.length === 0
-  return { problems, warnings: right ? warnOfDevices(tree.nodes, (name) => tree.find(name)) : [] }
+  const warnings = right ? warnOfDevices(tree.nodes, (name) => tree.find(name)) : []
+  return { problems, warnings: [...warnings, ...(right ? warnOfTls(config) : [])] }
 }
 
 class Tree {
@@ -157,10 +161,17 @@ function checkUris(nodes: readonly Node[], problems: Problem[]): void {
     if (typeof uri !== 'string' || (type !== 'remote' && type !== 'nbd')) continue
     const place = step(pointer, 'uri')
     const wrong = checkUri(uri, type === 'remote' ? 'dst' : 'nbd')
-    const other = seen.get(uri)
+    const there = placeOf(uri)
+    const other = seen.get(there)
     if (wrong !== null) problems.push({ what: `found "${uri}": ${wrong}`, pointer: place })
     else if (other !== undefined)
       problems.push({ what: `${uri} is already the device ${other}`, pointer: place })
-    else seen.set(uri, path)
+    else seen.set(there, path)
   }
+}
+
+/** The export that a URI leads to, with TLS or without. */
+function placeOf(text: string): string {
+  const uri = parseUri(text)
+  return typeof uri === 'string' ? text : formatUri({ ...uri, tls: null })
 }

@@ -1,13 +1,7 @@
 import { isObject } from '../base/guards.ts'
 import { KiB, MiB } from '../base/size.ts'
-import {
-  defaultPorts,
-  halfCharacter,
-  parseAddress,
-  parseUri,
-  whyNoAddress,
-  type Address,
-} from '../net/address.ts'
+import { parseAddress, whyNoAddress, type Address } from '../net/address.ts'
+import { defaultPorts, halfCharacter, parseUri } from '../net/uri.ts'
 import { sizeOf } from './quantities.ts'
 import { step, type Problem } from './source.ts'
 import { entries, type Loose } from './tree.ts'

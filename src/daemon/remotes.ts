@@ -1,6 +1,8 @@
 import { assert } from '../base/errors.ts'
 import type { Driver } from '../device/device.ts'
-import { parseUri } from '../net/address.ts'
+import type { TlsSide } from '../net/tls/side.ts'
+import { clientTls, sourceOfUri } from '../net/tls/uri.ts'
+import { parseUri, type ExportUri } from '../net/uri.ts'
 import { RemoteDriver } from '../wire/remote.ts'
 import type { RemoteOptions } from '../wire/remote-options.ts'
 import { NbdDriver } from '../nbd/remote.ts'
@@ -11,11 +13,32 @@ import type { Spot, World } from './world.ts'
 
 /** Makes the driver of a device on another machine. */
 export function remote(spot: Spot, device: config.Remote | config.Nbd, world: World): Driver {
-  const { address, name } = exportAt(device.uri)
+  const uri = exportAt(device.uri)
+  const { address, name } = uri
   const place = spot.leg === null ? 'alone' : 'below-mirror'
+  const target = { address, name, ...tlsOf(spot, device, uri, world) }
   return device.type === 'remote'
-    ? new RemoteDriver({ address, name, awaitSize: true, ...remoteOptions(device, place) }, world)
-    : new NbdDriver({ address, name, ...nbdOptions(device, place) }, world)
+    ? new RemoteDriver({ ...target, awaitSize: true, ...remoteOptions(device, place) }, world)
+    : new NbdDriver({ ...target, ...nbdOptions(device, place) }, world)
+}
+
+/**
+ * The TLS of a remote; nothing for a URI without it. Files that cannot be used now are looked at
+ * again, and the remote is away until they can.
+ */
+function tlsOf(
+  { path }: Spot,
+  { credentials: name }: config.Remote | config.Nbd,
+  uri: ExportUri,
+  { credentials }: World,
+): { readonly tls?: TlsSide } {
+  if (uri.tls === null) return {}
+  assert(credentials !== undefined, 'there are credentials where there is TLS')
+  const credential =
+    name === undefined
+      ? credentials.ofUri(`of ${path}`, sourceOfUri(uri))
+      : credentials.of(name, 'client')
+  return { tls: clientTls(uri, credential) }
 }
 
 function exportAt(text: string) {

@@ -6,10 +6,12 @@ import { makeFolder } from '../base/folders.ts'
 import type { Log } from '../base/log.ts'
 import type { Claimed, Device } from '../device/device.ts'
 import { Operation, Request } from '../device/request.ts'
-import { defaultPorts, formatUri, parseAddress, type Address } from '../net/address.ts'
+import { parseAddress, type Address } from '../net/address.ts'
+import { bareTls, defaultPorts, formatUri } from '../net/uri.ts'
 import type { SocketAccess } from '../net/access.ts'
 import { openDescriptors, type Descriptors } from '../net/descriptors.ts'
 import type { Accept, Listener } from '../net/network.ts'
+import type { EntranceTls } from '../export/export.ts'
 import { Rules } from '../export/rights.ts'
 import { Admission } from '../export/admission.ts'
 import { Places, type Refused } from '../export/places.ts'
@@ -23,6 +25,7 @@ import { accessOf, limitsOf, milliseconds } from '../config/quantities.ts'
 import { passesByItself } from './addresses.ts'
 import { Tree } from './build.ts'
 import { Changes } from './changes.ts'
+import { Credentials } from './credentials.ts'
 import { ExportTable, type Ruled } from './exports.ts'
 import { FoldingLog } from './folding.ts'
 import type { GrownFiles } from './grown.ts'
@@ -37,6 +40,7 @@ export interface Served {
   readonly protocol: config.Listener['protocol']
   /** The address, with the chosen port instead of 0. */
   readonly address: Address
+  readonly tls: 'off' | EntranceTls['mode']
   readonly service: Service
   readonly listener: Listener
 }
@@ -83,6 +87,8 @@ export class Target {
   private readonly places: Places
   private stopped: Promise<boolean> | null = null
   private readonly management: Management | null
+  /** Certificates and keys for TLS. */
+  readonly credentials: Credentials
   private managed: Address | null = null
   /** Claims of all protocols: a claim over one holds against the clients of another. */
   private readonly claims: Claims
@@ -107,8 +113,10 @@ export class Target {
   ) {
     this.config = config
     this.folding = new FoldingLog(world.log, world.clock)
-    this.world = { ...world, log: this.folding, requestLog: world.log }
     this.startedAt = world.clock.wall()
+    this.credentials = new Credentials(config.credentials, world.clock, this.folding)
+    const { credentials } = this
+    this.world = { ...world, credentials, log: this.folding, requestLog: world.log }
     this.tree = new Tree(config, this.world)
     this.claims = new Claims(this.tree.store)
     this.stateLock = new StateLock(config.state.directory, this.folding)
@@ -190,7 +198,10 @@ export class Target {
         'the claims on the devices are not known: clients of DST/1 are refused, others only read',
       )
     this.open = true
-    if (this.stopped === null) this.looking.start()
+    if (this.stopped === null) {
+      this.looking.start()
+      this.credentials.start()
+    }
     await inTime(clock, this.changes.load(), 'the state directory').catch(() => undefined)
     for (const warning of this.warnings) this.world.log.warn({}, warning)
   }
@@ -201,8 +212,9 @@ export class Target {
     const lost = lives.warning === '' ? [] : [lives.warning]
     const drivers = this.tree.devices.map(({ driver }) => driver)
     const sizes = drivers.flatMap((one) => (one instanceof MirrorDriver ? one.sizeWarning : []))
-    const grown = [...this.grown.warnings, ...sizes.filter((text) => text !== '')]
-    return [...lost, ...this.changes.warnings, ...grown]
+    const grown = [...this.grown.warnings, ...sizes.filter(isSaid)]
+    const credentials = this.credentials.status.flatMap(({ warning }) => warning)
+    return [...lost, ...this.changes.warnings, ...grown, ...credentials.filter(isSaid)]
   }
 
   /** True if the state directory is used: for records of mirrors, or claims of heads. */
@@ -222,9 +234,10 @@ export class Target {
 
   /** The URIs of an export, one for each listener. */
   urisOf(name: string): readonly string[] {
-    return this.served.map(({ protocol, address }) =>
-      formatUri({ protocol, address: reachable(address), name }),
-    )
+    return this.served.map(({ protocol, address, tls }) => {
+      const way = tls === 'required' ? bareTls : null
+      return formatUri({ protocol, address: reachable(address), name, tls: way })
+    })
   }
 
   /**
@@ -242,6 +255,7 @@ export class Target {
     const end = clock.now() + time
     log.info({ timeout: time }, 'stopping')
     this.looking.stop()
+    this.credentials.stop()
     await this.closeListeners()
     const drains = [...this.services.values()].map((service) => service.drain())
     const drained = await endsWithin(clock, Promise.all(drains), time * drainShare)
@@ -302,7 +316,9 @@ export class Target {
     this.served = served
     for (const { protocol, address: text, exports, ...rights } of this.config.listeners)
       await attempt(text, async () => {
-        const entrance = this.exports.entrance(exports)
+        const tls = this.credentials.entranceTls({ protocol, ...rights })
+        const entrance = { ...this.exports.entrance(exports), ...tls }
+        const mode = tls.tls?.mode ?? 'off'
         const accept: Accept = (connection) => {
           if (!this.open) return null
           // The client learns the size after it has asked for an export, which takes longer.
@@ -315,7 +331,7 @@ export class Target {
         const { keepAlive } = limitsOf(this.config.limits)
         const options = { access: accessOf(rights), keepAlive }
         const listener = await this.world.network.listen(address, accept, options)
-        served.push({ protocol, address: listener.address, service, listener })
+        served.push({ protocol, address: listener.address, tls: mode, service, listener })
       })
     const { management } = this.config
     if (management !== undefined)
@@ -329,6 +345,14 @@ export class Target {
     // UNAVAILABLE only if all may pass: else an operator has to mend something.
     const code = problems.every(passesByItself) ? 'UNAVAILABLE' : 'CONFIG'
     throw new StorageError(code, problems.map(({ message }) => message).join('\n'))
+  }
+
+  /**
+   * Reads the files of credentials that have changed. The rest of the configuration stays as it is
+   * until a restart.
+   */
+  reload(): Promise<void> {
+    return this.credentials.look()
   }
 
   /**
@@ -379,6 +403,10 @@ export class Target {
   private async closeListeners(): Promise<void> {
     await Promise.all(this.served.map(({ listener }) => listener.close()))
   }
+}
+
+function isSaid(text: string): boolean {
+  return text !== ''
 }
 
 /** The address that clients connect to: for a listener on `0.0.0.0`, one of this machine. */

@@ -3,6 +3,7 @@ import type { Log } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
 import type { Network } from '../net/network.ts'
+import type { Credentials } from './credentials.ts'
 
 /** The time, chance, network, memory and log that devices use. */
 export interface World {
@@ -11,6 +12,8 @@ export interface World {
   readonly network: Network
   readonly slab: Slab
   readonly log: Log
+  /** Certificates and keys for TLS; absent where there is none, as in a simulation. */
+  readonly credentials?: Credentials
   /** The log for layers that log each request, whose lines are not folded. Absent: `log`. */
   readonly requestLog?: Log
 }

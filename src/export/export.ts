@@ -1,5 +1,6 @@
 import type { Device } from '../device/device.ts'
 import type { Identity } from '../net/identity.ts'
+import type { TlsSide } from '../net/tls/side.ts'
 
 /** A device under a name that clients ask for, with the rights of the client that sees it. */
 export interface Export {
@@ -20,8 +21,16 @@ export interface Exports {
   list(): readonly Export[]
 }
 
+/** What a listener does about TLS: clients may have it, or may not go without it. */
+export interface EntranceTls {
+  readonly mode: 'allowed' | 'required'
+  readonly side: TlsSide
+}
+
 /** The way in for the clients of a listener. */
 export interface Entrance {
+  /** Absent: there is no TLS. */
+  readonly tls?: EntranceTls
   /**
    * What a client sees by its identity, which TLS may change: ask again after that. Clients with
    * the same rights get the same object.

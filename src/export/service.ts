@@ -28,6 +28,8 @@ export interface ClientStatus {
   readonly protocol: 'dst' | 'nbd'
   /** Where it connects from. */
   readonly peer: string
+  /** What it has proven by TLS, such as `psk:alice`; '' without TLS. */
+  readonly identity: string
   /** The export it uses; null while it negotiates. */
   readonly export: string | null
   readonly connections: number

@@ -3,7 +3,8 @@ import { dirname, join, relative, resolve, sep } from 'node:path'
 import { isObject } from '../base/guards.ts'
 import { parseSecretSource } from '../base/secret.ts'
 import { ownerOnly } from '../net/access.ts'
-import { parseAddress, parseUri } from '../net/address.ts'
+import { parseAddress } from '../net/address.ts'
+import { parseUri, pathsOf } from '../net/uri.ts'
 import type * as config from '../config/config.types.ts'
 import { accessOf } from '../config/quantities.ts'
 import type { Loose } from '../config/tree.ts'
@@ -57,49 +58,55 @@ function foldersOf({ devices }: config.Config): string[] {
 
 /** Paths of all files that a device, or a part of it, is made of. */
 function filesOf(device: unknown): readonly string[] {
-  return placesIn(device, ({ path }) => (typeof path === 'string' ? path : null))
+  return placesIn(device, ({ path }) => (typeof path === 'string' ? [path] : []))
 }
 
 /**
  * Other paths that a device leads to: sockets, for the service behind one may trust the target's
- * user, files of keys, and files whose existence a fault layer checks.
+ * user; files of keys, and certificates, which could be shown to a stranger's server; and files
+ * whose existence a fault layer checks.
  */
 function otherPlacesOf(device: unknown): readonly string[] {
-  return [...placesIn(device, keyFile), ...placesIn(device, otherPlace)]
+  return placesIn(device, (one) => [...keyFile(one), ...testedFile(one), ...pathsOfUri(one)])
 }
 
 /** The file of a key: its bytes are no secret of who may only give commands. */
-function keyFile({ key }: Loose): string | null {
+function keyFile({ key }: Loose): readonly string[] {
   const source = typeof key === 'string' ? parseSecretSource(key) : ''
-  return typeof source !== 'string' && source.kind === 'file' ? source.path : null
+  return typeof source !== 'string' && source.kind === 'file' ? [source.path] : []
+}
+
+function testedFile({ whileFileExists: path }: Loose): readonly string[] {
+  return typeof path === 'string' ? [path] : []
+}
+
+function pathsOfUri({ uri }: Loose): readonly string[] {
+  const parsed = typeof uri === 'string' ? parseUri(uri) : ''
+  return typeof parsed === 'string' ? [] : pathsOf(parsed)
 }
 
 /** The programs that a device has the target run, for a key. */
 function programsOf(device: unknown): readonly string[] {
   return placesIn(device, ({ key }) => {
     const source = typeof key === 'string' ? parseSecretSource(key) : ''
-    return typeof source !== 'string' && source.kind === 'command' ? source.words[0]! : null
+    return typeof source !== 'string' && source.kind === 'command' ? [source.words[0]!] : []
   })
-}
-
-function otherPlace({ uri, whileFileExists }: Loose): string | null {
-  if (typeof whileFileExists === 'string') return whileFileExists
-  const parsed = typeof uri === 'string' ? parseUri(uri) : ''
-  return typeof parsed !== 'string' && parsed.address.kind === 'unix' ? parsed.address.path : null
 }
 
 /**
  * The places of every object in a device, at any depth. The device may not have been checked yet,
  * and must not hide a file under a key that its type does not know.
  */
-function placesIn(device: unknown, placeOf: (device: Loose) => string | null): readonly string[] {
+function placesIn(
+  device: unknown,
+  placesOf: (device: Loose) => readonly string[],
+): readonly string[] {
   const places: string[] = []
   const left = [device]
   while (left.length > 0) {
     const next = left.pop()
     if (typeof next !== 'object' || next === null) continue
-    const place = isObject(next) ? placeOf(next) : null
-    if (place !== null) places.push(place)
+    if (isObject(next)) places.push(...placesOf(next))
     for (const value of Object.values(next)) left.push(value)
   }
   return places

@@ -16,11 +16,17 @@ export function statusOf(target: Target, program: string): status.Status {
     program,
     pid: process.pid,
     startedAt: iso(target.startedAt),
-    state: worst(Object.values(devices).map(health)),
+    state: worst([...Object.values(devices).map(health), ...credentialsHealth(target)]),
     warnings: [...target.warnings],
-    listeners: target.listeners.map(({ protocol, address }) => ({
+    listeners: target.listeners.map(({ protocol, address, tls }) => ({
       protocol,
       address: formatAddress(address),
+      tls,
+    })),
+    credentials: target.credentials.status.map(({ name, role, problem, readAt, notAfter }) => ({
+      ...{ name, role, problem },
+      readAt: readAt === null ? null : iso(readAt),
+      notAfter: notAfter === null ? null : iso(notAfter),
     })),
     refused: { ...target.refused },
     exports: Object.fromEntries(
@@ -39,6 +45,11 @@ export function statusOf(target: Target, program: string): status.Status {
   }
 }
 
+/** Credentials that an operator has to see to. */
+function credentialsHealth({ credentials }: Target): status.Status['state'][] {
+  return credentials.status.some(({ warning }) => warning !== '') ? ['degraded'] : []
+}
+
 /** The status of each device, by its name in its parent. */
 function statusOfAll(devices: readonly Device[], target: Target): Record<string, status.Device> {
   const { tree } = target
@@ -47,8 +58,9 @@ function statusOfAll(devices: readonly Device[], target: Target): Record<string,
   )
 }
 
-function clientStatus({ protocol, peer, connections, inFlight, since }: ClientStatus) {
-  return { protocol, peer, connections, inFlight, since: iso(since) }
+function clientStatus(client: ClientStatus) {
+  const { protocol, peer, identity, connections, inFlight, since } = client
+  return { protocol, peer, identity, connections, inFlight, since: iso(since) }
 }
 
 function deviceStatus(device: Device, target: Target): status.Device {

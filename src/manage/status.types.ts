@@ -13,6 +13,7 @@ export interface Status {
   state: 'healthy' | 'syncing' | 'degraded' | 'failed'
   warnings?: string[]
   listeners: Listener[]
+  credentials?: Credential[]
   refused?: Refused
   exports: { [k: string]: Export }
   devices: { [k: string]: Device }
@@ -21,6 +22,18 @@ export interface Status {
 export interface Listener {
   protocol: 'dst' | 'nbd'
   address: string
+  tls?: 'off' | 'allowed' | 'required'
+}
+/**
+ * Certificates or keys for TLS, for one side of connections. The state of the target is
+ * degraded while there is a problem, and from two weeks before they end.
+ */
+export interface Credential {
+  name: string
+  role: 'server' | 'client'
+  problem: string
+  readAt: string | null
+  notAfter: string | null
 }
 /** Connections that were closed at once since the start, by the limit that was reached. */
 export interface Refused {
@@ -40,6 +53,7 @@ export interface Export {
 export interface Client {
   protocol: 'dst' | 'nbd'
   peer: string
+  identity?: string
   connections: number
   inFlight: number
   since: string

@@ -5,6 +5,7 @@ import type { Slab } from '../base/slab.ts'
 import { Flag, Operation, type Request } from '../device/request.ts'
 import { Inbox, stagedPayloadMax } from '../net/inbox.ts'
 import type { Connection } from '../net/network.ts'
+import type { TlsSide } from '../net/tls/side.ts'
 import { Outbox } from '../net/outbox.ts'
 import { payloadOf } from '../peer/held.ts'
 import type { LinkClient } from '../peer/link.ts'
@@ -32,6 +33,8 @@ export interface ClientSettings {
   readonly clock: Clock
   /** Name of the export. */
   readonly name: string
+  /** TLS, which comes before all else; null: none. */
+  readonly tls: TlsSide | null
   /** Milliseconds until the handshake has to be done. */
   readonly handshakeTimeout: number
   /** Milliseconds until a request has to be answered. */
@@ -90,11 +93,11 @@ export class NbdClient implements LinkClient, Conductor {
     this.connection = connection
     this.settings = settings
     this.owner = owner
-    const { slab, clock, name, handshakeTimeout } = settings
+    const { slab, clock, name, tls, handshakeTimeout } = settings
     this.inbox = new Inbox(slab)
     this.outbox = new Outbox(connection, slab, clock)
     this.sending = new Sending(this.outbox, clock)
-    this.handshake = new ClientHandshake(this, { use: name })
+    this.handshake = new ClientHandshake(this, { use: name }, tls === null ? 'clear' : 'sealed')
     this.handshakeTimer = clock.timer(handshakeTimeout, () => {
       this.destroy(new StorageError('TIMEOUT', `no handshake within ${handshakeTimeout} ms`))
     })
@@ -193,6 +196,10 @@ export class NbdClient implements LinkClient, Conductor {
   say(bytes: Buffer): void {
     const at = this.outbox.reserve(bytes.length)
     bytes.copy(this.outbox.bytes, at)
+  }
+
+  startTls(): void {
+    this.connection.startTls!(this.settings.tls!, () => undefined)
   }
 
   agreed(terms: Terms): void {

@@ -1,6 +1,7 @@
 import { StorageError } from '../base/errors.ts'
 import { Intake } from '../export/intake.ts'
 import type { ClientStatus, ServiceContext } from '../export/service.ts'
+import { provenName } from '../net/identity.ts'
 import type { Connection } from '../net/network.ts'
 import { roomOf } from './asking.ts'
 
@@ -27,10 +28,11 @@ export class ServerConnection {
 
   get status(): ClientStatus {
     const { exportName, intake, since } = this
-    const { peer } = intake.connection
+    const { peer, identity } = intake.connection
     return {
       protocol: 'nbd',
       peer,
+      identity: provenName(identity),
       export: exportName,
       connections: 1,
       inFlight: intake.inFlight,

@@ -19,6 +19,8 @@ export interface Terms {
 /** The owner of a handshake: sends what it says and is told how it ends, once. */
 export interface Conductor {
   say(bytes: Buffer): void
+  /** What is said from now on goes under TLS; nothing that comes is read before it is there. */
+  startTls(): void
   agreed(terms: Terms): void
   listed(exports: readonly ExportListing[]): void
   /** The server refused, cannot be used, or broke the protocol (PROTOCOL). */
@@ -44,12 +46,14 @@ const maximumMin = 4 * KiB
 /** What to negotiate: an export to use, or the list of all. */
 export type Purpose = { readonly use: string } | 'list'
 
-type Stage = 'greeting' | 'structured' | 'context' | 'go' | 'exportName' | 'list' | 'over'
+type Stage =
+  'greeting' | 'startTls' | 'structured' | 'context' | 'go' | 'exportName' | 'list' | 'over'
 
 /** The client's side of the handshake; it sends one option at a time. */
 export class ClientHandshake {
   private readonly conductor: Conductor
   private readonly purpose: Purpose
+  private readonly way: 'clear' | 'sealed'
   private stage: Stage = 'greeting'
   private noZeroes = false
   private structured = false
@@ -60,9 +64,11 @@ export class ClientHandshake {
   private readonly exports: ExportListing[] = []
   private replies = 0
 
-  constructor(conductor: Conductor, purpose: Purpose) {
+  /** `sealed`: TLS comes first, and a server without it is refused. */
+  constructor(conductor: Conductor, purpose: Purpose, way: 'clear' | 'sealed') {
     this.conductor = conductor
     this.purpose = purpose
+    this.way = way
   }
 
   /** Reads the next message; false when it is not there yet or the handshake is over. */
@@ -81,9 +87,29 @@ export class ClientHandshake {
     const { fixedNewstyle, noZeroes } = options.HandshakeFlag
     this.noZeroes = (flags & noZeroes) !== 0
     this.conductor.say(options.encodeClientFlags(flags & (fixedNewstyle | noZeroes)))
+    if (this.way === 'sealed') this.ask('startTls', Option.startTls)
+    else this.begin()
+    return true
+  }
+
+  private begin(): void {
     if (this.purpose === 'list') this.ask('list', Option.list)
     else this.ask('structured', Option.structuredReply)
-    return true
+  }
+
+  private handleStartTls(type: number, data: Buffer, inbox: Inbox): void {
+    if (type !== Reply.ack) this.refuseTls(type, data)
+    else if (inbox.available > 0)
+      this.refuse('PROTOCOL', 'bytes came in clear, behind the answer to STARTTLS')
+    else {
+      this.conductor.startTls()
+      this.begin()
+    }
+  }
+
+  private refuseTls(type: number, data: Buffer): void {
+    if (type < options.replyErrorBit) this.refuseFor(type, data)
+    else this.refuse('UNSUPPORTED', 'the server has no TLS, without which it is not used')
   }
 
   private readReply(inbox: Inbox): boolean {
@@ -99,7 +125,8 @@ export class ClientHandshake {
     const data = Buffer.from(inbox.bytes.subarray(inbox.at, inbox.at + reply.length))
     inbox.consume(reply.length)
     const failed = reply.type >= options.replyErrorBit
-    if (this.stage === 'list') this.handleList(reply.type, data)
+    if (this.stage === 'startTls') this.handleStartTls(reply.type, data, inbox)
+    else if (this.stage === 'list') this.handleList(reply.type, data)
     else if (this.stage === 'structured') {
       this.structured = reply.type === Reply.ack
       if (this.structured) this.askContext()
@@ -209,6 +236,7 @@ export class ClientHandshake {
 }
 
 const optionOf: Readonly<Partial<Record<Stage, number>>> = {
+  startTls: Option.startTls,
   structured: Option.structuredReply,
   context: Option.setMetaContext,
   go: Option.go,
@@ -217,7 +245,7 @@ const optionOf: Readonly<Partial<Record<Stage, number>>> = {
 
 const refusals: Readonly<Record<number, readonly [Code, string]>> = {
   [Reply.errPolicy]: ['UNAVAILABLE', 'the server does not allow it'],
-  [Reply.errTlsReqd]: ['UNSUPPORTED', 'the server insists on TLS, which is not supported'],
+  [Reply.errTlsReqd]: ['UNSUPPORTED', 'the server insists on TLS: nbds:// begins it'],
   [Reply.errUnknown]: ['UNAVAILABLE', 'the server has no such export'],
   [Reply.errShutdown]: ['SHUTDOWN', 'the server is stopping'],
 }

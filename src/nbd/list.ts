@@ -3,6 +3,7 @@ import type { Address } from '../net/address.ts'
 import { Inbox } from '../net/inbox.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
 import { Outbox } from '../net/outbox.ts'
+import type { TlsSide } from '../net/tls/side.ts'
 import type { ClientWorld } from '../peer/link.ts'
 import { ClientHandshake, type Conductor } from './handshake.ts'
 import { encodeOption, Option, type ExportListing } from './options.ts'
@@ -17,6 +18,7 @@ export function listExports(
   world: ListWorld,
   address: Address,
   timeout: number,
+  tls?: TlsSide,
 ): Promise<readonly ExportListing[]> {
   return new Promise((resolve, reject) => {
     const done = (result: readonly ExportListing[] | StorageError): void => {
@@ -26,10 +28,17 @@ export function listExports(
     world.network.connect(
       address,
       timeout,
-      (connection) => new Lister(connection, world, timeout, done),
+      (connection) => new Lister(connection, world, { timeout, tls, done }),
       reject,
     )
   })
+}
+
+/** What is listed, for whom, and how long that may take. */
+interface Listing {
+  readonly timeout: number
+  readonly tls: TlsSide | undefined
+  readonly done: (result: readonly ExportListing[] | StorageError) => void
 }
 
 /** A connection that asks for the list and leaves. */
@@ -37,17 +46,15 @@ class Lister implements ConnectionHandler, Conductor {
   private readonly connection: Connection
   private readonly inbox: Inbox
   private readonly outbox: Outbox
-  private readonly handshake = new ClientHandshake(this, 'list')
+  private readonly handshake: ClientHandshake
+  private readonly tls: TlsSide | undefined
   private readonly done: (result: readonly ExportListing[] | StorageError) => void
   private readonly cancel: () => void
 
   /** Calls `done` with the list or why there is none; only the first call counts. */
-  constructor(
-    connection: Connection,
-    { slab, clock }: ListWorld,
-    timeout: number,
-    done: (result: readonly ExportListing[] | StorageError) => void,
-  ) {
+  constructor(connection: Connection, { slab, clock }: ListWorld, { timeout, tls, done }: Listing) {
+    this.tls = tls
+    this.handshake = new ClientHandshake(this, 'list', tls === undefined ? 'clear' : 'sealed')
     this.connection = connection
     this.inbox = new Inbox(slab)
     this.outbox = new Outbox(connection, slab, clock)
@@ -82,6 +89,10 @@ class Lister implements ConnectionHandler, Conductor {
   say(bytes: Buffer): void {
     const at = this.outbox.reserve(bytes.length)
     bytes.copy(this.outbox.bytes, at)
+  }
+
+  startTls(): void {
+    this.connection.startTls!(this.tls!, () => undefined)
   }
 
   listed(exports: readonly ExportListing[]): void {

@@ -4,6 +4,7 @@ import { KiB, roundDown } from '../base/size.ts'
 import type { Facts } from '../device/device.ts'
 import type { Entrance, Export, Exports } from '../export/export.ts'
 import type { Phase } from '../export/intake.ts'
+import { provenName } from '../net/identity.ts'
 import { stringBytesMax } from './codec.ts'
 import type { ServerConnection } from './connection.ts'
 import type { Listing } from './listing.ts'
@@ -61,6 +62,8 @@ export class Negotiation implements Phase {
   private allocationOf: Export | null = null
   private waiting: Waiting | null = null
   private congested = false
+  /** The way to TLS: `begun` until the handshake is done. */
+  private tls: 'none' | 'begun' | 'done' = 'none'
   /** The option whose data are too long and have yet to be taken in. */
   private tooLong: number | null = null
   private over = false
@@ -75,14 +78,15 @@ export class Negotiation implements Phase {
   }
 
   get waits(): boolean {
-    return this.waiting !== null || this.congested
+    return this.waiting !== null || this.congested || this.tls === 'begun'
   }
 
   sent(): void {
     if (this.host.intake.outbox.bytesQueued === 0) this.congested = false
   }
 
-  closed(): void {
+  closed(reason: StorageError | null): void {
+    if (reason !== null && this.tls === 'begun') this.tellUnproven(reason)
     this.finish()
     this.host.closed()
   }
@@ -132,11 +136,26 @@ export class Negotiation implements Phase {
   /** Answers once all of the option is here: some clients read nothing while they send. */
   private refuseLong(option: number): true {
     this.tooLong = null
-    this.reply(option, Reply.errTooBig, 'the option is too long')
+    if (this.mustBeginTls) this.replyTlsFirst(option)
+    else this.reply(option, Reply.errTooBig, 'the option is too long')
     return true
   }
 
+  /** True while all that a client may do is to begin TLS, or to leave. */
+  private get mustBeginTls(): boolean {
+    return this.offer.entrance.tls?.mode === 'required' && this.tls === 'none'
+  }
+
+  private replyTlsFirst(option: number): void {
+    this.reply(option, Reply.errTlsReqd, 'TLS comes first')
+  }
+
   private handle(option: number, data: Buffer): void {
+    if (this.mustBeginTls && option !== Option.startTls && option !== Option.abort) {
+      if (option === Option.exportName) this.drop('asked for an export without TLS')
+      else this.replyTlsFirst(option)
+      return
+    }
     switch (option) {
       case Option.exportName:
         this.choose(option, data.toString(), [])
@@ -164,8 +183,7 @@ export class Negotiation implements Phase {
       }
       case Option.startTls:
         if (data.length > 0) this.reply(option, Reply.errInvalid, 'the option takes no data')
-        // Not "unsupported": the client learns that it is the server's choice to have no TLS.
-        else this.reply(option, Reply.errPolicy, 'TLS is not configured here')
+        else this.startTls(option)
         break
       case Option.listMetaContext:
       case Option.setMetaContext:
@@ -174,6 +192,34 @@ export class Negotiation implements Phase {
       default:
         this.reply(option, Reply.errUnsup, 'the option is not supported')
     }
+  }
+
+  private startTls(option: number): void {
+    const { tls } = this.offer.entrance
+    const { intake } = this.host
+    // Not "unsupported": the client learns that it is the server's choice to have no TLS.
+    if (tls === undefined) this.reply(option, Reply.errPolicy, 'TLS is not configured here')
+    else if (this.tls !== 'none') this.reply(option, Reply.errInvalid, 'TLS has begun')
+    // Anybody on the way may have put them there, to be taken for the client's.
+    else if (intake.inbox.available > 0) this.drop('sent more behind STARTTLS')
+    else {
+      this.tls = 'begun'
+      // What was agreed in clear may not be what the client said.
+      this.structured = false
+      this.allocationOf = null
+      this.reply(option, Reply.ack)
+      intake.outbox.flush()
+      intake.connection.startTls!(tls.side, () => {
+        this.tls = 'done'
+        intake.wake()
+      })
+    }
+  }
+
+  private tellUnproven({ message }: StorageError): void {
+    const { intake, context } = this.host
+    const fields = { peer: intake.connection.peer, reason: message }
+    context.log.info(fields, 'an NBD client was refused: it has not proven who it is')
   }
 
   private list(data: Buffer): void {
@@ -259,8 +305,10 @@ export class Negotiation implements Phase {
     this.finish()
     const { host } = this
     const { log } = host.context
-    const { peer } = host.intake.connection
-    log.info({ peer, export: exported.name }, 'an NBD client uses an export')
+    const { peer, identity } = host.intake.connection
+    const who = provenName(identity)
+    const fields = { peer, ...(who === '' ? {} : { identity: who }), export: exported.name }
+    log.info(fields, 'an NBD client uses an export')
     const transmission = new Transmission(host, exported, {
       structured: this.structured,
       allocation: this.allocationOf === exported,

@@ -2,7 +2,9 @@ import type { Timer } from '../base/clock.ts'
 import { StorageError, type Code } from '../base/errors.ts'
 import type { Driver, DriverHost, Facts } from '../device/device.ts'
 import { isChange, Operation, type Request } from '../device/request.ts'
-import { formatUri, type Address } from '../net/address.ts'
+import type { Address } from '../net/address.ts'
+import type { TlsSide } from '../net/tls/side.ts'
+import { bareTls, formatUri } from '../net/uri.ts'
 import type { Connection } from '../net/network.ts'
 import { HeldRequests, payloadOf } from '../peer/held.ts'
 import { Link, type ClientWorld, type LinkUser } from '../peer/link.ts'
@@ -14,6 +16,8 @@ import { TransmissionFlag } from './options.ts'
 /** What the configuration says of an `nbd` device. */
 export interface NbdOptions {
   readonly address: Address
+  /** TLS, begun by STARTTLS, without which nothing is said; absent: none. */
+  readonly tls?: TlsSide
   /** The export's name; '' is the server's default. */
   readonly name: string
   /** How many connections to use, if the server says that several see the same. Default 1. */
@@ -48,6 +52,9 @@ const resendsMax = 3
 /** Milliseconds that a server that closed one connection has to close the others, if it stops. */
 const closeGrace = 100
 
+type Optional = 'size' | 'tls'
+type Settled = Required<Omit<NbdOptions, Optional>> & Pick<NbdOptions, Optional>
+
 /** A request that a connection left unanswered, and why it failed; null for the session's end. */
 interface Orphan {
   readonly request: Request
@@ -66,7 +73,7 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
   /** Rises with every session: a connection that broke looks like a server that restarted. */
   restarts = 0
   readonly children = []
-  private readonly options: Required<Omit<NbdOptions, 'size'>> & Pick<NbdOptions, 'size'>
+  private readonly options: Settled
   private readonly world: ClientWorld
   private readonly uri: string
   private host: DriverHost | null = null
@@ -96,9 +103,15 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
   constructor(options: NbdOptions, world: ClientWorld) {
     this.options = { ...nbdDefaults, ...options }
     this.world = world
-    this.link = new Link(this.options, this, world)
-    const { address, name } = options
-    this.uri = formatUri({ protocol: 'nbd', address, name })
+    const { address, name, tls } = options
+    const { connectTimeout } = this.options
+    this.link = new Link({ address, connectTimeout }, this, world)
+    this.uri = formatUri({
+      protocol: 'nbd',
+      address,
+      name,
+      tls: tls === undefined ? null : bareTls,
+    })
   }
 
   open(host: DriverHost): Promise<void> {
@@ -194,10 +207,10 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
   }
 
   clientFor(): (connection: Connection) => NbdClient {
-    const { name, connectTimeout: handshakeTimeout, requestTimeout } = this.options
+    const { name, tls = null, connectTimeout: handshakeTimeout, requestTimeout } = this.options
     const { slab, clock } = this.world
     const { path } = this.host!
-    const settings = { slab, clock, name, handshakeTimeout, requestTimeout, path }
+    const settings = { slab, clock, name, tls, handshakeTimeout, requestTimeout, path }
     return (connection) => new NbdClient(connection, settings, this)
   }
 

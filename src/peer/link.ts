@@ -4,6 +4,7 @@ import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
 import type { Address } from '../net/address.ts'
 import type { Connection, ConnectionHandler, Network } from '../net/network.ts'
+import type { TlsSide } from '../net/tls/side.ts'
 import { Backoff } from './backoff.ts'
 
 /** What a client needs of its surroundings. */
@@ -19,6 +20,8 @@ export interface LinkOptions {
   readonly address: Address
   /** Milliseconds for connecting. */
   readonly connectTimeout: number
+  /** TLS from the first byte; absent: none, or one that the client begins by itself. */
+  readonly tls?: TlsSide | undefined
 }
 
 /** One connection of a link. It calls `Link.gone` when it is closed, and after that `Link.end`. */
@@ -90,13 +93,14 @@ export class Link<Client extends LinkClient> {
   connect(index: number): void {
     // A claim may come late, to a driver that is closed by then.
     if (this.stopped) return
-    const { address, connectTimeout } = this.options
+    const { address, connectTimeout, tls } = this.options
     const attach = this.user.clientFor(index)
     const giveUp = this.world.network.connect(
       address,
       connectTimeout,
       (connection) => {
         this.attempts.delete(giveUp)
+        if (tls !== undefined) connection.startTls!(tls, () => undefined)
         const client = attach(connection)
         this.alive.push(client)
         return client

@@ -16,7 +16,8 @@ import {
   type Hello,
 } from './hello.ts'
 import type { SharedListing } from './listing.ts'
-import { slotsMax, type Session, type SessionConnection, type Sessions } from './session.ts'
+import type { SessionConnection } from './session-connection.ts'
+import { slotsMax, type Session, type Sessions } from './session.ts'
 import { statusOf, statusOk } from './status.ts'
 
 /** Characters of a refusal's reason in a line of the log: clients choose names that are in it. */
@@ -33,8 +34,8 @@ export interface Announced {
 interface Offer {
   readonly sessions: Sessions
   readonly announced: Announced
-  /** What the client sees. */
-  readonly exports: Exports
+  /** What the client sees, once it is known who it is. */
+  readonly seen: () => Exports
 }
 
 /** The connection that a greeter works for. */
@@ -53,15 +54,15 @@ export class Greeter {
   private readonly context: ServiceContext
   private readonly sessions: Sessions
   private readonly announced: Announced
-  private readonly exports: Exports
+  private readonly seen: () => Exports
   private attaching: Session | null = null
 
-  constructor(user: Greeted, context: ServiceContext, { sessions, announced, exports }: Offer) {
+  constructor(user: Greeted, context: ServiceContext, { sessions, announced, seen }: Offer) {
     this.user = user
     this.context = context
     this.sessions = sessions
     this.announced = announced
-    this.exports = exports
+    this.seen = seen
   }
 
   /** Reads the hello and answers it, now or later; false when it is not all here yet. */
@@ -94,12 +95,12 @@ export class Greeter {
   }
 
   private list(): void {
-    this.user.intake.share(this.announced.listingOf(this.exports).bytes)
+    this.user.intake.share(this.announced.listingOf(this.seen()).bytes)
     this.user.intake.end()
   }
 
   private attach(hello: Hello): void {
-    const target = this.exports.find(hello.name)
+    const target = this.seen().find(hello.name)
     if (target === undefined) {
       this.refuse(new StorageError('CONFIG', `there is no export ${JSON.stringify(hello.name)}`))
       return
@@ -134,8 +135,9 @@ export class Greeter {
     const text = (features & Feature.memory) === 0 ? '' : `${session.number}`
     this.user.welcomed(session, hello.index, depth, features)
     if (hello.index === 0) {
-      const { peer } = this.user
-      const fields = { peer, export: hello.name, epoch: hello.epoch, claim: hello.claim }
+      const { peer, identity } = this.user
+      const who = identity === '' ? {} : { identity }
+      const fields = { peer, ...who, export: hello.name, epoch: hello.epoch, claim: hello.claim }
       const how = hello.claim > 0 ? `, claimed with ${hello.claim}` : ''
       this.context.log.info(fields, `a DST/1 client uses an export${how}`)
     }

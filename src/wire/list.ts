@@ -2,6 +2,7 @@ import type { Timer } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
 import type { Address } from '../net/address.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
+import type { TlsSide } from '../net/tls/side.ts'
 import type { ClientContext } from './dialer.ts'
 import {
   decodeListing,
@@ -24,6 +25,7 @@ export function listExports(
   context: Pick<ClientContext, 'network' | 'clock'>,
   address: Address,
   timeout: number,
+  tls?: TlsSide,
 ): Promise<readonly Listing[]> {
   return new Promise((resolve, reject) => {
     context.network.connect(
@@ -36,6 +38,7 @@ export function listExports(
           else resolve(result)
         })
         const timer: Timer = context.clock.timer(timeout, () => reader.fail('TIMEOUT', 'no answer'))
+        if (tls !== undefined) connection.startTls!(tls, () => undefined)
         reader.ask()
         return reader
       },

@@ -4,7 +4,8 @@ import { Ring } from '../base/ring.ts'
 import { KiB } from '../base/size.ts'
 import type { Claimed, Device, Driver, DriverHost, Facts, Fencing } from '../device/device.ts'
 import { isChange, type Request } from '../device/request.ts'
-import { formatAddress, formatUri } from '../net/address.ts'
+import { formatAddress } from '../net/address.ts'
+import { bareTls, formatUri } from '../net/uri.ts'
 import { decodeClaimed } from '../export/claims.ts'
 import { mayHold, payloadOf } from '../peer/held.ts'
 import type { ClientConnection } from './client-connection.ts'
@@ -67,11 +68,11 @@ export class RemoteDriver implements Driver, DialerUser {
   constructor(options: RemoteOptions, context: ClientContext) {
     this.options = options
     this.context = context
-    const { address, name, connections, connectTimeout, checksums } = options
+    const { address, name, connections, connectTimeout, checksums, tls } = options
     this.target = `${name} at ${formatAddress(address)}`
     const features = Feature.fencing | Feature.memory | (checksums ? Feature.checksums : 0)
     this.dialer = new Dialer(
-      { address, name, connections, connectTimeout, features, depth: depthWanted },
+      { address, tls, name, connections, connectTimeout, features, depth: depthWanted },
       this,
       context,
     )
@@ -104,8 +105,9 @@ export class RemoteDriver implements Driver, DialerUser {
   }
 
   describe(): Record<string, unknown> {
+    const { address, name, tls } = this.options
     return {
-      uri: formatUri({ protocol: 'dst', address: this.options.address, name: this.options.name }),
+      uri: formatUri({ protocol: 'dst', address, name, tls: tls === undefined ? null : bareTls }),
       connections: this.dialer.connections.length,
       sessions: this.dialer.sessions,
       inFlight: this.slots.used,

@@ -1,8 +1,9 @@
 import type { StorageError } from '../base/errors.ts'
 import { Flag, isChange, Operation, Request, type Completer } from '../device/request.ts'
 import { stagedPayloadMax } from '../net/inbox.ts'
+import { provenKey, provenName } from '../net/identity.ts'
 import type { Connection } from '../net/network.ts'
-import type { Entrance } from '../export/export.ts'
+import type { Entrance, Exports } from '../export/export.ts'
 import { Intake, type Phase } from '../export/intake.ts'
 import type { ServiceContext } from '../export/service.ts'
 import { checksumOf, Command, decodeRequest, newRequestHeader, requestBytes } from './codec.ts'
@@ -11,7 +12,8 @@ import { Feature, type WireFacts } from './hello.ts'
 import { Liveness } from './liveness.ts'
 import { ask, isQuestion } from './questions.ts'
 import { Replies, replyOverheadBytes, roomOf } from './replies.ts'
-import { slotsMax, type Session, type SessionConnection, type Sessions } from './session.ts'
+import type { SessionConnection } from './session-connection.ts'
+import { slotsMax, type Session, type Sessions } from './session.ts'
 import { sentenceOf, statusChecksum, statusOf, statusOk } from './status.ts'
 
 /** Bytes of replies, payload apart, that may wait for a client before we stop reading from it. */
@@ -58,8 +60,8 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     this.intake = new Intake(context, connection, roomOf)
     this.intake.begin(this)
     this.replies = new Replies(this.intake.outbox, this.intake.room, context.slab)
-    const exports = entrance.seenBy(connection.identity)
-    this.greeter = new Greeter(this, context, { sessions, announced, exports })
+    const seen = (): Exports => entrance.seenBy(connection.identity)
+    this.greeter = new Greeter(this, context, { sessions, announced, seen })
     this.liveness = new Liveness(this.intake, context.clock.now())
   }
 
@@ -72,11 +74,27 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
   }
 
   closed(reason: StorageError | null): void {
-    if (reason !== null)
-      this.context.log.debug({ peer: this.peer, err: reason }, 'a connection of a client broke')
+    if (reason !== null) this.tellBroken(reason)
     if (this.session !== null) this.sessions.detach(this.session, this)
     else this.greeter.closed()
     this.onClosed(this)
+  }
+
+  private tellBroken(reason: StorageError): void {
+    const { log } = this.context
+    const { peer } = this
+    if (reason.code !== 'PROTOCOL')
+      log.debug({ peer, err: reason }, 'a connection of a client broke')
+    else log.info({ peer, reason: reason.message }, 'a client was cut off, by what TLS found')
+  }
+
+  get identity(): string {
+    return provenName(this.intake.connection.identity)
+  }
+
+  /** What the session of this connection is bound to. */
+  get owner(): string {
+    return provenKey(this.intake.connection.identity)
   }
 
   /** The hello was accepted; requests come now. */

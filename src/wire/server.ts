@@ -43,6 +43,8 @@ export class DstService implements Service {
     const shared = { sessions, announced, entrance, onClosed }
     const accepted = new ServerConnection(connection, context, shared)
     this.connections.add(accepted)
+    // Before the first byte: nothing is said in clear, and nothing heard.
+    if (entrance.tls !== undefined) connection.startTls!(entrance.tls.side, () => undefined)
     this.schedule()
     return accepted.intake
   }
@@ -55,6 +57,7 @@ export class DstService implements Service {
       clients.push({
         protocol: 'dst',
         peer: first.peer,
+        identity: first.identity,
         export: session.target.name,
         connections: session.connections.size,
         inFlight: session.inFlight,

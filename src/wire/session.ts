@@ -9,6 +9,7 @@ import { mayNotClaim, tooHigh, tooLow, type Claims } from '../export/claims.ts'
 import { AwaySessions } from './away.ts'
 import { same } from './continuity.ts'
 import type { Hello, WireFacts } from './hello.ts'
+import { notItsOwner, type SessionConnection } from './session-connection.ts'
 
 /** Slots of one session: requests that all its connections together may have in flight. */
 export const slotsMax = 1024
@@ -19,17 +20,6 @@ const sessionTimeout = 10 * 60_000
 
 /** The most claims of a device that wait: their sessions may be gone, and the device stuck. */
 const claimsMax = 64
-
-/** A connection as its session sees it. */
-export interface SessionConnection {
-  readonly index: number
-  readonly peer: string
-  /** Closes it at once: nothing that it still brings is carried out. */
-  kick(reason: string): void
-  tellFacts(facts: WireFacts): void
-  /** Another session has claimed the device with this epoch, which is higher than this one's. */
-  tellFenced?(epoch: number): void
-}
 
 /** A session that has nothing to remember takes no memory for it. */
 const noBytes = new Uint8Array(0)
@@ -46,6 +36,8 @@ export class Session {
   /** Tells it from all others of this server, also from one that the same client had before. */
   readonly number: number
   readonly key: string
+  /** What the client that made it has proven. */
+  readonly owner: string
   readonly target: Export
   /** Wall clock, milliseconds. */
   readonly since: number
@@ -76,9 +68,10 @@ export class Session {
   private readonly whenIdle = new Map<SessionConnection, () => void>()
   private readonly whenUnchanging: (() => void)[] = []
 
-  constructor(number: number, { key, target, payloadMax, clock }: SessionSetting) {
+  constructor(number: number, { key, owner, target, payloadMax, clock }: SessionSetting) {
     this.number = number
     this.key = key
+    this.owner = owner
     this.target = target
     this.payloadMax = payloadMax
     this.since = clock.wall()
@@ -239,6 +232,7 @@ export class Session {
 
 interface SessionSetting {
   readonly key: string
+  readonly owner: string
   readonly target: Export
   readonly payloadMax: number
   readonly clock: Clock
@@ -286,13 +280,15 @@ export class Sessions {
     done: (result: Session | StorageError) => void,
   ): Session | null {
     const known = this.find(hello, target)
-    const refusal = this.refusal(hello, target, known)
+    // Before all else: who has learnt the id of another client learns nothing more by it.
+    const foreign = known === null ? null : notItsOwner(known, target, connection)
+    const refusal = foreign ?? this.refusal(hello, target, known)
     if (refusal !== null) {
       done(refusal)
       return null
     }
     // Not before: a client that is refused and comes again would pass for one that is remembered.
-    const session = known ?? this.begin(hello, target)
+    const session = known ?? this.begin(hello, target, connection.owner)
     this.away.delete(session)
     const newer = hello.epoch > session.epoch
     if (newer) {
@@ -400,10 +396,10 @@ export class Sessions {
     return null
   }
 
-  private begin(hello: Hello, target: Export): Session {
+  private begin(hello: Hello, target: Export, owner: string): Session {
     const { payloadMax, clock } = this
     const key = keyOf(hello, target)
-    const session = new Session(++this.made, { key, target, payloadMax, clock })
+    const session = new Session(++this.made, { key, owner, target, payloadMax, clock })
     this.sessions.set(key, session)
     return session
   }

@@ -197,7 +197,10 @@ describe('a configuration', () => {
     expectProblem(at('dst:/x'), 'not a URI')
     expectProblem(at('nbd://h/x'), 'for an NBD server use type nbd')
     expectProblem(at('dst://h/x', 'nbd'), 'for another target use type remote')
-    expectProblem(at('nbds://h/x', 'nbd'), 'TLS')
+    expectProblem(at('nbds://h/x?tls-x=1', 'nbd'), 'unknown parameter tls-x')
+    expectProblem(at('nbd://h/x?tls-psk-file=k', 'nbd'), 'is for TLS')
+    const sealed = { a: { type: 'nbd', uri: 'nbd://h/x' }, b: { type: 'nbd', uri: 'nbds://h/x' } }
+    expectProblem(devices(sealed), 'is already the device a')
     const twice = { a: { type: 'nbd', uri: 'nbd://h/x' }, b: { type: 'nbd', uri: 'nbd://h/x' } }
     expectProblem(devices(twice), 'is already the device a')
   })

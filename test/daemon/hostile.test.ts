@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { formatUri, parseUri } from '../../src/net/address.ts'
+import { formatUri, parseUri } from '../../src/net/uri.ts'
 import { checkConfig, ConfigError, loadConfig } from '../../src/config/config.ts'
 
 const memory = { type: 'memory', size: '1M' }
@@ -159,7 +159,12 @@ describe('a configuration, hostile or by accident,', () => {
 
   it('may have any character in the path of a socket', () => {
     const path = '/run/a&b=c?d#e+f %41/é;:@,$.sock'
-    const uri = formatUri({ protocol: 'nbd', address: { kind: 'unix', path }, name: 'x' })
+    const uri = formatUri({
+      protocol: 'nbd',
+      tls: null,
+      address: { kind: 'unix', path },
+      name: 'x',
+    })
     expect(parseUri(uri)).to.deep.include({ address: { kind: 'unix', path } })
     const { config } = checkConfig({ devices: { a: { type: 'nbd', uri } } }, folder)
     expect(parseUri((config.devices['a'] as { uri: string }).uri)).to.deep.include({

@@ -1,5 +1,6 @@
 import { expect } from 'chai'
-import { parseAddress, parseUri, whyNoAddress } from '../../src/net/address.ts'
+import { parseAddress, whyNoAddress } from '../../src/net/address.ts'
+import { parseUri } from '../../src/net/uri.ts'
 
 describe('an address', () => {
   it('is a host with a port, or a path', () => {

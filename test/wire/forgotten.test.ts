@@ -19,7 +19,8 @@ import {
   requestBytes,
 } from '../../src/wire/codec.ts'
 import { decodePreface, encodeWelcome, Feature, prefaceBytes } from '../../src/wire/hello.ts'
-import { Sessions, type SessionConnection } from '../../src/wire/session.ts'
+import type { SessionConnection } from '../../src/wire/session-connection.ts'
+import { Sessions } from '../../src/wire/session.ts'
 import { submit } from '../support/io.ts'
 import { GateDriver } from './gate.ts'
 import { exampleWelcome } from './messages.ts'
@@ -42,6 +43,8 @@ describe('the sessions of a server', () => {
 
   function attach(at: number, epoch: number) {
     const own: SessionConnection = {
+      identity: '',
+      owner: '',
       index: 0,
       peer: 'test',
       kick: () => undefined,

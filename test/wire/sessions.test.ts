@@ -6,7 +6,8 @@ import { Operation } from '../../src/device/request.ts'
 import type { Export } from '../../src/export/export.ts'
 import type { Hello } from '../../src/wire/hello.ts'
 import { Claims } from '../../src/export/claims.ts'
-import { Sessions, type Session, type SessionConnection } from '../../src/wire/session.ts'
+import type { SessionConnection } from '../../src/wire/session-connection.ts'
+import { Sessions, type Session } from '../../src/wire/session.ts'
 import { GateDriver } from './gate.ts'
 import { MemoryStore } from '../support/memory-store.ts'
 
@@ -30,6 +31,8 @@ describe('the sessions of a server whose device is stuck', () => {
   let told: string[]
 
   const connection = (): SessionConnection => ({
+    identity: '',
+    owner: '',
     index: 0,
     peer: 'test',
     kick: () => undefined,

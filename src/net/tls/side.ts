@@ -3,6 +3,9 @@ import tls from 'node:tls'
 import { StorageError } from '../../base/errors.ts'
 import type { Proof } from '../identity.ts'
 
+/** The name of DST/1 in the handshake (ALPN). */
+export const dstProtocol = 'dst/1'
+
 /** A connection under TLS, with what its peer has proven. */
 export interface Secured {
   readonly socket: tls.TLSSocket

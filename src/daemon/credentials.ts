@@ -1,0 +1,153 @@
+import type { Clock, Timer } from '../base/clock.ts'
+import { StorageError } from '../base/errors.ts'
+import type { Log } from '../base/log.ts'
+import type * as config from '../config/config.types.ts'
+import { tlsModeOf, tlsSourceOf } from '../config/credentials.ts'
+import type { EntranceTls } from '../export/export.ts'
+import { Credential } from '../net/tls/credential.ts'
+import { ServerTls } from '../net/tls/server.ts'
+import { dstProtocol } from '../net/tls/side.ts'
+import type { TlsRole, TlsSource } from '../net/tls/source.ts'
+
+/** Milliseconds between two looks at the files of credentials: a look is a stat of each. */
+const lookInterval = 5000
+
+const dayMs = 24 * 3600 * 1000
+/** Milliseconds before the end of a certificate from which it is told. */
+const warnMs = 14 * dayMs
+
+/** A credential in use, as `status` shows it. */
+export interface CredentialStatus {
+  readonly name: string
+  readonly role: TlsRole
+  /** Why its files cannot be used as they are now; '' when they can. */
+  readonly problem: string
+  /** Wall clock, milliseconds: when what is in force was read; null when nothing is. */
+  readonly readAt: number | null
+  /** Wall clock, milliseconds: what ends first; null when nothing does. */
+  readonly notAfter: number | null
+  /** A sentence about what an operator has to do; '' when there is nothing. */
+  readonly warning: string
+}
+
+type ListenerTls = Pick<config.Listener, 'protocol' | 'tls' | 'credentials'>
+
+interface Used {
+  readonly name: string
+  readonly role: TlsRole
+  readonly credential: Credential
+  /** What was last logged as wrong with its files. */
+  told: string
+}
+
+/** The credentials of a target: those that are named, and those of URIs. */
+export class Credentials {
+  private readonly clock: Clock
+  private readonly log: Log
+  private readonly named: Readonly<Record<string, config.Credential>>
+  private readonly used = new Map<string, Used>()
+  private timer: Timer | null = null
+  private looking: Promise<void> | null = null
+
+  constructor(named: Readonly<Record<string, config.Credential>>, clock: Clock, log: Log) {
+    this.named = named
+    this.clock = clock
+    this.log = log
+  }
+
+  /** The credential of a name that was checked; its files are read when it is first asked for. */
+  of(name: string, role: TlsRole): Credential {
+    return this.use(name, role, tlsSourceOf(this.named[name]!, role))
+  }
+
+  /** The TLS of a listener; nothing where it is off. Throws CONFIG without good files. */
+  entranceTls(listener: ListenerTls): { readonly tls?: EntranceTls } {
+    const mode = tlsModeOf(listener)
+    if (mode === 'off') return {}
+    const credential = this.of(listener.credentials!, 'server')
+    if (credential.problem !== '') throw new StorageError('CONFIG', credential.problem)
+    const side = new ServerTls(credential, listener.protocol === 'dst' ? dstProtocol : null)
+    return { tls: { mode, side } }
+  }
+
+  /** The credential of a client whose files a URI names; `name` is for people. */
+  ofUri(name: string, source: TlsSource): Credential {
+    return this.use(name, 'client', source)
+  }
+
+  /** Looks at the files now and then. */
+  start(): void {
+    if (this.used.size === 0) return
+    this.timer = this.clock.timer(lookInterval, () => {
+      void this.look().then(() => {
+        if (this.timer !== null) this.start()
+      })
+    })
+  }
+
+  stop(): void {
+    this.timer?.cancel()
+    this.timer = null
+  }
+
+  /** Reads what has changed. Resolves when it is in force; never rejects. */
+  look(): Promise<void> {
+    this.looking ??= this.lookAtAll().finally(() => (this.looking = null))
+    return this.looking
+  }
+
+  get status(): readonly CredentialStatus[] {
+    return Array.from(this.used.values(), ({ name, role, credential }) => ({
+      name,
+      role,
+      problem: credential.problem,
+      readAt: credential.readAt === 0 ? null : credential.readAt,
+      notAfter: credential.expiry?.notAfter ?? null,
+      warning: this.warningOf(name, credential),
+    }))
+  }
+
+  private use(name: string, role: TlsRole, source: TlsSource): Credential {
+    const key = `${role} ${name}`
+    const known = this.used.get(key)
+    if (known !== undefined) return known.credential
+    const credential = new Credential(source, this.clock)
+    credential.read()
+    const used = { name, role, credential, told: '' }
+    this.used.set(key, used)
+    this.tell(used)
+    return credential
+  }
+
+  private async lookAtAll(): Promise<void> {
+    for (const used of this.used.values()) {
+      const found = await used.credential.look()
+      if (found === 'read') this.log.info(fields(used), 'the files of a credential were read')
+      if (found !== 'same') this.tell(used)
+    }
+  }
+
+  /** Logs what is wrong, once for each reason. */
+  private tell(used: Used): void {
+    const { name, credential } = used
+    const warning = this.warningOf(name, credential)
+    if (warning !== '' && warning !== used.told) this.log.warn(fields(used), warning)
+    used.told = warning
+  }
+
+  private warningOf(name: string, { problem, readAt, expiry }: Credential): string {
+    if (problem !== '') {
+      const kept = readAt === 0 ? 'no TLS with them' : 'what was read before stays in force'
+      return `credentials ${name}: ${problem}; ${kept}`
+    }
+    const left = expiry === null ? Infinity : expiry.notAfter - this.clock.wall()
+    if (expiry === null || left > warnMs) return ''
+    const days = Math.floor(left / dayMs)
+    const when = left <= 0 ? 'has ended' : days === 0 ? 'ends today' : `ends in ${days} days`
+    return `credentials ${name}: ${expiry.path} ${when}`
+  }
+}
+
+function fields({ name, role }: Used) {
+  return { credentials: name, role }
+}

@@ -1,0 +1,37 @@
+import { StorageError } from '../base/errors.ts'
+import type { Export } from '../export/export.ts'
+import type { WireFacts } from './hello.ts'
+
+/** A connection as its session sees it. */
+export interface SessionConnection {
+  readonly index: number
+  readonly peer: string
+  /** What the client has proven by TLS, for people; '' without TLS. */
+  readonly identity: string
+  /** What the client has proven by TLS; '' without TLS. A session is bound to it. */
+  readonly owner: string
+  /** Closes it at once: nothing that it still brings is carried out. */
+  kick(reason: string): void
+  tellFacts(facts: WireFacts): void
+  /** Another session has claimed the device with this epoch, which is higher than this one's. */
+  tellFenced?(epoch: number): void
+}
+
+/** The client that a session belongs to, and what it may do. */
+interface Owned {
+  readonly owner: string
+  readonly target: Export
+}
+
+/**
+ * Why a connection cannot join a session: its client has proven another identity, or none, or has
+ * other rights. Null when it can.
+ */
+export function notItsOwner(
+  session: Owned,
+  target: Export,
+  { owner }: SessionConnection,
+): StorageError | null {
+  if (session.owner === owner && session.target === target) return null
+  return new StorageError('PROTOCOL', 'the session is of a client with another identity')
+}
