@@ -1,5 +1,4 @@
 import { StorageError } from '../base/errors.ts'
-import type { Export } from '../export/export.ts'
 import type { WireFacts } from './hello.ts'
 
 /** A connection as its session sees it. */
@@ -17,21 +16,11 @@ export interface SessionConnection {
   tellFenced?(epoch: number): void
 }
 
-/** The client that a session belongs to, and what it may do. */
-interface Owned {
-  readonly owner: string
-  readonly target: Export
-}
-
-/**
- * Why a connection cannot join a session: its client has proven another identity, or none, or has
- * other rights. Null when it can.
- */
+/** Why a connection cannot join a session: its client has proven another identity, or none. */
 export function notItsOwner(
-  session: Owned,
-  target: Export,
+  session: { readonly owner: string },
   { owner }: SessionConnection,
 ): StorageError | null {
-  if (session.owner === owner && session.target === target) return null
+  if (session.owner === owner) return null
   return new StorageError('PROTOCOL', 'the session is of a client with another identity')
 }

@@ -281,7 +281,7 @@ export class Sessions {
   ): Session | null {
     const known = this.find(hello, target)
     // Before all else: who has learnt the id of another client learns nothing more by it.
-    const foreign = known === null ? null : notItsOwner(known, target, connection)
+    const foreign = known === null ? null : notItsOwner(known, connection)
     const refusal = foreign ?? this.refusal(hello, target, known)
     if (refusal !== null) {
       done(refusal)

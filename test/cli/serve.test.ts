@@ -170,7 +170,7 @@ describe('dst serve', () => {
   it('lives on after SIGHUP, and says what it does not do', async () => {
     const target = await workshop.serve('t', { listeners: [listeners[1]] })
     process.kill(target.pid!, 'SIGHUP')
-    while (!target.stderr.includes('not supported')) await sleep(20)
+    while (!target.stderr.includes('reading the files of credentials')) await sleep(20)
     expect(await target.stop()).to.equal(0)
   })
 
@@ -230,7 +230,10 @@ describe('dst serve', () => {
   it('exits 1 for an address that may be there in a moment', async () => {
     const addresses = ['192.0.2.1:10809', 'no.such.host.invalid:10809']
     for (const address of addresses) {
-      workshop.write('early', { listeners: [{ protocol: 'nbd', address }], devices: { a: memory } })
+      workshop.write('early', {
+        listeners: [{ protocol: 'nbd', address, open: true }],
+        devices: { a: memory },
+      })
       const { code, stderr } = await dst(['serve', 'early.json'], workshop.folder)
       expect(code, stderr).to.equal(1)
       expect(stderr).to.include(`dst: error: listening on ${address}`)
