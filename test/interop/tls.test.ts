@@ -171,7 +171,7 @@ describe('programs as clients of a target that demands TLS', () => {
     expect(other.code).to.equal(0)
   })
 
-  it('refuses wrong, expired, revoked and foreign certificates, and unknown identities', async function () {
+  it('refuses what does not prove a client, in the same words', async function () {
     needPrograms(this, 'nbdinfo')
     const { authority } = served
     authority.issue(served.at('old'), { commonName: 'o', purpose: 'client', days: -1 })
@@ -214,7 +214,8 @@ describe('programs as clients of a target that demands TLS', () => {
 
   it('a stranger, or a server without TLS, is refused by our own clients', async () => {
     const { shop } = served
-    const plain = `nbds+unix:///disk?socket=${served.at('open.sock')}&tls-certificates=${served.at('pki')}`
+    const files = `socket=${served.at('open.sock')}&tls-certificates=${served.at('pki')}`
+    const plain = `nbds+unix:///disk?${files}`
     const { code, stderr } = await dst(['list', plain], shop.folder)
     expect(code).to.equal(1)
     expect(stderr).to.contain('the server has no TLS')
