@@ -14,6 +14,7 @@ import { leg } from './leg.ts'
 import { list } from './list.ts'
 import { serve } from './serve.ts'
 import { status } from './status.ts'
+import { tls } from './tls.ts'
 import { verify } from './verify.ts'
 import { volume } from './volume.ts'
 import { flag } from './options.ts'
@@ -33,6 +34,7 @@ const commands = [
   verify,
   claim,
   crypt,
+  tls,
   bench,
 ]
 
@@ -80,7 +82,7 @@ function usageWords(message: string, usage: Usage): string {
 }
 
 /** Options that may be given several times. */
-const severalTimes = new Set(['_', 'listen'])
+const severalTimes = new Set(['_', 'listen', 'host'])
 
 function givenOnce(options: Readonly<Record<string, unknown>>): true {
   for (const [name, value] of Object.entries(options))
