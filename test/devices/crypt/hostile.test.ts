@@ -1,0 +1,229 @@
+import { createHash } from 'node:crypto'
+import { expect } from 'chai'
+import { systemClock } from '../../../src/base/clock.ts'
+import { GiB, MiB } from '../../../src/base/size.ts'
+import { Device } from '../../../src/device/device.ts'
+import { Deriver } from '../../../src/devices/crypt/deriver.ts'
+import { isFault, type Fault, type Header } from '../../../src/devices/crypt/header.ts'
+import { parseLuks1 } from '../../../src/devices/crypt/luks1.ts'
+import { parseCopy } from '../../../src/devices/crypt/luks2.ts'
+import { Medium } from '../../../src/devices/crypt/medium.ts'
+import { loadHeader } from '../../../src/devices/crypt/store.ts'
+import { MemoryDriver } from '../../../src/devices/memory.ts'
+import { read, write } from '../../support/io.ts'
+import { SeededRandom } from '../../support/seeded.ts'
+import { format } from './support.ts'
+
+/** Mutations of each kind of header; the seed repeats them. */
+const rounds = 4000
+const seed = 20_261_201
+
+async function formatted(version: 'luks1' | 'luks2'): Promise<Device> {
+  const memory = new MemoryDriver(18 * MiB, new SeededRandom(1))
+  const device = new Device('hostile', memory, systemClock)
+  await device.open()
+  await format(device, { format: version, sectorBytes: 512 })
+  return device
+}
+
+/** Whatever a header says, what is taken from it is within these bounds. */
+function checkBounds(header: Header): void {
+  const { payload, size, firstSector, keyslots, digest, keyBytes } = header
+  for (const number of [payload, size ?? 512, firstSector])
+    expect(Number.isSafeInteger(number) && number >= 0).to.equal(true)
+  expect(keyBytes).to.be.oneOf([32, 64])
+  expect(keyslots.length).to.be.at.most(32)
+  expect(digest.iterations).to.be.within(1, 100_000_000)
+  expect(digest.salt.length).to.be.within(8, 400)
+  for (const { offset, reserved, kdf, areaKeyBytes } of keyslots) {
+    expect(offset).to.be.at.least(592)
+    expect(reserved).to.be.at.least(keyBytes * 4000)
+    expect(offset + reserved).to.be.at.most(payload)
+    expect(areaKeyBytes).to.be.oneOf([32, 64])
+    if (kdf.kind === 'pbkdf2') expect(kdf.iterations).to.be.within(1, 100_000_000)
+    else {
+      expect(kdf.memory).to.be.within(8192, GiB)
+      expect(kdf.memory * kdf.passes).to.be.at.most(64 * GiB)
+      expect(kdf.lanes).to.be.within(1, 255)
+    }
+  }
+}
+
+function check(parse: () => Header | Fault): 'fault' | 'header' {
+  const found = parse()
+  if (isFault(found)) {
+    expect(found.reason).to.not.equal('')
+    return 'fault'
+  }
+  checkBounds(found)
+  return 'header'
+}
+
+/** Puts the right checksum on a copy, so that what is behind it is looked at. */
+function repair(bytes: Buffer): void {
+  bytes.fill(0, 448, 512)
+  createHash('sha256').update(bytes).digest().copy(bytes, 448)
+}
+
+function mutateBytes(bytes: Buffer, random: SeededRandom, within: number): void {
+  for (let count = 1 + random.below(4); count > 0; count--) {
+    const at = random.below(within)
+    const kind = random.below(4)
+    if (kind === 0) bytes[at]! ^= 1 << random.below(8)
+    else if (kind === 1) bytes[at] = random.below(256)
+    else if (kind === 2) bytes.fill(0xff, at, Math.min(within, at + 4))
+    else bytes.fill(0, at, Math.min(within, at + 1 + random.below(32)))
+  }
+}
+
+const strange: readonly unknown[] = [
+  ...[null, true, [], {}, '', '0', '-1', '1e9', ' 1', '9007199254740993', '18446744073709551615'],
+  ...[0, -1, 0.5, 1e300, 2 ** 32, 2 ** 31, 'dynamic', 'crypt', 'raw', '__proto__', 'constructor'],
+  ...['4294967296', '32768', '0x10', 'aes-cbc-essiv:sha256', 'null', 'a'.repeat(5000)],
+  ...[['0', '0'], ['1'], [0], [[[[]]]], { type: 'crypt' }, Array.from({ length: 99 }, () => '0')],
+]
+
+/** Replaces, drops, copies or renames one property of some object in the value. */
+function mutateJson(root: unknown, random: SeededRandom): void {
+  const objects: Record<string, unknown>[] = []
+  const collect = (value: unknown): void => {
+    if (typeof value !== 'object' || value === null) return
+    objects.push(value as Record<string, unknown>)
+    for (const each of Object.values(value)) collect(each)
+  }
+  collect(root)
+  const object = objects[random.below(objects.length)]!
+  const keys = Object.keys(object)
+  const key = keys[random.below(keys.length)] ?? '0'
+  const kind = random.below(5)
+  if (kind === 0) Reflect.deleteProperty(object, key)
+  else if (kind === 1) {
+    const other = objects[random.below(objects.length)]
+    object[String(random.below(40))] = structuredClone(other)
+  } else if (kind === 2 && /^\d+$/.test(String(object[key]))) {
+    const number = Number(object[key]) + random.below(3) - 1
+    object[key] = typeof object[key] === 'string' ? String(number) : number * random.below(1e6)
+  } else object[key] = structuredClone(strange[random.below(strange.length)])
+}
+
+describe('a hostile LUKS header', () => {
+  let one: Device
+  let two: Device
+  before(async () => {
+    one = await formatted('luks1')
+    two = await formatted('luks2')
+  })
+  after(async () => {
+    await one.close()
+    await two.close()
+  })
+
+  it('of version 1 is refused, or keeps to all bounds', async () => {
+    const random = new SeededRandom(seed)
+    const right = await read(one, 0, 592)
+    const counts = { fault: 0, header: 0 }
+    for (let round = 0; round < rounds; round++) {
+      const bytes = Buffer.from(right)
+      mutateBytes(bytes, random, bytes.length)
+      counts[check(() => parseLuks1(bytes))]++
+    }
+    expect(counts.fault).to.be.greaterThan(100)
+    expect(counts.header).to.be.greaterThan(100)
+  })
+
+  it('of version 2 is refused, or keeps to all bounds, whatever its fields say', async () => {
+    const random = new SeededRandom(seed)
+    const right = await read(two, 0, 16_384)
+    for (let round = 0; round < rounds; round++) {
+      const bytes = Buffer.from(right)
+      mutateBytes(bytes, random, round % 2 === 0 ? 512 : 5500)
+      repair(bytes)
+      check(() => {
+        const copy = parseCopy(bytes, 0)
+        return isFault(copy) ? copy : copy.header
+      })
+    }
+  })
+
+  it('of version 2 is refused, or keeps to all bounds, whatever its JSON says', async () => {
+    const random = new SeededRandom(seed)
+    const right = await read(two, 0, 16_384)
+    const text = right.toString('utf8', 4096, right.indexOf(0, 4096))
+    const counts = { fault: 0, header: 0 }
+    for (let round = 0; round < rounds; round++) {
+      const json: unknown = JSON.parse(text)
+      for (let count = 1 + random.below(3); count > 0; count--) mutateJson(json, random)
+      const bytes = Buffer.from(right)
+      const changed = Buffer.from(JSON.stringify(json))
+      if (changed.length > 12_000) continue
+      bytes.fill(0, 4096)
+      changed.copy(bytes, 4096)
+      repair(bytes)
+      counts[
+        check(() => {
+          const copy = parseCopy(bytes, 0)
+          return isFault(copy) ? copy : copy.header
+        })
+      ]++
+    }
+    expect(counts.fault).to.be.greaterThan(100)
+    expect(counts.header).to.be.greaterThan(100)
+  })
+
+  it('may be nested as deep as there is room', async () => {
+    const bytes = await read(two, 0, 16_384)
+    for (const text of ['['.repeat(12_000), '{"a":'.repeat(2400), '{"keyslots":'.repeat(1000)]) {
+      bytes.fill(0, 4096)
+      bytes.write(text, 4096)
+      repair(bytes)
+      expect(isFault(parseCopy(bytes, 0)), text.slice(0, 10)).to.equal(true)
+    }
+  })
+
+  it('asks for no more memory than is free', async () => {
+    const deriver = new Deriver(systemClock)
+    const salt = Buffer.alloc(32)
+    const kdf = { kind: 'argon2id', passes: 1, memory: 2 ** 50, lanes: 1, salt } as const
+    const slot = { id: 0, hash: 'sha256', keyBytes: 64, offset: 0, reserved: 256_000 } as const
+    const keyslot = { ...slot, kdf, areaKeyBytes: 64, priority: 1 }
+    const digest = { hash: 'sha256', iterations: 1, salt, value: salt } as const
+    const error = await deriver
+      .open(Buffer.from('x'), keyslot, Buffer.alloc(256_000), digest)
+      .catch((failed: unknown) => failed)
+    expect(error).to.have.property('code', 'BUSY')
+    deriver.close()
+  })
+
+  it('that lies in both copies sends reads nowhere but into the device', async () => {
+    const random = new SeededRandom(seed)
+    const medium = new Medium(two)
+    const right = await read(two, 0, 32_768)
+    for (let round = 0; round < 300; round++) {
+      const bytes = Buffer.from(right)
+      mutateBytes(bytes.subarray(0, 16_384), random, 300)
+      mutateBytes(bytes.subarray(16_384), random, 300)
+      repair(bytes.subarray(0, 16_384))
+      repair(bytes.subarray(16_384))
+      await write(two, 0, bytes)
+      // Rejects when something lies beyond the end.
+      const found = await loadHeader(medium)
+      if (!isFault(found)) checkBounds(found.header)
+    }
+    await write(two, 0, right)
+  })
+
+  it('stands in for a newer one that is not understood in no case', async () => {
+    const medium = new Medium(two)
+    const right = await read(two, 0, 16_384)
+    const bytes = Buffer.from(right)
+    const text = bytes.toString('utf8', 4096, bytes.indexOf(0, 4096))
+    const changed = text.replace('"config":{', '"config":{"requirements":{"mandatory":["x"]},')
+    bytes.write(changed, 4096)
+    bytes.writeBigUInt64BE(2n, 16)
+    repair(bytes)
+    await write(two, 0, bytes)
+    // The second copy is whole, but says what was true before.
+    expect(await loadHeader(medium)).to.include({ kind: 'unsupported' })
+    await write(two, 0, right)
+  })
+})
