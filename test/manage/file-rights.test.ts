@@ -107,6 +107,18 @@ describe('files that commands may use', () => {
     expect(all.refusal({ type: 'remote', uri: 'dst://10.0.0.2/home' })).to.equal(null)
   })
 
+  it('are those of keys as well; a key of a program is refused', () => {
+    const all = rights({ management: tcp })
+    const key = (text: string) => all.refusal({ type: 'crypt', device: 'left', key: text })
+    expect(key(`file:${join(folder, 'images/key')}`)).to.equal(null)
+    expect(key('credential:disk')).to.equal(null)
+    expect(key(`file:${join(folder, 'other/key')}`)).to.include('other/key')
+    expect(key('command:/bin/touch x')).to.include('/bin/touch')
+    // Where the target's own user alone gives commands, that user may run the program anyway.
+    const own = rights({ management: unix })
+    expect(own.refusal({ type: 'crypt', device: 'left', key: 'command:/bin/touch x' })).to.equal(null)
+  })
+
   it('are not looked at otherwise: nobody learns what is there', async () => {
     const devices = { left: { type: 'file', path: 'images/left.img' } }
     const { config } = checkConfig({ devices, management: tcp }, folder)

@@ -20,7 +20,7 @@ import { MemoryDriver } from '../../../src/devices/memory.ts'
 import { removeFolder, temporaryFolder } from '../../support/files.ts'
 import { read, submit, write } from '../../support/io.ts'
 import { SeededRandom } from '../../support/seeded.ts'
-import { cryptDevice, format, headerBytes, keyIn, passphrase } from './support.ts'
+import { cryptDevice, format, headerBytes, keyIn, passphrase, until } from './support.ts'
 
 const dataBytes = 8 * MiB
 
@@ -54,19 +54,6 @@ class Gate extends Layer {
     if (this.away) this.host!.offline('offline', 'away')
     else super.update()
   }
-}
-
-/** Resolves once the device is in a state that the test waits for. */
-function until(device: Device, reached: (device: Device) => boolean): Promise<void> {
-  return new Promise((resolve) => {
-    const look = (): void => {
-      if (!reached(device)) return
-      device.unwatch(look)
-      resolve()
-    }
-    device.watch(look)
-    look()
-  })
 }
 
 async function rejection(promise: Promise<unknown>): Promise<string> {

@@ -42,3 +42,16 @@ export function cryptDevice(
   const driver = new CryptDriver(below, { key, discard }, { slab, clock: systemClock })
   return new Device('c', driver, systemClock)
 }
+
+/** Resolves once the device is in a state that the test waits for. */
+export function until(device: Device, reached: (device: Device) => boolean): Promise<void> {
+  return new Promise((resolve) => {
+    const look = (): void => {
+      if (!reached(device)) return
+      device.unwatch(look)
+      resolve()
+    }
+    device.watch(look)
+    look()
+  })
+}
