@@ -1,5 +1,13 @@
 import { expect } from 'chai'
-import { linkSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseSource } from '../../src/config/source.ts'
@@ -262,6 +270,18 @@ describe('a configuration', () => {
     expectProblem(file('small.img', { size: '1M' }), 'has 1000 bytes', '/devices/a/size', 'grow')
     expectProblem(file('small.img', { size: 999, grow: true }), 'not 999')
     expect(problems(file('small.img', { size: '1M', grow: true }))).to.deep.equal([])
+  })
+
+  it('refuses keys that are not there, or not for their owner alone', () => {
+    const crypt = (key: string) => devices({ c: { type: 'crypt', device: memory, key } })
+    writeFileSync(join(folder, 'disk.key'), 'secret', { mode: 0o600 })
+    expect(problems(crypt('file:disk.key')), 'relative to the configuration').to.deep.equal([])
+    expect(problems(crypt('credential:disk'))).to.deep.equal([])
+    chmodSync(join(folder, 'disk.key'), 0o640)
+    expectProblem(crypt('file:disk.key'), 'chmod 600', '/devices/c/key')
+    expectProblem(crypt('file:none.key'), 'is not there')
+    expectProblem(crypt('secret'), 'a key comes from')
+    expectProblem(crypt('command:cat x'), 'no absolute path')
   })
 
   it('refuses two devices on one file, whatever it is called', () => {

@@ -114,7 +114,7 @@ describe('encrypted images and other programs', () => {
     ['512', ['--pbkdf', 'argon2i', '--pbkdf-memory', '8192', '--pbkdf-force-iterations', '4']],
     ['4096', ['--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000', '--hash', 'sha512']],
   ] as const)
-    it(`a luks2 that cryptsetup encrypted is read, with sectors of ${sectorBytes} bytes`, async () => {
+    it(`a luks2 that cryptsetup encrypted is read, of sectors of ${sectorBytes}`, async () => {
       // Half of what the file is reduced by is left for the header.
       const shift = 2 * headerBytes
       blank('image', shift + dataBytes)

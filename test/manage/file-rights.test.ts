@@ -116,7 +116,9 @@ describe('files that commands may use', () => {
     expect(key('command:/bin/touch x')).to.include('/bin/touch')
     // Where the target's own user alone gives commands, that user may run the program anyway.
     const own = rights({ management: unix })
-    expect(own.refusal({ type: 'crypt', device: 'left', key: 'command:/bin/touch x' })).to.equal(null)
+    expect(own.refusal({ type: 'crypt', device: 'left', key: 'command:/bin/touch x' })).to.equal(
+      null,
+    )
   })
 
   it('are not looked at otherwise: nobody learns what is there', async () => {

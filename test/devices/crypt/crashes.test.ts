@@ -101,8 +101,8 @@ class Rig {
 }
 
 /**
- * What a crash may leave of a write, over the bytes that were there: of a header every byte from its
- * beginning, and sectors in any order; of a keyslot, in which no byte is special, some.
+ * What a crash may leave of a write, over the bytes that were there: of a header every byte from
+ * its beginning, and sectors in any order; of a keyslot, in which no byte is special, some.
  */
 function* torn(old: Buffer, { offset, bytes }: Write): Generator<Buffer> {
   const isHeader = bytes.length <= 65_536
