@@ -266,6 +266,7 @@ export interface Limits {
   connections: number
   connectionsPerPeer: number
   handshakeTimeout: Period
+  handshakesPerSecond: number
   sendTimeout: Period
   keepAlive: Period
   requestsPerConnection: number

@@ -7,6 +7,7 @@ import type { EntranceTls } from '../export/export.ts'
 import { Credential } from '../net/tls/credential.ts'
 import { ServerTls } from '../net/tls/server.ts'
 import { dstProtocol } from '../net/tls/side.ts'
+import { Turns } from '../net/tls/turns.ts'
 import type { TlsRole, TlsSource } from '../net/tls/source.ts'
 
 /** Milliseconds between two looks at the files of credentials: a look is a stat of each. */
@@ -45,14 +46,17 @@ export class Credentials {
   private readonly clock: Clock
   private readonly log: Log
   private readonly named: Readonly<Record<string, config.Credential>>
+  /** Shared by all listeners. */
+  private readonly turns: Turns
   private readonly used = new Map<string, Used>()
   private timer: Timer | null = null
   private looking: Promise<void> | null = null
 
-  constructor(named: Readonly<Record<string, config.Credential>>, clock: Clock, log: Log) {
-    this.named = named
+  constructor({ credentials, limits }: config.Config, clock: Clock, log: Log) {
+    this.named = credentials
     this.clock = clock
     this.log = log
+    this.turns = new Turns(clock, limits.handshakesPerSecond)
   }
 
   /** The credential of a name that was checked; its files are read when it is first asked for. */
@@ -66,7 +70,8 @@ export class Credentials {
     if (mode === 'off') return {}
     const credential = this.of(listener.credentials!, 'server')
     if (credential.problem !== '') throw new StorageError('CONFIG', credential.problem)
-    const side = new ServerTls(credential, listener.protocol === 'dst' ? dstProtocol : null)
+    const protocol = listener.protocol === 'dst' ? dstProtocol : null
+    const side = new ServerTls(credential, protocol, this.turns)
     return { tls: { mode, side } }
   }
 

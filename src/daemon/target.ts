@@ -114,7 +114,7 @@ export class Target {
     this.config = config
     this.folding = new FoldingLog(world.log, world.clock)
     this.startedAt = world.clock.wall()
-    this.credentials = new Credentials(config.credentials, world.clock, this.folding)
+    this.credentials = new Credentials(config, world.clock, this.folding)
     const { credentials } = this
     this.world = { ...world, credentials, log: this.folding, requestLog: world.log }
     this.tree = new Tree(config, this.world)

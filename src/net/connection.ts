@@ -45,6 +45,10 @@ interface Upgrade {
   readonly side: TlsSide
   readonly secured: () => void
   behind: number
+  /** Whether the handshake was begun, or waits for its turn. */
+  begun: boolean
+  /** Ends the turn of this handshake. */
+  over: () => void
 }
 
 /** Somebody on the way may have put them there, to be taken for what comes under TLS. */
@@ -155,7 +159,8 @@ export class SocketConnection implements Connection {
   startTls(side: TlsSide, secured: () => void): void {
     assert(this.upgrade === null && this.below === null, 'TLS begins once')
     // What waits now was sent in clear, and what is sent from now on waits behind it.
-    this.upgrade = { side, secured, behind: this.waiting.length }
+    const behind = this.waiting.length
+    this.upgrade = { side, secured, behind, begun: false, over: () => undefined }
     if (this.handler === null) return
     this.socket.pause()
     if (this.isSent(this.upgrade)) this.beginTls(this.upgrade)
@@ -166,13 +171,31 @@ export class SocketConnection implements Connection {
     return this.writing === 0 && !this.flowing && behind === 0
   }
 
+  /** Begins TLS when it is this peer's turn; until then its bytes stay in the socket. */
   private beginTls(upgrade: Upgrade): void {
+    const { turns } = upgrade.side
+    upgrade.begun = true
+    if (turns == null) this.handshake(upgrade)
+    else {
+      const leave = turns.enter(this.origin, () => {
+        // After this call has returned, for its way out has to be known.
+        process.nextTick(() => {
+          if (!this.gone) this.handshake(upgrade)
+        })
+      })
+      upgrade.over = leave
+      this.socket.once('close', leave)
+    }
+  }
+
+  private handshake(upgrade: Upgrade): void {
     const below = this.socket
     this.below = below
     below.removeAllListeners('error').removeAllListeners('end').removeAllListeners('data')
     // Whatever happens to it, the socket above tells.
     below.on('error', () => undefined)
     const done = (result: Secured | StorageError): void => {
+      upgrade.over()
       if (this.upgrade !== upgrade) return
       // The socket may have closed itself, and then it is said here why.
       if (result instanceof StorageError) this.fail(result)
@@ -299,7 +322,7 @@ export class SocketConnection implements Connection {
 
   private goOnToTls(): void {
     const { upgrade } = this
-    if (upgrade !== null && this.below === null && this.isSent(upgrade)) this.beginTls(upgrade)
+    if (upgrade !== null && !upgrade.begun && this.isSent(upgrade)) this.beginTls(upgrade)
   }
 
   /** The stream is done with the send that it was given. */

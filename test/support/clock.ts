@@ -43,6 +43,11 @@ export class ManualClock implements Clock {
     this.timer(0, callback)
   }
 
+  /** How many timers wait. */
+  get pending(): number {
+    return this.due.length
+  }
+
   /** Lets `ms` milliseconds pass and calls back what falls due, in order. */
   advance(ms: number): void {
     const end = this.time + ms

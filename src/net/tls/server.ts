@@ -5,6 +5,7 @@ import { StorageError } from '../../base/errors.ts'
 import type { Credential, LetIn } from './credential.ts'
 import { issuedBy, reasonOf, type Material } from './material.ts'
 import { proofOf } from './names.ts'
+import type { Turns } from './turns.ts'
 import { refused, verifyErrorOf, type Secured, type TlsSide } from './side.ts'
 
 /** Makes keys for identities that are not known, so that they fail as a wrong key does. */
@@ -15,13 +16,18 @@ type Proven = Pick<LetIn, 'proof' | 'issued'>
 
 /** The side of a server: every client has to prove who it is. */
 export class ServerTls implements TlsSide {
+  readonly turns: Turns | null
   private readonly credential: Credential
   private readonly protocol: string | null
 
-  /** `protocol` is what both sides have to name in the handshake (ALPN); null: nothing is asked. */
-  constructor(credential: Credential, protocol: string | null = null) {
+  /**
+   * `protocol` is what both sides have to name in the handshake (ALPN); null: nothing is asked.
+   * Without `turns` everybody begins at once.
+   */
+  constructor(credential: Credential, protocol: string | null = null, turns: Turns | null = null) {
     this.credential = credential
     this.protocol = protocol
+    this.turns = turns
   }
 
   begin(

@@ -2,6 +2,7 @@ import type net from 'node:net'
 import tls from 'node:tls'
 import { StorageError } from '../../base/errors.ts'
 import type { Proof } from '../identity.ts'
+import type { Turns } from './turns.ts'
 
 /** The name of DST/1 in the handshake (ALPN). */
 export const dstProtocol = 'dst/1'
@@ -14,6 +15,8 @@ export interface Secured {
 
 /** The part of one side in TLS: what it shows to the other, and what it asks of it. */
 export interface TlsSide {
+  /** Whose turn it is to begin; absent: everybody's. */
+  readonly turns?: Turns | null
   /**
    * Begins TLS on a connected socket, which is its own from now on; a deadline is the caller's.
    * Calls `done`, where only the first call counts: with an error the socket is to be destroyed;
