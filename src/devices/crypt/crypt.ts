@@ -209,6 +209,7 @@ export class CryptDriver extends Layer {
       return null
     } finally {
       passphrase.fill(0)
+      await deriver.rest()
     }
   }
 

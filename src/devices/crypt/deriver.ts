@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads'
 import type { Clock, Timer } from '../../base/clock.ts'
-import { StorageError } from '../../base/errors.ts'
+import { assert, StorageError } from '../../base/errors.ts'
 import { Mutex } from '../../base/mutex.ts'
 import { describeSize, MiB } from '../../base/size.ts'
 import type { Kdf, KeyDigest, Keyslot } from './header.ts'
@@ -18,10 +18,10 @@ interface Waiting {
   readonly timer: Timer
 }
 
-/** One derivation at a time in this process: each may take a GiB. */
+/** Of Argon2 one derivation at a time in this process: each may take a GiB. */
 const turns = new Mutex()
 
-/** Derives keys in a thread of its own, which begins with the first and ends with `close`. */
+/** Derives keys in a thread of its own, which begins with the first and ends with `rest`. */
 export class Deriver {
   private readonly clock: Clock
   private worker: Worker | null = null
@@ -54,25 +54,42 @@ export class Deriver {
     return (await this.derive({ kind: 'digest', key: copied(key), digest: bare(digest) }))!
   }
 
-  /** Ends the thread; what it derives fails. */
+  /** Ends the thread, which derives nothing now; the next derivation starts another. */
+  async rest(): Promise<void> {
+    const { worker } = this
+    this.worker = null
+    await worker?.terminate()
+  }
+
+  /** Ends the thread for good; what it derives fails. */
   close(): void {
     this.closed = true
     this.fail('SHUTDOWN', 'the device is being closed')
   }
 
-  private derive(job: Job): Promise<Buffer | null> {
-    return turns.run(async () => {
-      if (this.closed) throw new StorageError('SHUTDOWN', 'the device is being closed')
-      if (job.kind !== 'digest') checkMemory(job.keyslot.kdf)
-      const answer = await this.answer(job)
-      if ('failed' in answer)
-        throw new StorageError('BUSY', `a key cannot be derived: ${answer.failed}`)
-      const { bytes } = answer
-      return bytes === null ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
-    })
+  private async derive(job: Job): Promise<Buffer | null> {
+    const isLarge = job.kind !== 'digest' && job.keyslot.kdf.kind !== 'pbkdf2'
+    const answer = isLarge ? await turns.run(() => this.answerLarge(job)) : await this.answer(job)
+    if ('failed' in answer)
+      throw new StorageError('BUSY', `a key cannot be derived: ${answer.failed}`)
+    const { bytes } = answer
+    return bytes === null ? null : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  }
+
+  /** Ends the thread afterwards: while it is idle it would keep the memory. */
+  private async answerLarge(job: Exclude<Job, { readonly kind: 'digest' }>): Promise<Answer> {
+    checkMemory(job.keyslot.kdf)
+    try {
+      return await this.answer(job)
+    } finally {
+      await this.rest()
+    }
   }
 
   private answer(job: Job): Promise<Answer> {
+    if (this.closed)
+      return Promise.reject(new StorageError('SHUTDOWN', 'the device is being closed'))
+    assert(this.waiting === null, 'a thread derives one key at a time')
     const worker = (this.worker ??= this.start())
     return new Promise((resolve, reject) => {
       const timer = this.clock.timer(deriveMsMax, () => {

@@ -67,8 +67,8 @@ export const cipher = 'aes-xts-plain64'
 
 /** Bytes of memory that a keyslot may ask for: the most that cryptsetup asks for by itself. */
 export const memoryMax = 1 * GiB
-/** Bytes that a keyslot may have gone over, all passes together: some minutes. */
-export const workMax = 64 * GiB
+/** Bytes that a keyslot may have gone over, all passes together: less than a minute. */
+export const workMax = 16 * GiB
 /** Iterations that a keyslot or digest may ask for: a minute or two. */
 export const iterationsMax = 100_000_000
 /** Bytes of a salt. */

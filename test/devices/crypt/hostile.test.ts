@@ -43,7 +43,7 @@ function checkBounds(header: Header): void {
     if (kdf.kind === 'pbkdf2') expect(kdf.iterations).to.be.within(1, 100_000_000)
     else {
       expect(kdf.memory).to.be.within(8192, GiB)
-      expect(kdf.memory * kdf.passes).to.be.at.most(64 * GiB)
+      expect(kdf.memory * kdf.passes).to.be.at.most(16 * GiB)
       expect(kdf.lanes).to.be.within(1, 255)
     }
   }
