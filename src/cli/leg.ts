@@ -2,7 +2,7 @@ import { resolve } from 'node:path'
 import type { Argv } from 'yargs'
 import { asText, isObject } from '../base/guards.ts'
 import { parseSize, sizeMeant } from '../base/size.ts'
-import { parseUri } from '../net/uri.ts'
+import { formatUri, parseUri, withPaths } from '../net/uri.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { UsageError } from './exit.ts'
 import { showGrowth, sizeAsked } from './growth.ts'
@@ -183,7 +183,11 @@ function deviceOf(text: string, size: string | undefined): unknown {
     }
   }
   const uri = parseUri(text)
-  if (typeof uri !== 'string') return { type: uri.protocol === 'dst' ? 'remote' : 'nbd', uri: text }
+  if (typeof uri !== 'string') {
+    // The target has another working directory.
+    const there = formatUri(withPaths(uri, (path) => resolve(path)))
+    return { type: uri.protocol === 'dst' ? 'remote' : 'nbd', uri: there }
+  }
   if (text.includes('://')) throw new UsageError(`"${text}": ${uri}`)
   if (!text.includes('/')) return text
   const file = { type: 'file', path: resolve(text) }

@@ -77,12 +77,15 @@ export class Credentials {
 
   /** The credential of a client whose files a URI names; `name` is for people. */
   ofUri(name: string, source: TlsSource): Credential {
+    // A leg may have taken the place of another one, which led elsewhere.
+    for (const [key, used] of this.used)
+      if (used.name === name && used.credential.source !== source && !isNamed(used, this.named))
+        this.used.delete(key)
     return this.use(name, 'client', source)
   }
 
   /** Looks at the files now and then. */
   start(): void {
-    if (this.used.size === 0) return
     this.timer = this.clock.timer(lookInterval, () => {
       void this.look().then(() => {
         if (this.timer !== null) this.start()
@@ -151,6 +154,11 @@ export class Credentials {
     const when = left <= 0 ? 'has ended' : days === 0 ? 'ends today' : `ends in ${days} days`
     return `credentials ${name}: ${expiry.path} ${when}`
   }
+}
+
+/** Whether the configuration has the credential, rather than a URI. */
+function isNamed({ name }: Used, named: object): boolean {
+  return Object.hasOwn(named, name)
 }
 
 function fields({ name, role }: Used) {

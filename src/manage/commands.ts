@@ -176,7 +176,7 @@ export class TargetManager implements Manager {
     const unseen = this.rights.refusal(options['device'])
     if (unseen !== null) throw new StorageError('CONFIG', unseen)
     const { tree, exports } = this.target
-    const child = checkChild(name, options['device'])
+    const child = checkChild(name, options['device'], this.target.config)
     const written = exports
       .list()
       .find(({ device, readOnly }) => device.path === child && !readOnly)
@@ -244,10 +244,11 @@ function notThere({ path, state }: Device): StorageError {
 }
 
 /** Checks the device of a new leg. Returns its name, or the device with defaults filled in. */
-function checkChild(name: string, child: unknown): config.Child {
+function checkChild(name: string, child: unknown, { credentials }: config.Config): config.Child {
   if (child === undefined) throw new StorageError('CONFIG', 'a leg needs a device')
   const device = typeof child === 'string' ? anyDevice : child
-  const { config } = checkConfig({ devices: { [name]: device } }, process.cwd(), 'the request')
+  const loose = { credentials, devices: { [name]: device } }
+  const { config } = checkConfig(loose, process.cwd(), 'the request')
   return typeof child === 'string' ? child : config.devices[name]!
 }
 

@@ -6,7 +6,7 @@ import { silentLog } from '../../src/base/log.ts'
 import { systemRandom } from '../../src/base/random.ts'
 import { Slab } from '../../src/base/slab.ts'
 import { Device, type Driver } from '../../src/device/device.ts'
-import type { Entrance, Export, Exports } from '../../src/export/export.ts'
+import type { Entrance, EntranceTls, Export, Exports } from '../../src/export/export.ts'
 import { MemoryDriver } from '../../src/devices/memory.ts'
 import type { Address } from '../../src/net/address.ts'
 import { Admission } from '../../src/export/admission.ts'
@@ -42,6 +42,8 @@ export class ExportTable implements Exports, Entrance {
   seenBy(): Exports {
     return this
   }
+
+  tls?: EntranceTls
 }
 
 export interface TargetOptions {
