@@ -203,11 +203,15 @@ export class TargetManager implements Manager {
   async dropLeg(volume: MirrorDriver, name: string, removed: Promise<Device>): Promise<Outcome> {
     const { path } = this.target.tree.devices.find(({ driver }) => driver === volume)!
     const note = (): Promise<string> => this.target.changes.note(path, name, 'removed')
+    const device = volume.deviceOf(name)
     try {
       await this.release(await removed)
     } catch (error) {
-      // It may be gone although not all of the command was done.
-      if (!(name in legsOf(volume))) await note()
+      // It may be gone although not all of the command was done, with requests under way.
+      if (device !== undefined && volume.deviceOf(name) === undefined) {
+        await note()
+        void this.release(device)
+      }
       throw error
     }
     return { warning: await note() }
@@ -225,12 +229,9 @@ function isRunning(volume: MirrorDriver): boolean {
   return ['healthy', 'syncing', 'degraded'].includes(String(volume.describe()['volume']))
 }
 
-function legsOf(volume: MirrorDriver): Readonly<Record<string, { state?: string }>> {
-  return volume.describe()['legs'] as Readonly<Record<string, { state?: string }>>
-}
-
 function takesPart(volume: MirrorDriver, name: string): boolean {
-  const { state } = legsOf(volume)[name] ?? {}
+  const legs = volume.describe()['legs'] as Readonly<Record<string, { state?: string }>>
+  const { state } = legs[name] ?? {}
   return state === 'in-sync' || state === 'syncing'
 }
 

@@ -1,4 +1,5 @@
 import { StorageError } from '../base/errors.ts'
+import type { Device } from '../device/device.ts'
 import { digest } from '../device/facts.ts'
 import type { Changed } from './data/compare.ts'
 import { forgetLeg, verifiedOf } from './data/differences.ts'
@@ -8,7 +9,7 @@ import type { Leg } from './leg.ts'
 import { labelMax } from './record.ts'
 import { bothSides, inspect, join, judge, lifeOf, type Verdict } from './returning.ts'
 import type { AttachOptions, LegOptions } from './settings.ts'
-import { claimLeg, letGo, outbid, whatForceDoes } from './start/claims.ts'
+import { claimLeg, outbid, whatForceDoes } from './start/claims.ts'
 import { addMember } from './start/create.ts'
 import { tryStart } from './start/opening.ts'
 import type { Found } from './superblock.ts'
@@ -53,6 +54,7 @@ export async function startVolume(
   const outdone = volume.word === 'failed'
   if (outdone && !force) throw refuse(volume, `${volume.reason}; ${whatForceDoes}`)
   if (outdone) volume.waitAgain()
+  volume.tries.beginAnew()
   // A leg that turned this head away is not reached before it is claimed with more.
   if (force && (outdone || volume.legs.some(isFenced))) await outbid(volume)
   await tryStart(volume, { force, leg: options.leg ?? null })
@@ -232,7 +234,10 @@ export async function addLeg(
   if (name === '' || name.length > labelMax)
     throw refuse(volume, `a name has 1 to ${labelMax} characters`)
   if (!device.usable) throw refuse(volume, `${device.path} is ${device.state.word}`)
-  if ([...volume.leaving].some((one) => one.device === device))
+  const { facts } = device
+  const isThere = (one: Device): boolean =>
+    one === device || (facts !== null && one.facts?.identity === facts.identity)
+  if ([...volume.leaving].some((one) => isThere(one.device)))
     throw refuse(volume, `requests of ${device.path} are still under way`)
   const leg = volume.addLeg(options)
   await holding(volume, leg, async () => {
@@ -247,8 +252,8 @@ export async function addLeg(
       await mustJoin(volume, leg, { word: 'full', cause: verdict.cause })
     } catch (error) {
       forget(volume, leg)
-      // What was written to it may land yet, on what is somebody else's then.
-      void letGo(volume, leg)
+      // What was written to it may land yet: the caller waits for that, see `letGo`.
+      volume.leaving.add(leg)
       throw error
     }
   })

@@ -7,6 +7,7 @@ import { describe, history } from './announce.ts'
 import { close } from './closing.ts'
 import { changedAlone } from './data/compare.ts'
 import { Verify, type VerifyOptions, type VerifyResult } from './data/verify.ts'
+import { within } from './deadline.ts'
 import { detachLeg, eraseLeg, exportLeg, leaveDetached } from './detaching.ts'
 import { grow, makeReady } from './growth.ts'
 import { addLeg, attachLeg, invalidateLeg, legToCompare, removeLeg, startVolume } from './manage.ts'
@@ -14,8 +15,8 @@ import type { HistoryEntry } from './record.ts'
 import { bringBack } from './returning.ts'
 import { legBytesFor, sizeWarning, whyNoSize, whyNotLarger } from './room.ts'
 import { VerifySchedule } from './schedule.ts'
-import type { AttachOptions, LegOptions, MirrorOptions, StartReason } from './settings.ts'
-import { letGo } from './start/claims.ts'
+import type { AttachOptions, LegOptions, MirrorOptions } from './settings.ts'
+import { giveUp, letGo } from './start/claims.ts'
 import { tryStart } from './start/opening.ts'
 import { trustLeg, Unseen } from './trust.ts'
 import { Volume } from './volume.ts'
@@ -39,8 +40,7 @@ export class MirrorDriver implements Driver {
   readonly restarts = null
   private readonly volume: Volume
   private readonly schedule: VerifySchedule
-  /** Why the next start is tried; null when none is about to be. */
-  private attempt: StartReason | null = null
+  private attempt = false
   /** The growth under way, and whether something happened to the legs since it began. */
   private growing: Promise<void> | null = null
   private changed = false
@@ -50,7 +50,8 @@ export class MirrorDriver implements Driver {
   constructor(options: MirrorOptions) {
     assert(options.legs.length > 0, 'a mirror has legs')
     this.volume = new Volume(options, {
-      onWaiting: (why) => void this.startSoon(why),
+      onWaiting: () => void this.startSoon(),
+      onLeaving: (leg) => void this.alone((volume) => giveUp(volume, leg)),
       onGrown: () => void this.grow(),
       onReturn: (leg) => void this.alone((volume) => bringBack(volume, leg)),
     })
@@ -75,7 +76,7 @@ export class MirrorDriver implements Driver {
         resolve()
       })
     })
-    await Promise.race([this.startSoon('news'), long, late])
+    await Promise.race([this.startSoon(), long, late])
     timer?.cancel()
   }
 
@@ -109,15 +110,12 @@ export class MirrorDriver implements Driver {
   }
 
   /** Tries to start. However often that is asked for during an attempt, one more follows. */
-  private async startSoon(why: StartReason): Promise<void> {
-    const isAsked = this.attempt !== null
-    if (this.attempt !== 'news') this.attempt = why
-    if (isAsked) return
+  private async startSoon(): Promise<void> {
+    if (this.attempt) return
+    this.attempt = true
     await this.volume.control.run(async () => {
-      const reason = this.attempt!
-      this.attempt = null
-      if (this.volume.host !== null)
-        await tryStart(this.volume, { force: false, leg: null }, reason)
+      this.attempt = false
+      if (this.volume.host !== null) await tryStart(this.volume, { force: false, leg: null })
     })
   }
 
@@ -193,8 +191,20 @@ export class MirrorDriver implements Driver {
   }
 
   /** Adds an opened device as a new leg, which is filled; from then on the volume closes it. */
-  addLeg(leg: LegOptions, options: { discard?: boolean } = {}): Promise<void> {
-    return this.alone((volume) => addLeg(volume, leg, options))
+  async addLeg(leg: LegOptions, options: { discard?: boolean } = {}): Promise<void> {
+    const { volume } = this
+    try {
+      await this.alone(() => addLeg(volume, leg, options))
+    } catch (error) {
+      const failed = [...volume.leaving].find(({ device }) => device === leg.device)
+      if (failed !== undefined) await within(volume, letGo(volume, failed)).catch(() => undefined)
+      throw error
+    }
+  }
+
+  /** The device of a leg; undefined if there is no such leg. */
+  deviceOf(name: string): Device | undefined {
+    return this.volume.legs.find((leg) => leg.name === name)?.device
   }
 
   /** Removes a leg. Resolves when nothing can land on it any more; the caller closes the device. */

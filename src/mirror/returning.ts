@@ -10,7 +10,7 @@ import type { Leg } from './leg.ts'
 import type { Outcome } from './membership.ts'
 import { endsOf, isPast, remembers, sameGeneration } from './record.ts'
 import type { Effect } from './rules/effects.ts'
-import { claimLeg, giveUp, type GivenUp } from './start/claims.ts'
+import { claimLeg, type GivenUp } from './start/claims.ts'
 import { refusalOf } from './start/decision.ts'
 import { splitReason, tooOldToCompare, wasNeverServed } from './start/forks.ts'
 import { showsMark, type Found } from './superblock.ts'
@@ -30,9 +30,6 @@ export type Verdict =
 export async function bringBack(volume: Volume, leg: Leg): Promise<void> {
   const { membership } = volume
   leg.want()
-  // It was detached while something was under way, and is not removed, see `letGo`.
-  const isFree = leg.pending === 0 && volume.legs.includes(leg)
-  if (isFree && volume.leaving.has(leg)) await giveUp(volume, leg)
   if (!mayReturn(volume, leg)) return
   try {
     const found = await inspect(volume, leg)

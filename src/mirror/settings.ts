@@ -124,16 +124,12 @@ export const mirrorDefaults: MirrorSettings = {
   historyMax: 256,
 }
 
-/**
- * Why a start is tried: there is news of a leg, of this head's own memory, or of an earlier try; or
- * only time has passed, in which another head may have changed the legs.
- */
-export type StartReason = 'news' | 'time'
-
 /** What a volume tells the mirror, which then does what takes long. */
 export interface VolumeHooks {
   /** The volume may be able to start. */
-  onWaiting(why: StartReason): void
+  onWaiting(): void
+  /** A leg may be given up now that was not before. */
+  onLeaving(leg: Leg): void
   /** The leg may be able to come back. */
   onReturn(leg: Leg): void
   /** The volume may be able to grow. */

@@ -86,7 +86,7 @@ export class Volume {
   readonly latency = new WriteLatency()
   /** Legs that an operation keeps from coming back by themselves. */
   readonly held = new Set<Leg>()
-  /** Removed and detached legs that stay claimed until nothing is under way on them. */
+  /** Removed and detached legs that are still claimed, see `giveUp`. */
   readonly leaving = new Set<Leg>()
   host: DriverHost | null = null
   told: Told | null = null
@@ -119,6 +119,7 @@ export class Volume {
   open(host: DriverHost): void {
     this.host = host
     this.path = host.path
+    this.tries.beginAnew()
   }
 
   /** Stops listening to legs and telling the host, and closes the volume. */
@@ -191,13 +192,14 @@ export class Volume {
   /** Reconsiders a leg that may have come back, or with which the volume may be able to start. */
   look(leg: Leg): void {
     if (!this.legs.includes(leg)) return
+    if (this.leaving.has(leg) && leg.device.usable) this.hooks.onLeaving(leg)
     if (this.word === 'running') this.hooks.onReturn(leg)
     else this.lookAgain()
   }
 
   /** Has a start tried, if the volume waits for one. */
   lookAgain(): void {
-    if (this.word === 'waiting' || this.word === 'suspended') this.hooks.onWaiting('news')
+    if (this.word === 'waiting' || this.word === 'suspended') this.hooks.onWaiting()
   }
 
   submit(request: Request): void {
@@ -363,7 +365,7 @@ export class Volume {
     if (starting || young) this.tries.later()
     else
       this.clock.defer(() => {
-        this.hooks.onWaiting('news')
+        this.hooks.onWaiting()
       })
   }
 

@@ -1,25 +1,26 @@
 import { expect } from 'chai'
 import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
-import { MiB } from '../../src/base/size.ts'
+import { KiB, MiB } from '../../src/base/size.ts'
 import { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
 import { superblockOffset } from '../../src/mirror/layout.ts'
-import { flush, write } from '../support/io.ts'
+import type { Volume } from '../../src/mirror/volume.ts'
+import { flush, read, write } from '../support/io.ts'
 import { Disk, DiskDriver } from './disk.ts'
-import { answer, disks, Head, MemoryStore, pattern } from './head.ts'
+import { answer, disks, Head, later, MemoryStore, outcome, pattern } from './head.ts'
 
 type Asked = Parameters<Disk['hold']>[0]
 
 const impatient = { legTimeoutMs: 100 }
 
-async function ready() {
+async function ready(settings: object = impatient) {
   const legs = disks('a', 'b')
-  const head = await new Head(legs, new MemoryStore(), impatient).open()
+  const head = await new Head(legs, new MemoryStore(), settings).open()
   const mapsFrom = head.device.facts!.size
   await write(head.device, 0, pattern(1))
   await flush(head.device)
-  return { head, b: legs['b']!, mapsFrom }
+  return { head, a: legs['a']!, b: legs['b']!, mapsFrom }
 }
 
 function isSuperblock({ size }: Disk, { operation, offset }: Asked): boolean {
@@ -102,7 +103,132 @@ describe('a detached leg with a write under way is given up when that is over', 
     })
 })
 
+describe('a detached leg that was not given up yet', () => {
+  async function detaching() {
+    const all = await ready()
+    keepMaps(all.b, all.mapsFrom)
+    expect(await answer(all.head.driver.detachLeg('b'))).to.include('still under way')
+    return all
+  }
+
+  it('is given up although the volume does not run', async () => {
+    const { head, a, b } = await detaching()
+    a.goAway()
+    await head.until('it is suspended', () => head.driver.describe()['volume'] === 'suspended')
+    b.letGo()
+    await head.until('it is given up', () => b.epoch === 0)
+    a.comeBack()
+    await head.inSync('a')
+    await head.device.close()
+  })
+
+  it('is given up when it is back, if its link broke', async () => {
+    const { head, b } = await detaching()
+    const device = head.legs.get('b')!
+    const { driver } = device
+    const claim = driver.claim!.bind(driver)
+    // As a remote does without a session.
+    driver.claim = (epoch) =>
+      device.usable
+        ? claim(epoch)
+        : Promise.reject(new StorageError('UNAVAILABLE', 'the remote is away'))
+    b.goAway()
+    await head.until('it is over', () => head.leg('b')['pending'] === 0)
+    expect(b.epoch, 'it is claimed').to.be.above(0)
+    b.hold = () => false
+    b.comeBack()
+    await head.until('it is given up', () => b.epoch === 0)
+    await head.device.close()
+  })
+
+  it('is kept when it is in sync again', async () => {
+    const { head, a, b } = await detaching()
+    a.goAway()
+    await head.until('it is suspended', () => head.driver.describe()['volume'] === 'suspended')
+    b.letGo()
+    await head.until('it is over', () => head.leg('b')['pending'] === 0)
+    await head.driver.startVolume({ force: true, leg: 'b' })
+    a.comeBack()
+    await head.inSync('a', 'b')
+    // A detach that comes to nothing, because the other leg leaves meanwhile.
+    let drains = false
+    b.hold = ({ operation }) => {
+      const first = operation === Operation.flush && !drains
+      drains ||= first
+      return first
+    }
+    const said = answer(head.driver.detachLeg('b'))
+    await head.until('it drains', () => drains)
+    a.goAway()
+    await head.until('a has left', () => head.state('a') === 'missing')
+    b.letGo()
+    expect(await said).to.include('the only leg')
+    await later(50)
+    expect([head.state('b'), b.epoch > 0]).to.deep.equal(['in-sync', true])
+    await head.device.close()
+  })
+})
+
+describe('a leg whose detaching is done', () => {
+  it('is free, also while it is read', async () => {
+    const { head, b } = await ready({ legTimeoutMs: 5000 })
+    let held = false
+    b.hold = ({ operation, offset }) => {
+      const holds = operation === Operation.read && offset === 8192
+      held ||= holds
+      return holds
+    }
+    const reading = [1, 2, 3, 4].map(() => outcome(read(head.device, 8192, 4096)))
+    await head.until('it is read', () => held)
+    await head.driver.detachLeg('b')
+    expect(b.epoch).to.equal(0)
+    b.letGo()
+    await Promise.all(reading)
+    await head.device.close()
+  })
+})
+
+describe('a leg that was removed', () => {
+  it('is not added again, over a link of its own, before all has landed', async () => {
+    const { head, b } = await ready()
+    let held = 0
+    b.hold = ({ operation, offset }) =>
+      operation === Operation.write && offset === 0 && held++ === 0
+    await write(head.device, 0, pattern(2))
+    await head.until('it has left', () => head.state('b') === 'missing')
+    const removing = head.driver.removeLeg('b')
+    await head.until('it is no leg', () => head.driver.deviceOf('b') === undefined)
+    const device = new Device('m/c', new DiskDriver(b), systemClock)
+    await device.open()
+    const add = () => answer(head.driver.addLeg({ name: 'c', device }))
+    expect(await add()).to.include('still under way')
+    b.letGo()
+    await removing
+    expect(await add()).to.equal('done')
+    await head.inSync('a', 'c')
+    await head.device.close()
+  })
+})
+
 describe('a leg that is exported', () => {
+  it('is given up also when its metadata are erased in several pieces', async () => {
+    const { head, b, mapsFrom } = await ready()
+    const { volume } = head.driver as unknown as { volume: Volume }
+    const leg = volume.legs.find(({ name }) => name === 'b')!
+    const zero = leg.zero.bind(leg)
+    leg.zero = async (offset, length) => {
+      for (let at = 0; at < length; at += 64 * KiB)
+        await zero(offset + at, Math.min(64 * KiB, length - at))
+    }
+    let held = 0
+    b.hold = ({ operation, offset }) =>
+      operation === Operation.writeZeroes && offset >= mapsFrom && held++ === 0
+    expect(await answer(head.driver.exportLeg('b'))).to.include('no answer')
+    b.letGo()
+    await head.until('it is given up', () => b.epoch === 0 && volume.leaving.size === 0)
+    await head.device.close()
+  })
+
   it('is given up after its metadata were erased, however long that takes', async () => {
     const { head, b, mapsFrom } = await ready()
     b.hold = ({ operation, offset }) => operation === Operation.writeZeroes && offset >= mapsFrom

@@ -1,10 +1,11 @@
 import { assert, expect } from 'chai'
+import { StorageError } from '../../src/base/errors.ts'
 import { MiB } from '../../src/base/size.ts'
 import { Operation } from '../../src/device/request.ts'
 import { write } from '../support/io.ts'
 import { Disk, DiskDriver } from './disk.ts'
 import { disks, Head, later, MemoryStore, pattern } from './head.ts'
-import { put, reads } from './putting-back.ts'
+import { copyOf, put, reads } from './putting-back.ts'
 
 /** Retries are frequent here: a head that looks again at all has done so long before this ends. */
 const whileMs = 1000
@@ -68,38 +69,51 @@ describe('a head that waits while another one is at work', () => {
   })
 
   for (const fencing of ['told', 'none'] as const)
-    it(`leaves it alone when it goes on without a leg, fencing: ${fencing}`, async () => {
-      const legs = disks('a', 'b')
-      const head = new Head(legs, null, {}, ['a', 'b'])
-      const first = new Head(legs, new MemoryStore())
-      if (fencing === 'none')
-        for (const one of [head, first])
-          for (const { driver } of one.legs.values())
-            Object.assign(driver, { claim: undefined, claimed: undefined })
-      await head.open()
-      await first.open()
-      await put(first, 1)
-      await first.inSync('a', 'b')
-      driverOf(head, 'a').announce()
-      await waitsFor(head, 'could be newer')
-      if (fencing === 'told')
-        legs['a']!.onClaimed = () => {
-          driverOf(first, 'a').fence()
-          return Promise.resolve()
+    for (const meanwhile of ['nothing happens', 'its link fails again', 'another leg is illegible'])
+      it(`leaves it alone when it goes on without a leg: ${fencing}, ${meanwhile}`, async () => {
+        const legs = disks('a', 'b', 'c')
+        const head = new Head(legs, null, {}, ['a', 'b', 'c'])
+        const first = new Head(legs, new MemoryStore())
+        if (fencing === 'none')
+          for (const one of [head, first])
+            for (const { driver } of one.legs.values())
+              Object.assign(driver, { claim: undefined, claimed: undefined })
+        await head.open()
+        await first.open()
+        await put(first, 1)
+        await first.inSync('a', 'b', 'c')
+        driverOf(first, 'c').goAway()
+        await first.until('c has left', () => first.state('c') === 'missing')
+        driverOf(head, 'a').announce()
+        await waitsFor(head, 'could be newer')
+        if (fencing === 'told')
+          legs['a']!.onClaimed = () => {
+            driverOf(first, 'a').fence()
+            return Promise.resolve()
+          }
+        if (meanwhile === 'another leg is illegible') {
+          legs['c']!.fault = ({ operation }) =>
+            operation === Operation.read ? new StorageError('IO', 'bad disk') : null
+          driverOf(head, 'c').announce()
         }
-      await write(first.device, 0, pattern(2))
-      driverOf(first, 'b').goAway()
-      await first.until('b has left', () => first.state('b') === 'missing')
-      await waitsFor(head, 'it may serve')
-      await put(first, 3)
-      await reads(first, 3)
-      legs['a']!.onClaimed = () => Promise.resolve()
-      first.kill()
-      // An operator knows that the other is dead; nothing else tells.
-      await head.driver.startVolume()
-      await reads(head, 3)
-      await head.device.close()
-    })
+        const fails = (): void => {
+          driverOf(head, 'b').goAway()
+          head.clock.timer(20, fails)
+        }
+        if (meanwhile === 'its link fails again') fails()
+        await write(first.device, 0, pattern(2))
+        driverOf(first, 'b').goAway()
+        await first.until('b has left', () => first.state('b') === 'missing')
+        await waitsFor(head, '`dst volume start m` starts this one')
+        await put(first, 3)
+        await reads(first, 3)
+        legs['a']!.onClaimed = () => Promise.resolve()
+        first.kill()
+        // An operator knows that the other is dead; nothing else tells.
+        await head.driver.startVolume()
+        await reads(head, 3)
+        await head.device.close()
+      })
 
   it('sees that the other has made the volume which it waits to make', async () => {
     const legs = disks('a', 'b')
@@ -109,6 +123,27 @@ describe('a head that waits while another one is at work', () => {
     await other.driver.startVolume({ force: true })
     await put(other, 1)
     await other.device.close()
+    await head.until('it starts', () => head.device.usable)
+    await reads(head, 1)
+    await head.device.close()
+  })
+})
+
+describe('a head that waits for a leg that was wiped', () => {
+  it('starts when it is put right in its place: no other head has had it', async () => {
+    const legs = disks('a', 'b')
+    const first = await new Head(legs, new MemoryStore()).open()
+    await put(first, 1)
+    await first.inSync('a', 'b')
+    first.kill()
+    const b = legs['b']!
+    const putRight = copyOf(b)
+    b.cached.fill(0)
+    b.stable.fill(0)
+    const head = await new Head(legs, null, { legTimeoutMs: 50 }).open()
+    await waitsFor(head, 'b is blank')
+    await later(100)
+    putRight()
     await head.until('it starts', () => head.device.usable)
     await reads(head, 1)
     await head.device.close()

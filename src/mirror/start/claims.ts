@@ -37,7 +37,6 @@ export type GivenUp = 'outdo' | 'respect'
  * as `makeClaim` does.
  */
 export async function claimLeg(volume: Volume, leg: Leg, given: GivenUp): Promise<boolean> {
-  volume.leaving.delete(leg)
   const isClaimed = await claimMore(volume, leg, { given, another: Promise.resolve(false) })
   if (isClaimed) await volume.head.keepClaims(volume)
   return isClaimed
@@ -89,6 +88,7 @@ export async function makeClaim(
 ): Promise<void> {
   const { head } = volume
   const claim = head.claimOf(leg)
+  volume.leaving.delete(leg)
   head.asks(leg)
   try {
     await within(volume, leg.device.driver.claim?.(claim))
@@ -106,30 +106,32 @@ export async function doubt(volume: Volume, record: VolumeRecord | null): Promis
 }
 
 /**
- * Gives the claim up, so that any other head may write to the leg; not while something is under way
- * that may land there yet: then `bringBack` does it later. A leg that does not answer stays
- * claimed. Never rejects.
+ * Gives the claim of a leg up that was detached or removed, so that any other head may write to it;
+ * not while a write is under way that may land there yet. Until it is given up it is one of
+ * `volume.leaving`, and this is called again when it is quiet, or there again. Never rejects.
  */
 export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
-  if (leg.want()) {
-    volume.leaving.add(leg)
-    return
-  }
+  const { device, member, name } = leg
   volume.leaving.delete(leg)
+  const isLeg = volume.legs.includes(leg)
+  if (isLeg && member?.state !== 'detached') return
   // It may be a leg that is there twice, and its claim that of the other.
-  const { facts } = leg.device
+  const { facts } = device
   const isLegToo = volume.legs.some(
-    (one) =>
-      one !== leg && one.device.facts !== null && one.device.facts.identity === facts?.identity,
+    (one) => one !== leg && facts !== null && one.device.facts?.identity === facts.identity,
   )
   if (isLegToo) return
+  volume.leaving.add(leg)
+  leg.want()
+  if (leg.changing) return
   try {
-    await within(volume, leg.device.driver.claim?.(0))
+    await within(volume, device.driver.claim?.(0))
+    volume.leaving.delete(leg)
   } catch (error) {
-    volume.log.warn(
-      { volume: volume.path, leg: leg.name, err: error },
-      `${volume.path}/${leg.name} stays claimed`,
-    )
+    // A leg that is there no more can be asked no more, and another's claim is not ours.
+    if (!isLeg || systemError(error, '').code === 'FENCED') volume.leaving.delete(leg)
+    const what = `${volume.path}/${name} stays claimed`
+    volume.log.warn({ volume: volume.path, leg: name, err: error }, what)
   }
 }
 
@@ -139,8 +141,10 @@ export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
  */
 export async function letGo(volume: Volume, leg: Leg): Promise<void> {
   volume.leaving.add(leg)
-  await leg.drained()
-  await volume.control.run(() => giveUp(volume, leg))
+  while (volume.leaving.has(leg)) {
+    await leg.drained()
+    await volume.control.run(() => giveUp(volume, leg))
+  }
 }
 
 /**

@@ -11,7 +11,6 @@ import { counterBelieved, sameGeneration, type VolumeRecord } from '../record.ts
 import { claimedByOthers } from '../returning.ts'
 import { chooseSource, settleMembers, type Present } from '../rules/choosing.ts'
 import { rules } from '../rules/table.ts'
-import type { StartReason } from '../settings.ts'
 import { showsMark } from '../superblock.ts'
 import type { Volume } from '../volume.ts'
 import { absenceOf } from './absence.ts'
@@ -36,14 +35,9 @@ type Start = Extract<Decision, { kind: 'start' }>
  * Looks at the legs that are there and starts the volume, if that is safe now. Otherwise the volume
  * keeps waiting, with a reason.
  */
-export async function tryStart(
-  volume: Volume,
-  wish: StartWish,
-  why: StartReason = 'news',
-): Promise<void> {
+export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
   if (volume.word !== 'waiting' && volume.word !== 'suspended') return
   const { epoch } = volume
-  if (why === 'news') volume.tries.hasNews()
   const forgotten = await loadMemory(volume)
   if (volume.epoch !== epoch) return
   // An operator's word holds for all starts of this process.
@@ -64,8 +58,9 @@ export async function tryStart(
     if (kept.value !== null || (kept.lost && !wish.force))
       decision = { kind: 'wait', reason: lostRecord, refusals: new Map() }
   }
-  if (why === 'time' && decision.kind === 'start' && mayBeServed(volume, decision, views))
-    decision = { kind: 'wait', reason: servedByAnother, refusals: decision.refusals }
+  const anotherWrote = volume.tries.anotherWrote(views)
+  if (decision.kind === 'start' && anotherWrote && !wish.force && mayBeServed(decision))
+    decision = { kind: 'wait', reason: servedByAnother(volume), refusals: decision.refusals }
   if (volume.epoch !== epoch) return
   const taken = volume.legs.find((leg) => isFenced(leg) && servedLast(leg))
   if (taken !== undefined) {
@@ -96,19 +91,20 @@ export async function tryStart(
 }
 
 /**
- * Whether another head may serve from the legs. One that has just lost a leg may do so from those
- * that are left, and is not to be stopped, or doubled, by one that only waits. Soon after this head
- * was asked to start, legs that are all there may only have changed by the last writes of a head
- * that died.
+ * Whether another head, which has had the legs while this one waited, may serve from them. One that
+ * has just lost a leg may do so from those that are left, and is not to be stopped, or doubled.
  */
-function mayBeServed(volume: Volume, { record, byOwnRecord }: Start, views: LegView[]): boolean {
+function mayBeServed({ record, byOwnRecord }: Start): boolean {
   const last = record.entries.findLast(({ kind }) => kind === 'start')
-  if (byOwnRecord || last?.text === closed) return false
-  return !volume.tries.newsIsFresh || views.some(({ found }) => found === null)
+  return !byOwnRecord && last?.text !== closed
 }
 
-const servedByAnother =
-  'another head has had the legs meanwhile, and has not closed the volume: it may serve'
+function servedByAnother({ path }: Volume): string {
+  return (
+    'another head has had the legs since this one waits, and has not closed the volume: it may ' +
+    `serve; if it does not, \`dst volume start ${path}\` starts this one`
+  )
+}
 
 const lostRecord =
   "this head's record cannot be read, so the volume was made before, and its legs are blank: are " +
@@ -154,6 +150,7 @@ interface Beginning {
 
 /** Starts from a record: makes durable which legs are in sync before anything is served. */
 async function begin(volume: Volume, { start, found, force }: Beginning): Promise<void> {
+  volume.tries.beginAnew()
   const { epoch } = volume
   const { views } = found
   const { record, present, refusals } = start
