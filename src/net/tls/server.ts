@@ -54,7 +54,11 @@ export class ServerTls implements TlsSide {
       ...(protocol === null ? {} : { ALPNProtocols: [protocol] }),
     })
     upgraded.once('secure', () => {
-      const proven = this.prove(upgraded, material, identity)
+      // What was taken back meanwhile would be let in, and not be looked at again.
+      const isInForce = credential.inForce === material
+      const proven = isInForce
+        ? this.prove(upgraded, material, identity)
+        : refused('certificates or keys have changed during the handshake')
       if (proven instanceof StorageError) done(proven)
       else {
         const cut = (): void => drop(refused('the right of the peer was taken back'))
