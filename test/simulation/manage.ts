@@ -62,6 +62,14 @@ export function startWithoutPutBack(world: World): void {
     note(world, 'start without what was put back', mirror.startVolume({ force: true }))
 }
 
+/** Has volumes start that wait as another head may serve: the operator knows that it does not. */
+export function startAlone(world: World): void {
+  const { word, reason } = world.head?.device.state ?? {}
+  if (word !== 'opening' || reason?.includes('it may serve') !== true) return
+  for (const mirror of world.head!.mirrors)
+    note(world, 'start, as no other head serves', mirror.startVolume())
+}
+
 /** Attaches the leg; again a little later if it is refused. */
 export function attach(world: World, mirror: MirrorDriver, leg: Leg): void {
   attempt(world, mirror, leg).catch((error: unknown) => {

@@ -10,7 +10,7 @@ import { Faults } from './faults.ts'
 import { Losses } from './losses.ts'
 import { Machine } from './machine.ts'
 import { Medium, sectorBytes } from './medium.ts'
-import { attachAll, startWithoutPutBack } from './manage.ts'
+import { attachAll, startAlone, startWithoutPutBack } from './manage.ts'
 import { SimNetwork } from './network.ts'
 import { Operator } from './operator.ts'
 import { planOf, withOperator, type Plan } from './plan.ts'
@@ -368,6 +368,7 @@ export class World implements ClientHost {
       this.startHead()
     }
     if (this.startDisturbed) startWithoutPutBack(this)
+    startAlone(this)
     this.clock.after(restartMs, null, () => {
       this.restartFailed()
     })
