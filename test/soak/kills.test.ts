@@ -1,6 +1,7 @@
 import { expect } from 'chai'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { makeKeys } from '../support/authority.ts'
 import { below, between, soakRounds } from '../support/chaos.ts'
 import { fioPass } from '../support/fio.ts'
 import { freePorts } from '../support/ports.ts'
@@ -19,14 +20,25 @@ const roundsBetweenRests = 10
  * writes and verifies through a bridge that holds requests. A server of NBD that restarts may have
  * lost what it had not flushed, and the mirror must treat it so.
  */
-describe('a mirror over a file, a remote and an nbd leg, killed again and again', function () {
+for (const way of ['in clear', 'under TLS'] as const)
+  describe(`a mirror over a file, a remote and an nbd leg, killed again and again, ${way}`, function () {
+    killed.call(this, way === 'under TLS' ? 's' : '')
+  })
+
+/** With `s`, the letter of schemes under TLS, all between the processes is sealed. */
+function killed(this: Mocha.Suite, s: '' | 's'): void {
   this.timeout((soakRounds * 6 + 400) * 1000)
+  const credentials = s === '' ? {} : { credentials: 'keys' }
+  const common = s === '' ? {} : { credentials: { keys: { psk: 'keys.psk' } } }
 
   let workshop: Workshop
   before(function () {
     needPrograms(this, 'fio', 'nbdinfo', 'cmp')
   })
-  beforeEach(() => (workshop = new Workshop()))
+  beforeEach(() => {
+    workshop = new Workshop()
+    makeKeys(join(workshop.folder, 'keys.psk'), 'head')
+  })
   afterEach(async function () {
     if (this.currentTest?.isFailed() === true) console.log(workshop.logs())
     await workshop.close()
@@ -34,7 +46,8 @@ describe('a mirror over a file, a remote and an nbd leg, killed again and again'
 
   async function serveStore(protocol: 'dst' | 'nbd', port: number): Promise<DstProcess> {
     return workshop.serve(protocol, {
-      listeners: [{ protocol, address: `127.0.0.1:${port}` }],
+      ...common,
+      listeners: [{ protocol, address: `127.0.0.1:${port}`, ...credentials }],
       devices: { disk: { type: 'file', path: `${protocol}.img`, size: '24M', create: true } },
       exports: { disk: { device: 'disk' } },
     })
@@ -43,12 +56,19 @@ describe('a mirror over a file, a remote and an nbd leg, killed again and again'
   async function serveHead(port: number, dstPort: number, nbdPort: number): Promise<DstProcess> {
     const legs = {
       file: { type: 'file', path: 'file.img', size: '24M', create: true },
-      dst: { type: 'remote', uri: `dst://127.0.0.1:${dstPort}/disk`, hold: '1s' },
+      dst: {
+        ...{ type: 'remote', uri: `dst${s}://127.0.0.1:${dstPort}/disk`, hold: '1s' },
+        ...credentials,
+      },
       // Who is killed writes nothing more once the kernel has closed its connections.
-      nbd: { type: 'nbd', uri: `nbd://127.0.0.1:${nbdPort}/disk`, quiesce: '100ms' },
+      nbd: {
+        ...{ type: 'nbd', uri: `nbd${s}://127.0.0.1:${nbdPort}/disk`, quiesce: '100ms' },
+        ...credentials,
+      },
     }
     return workshop.serve('head', {
-      listeners: [{ protocol: 'dst', address: `127.0.0.1:${port}` }],
+      ...common,
+      listeners: [{ protocol: 'dst', address: `127.0.0.1:${port}`, ...credentials }],
       management: { address: management },
       devices: { home: { type: 'mirror', legs, legRetry: '100ms', legRetryMax: '500ms' } },
       exports: { home: { device: 'home' } },
@@ -63,7 +83,8 @@ describe('a mirror over a file, a remote and an nbd leg, killed again and again'
     const rest = () => legsReach(workshop.folder, management, ['in-sync'], 120_000)
     await rest()
     const socket = join(workshop.folder, 'bridge.sock')
-    const far = `dst://127.0.0.1:${headPort}/home`
+    const keys = s === '' ? '' : `?tls-psk-file=${join(workshop.folder, 'keys.psk')}`
+    const far = `dst${s}://127.0.0.1:${headPort}/home${keys}`
     await workshop.run(['bridge', far, '--hold', '120s', '--listen', `unix:${socket}`])
     const uri = `nbd+unix:///home?socket=${socket}`
 
@@ -97,7 +118,7 @@ describe('a mirror over a file, a remote and an nbd leg, killed again and again'
       expect(code, stdout).to.equal(0)
     }
   })
-})
+}
 
 async function killAndRestart(
   processes: readonly DstProcess[],
