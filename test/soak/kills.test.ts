@@ -21,7 +21,7 @@ const roundsBetweenRests = 10
  * lost what it had not flushed, and the mirror must treat it so.
  */
 for (const way of ['in clear', 'under TLS'] as const)
-  describe(`a mirror over a file, a remote and an nbd leg, killed again and again, ${way}`, function () {
+  describe(`a mirror over a file, a remote and an nbd leg, killed again, ${way}`, function () {
     killed.call(this, way === 'under TLS' ? 's' : '')
   })
 
