@@ -20,9 +20,11 @@ const roundsBetweenRests = 10
  * writes and verifies through a bridge that holds requests. A server of NBD that restarts may have
  * lost what it had not flushed, and the mirror must treat it so.
  */
-/** With `s`, the letter of schemes under TLS, all between the processes is sealed. */
-for (const s of ['', 's'] as const)
-  describe(`a mirror of three kinds of legs, killed again and again${s === '' ? '' : ' under TLS'}`, function () {
+const ways = { 'in clear': '', 'under TLS': 's' } as const
+
+for (const [way, s] of Object.entries(ways))
+  describe(`a mirror of three kinds of legs, killed again and again, ${way}`, function () {
+    // With `s`, the letter of schemes under TLS, all between the processes is sealed.
     this.timeout((soakRounds * 6 + 400) * 1000)
     const credentials = s === '' ? {} : { credentials: 'keys' }
     const common = s === '' ? {} : { credentials: { keys: { psk: 'keys.psk' } } }
