@@ -219,15 +219,22 @@ export async function mustJoin(
   throw new StorageError('UNAVAILABLE', what, volume.path)
 }
 
+/** A leg that was begun to be added and is none: it is one of `volume.leaving`, for `letGo`. */
+interface NotAdded {
+  readonly leg: Leg
+  readonly error: unknown
+}
+
 /**
- * Adds an open device as a leg, which the volume owns then. Resolves when it is durably a member,
- * not yet in sync. Rejects with CONFIG where it cannot be added; the caller keeps it then.
+ * Adds an open device as a leg, which the volume owns then. Resolves to null when it is durably a
+ * member, not yet in sync, and to why not when that failed. Rejects with CONFIG where it was not
+ * begun. The caller keeps the device in both cases.
  */
 export async function addLeg(
   volume: Volume,
   options: LegOptions,
   { discard = false }: { readonly discard?: boolean },
-): Promise<void> {
+): Promise<NotAdded | null> {
   mustRun(volume)
   const { name, device } = options
   if (volume.legs.some((leg) => leg.name === name)) throw refuse(volume, `there is a leg ${name}`)
@@ -240,6 +247,7 @@ export async function addLeg(
   if ([...volume.leaving].some((one) => isThere(one.device)))
     throw refuse(volume, `requests of ${device.path} are still under way`)
   const leg = volume.addLeg(options)
+  let failed: NotAdded | null = null
   await holding(volume, leg, async () => {
     try {
       addMember(volume, volume.record!, leg)
@@ -252,11 +260,11 @@ export async function addLeg(
       await mustJoin(volume, leg, { word: 'full', cause: verdict.cause })
     } catch (error) {
       forget(volume, leg)
-      // What was written to it may land yet: the caller waits for that, see `letGo`.
       volume.leaving.add(leg)
-      throw error
+      failed = { leg, error }
     }
   })
+  return failed
 }
 
 function forget(volume: Volume, leg: Leg): void {

@@ -192,14 +192,11 @@ export class MirrorDriver implements Driver {
 
   /** Adds an opened device as a new leg, which is filled; from then on the volume closes it. */
   async addLeg(leg: LegOptions, options: { discard?: boolean } = {}): Promise<void> {
-    const { volume } = this
-    try {
-      await this.alone(() => addLeg(volume, leg, options))
-    } catch (error) {
-      const failed = [...volume.leaving].find(({ device }) => device === leg.device)
-      if (failed !== undefined) await within(volume, letGo(volume, failed)).catch(() => undefined)
-      throw error
-    }
+    const failed = await this.alone((volume) => addLeg(volume, leg, options))
+    if (failed === null) return
+    // What was written to it may land yet; but a disk that never answers holds up no command.
+    await within(this.volume, letGo(this.volume, failed.leg)).catch(() => undefined)
+    throw failed.error
   }
 
   /** The device of a leg; undefined if there is no such leg. */
