@@ -9,10 +9,14 @@ import { entries, type Loose } from './tree.ts'
 
 /** Checks who may reach the exports, and do what with them. */
 export function checkRights({ exports, listeners }: Loose, problems: Problem[]): void {
-  const names = entries(exports, '/exports').map(({ label }) => label)
+  const known = entries(exports, '/exports')
+  const names = known.map(({ label }) => label)
+  const isFree = ({ value }: (typeof known)[number]): boolean =>
+    isObject(value) && value['allow'] === undefined
+  const free = known.filter(isFree).map(({ label }) => label)
   if (Array.isArray(listeners))
     for (const [at, listener] of listeners.entries())
-      if (isObject(listener)) checkListener(listener, `/listeners/${at}`, { names, problems })
+      if (isObject(listener)) checkListener(listener, `/listeners/${at}`, { names, free, problems })
   for (const { value, pointer } of entries(exports, '/exports')) {
     if (!isObject(value) || !Array.isArray(value['allow'])) continue
     for (const [at, rule] of value['allow'].entries())
@@ -22,10 +26,13 @@ export function checkRights({ exports, listeners }: Loose, problems: Problem[]):
 
 interface Known {
   readonly names: readonly string[]
+  /** The names of exports without rules. */
+  readonly free: readonly string[]
   readonly problems: Problem[]
 }
 
-function checkListener(listener: Loose, pointer: string, { names, problems }: Known): void {
+function checkListener(listener: Loose, pointer: string, known: Known): void {
+  const { names, free, problems } = known
   const { address, exports, open, tls, credentials } = listener
   if (Array.isArray(exports))
     for (const [at, name] of exports.entries())
@@ -37,10 +44,15 @@ function checkListener(listener: Loose, pointer: string, { names, problems }: Kn
   // One problem of an address is enough.
   if (problems.some((problem) => problem.pointer === place)) return
   const sealed = tls === 'required' || (tls === undefined && credentials !== undefined)
-  if (typeof address !== 'string' || open === true || sealed || !isBeyond(address)) return
+  if (typeof address !== 'string' || open === true || !isBeyond(address)) return
+  const served = Array.isArray(exports) ? free.filter((name) => exports.includes(name)) : free
+  if (sealed && served.length === 0) return
+  const why = sealed
+    ? `and all who prove who they are may do everything with "${served[0]!}", which has no "allow"`
+    : 'and nothing is asked of them: "credentials" for TLS are missing'
   const what =
-    `other machines reach "${address}", and nothing is asked of them: "credentials" for TLS are ` +
-    'missing; "open": true says that everybody may use its exports who can reach it'
+    `other machines reach "${address}", ${why}; "open": true says that everybody may use its ` +
+    'exports who can'
   problems.push({ what, pointer: place })
 }
 

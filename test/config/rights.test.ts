@@ -6,8 +6,12 @@ const devices = { disk: { type: 'memory', size: '64M' } }
 /** What is wrong with a configuration that has these listeners, or rules of its export. */
 function problems(listeners: readonly object[], allow?: readonly object[]): readonly string[] {
   const exports = { home: { device: 'disk', ...(allow === undefined ? {} : { allow }) } }
+  return linesOf({ devices, exports, listeners })
+}
+
+function linesOf(config: object): readonly string[] {
   try {
-    checkConfig({ devices, exports, listeners }, '/')
+    checkConfig(config, '/')
   } catch (error) {
     if (error instanceof ConfigError) return error.lines
     throw error
@@ -25,6 +29,20 @@ describe('a listener', () => {
       expect(found[0]).to.include('"open": true').and.to.include('/listeners/0/address')
       expect(problems(at(address, { open: true })), address).to.deep.equal([])
     }
+  })
+
+  it('that other machines reach by TLS needs rules for what it serves', () => {
+    const credentials = { lan: { psk: 'keys.psk' } }
+    const listening = (more: object, allow?: readonly object[]) => {
+      const exports = { home: { device: 'disk', ...(allow && { allow }) }, own: { device: 'disk' } }
+      const listener = { protocol: 'nbd', address: '0.0.0.0:1', credentials: 'lan', ...more }
+      return linesOf({ credentials, devices, exports, listeners: [listener] })
+    }
+    const rules = [{ psk: 'alice', may: ['read'] }]
+    expect(listening({}, rules).join()).to.include('"own", which has no "allow"')
+    expect(listening({ exports: ['home'] }).join()).to.include('"home", which has no "allow"')
+    expect(listening({ exports: ['home'] }, rules).join()).to.not.include('allow')
+    expect(listening({ open: true }).join()).to.not.include('allow')
   })
 
   it('of this machine alone need not', () => {
