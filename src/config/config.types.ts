@@ -74,6 +74,7 @@ export interface Management {
   mode?: Mode
   owner?: Account
   group?: Account
+  open: boolean
 }
 /**
  * Files that commands may let the running target open or make, such as those of a new leg,

@@ -8,7 +8,8 @@ import { suggestion } from './suggest.ts'
 import { entries, type Loose } from './tree.ts'
 
 /** Checks who may reach the exports, and do what with them. */
-export function checkRights({ exports, listeners }: Loose, problems: Problem[]): void {
+export function checkRights(config: Loose, problems: Problem[]): void {
+  const { exports, listeners, management } = config
   const known = entries(exports, '/exports')
   const names = known.map(({ label }) => label)
   const isFree = ({ value }: (typeof known)[number]): boolean =>
@@ -17,6 +18,7 @@ export function checkRights({ exports, listeners }: Loose, problems: Problem[]):
   if (Array.isArray(listeners))
     for (const [at, listener] of listeners.entries())
       if (isObject(listener)) checkListener(listener, `/listeners/${at}`, { names, free, problems })
+  if (isObject(management)) checkManagement(management, problems)
   for (const { value, pointer } of entries(exports, '/exports')) {
     if (!isObject(value) || !Array.isArray(value['allow'])) continue
     for (const [at, rule] of value['allow'].entries())
@@ -54,6 +56,14 @@ function checkListener(listener: Loose, pointer: string, known: Known): void {
     `other machines reach "${address}", ${why}; "open": true says that everybody may use its ` +
     'exports who can'
   problems.push({ what, pointer: place })
+}
+
+function checkManagement({ address, open }: Loose, problems: Problem[]): void {
+  if (typeof address !== 'string' || open === true || !isBeyond(address)) return
+  const what =
+    `other machines reach "${address}", and all who do can do what the user of the target ` +
+    'can: "open": true says that this is meant'
+  problems.push({ what, pointer: '/management/address' })
 }
 
 /** Whether other machines may reach the address. One that is wrong is reported elsewhere. */

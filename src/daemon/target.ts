@@ -352,7 +352,8 @@ export class Target {
    * until a restart.
    */
   reload(): Promise<void> {
-    return this.credentials.look()
+    // One that is under way may have passed over what has changed since.
+    return this.credentials.look().then(() => this.credentials.look())
   }
 
   /**

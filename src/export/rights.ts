@@ -81,6 +81,9 @@ export interface Range {
   has(address: string): boolean
 }
 
+const mapped = new BlockList()
+mapped.addSubnet('::ffff:0:0', 96, 'ipv6')
+
 /** Reads `10.0.0.7`, `10.0.0.0/8` or `fd00::/8`; null when the text is no range of addresses. */
 export function parseRange(text: string): Range | null {
   const [, address = '', length] = /^([^/]+)(?:\/(\d{1,3}))?$/.exec(text) ?? []
@@ -88,7 +91,8 @@ export function parseRange(text: string): Range | null {
   if (family === null) return null
   const bits = family === 'ipv4' ? 32 : 128
   const prefix = length === undefined ? bits : Number(length)
-  if (prefix > bits) return null
+  // No client has such an address: it counts as the IPv4 address that it stands for.
+  if (prefix > bits || (family === 'ipv6' && mapped.check(address, family))) return null
   const list = new BlockList()
   list.addSubnet(address, prefix, family)
   return {

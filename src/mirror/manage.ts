@@ -219,7 +219,11 @@ export async function mustJoin(
   throw new StorageError('UNAVAILABLE', what, volume.path)
 }
 
-/** A leg that was begun to be added and is none: it is one of `volume.leaving`, for `letGo`. */
+function isSame(one: Device, other: Device): boolean {
+  return one === other || (one.facts !== null && one.facts.identity === other.facts?.identity)
+}
+
+/** A leg that was begun to be added and is none; `letGo` is for it if it is one of `leaving`. */
 interface NotAdded {
   readonly leg: Leg
   readonly error: unknown
@@ -241,10 +245,7 @@ export async function addLeg(
   if (name === '' || name.length > labelMax)
     throw refuse(volume, `a name has 1 to ${labelMax} characters`)
   if (!device.usable) throw refuse(volume, `${device.path} is ${device.state.word}`)
-  const { facts } = device
-  const isThere = (one: Device): boolean =>
-    one === device || (facts !== null && one.facts?.identity === facts.identity)
-  if ([...volume.leaving].some((one) => isThere(one.device)))
+  if ([...volume.leaving].some((one) => isSame(one.device, device)))
     throw refuse(volume, `requests of ${device.path} are still under way`)
   const leg = volume.addLeg(options)
   let failed: NotAdded | null = null
@@ -260,7 +261,9 @@ export async function addLeg(
       await mustJoin(volume, leg, { word: 'full', cause: verdict.cause })
     } catch (error) {
       forget(volume, leg)
-      volume.leaving.add(leg)
+      // The claim may be that of a leg which is there already, and was to be added once more.
+      const isTwice = volume.legs.some((one) => isSame(one.device, device))
+      if (!isTwice) volume.leaving.add(leg)
       failed = { leg, error }
     }
   })

@@ -353,7 +353,7 @@ export class Negotiation implements Phase {
     const exported = exports.find(name)
     if (exported !== undefined || name !== '') return exported
     const all = exports.list()
-    return all.length === 1 ? all[0] : undefined
+    return all.length === 1 ? exports.find(all[0]!.name) : undefined
   }
 
   private tellRefused(name: string, reason: string): void {

@@ -87,6 +87,7 @@ export class SocketConnection implements Connection {
   private handler: ConnectionHandler | null = null
   private paused = false
   private ended = false
+  private closed = false
   private lingering: NodeJS.Timeout | undefined
   private problem: StorageError | null = null
 
@@ -127,6 +128,7 @@ export class SocketConnection implements Connection {
     socket.on('close', () => {
       clearTimeout(this.lingering)
       this.taken = 0
+      this.closed = true
       // Above a socket that was destroyed there may be one of TLS.
       this.socket.destroy()
       handler.closed(this.problem)
@@ -315,6 +317,8 @@ export class SocketConnection implements Connection {
 
   /** A write that had to wait is done. */
   private readonly wrote = (): void => {
+    // Under TLS a write that the system took at once is reported a turn later.
+    if (this.closed) return
     this.writing--
     this.goOnToTls()
     this.handler!.sent()

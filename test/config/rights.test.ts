@@ -64,6 +64,17 @@ describe('a listener', () => {
   })
 })
 
+describe('a management', () => {
+  it('that other machines reach has to say that it is open', () => {
+    const at = (address: string, more: object = {}) =>
+      linesOf({ devices, management: { address, ...more } })
+    expect(at('0.0.0.0:4480').join()).to.include('"open": true').and.include('/management/address')
+    expect(at('0.0.0.0:4480', { open: true })).to.deep.equal([])
+    for (const address of ['127.0.0.1:4480', '[::1]:4480', 'unix:/run/x.sock'])
+      expect(at(address)).to.deep.equal([])
+  })
+})
+
 describe('the rules of an export', () => {
   it('say who they are for, and which rights go together', () => {
     const unix = { unix: true, may: ['read', 'write', 'claim', 'list'] }

@@ -44,6 +44,7 @@ const rules = {
   ],
   seen: [{ address: '127.0.0.0/8', may: ['read', 'list'] }],
   hidden: [{ address: '192.0.2.0/24', may: ['read', 'write', 'list'] }],
+  shown: [{ unix: true, may: ['list'] }],
 }
 
 describe('an export with rules', () => {
@@ -61,6 +62,7 @@ describe('an export with rules', () => {
       { protocol, address: `unix:${protocol}` },
       { protocol, address: '127.0.0.1:0' },
       { protocol, address: `unix:${protocol}-home`, exports: ['home'] },
+      { protocol, address: `unix:${protocol}-shown`, exports: ['shown'] },
     ])
     const state = { directory: join(folder, 'state') }
     const { config } = checkConfig({ devices, exports, listeners, state }, folder)
@@ -89,7 +91,7 @@ describe('an export with rules', () => {
     ] as const) {
       const names = async (address: Address) =>
         (await list(clientContext(), address, 5000)).map(({ name }) => name)
-      expect(await names(unix(protocol))).to.deep.equal(['home'])
+      expect(await names(unix(protocol))).to.deep.equal(['home', 'shown'])
       expect(await names(tcp(protocol))).to.deep.equal(['seen'])
       expect(await names(unix(`${protocol}-home`))).to.deep.equal(['home'])
     }
@@ -111,6 +113,12 @@ describe('an export with rules', () => {
       [unix('nbd-home'), nbdLeaf],
     ] as const)
       expect(await heard('seen', address, client)).to.equal(await heard('none', address, client))
+  })
+
+  it('is not used by who may only see it, by the empty name neither', async () => {
+    for (const name of ['shown', ''])
+      expect(await whyNot(nbdLeaf(unix('nbd-shown'), name))).to.include('no such export')
+    expect(await whyNot(remote(unix('dst-shown'), 'shown'))).to.include('there is no export')
   })
 
   it('is read-only for those who may only read', async () => {

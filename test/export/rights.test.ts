@@ -79,7 +79,17 @@ describe('a rule of an export', () => {
   })
 
   it('has a range that is one', () => {
-    for (const text of ['10.0.0.0/33', '10.0.0/8', '::/129', 'host', '10.0.0.1/', '', '1/2/3'])
+    for (const text of [
+      '::ffff:10.0.0.9',
+      '::ffff:a00:9/128',
+      '10.0.0.0/33',
+      '10.0.0/8',
+      '::/129',
+      'host',
+      '10.0.0.1/',
+      '',
+      '1/2/3',
+    ])
       expect(parseRange(text), text).to.equal(null)
   })
 })

@@ -114,8 +114,8 @@ function failingScenario(folder: string, name = ''): string {
 export function plant(mutant: Mutant, folder: string): boolean {
   if (existsSync(folder)) rmSync(folder, { recursive: true })
   cpSync(path.join(dist, 'src'), path.join(folder, 'src'), { recursive: true })
-  const tests = path.join('test', 'simulation')
-  cpSync(path.join(dist, tests), path.join(folder, tests), { recursive: true })
+  for (const tests of [path.join('test', 'simulation'), path.join('test', 'support')])
+    cpSync(path.join(dist, tests), path.join(folder, tests), { recursive: true })
   return [mutant, ...(mutant.also ?? [])].every((edit) => apply(edit, mutant.name, folder))
 }
 

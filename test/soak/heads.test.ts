@@ -33,7 +33,7 @@ describe('a second head that starts from the same configuration', function () {
     await workshop.serve(
       'store',
       {
-        listeners: [{ protocol: 'dst', address: `${network.address(0)}:4470` }],
+        listeners: [{ protocol: 'dst', address: `${network.address(0)}:4470`, open: true }],
         devices: {
           left: { type: 'file', path: 'left.img', size: '16M', create: true },
           right: { type: 'file', path: 'right.img', size: '16M', create: true },

@@ -115,12 +115,6 @@ export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
   volume.leaving.delete(leg)
   const isLeg = volume.legs.includes(leg)
   if (isLeg && member?.state !== 'detached') return
-  // It may be a leg that is there twice, and its claim that of the other.
-  const { facts } = device
-  const isLegToo = volume.legs.some(
-    (one) => one !== leg && facts !== null && one.device.facts?.identity === facts.identity,
-  )
-  if (isLegToo) return
   volume.leaving.add(leg)
   leg.want()
   if (leg.changing) return

@@ -58,8 +58,8 @@ export async function tryStart(volume: Volume, wish: StartWish): Promise<void> {
     if (kept.value !== null || (kept.lost && !wish.force))
       decision = { kind: 'wait', reason: lostRecord, refusals: new Map() }
   }
-  const anotherWrote = volume.tries.anotherWrote(views)
-  if (decision.kind === 'start' && anotherWrote && !wish.force && mayBeServed(decision))
+  const anotherServes = volume.tries.anotherServes(views)
+  if (decision.kind === 'start' && anotherServes && !wish.force && mayBeServed(decision))
     decision = { kind: 'wait', reason: servedByAnother(volume), refusals: decision.refusals }
   if (volume.epoch !== epoch) return
   const taken = volume.legs.find((leg) => isFenced(leg) && servedLast(leg))
@@ -118,6 +118,7 @@ function servedLast({ member }: Leg): boolean {
 async function create(volume: Volume, found: Survey): Promise<void> {
   const { epoch } = volume
   const { views } = found
+  volume.tries.beginAnew()
   try {
     // Claim before anything is written: a leg that another head has claimed would refuse the
     // writes.
