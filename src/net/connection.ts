@@ -88,6 +88,7 @@ export class SocketConnection implements Connection {
   private paused = false
   private ended = false
   private closed = false
+  private destroyed = false
   private lingering: NodeJS.Timeout | undefined
   private problem: StorageError | null = null
 
@@ -141,7 +142,9 @@ export class SocketConnection implements Connection {
 
   private listenTo(socket: net.Socket): void {
     socket.on('error', (error) => {
-      this.problem ??= problemOf('UNAVAILABLE', `connection to ${this.peer}`, error)
+      // What fails because it was closed on this side is no news.
+      if (!this.destroyed)
+        this.problem ??= problemOf('UNAVAILABLE', `connection to ${this.peer}`, error)
     })
     // The peer sends no more: there are no half-closed conversations in our protocols.
     socket.on('end', () => socket.destroy())
@@ -291,6 +294,7 @@ export class SocketConnection implements Connection {
   }
 
   destroy(): void {
+    this.destroyed = true
     // Under TLS the socket below it, which takes the other with it: later, because this may be
     // called from within TLS.
     const socket = this.below ?? this.socket
