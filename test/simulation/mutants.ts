@@ -114,6 +114,8 @@ function failingScenario(folder: string, name = ''): string {
 export function plant(mutant: Mutant, folder: string): boolean {
   if (existsSync(folder)) rmSync(folder, { recursive: true })
   cpSync(path.join(dist, 'src'), path.join(folder, 'src'), { recursive: true })
+  // Looked for beside the folder of the build.
+  cpSync(path.join(dist, '..', 'schemas'), path.join(folder, '..', 'schemas'), { recursive: true })
   for (const tests of [path.join('test', 'simulation'), path.join('test', 'support')])
     cpSync(path.join(dist, tests), path.join(folder, tests), { recursive: true })
   return [mutant, ...(mutant.also ?? [])].every((edit) => apply(edit, mutant.name, folder))
