@@ -16,7 +16,7 @@ import { bringBack } from './returning.ts'
 import { legBytesFor, sizeWarning, whyNoSize, whyNotLarger } from './room.ts'
 import { VerifySchedule } from './schedule.ts'
 import type { AttachOptions, LegOptions, MirrorOptions } from './settings.ts'
-import { giveUp, letGo } from './start/claims.ts'
+import { giveUpNow, letGo } from './start/claims.ts'
 import { tryStart } from './start/opening.ts'
 import { trustLeg, Unseen } from './trust.ts'
 import { Volume } from './volume.ts'
@@ -51,7 +51,7 @@ export class MirrorDriver implements Driver {
     assert(options.legs.length > 0, 'a mirror has legs')
     this.volume = new Volume(options, {
       onWaiting: () => void this.startSoon(),
-      onLeaving: (leg) => void this.alone((volume) => giveUp(volume, leg)),
+      onLeaving: (leg) => void this.alone((volume) => giveUpNow(volume, leg)),
       onGrown: () => void this.grow(),
       onReturn: (leg) => void this.alone((volume) => bringBack(volume, leg)),
     })

@@ -129,6 +129,11 @@ export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
   }
 }
 
+/** Gives the leg up if that is still to be done: meanwhile it may have been, or claimed again. */
+export async function giveUpNow(volume: Volume, leg: Leg): Promise<void> {
+  if (volume.leaving.has(leg)) await giveUp(volume, leg)
+}
+
 /**
  * Gives a leg up that the volume has no more, once nothing is under way on it. Resolves when that
  * is done; never rejects. Not to be waited for within `Volume.control`.
