@@ -37,7 +37,7 @@ export function parseSecretSource(text: string): SecretSource | string {
 /**
  * Reads a secret: all bytes, a line feed at the end included. The caller overwrites them after use.
  * Rejects with UNAVAILABLE while there is none, and with CONFIG where others could read the file,
- * or where what is there is too long or empty.
+ * or where the secret is too long or empty.
  */
 export async function readSecret(source: SecretSource, clock: Clock): Promise<Buffer> {
   const secret = await (source.kind === 'command'
@@ -59,7 +59,7 @@ async function fileContent(
   const path = pathOf(source)
   let file: FileHandle
   try {
-    // Without waiting: a pipe that nobody writes to would keep a thread for ever.
+    // The open does not wait: a pipe without a writer would keep a thread for ever.
     file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
   } catch (error) {
     throw unavailable(`the key ${path} cannot be read`, error)

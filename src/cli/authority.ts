@@ -117,7 +117,7 @@ async function secure(folder: string, what: string): Promise<void> {
   await chmod(join(folder, `${what}-cert.pem`), 0o644)
 }
 
-/** Runs openssl in a folder. Rejects with the last line of what it said. */
+/** Runs openssl in a folder. Rejects with the last line of its error output. */
 function openssl(folder: string, words: readonly string[]): Promise<void> {
   return new Promise((resolve, reject) => {
     const fail = (why: string): void => reject(new StorageError('IO', `openssl: ${why}`))

@@ -12,7 +12,7 @@ import { openExport } from './open.ts'
 /** What commands work with: the device that has the header, and what derives keys. */
 export type Tools = Maker
 
-/** What is to happen: a look needs no lock, so that a target may have the file. */
+/** The purpose of an opening: reading takes no lock, because a target may use the file. */
 interface Use {
   readonly use: 'look' | 'change'
   /** Bytes of a file that is made; null or absent for one that is there. */

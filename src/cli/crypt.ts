@@ -234,7 +234,7 @@ async function mustUnlock(
   throw new StorageError('INVALID', `the key opens ${others}`, medium.device.path)
 }
 
-/** Reads a key from its place. Warns of what is mostly a mistake. */
+/** Reads a key from its place. Warns of a key that is probably a mistake. */
 async function secretOf(option: string, text: string): Promise<Buffer> {
   const source = parseSecretSource(text)
   if (typeof source === 'string') throw new UsageError(`${option}: ${source}`)

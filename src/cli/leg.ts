@@ -126,7 +126,7 @@ function grow(yargs: Argv): Argv {
   )
 }
 
-/** Commands that take nothing but the leg, and what they do. */
+/** Commands whose only argument is the leg, each with its description. */
 const plainCommands = [
   ['remove', 'forget a leg; its data stay where they are'],
   ['invalidate', 'have a leg copied whole again'],
