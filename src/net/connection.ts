@@ -335,8 +335,9 @@ export class SocketConnection implements Connection {
 
   /** The stream is done with the send that it was given. */
   private readonly flowed = (error?: Error | null): void => {
-    // A failed write is followed by `closed`, which lets go of everything at once.
-    if (error !== undefined && error !== null) return
+    // `closed` lets go of everything at once. It follows a write that failed, and under TLS it may
+    // come before the report of one that did not.
+    if (this.closed || (error !== undefined && error !== null)) return
     this.flowing = false
     if (this.upgrade === null) this.giveNext()
     else if (this.upgrade.behind > 0) {
