@@ -58,13 +58,18 @@ export class SimClock {
   private readonly heap: SimEvent[] = []
   private delays: PutOff[] = []
   private untilPutOff = Infinity
+  /** When the last event that was put off comes. */
+  private putOffTo = 0
 
   /**
    * Runs `callback` in `delay` milliseconds, unless `owner` is dead by then; or later, where this
    * clock is told to put events off. For what comes from outside a process, such as packets.
    */
   after(delay: number, owner: Owner | null, callback: () => void): SimEvent {
-    if (delay > 0 && --this.untilPutOff === 0) delay += this.putOff()
+    if (delay > 0 && --this.untilPutOff === 0) {
+      delay += this.putOff()
+      this.putOffTo = Math.max(this.putOffTo, this.time + delay)
+    }
     return this.at(delay, owner, callback)
   }
 
@@ -72,6 +77,12 @@ export class SimClock {
   delay(list: readonly PutOff[]): void {
     this.delays = [...list]
     this.untilPutOff = this.delays[0]?.n ?? Infinity
+  }
+
+  /** Puts no more events off, and carries out events until the last of those has come. */
+  async endDelays(done: () => boolean): Promise<void> {
+    this.delay([])
+    await this.run(Math.max(this.time, this.putOffTo), done)
   }
 
   private putOff(): number {

@@ -137,7 +137,8 @@ export class World implements ClientHost {
     await this.until(() => this.healthy(), recoveryMsMax, 'the volume recovers')
     await this.quiet('the volume is well after its last request')
     // From here on no request may fail, and a packet that is put off costs a connection.
-    clock.delay([])
+    await clock.endDelays(() => this.problem !== null)
+    await this.quiet('the volume is well after what was put off')
     await this.audit('after recovery')
     if (plan.finalCrash) await this.powerLossOfAll()
   }
