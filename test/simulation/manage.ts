@@ -72,14 +72,12 @@ export function startAlone(world: World): void {
 
 /** Attaches the leg; again a little later if it is refused. */
 export function attach(world: World, mirror: MirrorDriver, leg: Leg): void {
+  // A head that died as it carried out what came before would never answer.
+  if (world.head?.mirrors.includes(mirror) !== true) return
   attempt(world, mirror, leg).catch((error: unknown) => {
     if (!(error instanceof StorageError)) return
     world.clock.after(attachRetryMs, world.head?.process ?? null, () => {
-      if (
-        world.head?.mirrors.includes(mirror) === true &&
-        world.legStatus()[leg.name]?.state === 'detached'
-      )
-        attach(world, mirror, leg)
+      if (world.legStatus()[leg.name]?.state === 'detached') attach(world, mirror, leg)
     })
   })
 }
