@@ -37,13 +37,3 @@ export interface Entrance {
    */
   seenBy(identity: Identity): Exports
 }
-
-/** Makes something once for each set of exports that clients see. */
-export function forEachView<T>(make: (exports: Exports) => T): (exports: Exports) => T {
-  const made = new WeakMap<Exports, T>()
-  return (exports) => {
-    const one = made.get(exports) ?? make(exports)
-    made.set(exports, one)
-    return one
-  }
-}

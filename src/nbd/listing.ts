@@ -1,38 +1,17 @@
-import type { Export, Exports } from '../export/export.ts'
+import type { Exports } from '../export/export.ts'
 import * as options from './options.ts'
-import { Option, Reply } from './options.ts'
+import { Option, Reply, type ExportListing } from './options.ts'
 
-/**
- * The answer to LIST: the same bytes for all clients, made anew only when they would differ. So
- * clients that ask and do not read hold nothing of their own.
- */
-export class Listing {
-  private readonly exports: Exports
-  private told: readonly Export[] = []
-  private replies: Buffer | null = null
-
-  constructor(exports: Exports) {
-    this.exports = exports
-  }
-
-  /** The bytes never change, so that `Outbox.lend` may have them. */
-  get bytes(): Buffer {
-    // An export whose device was never there has no size yet: clients that look at each export
-    // would show none at all.
-    const known = this.exports.list().filter(({ device }) => device.facts !== null)
-    if (this.replies === null || !same(known, this.told)) {
-      this.told = known
-      this.replies = encode(known)
-    }
-    return this.replies
-  }
+/** What LIST tells of the exports that a client sees. */
+export function listingsOf(exports: Exports): readonly ExportListing[] {
+  // An export whose device was never there has no size yet: clients that look at each export would
+  // show none at all.
+  const known = exports.list().filter(({ device }) => device.facts !== null)
+  return known.map(({ name, description }) => ({ name, description }))
 }
 
-function same(some: readonly Export[], others: readonly Export[]): boolean {
-  return some.length === others.length && some.every((each, at) => each === others[at])
-}
-
-function encode(exports: readonly Export[]): Buffer {
+/** The replies to LIST: one for each export, and the last. */
+export function encodeListings(exports: readonly ExportListing[]): Buffer {
   const replies = exports.map((each) =>
     options.encodeOptionReply(Option.list, Reply.server, options.encodeServer(each)),
   )

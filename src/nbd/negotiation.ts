@@ -7,7 +7,6 @@ import type { Phase } from '../export/intake.ts'
 import { provenName } from '../net/identity.ts'
 import { stringBytesMax } from './codec.ts'
 import type { ServerConnection } from './connection.ts'
-import type { Listing } from './listing.ts'
 import * as options from './options.ts'
 import { Info, Option, Reply, TransmissionFlag } from './options.ts'
 import { Transmission } from './transmission.ts'
@@ -36,7 +35,7 @@ interface Offer {
   /** Bytes of the longest payload a client may send or ask for. */
   readonly payloadMax: number
   readonly entrance: Entrance
-  readonly listingOf: (exports: Exports) => Listing
+  readonly listingOf: (exports: Exports) => Buffer
 }
 
 /** A client that waits for its export's device to become usable. */
@@ -227,7 +226,7 @@ export class Negotiation implements Phase {
       this.reply(Option.list, Reply.errInvalid, 'the option takes no data')
       return
     }
-    this.host.intake.share(this.offer.listingOf(this.exports).bytes)
+    this.host.intake.share(this.offer.listingOf(this.exports))
   }
 
   private metaContext(option: number, data: Buffer): void {

@@ -1,10 +1,11 @@
 import type { Timer } from '../base/clock.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
-import { forEachView, type Entrance } from '../export/export.ts'
+import type { Entrance } from '../export/export.ts'
+import { sharedListing } from '../export/listing.ts'
 import { Places } from '../export/places.ts'
 import type { ClientStatus, Service, ServiceContext } from '../export/service.ts'
 import { ServerConnection } from './connection.ts'
-import { Listing } from './listing.ts'
+import { encodeListings, listingsOf } from './listing.ts'
 import { Negotiation } from './negotiation.ts'
 import { replyOverheadBytes } from './asking.ts'
 
@@ -17,7 +18,7 @@ export class NbdService implements Service {
   /** Bytes of the longest payload that is allowed and fits into the limits of memory. */
   private readonly payloadMax: number
   private readonly places: Places
-  private readonly listingOf = forEachView((exports) => new Listing(exports))
+  private readonly listingOf = sharedListing(listingsOf, encodeListings)
   private readonly connections = new Set<ServerConnection>()
   private ticking: Timer | null = null
   private drained: (() => void) | null = null

@@ -15,7 +15,6 @@ import {
   version,
   type Hello,
 } from './hello.ts'
-import type { SharedListing } from './listing.ts'
 import type { SessionConnection } from './session-connection.ts'
 import { slotsMax, type Session, type Sessions } from './session.ts'
 import { statusOf, statusOk } from './status.ts'
@@ -27,7 +26,7 @@ const reasonShown = 200
 export interface Announced {
   /** Tells this run of the server from any other. */
   readonly instance: string
-  readonly listingOf: (exports: Exports) => SharedListing
+  readonly listingOf: (exports: Exports) => Buffer
 }
 
 /** What is offered to a client. */
@@ -95,7 +94,7 @@ export class Greeter {
   }
 
   private list(): void {
-    this.user.intake.share(this.announced.listingOf(this.seen()).bytes)
+    this.user.intake.share(this.announced.listingOf(this.seen()))
     this.user.intake.end()
   }
 

@@ -1,11 +1,13 @@
 import type { Timer } from '../base/clock.ts'
 import { blockBytesMax } from '../base/slab.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
-import { forEachView, type Entrance } from '../export/export.ts'
+import type { Entrance } from '../export/export.ts'
+import { sharedListing } from '../export/listing.ts'
 import { Places } from '../export/places.ts'
 import type { ClientStatus, Service, ServiceContext } from '../export/service.ts'
 import type { Announced } from './greeter.ts'
-import { SharedListing } from './listing.ts'
+import { encodeListing } from './hello.ts'
+import { listingsOf } from './listing.ts'
 import { replyOverheadBytes } from './replies.ts'
 import { ServerConnection } from './server-connection.ts'
 import { Sessions } from './session.ts'
@@ -33,7 +35,7 @@ export class DstService implements Service {
     this.sessions = new Sessions(context.clock, payload, context.claims)
     this.announced = {
       instance: context.random.bytes(16).toString('hex'),
-      listingOf: forEachView((exports) => new SharedListing(exports)),
+      listingOf: sharedListing(listingsOf, encodeListing),
     }
   }
 
