@@ -1,15 +1,5 @@
 import type { SpawnOptions } from 'node:child_process'
-import {
-  closeSync,
-  existsSync,
-  lstatSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs'
+import fs from 'node:fs'
 import { basename, join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { StorageError } from '../base/errors.ts'
@@ -64,7 +54,7 @@ export async function startBridge(
       options,
       (error) => fail(`could not be started: ${error.message}`),
     )
-    closeSync(output)
+    fs.closeSync(output)
     // Before the bridge is ready, so that it can be found if this command ends early.
     writeNew(record, JSON.stringify({ pid: child?.pid ?? 0 }))
     const timer = setTimeout(fail, startTimeout, `was not ready in ${startTimeout} ms`)
@@ -87,7 +77,7 @@ export async function startBridge(
 
 /** The last line of a log, after a colon. */
 function lastWords(log: string): string {
-  const line = readFileSync(log, 'utf8').trimEnd().split('\n').at(-1)!
+  const line = fs.readFileSync(log, 'utf8').trimEnd().split('\n').at(-1)!
   return line === '' ? '' : `: ${line.replace(/^dst: error: /, '')}`
 }
 
@@ -100,13 +90,13 @@ export async function stopBridge(device: string): Promise<void> {
     for (const pid of bridgesAt(socket)) signal(pid, 'SIGKILL')
   // Files in a folder of another user are not ours.
   if (whoseFolder() === null)
-    for (const path of [socket, log, record]) rmSync(path, { force: true })
+    for (const path of [socket, log, record]) fs.rmSync(path, { force: true })
 }
 
 /** True if the bridge of a device died, so that the kernel gets no answers. */
 export function bridgeDied(device: string): boolean {
   const { record, socket } = placesOf(device)
-  return existsSync(record) && bridgesAt(socket).length === 0
+  return fs.existsSync(record) && bridgesAt(socket).length === 0
 }
 
 function signal(pid: number, name: NodeJS.Signals): void {
@@ -129,7 +119,7 @@ async function makeOwnFolder(): Promise<void> {
 
 /** Says why other users can change the folder; null when they cannot. */
 function whoseFolder(): string | null {
-  const stats = lstatSync(runDirectory, { throwIfNoEntry: false })
+  const stats = fs.lstatSync(runDirectory, { throwIfNoEntry: false })
   if (stats === undefined) return null
   if (!stats.isDirectory()) return 'is no folder'
   if (stats.uid !== process.getuid!()) return `belongs to another user (${stats.uid})`
@@ -138,14 +128,14 @@ function whoseFolder(): string | null {
 
 /** Opens a new file in place of an old one or a link, which would be written through. */
 function openNew(path: string): number {
-  rmSync(path, { force: true })
-  return openSync(path, 'wx', 0o600)
+  fs.rmSync(path, { force: true })
+  return fs.openSync(path, 'wx', 0o600)
 }
 
 function writeNew(path: string, text: string): void {
   const file = openNew(path)
-  writeSync(file, text)
-  closeSync(file)
+  fs.writeSync(file, text)
+  fs.closeSync(file)
 }
 
 /** Waits for a condition. Resolves to false if it is not met in `time` milliseconds. */
@@ -163,14 +153,14 @@ export async function within(time: number, isSo: () => boolean): Promise<boolean
  * a recorded number may be used again, and the record may be lost while the bridge lives on.
  */
 function bridgesAt(socket: string): number[] {
-  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name))
+  const pids = fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name))
   return pids.map(Number).filter((pid) => serves(pid, socket))
 }
 
 function serves(pid: number, socket: string): boolean {
   try {
-    if (statSync(`/proc/${pid}`).uid !== process.getuid!()) return false
-    const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+    if (fs.statSync(`/proc/${pid}`).uid !== process.getuid!()) return false
+    const words = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
     return words.includes('bridge') && words.includes(`unix:${socket}`)
   } catch {
     return false

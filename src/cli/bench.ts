@@ -1,13 +1,13 @@
 import type { Argv } from 'yargs'
 import { systemClock } from '../base/clock.ts'
 import { systemRandom } from '../base/random.ts'
-import { describeSize, formatSize, parseSize, sizeMeant } from '../base/size.ts'
+import { describeSize, formatSize } from '../base/size.ts'
 import type { Device, Facts } from '../device/device.ts'
 import { Load, type LoadResult, type Work } from './load.ts'
 import { UsageError } from './exit.ts'
 import { openExport } from './open.ts'
 import { printJson } from './print.ts'
-import { flag, optional, required } from './options.ts'
+import { flag, optional, required, sizeOf } from './options.ts'
 
 /** The kinds of work, by their names in fio: percent of reads, and the order of the blocks. */
 const patterns = {
@@ -69,7 +69,7 @@ export function bench(yargs: Argv): Argv {
     async ({ uri, pattern, blockSize, depth, seconds, timeout, write, json }) => {
       const rows = await measure(uri, {
         patterns: patternsOf(pattern ?? (write ? all : readOnly)),
-        blockSizes: blockSize.split(',').map(bytesOf),
+        blockSizes: blockSize.split(',').map((text) => sizeOf('--block-size', text)),
         depths: depth.split(',').map(depthOf),
         seconds,
         timeout,
@@ -158,13 +158,6 @@ function patternsOf(text: string): Pattern[] {
     if (Object.hasOwn(patterns, name)) return name as Pattern
     throw new UsageError(`not a pattern: ${name}; known are ${all}`)
   })
-}
-
-function bytesOf(text: string): number {
-  const bytes = parseSize(text)
-  if (bytes === null || bytes === 0)
-    throw new UsageError(`not a block size: ${text}${sizeMeant(text)}`)
-  return bytes
 }
 
 function depthOf(text: string): number {

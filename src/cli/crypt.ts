@@ -2,7 +2,7 @@ import type { Argv } from 'yargs'
 import { systemClock } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
 import { parseSecretSource, readSecret } from '../base/secret.ts'
-import { describeSize, MiB, parseSize, sizeMeant } from '../base/size.ts'
+import { describeSize, MiB } from '../base/size.ts'
 import { formatDevice, mustBeBlank } from '../devices/crypt/format.ts'
 import type { Keyslot } from '../devices/crypt/header.ts'
 import { addKeyslot, defaultArgon2, defaultPbkdf2, type NewKdf } from '../devices/crypt/keyslots.ts'
@@ -13,7 +13,7 @@ import { isFault } from '../devices/crypt/header.ts'
 import { backUp } from './crypt-backup.ts'
 import { withPlace, type Tools } from './crypt-place.ts'
 import { Exit, UsageError } from './exit.ts'
-import { exitCodes, flag, optional, required } from './options.ts'
+import { exitCodes, flag, optional, required, sizeOf } from './options.ts'
 import { printLine, printWarning } from './print.ts'
 
 const keyForms = 'file:PATH, credential:NAME or command:PROGRAM WORDS'
@@ -258,11 +258,4 @@ function kdfOf({ kdf, memory, iterations }: KdfOptions, format: 'luks1' | 'luks2
   if (bytes.memory !== undefined && (bytes.memory < MiB || bytes.memory % 1024 !== 0))
     throw new UsageError('--memory is 1M or more, in whole KiB')
   return { ...defaultArgon2, ...(iterations === undefined ? {} : { passes: iterations }), ...bytes }
-}
-
-function sizeOf(option: string, text: string): number {
-  const bytes = parseSize(text)
-  if (bytes === null || bytes === 0)
-    throw new UsageError(`${option} "${text}" is no size such as 64M${sizeMeant(text)}`)
-  return bytes
 }

@@ -1,15 +1,11 @@
 import { asText, isObject } from '../base/guards.ts'
-import { describeSize, parseSize, sizeMeant } from '../base/size.ts'
-import { UsageError } from './exit.ts'
+import { describeSize } from '../base/size.ts'
+import { sizeOf } from './options.ts'
 import { printLine, printWarning } from './print.ts'
 
 /** The options of a command that enlarges, from the size on its command line. */
 export function sizeAsked(text: string | undefined): { readonly size?: number } {
-  if (text === undefined) return {}
-  const size = parseSize(text)
-  if (size === null || size === 0)
-    throw new UsageError(`"${text}" is no size such as 64G${sizeMeant(text)}`)
-  return { size }
+  return text === undefined ? {} : { size: sizeOf('the size', text) }
 }
 
 /** Prints the size of the volume, what keeps it from being larger, and what to configure. */

@@ -2,10 +2,8 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Argv } from 'yargs'
 import { StorageError } from '../base/errors.ts'
-import { parseSize, sizeMeant } from '../base/size.ts'
-import { UsageError } from './exit.ts'
 import { printLine } from './print.ts'
-import { required } from './options.ts'
+import { required, sizeOf } from './options.ts'
 
 /** Adds `dst init`: writes a first configuration. */
 export function init(yargs: Argv): Argv {
@@ -29,8 +27,7 @@ export function init(yargs: Argv): Argv {
 }
 
 function write(dir: string, size: string, address: string): void {
-  if (parseSize(size) === null || parseSize(size) === 0)
-    throw new UsageError(`--size "${size}" is no size such as 64G${sizeMeant(size)}`)
+  sizeOf('--size', size)
   const path = join(dir, 'config.json')
   mkdirSync(dir, { recursive: true })
   try {

@@ -1,14 +1,13 @@
 import { resolve } from 'node:path'
 import type { Argv } from 'yargs'
 import { asText, isObject } from '../base/guards.ts'
-import { parseSize, sizeMeant } from '../base/size.ts'
 import { formatUri, parseUri, withPaths } from '../net/uri.ts'
 import { ManagementClient, managementOption } from './client.ts'
 import { UsageError } from './exit.ts'
 import { showGrowth, sizeAsked } from './growth.ts'
 import { printWarning } from './print.ts'
 import { tellLeg, waitForLeg } from './progress.ts'
-import { exitCodes, flag, optional, required } from './options.ts'
+import { exitCodes, flag, optional, required, sizeOf } from './options.ts'
 
 interface Place {
   readonly management: string
@@ -59,8 +58,7 @@ function detach(yargs: Argv): Argv {
         .example('dst leg detach home right', 'take it off')
         .example('dst leg detach home right --as before-upgrade', 'and remember why'),
     async ({ as, ...place }) => {
-      await send(place, 'detach', as === undefined ? {} : { as })
-      await show(place, 'now')
+      await change(place, 'detach', as === undefined ? {} : { as })
     },
   )
 }
@@ -77,8 +75,7 @@ function attach(yargs: Argv): Argv {
         .example('dst leg attach home right', 'refused if the image was changed meanwhile')
         .example('dst leg attach home right --discard', 'not refused: the changes are dropped'),
     async ({ discard, replace, wait, ...place }) => {
-      await send(place, 'attach', { discard, replace })
-      await show(place, wait ? 'when-in-sync' : 'now')
+      await change(place, 'attach', { discard, replace }, wait ? 'in-sync' : 'done')
     },
   )
 }
@@ -101,8 +98,8 @@ function add(yargs: Argv): Argv {
         .example('dst leg add home third ./third.img --size 64G', 'a new file')
         .epilogue('Write the leg into the configuration too: the next start reads it there.'),
     async ({ device, size, readLast, discard, wait, ...place }) => {
-      await send(place, 'add', { device: deviceOf(device, size), readLast, discard })
-      await show(place, wait ? 'when-in-sync' : 'now')
+      const options = { device: deviceOf(device, size), readLast, discard }
+      await change(place, 'add', options, wait ? 'in-sync' : 'done')
     },
   )
 }
@@ -143,28 +140,22 @@ function plain([verb, describe]: readonly [string, string]) {
         onLeg(options)
           .example(`dst leg ${verb} home right`, 'on the target that was started here')
           .example(`dst leg ${verb} home right --management unix:/run/dst.sock`, 'on another one'),
-      async (place) => {
-        await send(place, verb, {})
-        await show(place, 'now')
-      },
+      (place) => change(place, verb, {}),
     )
 }
 
-/** Gives a command on a leg and prints its warning. */
-async function send({ management, volume, leg }: Place, verb: string, options: object) {
+/** Gives a command on a leg, and prints its warning and the state of the leg after it. */
+async function change(
+  { management, volume, leg }: Place,
+  verb: string,
+  options: object,
+  until: 'done' | 'in-sync' = 'done',
+): Promise<void> {
   const client = new ManagementClient(management)
   const outcome = await client.command(['volumes', volume, 'legs', leg, verb], options)
   const warning = isObject(outcome) ? asText(outcome['warning']) : ''
   if (warning !== '') printWarning(warning)
-}
-
-/** Prints the state of the leg, now or once it is in sync. */
-async function show(
-  { management, volume, leg }: Place,
-  time: 'now' | 'when-in-sync',
-): Promise<void> {
-  const client = new ManagementClient(management)
-  if (time === 'when-in-sync') await waitForLeg(client, volume, leg)
+  if (until === 'in-sync') await waitForLeg(client, volume, leg)
   await tellLeg(client, volume, leg)
 }
 
@@ -173,8 +164,7 @@ function deviceOf(text: string, size: string | undefined): unknown {
   const isPath = text.includes('/') && !text.includes('://') && !text.startsWith('{')
   if (size !== undefined && !isPath)
     throw new UsageError('--size is for a file that is made; its path has a "/": ./third.img')
-  if (size !== undefined && parseSize(size) === null)
-    throw new UsageError(`--size "${size}" is no size such as 64G${sizeMeant(size)}`)
+  if (size !== undefined) sizeOf('--size', size)
   if (text.startsWith('{')) {
     try {
       return JSON.parse(text)

@@ -1,4 +1,7 @@
-/** Words and options of commands, in the form that yargs takes. */
+import { parseSize, sizeMeant } from '../base/size.ts'
+import { UsageError } from './exit.ts'
+
+/** Words and options of commands, in the form that yargs takes, and what is read from them. */
 
 /** A switch, which is off unless it is given. */
 export function flag(describe: string) {
@@ -13,6 +16,14 @@ export function optional(describe: string) {
 /** A text that has to be given. */
 export function required(describe: string) {
   return { type: 'string', demandOption: true, describe } as const
+}
+
+/** Bytes of a size that was given; throws a UsageError, in which `what` names it, for any other. */
+export function sizeOf(what: string, text: string): number {
+  const bytes = parseSize(text)
+  if (bytes === null || bytes === 0)
+    throw new UsageError(`${what} "${text}" is no size such as 64G${sizeMeant(text)}`)
+  return bytes
 }
 
 export const jsonOption = flag('as JSON')

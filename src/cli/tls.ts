@@ -4,6 +4,7 @@ import type { Argv } from 'yargs'
 import { parseAddress } from '../net/address.ts'
 import { makeAuthority, makePair } from './authority.ts'
 import { UsageError } from './exit.ts'
+import { required } from './options.ts'
 import { printLine } from './print.ts'
 
 const exitCodes = 'Exit codes: 0 made, 1 it could not be, 2 wrong usage, or the files are there.'
@@ -44,7 +45,7 @@ function init(yargs: Argv): Argv {
     'make an authority, and a pair for a server and for a client',
     (options) =>
       options
-        .positional('dir', { type: 'string', demandOption: true, describe: 'a new folder' })
+        .positional('dir', required('a new folder'))
         .option('host', host)
         .option('client', { type: 'string', default: 'client', describe: 'the name of the client' })
         .option('days', days)
@@ -72,12 +73,8 @@ function server(yargs: Argv): Argv {
     'make a pair for another server',
     (options) =>
       options
-        .positional('dir', { type: 'string', demandOption: true, describe: 'the authority' })
-        .positional('out', {
-          type: 'string',
-          demandOption: true,
-          describe: 'a folder for the pair',
-        })
+        .positional('dir', required('the authority'))
+        .positional('out', required('a folder for the pair'))
         .option('host', host)
         .option('days', days)
         .example('dst tls server pki t2-pki --host t2.example', 'for that host')
@@ -98,13 +95,9 @@ function client(yargs: Argv): Argv {
     'make a pair for another client',
     (options) =>
       options
-        .positional('dir', { type: 'string', demandOption: true, describe: 'the authority' })
-        .positional('name', { type: 'string', demandOption: true, describe: 'for rules' })
-        .positional('out', {
-          type: 'string',
-          demandOption: true,
-          describe: 'a folder for the pair',
-        })
+        .positional('dir', required('the authority'))
+        .positional('name', required('for rules'))
+        .positional('out', required('a folder for the pair'))
         .option('days', days)
         .example(
           'dst tls client pki h1 h1-pki',
