@@ -30,6 +30,14 @@ export function fromJson(text: string): unknown {
   }
 }
 
+/** The properties that have a value: where one may be absent, it may not be undefined. */
+export function defined<T extends object>(
+  object: T,
+): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const there = Object.entries(object).filter(([, value]) => value !== undefined)
+  return Object.fromEntries(there) as { [K in keyof T]?: Exclude<T[K], undefined> }
+}
+
 /** True for 1, 2, 4 and so on, up to 2^53; false for fractions. */
 export function isPowerOfTwo(value: number): boolean {
   return value >= 1 && Number.isInteger(Math.log2(value))

@@ -34,3 +34,26 @@ export function startProgram(
   // Without descriptors Node does not get as far as making the streams.
   return (child.stdio as unknown) === undefined ? null : child
 }
+
+/** How a program ended. */
+export interface Ended {
+  /** The exit code; null after a signal. */
+  readonly code: number | null
+  /** What it wrote to those of its outputs that are pipes. */
+  readonly said: string
+}
+
+/** Runs a program to its end. Rejects, as `startProgram` tells, if it does not start. */
+export function runProgram(
+  name: string,
+  words: readonly string[],
+  options: SpawnOptions,
+): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    const child = startProgram(name, words, options, reject)
+    let said = ''
+    for (const output of [child?.stdout, child?.stderr])
+      output?.on('data', (text: Buffer) => (said += text.toString()))
+    child?.on('close', (code) => resolve({ code, said }))
+  })
+}

@@ -5,7 +5,7 @@ import { isIP } from 'node:net'
 import { join, resolve } from 'node:path'
 import { StorageError } from '../base/errors.ts'
 import { makeFolder } from '../base/folders.ts'
-import { startProgram } from '../base/program.ts'
+import { runProgram } from '../base/program.ts'
 
 /** What a pair of a certificate and a key is for. */
 export interface PairOf {
@@ -118,21 +118,14 @@ async function secure(folder: string, what: string): Promise<void> {
 }
 
 /** Runs openssl in a folder. Rejects with the last line of its error output. */
-function openssl(folder: string, words: readonly string[]): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const fail = (why: string): void => reject(new StorageError('IO', `openssl: ${why}`))
-    const missing = 'it does not start; "apt-get install openssl" installs it'
-    const child = startProgram(
-      'openssl',
-      words,
-      { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] },
-      ({ message }) => fail(`${missing} (${message})`),
-    )
-    let said = ''
-    child?.stderr?.on('data', (text: Buffer) => (said += text.toString()))
-    child?.on('close', (code) => {
-      if (code === 0) resolve()
-      else fail(said.trim().split('\n').at(-1) ?? `exit code ${code ?? 'none'}`)
-    })
-  })
+async function openssl(folder: string, words: readonly string[]): Promise<void> {
+  const fail = (why: string): never => {
+    throw new StorageError('IO', `openssl: ${why}`)
+  }
+  const missing = 'it does not start; "apt-get install openssl" installs it'
+  const { code, said } = await runProgram('openssl', words, {
+    cwd: folder,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  }).catch((error: unknown) => fail(`${missing} (${(error as Error).message})`))
+  if (code !== 0) fail(said.trim().split('\n').at(-1) ?? `exit code ${code ?? 'none'}`)
 }

@@ -56,7 +56,8 @@ export async function startBridge(
     )
     fs.closeSync(output)
     // Before the bridge is ready, so that it can be found if this command ends early.
-    writeNew(record, JSON.stringify({ pid: child?.pid ?? 0 }))
+    fs.rmSync(record, { force: true })
+    fs.writeFileSync(record, JSON.stringify({ pid: child?.pid ?? 0 }), { flag: 'wx', mode: 0o600 })
     const timer = setTimeout(fail, startTimeout, `was not ready in ${startTimeout} ms`)
     if (child === null) return
     const stdout = child.stdout!
@@ -130,12 +131,6 @@ function whoseFolder(): string | null {
 function openNew(path: string): number {
   fs.rmSync(path, { force: true })
   return fs.openSync(path, 'wx', 0o600)
-}
-
-function writeNew(path: string, text: string): void {
-  const file = openNew(path)
-  fs.writeSync(file, text)
-  fs.closeSync(file)
 }
 
 /** Waits for a condition. Resolves to false if it is not met in `time` milliseconds. */

@@ -1,5 +1,6 @@
 import type { ArgumentsCamelCase, Argv, InferredOptionTypes } from 'yargs'
 import { StorageError } from '../base/errors.ts'
+import { defined } from '../base/guards.ts'
 import type { Log } from '../base/log.ts'
 import { checkConfig } from '../config/config.ts'
 import type { Target } from '../daemon/target.ts'
@@ -79,15 +80,11 @@ function configOf(options: BridgeOptions): object {
     listeners: listen.map((address) => ({
       protocol: 'nbd',
       address,
-      ...(address.startsWith('unix:') ? present({ mode, owner, group }) : {}),
+      ...(address.startsWith('unix:') ? defined({ mode, owner, group }) : {}),
     })),
     ...(management === undefined ? {} : { management: { address: management } }),
-    devices: { remote: { type, ...present({ uri, hold, connections, checksums }) } },
+    devices: { remote: { type, ...defined({ uri, hold, connections, checksums }) } },
     exports: { [options.name ?? remote.name]: { device: 'remote', readOnly } },
     log: { level: logLevel },
   }
-}
-
-function present(options: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
 }

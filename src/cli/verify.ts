@@ -1,4 +1,5 @@
 import type { ArgumentsCamelCase, Argv, InferredOptionTypes } from 'yargs'
+import { defined } from '../base/guards.ts'
 import { describeSize, parseSize, sizeMeant } from '../base/size.ts'
 import type { VerifyResult } from '../mirror/data/verify.ts'
 import { ManagementClient, managementOption } from './client.ts'
@@ -55,11 +56,7 @@ async function run(options: Options): Promise<void> {
     await client.command(['volumes', volume, 'stopVerify'])
     return
   }
-  const asked = {
-    repair,
-    ...(repairFrom === undefined ? {} : { repairFrom }),
-    ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
-  }
+  const asked = defined({ repair, repairFrom, bytesPerSecond })
   const work = client.command(['volumes', volume, 'verify'], asked)
   stopOnSignals(client, volume)
   const result = (await whileVerifying(client, volume, work)) as VerifyResult

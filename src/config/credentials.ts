@@ -6,7 +6,7 @@ import type { StorageError } from '../base/errors.ts'
 import type * as config from './config.types.ts'
 import { step, type Problem } from './source.ts'
 import { suggestion } from './suggest.ts'
-import { childrenOf, entries, type Loose, type Node, type Place } from './tree.ts'
+import { childrenOf, elements, entries, type Loose, type Node, type Place } from './tree.ts'
 
 /** The properties that name files of certificates. */
 export const certificatePaths = [
@@ -36,13 +36,11 @@ export function checkCredentials(loose: Loose, nodes: readonly Node[], problems:
   const known = entries(credentials, '/credentials')
   for (const { value, pointer } of known) if (isObject(value)) checkKind(value, pointer, problems)
   const uses: Use[] = []
-  if (Array.isArray(listeners))
-    for (const [at, listener] of listeners.entries())
-      if (isObject(listener)) {
-        const pointer = `/listeners/${at}`
-        checkListener(listener, pointer, problems)
-        uses.push({ name: listener['credentials'], pointer, role: 'server' })
-      }
+  for (const { value: listener, pointer } of elements(listeners, '/listeners'))
+    if (isObject(listener)) {
+      checkListener(listener, pointer, problems)
+      uses.push({ name: listener['credentials'], pointer, role: 'server' })
+    }
   for (const { device, pointer } of nodes) {
     checkRemote(device, pointer, problems)
     uses.push({ name: device['credentials'], pointer, role: 'client' })
@@ -61,11 +59,10 @@ export function checkCredentials(loose: Loose, nodes: readonly Node[], problems:
 
 /** Warns of listeners where TLS can be taken away on the way. */
 export function warnOfTls({ listeners }: Loose): Problem[] {
-  if (!Array.isArray(listeners)) return []
-  return listeners.flatMap((listener: unknown, at) => {
+  return elements(listeners, '/listeners').flatMap(({ value: listener, pointer }) => {
     if (!isObject(listener) || listener['tls'] !== 'allowed') return []
     const what = 'who is on the way can have clients go without TLS: only "required" keeps it'
-    return [{ what, pointer: `/listeners/${at}/tls` }]
+    return [{ what, pointer: step(pointer, 'tls') }]
   })
 }
 

@@ -3,8 +3,8 @@ import { isObject } from '../base/guards.ts'
 import { parseSize, sizePattern } from '../base/size.ts'
 import { sizeOf } from './quantities.ts'
 import { readSchema } from './schema.ts'
-import { step, type Problem } from './source.ts'
-import { entries } from './tree.ts'
+import type { Problem } from './source.ts'
+import { elements, entries } from './tree.ts'
 
 /** The names of the properties that are quantities, from the schema. */
 const names = { size: new Set<string>(), duration: new Set<string>(), period: new Set<string>() }
@@ -25,10 +25,7 @@ export const speedMin = 4096
 
 /** Finds sizes and durations of the right form that are zero, too large or no whole number. */
 export function checkQuantities(value: unknown, pointer: string, problems: Problem[]): void {
-  if (Array.isArray(value)) {
-    for (const [at, each] of value.entries()) checkQuantities(each, step(pointer, at), problems)
-    return
-  }
+  for (const each of elements(value, pointer)) checkQuantities(each.value, each.pointer, problems)
   for (const { label, value: each, pointer: place } of entries(value, pointer)) {
     const what = typeof each === 'string' ? fault(label, each) : null
     const size = sizeOf(each)

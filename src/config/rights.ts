@@ -5,7 +5,7 @@ import { parseAddress } from '../net/address.ts'
 import { defaultPorts } from '../net/uri.ts'
 import { step, type Problem } from './source.ts'
 import { suggestion } from './suggest.ts'
-import { entries, type Loose } from './tree.ts'
+import { elements, entries, type Loose } from './tree.ts'
 
 /** Checks who may reach the exports, and do what with them. */
 export function checkRights(config: Loose, problems: Problem[]): void {
@@ -15,15 +15,13 @@ export function checkRights(config: Loose, problems: Problem[]): void {
   const isFree = ({ value }: (typeof known)[number]): boolean =>
     isObject(value) && value['allow'] === undefined
   const free = known.filter(isFree).map(({ label }) => label)
-  if (Array.isArray(listeners))
-    for (const [at, listener] of listeners.entries())
-      if (isObject(listener)) checkListener(listener, `/listeners/${at}`, { names, free, problems })
+  for (const { value, pointer } of elements(listeners, '/listeners'))
+    if (isObject(value)) checkListener(value, pointer, { names, free, problems })
   if (isObject(management)) checkManagement(management, problems)
-  for (const { value, pointer } of entries(exports, '/exports')) {
-    if (!isObject(value) || !Array.isArray(value['allow'])) continue
-    for (const [at, rule] of value['allow'].entries())
-      if (isObject(rule)) checkRule(rule, `${pointer}/allow/${at}`, problems)
-  }
+  for (const { value, pointer } of known)
+    if (isObject(value))
+      for (const rule of elements(value['allow'], step(pointer, 'allow')))
+        if (isObject(rule.value)) checkRule(rule.value, rule.pointer, problems)
 }
 
 interface Known {
@@ -36,12 +34,11 @@ interface Known {
 function checkListener(listener: Loose, pointer: string, known: Known): void {
   const { names, free, problems } = known
   const { address, exports, open, tls, credentials } = listener
-  if (Array.isArray(exports))
-    for (const [at, name] of exports.entries())
-      if (typeof name === 'string' && !names.includes(name)) {
-        const what = `there is no export "${name}"${suggestion(name, names)}`
-        problems.push({ what, pointer: `${pointer}/exports/${at}` })
-      }
+  for (const { value: name, pointer: at } of elements(exports, step(pointer, 'exports')))
+    if (typeof name === 'string' && !names.includes(name)) {
+      const what = `there is no export "${name}"${suggestion(name, names)}`
+      problems.push({ what, pointer: at })
+    }
   const place = step(pointer, 'address')
   // One problem of an address is enough.
   if (problems.some((problem) => problem.pointer === place)) return

@@ -24,9 +24,17 @@ export const devicesDeepMax = 100
 
 /** The named values of an object; empty for any other value. */
 export function entries(value: unknown, pointer: string): readonly Place[] {
-  if (!isObject(value)) return []
-  return Object.entries(value).map(([label, each]) => ({
-    value: each,
+  return isObject(value) ? placesIn(value, pointer) : []
+}
+
+/** The values in a list; empty for any other value. */
+export function elements(value: unknown, pointer: string): readonly Place[] {
+  return Array.isArray(value) ? placesIn(value, pointer) : []
+}
+
+function placesIn(values: Loose | unknown[], pointer: string): readonly Place[] {
+  return Object.entries(values).map(([label, value]) => ({
+    value,
     label,
     pointer: step(pointer, label),
   }))
@@ -39,16 +47,8 @@ export function childrenOf(device: Loose, pointer: string): readonly Place[] {
     return value === undefined ? [] : [{ value, label: key, pointer: step(pointer, key) }]
   }
   switch (device['type']) {
-    case 'linear': {
-      const { parts } = device
-      if (!Array.isArray(parts)) return []
-      const place = step(pointer, 'parts')
-      return parts.map((value: unknown, at) => ({
-        value,
-        label: String(at),
-        pointer: step(place, at),
-      }))
-    }
+    case 'linear':
+      return elements(device['parts'], step(pointer, 'parts'))
     case 'mirror':
       return entries(device['legs'], step(pointer, 'legs')).map(legDevice)
     case 'crypt':

@@ -4,7 +4,7 @@ import { parseAddress, whyNoAddress, type Address } from '../net/address.ts'
 import { defaultPorts, halfCharacter, parseUri } from '../net/uri.ts'
 import { sizeOf } from './quantities.ts'
 import { step, type Problem } from './source.ts'
-import { entries, type Loose } from './tree.ts'
+import { elements, entries, type Loose } from './tree.ts'
 
 /** Bytes of the path of a unix socket, without its final zero, on Linux. */
 const socketPathBytesMax = 107
@@ -49,12 +49,10 @@ export function checkAddresses(config: Loose, problems: Problem[]): void {
       })
     seen.push({ address, pointer: place })
   }
-  const { listeners } = config
-  if (Array.isArray(listeners))
-    for (const [at, value] of listeners.entries()) {
-      const protocol = isObject(value) && value['protocol'] === 'dst' ? 'dst' : 'nbd'
-      check(value, `/listeners/${at}`, defaultPorts[protocol])
-    }
+  for (const { value, pointer } of elements(config['listeners'], '/listeners')) {
+    const protocol = isObject(value) && value['protocol'] === 'dst' ? 'dst' : 'nbd'
+    check(value, pointer, defaultPorts[protocol])
+  }
   check(config['management'], '/management')
 }
 

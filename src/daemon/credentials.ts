@@ -79,7 +79,11 @@ export class Credentials {
   ofUri(name: string, source: TlsSource): Credential {
     // A leg may have taken the place of another one, which led elsewhere.
     for (const [key, used] of this.used)
-      if (used.name === name && used.credential.source !== source && !isNamed(used, this.named))
+      if (
+        used.name === name &&
+        used.credential.source !== source &&
+        !Object.hasOwn(this.named, name)
+      )
         this.used.delete(key)
     return this.use(name, 'client', source)
   }
@@ -154,11 +158,6 @@ export class Credentials {
     const when = left <= 0 ? 'has ended' : days === 0 ? 'ends today' : `ends in ${days} days`
     return `credentials ${name}: ${expiry.path} ${when}`
   }
-}
-
-/** Whether the configuration has the credential, rather than a URI. */
-function isNamed({ name }: Used, named: object): boolean {
-  return Object.hasOwn(named, name)
 }
 
 function fields({ name, role }: Used) {

@@ -8,29 +8,17 @@ export interface Ruled {
   readonly rules: Rules
 }
 
-/** Exports by name, all of which are listed. */
-class View implements Exports {
-  private readonly byName: ReadonlyMap<string, Export>
-  private readonly listed: readonly Export[]
-
-  constructor(granted: readonly Granted[]) {
-    const usable = granted.filter(({ may }) => may.includes('read'))
-    this.byName = new Map(usable.map(({ exported }) => [exported.name, exported]))
-    this.listed = granted.filter(({ may }) => may.includes('list')).map((each) => each.exported)
-  }
-
-  find(name: string): Export | undefined {
-    return this.byName.get(name)
-  }
-
-  list(): readonly Export[] {
-    return this.listed
-  }
-}
-
 interface Granted {
   readonly exported: Export
   readonly may: readonly Right[]
+}
+
+/** What a client sees: an export that it may not list it may still find by name. */
+function viewOf(granted: readonly Granted[]): Exports {
+  const usable = granted.filter(({ may }) => may.includes('read'))
+  const byName = new Map(usable.map(({ exported }) => [exported.name, exported]))
+  const listed = granted.filter(({ may }) => may.includes('list')).map((each) => each.exported)
+  return { find: (name) => byName.get(name), list: () => listed }
 }
 
 /** The exports of a target, and what of them each client sees. */
@@ -39,7 +27,7 @@ export class ExportTable implements Exports {
   /** Exports as clients with fewer rights have them, by name and rights. */
   private readonly restricted = new Map<string, Export>()
   /** By all rights in them: as many as the rules can tell clients apart. */
-  private readonly views = new Map<string, View>()
+  private readonly views = new Map<string, Exports>()
 
   constructor(exports: readonly Ruled[]) {
     this.ruled = new Map(exports.map((each) => [each.exported.name, each]))
@@ -64,7 +52,7 @@ export class ExportTable implements Exports {
     return { seenBy: () => view }
   }
 
-  private view(served: readonly Ruled[], identity: Identity): View {
+  private view(served: readonly Ruled[], identity: Identity): Exports {
     const may = served.map(({ rules }) => rules.of(identity))
     const key = JSON.stringify(served.map(({ exported: { name } }, at) => [name, may[at]]))
     const known = this.views.get(key)
@@ -72,7 +60,7 @@ export class ExportTable implements Exports {
     const granted = served.map(({ exported }, at) => {
       return { exported: this.restrict(exported, may[at]!), may: may[at]! }
     })
-    const made = new View(granted)
+    const made = viewOf(granted)
     this.views.set(key, made)
     return made
   }

@@ -1,9 +1,10 @@
 import { assert } from '../base/errors.ts'
+import { defined } from '../base/guards.ts'
 import { parseSecretSource } from '../base/secret.ts'
 import type { Device, Driver } from '../device/device.ts'
 import { CryptDriver } from '../devices/crypt/crypt.ts'
 import { DelayDriver } from '../devices/faults/delay.ts'
-import { ErrorDriver, type ErrorOptions } from '../devices/faults/error.ts'
+import { ErrorDriver } from '../devices/faults/error.ts'
 import { LogDriver } from '../devices/faults/log.ts'
 import type * as config from '../config/config.types.ts'
 import { bytes, milliseconds } from '../config/quantities.ts'
@@ -20,11 +21,14 @@ export function layer(
     assert(typeof key !== 'string', `${layer.key} is the place of a key`)
     return new CryptDriver(below, { key, discard: layer.discard }, { slab, clock })
   }
-  const { operations } = layer
-  const chosen = operations === undefined ? {} : { operations }
+  const chosen = defined({ operations: layer.operations })
   switch (layer.type) {
-    case 'error':
-      return new ErrorDriver(below, { ...chosen, ...errorOptions(layer) }, random)
+    case 'error': {
+      const { probability, whileFileExists, code, range: part } = layer
+      const range = part && { offset: bytes(part.offset), length: bytes(part.length) }
+      const conditions = defined({ range, probability, whileFileExists })
+      return new ErrorDriver(below, { ...chosen, code, ...conditions }, random)
+    }
     case 'delay': {
       const min = milliseconds(layer.min)
       const max = layer.max === undefined ? min : milliseconds(layer.max)
@@ -32,17 +36,5 @@ export function layer(
     }
     case 'log':
       return new LogDriver(below, { ...chosen, level: layer.level }, requestLog, clock)
-  }
-}
-
-function errorOptions(layer: config.Error): ErrorOptions {
-  const { range, probability, whileFileExists, code } = layer
-  return {
-    code,
-    ...(range === undefined
-      ? {}
-      : { range: { offset: bytes(range.offset), length: bytes(range.length) } }),
-    ...(probability === undefined ? {} : { probability }),
-    ...(whileFileExists === undefined ? {} : { whileFileExists }),
   }
 }

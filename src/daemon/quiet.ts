@@ -24,9 +24,7 @@ export class QuietLog implements Log {
   readonly error = (fields: LogFields, message: string): void => this.pass('error', fields, message)
   private readonly log: Log
   private readonly clock: Clock
-  private readonly linesMax: number
-  private readonly timeMs: number
-  private readonly timeMsMax: number
+  private readonly quota: Required<Quota>
   /** The length of the present time in milliseconds, and the lines that it may have. */
   private lengthMs: number
   private allowed: number
@@ -37,14 +35,12 @@ export class QuietLog implements Log {
   private kept: (() => void) | null = null
   private unsaid = 0
 
-  constructor(log: Log, clock: Clock, { linesMax, timeMs, timeMsMax = timeMs }: Quota) {
+  constructor(log: Log, clock: Clock, quota: Quota) {
     this.log = log
     this.clock = clock
-    this.linesMax = linesMax
-    this.timeMs = timeMs
-    this.timeMsMax = timeMsMax
-    this.lengthMs = timeMs
-    this.allowed = linesMax
+    this.quota = { timeMsMax: quota.timeMs, ...quota }
+    this.lengthMs = quota.timeMs
+    this.allowed = quota.linesMax
   }
 
   private pass(level: Level, fields: LogFields, message: string): void {
@@ -62,7 +58,7 @@ export class QuietLog implements Log {
   }
 
   private begin(now: number): void {
-    const { timeMs, timeMsMax, linesMax } = this
+    const { timeMs, timeMsMax, linesMax } = this.quota
     const calm = !this.dropped || now >= this.until + this.lengthMs
     this.lengthMs = calm ? timeMs : Math.min(2 * this.lengthMs, timeMsMax)
     this.allowed = calm || timeMs === timeMsMax ? linesMax : 1

@@ -13,7 +13,8 @@ import type { Spot, World } from './world.ts'
 
 /** Makes the driver of a device on another machine. */
 export function remote(spot: Spot, device: config.Remote | config.Nbd, world: World): Driver {
-  const uri = exportAt(device.uri)
+  const uri = parseUri(device.uri)
+  assert(typeof uri !== 'string', `${device.uri} is a URI`)
   const { address, name } = uri
   const place = spot.leg === null ? 'alone' : 'below-mirror'
   const target = { address, name, ...tlsOf(spot, device, uri, world) }
@@ -39,12 +40,6 @@ function tlsOf(
       ? credentials.ofUri(`of ${path}`, sourceOfUri(uri))
       : credentials.of(name, 'client')
   return { tls: clientTls(uri, credential) }
-}
-
-function exportAt(text: string) {
-  const uri = parseUri(text)
-  assert(typeof uri !== 'string', `${text} is a URI`)
-  return uri
 }
 
 /**

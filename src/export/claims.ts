@@ -54,8 +54,7 @@ export class Claims {
       callback(null)
       return
     }
-    this.loading ??= this.load().finally(() => (this.loading = null))
-    this.loading.then(
+    this.settled().then(
       () => callback(null),
       (error: unknown) => {
         callback(systemError(error, 'reading the claims of devices'))
@@ -165,12 +164,9 @@ export class Claims {
 
   /** Resolves when the record is loaded; rejects when it cannot be. */
   private settled(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.ready((problem) => {
-        if (problem === null) resolve()
-        else reject(problem)
-      })
-    })
+    if (this.loaded) return Promise.resolve()
+    this.loading ??= this.load().finally(() => (this.loading = null))
+    return this.loading
   }
 
   /** Resolves when the claim is durable. `epoch` is not below the last; 0 gives the claim up. */

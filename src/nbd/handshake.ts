@@ -98,18 +98,15 @@ export class ClientHandshake {
   }
 
   private handleStartTls(type: number, data: Buffer, inbox: Inbox): void {
-    if (type !== Reply.ack) this.refuseTls(type, data)
+    if (type >= options.replyErrorBit)
+      this.refuse('UNSUPPORTED', 'the server has no TLS, without which it is not used')
+    else if (type !== Reply.ack) this.refuseFor(type, data)
     else if (inbox.available > 0)
       this.refuse('PROTOCOL', 'bytes came in clear, behind the answer to STARTTLS')
     else {
       this.conductor.startTls()
       this.begin()
     }
-  }
-
-  private refuseTls(type: number, data: Buffer): void {
-    if (type < options.replyErrorBit) this.refuseFor(type, data)
-    else this.refuse('UNSUPPORTED', 'the server has no TLS, without which it is not used')
   }
 
   private readReply(inbox: Inbox): boolean {

@@ -27,6 +27,8 @@ const unreadBytesMax = 4 * KiB
  */
 const unaskedBytesMax = 128 * KiB
 
+const optionsWithoutData = new Set<number>([Option.list, Option.startTls, Option.structuredReply])
+
 /** Characters of a name that a client asked for, in a line of the log. */
 const nameShown = 100
 
@@ -155,6 +157,10 @@ export class Negotiation implements Phase {
       else this.replyTlsFirst(option)
       return
     }
+    if (data.length > 0 && optionsWithoutData.has(option)) {
+      this.reply(option, Reply.errInvalid, 'the option takes no data')
+      return
+    }
     switch (option) {
       case Option.exportName:
         this.choose(option, data.toString(), [])
@@ -164,14 +170,11 @@ export class Negotiation implements Phase {
         this.end()
         break
       case Option.list:
-        this.list(data)
+        this.host.intake.share(this.offer.listingOf(this.exports))
         break
       case Option.structuredReply:
-        if (data.length > 0) this.reply(option, Reply.errInvalid, 'the option takes no data')
-        else {
-          this.structured = true
-          this.reply(option, Reply.ack)
-        }
+        this.structured = true
+        this.reply(option, Reply.ack)
         break
       case Option.info:
       case Option.go: {
@@ -181,8 +184,7 @@ export class Negotiation implements Phase {
         break
       }
       case Option.startTls:
-        if (data.length > 0) this.reply(option, Reply.errInvalid, 'the option takes no data')
-        else this.startTls(option)
+        this.startTls(option)
         break
       case Option.listMetaContext:
       case Option.setMetaContext:
@@ -219,14 +221,6 @@ export class Negotiation implements Phase {
     const { intake, context } = this.host
     const fields = { peer: intake.connection.peer, reason: message }
     context.log.info(fields, 'an NBD client was refused: it has not proven who it is')
-  }
-
-  private list(data: Buffer): void {
-    if (data.length > 0) {
-      this.reply(Option.list, Reply.errInvalid, 'the option takes no data')
-      return
-    }
-    this.host.intake.share(this.offer.listingOf(this.exports))
   }
 
   private metaContext(option: number, data: Buffer): void {

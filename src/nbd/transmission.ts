@@ -55,9 +55,7 @@ export class Transmission implements Phase, Completer {
   private readonly host: ServerConnection
   private readonly intake: Intake
   private readonly exported: Export
-  private readonly structured: boolean
-  private readonly allocation: boolean
-  private readonly payloadMax: number
+  private readonly agreed: Agreement
   private readonly readOnly: boolean
   /** The flags that each command may have, by its number. */
   private readonly flagsOf: readonly number[]
@@ -67,19 +65,17 @@ export class Transmission implements Phase, Completer {
   private readonly losses: LossReport
   private readonly guests: Guests
 
-  constructor(host: ServerConnection, exported: Export, agreement: Agreement) {
+  constructor(host: ServerConnection, exported: Export, agreed: Agreement) {
     this.host = host
     this.exported = exported
     this.intake = host.intake
     this.losses = new LossReport(exported.device)
     this.guests = host.context.claims.guestsOf(exported.device)
-    this.structured = agreement.structured
-    this.allocation = agreement.allocation
-    this.payloadMax = agreement.payloadMax
-    this.readOnly = (agreement.flags & TransmissionFlag.readOnly) !== 0
+    this.agreed = agreed
+    this.readOnly = (agreed.flags & TransmissionFlag.readOnly) !== 0
     // Known clients set FUA on any command once they may, though it means something to few.
-    const fua = (agreement.flags & TransmissionFlag.fua) !== 0 ? CommandFlag.fua : 0
-    const df = this.structured ? CommandFlag.df : 0
+    const fua = (agreed.flags & TransmissionFlag.fua) !== 0 ? CommandFlag.fua : 0
+    const df = this.agreed.structured ? CommandFlag.df : 0
     const zeroes = CommandFlag.noHole | CommandFlag.fastZero
     this.flagsOf = [fua | df, fua, 0xffff, fua, fua, fua, fua | zeroes, fua | CommandFlag.reqOne]
   }
@@ -119,7 +115,7 @@ export class Transmission implements Phase, Completer {
     if (intake.mustRest(length)) return false
     const refusal = this.refuse()
     const operation = refusal === null ? operationOf[type]! : Operation.flush
-    const taken = type === Command.cache ? Math.min(length, this.payloadMax) : length
+    const taken = type === Command.cache ? Math.min(length, this.agreed.payloadMax) : length
     const staged = type === Command.write && refusal === null && length <= stagedPayloadMax
     if (staged && !inbox.need(codec.requestBytes + length)) return false
     if (!intake.reserve(operation, taken)) return false
@@ -169,18 +165,18 @@ export class Transmission implements Phase, Completer {
     if (allowed === undefined || (flags & ~allowed) !== 0) return 'INVALID'
     switch (type) {
       case Command.read:
-        return length > this.payloadMax ? 'TOO_LARGE' : beyondAll(offset)
+        return length > this.agreed.payloadMax ? 'TOO_LARGE' : beyondAll(offset)
       case Command.write:
         if (this.readOnly) return 'READ_ONLY'
         if (length === 0) return 'INVALID'
-        return length > this.payloadMax ? 'TOO_LARGE' : beyondAll(offset)
+        return length > this.agreed.payloadMax ? 'TOO_LARGE' : beyondAll(offset)
       case Command.trim:
       case Command.writeZeroes:
         return this.readOnly ? 'READ_ONLY' : beyondAll(offset)
       case Command.cache:
         return offset + length > this.exported.device.facts!.size ? 'RANGE' : null
       case Command.blockStatus:
-        return this.allocation ? beyondAll(offset) : 'INVALID'
+        return this.agreed.allocation ? beyondAll(offset) : 'INVALID'
       default:
         return offset !== 0 || length !== 0 ? 'INVALID' : null
     }
@@ -199,10 +195,10 @@ export class Transmission implements Phase, Completer {
     const { outbox } = this.intake
     this.refused = null
     const before = outbox.bytesQueued
-    const tooLong = code === 'TOO_LARGE' && type === Command.read && this.structured
+    const tooLong = code === 'TOO_LARGE' && type === Command.read && this.agreed.structured
     const operation = operationOf[type] ?? Operation.flush
     const errno = tooLong ? Errno.EOVERFLOW : errnoOf(code, operation, deviceFlags(type, flags))
-    const { payloadMax } = this
+    const { payloadMax } = this.agreed
     const { size } = this.exported.device.facts!
     const bounds = { payloadMax, size, flags: this.flagsOf[type] }
     this.replyError(cookieHigh, cookieLow, errno, whyRefused(code, this.header, bounds))
@@ -229,21 +225,22 @@ export class Transmission implements Phase, Completer {
     const answer = request.context as number
     if (answer === Answer.data) {
       const { length, offset } = request
-      if (this.structured) {
+      if (this.agreed.structured) {
         const at = outbox.reserve(codec.dataChunkBytes)
         const { bytes } = outbox
         const type = ChunkType.offsetData
         codec.encodeChunk(bytes, at, codec.chunkDone, type, tagHigh, tag, 8 + length)
         codec.writeUInt64(bytes, at + codec.chunkHeaderBytes, offset)
-      } else {
-        const at = outbox.reserve(codec.simpleReplyBytes)
-        codec.encodeSimpleReply(outbox.bytes, at, Errno.none, tagHigh, tag)
-      }
+      } else this.replySimply(tagHigh, tag, Errno.none)
       outbox.payload(request)
-    } else if (answer === Answer.nothing) {
-      const at = outbox.reserve(codec.simpleReplyBytes)
-      codec.encodeSimpleReply(outbox.bytes, at, Errno.none, tagHigh, tag)
-    } else this.replyStatus(request, answer === Answer.statusOne ? 1 : statusRunsMax)
+    } else if (answer === Answer.nothing) this.replySimply(tagHigh, tag, Errno.none)
+    else this.replyStatus(request, answer === Answer.statusOne ? 1 : statusRunsMax)
+  }
+
+  private replySimply(cookieHigh: number, cookieLow: number, errno: number): void {
+    const { outbox } = this.intake
+    const at = outbox.reserve(codec.simpleReplyBytes)
+    codec.encodeSimpleReply(outbox.bytes, at, errno, cookieHigh, cookieLow)
   }
 
   private replyStatus(request: Request, runsMax: number): void {
@@ -260,9 +257,8 @@ export class Transmission implements Phase, Completer {
 
   private replyError(cookieHigh: number, cookieLow: number, errno: number, message: string): void {
     const { outbox } = this.intake
-    if (!this.structured) {
-      const at = outbox.reserve(codec.simpleReplyBytes)
-      codec.encodeSimpleReply(outbox.bytes, at, errno, cookieHigh, cookieLow)
+    if (!this.agreed.structured) {
+      this.replySimply(cookieHigh, cookieLow, errno)
       return
     }
     const text = message.slice(0, messageCharactersMax)

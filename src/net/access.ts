@@ -1,6 +1,6 @@
 import fs, { constants } from 'node:fs'
 import { StorageError, systemError } from '../base/errors.ts'
-import { startProgram } from '../base/program.ts'
+import { runProgram } from '../base/program.ts'
 
 /** The rights of a unix socket's file, as chmod(1) and chown(1) have them: who may connect. */
 export interface SocketAccess {
@@ -69,20 +69,11 @@ function hintFor(cause: unknown): string {
 /** The number of a user or group; names are looked up as the system does, in LDAP for example. */
 async function idOf(database: 'passwd' | 'group', name: string): Promise<number> {
   if (/^\d+$/.test(name)) return Number(name)
-  const line = await lookUp(database, name)
-  const id = line?.split(':')[2]
+  const { said } = await runProgram('getent', [database, name], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  const id = said.split('\n')[0]!.split(':')[2]
   if (id !== undefined && /^\d+$/.test(id)) return Number(id)
   const what = database === 'passwd' ? 'user' : 'group'
   throw new StorageError('CONFIG', `there is no ${what} "${name}" on this machine`)
-}
-
-/** The first line that getent(1) prints; null when it prints nothing. */
-function lookUp(database: string, name: string): Promise<string | null> {
-  return new Promise((resolve, reject) => {
-    const options = { stdio: ['ignore', 'pipe', 'ignore'] as ('ignore' | 'pipe')[] }
-    const program = startProgram('getent', [database, name], options, reject)
-    let said = ''
-    program?.stdout?.on('data', (text: Buffer) => (said += text.toString()))
-    program?.on('close', () => resolve(said === '' ? null : said.split('\n')[0]!))
-  })
 }

@@ -51,17 +51,13 @@ export class Greeter {
   waiting = false
   private readonly user: Greeted
   private readonly context: ServiceContext
-  private readonly sessions: Sessions
-  private readonly announced: Announced
-  private readonly seen: () => Exports
+  private readonly offer: Offer
   private attaching: Session | null = null
 
-  constructor(user: Greeted, context: ServiceContext, { sessions, announced, seen }: Offer) {
+  constructor(user: Greeted, context: ServiceContext, offer: Offer) {
     this.user = user
     this.context = context
-    this.sessions = sessions
-    this.announced = announced
-    this.seen = seen
+    this.offer = offer
   }
 
   /** Reads the hello and answers it, now or later; false when it is not all here yet. */
@@ -90,16 +86,17 @@ export class Greeter {
 
   /** The connection is gone before it was welcomed. */
   closed(): void {
-    if (this.attaching !== null) this.sessions.detach(this.attaching, this.user)
+    if (this.attaching !== null) this.offer.sessions.detach(this.attaching, this.user)
   }
 
   private list(): void {
-    this.user.intake.share(this.announced.listingOf(this.seen()))
+    const { announced, seen } = this.offer
+    this.user.intake.share(announced.listingOf(seen()))
     this.user.intake.end()
   }
 
   private attach(hello: Hello): void {
-    const target = this.seen().find(hello.name)
+    const target = this.offer.seen().find(hello.name)
     if (target === undefined) {
       this.refuse(new StorageError('CONFIG', `there is no export ${JSON.stringify(hello.name)}`))
       return
@@ -114,10 +111,10 @@ export class Greeter {
       else this.welcome(hello, result)
       this.user.intake.wake()
     }
-    this.sessions.claims.ready((problem) => {
+    this.offer.sessions.claims.ready((problem) => {
       if (problem !== null) answer(problem)
       else if (!this.user.intake.over)
-        this.attaching = this.sessions.attach(hello, target, this.user, answer)
+        this.attaching = this.offer.sessions.attach(hello, target, this.user, answer)
     })
   }
 
@@ -130,7 +127,7 @@ export class Greeter {
     const { requestsPerConnection } = this.context.limits
     const depth = Math.min(Math.max(hello.depth, 1), requestsPerConnection, slotsMax)
     const features = hello.features & featuresKnown
-    const instance = instanceOf(this.announced, session)
+    const instance = instanceOf(this.offer.announced, session)
     const text = (features & Feature.memory) === 0 ? '' : `${session.number}`
     this.user.welcomed(session, hello.index, depth, features)
     if (hello.index === 0) {
@@ -153,7 +150,7 @@ export class Greeter {
       status: statusOf(error.code),
       depth: 0,
       features: 0,
-      instance: this.announced.instance,
+      instance: this.offer.announced.instance,
       facts: null,
       text: error.message,
     }

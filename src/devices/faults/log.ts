@@ -1,12 +1,8 @@
 import type { Clock } from '../../base/clock.ts'
 import type { Log } from '../../base/log.ts'
 import type { Device } from '../../device/device.ts'
-import {
-  operationNames,
-  type Completer,
-  type Operation,
-  type Request,
-} from '../../device/request.ts'
+import { operationNames } from '../../device/request.ts'
+import type { Completer, Operation, Request } from '../../device/request.ts'
 import { Layer, selects, type OperationName } from './layer.ts'
 
 /** The requests that a log layer logs, and at which level. */

@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
 import { StorageError } from '../../base/errors.ts'
-import { startProgram } from '../../base/program.ts'
+import { runProgram, startProgram } from '../../base/program.ts'
 import { Ring } from '../../base/ring.ts'
 import { KiB, MiB, roundUp } from '../../base/size.ts'
 import { emulateWriteZeroes, type ZeroTarget } from '../../device/emulation.ts'
@@ -43,23 +43,19 @@ function environment(): NodeJS.ProcessEnv {
  * Resolves to why holes cannot be punched in a file, null when they can. Tries it beyond the end,
  * where there is nothing to lose. Rejects with BUSY when programs cannot be started now.
  */
-export function whyNoHoles(fd: number, size: number): Promise<string | null> {
+export async function whyNoHoles(fd: number, size: number): Promise<string | null> {
   const beyond = roundUp(size, MiB) + MiB
   const words = ['--keep-size', '--punch-hole', '--offset', `${beyond}`, '--length', '4096']
-  return new Promise((resolve, reject) => {
-    const program = startProgram(
-      'fallocate',
-      [...words, '/proc/self/fd/3'],
-      { stdio: ['ignore', 'ignore', 'pipe', fd], env: environment() },
-      (error) => {
-        if (error.code === 'BUSY') reject(error)
-        else resolve('the program fallocate (of util-linux) does not start')
-      },
-    )
-    let said = ''
-    program?.stderr!.on('data', (text: Buffer) => (said += text.toString()))
-    program?.on('close', (code) => resolve(code === 0 ? null : said.trim().split('\n')[0]!))
-  })
+  try {
+    const { code, said } = await runProgram('fallocate', [...words, '/proc/self/fd/3'], {
+      stdio: ['ignore', 'ignore', 'pipe', fd],
+      env: environment(),
+    })
+    return code === 0 ? null : said.trim().split('\n')[0]!
+  } catch (error) {
+    if ((error as StorageError).code === 'BUSY') throw error
+    return 'the program fallocate (of util-linux) does not start'
+  }
 }
 
 /**

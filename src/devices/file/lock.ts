@@ -1,5 +1,5 @@
 import { StorageError } from '../../base/errors.ts'
-import { startProgram } from '../../base/program.ts'
+import { runProgram } from '../../base/program.ts'
 
 /** Seconds to wait for a lock: the child of a killed target may still have it for a moment. */
 const waitSeconds = 2
@@ -23,25 +23,22 @@ export async function lockForWriting(fd: number, path: string, device: string): 
 }
 
 /** Resolves to false when another has the lock, or the program does not know the options. */
-function tryLock(
+async function tryLock(
   fd: number,
   words: readonly string[],
   path: string,
   device: string,
 ): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    // In the child the descriptor has number 3.
-    const stdio = ['ignore', 'ignore', 'ignore', fd] as const
-    const program = startProgram('flock', ['-x', ...words, '3'], { stdio: [...stdio] }, (cause) => {
-      const { code, message } = cause
-      const busy = code === 'BUSY'
-      const what = busy ? message : 'the program flock (of util-linux) does not start'
-      const said = `cannot lock ${path}: ${what}`
-      reject(new StorageError(busy ? 'BUSY' : 'CONFIG', said, device, cause))
-    })
-    program?.on('exit', (status) => {
-      if (status === 0 || status === 1) resolve(status === 0)
-      else reject(new StorageError('IO', `cannot lock ${path}: flock exited ${status}`, device))
-    })
+  // In the child the descriptor has number 3.
+  const { code } = await runProgram('flock', ['-x', ...words, '3'], {
+    stdio: ['ignore', 'ignore', 'ignore', fd],
+  }).catch((cause: unknown) => {
+    const { code, message } = cause as StorageError
+    const busy = code === 'BUSY'
+    const what = busy ? message : 'the program flock (of util-linux) does not start'
+    const said = `cannot lock ${path}: ${what}`
+    throw new StorageError(busy ? 'BUSY' : 'CONFIG', said, device, cause)
   })
+  if (code === 0 || code === 1) return code === 0
+  throw new StorageError('IO', `cannot lock ${path}: flock exited ${code}`, device)
 }
