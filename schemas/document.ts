@@ -16,6 +16,8 @@ interface Schema {
   readonly default?: unknown
   readonly examples?: readonly unknown[]
   readonly oneOf?: readonly Schema[]
+  readonly then?: Schema
+  readonly else?: Schema
 }
 
 const introduction = `# Configuration
@@ -89,6 +91,8 @@ function kind(schema: Schema): string {
     const heading = values.includes(name) ? 'values' : name.toLowerCase()
     return `[${name}](#${heading === 'device' ? 'devices' : heading})`
   }
+  if (schema.then !== undefined && schema.else !== undefined)
+    return `${kind(schema.else)}, or a ${kind(schema.then)}`
   if (schema.const !== undefined) return code(schema.const)
   if (schema.enum !== undefined) return schema.enum.map(code).join(', ')
   if (schema.items !== undefined) return `list of ${kind(schema.items)}`

@@ -59,7 +59,8 @@ function forTypes(schema: Json): Json {
   const { $ref, if: condition, then, else: otherwise, discriminator, oneOf } = schema
   if ($ref !== undefined) return { $ref }
   if (condition !== undefined && then !== undefined) {
-    const choices = [{ type: 'string' }, then, ...(otherwise === undefined ? [] : [otherwise])]
+    const named = [schema['type']].flat().includes('string') ? [{ type: 'string' }] : []
+    const choices = [...named, then, ...(otherwise === undefined ? [] : [otherwise])]
     return { anyOf: choices.map(forTypes) }
   }
   // The alternatives name their `type` themselves.

@@ -1,6 +1,6 @@
 import type { Argv } from 'yargs'
 import type { Claimed } from '../device/device.ts'
-import { ManagementClient, managementOption } from './client.ts'
+import { ManagementClient, managementOptions } from './client.ts'
 import { UsageError } from './exit.ts'
 import { printLine } from './print.ts'
 import { exitCodes, flag, optional } from './options.ts'
@@ -28,12 +28,12 @@ function reset(yargs: Argv): Argv {
       options
         .positional('export', optional('the name of the export'))
         .option('all', flag('the claims of all devices: for a record of them that cannot be read'))
-        .option('management', managementOption)
+        .options(managementOptions)
         .example('dst claim reset spare', 'heads that run claim it again; the highest gets it')
         .epilogue(exitCodes),
-    async ({ management, all, export: name }) => {
+    async ({ all, export: name, ...managed }) => {
       if (all === (name !== undefined)) throw new UsageError('name an export, or say --all')
-      const client = new ManagementClient(management)
+      const client = new ManagementClient(managed)
       printLine(all ? await resetAll(client) : await resetOne(client, name!))
     },
   )

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs'
 import http from 'node:http'
 import { StorageError, systemError, type Code } from '../base/errors.ts'
-import { isObject } from '../base/guards.ts'
-import { formatAddress, parseAddress, whyNoAddress, type Address } from '../net/address.ts'
-import { UsageError } from './exit.ts'
+import { asText, isObject } from '../base/guards.ts'
+import { formatAddress, type Address } from '../net/address.ts'
+import { connectionOf, routeTo, tokenFor, type Route } from './route.ts'
 
 /**
  * Addresses to try when the user names none: that of the example configuration in the present
@@ -15,13 +15,27 @@ const usualPlaces = [
   'unix:/run/dst/dst.sock',
 ]
 
-/** The option of every command that speaks to a running target. */
-export const managementOption = {
-  type: 'string',
-  default: process.env['DST_MANAGEMENT'] ?? '',
-  defaultDescription: '$DST_MANAGEMENT, then data/dst.sock here, then the socket of the service',
-  describe: 'where the running target is managed, as in its configuration',
+/** The options of every command that speaks to a running target. */
+export const managementOptions = {
+  management: {
+    type: 'string',
+    default: process.env['DST_MANAGEMENT'] ?? '',
+    defaultDescription: '$DST_MANAGEMENT, then data/dst.sock here, then the socket of the service',
+    describe: 'where the running target is managed: unix:PATH, HOST:PORT or https://HOST:PORT',
+  },
+  'token-file': {
+    type: 'string',
+    default: process.env['DST_TOKEN_FILE'] ?? '',
+    defaultDescription: '$DST_TOKEN_FILE',
+    describe: 'a file with the token for it, which dst token makes',
+  },
 } as const
+
+/** What a command line says of the running target. */
+export interface Managed {
+  readonly management: string
+  readonly tokenFile: string
+}
 
 /** The address that was named, or the first usual one that has a socket. */
 function placeOf(text: string): string {
@@ -34,7 +48,7 @@ function placeOf(text: string): string {
   )
 }
 
-/** The error when no target answers. */
+/** The error when no target answers, or none that lets this user in. */
 export class Unreachable extends StorageError {
   constructor(message: string, cause?: unknown) {
     super('UNAVAILABLE', message, '', cause)
@@ -51,69 +65,85 @@ const statusTimeout = 10_000
 
 /** Speaks to the management interface of a running target. */
 export class ManagementClient {
-  private readonly address: Address
+  private readonly route: Route
+  private readonly token: string
 
-  constructor(text: string) {
-    const place = placeOf(text)
-    const address = parseAddress(place)
-    if (address === null) {
-      const why = whyNoAddress(place)
-      throw new UsageError(`--management "${place}": ${why}; allowed: unix:PATH, HOST:PORT`)
-    }
-    this.address = address
+  /** Throws a UsageError for an address or a file that cannot be used. */
+  constructor({ management, tokenFile }: Managed) {
+    this.route = routeTo(placeOf(management))
+    this.token = tokenFor(this.route, tokenFile)
   }
 
   /** Resolves to the status. Rejects with `Unreachable` or the target's StorageError. */
   status(): Promise<unknown> {
-    return this.call('GET', '/v1/status', undefined, statusTimeout)
+    return this.call('GET', ['status'], undefined, statusTimeout)
+  }
+
+  /** Resolves to what changes nothing, such as `['volumes', 'home', 'history']`. */
+  look(path: readonly string[]): Promise<unknown> {
+    return this.call('GET', path, undefined, 0)
   }
 
   /** Sends a command, such as `['volumes', 'home', 'legs', 'left', 'detach']`. */
   command(path: readonly string[], options: object = {}): Promise<unknown> {
-    return this.call('POST', `/v1/${path.map(encodeURIComponent).join('/')}`, options, 0)
+    return this.call('POST', path, options, 0)
   }
 
-  private call(
+  private async call(
     method: string,
-    path: string,
+    path: readonly string[],
     body: object | undefined,
     timeout: number,
   ): Promise<unknown> {
-    const { address } = this
-    const place =
-      address.kind === 'unix'
-        ? { socketPath: address.path }
-        : { host: address.host, port: address.port }
+    const { route, token } = this
+    const failed = (cause: unknown): Unreachable => unreachable(route.address, cause)
+    const connection = await connectionOf(route).catch((cause: unknown) => {
+      throw failed(cause)
+    })
     return new Promise((resolve, reject) => {
-      const failed = (cause: unknown): void => reject(unreachable(address, cause))
-      // Not the name that the user gave: because of browsers, a target accepts few others.
-      const headers = { connection: 'close', host: 'localhost' }
-      const options = { ...place, method, path, timeout, headers }
+      const options = {
+        ...connection,
+        method,
+        path: `/v1/${path.map(encodeURIComponent).join('/')}`,
+        timeout,
+        headers: {
+          connection: 'close',
+          // Not the name that the user gave: because of browsers, a target accepts few others.
+          host: 'localhost',
+          ...(token === '' ? {} : { authorization: `Bearer ${token}` }),
+        },
+      }
       const request = http.request(options, (response) => {
         const pieces: Buffer[] = []
         response.on('data', (piece: Buffer) => pieces.push(piece))
-        response.on('error', failed)
+        response.on('error', (cause) => reject(failed(cause)))
         response.on('end', () => {
           const text = Buffer.concat(pieces).toString('utf8')
           try {
             resolve(understand(response.statusCode ?? 0, text))
           } catch (error) {
-            if (error instanceof StorageError) reject(error)
-            else failed('the answer is not that of a target')
+            reject(error instanceof StorageError ? error : failed('not the answer of a target'))
           }
         })
       })
-      request.on('error', failed)
+      request.on('error', (cause) => reject(failed(cause)))
       request.on('timeout', () => request.destroy(new Error(`no answer in ${timeout} ms`)))
       request.end(body === undefined ? undefined : JSON.stringify(body))
     })
   }
 }
 
+/** Statuses of who is not let in, or may not do this. */
+const turnedAway = new Set([401, 403, 429])
+
 function understand(status: number, text: string): unknown {
   const value: unknown = JSON.parse(text)
   if (status === 200) return value
   const error = isObject(value) && isObject(value['error']) ? value['error'] : {}
+  if (turnedAway.has(status)) {
+    const why = asText(error['message']) || text
+    throw new Unreachable(`the target refuses (${status}): ${why} (see --token-file, --management)`)
+  }
   const { code = 'INVALID', message = text, device = '' } = error
   // A refused command is no wrong configuration of ours: its exit code is 1.
   const known = code === 'CONFIG' ? 'INVALID' : (code as Code)

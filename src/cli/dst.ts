@@ -15,6 +15,7 @@ import { list } from './list.ts'
 import { serve } from './serve.ts'
 import { status } from './status.ts'
 import { tls } from './tls.ts'
+import { token } from './token.ts'
 import { verify } from './verify.ts'
 import { volume } from './volume.ts'
 import { flag } from './options.ts'
@@ -35,6 +36,7 @@ const commands = [
   claim,
   crypt,
   tls,
+  token,
   bench,
 ]
 

@@ -2,15 +2,14 @@ import { resolve } from 'node:path'
 import type { Argv } from 'yargs'
 import { asText, isObject } from '../base/guards.ts'
 import { formatUri, parseUri, withPaths } from '../net/uri.ts'
-import { ManagementClient, managementOption } from './client.ts'
+import { ManagementClient, managementOptions, type Managed } from './client.ts'
 import { UsageError } from './exit.ts'
 import { showGrowth, sizeAsked } from './growth.ts'
 import { printWarning } from './print.ts'
 import { tellLeg, waitForLeg } from './progress.ts'
 import { exitCodes, flag, optional, required, sizeOf } from './options.ts'
 
-interface Place {
-  readonly management: string
+interface Place extends Managed {
   readonly volume: string
   readonly leg: string
 }
@@ -35,7 +34,7 @@ function onLeg(options: Argv) {
   return options
     .positional('volume', required('the mirror'))
     .positional('leg', required('the name of the leg'))
-    .option('management', managementOption)
+    .options(managementOptions)
     .epilogue(exitCodes)
 }
 
@@ -114,9 +113,9 @@ function grow(yargs: Argv): Argv {
         .example('dst leg grow home left 64G', 'make its file that large')
         .example('dst leg grow home left', 'use all that its file or disk has')
         .epilogue('The volume grows when every leg has: `dst volume grow` does all at once.'),
-    async ({ management, volume, leg, size }) => {
+    async ({ volume, leg, size, ...managed }) => {
       const asked = sizeAsked(size)
-      const client = new ManagementClient(management)
+      const client = new ManagementClient(managed)
       const outcome = await client.command(['volumes', volume, 'legs', leg, 'grow'], asked)
       showGrowth(volume, outcome)
     },
@@ -146,12 +145,12 @@ function plain([verb, describe]: readonly [string, string]) {
 
 /** Gives a command on a leg, and prints its warning and the state of the leg after it. */
 async function change(
-  { management, volume, leg }: Place,
+  { volume, leg, ...managed }: Place,
   verb: string,
   options: object,
   until: 'done' | 'in-sync' = 'done',
 ): Promise<void> {
-  const client = new ManagementClient(management)
+  const client = new ManagementClient(managed)
   const outcome = await client.command(['volumes', volume, 'legs', leg, verb], options)
   const warning = isObject(outcome) ? asText(outcome['warning']) : ''
   if (warning !== '') printWarning(warning)

@@ -5,12 +5,10 @@ import { StorageError } from '../base/errors.ts'
 import type { Log } from '../base/log.ts'
 import { systemRandom } from '../base/random.ts'
 import { Slab } from '../base/slab.ts'
-import { formatAddress } from '../net/address.ts'
 import { SocketNetwork } from '../net/sockets.ts'
 import type * as config from '../config/config.types.ts'
 import { Target } from '../daemon/target.ts'
-import { TargetManager } from '../manage/commands.ts'
-import { ManagementServer } from '../manage/management.ts'
+import { Managements } from '../manage/managements.ts'
 import { Exit } from './exit.ts'
 import { LogOutput } from './log-output.ts'
 import { textOf } from './log-text.ts'
@@ -50,10 +48,7 @@ export async function runTarget(
     slab: new Slab(),
     log,
   }
-  const target = new Target(config, world, ({ target, refusals, commands, descriptors }) => {
-    const manager = new TargetManager(target, program, commands)
-    return new ManagementServer(manager, refusals, descriptors)
-  })
+  const target = new Target(config, world, (context) => new Managements(context, program))
   // Timers do not keep the process alive, and a target that stops has no listeners left to do so.
   const alive = setInterval(() => undefined, timerMax)
   const isStopping = stopOnSignals(target, log, output)
@@ -147,8 +142,7 @@ async function begin(target: Target, mustServe: () => void): Promise<void> {
 }
 
 function announce(target: Target): void {
-  const { managementAddress: management } = target
-  if (management !== null) printLine(`management  ${formatAddress(management)}`)
+  for (const place of target.managements) printLine(`management  ${place}`)
   for (const { name } of target.exports.list())
     for (const uri of target.urisOf(name)) printLine(`${name || '""'}  ${uri}`)
   printLine('ready')

@@ -3,7 +3,7 @@ import type { Argv } from 'yargs'
 import { StorageError } from '../base/errors.ts'
 import { health } from '../manage/status.ts'
 import type { Status } from '../manage/status.types.ts'
-import { ManagementClient, managementOption, Unreachable } from './client.ts'
+import { ManagementClient, managementOptions, Unreachable, type Managed } from './client.ts'
 import { printError, printJson } from './print.ts'
 import { renderStatus } from './render.ts'
 import { flag, optional } from './options.ts'
@@ -15,8 +15,7 @@ const unreachableCode = 4
 /** Milliseconds between two looks of --watch. */
 const watchInterval = 1000
 
-interface Options {
-  readonly management: string
+interface Options extends Managed {
   readonly json: boolean
   readonly watch: boolean
   readonly device: string | undefined
@@ -30,19 +29,22 @@ export function status(yargs: Argv): Argv {
     (options) =>
       options
         .positional('device', optional('show only this device, which is part of no other'))
-        .option('management', managementOption)
+        .options(managementOptions)
         .option('json', flag('as JSON, see status.schema.json'))
         .option('watch', flag('go on until interrupted'))
         .example('dst status', 'the target that was started here')
         .example('dst status home --json | jq .devices.home.legs', 'the legs of one mirror')
-        .epilogue('Exit codes: 0 healthy, 1 degraded or syncing, 2 failed, 4 no target answers.'),
+        .epilogue(
+          'Exit codes: 0 healthy, 1 degraded or syncing, 2 failed, ' +
+            '4 no target answers, or it refuses.',
+        ),
     (options) => run(options),
   )
 }
 
 async function run(options: Options): Promise<void> {
   try {
-    const client = new ManagementClient(options.management)
+    const client = new ManagementClient(options)
     for (;;) {
       const status = chosen((await client.status()) as Status, options.device)
       show(status, options)

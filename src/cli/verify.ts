@@ -2,7 +2,7 @@ import type { ArgumentsCamelCase, Argv, InferredOptionTypes } from 'yargs'
 import { defined } from '../base/guards.ts'
 import { describeSize, parseSize, sizeMeant } from '../base/size.ts'
 import type { VerifyResult } from '../mirror/data/verify.ts'
-import { ManagementClient, managementOption } from './client.ts'
+import { ManagementClient, managementOptions } from './client.ts'
 import { Exit, UsageError } from './exit.ts'
 import { printError, printJson, printLine } from './print.ts'
 import { whileVerifying } from './progress.ts'
@@ -21,7 +21,7 @@ const verifyOptions = {
   speed: optional('bytes per second at most, such as 50M'),
   stop: flag('end the verify that is under way, however it was started'),
   json: flag('the result as JSON'),
-  management: managementOption,
+  ...managementOptions,
 } as const
 type Options = ArgumentsCamelCase<InferredOptionTypes<typeof verifyOptions>> & {
   readonly volume: string
@@ -47,11 +47,11 @@ export function verify(yargs: Argv): Argv {
 }
 
 async function run(options: Options): Promise<void> {
-  const { management, volume, repair, repairFrom, speed, json } = options
+  const { volume, repair, repairFrom, speed, json } = options
   const bytesPerSecond = speed === undefined ? undefined : parseSize(speed)
   if (bytesPerSecond === null)
     throw new UsageError(`--speed "${speed!}" is no size${sizeMeant(speed!)}`)
-  const client = new ManagementClient(management)
+  const client = new ManagementClient(options)
   if (options.stop) {
     await client.command(['volumes', volume, 'stopVerify'])
     return

@@ -3,7 +3,7 @@ import { describeDuration } from '../base/duration.ts'
 import { describeSize } from '../base/size.ts'
 import type { HistoryEntry } from '../mirror/record.ts'
 import { iso } from '../manage/status.ts'
-import { ManagementClient, managementOption } from './client.ts'
+import { ManagementClient, managementOptions } from './client.ts'
 import { showGrowth, sizeAsked } from './growth.ts'
 import { tellVolume } from './progress.ts'
 import { printJson, printLine } from './print.ts'
@@ -28,7 +28,7 @@ export function volume(yargs: Argv): Argv {
 function onVolume(options: Argv) {
   return options
     .positional('volume', required('the mirror'))
-    .option('management', managementOption)
+    .options(managementOptions)
     .epilogue(exitCodes)
 }
 
@@ -42,9 +42,9 @@ function start(yargs: Argv): Argv {
         .option('leg', optional('the leg whose data count, after a split'))
         .example('dst volume start home', 'try again, and say what it waits for')
         .example('dst volume start home --force --leg left', 'with the data of this leg'),
-    async ({ management, volume, force, leg }) => {
+    async ({ volume, force, leg, ...managed }) => {
       const options = leg === undefined ? { force } : { force, leg }
-      const client = new ManagementClient(management)
+      const client = new ManagementClient(managed)
       await client.command(['volumes', volume, 'start'], options)
       await tellVolume(client, volume)
     },
@@ -60,9 +60,9 @@ function grow(yargs: Argv): Argv {
         .positional('size', optional('new size of the volume, such as 64G'))
         .example('dst volume grow home 64G', 'enlarge the files of all legs as far as needed')
         .example('dst volume grow home', 'use what the files and disks of the legs have grown by'),
-    async ({ management, volume, size }) => {
+    async ({ volume, size, ...managed }) => {
       const asked = sizeAsked(size)
-      const client = new ManagementClient(management)
+      const client = new ManagementClient(managed)
       showGrowth(volume, await client.command(['volumes', volume, 'grow'], asked))
     },
   )
@@ -77,9 +77,9 @@ function history(yargs: Argv): Argv {
         .option('json', jsonOption)
         .example('dst volume history home', 'for people')
         .example("dst volume history home --json | jq '.[].resync'", 'for programs'),
-    async ({ management, volume, json }) => {
-      const client = new ManagementClient(management)
-      const entries = (await client.command(['volumes', volume, 'history'])) as HistoryEntry[]
+    async ({ volume, json, ...managed }) => {
+      const client = new ManagementClient(managed)
+      const entries = (await client.look(['volumes', volume, 'history'])) as HistoryEntry[]
       if (json) printJson(entries)
       else for (const entry of entries) printLine(line(entry))
     },

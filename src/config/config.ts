@@ -6,6 +6,7 @@ import { parseSecretSource } from '../base/secret.ts'
 import { formatUri, parseUri, pathsOf, withPaths } from '../net/uri.ts'
 import type { Config } from './config.types.ts'
 import { certificatePaths, checkCredentialFiles } from './credentials.ts'
+import { checkTokenFiles, managementPlaces } from './management.ts'
 import { checkAgainstSchema } from './schema.ts'
 import { checkMeaning, type FilesAre } from './semantics.ts'
 import { isTooDeep, parseSource, tooDeep, type Problem, type Source } from './source.ts'
@@ -81,7 +82,10 @@ function checkIn({ file, directory, source }: Origin, value: unknown, files: Fil
   }
   // Files are looked for once their names are right.
   if (problems.length === 0 && files === 'needed')
-    problems.push(...checkCredentialFiles(resolved as Config))
+    problems.push(
+      ...checkCredentialFiles(resolved as Config),
+      ...checkTokenFiles(resolved as Config),
+    )
   if (problems.length > 0) throw new ConfigError(file, problems, source)
   return { config: resolved as Config, shown: value, warnings }
 }
@@ -99,9 +103,11 @@ function linesOf(file: string, problems: readonly Problem[], source: Source | nu
 function resolvePaths(config: Loose, directory: string): void {
   for (const { value, pointer } of entries(config['devices'], '/devices'))
     resolveDevice(value, pointer, directory)
-  const { listeners, management, state, files } = config
+  const { listeners, state, files } = config
   const listening: unknown[] = Array.isArray(listeners) ? listeners : []
-  for (const listener of [...listening, management])
+  const managed = managementPlaces(config).map(({ value }) => value)
+  for (const place of managed) replace(place, 'tokens', (path) => resolve(directory, path))
+  for (const listener of [...listening, ...managed])
     replace(listener, 'address', (address) =>
       address.startsWith('unix:') && address !== 'unix:'
         ? `unix:${resolve(directory, address.slice('unix:'.length))}`

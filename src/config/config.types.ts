@@ -42,7 +42,7 @@ export type Operations = ('read' | 'write' | 'flush' | 'trim' | 'writeZeroes' | 
 export interface Config {
   $schema?: string
   listeners: Listener[]
-  management?: Management
+  management?: Management[] | Management
   files?: Files
   credentials: { [k: string]: Credential }
   devices: { [k: string]: Device }
@@ -64,17 +64,30 @@ export interface Listener {
   open: boolean
 }
 /**
- * The address where commands such as status find the running target. Left out: no
- * management. There is no authentication: every process that can connect can change volumes.
- * A unix socket is for its owner alone unless mode says otherwise; a TCP address should be
- * one of the local host.
+ * A place where the running target is managed. A unix socket is for its owner alone unless
+ * mode says otherwise. A TCP address asks nothing of anybody unless it has rules or tokens;
+ * one that other machines reach needs TLS and one of those. See docs/management.md.
  */
 export interface Management {
   address: string
   mode?: Mode
   owner?: Account
   group?: Account
+  credentials?: Name
+  allow?: ManagementRule[]
+  tokens?: string
   open: boolean
+}
+/** What a client may do with the target. All that is said of the client has to be true of it. */
+export interface ManagementRule {
+  certificate?: {
+    uri?: string
+    dns?: string
+    commonName?: string
+    fingerprint?: string
+  }
+  address?: string
+  role: 'view' | 'manage'
 }
 /**
  * Files that commands may let the running target open or make, such as those of a new leg,

@@ -1,9 +1,16 @@
 import { isObject } from '../base/guards.ts'
 import { parseUri } from '../net/uri.ts'
 import { materialOf } from '../net/tls/material.ts'
-import { certificateFiles, gather, type TlsRole, type TlsSource } from '../net/tls/source.ts'
+import {
+  certificateFiles,
+  filesOf,
+  gather,
+  type TlsRole,
+  type TlsSource,
+} from '../net/tls/source.ts'
 import type { StorageError } from '../base/errors.ts'
 import type * as config from './config.types.ts'
+import { asksForCertificates, managementPlaces, managementsOf } from './management.ts'
 import { step, type Problem } from './source.ts'
 import { suggestion } from './suggest.ts'
 import { childrenOf, elements, entries, type Loose, type Node, type Place } from './tree.ts'
@@ -30,7 +37,7 @@ export function tlsModeOf({ tls, credentials }: Pick<config.Listener, 'tls' | 'c
   return tls ?? (credentials === undefined ? 'off' : 'required')
 }
 
-/** Checks credentials, and that listeners and remotes name those that are there. */
+/** Checks credentials, and that those are there which others name. */
 export function checkCredentials(loose: Loose, nodes: readonly Node[], problems: Problem[]): void {
   const { credentials, listeners } = loose
   const known = entries(credentials, '/credentials')
@@ -39,21 +46,25 @@ export function checkCredentials(loose: Loose, nodes: readonly Node[], problems:
   for (const { value: listener, pointer } of elements(listeners, '/listeners'))
     if (isObject(listener)) {
       checkListener(listener, pointer, problems)
-      uses.push({ name: listener['credentials'], pointer, role: 'server' })
+      uses.push({ name: listener['credentials'], pointer, needs: pairAndAuthority })
     }
+  for (const { value, pointer } of managementPlaces(loose)) {
+    const needs = asksForCertificates(value) ? pairAndAuthority : pair
+    uses.push({ name: value['credentials'], pointer, needs })
+  }
   for (const { device, pointer } of nodes) {
     checkRemote(device, pointer, problems)
-    uses.push({ name: device['credentials'], pointer, role: 'client' })
+    uses.push({ name: device['credentials'], pointer, needs: [] })
   }
   const names = known.map(({ label }) => label)
-  for (const { name, pointer, role } of uses) {
+  for (const { name, pointer, needs } of uses) {
     if (typeof name !== 'string') continue
     const place = known.find(({ label }) => label === name)
     const found = place?.value
     if (!isObject(found)) {
       const what = `there is no credential "${name}"${suggestion(name, names)}`
       problems.push({ what, pointer: step(pointer, 'credentials') })
-    } else checkUse(found, place!.pointer, role, problems)
+    } else checkUse(found, place!.pointer, needs, problems)
   }
 }
 
@@ -70,8 +81,12 @@ export function warnOfTls({ listeners }: Loose): Problem[] {
 interface Use {
   readonly name: unknown
   readonly pointer: string
-  readonly role: TlsRole
+  /** The files that have to be named one by one, where there is no folder. */
+  readonly needs: readonly string[]
 }
+
+const pair = ['certificate', 'key']
+const pairAndAuthority = [...pair, 'authority']
 
 function checkKind(credential: Loose, pointer: string, problems: Problem[]): void {
   const files = certificatePaths.filter((name) => credential[name] !== undefined)
@@ -116,14 +131,19 @@ function checkRemote(device: Loose, pointer: string, problems: Problem[]): void 
   }
 }
 
-/** Checks what the side needs that names the credential. */
-function checkUse(found: Loose, pointer: string, role: TlsRole, problems: Problem[]): void {
+/** Checks that a credential has the files that are needed where it is named. */
+function checkUse(
+  found: Loose,
+  pointer: string,
+  needs: readonly string[],
+  problems: Problem[],
+): void {
   const lacks = (...names: readonly string[]): boolean =>
     names.every((name) => found[name] === undefined)
-  if (role === 'client' || !lacks('psk', 'certificates')) return
-  for (const name of ['certificate', 'key', 'authority'])
+  if (!lacks('psk', 'certificates')) return
+  for (const name of needs)
     if (lacks(name) && !problems.some((one) => one.pointer === step(pointer, name)))
-      problems.push({ what: `a listener needs "${name}" too`, pointer: step(pointer, name) })
+      problems.push({ what: `the server needs "${name}" too`, pointer: step(pointer, name) })
 }
 
 /** Reads the files of all credentials in use, and says what is wrong with them. */
@@ -134,13 +154,14 @@ export function checkCredentialFiles(checked: config.Config): Problem[] {
     if (credential === undefined) return
     const source = tlsSourceOf(credential, role)
     try {
-      materialOf(source, gather(source))
+      materialOf(source, gather(filesOf(source)))
     } catch (error) {
       const what = (error as StorageError).message
       seen.set(what, { what, pointer: step('/credentials', name as string) })
     }
   }
-  for (const { credentials } of checked.listeners) look(credentials, 'server')
+  for (const { credentials } of [...checked.listeners, ...managementsOf(checked)])
+    look(credentials, 'server')
   const lookBelow = ({ value }: Pick<Place, 'value'>): void => {
     if (!isObject(value)) return
     look(value['credentials'], 'client')

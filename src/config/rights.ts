@@ -9,7 +9,7 @@ import { elements, entries, type Loose } from './tree.ts'
 
 /** Checks who may reach the exports, and do what with them. */
 export function checkRights(config: Loose, problems: Problem[]): void {
-  const { exports, listeners, management } = config
+  const { exports, listeners } = config
   const known = entries(exports, '/exports')
   const names = known.map(({ label }) => label)
   const isFree = ({ value }: (typeof known)[number]): boolean =>
@@ -17,7 +17,6 @@ export function checkRights(config: Loose, problems: Problem[]): void {
   const free = known.filter(isFree).map(({ label }) => label)
   for (const { value, pointer } of elements(listeners, '/listeners'))
     if (isObject(value)) checkListener(value, pointer, { names, free, problems })
-  if (isObject(management)) checkManagement(management, problems)
   for (const { value, pointer } of known)
     if (isObject(value))
       for (const rule of elements(value['allow'], step(pointer, 'allow')))
@@ -55,16 +54,8 @@ function checkListener(listener: Loose, pointer: string, known: Known): void {
   problems.push({ what, pointer: place })
 }
 
-function checkManagement({ address, open }: Loose, problems: Problem[]): void {
-  if (typeof address !== 'string' || open === true || !isBeyond(address)) return
-  const what =
-    `other machines reach "${address}", and all who do can do what the user of the target ` +
-    'can: "open": true says that this is meant'
-  problems.push({ what, pointer: '/management/address' })
-}
-
 /** Whether other machines may reach the address. One that is wrong is reported elsewhere. */
-function isBeyond(text: string): boolean {
+export function isBeyond(text: string): boolean {
   const address = parseAddress(text, defaultPorts.dst)
   if (address === null || address.kind === 'unix') return false
   const { host } = address
@@ -82,14 +73,18 @@ function checkRule(rule: Loose, pointer: string, problems: Problem[]): void {
   const { address, may } = rule
   if (whom.every((each) => rule[each] === undefined))
     problems.push({ what: `the rule does not say who it is for: ${whom.join(', ')}`, pointer })
-  if (typeof address === 'string' && parseRange(address) === null) {
-    const what = `found "${address}": an IP address, or a range such as 10.0.0.0/8 or fd00::/8`
-    problems.push({ what, pointer: step(pointer, 'address') })
-  }
+  checkRange(address, pointer, problems)
   if (!Array.isArray(may)) return
   for (const [right, needed] of Object.entries(needs))
     if (may.includes(right) && !may.includes(needed)) {
       const what = `"${right}" needs "${needed}"`
       problems.push({ what, pointer: step(pointer, 'may') })
     }
+}
+
+/** Checks the address of a rule. */
+export function checkRange(address: unknown, pointer: string, problems: Problem[]): void {
+  if (typeof address !== 'string' || parseRange(address) !== null) return
+  const what = `found "${address}": an IP address, or a range such as 10.0.0.0/8 or fd00::/8`
+  problems.push({ what, pointer: step(pointer, 'address') })
 }

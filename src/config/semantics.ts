@@ -6,6 +6,7 @@ import { checkDevices, warnOfDevices } from './devices.ts'
 import { checkCredentials, warnOfTls } from './credentials.ts'
 import { checkKeys } from './keys.ts'
 import { checkFiles } from './files.ts'
+import { checkManagements } from './management.ts'
 import { checkRights } from './rights.ts'
 import { step, type Problem } from './source.ts'
 import { nearest, suggestion } from './suggest.ts'
@@ -37,6 +38,7 @@ export function checkMeaning(config: Loose, look: FilesAre): Meaning {
   checkDevices(tree.nodes, problems)
   checkAddresses(config, problems)
   checkRights(config, problems)
+  checkManagements(config, problems)
   checkCredentials(config, tree.nodes, problems)
   checkQuantities(config, '', problems)
   checkLimits(config['limits'], problems)

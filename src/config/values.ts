@@ -3,6 +3,7 @@ import { KiB, MiB } from '../base/size.ts'
 import { parseAddress, whyNoAddress, type Address } from '../net/address.ts'
 import { defaultPorts, halfCharacter, parseUri } from '../net/uri.ts'
 import { sizeOf } from './quantities.ts'
+import { managementPlaces } from './management.ts'
 import { step, type Problem } from './source.ts'
 import { elements, entries, type Loose } from './tree.ts'
 
@@ -53,7 +54,7 @@ export function checkAddresses(config: Loose, problems: Problem[]): void {
     const protocol = isObject(value) && value['protocol'] === 'dst' ? 'dst' : 'nbd'
     check(value, pointer, defaultPorts[protocol])
   }
-  check(config['management'], '/management')
+  for (const { value, pointer } of managementPlaces(config)) check(value, pointer)
 }
 
 /** Checks rights and owners: only a unix socket has them. */

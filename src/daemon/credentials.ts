@@ -5,10 +5,12 @@ import type * as config from '../config/config.types.ts'
 import { tlsModeOf, tlsSourceOf } from '../config/credentials.ts'
 import type { EntranceTls } from '../export/export.ts'
 import { Credential } from '../net/tls/credential.ts'
-import { ServerTls } from '../net/tls/server.ts'
+import type { Reread } from '../net/tls/reread.ts'
+import { ServerTls, type Asked } from '../net/tls/server.ts'
 import { dstProtocol } from '../net/tls/side.ts'
 import { Turns } from '../net/tls/turns.ts'
 import type { TlsRole, TlsSource } from '../net/tls/source.ts'
+import { TokenFile } from '../net/tokens.ts'
 
 /** Milliseconds between two looks at the files of credentials: a look is a stat of each. */
 const lookInterval = 5000
@@ -17,10 +19,10 @@ const dayMs = 24 * 3600 * 1000
 /** Milliseconds before the end of a certificate from which it is told. */
 const warnMs = 14 * dayMs
 
-/** A credential in use, as `status` shows it. */
+/** A credential in use, or a file of tokens, as `status` shows it. */
 export interface CredentialStatus {
   readonly name: string
-  readonly role: TlsRole
+  readonly role: TlsRole | 'tokens'
   /** Why its files cannot be used as they are now; '' when they can. */
   readonly problem: string
   /** Wall clock, milliseconds: when what is in force was read; null when nothing is. */
@@ -31,12 +33,20 @@ export interface CredentialStatus {
   readonly warning: string
 }
 
+/** The TLS of a management. */
+export interface ManagementTls {
+  readonly side: ServerTls
+  /** Whether the certificate in force is for this name of a host. */
+  readonly isFor: (host: string) => boolean
+}
+
 type ListenerTls = Pick<config.Listener, 'protocol' | 'tls' | 'credentials'>
 
-interface Used {
+interface Used<Kind extends Reread = Reread> {
+  /** In the configuration; of tokens, the path. */
   readonly name: string
-  readonly role: TlsRole
-  readonly credential: Credential
+  readonly role: CredentialStatus['role']
+  readonly credential: Kind
   /** What was last logged as wrong with its files. */
   told: string
 }
@@ -48,7 +58,8 @@ export class Credentials {
   private readonly named: Readonly<Record<string, config.Credential>>
   /** Shared by all listeners. */
   private readonly turns: Turns
-  private readonly used = new Map<string, Used>()
+  private readonly used = new Map<string, Used<Credential>>()
+  private readonly tokenFiles = new Map<string, Used<TokenFile>>()
   private timer: Timer | null = null
   private looking: Promise<void> | null = null
 
@@ -73,6 +84,27 @@ export class Credentials {
     const protocol = listener.protocol === 'dst' ? dstProtocol : null
     const side = new ServerTls(credential, protocol, this.turns)
     return { tls: { mode, side } }
+  }
+
+  /** The TLS of a management. Throws CONFIG without good files. */
+  managementTls(name: string, asked: Asked): ManagementTls {
+    const credential = this.of(name, 'server')
+    if (credential.problem !== '') throw new StorageError('CONFIG', credential.problem)
+    return {
+      side: new ServerTls(credential, null, this.turns, asked),
+      isFor: (host) => credential.inForce.own?.checkHost(host) !== undefined,
+    }
+  }
+
+  /** The tokens in a file. Throws CONFIG when it is not good. */
+  tokensIn(path: string): TokenFile {
+    const known = this.tokenFiles.get(path)
+    if (known !== undefined) return known.credential
+    const credential = new TokenFile(path, this.clock)
+    credential.read()
+    if (credential.problem !== '') throw new StorageError('CONFIG', credential.problem)
+    this.tokenFiles.set(path, { name: path, role: 'tokens', credential, told: '' })
+    return credential
   }
 
   /** The credential of a client whose files a URI names; `name` is for people. */
@@ -109,14 +141,18 @@ export class Credentials {
   }
 
   get status(): readonly CredentialStatus[] {
-    return Array.from(this.used.values(), ({ name, role, credential }) => ({
-      name,
-      role,
-      problem: credential.problem,
-      readAt: credential.readAt === 0 ? null : credential.readAt,
-      notAfter: credential.expiry?.notAfter ?? null,
-      warning: this.warningOf(name, credential),
+    return this.all.map((used) => ({
+      name: used.name,
+      role: used.role,
+      problem: used.credential.problem,
+      readAt: used.credential.readAt === 0 ? null : used.credential.readAt,
+      notAfter: used.credential.expiry?.notAfter ?? null,
+      warning: this.warningOf(used),
     }))
+  }
+
+  private get all(): readonly Used[] {
+    return [...this.used.values(), ...this.tokenFiles.values()]
   }
 
   private use(name: string, role: TlsRole, source: TlsSource): Credential {
@@ -132,7 +168,7 @@ export class Credentials {
   }
 
   private async lookAtAll(): Promise<void> {
-    for (const used of this.used.values()) {
+    for (const used of this.all) {
       const found = await used.credential.look()
       if (found === 'read') this.log.info(fields(used), 'the files of a credential were read')
       if (found !== 'same') this.tell(used)
@@ -141,16 +177,16 @@ export class Credentials {
 
   /** Logs what is wrong, once for each reason. */
   private tell(used: Used): void {
-    const { name, credential } = used
-    const warning = this.warningOf(name, credential)
+    const warning = this.warningOf(used)
     if (warning !== '' && warning !== used.told) this.log.warn(fields(used), warning)
     used.told = warning
   }
 
-  private warningOf(name: string, { problem, readAt, expiry }: Credential): string {
+  private warningOf({ name, role, credential }: Used): string {
+    const { problem, readAt, expiry } = credential
     if (problem !== '') {
       const kept = readAt === 0 ? 'no TLS with them' : 'what was read before stays in force'
-      return `credentials ${name}: ${problem}; ${kept}`
+      return `${role === 'tokens' ? role : `credentials ${name}`}: ${problem}; ${kept}`
     }
     const left = expiry === null ? Infinity : expiry.notAfter - this.clock.wall()
     if (expiry === null || left > warnMs) return ''

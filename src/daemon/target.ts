@@ -8,7 +8,6 @@ import type { Claimed, Device } from '../device/device.ts'
 import { Operation, Request } from '../device/request.ts'
 import { parseAddress, type Address } from '../net/address.ts'
 import { bareTls, defaultPorts, formatUri } from '../net/uri.ts'
-import type { SocketAccess } from '../net/access.ts'
 import { openDescriptors, type Descriptors } from '../net/descriptors.ts'
 import type { Accept, Listener } from '../net/network.ts'
 import type { EntranceTls } from '../export/export.ts'
@@ -21,6 +20,7 @@ import { DstService } from '../wire/server.ts'
 import { NbdService } from '../nbd/server.ts'
 import { MirrorDriver } from '../mirror/mirror.ts'
 import type * as config from '../config/config.types.ts'
+import { managementsOf } from '../config/management.ts'
 import { accessOf, limitsOf, milliseconds } from '../config/quantities.ts'
 import { passesByItself } from './addresses.ts'
 import { Tree } from './build.ts'
@@ -47,8 +47,8 @@ export interface Served {
 
 /** Takes the commands of operators to a running target. */
 export interface Management {
-  /** Resolves to the address, with the chosen port instead of 0. */
-  listen(address: Address, access: SocketAccess): Promise<Address>
+  /** Resolves to the URL or address, with the chosen port instead of 0. */
+  listen(place: config.Management): Promise<string>
   /** Closes every connection at once. */
   close(): void
 }
@@ -89,7 +89,7 @@ export class Target {
   private readonly management: Management | null
   /** Certificates and keys for TLS. */
   readonly credentials: Credentials
-  private managed: Address | null = null
+  private readonly managed: string[] = []
   /** Claims of all protocols: a claim over one holds against the clients of another. */
   private readonly claims: Claims
   private readonly stateLock: StateLock
@@ -144,8 +144,8 @@ export class Target {
     return this.served
   }
 
-  /** The address for commands; null while there is none. */
-  get managementAddress(): Address | null {
+  /** Where commands are taken. */
+  get managements(): readonly string[] {
     return this.managed
   }
 
@@ -333,13 +333,11 @@ export class Target {
         const listener = await this.world.network.listen(address, accept, options)
         served.push({ protocol, address: listener.address, tls: mode, service, listener })
       })
-    const { management } = this.config
-    if (management !== undefined)
-      await attempt(management.address, async () => {
-        const address = parseAddress(management.address)!
-        await makeFolderOf(address)
+    for (const place of managementsOf(this.config))
+      await attempt(place.address, async () => {
+        await makeFolderOf(parseAddress(place.address)!)
         assert(this.management !== null, 'the management has a server')
-        this.managed = await this.management.listen(address, accessOf(management))
+        this.managed.push(await this.management.listen(place))
       })
     if (problems.length === 0) return
     // UNAVAILABLE only if all may pass: else an operator has to mend something.

@@ -17,8 +17,8 @@ export interface CertificateRule {
   readonly fingerprint?: string
 }
 
-/** Who may do what. All that is said of the client has to be true. */
-export interface Rule {
+/** Whom a rule is for. All that is said of the client has to be true. */
+export interface Whom {
   /** The identity of a key shared beforehand. */
   readonly psk?: string
   readonly certificate?: CertificateRule
@@ -26,6 +26,10 @@ export interface Rule {
   readonly address?: string
   /** For clients of unix sockets. */
   readonly unix?: true
+}
+
+/** Who may do what. */
+export interface Rule extends Whom {
   readonly may: readonly Right[]
 }
 
@@ -54,14 +58,19 @@ interface Compiled {
   readonly may: readonly Right[]
 }
 
-function compile({ psk, certificate, address, unix, may }: Rule): Compiled {
+function compile(rule: Rule): Compiled {
+  return { isFor: matcherOf(rule), may: rule.may }
+}
+
+/** Says of clients whether a rule is for them. */
+export function matcherOf(whom: Whom): (identity: Identity) => boolean {
+  const { psk, certificate, address, unix } = whom
   const range = address === undefined ? null : parseRange(address)
-  const isFor = ({ transport, address: from, tls }: Identity): boolean =>
+  return ({ transport, address: from, tls }) =>
     (psk === undefined || (tls !== null && 'psk' in tls && tls.psk === psk)) &&
     (certificate === undefined || hasCertificate(tls, certificate)) &&
     (address === undefined || (range !== null && from !== null && range.has(from))) &&
     (unix === undefined || transport === 'unix')
-  return { isFor, may }
 }
 
 function hasCertificate(tls: Proof | null, wanted: CertificateRule): boolean {

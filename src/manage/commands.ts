@@ -11,7 +11,7 @@ import { suggestion } from '../config/suggest.ts'
 import type { Target } from '../daemon/target.ts'
 import { FileRights } from './file-rights.ts'
 import { growLeg, growVolume } from './growing.ts'
-import type { Manager } from './management.ts'
+import { lookingCommands, type Manager } from './management.ts'
 import { statusOf } from './status.ts'
 
 type Options = Readonly<Record<string, unknown>>
@@ -95,13 +95,14 @@ export class TargetManager implements Manager {
     return statusOf(this.target, this.program)
   }
 
-  /** Carries the command out, and logs the command with its peer, and its failure. */
+  /** Carries a command out. Logs it with its peer, and its failure, unless it changes nothing. */
   async run(
     name: string,
     names: Readonly<Record<string, string>>,
     options: Options,
     peer = '',
   ): Promise<unknown> {
+    if (lookingCommands.has(name)) return this.carryOut(name, names, options)
     const named = Object.entries(names).map(([what, each]) => [what, cut(each)])
     const asked = Object.fromEntries(named) as Record<string, string>
     const fields = {

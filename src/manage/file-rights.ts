@@ -6,6 +6,7 @@ import { ownerOnly } from '../net/access.ts'
 import { parseAddress } from '../net/address.ts'
 import { parseUri, pathsOf } from '../net/uri.ts'
 import type * as config from '../config/config.types.ts'
+import { managementsOf } from '../config/management.ts'
 import { accessOf } from '../config/quantities.ts'
 import type { Loose } from '../config/tree.ts'
 
@@ -43,11 +44,12 @@ export class FileRights {
 }
 
 /** True if only the user of the target can give commands. */
-function isPrivate({ management }: config.Config): boolean {
-  if (management === undefined) return true
-  if (parseAddress(management.address)?.kind === 'tcp') return false
-  const { mode, owner, group } = accessOf(management)
-  return mode === ownerOnly.mode && owner === null && group === null
+function isPrivate(config: config.Config): boolean {
+  return managementsOf(config).every((management) => {
+    if (parseAddress(management.address)?.kind === 'tcp') return false
+    const { mode, owner, group } = accessOf(management)
+    return mode === ownerOnly.mode && owner === null && group === null
+  })
 }
 
 /** The folders of the configured files, except `/dev`: the disks there belong to others. */

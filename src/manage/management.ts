@@ -1,15 +1,18 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
-import { isIP } from 'node:net'
+import { isIP, type Socket } from 'node:net'
 import { StorageError, systemError, type Code } from '../base/errors.ts'
 import { isObject } from '../base/guards.ts'
 import { KiB } from '../base/size.ts'
 import { silentLog, type Log } from '../base/log.ts'
 import { bindPrivately, giveAccess, ownerOnly } from '../net/access.ts'
-import { formatAddress, type Address } from '../net/address.ts'
-import type { Descriptors } from '../net/descriptors.ts'
+import { formatAddress, originOf, type Address } from '../net/address.ts'
+import { local, proven, remoteAt } from '../net/identity.ts'
 import { peerOf, removeStaleSocket } from '../net/sockets.ts'
 import { isTooDeep, tooDeep } from '../config/source.ts'
+import type { ManagementTls } from '../daemon/credentials.ts'
 import { Callers } from './callers.ts'
+import { Refusal, type Gate, type Operator, type Peer } from './gate.ts'
+import { shakeHands } from './handshake.ts'
 import { encodeAnswer, SharedAnswer } from './shared-answer.ts'
 
 /** The part of a target that the management interface uses. */
@@ -18,8 +21,8 @@ export interface Manager {
   status(): unknown
   /**
    * Carries out a command such as `leg.detach`. `names` are from the path, `options` from the body;
-   * `peer` is the client's address. Resolves to plain JSON; rejects with a StorageError, CONFIG for
-   * a command that cannot be carried out as asked.
+   * `peer` is the client's address and, where it is known, its name. Resolves to plain JSON;
+   * rejects with a StorageError, CONFIG for a command that cannot be carried out as asked.
    */
   run(
     command: string,
@@ -37,9 +40,10 @@ const requestTimeout = 10_000
 const keepAliveDelay = 60_000
 /** Milliseconds between two checks of the time-outs. */
 const checkInterval = 1000
-/** Characters of a request's URL that are logged. */
-const urlShown = 100
+/** Characters of a request's URL, or of a reason, that are logged. */
+const textShown = 100
 const refusedLine = 'a request to the management was refused'
+const turnedAway = 'a connection to the management has ended before it was under TLS'
 
 const httpStatus: Partial<Record<Code, number>> = {
   INVALID: 400,
@@ -52,21 +56,37 @@ const httpStatus: Partial<Record<Code, number>> = {
   SHUTDOWN: 503,
 }
 
-/** Serves status and commands to operators by HTTP and JSON. There is no authentication. */
+/** What a server asks of its clients; without any of it, nothing. */
+export interface Entrance {
+  /** Absent without TLS. */
+  readonly tls?: ManagementTls | undefined
+  /** Absent where all may do everything who reach it. */
+  readonly gate?: Gate | undefined
+  readonly callers?: Callers
+}
+
+const everybody: Operator = { name: '', role: 'manage' }
+
+/** Commands that change nothing, and can be asked for by GET. */
+export const lookingCommands: ReadonlySet<string> = new Set(['volume.history'])
+
+/** Serves status and commands to operators by HTTP or HTTPS, and JSON. */
 export class ManagementServer {
   private readonly manager: Manager
   private readonly server: http.Server
   private readonly log: Log
   private readonly callers: Callers
   private readonly status: SharedAnswer
+  private readonly entrance: Entrance
   /** The host that it listens on over TCP; null over a unix socket. */
   private host: string | null = null
 
-  /** Logs refused requests to `log`; `descriptors` bounds the connections. */
-  constructor(manager: Manager, log = silentLog, descriptors: Descriptors | null = null) {
+  /** Logs refused requests to `log`. */
+  constructor(manager: Manager, log = silentLog, entrance: Entrance = {}) {
     this.manager = manager
     this.log = log
-    this.callers = new Callers(descriptors)
+    this.entrance = entrance
+    this.callers = entrance.callers ?? new Callers()
     this.status = new SharedAnswer(() => manager.status())
     this.server = http.createServer(
       {
@@ -81,7 +101,9 @@ export class ManagementServer {
     )
     // Node would answer other expectations at once, past the limit of one request.
     this.server.on('checkExpectation', this.heard)
-    this.server.on('connection', (socket) => this.callers.joined(socket))
+    const [talk] = this.server.listeners('connection') as ((socket: Socket) => void)[]
+    this.server.removeAllListeners('connection')
+    this.server.on('connection', (socket) => this.joined(socket, talk!))
   }
 
   /** Resolves to the bound address; rejects with a StorageError. `access` is for unix sockets. */
@@ -105,7 +127,37 @@ export class ManagementServer {
 
   close(): void {
     this.server.close()
-    this.server.closeAllConnections()
+    this.callers.close()
+  }
+
+  /** Takes a connection; `talk` parses the requests of a socket, and answers what is none. */
+  private joined(connection: Socket, talk: (this: http.Server, socket: Socket) => void): void {
+    const { remoteAddress } = connection
+    const peer: Peer = {
+      identity: this.host === null ? local : remoteAt(remoteAddress ?? ''),
+      text: peerOf(connection),
+      origin: this.host === null ? '' : originOf(remoteAddress ?? ''),
+      unproven: '',
+    }
+    const speak = (socket: Socket, peer: Peer): void => {
+      talk.call(this.server, socket)
+      this.callers.speaks(connection, socket, peer)
+    }
+    this.callers.joined(connection, peer)
+    const { tls } = this.entrance
+    if (tls === undefined) {
+      speak(connection, peer)
+      return
+    }
+    shakeHands(connection, peer.origin, tls.side, (result) => {
+      if (result instanceof StorageError) {
+        this.log.info({ peer: peer.text, reason: result.message.slice(0, textShown) }, turnedAway)
+        connection.destroy()
+      } else {
+        const { socket, proof, unproven = '' } = result
+        speak(socket, { ...peer, identity: proven(peer.identity, proof), unproven })
+      }
+    })
   }
 
   private readonly heard = (request: IncomingMessage, response: ServerResponse): void => {
@@ -116,13 +168,14 @@ export class ManagementServer {
     // A client that goes away before its answer must not stop the target.
     response.on('error', () => undefined)
     // Ask now: a request that is given up, such as one that is too long, loses its socket.
-    const peer = peerOf(request.socket)
+    const peer = this.callers.peerOf(request)
     try {
       this.reply(response, 200, await this.carryOut(request, peer))
     } catch (error) {
       if (error instanceof Refusal) {
         this.tellRefused(request, peer, error)
-        this.reply(response, error.status, encodeAnswer({ error: { message: error.message } }))
+        const { status, message, headers } = error
+        this.reply(response, status, encodeAnswer({ error: { message } }), headers)
       } else if (error instanceof StorageError) {
         const { code, message, device } = error
         const answer = encodeAnswer({ error: { code, message, device } })
@@ -131,37 +184,50 @@ export class ManagementServer {
     }
   }
 
-  private reply(response: ServerResponse, status: number, bytes: Buffer): void {
+  private reply(response: ServerResponse, status: number, bytes: Buffer, more: object = {}): void {
     this.callers.answering(response)
-    const { length } = bytes
-    response.writeHead(status, { 'content-type': 'application/json', 'content-length': length })
+    response.writeHead(status, {
+      'content-type': 'application/json',
+      'content-length': bytes.length,
+      // What a target says is for who has asked, and no page, whatever is in it.
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+      ...more,
+    })
     response.end(bytes)
   }
 
-  private tellRefused(request: IncomingMessage, peer: string, refusal: Refusal): void {
+  private tellRefused(request: IncomingMessage, { text: peer }: Peer, refusal: Refusal): void {
     const { method, url = '' } = request
     const { status, message: reason } = refusal
-    const fields = { peer, method, url: url.slice(0, urlShown) }
-    this.log.info({ ...fields, status, reason: reason.slice(0, urlShown) }, refusedLine)
+    const fields = { peer, method, url: url.slice(0, textShown) }
+    this.log.info({ ...fields, status, reason: reason.slice(0, textShown) }, refusedLine)
   }
 
-  private async carryOut(request: IncomingMessage, peer: string): Promise<Buffer> {
+  private async carryOut(request: IncomingMessage, peer: Peer): Promise<Buffer> {
+    const { method, headers } = request
     // Commands come from programs: a page in a browser on this machine must not give any.
-    const { origin, host } = request.headers
-    if (origin !== undefined || !this.isNamedBy(host)) throw new Refusal(403, 'not for browsers')
+    if (isFromPage(headers) || !this.isNamedBy(headers.host))
+      throw new Refusal(403, 'not for browsers, nor for a host of this name')
+    const operator = this.entrance.gate?.admit(peer, headers.authorization) ?? everybody
+    // Before looking at what is asked for: who may not have it learns nothing of it.
+    if (operator.role === 'view' && method !== 'GET')
+      throw new Refusal(403, `${operator.name || 'you'} may view, and a command needs "manage"`)
     // Not parsed as a URL, because a peer may send something else.
     const [pathname = ''] = (request.url ?? '').split('?', 1)
     const path = pathname.split('/').slice(1).map(decoded)
-    if (request.method === 'GET' && pathname === '/v1/status') return this.status.get()
+    if (method === 'GET' && pathname === '/v1/status') return this.status.get()
     const route = commandOf(path)
     if (route === null) throw new Refusal(404, `there is nothing at ${pathname}`)
-    if (request.method !== 'POST') throw new Refusal(405, 'commands are sent by POST')
-    // A browser does not send this type for a page without asking us first.
-    if (this.host !== null && !isJson(request.headers['content-type']))
-      throw new Refusal(415, 'the body of a command is application/json')
-    const options = await body(request)
     const { command, names } = route
-    const done = await this.manager.run(command, names, options, peer)
+    const looks = method === 'GET' && lookingCommands.has(command)
+    if (!looks && method !== 'POST') throw new Refusal(405, 'commands are sent by POST')
+    // A browser does not send this type for a page without asking us first.
+    if (!looks && this.host !== null && !isJson(headers['content-type']))
+      throw new Refusal(415, 'the body of a command is application/json')
+    const options = looks ? {} : await body(request)
+    const who = operator.name === '' ? peer.text : `${peer.text} (${operator.name})`
+    const done = await this.manager.run(command, names, options, who)
     return encodeAnswer(done ?? {})
   }
 
@@ -173,23 +239,21 @@ export class ManagementServer {
     if (this.host === null || host === undefined) return true
     const name = host.replace(/:\d*$/, '')
     const bare = /^\[(.*)\]$/.exec(name)?.[1] ?? name
-    return isIP(bare) !== 0 || bare === 'localhost' || bare === this.host
+    if (isIP(bare) !== 0 || bare === 'localhost' || bare === this.host) return true
+    // A page of another domain does not get here: its browser would not take the certificate.
+    return this.entrance.tls?.isFor(bare) === true
   }
+}
+
+/** True for what a browser sends for a page that is not ours. */
+function isFromPage(headers: http.IncomingHttpHeaders): boolean {
+  const site = headers['sec-fetch-site']
+  return headers.origin !== undefined || (site !== undefined && site !== 'none')
 }
 
 /** True for JSON, and without a type, which programs that send a command may leave out. */
 function isJson(type: string | undefined): boolean {
   return type === undefined || /^application\/json\b/i.test(type)
-}
-
-/** A fault of the HTTP request itself. */
-class Refusal extends Error {
-  readonly status: number
-
-  constructor(status: number, message: string) {
-    super(message)
-    this.status = status
-  }
 }
 
 /**

@@ -25,12 +25,12 @@ export interface Listener {
   tls?: 'off' | 'allowed' | 'required'
 }
 /**
- * Certificates or keys for TLS, for one side of connections. The state of the target is
- * degraded while there is a problem, and from two weeks before they end.
+ * Certificates or keys for TLS, for one side of connections, or a file of tokens. The state
+ * of the target is degraded while there is a problem, and from two weeks before they end.
  */
 export interface Credential {
   name: string
-  role: 'server' | 'client'
+  role: 'server' | 'client' | 'tokens'
   problem: string
   readAt: string | null
   notAfter: string | null

@@ -39,7 +39,7 @@ export function remoteAt(host: string): Identity {
 }
 
 /** The same peer, with what it has proven since by TLS. */
-export function proven({ transport, address }: Identity, tls: Proof): Identity {
+export function proven({ transport, address }: Identity, tls: Proof | null): Identity {
   return { transport, address, tls }
 }
 

@@ -76,6 +76,32 @@ export function parseUri(text: string): ExportUri | string {
   return { protocol, address, name, tls }
 }
 
+/** A server that is reached by HTTP over TLS. */
+export interface HttpsUri {
+  readonly address: Address
+  readonly tls: UriTls
+}
+
+/**
+ * Reads `https://host:port`, with the parameters of TLS that are for certificates. Returns a
+ * sentence that says why when it cannot be used.
+ */
+export function parseHttps(text: string): HttpsUri | string {
+  const found = /^https:\/\/([^/?#]*)\/?(?:\?([^#]*))?$/.exec(text)
+  if (found === null) return 'not a URL such as https://host:4480, without a path'
+  const [, host = '', query = ''] = found
+  const parameters = new URLSearchParams(query.replaceAll('+', '%2B'))
+  const wrong = whyNotParameters(parameters, 'TLS')
+  if (wrong !== null) return wrong
+  const unfit = ['socket', 'tls-psk-file', 'tls-username'].find((name) => parameters.has(name))
+  if (unfit !== undefined) return `${unfit} is not for https, which goes by certificates`
+  const tls = tlsOf(parameters, undefined)
+  if (typeof tls === 'string') return tls
+  const address = parseAddress(host)
+  if (address?.kind !== 'tcp' || address.port === 0) return `not a host and port: ${host}`
+  return { address, tls }
+}
+
 const tlsParameters = [
   'tls-certificates',
   'tls-psk-file',

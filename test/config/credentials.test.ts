@@ -77,7 +77,7 @@ describe('credentials of a configuration', () => {
     const authority = { credentials: { one: { authority: 'pki/ca-cert.pem' } } }
     const used = { protocol: 'nbd', address: '127.0.0.1:0', credentials: 'one' }
     const found = problems({ ...authority, listeners: [used] })
-    expect(found.join()).to.contain('a listener needs "certificate" too').and.contain('"key"')
+    expect(found.join()).to.contain('the server needs "certificate" too').and.contain('"key"')
   })
 
   it('have files that can be used', () => {

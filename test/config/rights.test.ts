@@ -65,13 +65,72 @@ describe('a listener', () => {
 })
 
 describe('a management', () => {
-  it('that other machines reach has to say that it is open', () => {
-    const at = (address: string, more: object = {}) =>
-      linesOf({ devices, management: { address, ...more } })
-    expect(at('0.0.0.0:4480').join()).to.include('"open": true').and.include('/management/address')
-    expect(at('0.0.0.0:4480', { open: true })).to.deep.equal([])
+  const credentials = { lan: { certificates: 'pki' }, keys: { psk: 'keys.psk' } }
+  const at = (address: string, more: object = {}) =>
+    linesOf({ credentials, devices, management: { address, ...more } })
+  /** What is wrong with it; files that are not there are not meant. */
+  const wrong = (address: string, more: object) =>
+    at(address, more).filter((line) => !line.includes('it is not there'))
+  const allow = [{ address: '10.0.0.0/8', role: 'view' }]
+  const beyond = '0.0.0.0:4480'
+
+  it('that other machines reach has TLS and rules, or says that it is open', () => {
+    expect(at(beyond).join()).to.include('"open": true').and.include('/management/address')
+    expect(at(beyond, { open: true })).to.deep.equal([])
     for (const address of ['127.0.0.1:4480', '[::1]:4480', 'unix:/run/x.sock'])
       expect(at(address)).to.deep.equal([])
+    expect(at(beyond, { credentials: 'lan' }).join()).to.include('"allow" or "tokens" is missing')
+    expect(at(beyond, { allow }).join()).to.include('"credentials" for TLS are missing')
+    for (const more of [{ allow }, { allow: [] }, { tokens: 'tokens' }])
+      expect(wrong(beyond, { credentials: 'lan', ...more })).to.deep.equal([])
+    expect(wrong(beyond, { credentials: 'lan', open: true })).to.deep.equal([])
+  })
+
+  it('sends no tokens in clear to other machines, also where it is open', () => {
+    const [line] = at(beyond, { tokens: 'tokens', open: true })
+    expect(line).to.include('who is on the way reads the tokens')
+    expect(wrong('127.0.0.1:4480', { tokens: 'tokens' })).to.deep.equal([])
+  })
+
+  it('has rules over TCP alone, each for somebody', () => {
+    for (const more of [{ allow }, { tokens: 'tokens' }, { credentials: 'lan' }])
+      expect(wrong('unix:/run/x.sock', more).join()).to.include('is said by its mode')
+    const ruled = (rule: object) => wrong(beyond, { credentials: 'lan', allow: [rule] })
+    expect(ruled({ role: 'view' }).join()).to.include('does not say who it is for')
+    expect(ruled({ address: '10.0.0.0/8' }).join()).to.include('"role" is missing')
+    expect(ruled({ address: '10.0.0', role: 'view' }).join()).to.include(
+      '/management/allow/0/address',
+    )
+    expect(ruled({ certificate: {}, role: 'view' })).to.have.length(1)
+    const certificate = [{ certificate: { commonName: 'ops' }, role: 'view' }]
+    expect(at('127.0.0.1:1', { allow: certificate }).join()).to.include('needs TLS')
+  })
+
+  it('has certificates, and an authority only where a rule asks for one', () => {
+    expect(wrong(beyond, { credentials: 'keys', allow }).join()).to.include(
+      'https needs certificates',
+    )
+    expect(wrong(beyond, { credentials: 'lam', allow }).join()).to.include('no credential "lam"')
+    const pair = { pair: { certificate: 'a.crt', key: 'a.key' } }
+    const named = (rules: readonly object[]) =>
+      linesOf({
+        devices,
+        credentials: pair,
+        management: { address: beyond, credentials: 'pair', allow: rules },
+      })
+    expect(named(allow).join()).to.not.include('needs "authority"')
+    const certificate = [{ certificate: { commonName: 'ops' }, role: 'view' }]
+    expect(named(certificate).join()).to.include('needs "authority"')
+  })
+
+  it('is one place, or several', () => {
+    const of = (...management: readonly object[]) => linesOf({ devices, management })
+    expect(of({ address: 'unix:/run/x.sock' }, { address: '127.0.0.1:1' })).to.deep.equal([])
+    expect(of({ address: 'unix:/x' }, { address: 'unix:/x' }).join()).to.include('used twice')
+    expect(of({ address: 'unix:/x' }, { address: beyond }).join()).to.include(
+      '/management/1/address',
+    )
+    expect(of({ address: 'unix:/x', adress: 1 }).join()).to.include('/management/0/adress')
   })
 })
 

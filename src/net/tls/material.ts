@@ -2,21 +2,17 @@ import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto'
 import tls from 'node:tls'
 import { StorageError } from '../../base/errors.ts'
 import { parseKeys, type Keys } from './keys.ts'
+import type { Expiry } from './reread.ts'
 import { issuedOf, parseRevocations, type Issued, type Revocations } from './revocations.ts'
 import type { CertificateSource, Gathered, TlsFile, TlsSource } from './source.ts'
-
-/** Something that ends: a certificate, or a list of revoked ones that has to be made anew. */
-export interface Expiry {
-  readonly path: string
-  /** Milliseconds since 1970. */
-  readonly notAfter: number
-}
 
 /** The files of a credential, read and found good: what connections are made with. */
 export interface Material {
   readonly context: tls.SecureContext
   /** Null where peers show certificates. */
   readonly keys: Keys | null
+  /** The own certificate; null when none is shown. */
+  readonly own: X509Certificate | null
   /** What ends first; null when nothing does. */
   readonly expiry: Expiry | null
   readonly revocations: readonly Revocations[]
@@ -65,7 +61,7 @@ function keyMaterial(file: TlsFile, minVersion: '1.2' | '1.3', files: Gathered):
     // No certificate is taken: with none given, Node would trust the authorities that it knows.
     ca: [],
   })
-  return { context, keys, expiry: null, revocations: [], authorities: new Set() }
+  return { context, keys, own: null, expiry: null, revocations: [], authorities: new Set() }
 }
 
 function certificateMaterial(source: CertificateSource, files: Gathered): Material {
@@ -93,6 +89,7 @@ function certificateMaterial(source: CertificateSource, files: Gathered): Materi
   return {
     context,
     keys: null,
+    own: chain.all[0] ?? null,
     expiry: ends.length === 0 ? null : ends.reduce((a, b) => (b.notAfter < a.notAfter ? b : a)),
     revocations: lists.all,
     authorities: new Set(trusted.all.map(({ fingerprint256 }) => fingerprint256)),
@@ -126,8 +123,8 @@ function textOf(file: TlsFile | null, files: Gathered): string | null {
   return found?.text ?? null
 }
 
-/** Reads a file with secrets, which others may not read. */
-function secretOf(file: TlsFile | null, files: Gathered): string | null {
+/** The content of a file with secrets, which others may not read; null where there is none. */
+export function secretOf(file: TlsFile | null, files: Gathered): string | null {
   const text = textOf(file, files)
   const found = file === null ? null : files.get(file.path)
   if (found === null || typeof found !== 'object' || (found.mode & modeForbidden) === 0) return text
@@ -204,7 +201,8 @@ function expiryOf({ path }: TlsFile, { validTo }: X509Certificate): Expiry {
   return { path, notAfter: Date.parse(validTo) }
 }
 
-function wrong(path: string, why: string): StorageError {
+/** The error about a file that cannot be used. */
+export function wrong(path: string, why: string): StorageError {
   return new StorageError('CONFIG', `${path}: ${why}`)
 }
 

@@ -14,20 +14,33 @@ const secret = randomBytes(32)
 /** What a client has proven, and what identifies its certificate. */
 type Proven = Pick<LetIn, 'proof' | 'issued'>
 
-/** The side of a server: every client has to prove who it is. */
+/**
+ * What of a client's certificate a server asks: whom it has to let in without one, something above
+ * has to ask who they are.
+ */
+export type Asked = 'needed' | 'wanted' | 'nothing'
+
+/** The side of a server: every client has to prove who it is, unless less is asked. */
 export class ServerTls implements TlsSide {
   readonly turns: Turns | null
   private readonly credential: Credential
   private readonly protocol: string | null
+  private readonly asked: Asked
 
   /**
    * `protocol` is what both sides have to name in the handshake (ALPN); null: nothing is asked.
    * Without `turns` everybody begins at once.
    */
-  constructor(credential: Credential, protocol: string | null = null, turns: Turns | null = null) {
+  constructor(
+    credential: Credential,
+    protocol: string | null = null,
+    turns: Turns | null = null,
+    asked: Asked = 'needed',
+  ) {
     this.credential = credential
     this.protocol = protocol
     this.turns = turns
+    this.asked = asked
   }
 
   begin(
@@ -35,7 +48,7 @@ export class ServerTls implements TlsSide {
     done: (result: Secured | StorageError) => void,
     drop: (reason: StorageError) => void,
   ): tls.TLSSocket {
-    const { credential, protocol } = this
+    const { credential, protocol, asked } = this
     const material = credential.inForce
     let identity: string | null = null
     const offer = (_: tls.TLSSocket, name: string): Buffer => {
@@ -48,8 +61,8 @@ export class ServerTls implements TlsSide {
     const upgraded = new tls.TLSSocket(socket, {
       isServer: true,
       secureContext: material.context,
-      requestCert: material.keys === null,
-      rejectUnauthorized: material.keys === null,
+      requestCert: material.keys === null && asked !== 'nothing',
+      rejectUnauthorized: material.keys === null && asked === 'needed',
       ...(material.keys === null ? {} : { pskCallback: offer }),
       ...(protocol === null ? {} : { ALPNProtocols: [protocol] }),
     })
@@ -59,8 +72,11 @@ export class ServerTls implements TlsSide {
       const proven = isInForce
         ? this.prove(upgraded, material, identity)
         : refused('certificates or keys have changed during the handshake')
-      if (proven instanceof StorageError) done(proven)
-      else {
+      if (proven instanceof StorageError) {
+        const why = asked === 'wanted' ? { unproven: proven.message } : {}
+        const isLetIn = isInForce && asked !== 'needed'
+        done(isLetIn ? { socket: upgraded, proof: null, ...why } : proven)
+      } else {
         const cut = (): void => drop(refused('the right of the peer was taken back'))
         socket.once('close', credential.admit({ ...proven, drop: cut }))
         done({ socket: upgraded, proof: proven.proof })
@@ -79,15 +95,16 @@ export class ServerTls implements TlsSide {
   ): Proven | StorageError {
     if (this.protocol !== null && socket.alpnProtocol !== this.protocol)
       return refused('the client has not named the protocol')
+    const certificate = socket.getPeerX509Certificate()
+    if (keys === null && certificate === undefined)
+      return refused('the client has shown no certificate')
     const wrong = verifyErrorOf(socket)
     if (wrong !== null) return refused(`the certificate of the client: ${wrong.message}`)
-    const certificate = socket.getPeerX509Certificate()
     if (keys !== null) {
       const hasKey = certificate === undefined && identity !== null
       return hasKey ? { proof: { psk: identity }, issued: null } : refused('no known key was used')
     }
-    if (certificate === undefined) return refused('the client has shown no certificate')
-    const [proof, issued] = [proofOf(certificate), issuedBy(certificate)]
+    const [proof, issued] = [proofOf(certificate!), issuedBy(certificate!)]
     return proof === null || issued === null
       ? refused('the certificate of the client cannot be read')
       : { proof, issued }

@@ -10,7 +10,10 @@ export const dstProtocol = 'dst/1'
 /** A connection under TLS, with what its peer has proven. */
 export interface Secured {
   readonly socket: tls.TLSSocket
-  readonly proof: Proof
+  /** Null for a client without a certificate, where a server lets such in. */
+  readonly proof: Proof | null
+  /** Why such a client has proven nothing; absent when it was not asked to. */
+  readonly unproven?: string
 }
 
 /** The part of one side in TLS: what it shows to the other, and what it asks of it. */

@@ -82,15 +82,15 @@ export function filesOf(source: TlsSource): readonly TlsFile[] {
 /** The content of a file with its permissions, or a sentence; null when it is not there. */
 export type Found = { readonly text: string; readonly mode: number } | string | null
 
-/** The files of a source as they were read, by path. */
+/** Files as they were read, by path. */
 export type Gathered = ReadonlyMap<string, Found>
 
 /** Bytes of the longest file: the authorities that an operating system ships have 220 KiB. */
 const fileBytesMax = 1024 * KiB
 
-/** Reads all files of a source. Never throws. */
-export function gather(source: TlsSource): Gathered {
-  return new Map(filesOf(source).map(({ path }) => [path, read(path)]))
+/** Reads files. Never throws. */
+export function gather(files: readonly TlsFile[]): Gathered {
+  return new Map(files.map(({ path }) => [path, read(path)]))
 }
 
 function read(path: string): Found {
@@ -111,8 +111,8 @@ function read(path: string): Found {
 }
 
 /** A text that changes when one of the files does. Resolves in any case. */
-export async function signatureOf(source: TlsSource): Promise<string> {
-  const parts = filesOf(source).map(async ({ path }) => {
+export async function signatureOf(files: readonly TlsFile[]): Promise<string> {
+  const parts = files.map(async ({ path }) => {
     try {
       const { ino, size, mtimeMs, ctimeMs } = await fs.promises.stat(path)
       return [ino, size, mtimeMs, ctimeMs].join(' ')
