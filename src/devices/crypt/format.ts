@@ -1,7 +1,7 @@
 import { StorageError } from '../../base/errors.ts'
 import { describeSize, KiB, MiB } from '../../base/size.ts'
 import { cipher, type KeyDigest, type Keyslot } from './header.ts'
-import { keyslotJson, newKeyslot, writeArea, type Maker, type NewKdf } from './keyslots.ts'
+import { keyslotJson, newKeyslot, sealed, writeArea, type Maker, type NewKdf } from './keyslots.ts'
 import { encodeLuks1, luks1Bytes, withSlot } from './luks1.ts'
 import { copyBytesMax, copyBytesMin, encodeCopy, fieldsBytes, type Fields } from './luks2.ts'
 import type { Json } from './luks2-json.ts'
@@ -71,8 +71,9 @@ export async function formatDevice(maker: Maker, device: NewDevice): Promise<{ u
     const value = await deriver.digest(key, empty)
     const offset = format === 'luks1' ? fieldsBytes : 2 * copyBytesMin
     const slot = newKeyslot({ id: 0, offset, keyBytes }, kdf, random)
+    const area = await sealed(maker, slot, { passphrase, key })
     await dropHeaders(medium, payload)
-    await writeArea(maker, slot, { passphrase, key })
+    await writeArea(medium, slot, area)
     const known = { uuid, slot, digest: { ...digest, value } }
     if (format === 'luks1') await writeLuks1(medium, known)
     else await writeLuks2(maker, known, device)

@@ -4,12 +4,12 @@ import type { Random } from '../../base/random.ts'
 import { MiB, roundUp } from '../../base/size.ts'
 import type { Deriver } from './deriver.ts'
 import { checkKdf, cipher, parsed, isFault, type Kdf, type Keyslot } from './header.ts'
-import { luks1AreaOf, luks1Bytes, luks1Slots, withSlot } from './luks1.ts'
+import { luks1Bytes, luks1SlotsIn, withSlot } from './luks1.ts'
 import { encodeCopy } from './luks2.ts'
 import { areasOf, keyslotsMax, type Json, type Range } from './luks2-json.ts'
 import type { Medium } from './medium.ts'
 import { stripes } from './splitter.ts'
-import { saveLuks2, type Luks1, type Luks2, type Stored } from './store.ts'
+import { mustBeUnchanged, saveLuks2, type Luks1, type Luks2, type Stored } from './store.ts'
 
 /**
  * Adds and removes keyslots. At every moment in between one of the keys that were there opens the
@@ -62,16 +62,21 @@ export function newKeyslot(
   return { id, kdf, hash, keyBytes, offset, reserved, areaKeyBytes: keyBytes, priority: 1 }
 }
 
-/** Seals the volume key for a passphrase and makes that durable; nothing refers to it yet. */
-export async function writeArea(
-  { medium, deriver, random }: Maker,
+/** Seals the volume key for a passphrase. Resolves to the stripes. */
+export async function sealed(
+  { deriver, random }: Maker,
   slot: Keyslot,
   { passphrase, key }: { readonly passphrase: Buffer; readonly key: Buffer },
-): Promise<void> {
+): Promise<Buffer> {
   const noise = random.bytes(slot.keyBytes * stripes)
   const area = await deriver.seal(passphrase, slot, key, noise)
   noise.fill(0)
-  await medium.write(slot.offset, area)
+  return area
+}
+
+/** Makes the stripes of a keyslot durable; nothing refers to it yet. */
+export async function writeArea(medium: Medium, { offset }: Keyslot, area: Buffer): Promise<void> {
+  await medium.write(offset, area)
   await medium.flush()
 }
 
@@ -91,7 +96,7 @@ export async function addKeyslot(
       throw new StorageError('UNSUPPORTED', 'luks1 derives keys by pbkdf2 alone')
     const named = { ...slot, kdf: { ...slot.kdf, hash: stored.header.digest.hash } }
     const first = { ...named, hash: stored.header.digest.hash }
-    await writeArea(maker, first, secrets)
+    await addArea(maker, stored, first, secrets)
     await saveLuks1(maker.medium, withSlot(stored.bytes, slot.id, first))
   } else {
     const json = withKeyslot(stored, slot)
@@ -99,10 +104,22 @@ export async function addKeyslot(
     // Known before anything is derived or written.
     if (encodeCopy(fields, json, 0) === null)
       throw new StorageError('NO_SPACE', 'the header has no room for another keyslot')
-    await writeArea(maker, slot, secrets)
+    await addArea(maker, stored, slot, secrets)
     await saveLuks2(maker.medium, stored, json)
   }
   return slot.id
+}
+
+async function addArea(
+  maker: Maker,
+  stored: Stored,
+  slot: Keyslot,
+  secrets: { readonly passphrase: Buffer; readonly key: Buffer },
+): Promise<void> {
+  const area = await sealed(maker, slot, secrets)
+  // That took seconds, in which somebody else may have used the place.
+  await mustBeUnchanged(maker.medium, stored)
+  await writeArea(maker.medium, slot, area)
 }
 
 /**
@@ -116,6 +133,7 @@ export async function removeKeyslot(
 ): Promise<void> {
   const area = stored.format === 'luks1' ? usedLuks1(stored, id) : areasIn(stored).get(id)
   if (area === undefined) throw new StorageError('INVALID', `there is no keyslot ${id}`)
+  await mustBeUnchanged(medium, stored)
   await medium.write(area.from, random.bytes(area.to - area.from))
   await medium.flush()
   if (stored.format === 'luks1') await saveLuks1(medium, withSlot(stored.bytes, id, null))
@@ -136,25 +154,32 @@ async function saveLuks1(medium: Medium, bytes: Buffer): Promise<void> {
 
 type Place = Pick<Keyslot, 'id' | 'offset'>
 
-/** The first keyslot that is not in use and whose place is its own. */
+/** The first keyslot that is free and whose place is its own. */
 function freeLuks1({ bytes, header }: Luks1): Place | null {
-  const { keyBytes, payload, keyslots } = header
-  for (let id = 0; id < luks1Slots; id++) {
-    if (keyslots.some((slot) => slot.id === id)) continue
-    const offset = luks1AreaOf(bytes, id)
-    const end = offset + areaBytes(keyBytes)
-    if (offset < roundUp(luks1Bytes, 512) || end > payload) continue
-    const isFree = keyslots.every((slot) => {
-      return end <= slot.offset || slot.offset + slot.reserved <= offset
-    })
-    if (isFree) return { id, offset }
+  const { keyBytes, payload } = header
+  const slots = luks1SlotsIn(bytes, keyBytes)
+  const used = slots.filter(({ state }) => state === 'in use')
+  for (const [id, { state, from }] of slots.entries()) {
+    const to = from + areaBytes(keyBytes)
+    if (state !== 'free' || from < roundUp(luks1Bytes, 512) || to > payload) continue
+    if (!used.some((each) => overlaps(each, { from, to }))) return { id, offset: from }
   }
   return null
 }
 
-function usedLuks1({ header }: Luks1, id: number): Range | undefined {
+/** The place of a keyslot. Throws UNSUPPORTED where another one lies there, too. */
+function usedLuks1({ bytes, header }: Luks1, id: number): Range | undefined {
   const slot = header.keyslots.find((each) => each.id === id)
-  return slot === undefined ? undefined : { from: slot.offset, to: slot.offset + slot.reserved }
+  if (slot === undefined) return undefined
+  const area = { from: slot.offset, to: slot.offset + slot.reserved }
+  for (const [other, each] of luks1SlotsIn(bytes, header.keyBytes).entries())
+    if (other !== id && each.state === 'in use' && overlaps(each, area))
+      throw new StorageError('UNSUPPORTED', `the keyslots ${id} and ${other} overlap`)
+  return area
+}
+
+function overlaps(one: Range, other: Range): boolean {
+  return one.from < other.to && other.from < one.to
 }
 
 function rangeOfAreas({ fields, json }: Luks2): Range {

@@ -166,7 +166,24 @@ export function withSlot(bytes: Buffer, id: number, slot: Keyslot | null): Buffe
   return changed
 }
 
-/** The byte where the stripes of a keyslot are, in use or not. */
-export function luks1AreaOf(bytes: Buffer, id: number): number {
-  return bytes.readUInt32BE(slotsAt + id * slotBytes + 40) * sector
+/** What a header says of a keyslot, whether it can be tried or not. */
+export interface Luks1Slot {
+  /** Damaged where neither is said: nobody knows whether there is a key. */
+  readonly state: 'free' | 'in use' | 'damaged'
+  /** The bytes of its stripes: `from` inclusive, `to` exclusive. */
+  readonly from: number
+  readonly to: number
+}
+
+/** Returns what the header says of its eight keyslots. A free one may be used if it fits ours. */
+export function luks1SlotsIn(bytes: Buffer, keyBytes: number): readonly Luks1Slot[] {
+  return Array.from({ length: luks1Slots }, (_, id) => {
+    const at = slotsAt + id * slotBytes
+    const word = bytes.readUInt32BE(at)
+    const count = bytes.readUInt32BE(at + 44)
+    const isOurs = count === stripes
+    const state = word === enabled ? 'in use' : word === disabled && isOurs ? 'free' : 'damaged'
+    const from = bytes.readUInt32BE(at + 40) * sector
+    return { state, from, to: from + roundUp(keyBytes * count, sector) }
+  })
 }

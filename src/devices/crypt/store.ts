@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { StorageError, type Code } from '../../base/errors.ts'
 import { isFault, type Fault, type Header } from './header.ts'
 import { luks1Bytes, luks1Problems, parseLuks1 } from './luks1.ts'
@@ -121,6 +122,22 @@ export async function saveLuks2(medium: Medium, stored: Luks2, json: Json): Prom
     await medium.flush()
   }
   return { ...stored, header, fields, json, place: 0, problems: [] }
+}
+
+/**
+ * Rejects with BUSY if the header is not the one that was read before: somebody else has changed it
+ * meanwhile, and a change of what it was would take a key of his away.
+ */
+export async function mustBeUnchanged(medium: Medium, stored: Stored): Promise<void> {
+  const now = await loadHeader(medium)
+  if (!isFault(now) && isEqual(now, stored)) return
+  throw new StorageError('BUSY', 'somebody else has changed the header meanwhile: try again')
+}
+
+function isEqual(one: Stored, other: Stored): boolean {
+  if (one.format === 'luks1') return other.format === 'luks1' && one.bytes.equals(other.bytes)
+  if (other.format === 'luks1') return false
+  return isDeepStrictEqual([one.fields, one.json], [other.fields, other.json])
 }
 
 const codes: Readonly<Record<Fault['kind'], Code>> = {
