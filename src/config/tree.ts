@@ -7,7 +7,7 @@ export type Loose = Readonly<Record<string, unknown>>
 /** A value of the configuration and its place. */
 export interface Place {
   readonly value: unknown
-  /** Its name in the parent: a leg's name, a part's number, `device` of a fault layer. */
+  /** Its name in the parent: a leg's name, a part's number, `device` of a layer. */
   readonly label: string
   readonly pointer: string
 }

@@ -115,7 +115,7 @@ export type Watcher = (device: Device) => void
 
 /**
  * A node of the tree, around a driver. Checks, emulation and accounting live here, once, so that
- * leaves, compositions and fault layers look the same to their callers.
+ * leaves, compositions and layers look the same to their callers.
  */
 export class Device implements DriverHost {
   /** Place in the tree: `home/right/0`. */

@@ -100,7 +100,7 @@ interface FileDevice {
   readonly driver: FileDriver
 }
 
-/** The file of a leg, also below fault layers; null if the leg is no file. */
+/** The file of a leg, also below layers; null if the leg is no file. */
 function fileOf(device: Device): FileDevice | null {
   const { driver } = device
   if (driver instanceof FileDriver) return { device, driver }
