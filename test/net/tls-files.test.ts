@@ -154,6 +154,21 @@ describe('files of TLS', () => {
     expectProblem('ca-crl.pem', /no file/)
   })
 
+  it('are not read again until they change, for that ends handshakes under way', async () => {
+    const source = certificateFiles({ certificates: at('pki') }, 'server', '1.3')
+    const credential = new Credential(source, systemClock)
+    credential.read()
+    const { inForce } = credential
+    expect(await credential.look()).to.equal('same')
+    expect(credential.inForce).to.equal(inForce)
+    authority.issue(at('pki'), { commonName: 's', purpose: 'server' })
+    expect(await credential.look()).to.equal('read')
+    expect(await credential.look()).to.equal('same')
+    rmSync(at('pki', 'server-key.pem'))
+    expect(await credential.look()).to.equal('broken')
+    expect(await credential.look()).to.equal('broken')
+  })
+
   it('tell what ends first, the list of revoked certificates included', () => {
     const credential = new Credential(
       certificateFiles({ certificates: at('pki') }, 'server', '1.3'),

@@ -1,6 +1,6 @@
 import type { Clock } from '../../base/clock.ts'
 import { StorageError } from '../../base/errors.ts'
-import { gather, signatureOf, type Gathered, type TlsFile } from './source.ts'
+import { gather, signatureNow, signatureOf, type Gathered, type TlsFile } from './source.ts'
 
 /** What became of a look at the files. */
 export type Look = 'same' | 'read' | 'broken'
@@ -38,6 +38,8 @@ export abstract class Reread {
 
   /** Reads the files now; `problem` says what came of it. */
   read(): void {
+    // Noted before reading: a change during that is seen by the next look.
+    this.signature = signatureNow(this.files)
     try {
       this.take(gather(this.files))
       this.readAt = this.clock.wall()
@@ -52,8 +54,6 @@ export abstract class Reread {
   async look(): Promise<Look> {
     const signature = await signatureOf(this.files)
     if (signature === this.signature && this.problem === '') return 'same'
-    // Noted before reading: a change during that is seen by the next look.
-    this.signature = signature
     this.read()
     return this.problem === '' ? 'read' : 'broken'
   }

@@ -112,13 +112,26 @@ function read(path: string): Found {
 
 /** A text that changes when one of the files does. Resolves in any case. */
 export async function signatureOf(files: readonly TlsFile[]): Promise<string> {
-  const parts = files.map(async ({ path }) => {
+  const parts = files.map(({ path }) => fs.promises.stat(path).then(marksOf, codeOf))
+  return (await Promise.all(parts)).join('\n')
+}
+
+/** The same text at once. */
+export function signatureNow(files: readonly TlsFile[]): string {
+  const parts = files.map(({ path }) => {
     try {
-      const { ino, size, mtimeMs, ctimeMs } = await fs.promises.stat(path)
-      return [ino, size, mtimeMs, ctimeMs].join(' ')
+      return marksOf(fs.statSync(path))
     } catch (error) {
-      return String((error as NodeJS.ErrnoException).code)
+      return codeOf(error)
     }
   })
-  return (await Promise.all(parts)).join('\n')
+  return parts.join('\n')
+}
+
+function marksOf({ ino, size, mtimeMs, ctimeMs }: fs.Stats): string {
+  return [ino, size, mtimeMs, ctimeMs].join(' ')
+}
+
+function codeOf(error: unknown): string {
+  return String((error as NodeJS.ErrnoException).code)
 }
