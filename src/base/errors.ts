@@ -2,7 +2,7 @@ import { inspect } from 'node:util'
 
 /**
  * Errors are values: a code from a closed set, a sentence, the device they came from and a cause.
- * Each protocol maps the codes to its own in one table (`wire/status.ts`, `nbd/status.ts`).
+ * Each protocol maps the codes to its own in one table (`wire/status.ts`, `nbd/errno.ts`).
  * Our own mistakes are assertions instead: they stop the process.
  */
 export const codes = [

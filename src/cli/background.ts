@@ -10,11 +10,11 @@ import { makeFolder } from '../base/folders.ts'
 const runDirectory = '/run/dst'
 
 /** Milliseconds for a bridge to get ready: slow machines take long to start one. */
-const startTimeout = 120_000
+const startTimeoutMs = 120_000
 /** Milliseconds for a bridge to end: more than it gives its requests in flight (20 s). */
-const stopTimeout = 30_000
+const stopTimeoutMs = 30_000
 /** Milliseconds between two looks at a condition. */
-const lookInterval = 20
+const lookIntervalMs = 20
 
 interface Places {
   readonly socket: string
@@ -58,7 +58,7 @@ export async function startBridge(
     // Before the bridge is ready, so that it can be found if this command ends early.
     fs.rmSync(record, { force: true })
     fs.writeFileSync(record, JSON.stringify({ pid: child?.pid ?? 0 }), { flag: 'wx', mode: 0o600 })
-    const timer = setTimeout(fail, startTimeout, `was not ready in ${startTimeout} ms`)
+    const timer = setTimeout(fail, startTimeoutMs, `was not ready in ${startTimeoutMs} ms`)
     if (child === null) return
     const stdout = child.stdout!
     let said = ''
@@ -87,7 +87,7 @@ export async function stopBridge(device: string): Promise<void> {
   const { socket, log, record } = placesOf(device)
   const isThere = (): boolean => bridgesAt(socket).length > 0
   for (const pid of bridgesAt(socket)) signal(pid, 'SIGTERM')
-  if (!(await within(stopTimeout, () => !isThere())))
+  if (!(await within(stopTimeoutMs, () => !isThere())))
     for (const pid of bridgesAt(socket)) signal(pid, 'SIGKILL')
   // Files in a folder of another user are not ours.
   if (whoseFolder() === null)
@@ -138,7 +138,7 @@ export async function within(time: number, isSo: () => boolean): Promise<boolean
   const until = performance.now() + time
   while (!isSo()) {
     if (performance.now() > until) return false
-    await pause(lookInterval)
+    await pause(lookIntervalMs)
   }
   return true
 }

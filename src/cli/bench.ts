@@ -33,7 +33,7 @@ const secondsMax = 86_400
 const depthMax = 65_536
 
 /** Milliseconds of work before the first row, which would measure our own compiler otherwise. */
-const warmUpMilliseconds = 500
+const warmUpMs = 500
 
 const readOnly = 'randread,read'
 const all = Object.keys(patterns).join(',')
@@ -128,7 +128,7 @@ async function warmUp(device: Device, plan: Plan): Promise<void> {
   const [blockSize] = plan.blockSizes
   const [depth] = plan.depths
   const work: Work = { ...patterns[pattern!], blockSize: blockSize!, depth: depth! }
-  const milliseconds = Math.min(plan.seconds * 1000, warmUpMilliseconds)
+  const milliseconds = Math.min(plan.seconds * 1000, warmUpMs)
   await new Load(device, work, systemClock, systemRandom).run(milliseconds)
 }
 

@@ -61,7 +61,7 @@ function unreachable(address: Address, cause: unknown): Unreachable {
 }
 
 /** Milliseconds for a target to tell its status; commands may take any time. */
-const statusTimeout = 10_000
+const statusTimeoutMs = 10_000
 
 /** Speaks to the management interface of a running target. */
 export class ManagementClient {
@@ -76,7 +76,7 @@ export class ManagementClient {
 
   /** Resolves to the status. Rejects with `Unreachable` or the target's StorageError. */
   status(): Promise<unknown> {
-    return this.call('GET', ['status'], undefined, statusTimeout)
+    return this.call('GET', ['status'], undefined, statusTimeoutMs)
   }
 
   /** Resolves to what changes nothing, such as `['volumes', 'home', 'history']`. */
@@ -133,16 +133,16 @@ export class ManagementClient {
   }
 }
 
-/** Statuses of who is not let in, or may not do this. */
+/** Codes of HTTP for who is not let in, or may not do this. */
 const turnedAway = new Set([401, 403, 429])
 
-function understand(status: number, text: string): unknown {
+function understand(httpStatus: number, text: string): unknown {
   const value: unknown = JSON.parse(text)
-  if (status === 200) return value
+  if (httpStatus === 200) return value
   const error = isObject(value) && isObject(value['error']) ? value['error'] : {}
-  if (turnedAway.has(status)) {
+  if (turnedAway.has(httpStatus)) {
     const why = asText(error['message']) || text
-    throw new Unreachable(`the target refuses (${status}): ${why} (see --token-file, --management)`)
+    throw new Unreachable(`the target refuses (${httpStatus}): ${why} (see --token-file, --management)`)
   }
   const { code = 'INVALID', message = text, device = '' } = error
   // A refused command is no wrong configuration of ours: its exit code is 1.

@@ -11,7 +11,7 @@ import { UsageError } from './exit.ts'
 export const nbdClient = 'nbd-client'
 
 /** Milliseconds for the kernel to let go of a device that it was told to detach. */
-const detachTimeout = 10_000
+const detachTimeoutMs = 10_000
 
 /** Throws a StorageError that names all that this machine lacks, and how to get it. */
 export function needKernelClient(device: string): void {
@@ -75,10 +75,10 @@ export async function flushDevice(device: string): Promise<void> {
   }
 }
 
-/** Resolves when the kernel has let go of the device; rejects after `detachTimeout`. */
+/** Resolves when the kernel has let go of the device; rejects after `detachTimeoutMs`. */
 export async function detached(device: string): Promise<void> {
-  if (await within(detachTimeout, () => !isAttached(device))) return
-  throw new StorageError('IO', `the kernel still uses ${device} after ${detachTimeout} ms`)
+  if (await within(detachTimeoutMs, () => !isAttached(device))) return
+  throw new StorageError('IO', `the kernel still uses ${device} after ${detachTimeoutMs} ms`)
 }
 
 /** Runs a program. Rejects with a StorageError that has the last line of its output. */

@@ -7,7 +7,7 @@ import { MiB } from '../base/size.ts'
 const queuedBytesMax = 1 * MiB
 
 /** Milliseconds that the end of the process waits until its last lines are read. */
-const flushTimeout = 1000
+const flushTimeoutMs = 1000
 
 /**
  * Writes a log to standard error. Node would wait for a pipe, a terminal or a socket, so that a
@@ -43,7 +43,7 @@ export class LogOutput {
     if (stream.writableLength === 0 || stream.destroyed) return
     await new Promise<void>((resolve) => {
       stream.once('drain', resolve).once('close', resolve)
-      setTimeout(resolve, flushTimeout)
+      setTimeout(resolve, flushTimeoutMs)
     })
   }
 

@@ -28,13 +28,13 @@ export function uriOf(text: string): ExportUri {
 }
 
 /** Milliseconds until a connected server has to answer: its disks may be slow. */
-const answerTimeout = 30_000
+const answerTimeoutMs = 30_000
 
 /**
  * Opens an export in this process. Rejects with a StorageError when it cannot be used now. A
  * request without an answer within `timeout` milliseconds fails. The caller closes the device.
  */
-export async function openExport(text: string, timeout = answerTimeout): Promise<Device> {
+export async function openExport(text: string, timeout = answerTimeoutMs): Promise<Device> {
   const device = new Device(text, driverFor(uriOf(text), timeout), systemClock)
   await device.open()
   if (device.usable) return device

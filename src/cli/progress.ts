@@ -8,7 +8,7 @@ import type { ManagementClient } from './client.ts'
 import { printLine } from './print.ts'
 
 /** Milliseconds between two looks at the status. */
-const interval = 500
+const intervalMs = 500
 const barWidth = 30
 
 /** Shows the progress of a leg until it is in sync. Rejects when it leaves the volume. */
@@ -26,7 +26,7 @@ export async function waitForLeg(
         throw new StorageError('IO', `the leg is ${state}`, `${volume}/${leg}`)
       }
       draw(found['resync'])
-      await sleep(interval)
+      await sleep(intervalMs)
     }
   } finally {
     clear()
@@ -66,7 +66,7 @@ export async function whileVerifying<T>(
     () => true,
     () => true,
   )
-  while (!(await Promise.race([over, sleep(interval, false)]))) {
+  while (!(await Promise.race([over, sleep(intervalMs, false)]))) {
     // If the target does not answer, `work` fails, too, and that error is reported.
     const status = await client.status().catch(() => null)
     if (status !== null) draw(findMirror(status, volume)?.details['verify'])

@@ -13,7 +13,7 @@ const exitCodes = { healthy: 0, syncing: 1, degraded: 1, failed: 2 } as const
 const unreachableCode = 4
 
 /** Milliseconds between two looks of --watch. */
-const watchInterval = 1000
+const watchIntervalMs = 1000
 
 interface Options extends Managed {
   readonly json: boolean
@@ -50,7 +50,7 @@ async function run(options: Options): Promise<void> {
       show(status, options)
       process.exitCode = exitCodes[status.state]
       if (!options.watch) return
-      await sleep(watchInterval)
+      await sleep(watchIntervalMs)
     }
   } catch (error) {
     if (!(error instanceof Unreachable)) throw error

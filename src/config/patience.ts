@@ -39,7 +39,7 @@ export function patienceOf(device: Loose, place: TreePlace): Patience {
 }
 
 /** Milliseconds that a leg has beyond the longest `hold` below it. */
-const margin = 1000
+const marginMs = 1000
 
 /** The `legTimeout` of a mirror that is in force, and the remote whose `hold` made it longer. */
 export interface LegTimeout {
@@ -63,8 +63,8 @@ export function legTimeoutOf(mirror: Loose, find: (name: string) => unknown): Le
     }
     if (!isObject(value)) return
     const hold = isRemote(value) ? (durationOf(value['hold']) ?? 0) : 0
-    if (hold > 0 && hold + margin > milliseconds) {
-      milliseconds = hold + margin
+    if (hold > 0 && hold + marginMs > milliseconds) {
+      milliseconds = hold + marginMs
       because = path
     }
     for (const { value: child, label } of childrenOf(value, ''))

@@ -13,7 +13,7 @@ import type { TlsRole, TlsSource } from '../net/tls/source.ts'
 import { TokenFile } from '../net/tokens.ts'
 
 /** Milliseconds between two looks at the files of credentials: a look is a stat of each. */
-const lookInterval = 5000
+const lookIntervalMs = 5000
 
 const dayMs = 24 * 3600 * 1000
 /** Milliseconds before the end of a certificate from which it is told. */
@@ -122,7 +122,7 @@ export class Credentials {
 
   /** Looks at the files now and then. */
   start(): void {
-    this.timer = this.clock.timer(lookInterval, () => {
+    this.timer = this.clock.timer(lookIntervalMs, () => {
       void this.look().then(() => {
         if (this.timer !== null) this.start()
       })

@@ -98,15 +98,15 @@ export interface Driver {
    */
   stamp?(): Promise<string>
   /**
-   * Makes this process the only writer: a head that claimed with a lower epoch is refused with
-   * FENCED from now on, here and below, also after the refusing target restarts. Rejects with
-   * FENCED when a higher epoch has claimed, also if that claim was given up since. Epoch 0 gives
+   * Makes this process the only writer: a head that claimed with a lower fence number is refused
+   * with FENCED from now on, here and below, also after the refusing target restarts. Rejects with
+   * FENCED when a higher one has claimed, also if that claim was given up since. The number 0 gives
    * the claim up, and any head may write. Absent where nothing below keeps claims.
    */
-  claim?(epoch: number): Promise<void>
+  claim?(fence: number): Promise<void>
   /** How a head that claimed less learns of a claim; absent where none is refused. */
   fencing?(): Fencing
-  /** The epochs that `claim` must not be below; rejects without an answer. Absent as `claim` is. */
+  /** What `claim` must not be below; rejects without an answer. Absent as `claim` is. */
   claimed?(): Promise<Claimed>
 }
 

@@ -41,7 +41,7 @@ export interface Facts {
   readonly bootId: string
 }
 
-/** The highest epochs of claims on a device or any part of it; 0 for none. */
+/** The highest fence numbers of claims on a device or any part of it; 0 for none. */
 export interface Claimed {
   /** The highest claim in force. */
   readonly held: number
@@ -76,7 +76,7 @@ export function weakest(abilities: readonly Ability[]): Ability {
   return abilities.includes('none') ? 'none' : 'native'
 }
 
-/** The epochs that a claim of all of several devices must not be below. */
+/** The fence numbers that a claim of all of several devices must not be below. */
 export function claimedOf(all: readonly Claimed[]): Claimed {
   return {
     held: Math.max(0, ...all.map(({ held }) => held)),

@@ -10,7 +10,7 @@ export class LinearDriver implements Driver {
   readonly type = 'linear'
   readonly children: readonly Device[]
   readonly stamp?: () => Promise<string>
-  readonly claim?: (epoch: number) => Promise<void>
+  readonly claim?: (fence: number) => Promise<void>
   readonly claimed?: () => Promise<Claimed>
   /** Null until every part is known. */
   facts: Facts | null = null
@@ -27,8 +27,8 @@ export class LinearDriver implements Driver {
         return (await Promise.all(drivers.map((driver) => driver.stamp!()))).join()
       }
     if (drivers.some((driver) => driver.claim !== undefined))
-      this.claim = async (epoch) => {
-        await Promise.all(drivers.map((driver) => driver.claim?.(epoch) ?? Promise.resolve()))
+      this.claim = async (fence) => {
+        await Promise.all(drivers.map((driver) => driver.claim?.(fence) ?? Promise.resolve()))
       }
     const asked = drivers.filter((driver) => driver.claimed !== undefined)
     if (asked.length > 0)

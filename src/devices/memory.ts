@@ -100,7 +100,7 @@ export class MemoryDriver implements Driver {
         this.zero(request.offset, request.length, request.flags)
         break
       case Operation.status:
-        this.status(request)
+        this.tellExtents(request)
         break
       case Operation.flush:
         break
@@ -155,7 +155,7 @@ export class MemoryDriver implements Driver {
     }
   }
 
-  private status(request: Request): void {
+  private tellExtents(request: Request): void {
     let { offset } = request
     const end = offset + request.length
     while (offset < end) {

@@ -23,7 +23,7 @@ const leapMin = 2 ** 44
 const claimsMax = 1024
 
 /**
- * Remembers the highest epoch that each device was claimed with, by the device's identity; negative
+ * Remembers the highest fence number that each device was claimed with, by its identity; negative
  * once that claim was given up. Only an operator lowers it: otherwise an older head of the mirror
  * that gave its claim up would pass for a newer head of the mirror that claims next. A claim is
  * durable before it is answered: when the target restarts, an older head finds the device claimed,
@@ -32,7 +32,7 @@ const claimsMax = 1024
 export class Claims {
   private readonly store: StateStore
   /** By identity; the devices claimed last come last. */
-  private epochs = new Map<string, number>()
+  private fences = new Map<string, number>()
   private loading: Promise<void> | null = null
   private loaded = false
   /** Clients that cannot claim, and the callbacks that wait until no change of theirs is left. */
@@ -92,12 +92,12 @@ export class Claims {
     while (busy()) await new Promise<void>((resolve) => this.waiting.push(resolve))
   }
 
-  /** The epoch of the claim in force; 0 when there is none. */
+  /** The fence number of the claim in force; 0 when there is none. */
   of(device: Device): number {
     return Math.max(0, this.kept(device))
   }
 
-  /** The epoch of the last claim, given up or not; 0 if there was none. Older heads have less. */
+  /** That of the last claim, given up or not; 0 if there was none. Older heads have less. */
   last(device: Device): number {
     return Math.abs(this.kept(device))
   }
@@ -135,7 +135,7 @@ export class Claims {
    */
   async resetAll(): Promise<number | null> {
     const known = await this.settled().then(
-      () => this.epochs.size,
+      () => this.fences.size,
       () => null,
     )
     await this.forget(() => true)
@@ -148,15 +148,15 @@ export class Claims {
    */
   private async forget(isForgotten: (identity: string) => boolean): Promise<void> {
     const { version } = this
-    const left = [...this.epochs].filter(([identity]) => !isForgotten(identity))
+    const left = [...this.fences].filter(([identity]) => !isForgotten(identity))
     await this.store.save(key, JSON.stringify(Object.fromEntries(left)))
     this.loaded = true
     // A claim made meanwhile was saved with the claims that are forgotten only now.
     const isSaved = version === this.version
     this.version++
     if (isSaved) this.durable = this.version
-    for (const identity of [...this.epochs.keys()].filter(isForgotten)) {
-      this.epochs.delete(identity)
+    for (const identity of [...this.fences.keys()].filter(isForgotten)) {
+      this.fences.delete(identity)
       for (const reset of this.resetWatchers) reset(identity)
     }
     await this.save()
@@ -169,15 +169,15 @@ export class Claims {
     return this.loading
   }
 
-  /** Resolves when the claim is durable. `epoch` is not below the last; 0 gives the claim up. */
-  async set(device: Device, epoch: number): Promise<void> {
+  /** Resolves when the claim is durable. `fence` is not below the last; 0 gives the claim up. */
+  async set(device: Device, fence: number): Promise<void> {
     const { identity } = device.facts!
-    const kept = epoch === 0 ? -this.last(device) : epoch
+    const kept = fence === 0 ? -this.last(device) : fence
     if (kept !== this.kept(device)) {
-      this.epochs.delete(identity)
-      this.epochs.set(identity, kept)
-      for (const [oldest] of this.epochs)
-        if (this.epochs.size > claimsMax) this.epochs.delete(oldest)
+      this.fences.delete(identity)
+      this.fences.set(identity, kept)
+      for (const [oldest] of this.fences)
+        if (this.fences.size > claimsMax) this.fences.delete(oldest)
       this.version++
     }
     await this.save()
@@ -186,21 +186,21 @@ export class Claims {
   private async save(): Promise<void> {
     const { version } = this
     if (this.durable >= version) return
-    await this.store.save(key, JSON.stringify(Object.fromEntries(this.epochs)))
+    await this.store.save(key, JSON.stringify(Object.fromEntries(this.fences)))
     this.durable = Math.max(this.durable, version)
   }
 
   private kept(device: Device): number {
-    return this.epochs.get(device.facts?.identity ?? '') ?? 0
+    return this.fences.get(device.facts?.identity ?? '') ?? 0
   }
 
   private async load(): Promise<void> {
     const text = await this.store.load(key)
-    const epochs = text === null ? new Map<string, number>() : parse(text)
-    if (epochs === null) throw new StorageError('IO', `the record "${key}" is damaged`)
+    const fences = text === null ? new Map<string, number>() : parse(text)
+    if (fences === null) throw new StorageError('IO', `the record "${key}" is damaged`)
     // An operator may have reset all claims meanwhile, and heads may have claimed since.
     if (this.loaded) return
-    this.epochs = epochs
+    this.fences = fences
     this.loaded = true
   }
 }
@@ -266,26 +266,26 @@ export function mayNotClaim({ device, readOnly, mayClaim }: Export): StorageErro
 }
 
 /** The refusal of a claim below the last one. */
-export function tooLow(last: number, epoch: number): StorageError {
-  return new StorageError('FENCED', `claimed with epoch ${last}, not ${epoch}`)
+export function tooLow(last: number, fence: number): StorageError {
+  return new StorageError('FENCED', `claimed with fence number ${last}, not ${fence}`)
 }
 
 /** Why a claim is too far above the last one, which is 0 if there was none; null if it is not. */
-export function tooHigh(last: number, epoch: number): StorageError | null {
+export function tooHigh(last: number, fence: number): StorageError | null {
   const most = last === 0 ? claimMax : Math.min(claimMax, Math.max(leapMin, last * leapFactor))
-  if (epoch <= most) return null
+  if (fence <= most) return null
   const why =
     most === claimMax
       ? `no head comes to more than ${claimMax}`
       : `the last was ${last}, and the next is at most ${most}; \`dst claim reset\` takes it back`
-  return new StorageError('INVALID', `a claim of ${epoch}: ${why}`)
+  return new StorageError('INVALID', `a claim of ${fence}: ${why}`)
 }
 
 function parse(text: string): Map<string, number> | null {
   const record = fromJson(text)
   if (!isObject(record)) return null
   const entries = Object.entries(record)
-  const sound = ([identity, epoch]: [string, unknown]): boolean =>
-    /^[0-9a-f]{32}$/.test(identity) && Number.isSafeInteger(epoch)
+  const sound = ([identity, fence]: [string, unknown]): boolean =>
+    /^[0-9a-f]{32}$/.test(identity) && Number.isSafeInteger(fence)
   return entries.every(sound) ? new Map(entries as [string, number][]) : null
 }

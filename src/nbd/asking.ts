@@ -10,12 +10,12 @@ import { Command, CommandFlag } from './codec.ts'
 export const replyOverheadBytes = 512
 
 /** The most runs in one reply: as many as fit what is staged in one piece. */
-export const statusRunsMax = Math.min(extentRunsMax, 2000)
+export const replyRunsMax = Math.min(extentRunsMax, 2000)
 
 /** Bytes reserved for a request: its payload, and what is sent beside it. */
 export function roomOf(operation: Operation, length: number): number {
   if (operation <= Operation.write) return length + replyOverheadBytes
-  if (operation === Operation.status) return 8 * statusRunsMax + replyOverheadBytes
+  if (operation === Operation.status) return 8 * replyRunsMax + replyOverheadBytes
   return replyOverheadBytes
 }
 

@@ -14,7 +14,7 @@ import * as codec from './codec.ts'
 import { ChunkType, Command, CommandFlag } from './codec.ts'
 import { ClientHandshake, type Conductor, type Terms } from './handshake.ts'
 import { Slot } from './slot.ts'
-import { codeOf } from './status.ts'
+import { codeOf } from './errno.ts'
 
 /** Requests in flight on one connection; servers work on fewer at a time. */
 const requestsMax = 128
@@ -23,7 +23,7 @@ const bytesMax = 64 * MiB
 /** Bytes of an error chunk that is read: the longest message, and what may surround it. */
 const errorBytesMax = 5 * KiB
 /** Descriptors of one block status reply, as the protocol advises servers. */
-const statusRunsMax = 2 ** 20
+const replyRunsMax = 2 ** 20
 /** A request is overdue after this many ticks: a quarter of the timeout each, so at most 5/4. */
 const ticksMax = 4
 
@@ -82,8 +82,8 @@ export class NbdClient implements LinkClient, Conductor {
   /** The slot whose data are landing. */
   private landingFor: Slot | null = null
   /** The slot whose block status is being read, and how many descriptors are to come. */
-  private statusFor: Slot | null = null
-  private statusLeft = 0
+  private runsFor: Slot | null = null
+  private runsLeft = 0
   private running = false
   private reason: StorageError | null = null
   private ticks = 0
@@ -224,7 +224,7 @@ export class NbdClient implements LinkClient, Conductor {
       this.landingFor = null
       if (slot.done) return this.finish(slot)
     }
-    if (this.statusFor !== null) return this.readRuns(this.statusFor)
+    if (this.runsFor !== null) return this.readRuns(this.runsFor)
     return this.readReply()
   }
 
@@ -284,10 +284,10 @@ export class NbdClient implements LinkClient, Conductor {
       const runs = (length - head) / 8
       const known = bytes.readUInt32BE(at) === this.terms!.context
       const again = request.extents.lengths.length > 0
-      if (!known || again || !Number.isInteger(runs) || runs < 1 || runs > statusRunsMax)
+      if (!known || again || !Number.isInteger(runs) || runs < 1 || runs > replyRunsMax)
         return this.violation('a block status that cannot be')
-      this.statusFor = slot
-      this.statusLeft = runs
+      this.runsFor = slot
+      this.runsLeft = runs
       return true
     } else return this.violation('a chunk of an unknown type')
     return slot.done ? this.finish(slot) : true
@@ -308,12 +308,12 @@ export class NbdClient implements LinkClient, Conductor {
     const { inbox } = this
     const { extents, length: asked } = slot.request!
     let covered = extents.covered
-    while (this.statusLeft > 0) {
+    while (this.runsLeft > 0) {
       if (!inbox.need(8)) return false
       const length = inbox.bytes.readUInt32BE(inbox.at)
       const state = inbox.bytes.readUInt32BE(inbox.at + 4)
       inbox.consume(8)
-      this.statusLeft--
+      this.runsLeft--
       if (length === 0) return this.violation('an empty run of a block status')
       const wanted = Math.min(length, asked - covered)
       if (wanted === 0) continue
@@ -321,7 +321,7 @@ export class NbdClient implements LinkClient, Conductor {
       // The extents are full: what follows would leave a gap.
       else covered = asked
     }
-    this.statusFor = null
+    this.runsFor = null
     return slot.done ? this.finish(slot) : true
   }
 

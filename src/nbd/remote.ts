@@ -50,7 +50,7 @@ export const nbdDefaults = {
 const resendsMax = 3
 
 /** Milliseconds that a server that closed one connection has to close the others, if it stops. */
-const closeGrace = 100
+const closeGraceMs = 100
 
 type Optional = 'size' | 'tls'
 type Settled = Required<Omit<NbdOptions, Optional>> & Pick<NbdOptions, Optional>
@@ -203,7 +203,7 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
     const spare = client.terms === null && terms !== null && link.alive.length > 0
     if (spare && link.reason === null) return
     const quiet = terms !== null && !isDone ? options.quiesce : 0
-    link.end(reason, closedBy === 'server' ? closeGrace : 0, quiet)
+    link.end(reason, closedBy === 'server' ? closeGraceMs : 0, quiet)
   }
 
   clientFor(): (connection: Connection) => NbdClient {

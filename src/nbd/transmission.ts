@@ -6,13 +6,13 @@ import { stagedPayloadMax } from '../net/inbox.ts'
 import type { Export } from '../export/export.ts'
 import type { Intake, Phase } from '../export/intake.ts'
 import type { Guests } from '../export/claims.ts'
-import { beyondAll, deviceFlags, replyOverheadBytes, roomOf, statusRunsMax } from './asking.ts'
+import { beyondAll, deviceFlags, replyOverheadBytes, roomOf, replyRunsMax } from './asking.ts'
 import * as codec from './codec.ts'
 import { ChunkType, Command, CommandFlag, Errno } from './codec.ts'
 import type { ServerConnection } from './connection.ts'
 import { TransmissionFlag } from './options.ts'
 import { whyRefused } from './refusal.ts'
-import { errnoOf } from './status.ts'
+import { errnoOf } from './errno.ts'
 
 /** Characters of an error's message; four bytes each at most, so it fits the overhead. */
 const messageCharactersMax = 120
@@ -21,7 +21,7 @@ const messageCharactersMax = 120
 const refusedPayloadMax = 64 * MiB
 
 /** How a request is answered; its `context`. */
-const Answer = { data: 0, status: 1, statusOne: 2, nothing: 3 } as const
+const Answer = { data: 0, blockStatus: 1, oneBlockStatus: 2, nothing: 3 } as const
 
 /** The operation of each command, by its number. A cache request reads, and drops what it read. */
 const operationOf: readonly Operation[] = [
@@ -148,7 +148,8 @@ export class Transmission implements Phase, Completer {
     request.tagHigh = cookieHigh
     if (type === Command.read) request.context = Answer.data
     else if (type === Command.blockStatus)
-      request.context = (flags & CommandFlag.reqOne) !== 0 ? Answer.statusOne : Answer.status
+      request.context =
+        (flags & CommandFlag.reqOne) !== 0 ? Answer.oneBlockStatus : Answer.blockStatus
     else request.context = Answer.nothing
     if (type === Command.write) return this.intake.land(request, length)
     this.arrived(request)
@@ -234,7 +235,7 @@ export class Transmission implements Phase, Completer {
       } else this.replySimply(tagHigh, tag, Errno.none)
       outbox.payload(request)
     } else if (answer === Answer.nothing) this.replySimply(tagHigh, tag, Errno.none)
-    else this.replyStatus(request, answer === Answer.statusOne ? 1 : statusRunsMax)
+    else this.replyBlockStatus(request, answer === Answer.oneBlockStatus ? 1 : replyRunsMax)
   }
 
   private replySimply(cookieHigh: number, cookieLow: number, errno: number): void {
@@ -243,7 +244,7 @@ export class Transmission implements Phase, Completer {
     codec.encodeSimpleReply(outbox.bytes, at, errno, cookieHigh, cookieLow)
   }
 
-  private replyStatus(request: Request, runsMax: number): void {
+  private replyBlockStatus(request: Request, runsMax: number): void {
     const { outbox } = this.intake
     const { extents, tag, tagHigh } = request
     const runs = Math.min(extents.lengths.length, runsMax)

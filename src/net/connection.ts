@@ -30,7 +30,7 @@ const highWaterMark = 1 * MiB
 const batchBytes = { unix: 256 * KiB, tcp: 2 * MiB, tls: 256 * KiB } as const
 
 /** Milliseconds that an ended connection waits for its peer to read the last bytes and close. */
-const lingerTimeout = 2000
+const lingerTimeoutMs = 2000
 
 /**
  * Where the first byte of a connection lands: sockets ask before there is a handler. One for all,
@@ -287,7 +287,7 @@ export class SocketConnection implements Connection {
     // never see our last words. So what it still sends is dropped until it closes too.
     socket.end(() => {
       if (socket.destroyed) return
-      this.lingering = setTimeout(() => socket.destroy(), lingerTimeout)
+      this.lingering = setTimeout(() => socket.destroy(), lingerTimeoutMs)
       this.lingering.unref()
       this.resume()
     })

@@ -18,11 +18,11 @@ import type {
 export type { Receive } from './connection.ts'
 
 /** Milliseconds of silence after which a server that we dialed is asked whether it is there. */
-const keepAliveDialed = 60_000
+const keepAliveDialedMs = 60_000
 
 /** The least and the most milliseconds that the system takes for that. */
-const keepAliveMin = 1000
-const keepAliveMax = 32_767_000
+const keepAliveMsMin = 1000
+const keepAliveMsMax = 32_767_000
 
 /** Sockets of the operating system: TCP and unix. */
 export class SocketNetwork implements Network {
@@ -63,7 +63,7 @@ export class SocketNetwork implements Network {
             port: address.port,
             noDelay: true,
             keepAlive: true,
-            keepAliveInitialDelay: keepAliveDialed,
+            keepAliveInitialDelay: keepAliveDialedMs,
           }),
       autoSelectFamilyAttemptTimeout: Math.max(10, Math.floor(patience / 2)),
       ...(this.receive === 'landing' ? { onread: connection.onread } : {}),
@@ -90,7 +90,8 @@ export class SocketNetwork implements Network {
     { access = ownerOnly, keepAlive = 0 }: ListenOptions = {},
   ): Promise<Listener> {
     const landing = this.receive === 'landing'
-    const delay = keepAlive === 0 ? 0 : Math.min(keepAliveMax, Math.max(keepAliveMin, keepAlive))
+    const delay =
+      keepAlive === 0 ? 0 : Math.min(keepAliveMsMax, Math.max(keepAliveMsMin, keepAlive))
     const server = net.createServer(
       { pauseOnConnect: landing, noDelay: true, keepAlive: true, keepAliveInitialDelay: delay },
       (accepted) => {

@@ -5,7 +5,7 @@ import { KiB } from '../base/size.ts'
 
 /** What Node hands to a handle with each write, to be called back if the write has to wait. */
 interface WriteRequest {
-  oncomplete: (status: number) => void
+  oncomplete: (errno: number) => void
   /** Keeps the memory of the bytes alive until then. */
   buffers: readonly Buffer[] | null
 }
@@ -71,16 +71,16 @@ export class Writer {
 
   private wait(request: WriteRequest, buffers: readonly Buffer[]): void {
     request.buffers = [...buffers]
-    request.oncomplete = (status) => {
-      if (status === 0) this.wrote()
-      else fail(this.socket, status)
+    request.oncomplete = (errno) => {
+      if (errno === 0) this.wrote()
+      else fail(this.socket, errno)
     }
     this.request = new this.stream.WriteWrap()
   }
 }
 
-function fail(socket: net.Socket, status: number): void {
-  const code = getSystemErrorName(status)
+function fail(socket: net.Socket, errno: number): void {
+  const code = getSystemErrorName(errno)
   // Does nothing to a socket that is being closed, which is what fails most writes that wait.
   socket.destroy(Object.assign(new Error(`write ${code}`), { code }))
 }
@@ -200,9 +200,9 @@ export class QueuedWriter {
     return taken
   }
 
-  private readonly completed = (status: number): void => {
-    if (status !== 0) {
-      fail(this.socket, status)
+  private readonly completed = (errno: number): void => {
+    if (errno !== 0) {
+      fail(this.socket, errno)
       return
     }
     const { ending } = this

@@ -1,8 +1,8 @@
 import type { Random } from '../base/random.ts'
 
 /** Milliseconds before the first attempt to reconnect, and the most between two. */
-const firstDelay = 50
-const delayMax = 5000
+const firstDelayMs = 50
+const delayMsMax = 5000
 
 /**
  * Says how long to wait before each attempt to reconnect: up to twice as long every time, by chance
@@ -18,8 +18,8 @@ export class Backoff {
 
   /** Milliseconds to wait now. */
   next(): number {
-    const delay = Math.min(delayMax, firstDelay * 2 ** this.attempts)
-    if (delay < delayMax) this.attempts++
+    const delay = Math.min(delayMsMax, firstDelayMs * 2 ** this.attempts)
+    if (delay < delayMsMax) this.attempts++
     return delay * (0.5 + this.random.fraction() / 2)
   }
 

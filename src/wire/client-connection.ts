@@ -57,8 +57,8 @@ export interface ConnectionUser {
   damaged(connection: ClientConnection, slot: number): void
   controlAnswered(sequence: number, error: StorageError | null, text: string): void
   factsChanged(facts: WireFacts): void
-  /** Another session has claimed the device with this epoch, which is higher than ours. */
-  outbid(epoch: number): void
+  /** Another session has claimed the device with this fence number, which is higher than ours. */
+  outbid(fence: number): void
 }
 
 /** What a connection is made for. */
@@ -204,7 +204,7 @@ export class ClientConnection implements ConnectionHandler {
     if (!this.running) this.sending.schedule(this.inFlight === 1 ? 'alone' : 'among')
   }
 
-  /** Sends a question that is no request of a range; `value` is the epoch of a claim. */
+  /** Sends a question that is no request of a range; `value` is the fence number of a claim. */
   ask(command: number, sequence: number, value: number): void {
     const { request: header, outbox } = this
     const question = { command, flags: 0, slot: controlSlot, sequence, offset: value }
@@ -347,8 +347,8 @@ export class ClientConnection implements ConnectionHandler {
   private takeFenced(): boolean {
     const text = this.takeText()
     if (text === null) return false
-    const epoch = /^\d{1,16}$/.test(text) ? Number(text) : NaN
-    if (Number.isSafeInteger(epoch)) this.user.outbid(epoch)
+    const fence = /^\d{1,16}$/.test(text) ? Number(text) : NaN
+    if (Number.isSafeInteger(fence)) this.user.outbid(fence)
     else this.fail('PROTOCOL', 'a claim that is no number')
     return !this.over
   }

@@ -44,7 +44,7 @@ export function newRequestHeader() {
     flags: 0,
     slot: 0,
     sequence: 0,
-    /** Bytes; the epoch of a claim. NaN when it is beyond what a number can say exactly. */
+    /** Bytes; the fence number of a claim. NaN when it is beyond what a number can say exactly. */
     offset: 0,
     length: 0,
     /** Bytes that follow. */

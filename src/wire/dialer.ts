@@ -12,7 +12,7 @@ import { Purpose, type Hello, type Welcome } from './hello.ts'
 import { codeOf, statusOk } from './status.ts'
 
 /** Milliseconds for the last bytes to leave when the device is closed. */
-const stopTimeout = 1000
+const stopTimeoutMs = 1000
 
 /** What a DST/1 client needs of its surroundings. */
 export interface ClientContext extends ClientWorld {
@@ -40,8 +40,8 @@ export interface DialerUser extends ConnectionUser {
   lost(reason: StorageError): void
   /** No socket refers to anything. After every session, and every attempt at one. */
   down(reason: StorageError): void
-  /** The epoch of the claim to be made with a hello; 0: none. */
-  readonly claimEpoch: number
+  /** The fence number of the claim to be made with a hello; 0: none. */
+  readonly claimFence: number
 }
 
 /** Makes a client's sessions, one after the other, each with a higher epoch than those before. */
@@ -69,7 +69,7 @@ export class Dialer implements ConnectionKeeper, LinkUser<ClientConnection> {
   async stop(): Promise<void> {
     const { link, context } = this
     this.connections.length = 0
-    const patience = context.clock.timer(stopTimeout, () => {
+    const patience = context.clock.timer(stopTimeoutMs, () => {
       for (const connection of [...link.alive]) connection.destroy()
     })
     await link.stop()
@@ -90,7 +90,7 @@ export class Dialer implements ConnectionKeeper, LinkUser<ClientConnection> {
       client: this.client,
       epoch: link.dials,
       // A further connection makes no claim: the session may have given it up meanwhile.
-      claim: index === 0 ? user.claimEpoch : 0,
+      claim: index === 0 ? user.claimFence : 0,
       depth: options.depth,
       name: options.name,
     }

@@ -1,9 +1,9 @@
 import type { Intake } from '../export/intake.ts'
 
 /** Milliseconds without a byte from a client after which it is asked whether it is there. */
-const pingInterval = 10_000
+const pingIntervalMs = 10_000
 /** Milliseconds without a byte from a client after which it is taken for gone. */
-const pingTimeout = 30_000
+const pingTimeoutMs = 30_000
 
 /** Finds out whether a client is there, says hello, sends what it announced, reads replies. */
 export class Liveness {
@@ -33,8 +33,8 @@ export class Liveness {
     const late = intake.whyLate(now)
     if (late !== null) return late
     const silence = now - this.heardAt
-    if (silence > pingTimeout) return 'it is silent'
-    if (greeting || silence <= pingInterval || now - this.pingedAt < pingInterval) return null
+    if (silence > pingTimeoutMs) return 'it is silent'
+    if (greeting || silence <= pingIntervalMs || now - this.pingedAt < pingIntervalMs) return null
     this.pingedAt = now
     return 'ping'
   }

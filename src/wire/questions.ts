@@ -15,15 +15,15 @@ export interface Told {
   readonly text: string
 }
 
-/** Answers a question of a client; never rejects. `epoch` is that of a claim. */
+/** Answers a question of a client; never rejects. `fence` is the number of a claim. */
 export async function ask(
   sessions: Sessions,
   session: Session,
   command: number,
-  epoch: number,
+  fence: number,
 ): Promise<Told> {
   try {
-    return { status: statusOk, text: await answerTo(sessions, session, command, epoch) }
+    return { status: statusOk, text: await answerTo(sessions, session, command, fence) }
   } catch (error) {
     const { code, message } = systemError(error, 'asking the device')
     return { status: statusOf(code), text: message }
@@ -34,13 +34,13 @@ async function answerTo(
   sessions: Sessions,
   session: Session,
   command: number,
-  epoch: number,
+  fence: number,
 ): Promise<string> {
   const { driver, path } = session.target.device
   if (command === Command.claimed) return encodeClaimed(await sessions.claimed(session))
   if (command === Command.claim) {
-    if (Number.isNaN(epoch)) throw new StorageError('INVALID', 'an epoch beyond 2^53')
-    await sessions.claim(session, epoch)
+    if (Number.isNaN(fence)) throw new StorageError('INVALID', 'a fence number beyond 2^53')
+    await sessions.claim(session, fence)
     return ''
   }
   if (driver.stamp === undefined) throw new StorageError('UNSUPPORTED', 'no stamp', path)

@@ -33,7 +33,7 @@ export class RemoteDriver implements Driver, DialerUser {
   readonly type = 'remote'
   readonly children: readonly Device[] = []
   readonly slots = new Slots<ClientConnection>()
-  claimEpoch = 0
+  claimFence = 0
   private readonly options: RemoteOptions
   private readonly context: ClientContext
   /** For people: the export's name and address. */
@@ -58,7 +58,7 @@ export class RemoteDriver implements Driver, DialerUser {
   /** True while no socket refers to the buffers of a request. */
   private released = true
   private fenced = false
-  /** The epoch above ours that, in this session, the target says another has claimed; 0: none. */
+  /** The fence number above ours that another has claimed with, as the target says; 0: none. */
   private outbidBy = 0
   private holdTimer: Timer | null = null
   private ticking: Timer | null = null
@@ -140,23 +140,23 @@ export class RemoteDriver implements Driver, DialerUser {
     return this.controls.ask(Command.stamp, 0)
   }
 
-  async claim(epoch: number): Promise<void> {
-    const before = this.claimEpoch
+  async claim(fence: number): Promise<void> {
+    const before = this.claimFence
     // Every session to come claims this by its hello.
-    const claim = epoch === 0 ? 0 : Math.max(before, epoch)
-    this.claimEpoch = claim
+    this.claimFence = fence === 0 ? 0 : Math.max(before, fence)
+    const claimed = this.claimFence
     if (this.fenced) {
       this.fenced = false
       this.host.offline('offline', `connecting to ${this.target}`)
       this.dialer.link.dial()
     } else if (this.outbidBy > 0) this.host.offline('offline', `claiming ${this.target}`)
     try {
-      await this.controls.ask(Command.claim, epoch)
-      if (epoch >= this.outbidBy) this.outdone()
+      await this.controls.ask(Command.claim, fence)
+      if (fence >= this.outbidBy) this.outdone()
     } catch (error) {
       const { code, message } = error as StorageError
       // The claim was not granted: the next hello is not to be turned away because of it.
-      if (refusals.has(code) && this.claimEpoch === claim) this.claimEpoch = before
+      if (refusals.has(code) && this.claimFence === claimed) this.claimFence = before
       if (this.up && this.outbidBy > 0) this.fail(message)
       throw error
     }
@@ -216,12 +216,12 @@ export class RemoteDriver implements Driver, DialerUser {
     this.controls.answered(sequence, error, text)
   }
 
-  outbid(epoch: number): void {
+  outbid(fence: number): void {
     // A claim of ours may have been under way that is higher still.
-    const { claimEpoch, waiting } = this
-    if (!this.up || claimEpoch === 0 || epoch <= claimEpoch) return
-    this.outbidBy = epoch
-    const reason = `claimed with epoch ${epoch}, not ${claimEpoch}`
+    const { claimFence, waiting } = this
+    if (!this.up || claimFence === 0 || fence <= claimFence) return
+    this.outbidBy = fence
+    const reason = `claimed with fence number ${fence}, not ${claimFence}`
     this.fail(reason)
     // The target answers the requests that it has.
     for (let left = waiting.length; left > 0 && waiting.length > 0; left--)
@@ -309,7 +309,7 @@ export class RemoteDriver implements Driver, DialerUser {
     this.released = true
     this.lastProblem = reason.message
     const outbid = this.outbidBy > 0
-    if (reason.code === 'FENCED' && this.claimEpoch > 0) {
+    if (reason.code === 'FENCED' && this.claimFence > 0) {
       this.fenced = true
       this.holding = false
       this.holdTimer?.cancel()

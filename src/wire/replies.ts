@@ -65,9 +65,9 @@ export class Replies {
     this.room.charge(replyBytes)
   }
 
-  /** Says that the session was outbid with this epoch. */
-  fenced(epoch: number): void {
-    const text = Buffer.from(`${epoch}`)
+  /** Says that the session was outbid with this fence number. */
+  fenced(fence: number): void {
+    const text = Buffer.from(`${fence}`)
     const at = this.outbox.reserve(replyBytes + text.length)
     text.copy(this.outbox.bytes, at + replyBytes)
     this.head(Kind.fenced, statusOk, 0, 0)

@@ -120,12 +120,12 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     if (this.factsWaiting === null) this.replies.facts(facts)
   }
 
-  tellFenced(epoch: number): void {
+  tellFenced(fence: number): void {
     this.context.log.warn(
-      { peer: this.peer, export: this.session?.target.name, epoch },
-      'a client was fenced: another one has claimed the device with a higher epoch',
+      { peer: this.peer, export: this.session?.target.name, fence },
+      'a client was fenced: another one has claimed the device with a higher fence number',
     )
-    if (!this.intake.over && this.fencing) this.replies.fenced(epoch)
+    if (!this.intake.over && this.fencing) this.replies.fenced(fence)
   }
 
   /**
@@ -258,7 +258,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     return skipped
   }
 
-  private question(command: number, epoch: number): void {
+  private question(command: number, fence: number): void {
     const { slot, sequence } = this.header
     if (this.questions === questionsMax) {
       this.intake.room.giveBack(replyOverheadBytes)
@@ -267,10 +267,10 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     }
     this.questions++
     const { log } = this.context
-    const fields = { peer: this.peer, export: this.session!.target.name, epoch }
-    void ask(this.sessions, this.session!, command, epoch).then(({ status, text }) => {
+    const fields = { peer: this.peer, export: this.session!.target.name, fence }
+    void ask(this.sessions, this.session!, command, fence).then(({ status, text }) => {
       this.questions--
-      if (command === Command.claim) log.info({ ...fields, status }, tellClaim(epoch, status))
+      if (command === Command.claim) log.info({ ...fields, status }, tellClaim(fence, status))
       const { over, room } = this.intake
       if (over) room.giveBack(replyOverheadBytes)
       else this.replies.answer(status, slot, sequence, text)
@@ -278,9 +278,9 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
   }
 }
 
-function tellClaim(epoch: number, status: number): string {
+function tellClaim(fence: number, status: number): string {
   if (status !== statusOk) return 'a claim of a DST/1 client was refused'
-  return epoch === 0 ? 'a DST/1 client gave its claim up' : `a DST/1 client claimed with ${epoch}`
+  return fence === 0 ? 'a DST/1 client gave its claim up' : `a DST/1 client claimed with ${fence}`
 }
 
 type Refusal = 'INVALID' | 'RANGE' | 'TOO_LARGE' | 'FENCED' | 'READ_ONLY'

@@ -12,8 +12,8 @@ export interface SessionConnection {
   /** Closes it at once: nothing that it still brings is carried out. */
   kick(reason: string): void
   tellFacts(facts: WireFacts): void
-  /** Another session has claimed the device with this epoch, which is higher than this one's. */
-  tellFenced?(epoch: number): void
+  /** Another session has claimed the device with this fence number, which is above this one's. */
+  tellFenced?(fence: number): void
 }
 
 /** Why a connection cannot join a session: its client has proven another identity, or none. */

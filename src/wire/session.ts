@@ -16,7 +16,7 @@ export const slotsMax = 1024
 /** Connections of one session: more give one event loop nothing. */
 export const connectionsPerSession = 64
 /** Milliseconds that a session without connections is remembered: longer than clients hold. */
-const sessionTimeout = 10 * 60_000
+const sessionTimeoutMs = 10 * 60_000
 
 /** The most claims of a device that wait: their sessions may be gone, and the device stuck. */
 const claimsMax = 64
@@ -42,7 +42,7 @@ export class Session {
   /** Wall clock, milliseconds. */
   readonly since: number
   epoch = 0
-  /** The epoch that this session has claimed its device with. */
+  /** The fence number that this session has claimed its device with. */
   claim = 0
   /** The claim in force, 0 for none, and what the device was claimed with last, given up or not. */
   private claimHighest = 0
@@ -321,22 +321,22 @@ export class Sessions {
   /**
    * Makes the session's head the only writer. Resolves when that is durable and no change of an
    * older head is under way any more. Rejects with FENCED when this is the older one, or claims
-   * less than was given up, and with READ_ONLY when it may not write at all. Epoch 0 gives the
-   * claim up: then sessions without a claim may write, and those with an older one may not.
+   * less than was given up, and with READ_ONLY when it may not write at all. The number 0 gives
+   * the claim up: then sessions without a claim may write, and those with an older one may not.
    */
-  async claim(session: Session, epoch: number): Promise<void> {
+  async claim(session: Session, fence: number): Promise<void> {
     const forbidden = mayNotClaim(session.target)
     if (forbidden !== null) throw forbidden
     const { device } = session.target
     const last = this.claims.last(device)
-    const leap = tooHigh(last, epoch)
+    const leap = tooHigh(last, fence)
     if (leap !== null) throw leap
-    if (epoch === 0 ? session.fenced : epoch < last) throw tooLow(last, epoch)
+    if (fence === 0 ? session.fenced : fence < last) throw tooLow(last, fence)
     const underWay = this.claiming.get(device) ?? 0
     if (underWay >= claimsMax) throw busy('too many claims wait for the device')
     this.claiming.set(device, underWay + 1)
     try {
-      await this.takeOver(session, epoch)
+      await this.takeOver(session, fence)
     } finally {
       this.claiming.set(device, this.claiming.get(device)! - 1)
     }
@@ -349,23 +349,23 @@ export class Sessions {
     return below === undefined ? here : claimedOf([here, below])
   }
 
-  private async takeOver(session: Session, epoch: number): Promise<void> {
+  private async takeOver(session: Session, fence: number): Promise<void> {
     const { device } = session.target
-    session.claim = epoch
-    const waits = [this.claims.set(device, epoch)]
-    if (epoch > 0) waits.push(this.claims.unchanging(device))
+    session.claim = fence
+    const waits = [this.claims.set(device, fence)]
+    if (fence > 0) waits.push(this.claims.unchanging(device))
     for (const other of this.sessions.values()) {
       if (other.target.device.facts?.identity !== device.facts?.identity) continue
       other.see(this.claims)
       if (other.fenced) waits.push(new Promise((resolve) => other.unchanging(resolve)))
     }
     await Promise.all(waits)
-    await device.driver.claim?.(epoch)
+    await device.driver.claim?.(fence)
   }
 
   /** Forgets sessions that have been without connections for long. */
   expire(): void {
-    const before = this.clock.now() - sessionTimeout
+    const before = this.clock.now() - sessionTimeoutMs
     for (const session of this.sessions.values())
       if (idle(session) && session.idleSince < before) this.forget(session)
   }

@@ -9,7 +9,7 @@ export abstract class Layer implements Driver {
   abstract readonly type: string
   readonly children: readonly [Device]
   readonly stamp?: () => Promise<string>
-  readonly claim?: (epoch: number) => Promise<void>
+  readonly claim?: (fence: number) => Promise<void>
   readonly claimed?: () => Promise<Claimed>
   protected readonly below: Device
   protected host: DriverHost | null = null
@@ -19,7 +19,7 @@ export abstract class Layer implements Driver {
     this.children = [below]
     const { driver } = below
     if (driver.stamp !== undefined) this.stamp = () => driver.stamp!()
-    if (driver.claim !== undefined) this.claim = (epoch) => driver.claim!(epoch)
+    if (driver.claim !== undefined) this.claim = (fence) => driver.claim!(fence)
     if (driver.claimed !== undefined) this.claimed = () => driver.claimed!()
   }
 

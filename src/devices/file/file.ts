@@ -227,9 +227,9 @@ export class FileDriver implements Driver {
   }
 
   /** Keeps other programs of this machine from a disk while a head claims it. */
-  async claim(epoch: number): Promise<void> {
+  async claim(fence: number): Promise<void> {
     const guard = this.medium?.guard ?? null
-    if (epoch === 0) await guard?.drop()
+    if (fence === 0) await guard?.drop()
     else await guard?.take()
   }
 
