@@ -20,14 +20,6 @@ export class RangeLock {
   private readonly waiting: RangeHolder[] = []
   private granting = false
 
-  get heldCount(): number {
-    return this.held.length
-  }
-
-  get waitingCount(): number {
-    return this.waiting.length
-  }
-
   /** Returns true if the holder has the range at once; otherwise `granted` is called later. */
   acquire(holder: RangeHolder): boolean {
     if (this.waiting.length === 0 || !overlapsAny(this.waiting, this.waiting.length, holder)) {

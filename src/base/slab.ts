@@ -134,7 +134,6 @@ export class Slab {
   bytesHeld = 0
   /** Held bytes of blocks that their owner has left to the other holders. */
   bytesLeft = 0
-  bytesHeldPeak = 0
   /** Bytes in parts that have outlived their block. */
   bytesInParts = 0
 
@@ -152,7 +151,6 @@ export class Slab {
     block.final = false
     block.isPart = false
     this.bytesHeld += pageBytes << order
-    if (this.bytesHeld > this.bytesHeldPeak) this.bytesHeldPeak = this.bytesHeld
     return block
   }
 

@@ -33,9 +33,9 @@ export function checkFiles(nodes: readonly Node[]): FileProblems {
     const readOnly = device['readOnly'] === true
     const stats = examine(file, place, problems)
     if (stats === null) continue
-    const configured = { file, device, pointer: place }
-    if (stats === undefined) checkAbsent(configured, problems)
-    else checkPresent(configured, stats, problems)
+    const what = stats === undefined ? whyNotMade(file, device) : whyNotUsed(file, stats, readOnly)
+    if (what !== null) problems.push({ what, pointer: place })
+    if (stats?.isFile() === true) checkSize({ file, device, pointer: place }, stats.size, problems)
     const key = identity(file, stats)
     const other = seen.get(key)
     if (other !== undefined && !(readOnly && other.readOnly))
@@ -55,22 +55,18 @@ function examine(file: string, pointer: string, problems: Problem[]): Stats | un
   }
 }
 
-function checkAbsent({ file, device, pointer }: ConfiguredFile, problems: Problem[]): void {
-  if (device['create'] !== true)
-    problems.push({ what: `${file} is not there; "create": true would make it`, pointer })
-  else if (device['readOnly'] === true)
-    problems.push({ what: `${file} is not there, and "readOnly" does not make it`, pointer })
-  else if (device['size'] === undefined)
-    problems.push({ what: `${file} is not there, and to make it a "size" is needed`, pointer })
-  else {
-    let above = dirname(file)
-    while (!existsSync(above)) above = dirname(above)
-    const refusal = accessError(above, constants.W_OK)
-    if (refusal === 'EROFS')
-      problems.push({ what: `${file} cannot be made: the file system is read-only`, pointer })
-    else if (refusal !== null)
-      problems.push({ what: `${file} cannot be made: no permission in ${above}`, pointer })
-  }
+/** Why a file that is not there cannot be made; null when it can. */
+function whyNotMade(file: string, device: Node['device']): string | null {
+  const absent = `${file} is not there`
+  if (device['create'] !== true) return `${absent}; "create": true would make it`
+  if (device['readOnly'] === true) return `${absent}, and "readOnly" does not make it`
+  if (device['size'] === undefined) return `${absent}, and to make it a "size" is needed`
+  let above = dirname(file)
+  while (!existsSync(above)) above = dirname(above)
+  const refusal = accessError(above, constants.W_OK)
+  if (refusal === null) return null
+  const why = refusal === 'EROFS' ? 'the file system is read-only' : `no permission in ${above}`
+  return `${file} cannot be made: ${why}`
 }
 
 /** The errno with which the system refuses access; null when it does not. */
@@ -83,32 +79,18 @@ function accessError(path: string, mode: number): string | null {
   }
 }
 
-function checkPresent(configured: ConfiguredFile, stats: Stats, problems: Problem[]): void {
-  const { file, device, pointer } = configured
-  if (!stats.isFile() && !stats.isBlockDevice()) {
-    const what = stats.isDirectory() ? 'a directory' : 'neither a file nor a block device'
-    problems.push({ what: `${file} is ${what}`, pointer })
-    return
-  }
-  const readOnly = device['readOnly'] === true
-  if (stats.isBlockDevice() && !readOnly) {
-    const use = diskInUse(BigInt(stats.rdev))
-    if (use !== null) {
-      const what = `${file} is ${use}: unmount or free it, or set "readOnly": true`
-      problems.push({ what, pointer })
-      return
-    }
-  }
+/** Why a file that is there cannot be used; null when it can. */
+function whyNotUsed(file: string, stats: Stats, readOnly: boolean): string | null {
+  const isDisk = stats.isBlockDevice()
+  if (!stats.isFile() && !isDisk)
+    return `${file} is ${stats.isDirectory() ? 'a directory' : 'neither a file nor a block device'}`
+  const use = isDisk && !readOnly ? diskInUse(BigInt(stats.rdev)) : null
+  if (use !== null) return `${file} is ${use}: unmount or free it, or set "readOnly": true`
   // A disk that is write-protected is served for reading.
-  const reads = readOnly || (stats.isBlockDevice() && isProtected(BigInt(stats.rdev)))
+  const reads = readOnly || (isDisk && isProtected(BigInt(stats.rdev)))
   const refusal = accessError(file, reads ? constants.R_OK : constants.R_OK | constants.W_OK)
-  if (refusal !== null) {
-    const what = reads
-      ? `${file} cannot be opened: no permission to read`
-      : unwritable(file, refusal)
-    problems.push({ what, pointer })
-  }
-  if (stats.isFile()) checkSize(configured, stats.size, problems)
+  if (refusal === null) return null
+  return reads ? `${file} cannot be opened: no permission to read` : unwritable(file, refusal)
 }
 
 /** Says why a file cannot be opened for writing, and whether it could be served for reading. */

@@ -149,10 +149,7 @@ export class Request {
   /** Lends all segments of `other`, whose leases this request then holds as well. */
   share(other: Request): void {
     for (const segment of other.segments) this.segments.push(segment)
-    for (const lease of other.leases) {
-      lease.retain()
-      this.leases.push(lease)
-    }
+    this.holdLeases(other)
   }
 
   /** Lends the bytes `from` to `from + length` of `other`'s segments, and holds its leases. */
@@ -169,6 +166,10 @@ export class Request {
       from = 0
     }
     assert(length === 0, 'the range lies within the segments')
+    this.holdLeases(other)
+  }
+
+  private holdLeases(other: Request): void {
     for (const lease of other.leases) {
       lease.retain()
       this.leases.push(lease)

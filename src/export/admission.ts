@@ -102,17 +102,19 @@ export class Admission {
   /** @internal Bytes of the shared room that the connection may have now. */
   shareOf(room: Room): number {
     const { peer } = room
-    const left = this.sharedMax - (this.shared - peer.shared)
-    const ofPeer = Math.max(left - this.sharedMax / 2, left / partsForPeers)
+    const ofPeer = this.shareOfPeer(peer)
     const leftOfPeer = ofPeer - (peer.shared - room.shared)
     return Math.max(leftOfPeer - ofPeer / 2, leftOfPeer / partsForConnections)
   }
 
   /** @internal Bytes of what is left that are for the connection, and as many for each other. */
   sliceOf({ peer, shared }: Room): number {
+    return (this.shareOfPeer(peer) - (peer.shared - shared)) / partsForConnections
+  }
+
+  private shareOfPeer(peer: Peer): number {
     const left = this.sharedMax - (this.shared - peer.shared)
-    const ofPeer = Math.max(left - this.sharedMax / 2, left / partsForPeers)
-    return (ofPeer - (peer.shared - shared)) / partsForConnections
+    return Math.max(left - this.sharedMax / 2, left / partsForPeers)
   }
 
   /** @internal True when the peer may have so many bytes more of the spare room. */

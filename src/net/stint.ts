@@ -15,8 +15,6 @@ const bytesExtra = 256 * KiB
  * one of the long loops, which share the time of a turn.
  */
 export class Stint implements LongLoop {
-  /** True from the end of a stint until `rested` is called. */
-  resting = false
   private readonly clock: Clock
   private readonly rested: () => void
   private bytesLeft = 0
@@ -43,13 +41,11 @@ export class Stint implements LongLoop {
     const now = this.clock.now()
     if (this.end === 0) this.end = now + stintMsMax
     if (now < this.end) return false
-    this.resting = true
     longLoops(this.clock).add(this)
     return true
   }
 
   goOn(): void {
-    this.resting = false
     this.rested()
   }
 }

@@ -20,7 +20,6 @@ export class PoisonSlab extends Slab {
     block.holds = 1
     block.final = false
     this.bytesHeld += pageBytes << order
-    this.bytesHeldPeak = Math.max(this.bytesHeldPeak, this.bytesHeld)
     return block
   }
 
