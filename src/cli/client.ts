@@ -142,7 +142,8 @@ function understand(httpStatus: number, text: string): unknown {
   const error = isObject(value) && isObject(value['error']) ? value['error'] : {}
   if (turnedAway.has(httpStatus)) {
     const why = asText(error['message']) || text
-    throw new Unreachable(`the target refuses (${httpStatus}): ${why} (see --token-file, --management)`)
+    const way = '(see --token-file, --management)'
+    throw new Unreachable(`the target refuses (${httpStatus}): ${why} ${way}`)
   }
   const { code = 'INVALID', message = text, device = '' } = error
   // A refused command is no wrong configuration of ours: its exit code is 1.
