@@ -33,7 +33,7 @@ export function checkFiles(nodes: readonly Node[]): FileProblems {
     const readOnly = device['readOnly'] === true
     const stats = examine(file, place, problems)
     if (stats === null) continue
-    const what = stats === undefined ? whyNotMade(file, device) : whyNotUsed(file, stats, readOnly)
+    const what = stats === undefined ? whyNotMade(file, device) : whyNotUsed(file, device, stats)
     if (what !== null) problems.push({ what, pointer: place })
     if (stats?.isFile() === true) checkSize({ file, device, pointer: place }, stats.size, problems)
     const key = identity(file, stats)
@@ -80,7 +80,8 @@ function accessError(path: string, mode: number): string | null {
 }
 
 /** Why a file that is there cannot be used; null when it can. */
-function whyNotUsed(file: string, stats: Stats, readOnly: boolean): string | null {
+function whyNotUsed(file: string, device: Node['device'], stats: Stats): string | null {
+  const readOnly = device['readOnly'] === true
   const isDisk = stats.isBlockDevice()
   if (!stats.isFile() && !isDisk)
     return `${file} is ${stats.isDirectory() ? 'a directory' : 'neither a file nor a block device'}`
