@@ -1,5 +1,4 @@
 import { StorageError } from '../base/errors.ts'
-import type { Device } from '../device/device.ts'
 import { digest } from '../device/facts.ts'
 import type { Changed } from './data/compare.ts'
 import { forgetLeg, verifiedOf } from './data/differences.ts'
@@ -9,7 +8,7 @@ import type { Leg } from './leg.ts'
 import { labelMax } from './record.ts'
 import { bothSides, inspect, join, judge, lifeOf, type Verdict } from './returning.ts'
 import type { AttachOptions, LegOptions } from './settings.ts'
-import { claimLeg, outbid, whatForceDoes } from './start/claims.ts'
+import { claimLeg, isSame, outbid, whatForceDoes } from './start/claims.ts'
 import { addMember } from './start/create.ts'
 import { tryStart } from './start/opening.ts'
 import type { Found } from './superblock.ts'
@@ -219,11 +218,7 @@ export async function mustJoin(
   throw new StorageError('UNAVAILABLE', what, volume.path)
 }
 
-function isSame(one: Device, other: Device): boolean {
-  return one === other || (one.facts !== null && one.facts.identity === other.facts?.identity)
-}
-
-/** A leg that was begun to be added and is none; `letGo` is for it if it is one of `leaving`. */
+/** A leg that was begun to be added and is none: it is one of `volume.leaving`, for `letGo`. */
 interface NotAdded {
   readonly leg: Leg
   readonly error: unknown
@@ -261,9 +256,7 @@ export async function addLeg(
       await mustJoin(volume, leg, { word: 'full', cause: verdict.cause })
     } catch (error) {
       forget(volume, leg)
-      // The claim may be that of a leg which is there already, and was to be added once more.
-      const isTwice = volume.legs.some((one) => isSame(one.device, device))
-      if (!isTwice) volume.leaving.add(leg)
+      volume.leaving.add(leg)
       failed = { leg, error }
     }
   })

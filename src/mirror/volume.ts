@@ -320,7 +320,11 @@ export class Volume {
     this.intent.started()
     this.regroup()
     this.unpark()
-    for (const leg of this.legs) if (!this.inSync.includes(leg)) this.look(leg)
+    for (const leg of this.legs) {
+      // It may have been detached just before this head, or the volume, stopped.
+      if (leg.member!.state === 'detached') this.leaving.add(leg)
+      if (!this.inSync.includes(leg)) this.look(leg)
+    }
     this.hooks.onGrown()
   }
 

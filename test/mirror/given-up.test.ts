@@ -14,9 +14,9 @@ type Asked = Parameters<Disk['hold']>[0]
 
 const impatient = { legTimeoutMs: 100 }
 
-async function ready(settings: object = impatient) {
+async function ready(settings: object = impatient, store = new MemoryStore()) {
   const legs = disks('a', 'b')
-  const head = await new Head(legs, new MemoryStore(), settings).open()
+  const head = await new Head(legs, store, settings).open()
   const mapsFrom = head.device.facts!.size
   await write(head.device, 0, pattern(1))
   await flush(head.device)
@@ -274,6 +274,88 @@ describe('a device that could not be added as a leg', () => {
     await head.until('it is given up', () => disk.epoch === 0)
     expect(await add()).to.equal('done')
     await head.inSync('a', 'c')
+    await head.device.close()
+  })
+})
+
+describe('a detached leg that could not be given up', () => {
+  it('is asked again, though it was there all the time', async () => {
+    const { head, b } = await ready()
+    let asked = 0
+    b.onClaim = () =>
+      ++asked < 5 ? Promise.reject(new StorageError('IO', 'cannot be saved')) : Promise.resolve()
+    await head.driver.detachLeg('b')
+    expect(b.epoch, 'it is claimed').to.be.above(0)
+    await head.until('it is given up', () => b.epoch === 0)
+    await head.device.close()
+  })
+
+  it('is given up once the volume runs again, if it had stopped in the midst of it', async () => {
+    const store = new MemoryStore()
+    const { head, a, b } = await ready(impatient, store)
+    const save = store.save.bind(store)
+    let detaching = false
+    store.save = (key, text) => {
+      detaching ||= text.includes('"detached"')
+      return save(key, text)
+    }
+    let held = false
+    a.hold = (asked) => {
+      held = detaching && isSuperblock(a, asked)
+      return held
+    }
+    const said = answer(head.driver.detachLeg('b'))
+    await head.until('it is saved', () => held)
+    a.goAway()
+    expect(await said).to.include('left before it could be detached')
+    a.hold = () => false
+    a.comeBack()
+    await head.inSync('a')
+    await head.until('it runs again', () => head.state('b') === 'detached')
+    await head.until('it is given up', () => b.epoch === 0)
+    await head.device.close()
+  })
+
+  it('is given up by the next process of its head', async () => {
+    const store = new MemoryStore()
+    const { head, a, b } = await ready(impatient, store)
+    let isAsked = false
+    b.onClaim = () => {
+      isAsked = true
+      return new Promise(() => undefined)
+    }
+    void answer(head.driver.detachLeg('b'))
+    await head.until('it is being given up', () => isAsked)
+    head.kill()
+    b.onClaim = () => Promise.resolve()
+    const next = await new Head({ a, b }, store, impatient).open()
+    expect(next.state('b')).to.equal('detached')
+    await next.until('it is given up', () => b.epoch === 0)
+    await next.device.close()
+  })
+
+  it('is left to another head that has claimed it since', async () => {
+    const store = new MemoryStore()
+    const { head, a, b } = await ready(impatient, store)
+    await head.driver.detachLeg('b')
+    await head.device.close()
+    b.epoch = b.last = b.last + 1
+    const next = await new Head({ a, b }, store, impatient).open()
+    await next.inSync('a')
+    await later(50)
+    expect(b.epoch).to.equal(b.last)
+    await next.device.close()
+  })
+})
+
+describe('a detached leg that is to be added once more', () => {
+  it('stays free, as what was refused', async () => {
+    const { head, b } = await ready()
+    await head.driver.detachLeg('b')
+    const device = new Device('m/c', new DiskDriver(b), systemClock)
+    await device.open()
+    expect(await answer(head.driver.addLeg({ name: 'c', device }))).to.not.equal('done')
+    await head.until('it is given up', () => b.epoch === 0)
     await head.device.close()
   })
 })

@@ -1,7 +1,8 @@
 import { systemError } from '../../base/errors.ts'
-import type { Claimed } from '../../device/device.ts'
+import type { Claimed, Device } from '../../device/device.ts'
 import { claimedOf } from '../../device/facts.ts'
 import { within } from '../deadline.ts'
+import { backOff } from '../departure.ts'
 import type { Leg } from '../leg.ts'
 import type { VolumeRecord } from '../record.ts'
 import type { Volume } from '../volume.ts'
@@ -108,25 +109,40 @@ export async function doubt(volume: Volume, record: VolumeRecord | null): Promis
 /**
  * Gives the claim of a leg up that was detached or removed, so that any other head may write to it;
  * not while a write is under way that may land there yet. Until it is given up it is one of
- * `volume.leaving`, and this is called again when it is quiet, or there again. Never rejects.
+ * `volume.leaving`, and this is called again when it is quiet, or there again, or after a pause.
+ * Never rejects.
  */
 export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
   const { device, member, name } = leg
-  volume.leaving.delete(leg)
-  const isLeg = volume.legs.includes(leg)
-  if (isLeg && member?.state !== 'detached') return
-  volume.leaving.add(leg)
+  const { head, legs, leaving } = volume
+  leaving.delete(leg)
+  const isLeg = legs.includes(leg)
+  // The claim may be that of a leg which has the same device.
+  const isTaken = legs.some((one) => one.member?.state !== 'detached' && isSame(one.device, device))
+  if (isLeg ? member?.state !== 'detached' : isTaken) return
+  leaving.add(leg)
   leg.want()
   if (leg.changing) return
   try {
-    await within(volume, device.driver.claim?.(0))
-    volume.leaving.delete(leg)
+    const { held } = await claimedBefore(volume, leg)
+    if (held === head.claimOf(leg) || head.made(held, leg)) {
+      // Where this head, or the leg's target, has restarted since, the claim is no session's.
+      if (isLeg && held > 0) await within(volume, device.driver.claim?.(held))
+      await within(volume, device.driver.claim?.(0))
+    }
+    leaving.delete(leg)
   } catch (error) {
     // A leg that is there no more can be asked no more, and another's claim is not ours.
-    if (!isLeg || systemError(error, '').code === 'FENCED') volume.leaving.delete(leg)
+    if (!isLeg || systemError(error, '').code === 'FENCED') leaving.delete(leg)
+    else backOff(volume, leg)
     const what = `${volume.path}/${name} stays claimed`
     volume.log.warn({ volume: volume.path, leg: name, err: error }, what)
   }
+}
+
+/** Whether it is one device, over one link or over two. */
+export function isSame(one: Device, other: Device): boolean {
+  return one === other || (one.facts !== null && one.facts.identity === other.facts?.identity)
 }
 
 /** Gives the leg up if that is still to be done: meanwhile it may have been, or claimed again. */
