@@ -37,11 +37,15 @@ export function parseSecretSource(text: string): SecretSource | string {
 /**
  * Reads a secret: all bytes, a line feed at the end included. The caller overwrites them after use.
  * Rejects with UNAVAILABLE while there is none, and with CONFIG where others could read the file,
- * or where the secret is too long or empty.
+ * or where the secret is too long or empty. With `signal` a program is ended when it is aborted.
  */
-export async function readSecret(source: SecretSource, clock: Clock): Promise<Buffer> {
+export async function readSecret(
+  source: SecretSource,
+  clock: Clock,
+  signal?: AbortSignal,
+): Promise<Buffer> {
   const secret = await (source.kind === 'command'
-    ? printed(source.words, clock)
+    ? printed(source.words, clock, signal)
     : fileContent(source))
   if (secret.length > 0) return secret
   throw new StorageError('CONFIG', `the key is empty (${describeSource(source)})`)
@@ -105,22 +109,35 @@ function pathOf(source: Exclude<SecretSource, { readonly kind: 'command' }>): st
 }
 
 /** Starts a program without a shell, and resolves to all that it prints. */
-function printed([program = '', ...words]: readonly string[], clock: Clock): Promise<Buffer> {
+function printed(
+  [program = '', ...words]: readonly string[],
+  clock: Clock,
+  signal?: AbortSignal,
+): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const pieces: Buffer[] = []
     let length = 0
     const end = (error: StorageError | null): void => {
       timer.cancel()
+      signal?.removeEventListener('abort', abort)
       if (error === null) resolve(Buffer.concat(pieces))
       else reject(error)
       for (const piece of pieces) piece.fill(0)
       pieces.length = 0
     }
     const child = startProgram(program, words, { stdio: ['ignore', 'pipe', 'ignore'] }, end)
-    const timer = clock.timer(commandMsMax, () => {
-      end(new StorageError('TIMEOUT', `${program} prints no key in ${commandMsMax / 1000} s`))
+    const giveUp = (error: StorageError): void => {
+      end(error)
       child?.kill('SIGKILL')
+    }
+    const abort = (): void => {
+      giveUp(new StorageError('SHUTDOWN', `${program} is not waited for any more`))
+    }
+    const timer = clock.timer(commandMsMax, () => {
+      giveUp(new StorageError('TIMEOUT', `${program} prints no key in ${commandMsMax / 1000} s`))
     })
+    if (signal?.aborted === true) abort()
+    else signal?.addEventListener('abort', abort)
     child?.stdout!.on('data', (piece: Buffer) => {
       length += piece.length
       if (length <= secretBytesMax) pieces.push(piece)

@@ -67,7 +67,8 @@ export class CryptDriver extends Layer {
   private unlocking: Promise<void> | null = null
   private retry: Timer | null = null
   private retryMs = retryMsMin
-  private closed = false
+  /** Aborted when the device is closed. */
+  private readonly closing = new AbortController()
 
   constructor(below: Device, options: CryptOptions, { slab, clock }: CryptWorld) {
     super(below)
@@ -90,12 +91,14 @@ export class CryptDriver extends Layer {
   }
 
   override async close(): Promise<void> {
-    this.closed = true
+    this.closing.abort()
     this.retry?.cancel()
     this.deriver.close()
     await super.close()
     await this.unlocking
+    // With them go the keys.
     this.opened = null
+    this.session = null
   }
 
   describe(): Record<string, unknown> {
@@ -130,8 +133,10 @@ export class CryptDriver extends Layer {
   private lock(): void {
     this.turn++
     this.seen = ''
-    this.session?.stop()
+    const { session } = this
+    // First: whoever tries again at once must not write by this key to what is below now.
     this.session = null
+    session?.stop()
   }
 
   protected override factsAbove(below: Facts): Facts | string {
@@ -162,28 +167,34 @@ export class CryptDriver extends Layer {
     }
   }
 
+  private get closed(): boolean {
+    return this.closing.signal.aborted
+  }
+
   private begin(): void {
     if (this.unlocking !== null || this.closed) return
     this.retry?.cancel()
-    this.unlocking = this.unlockUntilTrue().finally(() => {
+    this.unlocking = this.unlockUntilTrue().then((turn) => {
       this.unlocking = null
+      // It has changed while that was told, or right after it.
+      if (this.turn !== turn) this.begin()
     })
   }
 
-  /** Unlocks the device below; again when that changes meanwhile. */
-  private async unlockUntilTrue(): Promise<void> {
+  /** Unlocks the device below; again when that changes meanwhile. Resolves to the last turn. */
+  private async unlockUntilTrue(): Promise<number> {
     for (;;) {
       const { turn } = this
       const { facts, usable } = this.below
-      if (facts === null || !usable) return
+      if (facts === null || !usable) return turn
       const problem = await this.unlockOnce().catch((error: unknown) => {
         return error instanceof StorageError ? error : new StorageError('IO', String(error))
       })
-      if (this.closed) return
+      if (this.closed) return turn
       if (this.turn !== turn) continue
       if (problem === null) this.unlocked(facts.identity)
       else this.refuse(problem)
-      return
+      return turn
     }
   }
 
@@ -197,7 +208,7 @@ export class CryptDriver extends Layer {
       return null
     }
     this.opened = null
-    const passphrase = await readSecret(options.key, clock)
+    const passphrase = await readSecret(options.key, clock, this.closing.signal)
     try {
       const found = await unlock(medium, stored, { passphrase, deriver })
       if (found === null) {

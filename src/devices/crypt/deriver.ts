@@ -27,9 +27,14 @@ export class Deriver {
   private worker: Worker | null = null
   private waiting: Waiting | null = null
   private closed = false
+  /** Ends what waits for its turn. */
+  private end: (error: StorageError) => void = () => undefined
+  private readonly ended: Promise<never>
 
   constructor(clock: Clock) {
     this.clock = clock
+    this.ended = new Promise((_, reject) => (this.end = reject))
+    this.ended.catch(() => undefined)
   }
 
   /** Resolves to the volume key, or to null when the passphrase does not open the keyslot. */
@@ -65,11 +70,15 @@ export class Deriver {
   close(): void {
     this.closed = true
     this.fail('SHUTDOWN', 'the device is being closed')
+    this.end(closing())
   }
 
   private async derive(job: Job): Promise<Buffer | null> {
     const isLarge = job.kind !== 'digest' && job.keyslot.kdf.kind !== 'pbkdf2'
-    const answer = isLarge ? await turns.run(() => this.answerLarge(job)) : await this.answer(job)
+    // The derivation of another device may take a minute.
+    const answer = isLarge
+      ? await Promise.race([turns.run(() => this.answerLarge(job)), this.ended])
+      : await this.answer(job)
     if ('failed' in answer)
       throw new StorageError('BUSY', `a key cannot be derived: ${answer.failed}`)
     const { bytes } = answer
@@ -78,6 +87,7 @@ export class Deriver {
 
   /** Ends the thread afterwards: while it is idle it would keep the memory. */
   private async answerLarge(job: Exclude<Job, { readonly kind: 'digest' }>): Promise<Answer> {
+    if (this.closed) throw closing()
     checkMemory(job.keyslot.kdf)
     try {
       return await this.answer(job)
@@ -87,8 +97,7 @@ export class Deriver {
   }
 
   private answer(job: Job): Promise<Answer> {
-    if (this.closed)
-      return Promise.reject(new StorageError('SHUTDOWN', 'the device is being closed'))
+    if (this.closed) return Promise.reject(closing())
     assert(this.waiting === null, 'a thread derives one key at a time')
     const worker = (this.worker ??= this.start())
     return new Promise((resolve, reject) => {
@@ -129,6 +138,10 @@ export class Deriver {
     void worker?.terminate()
     waiting?.reject(new StorageError(code, `a key cannot be derived: ${why}`))
   }
+}
+
+function closing(): StorageError {
+  return new StorageError('SHUTDOWN', 'the device is being closed')
 }
 
 /** Refuses what would have the system end some process, perhaps this one. */
