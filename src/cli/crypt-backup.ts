@@ -1,5 +1,7 @@
-import { open } from 'node:fs/promises'
+import { open, unlink } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { StorageError, systemError } from '../base/errors.ts'
+import { syncFolder } from '../base/folders.ts'
 import { MiB } from '../base/size.ts'
 import type { Medium } from '../devices/crypt/medium.ts'
 import type { Stored } from '../devices/crypt/store.ts'
@@ -9,7 +11,8 @@ const headerBytesMax = 256 * MiB
 
 /**
  * Copies everything before the data of an encrypted device to a new file, which is durable then.
- * Resolves to its length in bytes. Rejects if the file is there.
+ * Resolves to its length in bytes. Rejects if the file is there; leaves none
+ * that is not all.
  */
 export async function backUp(medium: Medium, { header }: Stored, path: string): Promise<number> {
   const { payload } = header
@@ -21,6 +24,11 @@ export async function backUp(medium: Medium, { header }: Stored, path: string): 
       for (let at = 0; at < payload; at += MiB)
         await file.writeFile(await medium.read(at, Math.min(MiB, payload - at)))
       await file.sync()
+      await syncFolder(dirname(path))
+    } catch (error) {
+      // A part of a header would be taken for a copy, and is none.
+      await unlink(path)
+      throw error
     } finally {
       await file.close()
     }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { dst, Workshop } from '../support/process.ts'
@@ -102,6 +102,14 @@ describe('dst crypt', () => {
     expect(copy.equals(readFileSync(at('disk.img')).subarray(0, copy.length))).to.equal(true)
     expect(statSync(at('copy')).mode & 0o777).to.equal(0o600)
     expect((await run('header-backup', 'disk.img', 'copy')).code, 'it is there').to.equal(1)
+  })
+
+  it('leaves no copy of a header that could not be read to its end', async () => {
+    await format('--size', '20M', '--key', 'file:a.key')
+    truncateSync(at('disk.img'), 10 * 1024 * 1024)
+    const { code, stderr } = await run('header-backup', 'disk.img', 'copy')
+    expect(code, stderr).to.equal(1)
+    expect(existsSync(at('copy'))).to.equal(false)
   })
 
   it('works on an export of another target', async () => {

@@ -55,9 +55,9 @@ export async function mustBeBlank(medium: Medium): Promise<void> {
  */
 export async function formatDevice(maker: Maker, device: NewDevice): Promise<{ uuid: string }> {
   const { medium, deriver, random } = maker
-  const { format, kdf, passphrase } = device
+  const { format, sectorBytes, kdf, passphrase } = device
   const payload = format === 'luks1' ? payload1 : payload2
-  if (medium.size <= payload)
+  if (medium.size < payload + Math.max(sectorBytes, medium.blockSize))
     throw new StorageError('NO_SPACE', `a device needs more than ${describeSize(payload)} for this`)
   const key = randomKey(maker)
   try {
@@ -128,7 +128,8 @@ async function writeLuks2(
 ): Promise<void> {
   const json = jsonOf(slot, digest, sectorBytes)
   const fields: Fields = {
-    ...{ copyBytes: copyBytesMin, serial: 1, label: '', subsystem: '', uuid },
+    ...{ copyBytes: copyBytesMin, serial: 1, uuid },
+    ...{ label: Buffer.alloc(0), subsystem: Buffer.alloc(0) },
     salt: random.bytes(64),
   }
   // The second first: the first says that the device is an encrypted one.

@@ -51,7 +51,7 @@ export function digestLength(format: 'luks1' | 'luks2'): number {
 }
 
 /** Bytes of the stripes, in whole sectors. */
-function stripesBytes({ keyBytes }: Keyslot): number {
+export function stripesBytes({ keyBytes }: Keyslot): number {
   return roundUp(keyBytes * stripes, sector)
 }
 

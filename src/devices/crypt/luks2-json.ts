@@ -1,4 +1,5 @@
 import { isObject } from '../../base/guards.ts'
+import { MiB } from '../../base/size.ts'
 import {
   checkKdf,
   cipher,
@@ -25,6 +26,8 @@ export type Json = Readonly<Record<string, unknown>>
 /** Keyslots that a header may have, and entries of any other kind. */
 export const keyslotsMax = 32
 const entriesMax = 32
+/** Bytes that the keyslots of a header may take: others have no more either. */
+const areasBytesMax = 128 * MiB
 
 /** The fields of a copy that the JSON has to fit. */
 interface Around {
@@ -37,6 +40,7 @@ export function parseMetadata(json: Json, { copyBytes, uuid }: Around): Header {
   must(uuidPattern.test(uuid), 'the uuid makes no sense')
   const config = objectOf(json, 'config')
   const areasBytes = numberOf(config, 'keyslots_size')
+  must(areasBytes <= areasBytesMax, `${areasBytes} bytes of keyslots are more than there can be`)
   must(numberOf(config, 'json_size') === copyBytes - 4096, 'its JSON has another size')
   checkRequirements(config)
   const areas = { from: 2 * copyBytes, to: 2 * copyBytes + areasBytes }

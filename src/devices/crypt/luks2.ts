@@ -36,10 +36,12 @@ export interface Fields {
   readonly copyBytes: number
   /** Raised with each change of the header: the copy with the higher one counts. */
   readonly serial: number
-  readonly label: string
+  /** As it is on the device: any text, in any encoding. */
+  readonly label: Buffer
   readonly salt: Buffer
   readonly uuid: string
-  readonly subsystem: string
+  /** As the label. */
+  readonly subsystem: Buffer
 }
 
 /** A copy that is whole. */
@@ -90,10 +92,10 @@ function contentOf(bytes: Buffer, copyBytes: number): Copy {
   must(Number.isSafeInteger(serial + 1), 'its serial makes no sense')
   const fields = {
     ...{ copyBytes, serial },
-    label: textOf(bytes.subarray(24, 72), 'label'),
+    label: Buffer.from(bytes.subarray(24, 72)),
     salt: Buffer.from(bytes.subarray(104, 168)),
     uuid: textOf(bytes.subarray(168, 208), 'uuid'),
-    subsystem: textOf(bytes.subarray(208, 256), 'subsystem'),
+    subsystem: Buffer.from(bytes.subarray(208, 256)),
   }
   const json = jsonOf(bytes.subarray(fieldsBytes))
   return { fields, json, header: parseMetadata(json, fields) }
@@ -135,11 +137,11 @@ export function encodeCopy(fields: Fields, json: Json, place: Place): Buffer | n
   bytes.writeUInt16BE(2, 6)
   bytes.writeBigUInt64BE(BigInt(fields.copyBytes), 8)
   bytes.writeBigUInt64BE(BigInt(fields.serial), 16)
-  fieldOf(fields.label, 48).copy(bytes, 24)
+  fields.label.copy(bytes, 24)
   fieldOf(checksumName, 32).copy(bytes, 72)
   fields.salt.copy(bytes, 104)
   fieldOf(fields.uuid, 40).copy(bytes, 168)
-  fieldOf(fields.subsystem, 48).copy(bytes, 208)
+  fields.subsystem.copy(bytes, 208)
   bytes.writeBigUInt64BE(BigInt(place === 0 ? 0 : fields.copyBytes), 256)
   text.copy(bytes, fieldsBytes)
   checksumOf(bytes).copy(bytes, checksumAt)

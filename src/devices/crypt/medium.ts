@@ -19,6 +19,10 @@ export class Medium {
     return this.facts.size
   }
 
+  get blockSize(): number {
+    return this.facts.blockSize
+  }
+
   /** Resolves to bytes of the caller's own. */
   async read(offset: number, length: number): Promise<Buffer> {
     const [from, to] = this.blocksAround(offset, length)

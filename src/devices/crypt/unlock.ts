@@ -1,4 +1,5 @@
 import type { Deriver } from './deriver.ts'
+import { stripesBytes } from './keyslot.ts'
 import type { Medium } from './medium.ts'
 import type { Stored } from './store.ts'
 
@@ -26,7 +27,7 @@ export async function unlock(
     .filter(({ id }) => id !== except)
     .toSorted((one, other) => other.priority - one.priority || one.id - other.id)
   for (const slot of slots) {
-    const area = await medium.read(slot.offset, slot.reserved)
+    const area = await medium.read(slot.offset, stripesBytes(slot))
     const key = await deriver.open(passphrase, slot, area, header.digest)
     if (key !== null) return { key, slot: slot.id }
   }

@@ -6,13 +6,14 @@ import { Device } from '../../../src/device/device.ts'
 import { Deriver } from '../../../src/devices/crypt/deriver.ts'
 import { isFault, type Fault, type Header } from '../../../src/devices/crypt/header.ts'
 import { parseLuks1 } from '../../../src/devices/crypt/luks1.ts'
-import { parseCopy } from '../../../src/devices/crypt/luks2.ts'
+import { encodeCopy, parseCopy } from '../../../src/devices/crypt/luks2.ts'
 import { Medium } from '../../../src/devices/crypt/medium.ts'
 import { loadHeader } from '../../../src/devices/crypt/store.ts'
+import { unlock } from '../../../src/devices/crypt/unlock.ts'
 import { MemoryDriver } from '../../../src/devices/memory.ts'
 import { read, write } from '../../support/io.ts'
 import { SeededRandom } from '../../support/seeded.ts'
-import { format } from './support.ts'
+import { format, passphrase } from './support.ts'
 
 /** Mutations of each kind of header; the seed repeats them. */
 const rounds = 4000
@@ -39,6 +40,7 @@ function checkBounds(header: Header): void {
     expect(offset).to.be.at.least(592)
     expect(reserved).to.be.at.least(keyBytes * 4000)
     expect(offset + reserved).to.be.at.most(payload)
+    expect(reserved).to.be.at.most(128 * MiB)
     expect(areaKeyBytes).to.be.oneOf([32, 64])
     if (kdf.kind === 'pbkdf2') expect(kdf.iterations).to.be.within(1, 100_000_000)
     else {
@@ -63,6 +65,13 @@ function check(parse: () => Header | Fault): 'fault' | 'header' {
 function repair(bytes: Buffer): void {
   bytes.fill(0, 448, 512)
   createHash('sha256').update(bytes).digest().copy(bytes, 448)
+}
+
+/** The part of the JSON that tests change. */
+interface Known {
+  readonly keyslots: { readonly 0: { readonly area: { size: string } } }
+  readonly segments: { readonly 0: { offset: string } }
+  readonly config: { keyslots_size: string }
 }
 
 function mutateBytes(bytes: Buffer, random: SeededRandom, within: number): void {
@@ -168,6 +177,61 @@ describe('a hostile LUKS header', () => {
     }
     expect(counts.fault).to.be.greaterThan(100)
     expect(counts.header).to.be.greaterThan(100)
+  })
+
+  /** The first copy with other JSON, and other fields. */
+  async function changed(change: (json: Known, bytes: Buffer) => void): Promise<Buffer> {
+    const bytes = await read(two, 0, 16_384)
+    const json = JSON.parse(bytes.toString('utf8', 4096, bytes.indexOf(0, 4096))) as Known
+    change(json, bytes)
+    bytes.fill(0, 4096)
+    bytes.write(JSON.stringify(json), 4096)
+    repair(bytes)
+    return bytes
+  }
+
+  it('has no keyslot that would fill the memory', async () => {
+    const bytes = await changed(({ keyslots, segments, config }) => {
+      keyslots[0].area.size = String(2 ** 40)
+      config.keyslots_size = String(2 ** 41)
+      segments[0].offset = String(2 ** 42)
+    })
+    expect(parseCopy(bytes, 0)).to.include({ kind: 'unsupported' })
+  })
+
+  it('has its keyslots read as far as there are stripes', async () => {
+    let most = 0
+    const medium = new Medium(two)
+    const counting = Object.assign(Object.create(medium) as Medium, {
+      read: (offset: number, length: number) => {
+        most = Math.max(most, length)
+        return medium.read(offset, length)
+      },
+    })
+    const bytes = await changed(({ keyslots }) => {
+      keyslots[0].area.size = String(4 * MiB)
+    })
+    const copy = parseCopy(bytes, 0)
+    if (isFault(copy)) throw new Error(copy.reason)
+    const deriver = new Deriver(systemClock)
+    const stored = { format: 'luks2', ...copy, place: 0, problems: [] } as const
+    const secrets = { passphrase: Buffer.from(passphrase), deriver }
+    expect(await unlock(counting, stored, secrets)).to.not.equal(null)
+    expect(most).to.equal(256_000)
+    deriver.close()
+  })
+
+  it('may have a label in any language, which is kept', async () => {
+    const bytes = await changed((_, fields) => {
+      fields.write('Größe', 24)
+      // A field may be full to its last byte.
+      fields.fill('x', 208, 256)
+    })
+    const copy = parseCopy(bytes, 0)
+    if (isFault(copy)) throw new Error(copy.reason)
+    const again = encodeCopy(copy.fields, copy.json, 0)!
+    expect(again.subarray(24, 72).equals(bytes.subarray(24, 72))).to.equal(true)
+    expect(again.subarray(208, 256).equals(bytes.subarray(208, 256))).to.equal(true)
   })
 
   it('may be nested as deep as there is room', async () => {

@@ -108,6 +108,17 @@ describe('keys of crypt', () => {
     expect(await keyOf(await load())).to.not.equal(null)
   })
 
+  it('are made in no device that has no room for a sector behind them', async () => {
+    await device.close()
+    const driver = new MemoryDriver(16 * MiB + 512, new SeededRandom(1))
+    device = new Device('k', driver, systemClock)
+    await device.open()
+    await write(device, 0, Buffer.from('what was there'))
+    expect(await codeOf(format(device))).to.equal('NO_SPACE')
+    expect((await read(device, 0, 14)).toString()).to.equal('what was there')
+    await format(device, { sectorBytes: 512 })
+  })
+
   for (const version of ['luks1', 'luks2'] as const) {
     it(`are not changed by what was read before another change, ${version}`, async () => {
       await make(version)
