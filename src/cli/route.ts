@@ -2,7 +2,6 @@ import type http from 'node:http'
 import net, { type Socket } from 'node:net'
 import { systemClock } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
-import { isBeyond } from '../config/rights.ts'
 import { formatAddress, parseAddress, whyNoAddress, type Address } from '../net/address.ts'
 import { ClientTls } from '../net/tls/client.ts'
 import { Credential } from '../net/tls/credential.ts'
@@ -53,9 +52,10 @@ function sealedRoute(text: string): Route {
  */
 export function tokenFor({ address, tls }: Route, path: string): string {
   if (path === '' || address.kind === 'unix') return ''
-  const place = formatAddress(address)
-  if (tls === null && isBeyond(place))
+  if (tls === null) {
+    const place = formatAddress(address)
     throw new UsageError(`--token-file: no token is sent to ${place} without https`)
+  }
   const file = { path, needed: true }
   let text: string
   try {

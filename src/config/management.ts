@@ -62,13 +62,17 @@ function checkReach(value: Loose, pointer: string, problems: Problem[]): void {
       }
     return
   }
-  if (!isBeyond(address)) return
-  const asks = allow !== undefined || tokens !== undefined
   const place = step(pointer, 'address')
   if (credentials === undefined && tokens !== undefined) {
-    const what = `"credentials" are missing: without TLS, who is on the way reads the tokens`
+    const what =
+      'tokens need TLS, and "credentials" are missing: who is on the way, or has the port ' +
+      'while the target is away, would read them'
     problems.push({ what, pointer: place })
-  } else if (open !== true && (credentials === undefined || !asks)) {
+    return
+  }
+  if (!isBeyond(address)) return
+  const asks = allow !== undefined || tokens !== undefined
+  if (open !== true && (credentials === undefined || !asks)) {
     const lacks = asks ? '"credentials" for TLS are' : '"allow" or "tokens" is'
     const what =
       `other machines reach "${address}", and all who do can do what the user of the target ` +

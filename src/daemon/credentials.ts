@@ -92,7 +92,7 @@ export class Credentials {
     if (credential.problem !== '') throw new StorageError('CONFIG', credential.problem)
     return {
       side: new ServerTls(credential, null, this.turns, asked),
-      isFor: (host) => credential.inForce.own?.checkHost(host) !== undefined,
+      isFor: (host) => hostForm.test(host) && isOwn(credential, host),
     }
   }
 
@@ -194,6 +194,13 @@ export class Credentials {
     const when = left <= 0 ? 'has ended' : days === 0 ? 'ends today' : `ends in ${days} days`
     return `credentials ${name}: ${expiry.path} ${when}`
   }
+}
+
+/** A name of a host: for some other texts OpenSSL throws. */
+const hostForm = /^[A-Za-z0-9._-]{1,253}$/
+
+function isOwn({ inForce: { own } }: Credential, host: string): boolean {
+  return own?.checkHost(host) !== undefined
 }
 
 function fields({ name, role }: Used) {

@@ -128,8 +128,9 @@ export class Target {
     this.looking = new Looking(world.clock, () => this.tree.devices)
     this.journal = new Journal(world.log, world.clock)
     const commandLog = new QuietLog(this.folding, world.clock, clientLines)
+    const refusals = new QuietLog(this.folding, world.clock, refusalLines)
     this.management =
-      manage?.({ target: this, refusals: quiet, commands: commandLog, descriptors }) ?? null
+      manage?.({ target: this, refusals, commands: commandLog, descriptors }) ?? null
     this.exports = new ExportTable(
       Object.entries(config.exports).map(([name, each]): Ruled => {
         const { readOnly, description, allow } = each

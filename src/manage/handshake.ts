@@ -31,7 +31,7 @@ export function shakeHands(
   socket.on('error', () => undefined)
   socket.once('close', () => finish(refused('the client closed before the handshake')))
   const begin = (): void => {
-    if (isOver) return
+    if (isOver || socket.destroyed) return
     try {
       const above = tls.begin(socket, finish, () => socket.destroy())
       above.on('error', () => undefined)

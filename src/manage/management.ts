@@ -40,7 +40,7 @@ const requestTimeout = 10_000
 const keepAliveDelay = 60_000
 /** Milliseconds between two checks of the time-outs. */
 const checkInterval = 1000
-/** Characters of a request's URL, or of a reason, that are logged. */
+/** Characters of a request's URL, a reason or the name in a certificate that are logged. */
 const textShown = 100
 const refusedLine = 'a request to the management was refused'
 const turnedAway = 'a connection to the management has ended before it was under TLS'
@@ -152,7 +152,8 @@ export class ManagementServer {
     shakeHands(connection, peer.origin, tls.side, (result) => {
       if (result instanceof StorageError) {
         this.log.info({ peer: peer.text, reason: result.message.slice(0, textShown) }, turnedAway)
-        connection.destroy()
+        // Later, because this may be called from within TLS.
+        setImmediate(() => connection.destroy())
       } else {
         const { socket, proof, unproven = '' } = result
         speak(socket, { ...peer, identity: proven(peer.identity, proof), unproven })
@@ -226,7 +227,8 @@ export class ManagementServer {
     if (!looks && this.host !== null && !isJson(headers['content-type']))
       throw new Refusal(415, 'the body of a command is application/json')
     const options = looks ? {} : await body(request)
-    const who = operator.name === '' ? peer.text : `${peer.text} (${operator.name})`
+    const name = operator.name.slice(0, textShown)
+    const who = name === '' ? peer.text : `${peer.text} (${name})`
     const done = await this.manager.run(command, names, options, who)
     return encodeAnswer(done ?? {})
   }

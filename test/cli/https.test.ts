@@ -96,6 +96,7 @@ describe('dst over https', () => {
       [['--management', `${url}/v1`], 2, /without a path/],
       [['--management', `${url}?tls-certificates=none`], 2, /ca-cert\.pem: it is not there/],
       [['--management', '10.0.0.1:4480', '--token-file', 'looker'], 2, /without https/],
+      [['--management', '127.0.0.1:4480', '--token-file', 'looker'], 2, /without https/],
     ] as const) {
       const outcome = await tried('status', ...words)
       expect(outcome.code, outcome.stderr).to.equal(code)

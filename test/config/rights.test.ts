@@ -86,10 +86,11 @@ describe('a management', () => {
     expect(wrong(beyond, { credentials: 'lan', open: true })).to.deep.equal([])
   })
 
-  it('sends no tokens in clear to other machines, also where it is open', () => {
-    const [line] = at(beyond, { tokens: 'tokens', open: true })
-    expect(line).to.include('who is on the way reads the tokens')
-    expect(wrong('127.0.0.1:4480', { tokens: 'tokens' })).to.deep.equal([])
+  it('has no tokens in clear, neither where it is open nor on this machine', () => {
+    for (const address of [beyond, '127.0.0.1:4480'])
+      for (const open of [true, false])
+        expect(at(address, { tokens: 'tokens', open }).join()).to.include('tokens need TLS')
+    expect(wrong('[::1]:1', { credentials: 'lan', tokens: 'tokens' })).to.deep.equal([])
   })
 
   it('has rules over TCP alone, each for somebody', () => {

@@ -179,6 +179,7 @@ describe('the management interface over https', () => {
       [{ host: `target.example:${port}` }, 200],
       [{ host: 'evil.example' }, 403],
       [{ host: 'localhost.evil.example' }, 403],
+      [{ host: `${'x'.repeat(8000)}.example` }, 403],
       [{ origin: `https://localhost:${port}` }, 403],
       [{ 'sec-fetch-site': 'cross-site' }, 403],
       [{ 'sec-fetch-site': 'none' }, 200],
@@ -254,6 +255,27 @@ describe('the management interface over https', () => {
       for (let at = 0; at < 150; at++) act(await connect())
       expect((await ask({ as: 'ops' })).status).to.equal(200)
     })
+
+  it('is there beside strangers who say half a request under TLS', async () => {
+    for (let at = 0; at < 80; at++) (await secured()).write('GET /v1/status HTTP/1.1\r\nHos')
+    expect((await ask({ as: 'ops' })).status).to.equal(200)
+  })
+
+  it('takes up no earlier session, whose certificate may be revoked by now', async () => {
+    const pair = { cert: pem('ops', 'client-cert.pem'), key: pem('ops', 'client-key.pem') }
+    const options = { port, host: 'localhost', ca: pem('pki', 'ca-cert.pem'), ...pair }
+    const get = 'GET /v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
+    let session: Buffer | undefined
+    for (let at = 0; at < 2; at++) {
+      const socket = tls.connect({ ...options, ...(session && { session }) })
+      socket.on('session', (made) => (session = made))
+      await once(socket, 'secureConnect')
+      expect(socket.isSessionReused()).to.equal(false)
+      socket.write(get)
+      socket.resume()
+      await once(socket, 'close')
+    }
+  })
 
   it('closes the connections of the peer that has the most', async () => {
     const idle = await secured()
