@@ -33,7 +33,7 @@ export function renderStatus(status: Status, now: number, columns = Infinity): s
       })
       return [...own, ...below.map((line) => printable(`${'  '.repeat(depth + 2)}${line}`))]
     })
-    .concat(refusedLines(status), '')
+    .concat(refusedLines(status), warningLines(status), '')
     .join('\n')
 }
 
@@ -80,6 +80,11 @@ function withoutRepeats(words: readonly string[]): readonly string[] {
 /** True for a text that is too long to be in a line twice by chance. */
 function isSentence(word: string): boolean {
   return word.length >= 20
+}
+
+/** A line for each sentence that is of the target itself and of no device. */
+function warningLines({ warnings = [] }: Status): string[] {
+  return warnings.map((each) => printable(`warning: ${each}`))
 }
 
 /** A line for each limit because of which clients were refused. */

@@ -103,7 +103,7 @@ function linesOf(file: string, problems: readonly Problem[], source: Source | nu
 function resolvePaths(config: Loose, directory: string): void {
   for (const { value, pointer } of entries(config['devices'], '/devices'))
     resolveDevice(value, pointer, directory)
-  const { listeners, state, files } = config
+  const { listeners, state, files, audit } = config
   const listening: unknown[] = Array.isArray(listeners) ? listeners : []
   const managed = managementPlaces(config).map(({ value }) => value)
   for (const place of managed) replace(place, 'tokens', (path) => resolve(directory, path))
@@ -116,6 +116,7 @@ function resolvePaths(config: Loose, directory: string): void {
   for (const { value } of entries(config['credentials'], '/credentials'))
     for (const name of [...certificatePaths, 'psk'])
       replace(value, name, (path) => resolve(directory, path))
+  replace(audit, 'path', (path) => resolve(directory, path))
   replace(state, 'directory', (path) => resolve(directory, path))
   const allowed: unknown = isObject(files) ? files['allow'] : undefined
   if (Array.isArray(allowed))

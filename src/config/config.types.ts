@@ -50,6 +50,7 @@ export interface Config {
   limits: Limits
   state: State
   log: Log
+  audit?: Audit
 }
 /** An address where a protocol is served. */
 export interface Listener {
@@ -299,4 +300,13 @@ export interface State {
 /** The log on standard error: JSON, one line per event, none per request. */
 export interface Log {
   level: 'debug' | 'info' | 'warn' | 'error'
+}
+/**
+ * A file with a line for each event that tells who did what: who used an export with which
+ * rights, or was refused and why, claims of heads, and commands with who gave them. JSON, as
+ * the log. Left out: no such file. See docs/security.md.
+ */
+export interface Audit {
+  path: string
+  mode: Mode
 }

@@ -1,5 +1,6 @@
 import { accessSync, constants, existsSync, realpathSync, statSync, type Stats } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
+import { isObject } from '../base/guards.ts'
 import { describeSize } from '../base/size.ts'
 import { diskInUse, isProtected } from './disks.ts'
 import { sizeOf } from './quantities.ts'
@@ -43,6 +44,27 @@ export function checkFiles(nodes: readonly Node[]): FileProblems {
     else seen.set(key, { path, readOnly })
   }
   return { mistakes, conditions: problems }
+}
+
+/** Checks that the audit log is not the file of a device, which its lines would damage. */
+export function checkAudit(audit: unknown, nodes: readonly Node[], problems: Problem[]): void {
+  const path = isObject(audit) ? audit['path'] : undefined
+  if (typeof path !== 'string') return
+  const own = identity(path, statsOf(path))
+  for (const { device, path: name } of nodes) {
+    const { type, path: file } = device
+    if (type !== 'file' || typeof file !== 'string' || identity(file, statsOf(file)) !== own)
+      continue
+    problems.push({ what: `${path} is the device ${name}`, pointer: '/audit/path' })
+  }
+}
+
+function statsOf(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false })
+  } catch {
+    return undefined
+  }
 }
 
 /** Returns undefined when the file is not there, null after reporting that it is unreadable. */

@@ -5,7 +5,7 @@ import { checkQuantities } from './quantity-check.ts'
 import { checkDevices, warnOfDevices } from './devices.ts'
 import { checkCredentials, warnOfTls } from './credentials.ts'
 import { checkKeys } from './keys.ts'
-import { checkFiles } from './files.ts'
+import { checkAudit, checkFiles } from './files.ts'
 import { checkManagements } from './management.ts'
 import { checkRights } from './rights.ts'
 import { step, type Problem } from './source.ts'
@@ -32,6 +32,7 @@ export function checkMeaning(config: Loose, look: FilesAre): Meaning {
   tree.checkNesting()
   tree.checkExports(config['exports'])
   const { mistakes, conditions } = checkFiles(tree.nodes)
+  checkAudit(config['audit'], tree.nodes, problems)
   problems.push(...mistakes, ...(look === 'needed' ? conditions : []))
   if (look === 'needed') problems.push(...checkKeys(tree.nodes))
   checkUris(tree.nodes, problems)

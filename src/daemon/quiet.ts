@@ -31,8 +31,8 @@ export class QuietLog implements Log {
   private until = 0
   private lines = 0
   private dropped = false
-  /** Writes the last line that was dropped; and the number of dropped lines before it. */
-  private kept: (() => void) | null = null
+  /** The last line that was dropped; and the number of dropped lines before it. */
+  private kept: Kept | null = null
   private unsaid = 0
 
   constructor(log: Log, clock: Clock, quota: Quota) {
@@ -52,9 +52,9 @@ export class QuietLog implements Log {
       return
     }
     this.dropped = true
-    if (this.kept === null) this.clock.timer(this.until - now, this.tellLast)
-    else this.unsaid++
-    this.kept = () => this.log[level]({ ...fields, unsaid: this.unsaid }, message)
+    if (this.kept === null) this.clock.timer(this.until - now, this.flush)
+    else this.unsaid += 1 + unsaidBy(this.kept)
+    this.kept = { level, fields, message }
   }
 
   private begin(now: number): void {
@@ -67,9 +67,29 @@ export class QuietLog implements Log {
     this.dropped = false
   }
 
-  private readonly tellLast = (): void => {
-    this.kept!()
+  /** Writes the last line that was dropped, with the number of those before it. */
+  readonly flush = (): void => {
+    const { kept } = this
+    if (kept === null) return
+    const unsaid = this.unsaid + unsaidBy(kept)
     this.kept = null
     this.unsaid = 0
+    this.log[kept.level]({ ...kept.fields, unsaid }, kept.message)
   }
+
+  /** True when it has nothing left to say, and nothing to remember. */
+  get isIdle(): boolean {
+    return this.kept === null && this.clock.now() >= this.until + this.lengthMs
+  }
+}
+
+interface Kept {
+  readonly level: Level
+  readonly fields: LogFields
+  readonly message: string
+}
+
+/** How many lines one line stands for that another quiet log has dropped. */
+function unsaidBy({ fields: { unsaid } }: Kept): number {
+  return typeof unsaid === 'number' ? unsaid : 0
 }

@@ -1,4 +1,3 @@
-import { networkInterfaces } from 'node:os'
 import { dirname } from 'node:path'
 import { endsWithin, inTime } from '../base/deadline.ts'
 import { assert, StorageError, systemError } from '../base/errors.ts'
@@ -22,7 +21,8 @@ import { MirrorDriver } from '../mirror/mirror.ts'
 import type * as config from '../config/config.types.ts'
 import { managementsOf } from '../config/management.ts'
 import { accessOf, limitsOf, milliseconds } from '../config/quantities.ts'
-import { passesByItself } from './addresses.ts'
+import { passesByItself, reachable } from './addresses.ts'
+import { alsoNoted, AuditLog } from './audit.ts'
 import { Tree } from './build.ts'
 import { Changes } from './changes.ts'
 import { Credentials } from './credentials.ts'
@@ -101,6 +101,8 @@ export class Target {
   readonly looking: Looking
   /** The log of the target and its devices: attempts that fail again repeat their lines. */
   private readonly folding: FoldingLog
+  /** The log of who did what; null where none is configured. */
+  readonly audit: AuditLog | null
 
   /**
    * `config` was checked, so an error in it now is a mistake of ours. `manage` makes the server of
@@ -113,6 +115,8 @@ export class Target {
   ) {
     this.config = config
     this.folding = new FoldingLog(world.log, world.clock)
+    const { audit } = config
+    this.audit = audit === undefined ? null : new AuditLog(audit, world.clock, this.folding)
     this.startedAt = world.clock.wall()
     this.credentials = new Credentials(config, world.clock, this.folding)
     const { credentials } = this
@@ -120,7 +124,7 @@ export class Target {
     this.tree = new Tree(config, this.world)
     this.claims = new Claims(this.tree.store)
     this.stateLock = new StateLock(config.state.directory, this.folding)
-    const quiet = new QuietLog(this.folding, world.clock, refusalLines)
+    const quiet = alsoNoted(new QuietLog(this.folding, world.clock, refusalLines), this.audit?.note)
     const descriptors = openDescriptors()
     this.places = new Places(limitsOf(config.limits), quiet, descriptors)
     this.changes = new Changes(this.tree.store, world.clock, this.tree.legsByVolume())
@@ -184,8 +188,10 @@ export class Target {
       this.management?.close()
       await Promise.allSettled(this.tree.roots.map((device) => device.close()))
       await this.stateLock.release()
+      await this.audit?.close()
       throw error
     }
+    this.audit?.note({ event: 'start' })
     const { clock } = this.world
     const claims = new Promise<StorageError | null>((resolve) => {
       this.claims.ready(resolve)
@@ -215,7 +221,8 @@ export class Target {
     const sizes = drivers.flatMap((one) => (one instanceof MirrorDriver ? one.sizeWarning : []))
     const grown = [...this.grown.warnings, ...sizes.filter(isSaid)]
     const credentials = this.credentials.status.flatMap(({ warning }) => warning)
-    return [...lost, ...this.changes.warnings, ...grown, ...credentials.filter(isSaid)]
+    const own = [...credentials, this.audit?.warning ?? '']
+    return [...lost, ...this.changes.warnings, ...grown, ...own.filter(isSaid)]
   }
 
   /** True if the state directory is used: for records of mirrors, or claims of heads. */
@@ -255,6 +262,7 @@ export class Target {
     const time = milliseconds(this.config.limits.stopTimeout)
     const end = clock.now() + time
     log.info({ timeout: time }, 'stopping')
+    this.audit?.note({ event: 'stop' })
     this.looking.stop()
     this.credentials.stop()
     await this.closeListeners()
@@ -277,6 +285,7 @@ export class Target {
       log.error({ device: device.path }, `${device.path} was not flushed and closed in time`)
     this.management?.close()
     await this.stateLock.release()
+    await this.audit?.close()
     const untold = this.journal.untold + this.folding.untold
     if (untold > 0) log.info({ untold }, `${untold} lines like earlier ones were not written`)
     return drained && closed && finished
@@ -351,6 +360,7 @@ export class Target {
    * until a restart.
    */
   reload(): Promise<void> {
+    void this.audit?.look()
     // One that is under way may have passed over what has changed since.
     return this.credentials.look().then(() => this.credentials.look())
   }
@@ -391,7 +401,7 @@ export class Target {
     const { clock, random, slab, log } = this.world
     const { exports, admission, places, claims } = this
     const quiet = new QuietLog(log, clock, clientLines)
-    const shared = { exports, admission, places, claims }
+    const shared = { exports, admission, places, claims, audit: this.audit?.note }
     const service = new services[protocol]({ ...shared, slab, clock, random, log: quiet, limits })
     this.services.set(protocol, service)
     return service
@@ -407,15 +417,6 @@ export class Target {
 
 function isSaid(text: string): boolean {
   return text !== ''
-}
-
-/** The address that clients connect to: for a listener on `0.0.0.0`, one of this machine. */
-function reachable(address: Address): Address {
-  if (address.kind === 'unix' || !['0.0.0.0', '::'].includes(address.host)) return address
-  const family = address.host === '::' ? 'IPv6' : 'IPv4'
-  const all = Object.values(networkInterfaces()).flatMap((each) => each ?? [])
-  const outer = all.find((each) => !each.internal && each.family === family && !each.scopeid)
-  return { ...address, host: outer?.address ?? (family === 'IPv6' ? '::1' : '127.0.0.1') }
 }
 
 async function makeFolderOf(address: Address): Promise<void> {

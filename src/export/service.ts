@@ -3,6 +3,7 @@ import type { Log } from '../base/log.ts'
 import type { Random } from '../base/random.ts'
 import type { Slab } from '../base/slab.ts'
 import type { Connection, ConnectionHandler } from '../net/network.ts'
+import type { Audit } from './audit.ts'
 import type { Claims } from './claims.ts'
 import type { Entrance } from './export.ts'
 import type { Admission } from './admission.ts'
@@ -21,6 +22,8 @@ export interface ServiceContext {
   readonly places?: Places
   /** Which heads have claimed the devices: the same for the clients of every protocol. */
   readonly claims: Claims
+  /** Absent: none is kept. */
+  readonly audit?: Audit | undefined
 }
 
 /** One client, as `status` shows it. */

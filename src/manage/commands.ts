@@ -1,4 +1,4 @@
-import { StorageError } from '../base/errors.ts'
+import { StorageError, systemError } from '../base/errors.ts'
 import { silentLog, type Log } from '../base/log.ts'
 import type { Device } from '../device/device.ts'
 import { FileDriver } from '../devices/file/file.ts'
@@ -111,11 +111,17 @@ export class TargetManager implements Manager {
       command: cut(name),
       options: cut(JSON.stringify(options)),
     }
+    const { audit } = this.target
     this.log.info(fields, `an operator gave a command: ${cut(name)}`)
+    audit?.note({ event: 'command', ...fields })
     try {
-      return await this.carryOut(name, names, options)
+      const answer = await this.carryOut(name, names, options)
+      audit?.note({ event: 'commandEnd', ...fields, outcome: 'done' })
+      return answer
     } catch (error) {
       this.log.info({ ...fields, err: error }, `a command of an operator failed: ${cut(name)}`)
+      const { code, message } = systemError(error, 'the command')
+      audit?.note({ event: 'commandEnd', ...fields, outcome: 'failed', code, reason: cut(message) })
       throw error
     }
   }

@@ -19,10 +19,13 @@ import type { Loose } from '../config/tree.ts'
 export class FileRights {
   /** Folders, without links in their paths; null allows all. */
   private readonly folders: readonly string[] | null
+  /** The audit log, which no device may be; '' without one. */
+  private readonly auditLog: string
 
   constructor(config: config.Config) {
     const allowed = config.files?.allow ?? (isPrivate(config) ? null : foldersOf(config))
     this.folders = allowed === null ? null : [...new Set(allowed.map(real))]
+    this.auditLog = config.audit === undefined ? '' : real(config.audit.path)
   }
 
   /** Says which file of a device a command may not use, and why; null when it may use all. */
@@ -32,6 +35,7 @@ export class FileRights {
       return `commands may not have the target run ${program}: give the key as a file`
     for (const path of [...filesOf(device), ...otherPlacesOf(device)]) {
       const { folders } = this
+      if (real(path) === this.auditLog) return `${path} is the audit log`
       if (folders === null || folders.some((folder) => contains(folder, real(path)))) continue
       const list = folders.length === 0 ? 'none' : folders.join(', ')
       return (

@@ -16,7 +16,7 @@ export function statusOf(target: Target, program: string): status.Status {
     program,
     pid: process.pid,
     startedAt: iso(target.startedAt),
-    state: worst([...Object.values(devices).map(health), ...credentialsHealth(target)]),
+    state: worst([...Object.values(devices).map(health), ...ownHealth(target)]),
     warnings: [...target.warnings],
     listeners: target.listeners.map(({ protocol, address, tls }) => ({
       protocol,
@@ -45,9 +45,10 @@ export function statusOf(target: Target, program: string): status.Status {
   }
 }
 
-/** Credentials that an operator has to see to. */
-function credentialsHealth({ credentials }: Target): status.Status['state'][] {
-  return credentials.status.some(({ warning }) => warning !== '') ? ['degraded'] : []
+/** What an operator has to see to beside the devices: credentials, and the audit log. */
+function ownHealth({ credentials, audit }: Target): status.Status['state'][] {
+  const said = [...credentials.status.map(({ warning }) => warning), audit?.warning ?? '']
+  return said.some((warning) => warning !== '') ? ['degraded'] : []
 }
 
 /** The status of each device, by its name in its parent. */

@@ -1,4 +1,6 @@
 import { StorageError } from '../base/errors.ts'
+import { callerOf, cutShort, rightsIn, type AuditEvent } from '../export/audit.ts'
+import type { Export } from '../export/export.ts'
 import { Intake } from '../export/intake.ts'
 import type { ClientStatus, ServiceContext } from '../export/service.ts'
 import { provenName } from '../net/identity.ts'
@@ -13,6 +15,9 @@ export class ServerConnection {
   exportName: string | null = null
   private readonly left: (connection: ServerConnection) => void
   private readonly since: number
+  /** Why it was closed; '' while it was not, or where the client did. */
+  private reason = ''
+  private isRefused = false
 
   /** Calls `left` when the connection is gone. */
   constructor(
@@ -44,6 +49,7 @@ export class ServerConnection {
   fail({ code, message }: StorageError): void {
     const fields = { peer: this.intake.connection.peer, code }
     this.context.log.info(fields, `nbd client dropped: ${message}`)
+    this.reason = message
     this.intake.destroy()
   }
 
@@ -57,6 +63,32 @@ export class ServerConnection {
   }
 
   closed(): void {
+    this.noteEnd()
     this.left(this)
+  }
+
+  /** Notes that the client uses the export. */
+  begins(exported: Export): void {
+    this.exportName = exported.name
+    const { name } = exported
+    this.note({ event: 'connect', export: name, rights: rightsIn(exported) })
+  }
+
+  /** Notes that the client was refused an export, or the connection where it named none. */
+  refused(reason: string, name?: string): void {
+    this.isRefused = true
+    const asked = name === undefined ? {} : { export: cutShort(name) }
+    this.note({ event: 'refuse', ...asked, reason })
+  }
+
+  private noteEnd(): void {
+    const { exportName, reason } = this
+    if (exportName !== null) this.note({ event: 'disconnect', export: exportName, reason })
+    else if (reason !== '' && !this.isRefused) this.refused(reason)
+  }
+
+  private note(event: AuditEvent): void {
+    const { audit } = this.context
+    audit?.({ ...callerOf(this.intake.connection), protocol: 'nbd', ...event })
   }
 }

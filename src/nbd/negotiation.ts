@@ -221,6 +221,7 @@ export class Negotiation implements Phase {
     const { intake, context } = this.host
     const fields = { peer: intake.connection.peer, reason: message }
     context.log.info(fields, 'an NBD client was refused: it has not proven who it is')
+    this.host.refused(message)
   }
 
   private metaContext(option: number, data: Buffer): void {
@@ -308,7 +309,7 @@ export class Negotiation implements Phase {
       payloadMax,
       flags,
     })
-    host.exportName = exported.name
+    host.begins(exported)
     host.intake.begin(transmission)
   }
 
@@ -353,6 +354,7 @@ export class Negotiation implements Phase {
     const { intake, context } = this.host
     const fields = { peer: intake.connection.peer, export: name.slice(0, nameShown), reason }
     context.log.info(fields, 'an NBD client was refused')
+    this.host.refused(reason, name)
   }
 
   private notUsable(exported: Export): string {

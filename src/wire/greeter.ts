@@ -1,5 +1,6 @@
 import { StorageError } from '../base/errors.ts'
 import { digest } from '../device/facts.ts'
+import { cutShort, rightsIn, type AuditEvent } from '../export/audit.ts'
 import type { Intake } from '../export/intake.ts'
 import type { Exports } from '../export/export.ts'
 import type { ServiceContext } from '../export/service.ts'
@@ -40,6 +41,7 @@ interface Offer {
 /** The connection that a greeter works for. */
 interface Greeted extends SessionConnection {
   readonly intake: Intake
+  note(event: AuditEvent): void
   index: number
   /** The hello was accepted; requests come now. */
   welcomed(session: Session, index: number, depth: number, features: number): void
@@ -53,6 +55,8 @@ export class Greeter {
   private readonly context: ServiceContext
   private readonly offer: Offer
   private attaching: Session | null = null
+  /** The export that the client asks for. */
+  private asked = ''
 
   constructor(user: Greeted, context: ServiceContext, offer: Offer) {
     this.user = user
@@ -97,6 +101,7 @@ export class Greeter {
 
   private attach(hello: Hello): void {
     const target = this.offer.seen().find(hello.name)
+    this.asked = hello.name
     if (target === undefined) {
       this.refuse(new StorageError('CONFIG', `there is no export ${JSON.stringify(hello.name)}`))
       return
@@ -130,6 +135,7 @@ export class Greeter {
     const instance = instanceOf(this.offer.announced, session)
     const text = (features & Feature.memory) === 0 ? '' : `${session.number}`
     this.user.welcomed(session, hello.index, depth, features)
+    this.note(hello, session)
     if (hello.index === 0) {
       const { peer, identity } = this.user
       const who = identity === '' ? {} : { identity }
@@ -142,8 +148,17 @@ export class Greeter {
     this.user.intake.outbox.flush()
   }
 
+  private note({ name, index, claim }: Hello, { target }: Session): void {
+    const { user } = this
+    user.note({ event: 'connect', export: name, rights: rightsIn(target), connection: index })
+    if (claim > 0) user.note({ event: 'claim', export: name, fence: claim, outcome: 'done' })
+  }
+
   private refuse(error: StorageError): void {
     const { peer } = this.user
+    const { code, message } = error
+    const asked = this.asked === '' ? {} : { export: cutShort(this.asked) }
+    this.user.note({ event: 'refuse', ...asked, code, reason: cutShort(message) })
     const reason = error.message.slice(0, reasonShown)
     this.context.log.info({ peer, code: error.code, reason }, 'a DST/1 client was refused')
     const welcome = {

@@ -3,6 +3,7 @@ import { Flag, isChange, Operation, Request, type Completer } from '../device/re
 import { stagedPayloadMax } from '../net/inbox.ts'
 import { provenKey, provenName } from '../net/identity.ts'
 import type { Connection } from '../net/network.ts'
+import { callerOf, cutShort, type AuditEvent } from '../export/audit.ts'
 import type { Entrance, Exports } from '../export/export.ts'
 import { Intake, type Phase } from '../export/intake.ts'
 import type { ServiceContext } from '../export/service.ts'
@@ -48,6 +49,9 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
   private readonly header = newRequestHeader()
   private arrivingChecksum = 0
   private questions = 0
+  /** Why it was closed here; '' while it was not. */
+  private reason = ''
+  private isRefused = false
   private factsWaiting: WireFacts | null = null
   private readonly liveness: Liveness
 
@@ -75,6 +79,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
 
   closed(reason: StorageError | null): void {
     if (reason !== null) this.tellBroken(reason)
+    this.noteEnd(reason)
     if (this.session !== null) this.sessions.detach(this.session, this)
     else this.greeter.closed()
     this.onClosed(this)
@@ -86,6 +91,22 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     if (reason.code !== 'PROTOCOL')
       log.debug({ peer, err: reason }, 'a connection of a client broke')
     else log.info({ peer, reason: reason.message }, 'a client was cut off, by what TLS found')
+  }
+
+  /** Notes what became of the client, with who it is. */
+  note(event: AuditEvent): void {
+    const { audit } = this.context
+    if (event.event === 'refuse') this.isRefused = true
+    audit?.({ ...callerOf(this.intake.connection), protocol: 'dst', ...event })
+  }
+
+  private noteEnd(broken: StorageError | null): void {
+    const { session, index } = this
+    const tells = session !== null || broken?.code === 'PROTOCOL'
+    const reason = this.reason !== '' || !tells ? this.reason : (broken?.message ?? '')
+    if (session !== null)
+      this.note({ event: 'disconnect', export: session.target.name, connection: index, reason })
+    else if (reason !== '' && !this.isRefused) this.note({ event: 'refuse', reason })
   }
 
   get identity(): string {
@@ -110,6 +131,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
   /** Closes at once: the peer broke the protocol, or must not go on. */
   kick(reason: string): void {
     this.context.log.info({ peer: this.peer, reason }, 'closing a connection of a client')
+    this.reason = reason
     this.intake.destroy()
   }
 
@@ -125,6 +147,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
       { peer: this.peer, export: this.session?.target.name, fence },
       'a client was fenced: another one has claimed the device with a higher fence number',
     )
+    this.note({ event: 'fence', export: this.session?.target.name ?? '', fence })
     if (!this.intake.over && this.fencing) this.replies.fenced(fence)
   }
 
@@ -270,7 +293,11 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     const fields = { peer: this.peer, export: this.session!.target.name, fence }
     void ask(this.sessions, this.session!, command, fence).then(({ status, text }) => {
       this.questions--
-      if (command === Command.claim) log.info({ ...fields, status }, tellClaim(fence, status))
+      if (command === Command.claim) {
+        log.info({ ...fields, status }, tellClaim(fence, status))
+        const outcome = status === statusOk ? 'done' : cutShort(text)
+        this.note({ event: 'claim', export: fields.export, fence, outcome })
+      }
       const { over, room } = this.intake
       if (over) room.giveBack(replyOverheadBytes)
       else this.replies.answer(status, slot, sequence, text)
