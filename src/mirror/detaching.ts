@@ -107,6 +107,8 @@ async function drainAndLeave(volume: Volume, leg: Leg, label: string): Promise<v
   mustSpare(volume, leg)
   leg.member!.label = label
   leave(volume, leg, 'detached', `taken off as ${label}`)
+  // It does not come back by itself, and is given up as soon as it can be.
+  leg.backOff.end()
   leg.lacksNothing(volume)
   volume.regroup()
   await volume.membership.settled()

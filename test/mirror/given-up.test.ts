@@ -359,3 +359,63 @@ describe('a detached leg that is to be added once more', () => {
     await head.device.close()
   })
 })
+
+describe('a detached leg that takes no answer to its giving up', () => {
+  /** Has leg b answer so when it is given up. */
+  function givingUp(head: Head, how: () => Promise<void> | null): void {
+    const { driver } = head.legs.get('b')!
+    const claim = driver.claim!.bind(driver)
+    driver.claim = (epoch) => (epoch === 0 ? how() : null) ?? claim(epoch)
+  }
+
+  function failingOnce(): () => Promise<void> | null {
+    let asked = 0
+    const error = new StorageError('IO', 'the state directory is full')
+    return () => (asked++ === 0 ? Promise.reject(error) : null)
+  }
+
+  it('is not given up while it is erased, though that was due before its export', async () => {
+    const { head, b, mapsFrom } = await ready()
+    const { volume } = head.driver as unknown as { volume: Volume }
+    const leg = volume.legs.find(({ name }) => name === 'b')!
+    givingUp(head, failingOnce())
+    await head.driver.detachLeg('b')
+    let erases = false
+    b.hold = ({ operation, offset }) => {
+      const isErasing = operation === Operation.writeZeroes && offset >= mapsFrom
+      erases ||= isErasing
+      return isErasing
+    }
+    let go: () => void = () => undefined
+    const busy = volume.control.run(() => new Promise<void>((resolve) => (go = resolve)))
+    const exporting = answer(head.driver.exportLeg('b'))
+    volume.hooks.onLeaving(leg)
+    await head.until('it may be asked again', () => leg.backOff.isOver)
+    go()
+    await busy
+    await head.until('it is erased', () => erases)
+    await head.driver.startVolume()
+    expect(b.epoch, 'it is claimed').to.be.above(0)
+    b.letGo()
+    await exporting
+    await head.until('it is given up', () => b.epoch === 0 && volume.leaving.size === 0)
+    await head.device.close()
+  })
+
+  it('holds up no commands when it comes and goes', async () => {
+    const { head, b } = await ready()
+    let asked = 0
+    givingUp(head, () => {
+      asked++
+      return new Promise(() => undefined)
+    })
+    await head.driver.detachLeg('b')
+    for (let times = 0; times < 20; times++) {
+      b.goAway()
+      b.comeBack()
+    }
+    await head.driver.startVolume()
+    expect(asked).to.be.below(5)
+    await head.device.close()
+  })
+})

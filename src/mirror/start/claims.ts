@@ -134,7 +134,7 @@ export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
   } catch (error) {
     // A leg that is there no more can be asked no more, and another's claim is not ours.
     if (!isLeg || systemError(error, '').code === 'FENCED') leaving.delete(leg)
-    else backOff(volume, leg)
+    else if (volume.host !== null) backOff(volume, leg)
     const what = `${volume.path}/${name} stays claimed`
     volume.log.warn({ volume: volume.path, leg: name, err: error }, what)
   }
@@ -145,9 +145,13 @@ export function isSame(one: Device, other: Device): boolean {
   return one === other || (one.facts !== null && one.facts.identity === other.facts?.identity)
 }
 
-/** Gives the leg up if that is still to be done: meanwhile it may have been, or claimed again. */
+/**
+ * Gives the leg up if that is still to be done: meanwhile it may have been, or claimed again, or
+ * asked in vain. One that the volume has no more may still be erased, and is left to `letGo`.
+ */
 export async function giveUpNow(volume: Volume, leg: Leg): Promise<void> {
-  if (volume.leaving.has(leg)) await giveUp(volume, leg)
+  const isDue = leg.device.usable && leg.backOff.isOver && volume.legs.includes(leg)
+  if (isDue && volume.leaving.has(leg)) await giveUp(volume, leg)
 }
 
 /**
