@@ -29,11 +29,12 @@ export function parseAddress(text: string, defaultPort?: number): Address | null
 
 /**
  * True for the name of a host and for an IPv4 address. False for a number alone, which the system
- * takes for an address and people for a port, and for what programs would take for an option.
+ * takes for an address and people for a port, for what programs would take for an option, and for
+ * `unix`, which begins a path once a port stands behind it.
  */
 function isHost(text: string): boolean {
   if (/^[\d.]+$/.test(text)) return isIPv4(text)
-  if (socketName.test(text)) return false
+  if (socketName.test(text) || text === 'unix') return false
   return /^[\p{L}\p{N}_][\p{L}\p{M}\p{N}_.-]*$/u.test(text)
 }
 
@@ -47,6 +48,7 @@ export function whyNoAddress(text: string): string {
     return `only a port: 127.0.0.1:${port} is for this machine, 0.0.0.0:${port} for all`
   }
   if (/^\[?\*/.test(text)) return '"*" is no host: 0.0.0.0, or [::], stands for all addresses'
+  if (text === 'unix') return 'the path is missing, as in unix:data/x.sock'
   const scheme = /^(?:\w+:\/\/|tcp:|unix:|nbd:|dst:)/i.exec(text)?.[0]
   const rest = text.slice(scheme?.length ?? 0)
   if (/^unix:/i.test(text))

@@ -61,7 +61,7 @@ export function parseUri(text: string): ExportUri | string {
   const parameters = new URLSearchParams(query.replaceAll('+', '%2B'))
   const wrong = whyNotParameters(parameters, sealed ? 'TLS' : 'clear')
   if (wrong !== null) return wrong
-  const [, user, host = ''] = /^(?:([^@]*)@)?(.*)$/.exec(authority)!
+  const [, user, host = ''] = /^(?:([^@]*)@)?(.*)$/s.exec(authority)!
   const tls = sealed ? tlsOf(parameters, user) : null
   if (typeof tls === 'string') return tls
   const socket = parameters.get('socket')

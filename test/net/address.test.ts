@@ -36,6 +36,8 @@ describe('an address', () => {
       ['nbd://127.0.0.1:10809/home', 'as in 127.0.0.1:10809'],
       ['tcp:1.2.3.4:5', 'as in 1.2.3.4:5'],
       ['unix:', 'the path is missing'],
+      // With a port behind it, it would be a path.
+      ['unix', 'the path is missing'],
       ['UNIX:/run/x', 'written small'],
       ['host:nbd', '"nbd" is no port'],
       ['./x.sock', 'unix:./x.sock'],
@@ -58,5 +60,10 @@ describe('an address', () => {
     for (const text of ['dst://-x/a', 'dst://*/a', 'nbd://4470/a', 'dst://host:0/a'])
       expect(parseUri(text), text).to.be.a('string')
     expect(parseUri('dst://host/a')).to.be.an('object')
+  })
+
+  it('of a URI may have any character, a line break too', () => {
+    for (const text of ['dst://a\nb/a', 'dst://\n', 'dsts://a\nb@host\u2028/x', 'nbd://a\r:1/x'])
+      expect(parseUri(text), text).to.be.a('string')
   })
 })
