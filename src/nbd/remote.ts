@@ -156,8 +156,7 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
   connected(client: NbdClient): void {
     const terms = client.terms!
     if (this.terms !== null) {
-      const same = this.terms.size === terms.size && this.terms.flags === terms.flags
-      if (same) this.joining.set(client, this.link.alive[0]!.asked)
+      if (alike(this.terms, terms)) this.joining.set(client, this.link.alive[0]!.asked)
       else client.destroy(this.error('PROTOCOL', 'connections to the export differ'))
       return
     }
@@ -332,4 +331,16 @@ export class NbdDriver implements Driver, ClientOwner, LinkUser<NbdClient> {
   private error(code: Code, message: string): StorageError {
     return new StorageError(code, message, this.host!.path)
   }
+}
+
+/** Whether a request that is made for one connection may go over the other. */
+function alike(one: Terms, other: Terms): boolean {
+  const { minimum, maximum } = one.blockSizes
+  return (
+    one.size === other.size &&
+    one.flags === other.flags &&
+    minimum === other.blockSizes.minimum &&
+    maximum === other.blockSizes.maximum &&
+    (one.context === null) === (other.context === null)
+  )
 }

@@ -4,7 +4,7 @@ import type { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
 import { Command } from '../../src/nbd/codec.ts'
 import { read, submit, write } from '../support/io.ts'
-import { FakeServer, shakeHands, simple, takeRequest } from './fake.ts'
+import { chunk, data, FakeServer, shakeHands, simple, takeRequest, words } from './fake.ts'
 import { nbdLeaf } from './leaf.ts'
 import type { Talker } from './talker.ts'
 
@@ -79,5 +79,34 @@ describe('a further connection of an nbd leaf', () => {
     await begin(30_000, script)
     await settled(() => leaf.driver.describe()['connections'] === 2)
     while (leaf.driver.describe()['joining'] !== 0) await read(leaf, 0, 4096)
+  })
+
+  it('is not asked for what it has not agreed on, as the first one has', async () => {
+    const context = Buffer.from([0, 0, 0, 5])
+    const asked: string[] = []
+    const play =
+      (structured: boolean) =>
+      async (talker: Talker): Promise<void> => {
+        await shakeHands(talker, { ...manner, structured })
+        for (;;) {
+          const request = await takeRequest(talker)
+          const { type, length, offset } = request
+          if (!structured && type === Command.blockStatus) asked.push(`${offset}`)
+          if (type === Command.blockStatus)
+            talker.say(chunk(request, 5, Buffer.concat([context, words(length, 0)]), true))
+          else if (structured && type === Command.read)
+            talker.say(chunk(request, 1, data(offset, length), true))
+          else talker.say(simple(request, 0))
+          if (!structured && type === Command.read) talker.say(Buffer.alloc(length, 1))
+        }
+      }
+    await begin(30_000, play(true), play(false), play(true))
+    const { restarts } = leaf.driver
+    const ask = (): Promise<unknown> =>
+      Promise.all(Array.from({ length: 8 }, () => submit(leaf, Operation.status, 0, 4096)))
+    const isSettled = (): boolean =>
+      leaf.driver.restarts !== restarts && leaf.driver.describe()['connections'] === 2
+    while (!isSettled() && asked.length === 0) await ask()
+    expect(asked).to.deep.equal([])
   })
 })
