@@ -1,7 +1,6 @@
-import { createHash } from 'node:crypto'
 import { expect } from 'chai'
 import { systemClock } from '../../../src/base/clock.ts'
-import { GiB, MiB } from '../../../src/base/size.ts'
+import { MiB } from '../../../src/base/size.ts'
 import { Device } from '../../../src/device/device.ts'
 import { Deriver } from '../../../src/devices/crypt/deriver.ts'
 import { isFault, type Fault, type Header } from '../../../src/devices/crypt/header.ts'
@@ -12,7 +11,9 @@ import { loadHeader } from '../../../src/devices/crypt/store.ts'
 import { unlock } from '../../../src/devices/crypt/unlock.ts'
 import { MemoryDriver } from '../../../src/devices/memory.ts'
 import { read, write } from '../../support/io.ts'
+import { mutateJson } from '../../support/json.ts'
 import { SeededRandom } from '../../support/seeded.ts'
+import { checkBounds, repair } from './bounds.ts'
 import { format, passphrase } from './support.ts'
 
 /** Mutations of each kind of header; the seed repeats them. */
@@ -27,30 +28,6 @@ async function formatted(version: 'luks1' | 'luks2'): Promise<Device> {
   return device
 }
 
-/** Whatever a header says, what is taken from it is within these bounds. */
-function checkBounds(header: Header): void {
-  const { payload, size, firstSector, keyslots, digest, keyBytes } = header
-  for (const number of [payload, size ?? 512, firstSector])
-    expect(Number.isSafeInteger(number) && number >= 0).to.equal(true)
-  expect(keyBytes).to.be.oneOf([32, 64])
-  expect(keyslots.length).to.be.at.most(32)
-  expect(digest.iterations).to.be.within(1, 100_000_000)
-  expect(digest.salt.length).to.be.within(8, 400)
-  for (const { offset, reserved, kdf, areaKeyBytes } of keyslots) {
-    expect(offset).to.be.at.least(592)
-    expect(reserved).to.be.at.least(keyBytes * 4000)
-    expect(offset + reserved).to.be.at.most(payload)
-    expect(reserved).to.be.at.most(128 * MiB)
-    expect(areaKeyBytes).to.be.oneOf([32, 64])
-    if (kdf.kind === 'pbkdf2') expect(kdf.iterations).to.be.within(1, 100_000_000)
-    else {
-      expect(kdf.memory).to.be.within(8192, GiB)
-      expect(kdf.memory * kdf.passes).to.be.at.most(16 * GiB)
-      expect(kdf.lanes).to.be.within(1, 255)
-    }
-  }
-}
-
 function check(parse: () => Header | Fault): 'fault' | 'header' {
   const found = parse()
   if (isFault(found)) {
@@ -59,12 +36,6 @@ function check(parse: () => Header | Fault): 'fault' | 'header' {
   }
   checkBounds(found)
   return 'header'
-}
-
-/** Puts the right checksum on a copy, so that what is behind it is looked at. */
-function repair(bytes: Buffer): void {
-  bytes.fill(0, 448, 512)
-  createHash('sha256').update(bytes).digest().copy(bytes, 448)
 }
 
 /** The part of the JSON that tests change. */
@@ -83,36 +54,6 @@ function mutateBytes(bytes: Buffer, random: SeededRandom, within: number): void 
     else if (kind === 2) bytes.fill(0xff, at, Math.min(within, at + 4))
     else bytes.fill(0, at, Math.min(within, at + 1 + random.below(32)))
   }
-}
-
-const strange: readonly unknown[] = [
-  ...[null, true, [], {}, '', '0', '-1', '1e9', ' 1', '9007199254740993', '18446744073709551615'],
-  ...[0, -1, 0.5, 1e300, 2 ** 32, 2 ** 31, 'dynamic', 'crypt', 'raw', '__proto__', 'constructor'],
-  ...['4294967296', '32768', '0x10', 'aes-cbc-essiv:sha256', 'null', 'a'.repeat(5000)],
-  ...[['0', '0'], ['1'], [0], [[[[]]]], { type: 'crypt' }, Array.from({ length: 99 }, () => '0')],
-]
-
-/** Replaces, drops, copies or renames one property of some object in the value. */
-function mutateJson(root: unknown, random: SeededRandom): void {
-  const objects: Record<string, unknown>[] = []
-  const collect = (value: unknown): void => {
-    if (typeof value !== 'object' || value === null) return
-    objects.push(value as Record<string, unknown>)
-    for (const each of Object.values(value)) collect(each)
-  }
-  collect(root)
-  const object = objects[random.below(objects.length)]!
-  const keys = Object.keys(object)
-  const key = keys[random.below(keys.length)] ?? '0'
-  const kind = random.below(5)
-  if (kind === 0) Reflect.deleteProperty(object, key)
-  else if (kind === 1) {
-    const other = objects[random.below(objects.length)]
-    object[String(random.below(40))] = structuredClone(other)
-  } else if (kind === 2 && /^\d+$/.test(String(object[key]))) {
-    const number = Number(object[key]) + random.below(3) - 1
-    object[key] = typeof object[key] === 'string' ? String(number) : number * random.below(1e6)
-  } else object[key] = structuredClone(strange[random.below(strange.length)])
 }
 
 describe('a hostile LUKS header', () => {

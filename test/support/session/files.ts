@@ -43,6 +43,7 @@ export const slowSeconds: Readonly<Record<string, number>> = {
   'test/devices/zeroes.test.ts': 3,
   'test/explore/explore.test.ts': 15,
   'test/explore/reduce.test.ts': 15,
+  'test/fuzz/fuzz.test.ts': 6,
   'test/interop/bridge.test.ts': 20,
   'test/interop/crypt.test.ts': 20,
   'test/interop/nbd-clients.test.ts': 20,
