@@ -1,7 +1,10 @@
+import type { Clock } from '../base/clock.ts'
 import { StorageError } from '../base/errors.ts'
 import type { Dialer } from './dialer.ts'
 
 interface Asked {
+  /** Monotonic, milliseconds. */
+  readonly at: number
   readonly resolve: (text: string) => void
   readonly reject: (error: StorageError) => void
 }
@@ -9,11 +12,13 @@ interface Asked {
 /** Asks a target questions that are no requests of a range; they are rare, so promises do. */
 export class Controls {
   private readonly dialer: Dialer
+  private readonly clock: Clock
   private readonly asked = new Map<number, Asked>()
   private sequence = 0
 
-  constructor(dialer: Dialer) {
+  constructor(dialer: Dialer, clock: Clock) {
     this.dialer = dialer
+    this.clock = clock
   }
 
   /** Resolves to the answer; rejects with what the target says, UNAVAILABLE without a session. */
@@ -23,7 +28,14 @@ export class Controls {
       return Promise.reject(new StorageError('UNAVAILABLE', 'the remote is away'))
     const sequence = this.sequence++ >>> 0
     connection.ask(command, sequence, value)
-    return new Promise((resolve, reject) => this.asked.set(sequence, { resolve, reject }))
+    const at = this.clock.now()
+    return new Promise((resolve, reject) => this.asked.set(sequence, { at, resolve, reject }))
+  }
+
+  /** Whether a question was asked before that moment and has no answer. */
+  overdue(before: number): boolean {
+    for (const { at } of this.asked.values()) if (at < before) return true
+    return false
   }
 
   answered(sequence: number, error: StorageError | null, text: string): void {

@@ -11,7 +11,10 @@ export interface RemoteOptions extends LinkOptions {
   readonly pingInterval: number
   /** Milliseconds of silence after which a connection is given up. */
   readonly pingTimeout: number
-  /** Milliseconds without an answer to a request before the session begins anew; 0: for ever. */
+  /**
+   * Milliseconds without an answer to a request, or to a question such as a claim, before the
+   * session begins anew; 0: for ever.
+   */
   readonly requestTimeout: number
   readonly checksums: boolean
   /** Bytes that the export must have; null: any size is taken. */

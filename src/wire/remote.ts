@@ -76,7 +76,7 @@ export class RemoteDriver implements Driver, DialerUser {
       this,
       context,
     )
-    this.controls = new Controls(this.dialer)
+    this.controls = new Controls(this.dialer, context.clock)
   }
 
   async open(host: DriverHost): Promise<void> {
@@ -435,7 +435,7 @@ export class RemoteDriver implements Driver, DialerUser {
     const { states, sentAt } = this.slots
     for (let slot = 0; slot < states.length; slot++)
       if (states[slot] === SlotState.sent && sentAt[slot]! < before) return true
-    return false
+    return this.controls.overdue(before)
   }
 
   private error(code: Code, message: string): StorageError {

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import type { StorageError } from '../../src/base/errors.ts'
 import { KiB, MiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
 import { Operation } from '../../src/device/request.ts'
@@ -287,4 +288,25 @@ describe('a remote that stays away', () => {
     await device.close()
     await target.stop()
   })
+
+  it('gives up a session that leaves a question unanswered for too long', async () => {
+    const target = new Target()
+    const gate = new GateDriver(size)
+    let asked = 0
+    gate.stamp = () => (asked++ === 0 ? new Promise(() => undefined) : Promise.resolve('it'))
+    await target.add('disk', gate)
+    await target.start()
+    const device = remote(target.tcp, 'disk', { ...impatient, requestTimeout: 100 })
+    await device.open()
+    const refused = await device.driver.stamp!().then(
+      () => null,
+      (error: unknown) => error as StorageError,
+    )
+    expect(refused).to.include({ code: 'UNAVAILABLE' })
+    expect(refused!.message).to.include('no answer within 100 ms')
+    await reaches(device, online)
+    expect(await device.driver.stamp!()).to.equal('it')
+    await device.close()
+    await target.stop()
+  }).timeout(20_000)
 })
