@@ -26,6 +26,8 @@ export abstract class HostileServer {
   trouble: number
   /** Whether any message was not. */
   lied = false
+  /** How many more messages are not: after few lies, what was left undone stays so. */
+  private liesLeft: number
   private readonly peers = new Set<Peer>()
 
   constructor(trial: Trial, size: number) {
@@ -33,6 +35,7 @@ export abstract class HostileServer {
     this.trial = trial
     this.content = Buffer.from(noiseOf(dice, size))
     this.trouble = dice.pick([0, 0.01, 0.05, 0.3])
+    this.liesLeft = dice.pick([Infinity, Infinity, 1, 3])
   }
 
   /** Answers the clients that come from now on. */
@@ -57,11 +60,12 @@ export abstract class HostileServer {
   say(peer: Peer, part: Part): void {
     const { dice } = this.trial
     if (peer.isClosed) return
-    if (!dice.chance(this.trouble)) {
+    if (this.liesLeft === 0 || !dice.chance(this.trouble)) {
       peer.say(part.bytes)
       return
     }
     this.lied = true
+    this.liesLeft--
     const what = dice.below(16)
     if (what < 9) peer.say(mutatedPart(part, dice, 1))
     else if (what === 9) peer.say(Buffer.concat([part.bytes, part.bytes]))
@@ -146,13 +150,20 @@ export class Client {
     must(right || this.believes(), `a read of ${length} bytes at ${offset} has other bytes`)
   }
 
+  /** Whether it comes back to a server that is honest, whatever it was told before. */
+  mayRecover(): boolean {
+    return true
+  }
+
   /** The server has come to its senses: the client comes back, and all is as it should be. */
   async recover(): Promise<void> {
     const { world, device, server } = this
     server.reform()
+    // The last lie may have been under way.
+    await world.quiet()
+    if (!this.mayRecover()) return
     const { length } = server.content
     const isBack = (): boolean => device.state.word === 'online' && device.facts?.size === length
-    await world.quiet()
     await world.until(isBack, endMs, 'the client has come back')
     const payload = noiseOf(this.trial.dice, length / 2)
     for (const [operation, segments] of [

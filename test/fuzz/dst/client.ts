@@ -22,8 +22,8 @@ class DstClient extends Client {
     return lied && !isSeen
   }
 
-  /** Whether it may come back: not to another device, or if it was told that it was outbid. */
-  get mayRecover(): boolean {
+  /** It does not come back to another device, nor if it was told that it was outbid. */
+  override mayRecover(): boolean {
     const { facts, state } = this.device
     if (state.word === 'failed') return false
     return (
@@ -60,7 +60,7 @@ export const dstClient: Surface = {
     const questions = client.open().then(() => ask(driver!, dice.below(4)))
     await client.ask()
     await world.settle(questions, 600_000, 'all questions have an end')
-    if (client.mayRecover) await client.recover()
+    await client.recover()
     await client.close()
   },
 }
