@@ -141,6 +141,14 @@ export class Device implements DriverHost {
       this.leave(request)
     },
   }
+  /** Rounds block status to this device's blocks: those of the devices below may be smaller. */
+  private readonly rounding: Completer = {
+    completed: (request) => {
+      const { error, extents, length } = request
+      if (error === null) extents.roundTo(this.known!.blockSize, length)
+      request.complete()
+    },
+  }
   private readonly watchers = new Set<Watcher>()
   private idle: (() => void) | null = null
   private closing: Promise<void> | null = null
@@ -328,10 +336,18 @@ export class Device implements DriverHost {
       emulateWriteZeroes(this, request, facts)
     else if (operation <= Operation.write && request.length > facts.payloadMax)
       splitLarge(this, request, facts)
-    else if (operation === Operation.status && facts.status !== 'native') {
+    else if (operation === Operation.status) this.tellStatus(request, facts)
+    else this.driver.submit(request)
+  }
+
+  private tellStatus(request: Request, { status, blockSize }: Facts): void {
+    if (status !== 'native') {
       request.extents.add(request.length, 0)
       request.complete()
-    } else this.driver.submit(request)
+      return
+    }
+    if (blockSize > 1) request.push(this.rounding)
+    this.driver.submit(request)
   }
 
   /** @internal The driver has completed a request that was submitted in this life of the cache. */

@@ -11,7 +11,8 @@ export const extentRunsMax = 4096
 
 /**
  * The answer to a `status` request: runs of equal allocation, in order from the request's offset.
- * They cover the request's length or, when there are too many, a prefix of it that is not empty.
+ * They cover the request's length or, when there are too many, a prefix of it that is not empty. A
+ * driver's may end anywhere, a device's end where its blocks do.
  */
 export class Extents {
   /** Bytes of each run. */
@@ -40,8 +41,52 @@ export class Extents {
     return true
   }
 
+  /**
+   * Rounds the runs to whole blocks, counted from the request's offset: a block has the flags that
+   * all its parts share. Where the runs end within a block, the answer ends before it; if it is the
+   * first one, nothing is claimed of it. `asked` is the request's length.
+   */
+  roundTo(blockBytes: number, asked: number): void {
+    if (areWhole(this.lengths, blockBytes)) return
+    // An answer may get longer: a block that two runs share can become a third one.
+    for (const length of this.lengths) finer.lengths.push(length)
+    for (const flags of this.flags) finer.flags.push(flags)
+    this.clear()
+    this.addBlocks(finer, blockBytes)
+    finer.clear()
+    if (this.lengths.length === 0) this.add(Math.min(blockBytes, asked), 0)
+  }
+
+  private addBlocks({ lengths, flags }: Extents, blockBytes: number): void {
+    /** Bytes of a block that runs so far have begun, and the flags that they share. */
+    let begun = 0
+    let shared = 0
+    for (let at = 0; at < lengths.length; at++) {
+      let left = lengths[at]!
+      if (begun > 0) {
+        const bytes = Math.min(left, blockBytes - begun)
+        shared &= flags[at]!
+        begun += bytes
+        left -= bytes
+        if (begun < blockBytes) continue
+        if (!this.add(blockBytes, shared)) return
+      }
+      begun = left % blockBytes
+      shared = flags[at]!
+      if (left > begun && !this.add(left - begun, shared)) return
+    }
+  }
+
   clear(): void {
     empty(this.lengths)
     empty(this.flags)
   }
+}
+
+/** Runs that are being rounded: kept, so that rounding allocates nothing. */
+const finer = new Extents()
+
+function areWhole(lengths: readonly number[], blockBytes: number): boolean {
+  for (const length of lengths) if (length % blockBytes !== 0) return false
+  return true
 }

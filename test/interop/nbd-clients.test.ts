@@ -3,7 +3,9 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { KiB, MiB } from '../../src/base/size.ts'
 import type { Device } from '../../src/device/device.ts'
+import { extentHole, extentZero } from '../../src/device/extents.ts'
 import { Rig } from '../nbd/rig.ts'
+import { GrainedDriver } from '../support/grained.ts'
 import { read, write } from '../support/io.ts'
 import { mustRun, needPrograms, runProgram } from '../support/programs.ts'
 import { SeededRandom } from '../support/seeded.ts'
@@ -20,6 +22,12 @@ interface NbdInfo {
   readonly protocol: string
   readonly structured: boolean
   readonly exports: readonly Record<string, unknown>[]
+}
+
+interface MapEntry {
+  readonly offset: number
+  readonly length: number
+  readonly type: number
 }
 
 for (const over of ['unix', 'tcp'] as const)
@@ -73,6 +81,27 @@ for (const over of ['unix', 'tcp'] as const)
       expect((await mustRun('nbdinfo', ['--size', fixed])).trim()).to.equal(String(size))
       expect((await runProgram('nbdinfo', ['--is', 'readonly', fixed])).code).to.equal(0)
       expect((await runProgram('nbdinfo', ['--can', 'trim', fixed])).code).to.equal(2)
+    })
+
+    it('nbdinfo maps an export whose driver knows of smaller blocks', async function () {
+      needPrograms(this, 'nbdinfo')
+      const blockSize = 4 * KiB
+      const [data, zero] = [0, extentHole | extentZero]
+      // Two and a half blocks of data, then one and a half that are zero.
+      const flags = Array.from({ length: 32 }, (_, grain) => (grain < 20 ? data : zero))
+      const driver = new GrainedDriver(MiB, flags, new SeededRandom(23), { blockSize })
+      driver.runsMax = 7
+      await rig.add('grained', driver)
+      const args = ['--map', '--json', rig.uri('grained', over)]
+      const map = JSON.parse(await mustRun('nbdinfo', args)) as MapEntry[]
+      const ends = map.map(({ offset, length, type }) => [offset + length, type] as const)
+      const rounds = Array.from({ length: MiB / blockSize / 4 }, (_, at) => 4 * at * blockSize)
+      expect(ends).to.deep.equal(
+        rounds.flatMap((at) => [
+          [at + 3 * blockSize, 0],
+          [at + 4 * blockSize, 3],
+        ]),
+      )
     })
 
     it('nbdinfo lists the exports', async function () {

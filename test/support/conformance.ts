@@ -270,6 +270,7 @@ async function tellsStatus(device: Device): Promise<void> {
       expect(status.lengths.length, 'an answer covers something').to.be.greaterThan(0)
       for (const [index, length] of status.lengths.entries()) {
         expect(length).to.be.greaterThan(0)
+        expect(length % blockSize, 'whole blocks').to.equal(0)
         expect(offset + length).to.be.at.most(size)
         if ((status.flags[index]! & extentZero) !== 0) await expectZeroes(device, offset, length)
         offset += length
