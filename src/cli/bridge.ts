@@ -45,7 +45,7 @@ export function bridge(yargs: Argv): Argv {
         ),
     (options) => {
       const { config } = checkConfig(configOf(options), process.cwd(), 'command line')
-      return runTarget(config, [], mustBeReachable)
+      return runTarget(config, { mustServe: mustBeReachable })
     },
   )
 }

@@ -1,6 +1,6 @@
 import { asText, isObject } from '../base/guards.ts'
 import { describeSize } from '../base/size.ts'
-import type { Device, Export, Leg, Status } from '../manage/status.types.ts'
+import type { Device, Export, Leg, Pace, Status } from '../manage/status.types.ts'
 import { printable } from './print.ts'
 import { progressLine } from './progress.ts'
 
@@ -198,7 +198,7 @@ const clientsMax = 20
 /** The other URIs of a device's exports, and their clients. */
 function users(device: Device, { exports }: Status, now: number): string[] {
   const mine = Object.values(exports).filter((each) => each.device === device.path)
-  return mine.flatMap(({ uris, clients }) => {
+  return mine.flatMap(({ uris, clients, limits = [] }) => {
     const named = clients.slice(0, clientsMax).map((client) => {
       const { protocol, peer, identity = '', connections, inFlight, since } = client
       const who = identity === '' ? peer : `${peer} (${identity})`
@@ -208,6 +208,7 @@ function users(device: Device, { exports }: Status, now: number): string[] {
     const more = clients.length - named.length
     return [
       ...uris.slice(1).map((uri) => `also ${uri}`),
+      ...limits.map(limited),
       ...named,
       ...(more > 0 ? [`and ${more} more clients`] : []),
     ]
@@ -247,6 +248,19 @@ function verifying(details: Device['details'], now: number): string[] {
   const isDifferent = typeof bytesDifferent === 'number' && bytesDifferent > 0
   const found = isDifferent ? `, ${bytesDifferent} bytes differ` : ''
   return [`verify ${progressLine(verify)}${found}`, hint]
+}
+
+/** A limit of speed, whom it is for, and whether anybody waits for it. */
+function limited(pace: Pace): string {
+  const { rule, operationsPerSecond: operations, bytesPerSecond: bytes, throttled, waiting } = pace
+  const rates = [
+    operations === null ? '' : `${operations} operations/s`,
+    bytes === null ? '' : `${describeSize(bytes)}/s`,
+  ].filter((each) => each !== '')
+  const whom = rule === null ? '' : ` for clients of rule ${rule + 1}`
+  const connections = waiting === 1 ? '1 connection waits' : `${waiting} connections wait`
+  const now = waiting > 0 ? `: ${connections}` : throttled ? ': clients are slowed down' : ''
+  return `limited to ${rates.join(' and ')}${whom}${now}`
 }
 
 function exported(name: string, { uris, clients, readOnly }: Export): string {

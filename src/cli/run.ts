@@ -17,16 +17,24 @@ import { printableLines, printLine } from './print.ts'
 /** Name and version, as `status` shows them. */
 const program = `dst ${version()}`
 
+/** How a target runs, beside its configuration. */
+interface Running {
+  /** About the configuration: the log begins with them. */
+  readonly warnings?: readonly string[]
+  /** Called when the devices were tried; may throw to end the start. */
+  readonly mustServe?: (target: Target, log: Log) => void
+  /** Reads the configuration again; throws where it is wrong. Absent: it is in no file. */
+  readonly reread?: () => config.Config
+}
+
 /**
  * Starts to serve; a signal later stops the target and ends the process. Rejects with a
  * StorageError when the start fails. Standard output has the URIs of the exports; standard error is
- * the log, which begins with the `warnings` about the configuration. `mustServe` is called when the
- * devices were tried, and may throw to end the start.
+ * the log.
  */
 export async function runTarget(
   config: config.Config,
-  warnings: readonly string[] = [],
-  mustServe: (target: Target, log: Log) => void = () => undefined,
+  { warnings = [], mustServe = () => undefined, reread }: Running = {},
 ): Promise<void> {
   const output = new LogOutput((lines) => {
     log.warn({ lines }, `${lines} lines were dropped: the reader of the log stood still`)
@@ -51,7 +59,7 @@ export async function runTarget(
   const target = new Target(config, world, (context) => new Managements(context, program))
   // Timers do not keep the process alive, and a target that stops has no listeners left to do so.
   const alive = setInterval(() => undefined, timerMax)
-  const isStopping = stopOnSignals(target, log, output)
+  const isStopping = stopOnSignals(target, log, output, reread)
   try {
     await target.start()
     await begin(target, () => mustServe(target, log))
@@ -108,7 +116,12 @@ const sameSignalMs = 1000
  * Stops the target at a signal and then ends the process; a second signal ends it at once. Returns
  * a function that says whether there was a signal.
  */
-function stopOnSignals(target: Target, log: bunyan, output: LogOutput): () => boolean {
+function stopOnSignals(
+  target: Target,
+  log: bunyan,
+  output: LogOutput,
+  reread: Running['reread'],
+): () => boolean {
   let first: { readonly signal: string; readonly at: number } | null = null
   const signalled = (signal: string): void => {
     const at = systemClock.now()
@@ -126,8 +139,9 @@ function stopOnSignals(target: Target, log: bunyan, output: LogOutput): () => bo
   process.on('SIGTERM', signalled)
   process.on('SIGINT', signalled)
   process.on('SIGHUP', () => {
-    log.info({}, 'reading the files of credentials; the rest is read by a restart')
-    void target.reload()
+    const what = reread === undefined ? '' : ', and the rules and limits of exports'
+    log.info({}, `reading the files of credentials${what}; the rest is read by a restart`)
+    void target.reload(reread)
   })
   return () => first !== null
 }

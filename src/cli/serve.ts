@@ -22,7 +22,7 @@ export function serve(yargs: Argv): Argv {
         ),
     ({ file }) => {
       const { config, warnings } = loadConfig(file, 'awaited')
-      return runTarget(config, warnings)
+      return runTarget(config, { warnings, reread: () => loadConfig(file, 'unseen').config })
     },
   )
 }

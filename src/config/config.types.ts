@@ -262,6 +262,7 @@ export interface Export {
   readOnly: boolean
   description: string
   allow?: Rule[]
+  limits?: Pace
 }
 /** What a client may do with an export. All that is said of the client has to be true of it. */
 export interface Rule {
@@ -275,6 +276,18 @@ export interface Rule {
   address?: string
   unix?: true
   may: ('read' | 'write' | 'claim' | 'list')[]
+  limits?: Pace
+}
+/**
+ * Limits of reads, writes, trims and zeroes. Requests beyond them wait, in the order in
+ * which they came. A limit is shared by all connections that it is for, as a throttle group
+ * of QEMU is. See docs/security.md.
+ */
+export interface Pace {
+  operationsPerSecond?: number
+  operationsBurst?: number
+  bytesPerSecond?: Size
+  bytesBurst?: Size
 }
 /** Limits on what clients use. Together they bound the memory of the process. */
 export interface Limits {

@@ -3,6 +3,7 @@ import { assert } from '../base/errors.ts'
 import { parseSize } from '../base/size.ts'
 import { ownerOnly, parseMode, type SocketAccess } from '../net/access.ts'
 import type { Limits } from '../export/limits.ts'
+import type { Rates } from '../export/pace.ts'
 import type * as config from './config.types.ts'
 
 /** The limits of a configuration that was checked, in bytes and milliseconds. */
@@ -17,6 +18,19 @@ export function limitsOf(limits: config.Limits): Limits {
     bytesPerConnection: bytes(limits.bytesPerConnection),
     bytesInFlight: bytes(limits.bytesInFlight),
     payload: bytes(limits.payload),
+  }
+}
+
+/** The rates of limits that were checked; a burst that is left out is what a second brings. */
+export function ratesOf(limits: config.Pace | undefined): Rates {
+  const { operationsPerSecond = null, operationsBurst } = limits ?? {}
+  const bytesPerSecond = limits?.bytesPerSecond === undefined ? null : bytes(limits.bytesPerSecond)
+  const bytesBurst = limits?.bytesBurst === undefined ? bytesPerSecond : bytes(limits.bytesBurst)
+  return {
+    operationsPerSecond,
+    operationsBurst: operationsBurst ?? operationsPerSecond ?? 1,
+    bytesPerSecond,
+    bytesBurst: bytesBurst ?? 1,
   }
 }
 

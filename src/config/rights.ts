@@ -3,6 +3,8 @@ import { isObject } from '../base/guards.ts'
 import { parseRange } from '../export/rights.ts'
 import { parseAddress } from '../net/address.ts'
 import { defaultPorts } from '../net/uri.ts'
+import { speedMin } from './quantity-check.ts'
+import { sizeOf } from './quantities.ts'
 import { step, type Problem } from './source.ts'
 import { suggestion } from './suggest.ts'
 import { elements, entries, type Loose } from './tree.ts'
@@ -18,9 +20,26 @@ export function checkRights(config: Loose, problems: Problem[]): void {
   for (const { value, pointer } of elements(listeners, '/listeners'))
     if (isObject(value)) checkListener(value, pointer, { names, free, problems })
   for (const { value, pointer } of known)
-    if (isObject(value))
+    if (isObject(value)) {
+      checkPace(value['limits'], step(pointer, 'limits'), problems)
       for (const rule of elements(value['allow'], step(pointer, 'allow')))
         if (isObject(rule.value)) checkRule(rule.value, rule.pointer, problems)
+    }
+}
+
+function checkPace(limits: unknown, pointer: string, problems: Problem[]): void {
+  if (!isObject(limits)) return
+  for (const name of ['bytesPerSecond', 'bytesBurst']) {
+    const bytes = sizeOf(limits[name])
+    if (bytes !== null && bytes < speedMin)
+      problems.push({ what: `at least ${speedMin} bytes are needed`, pointer: step(pointer, name) })
+  }
+  for (const [burst, rate] of Object.entries({
+    operationsBurst: 'operationsPerSecond',
+    bytesBurst: 'bytesPerSecond',
+  }))
+    if (limits[burst] !== undefined && limits[rate] === undefined)
+      problems.push({ what: `it needs "${rate}"`, pointer: step(pointer, burst) })
 }
 
 interface Known {
@@ -70,7 +89,8 @@ const needs = { write: 'read', claim: 'write' } as const
 const whom = ['psk', 'certificate', 'address', 'unix'] as const
 
 function checkRule(rule: Loose, pointer: string, problems: Problem[]): void {
-  const { address, may } = rule
+  const { address, may, limits } = rule
+  checkPace(limits, step(pointer, 'limits'), problems)
   if (whom.every((each) => rule[each] === undefined))
     problems.push({ what: `the rule does not say who it is for: ${whom.join(', ')}`, pointer })
   checkRange(address, pointer, problems)

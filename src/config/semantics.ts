@@ -12,8 +12,11 @@ import { step, type Problem } from './source.ts'
 import { nearest, suggestion } from './suggest.ts'
 import { childrenOf, devicesDeepMax, entries, type Loose, type Place, type Node } from './tree.ts'
 
-/** Files have to be there and usable now (`needed`), or their devices wait for them (`awaited`). */
-export type FilesAre = 'needed' | 'awaited'
+/**
+ * Files have to be there and usable now (`needed`), or their devices wait for them (`awaited`), or
+ * they are not looked at (`unseen`): that may take long where a disk hangs.
+ */
+export type FilesAre = 'needed' | 'awaited' | 'unseen'
 
 /** Problems, and warnings of settings that do not hold as they are written. */
 export interface Meaning {
@@ -31,9 +34,11 @@ export function checkMeaning(config: Loose, look: FilesAre): Meaning {
   const tree = new Tree(config, problems)
   tree.checkNesting()
   tree.checkExports(config['exports'])
-  const { mistakes, conditions } = checkFiles(tree.nodes)
-  checkAudit(config['audit'], tree.nodes, problems)
-  problems.push(...mistakes, ...(look === 'needed' ? conditions : []))
+  if (look !== 'unseen') {
+    const { mistakes, conditions } = checkFiles(tree.nodes)
+    checkAudit(config['audit'], tree.nodes, problems)
+    problems.push(...mistakes, ...(look === 'needed' ? conditions : []))
+  }
   if (look === 'needed') problems.push(...checkKeys(tree.nodes))
   checkUris(tree.nodes, problems)
   checkDevices(tree.nodes, problems)

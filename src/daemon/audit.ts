@@ -29,6 +29,7 @@ const sentences: Readonly<Record<AuditKind, string>> = {
   refuse: 'access was refused',
   claim: 'a claim of a device',
   fence: 'a head was outbid',
+  rules: 'the rules of exports were read again',
   command: 'an operator gave a command',
   commandEnd: 'a command of an operator has ended',
 }

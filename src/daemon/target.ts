@@ -4,13 +4,11 @@ import { assert, StorageError, systemError } from '../base/errors.ts'
 import { makeFolder } from '../base/folders.ts'
 import type { Log } from '../base/log.ts'
 import type { Claimed, Device } from '../device/device.ts'
-import { Operation, Request } from '../device/request.ts'
 import { parseAddress, type Address } from '../net/address.ts'
 import { bareTls, defaultPorts, formatUri } from '../net/uri.ts'
 import { openDescriptors, type Descriptors } from '../net/descriptors.ts'
 import type { Accept, Listener } from '../net/network.ts'
-import type { EntranceTls } from '../export/export.ts'
-import { Rules } from '../export/rights.ts'
+import type { EntranceTls, Export } from '../export/export.ts'
 import { Admission } from '../export/admission.ts'
 import { Places, type Refused } from '../export/places.ts'
 import type { ClientStatus, Service } from '../export/service.ts'
@@ -26,12 +24,14 @@ import { alsoNoted, AuditLog } from './audit.ts'
 import { Tree } from './build.ts'
 import { Changes } from './changes.ts'
 import { Credentials } from './credentials.ts'
-import { ExportTable, type Ruled } from './exports.ts'
+import { ExportTable } from './exports.ts'
+import { flush } from './flush.ts'
 import { FoldingLog } from './folding.ts'
 import type { GrownFiles } from './grown.ts'
 import { Journal } from './journal.ts'
 import { Looking } from './looking.ts'
 import { QuietLog } from './quiet.ts'
+import { Reread } from './reread.ts'
 import { StateLock } from './state-lock.ts'
 import type { World } from './world.ts'
 
@@ -103,6 +103,7 @@ export class Target {
   private readonly folding: FoldingLog
   /** The log of who did what; null where none is configured. */
   readonly audit: AuditLog | null
+  private readonly reread: Reread
 
   /**
    * `config` was checked, so an error in it now is a mistake of ours. `manage` makes the server of
@@ -135,14 +136,13 @@ export class Target {
     const refusals = new QuietLog(this.folding, world.clock, refusalLines)
     this.management =
       manage?.({ target: this, refusals, commands: commandLog, descriptors }) ?? null
-    this.exports = new ExportTable(
-      Object.entries(config.exports).map(([name, each]): Ruled => {
-        const { readOnly, description, allow } = each
-        const device = this.tree.find(each.device)!
-        const exported = { name, device, readOnly, mayClaim: true, description }
-        return { exported, rules: new Rules(allow ?? null) }
-      }),
-    )
+    const exports = Object.entries(config.exports).map(([name, each]): Export => {
+      const { readOnly, description } = each
+      return { name, device: this.tree.find(each.device)!, readOnly, mayClaim: true, description }
+    })
+    this.exports = new ExportTable(exports, world.clock)
+    this.exports.apply(config.exports)
+    this.reread = new Reread(config)
   }
 
   get listeners(): readonly Served[] {
@@ -213,6 +213,12 @@ export class Target {
     for (const warning of this.warnings) this.world.log.warn({}, warning)
   }
 
+  /** Sentences about the target itself that an operator has to see to; each makes it degraded. */
+  get troubles(): readonly string[] {
+    const credentials = this.credentials.status.map(({ warning }) => warning)
+    return [...credentials, this.audit?.warning ?? '', this.reread.problem].filter(isSaid)
+  }
+
   /** Sentences about what the configuration should say and does not, and about lost records. */
   get warnings(): readonly string[] {
     const { lives } = this.tree
@@ -220,9 +226,7 @@ export class Target {
     const drivers = this.tree.devices.map(({ driver }) => driver)
     const sizes = drivers.flatMap((one) => (one instanceof MirrorDriver ? one.sizeWarning : []))
     const grown = [...this.grown.warnings, ...sizes.filter(isSaid)]
-    const credentials = this.credentials.status.flatMap(({ warning }) => warning)
-    const own = [...credentials, this.audit?.warning ?? '']
-    return [...lost, ...this.changes.warnings, ...grown, ...own.filter(isSaid)]
+    return [...lost, ...this.changes.warnings, ...grown, ...this.troubles]
   }
 
   /** True if the state directory is used: for records of mirrors, or claims of heads. */
@@ -356,13 +360,30 @@ export class Target {
   }
 
   /**
-   * Reads the files of credentials that have changed. The rest of the configuration stays as it is
-   * until a restart.
+   * Reads the files of credentials that have changed and, by `read`, the rules and limits of
+   * exports. The rest of the configuration stays as it is until a restart.
    */
-  reload(): Promise<void> {
+  reload(read?: () => config.Config): Promise<void> {
     void this.audit?.look()
+    if (read !== undefined) this.readRules(read)
     // One that is under way may have passed over what has changed since.
     return this.credentials.look().then(() => this.credentials.look())
+  }
+
+  private readRules(read: () => config.Config): void {
+    const terms = this.reread.terms(read)
+    const { problem } = this.reread
+    this.audit?.note({
+      event: 'rules',
+      outcome: terms === null ? 'failed' : 'done',
+      reason: problem,
+    })
+    if (terms === null) this.folding.error({}, problem)
+    else {
+      this.exports.apply(terms)
+      for (const service of this.services.values()) service.recheck()
+      this.folding.info({}, 'the rules and limits of exports were read')
+    }
   }
 
   /**
@@ -421,18 +442,4 @@ function isSaid(text: string): boolean {
 
 async function makeFolderOf(address: Address): Promise<void> {
   if (address.kind === 'unix') await makeFolder(dirname(address.path))
-}
-
-/** Flushes a device. Resolves to the error of the flush, null if it succeeded. */
-export function flush(device: Device): Promise<StorageError | null> {
-  return new Promise((resolve) => {
-    const owner = {
-      completed(request: Request) {
-        const { error } = request
-        request.release()
-        resolve(error)
-      },
-    }
-    device.submit(Request.take(Operation.flush, 0, 0, 0, owner))
-  })
 }

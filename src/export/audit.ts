@@ -17,6 +17,8 @@ export type AuditKind =
   | 'claim'
   /** A head was outbid by another one. */
   | 'fence'
+  /** The rules of exports were read again, or could not be. */
+  | 'rules'
   /** An operator gave a command; it was carried out, or failed. */
   | 'command'
   | 'commandEnd'

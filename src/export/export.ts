@@ -1,6 +1,7 @@
 import type { Device } from '../device/device.ts'
 import type { Identity } from '../net/identity.ts'
 import type { TlsSide } from '../net/tls/side.ts'
+import type { Pace } from './pace.ts'
 
 /** A device under a name that clients ask for, with the rights of the client that sees it. */
 export interface Export {
@@ -36,4 +37,6 @@ export interface Entrance {
    * the same rights get the same object.
    */
   seenBy(identity: Identity): Exports
+  /** How fast a client may go with the export of a name. Absent: as fast as can be. */
+  paceOf?(identity: Identity, name: string): Pace | null
 }

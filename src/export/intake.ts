@@ -7,6 +7,7 @@ import { Outbox } from '../net/outbox.ts'
 import { Stint } from '../net/stint.ts'
 import type { Room, Waiter } from './admission.ts'
 import { Landing, type Progress } from './landing.ts'
+import { Pacer, type Paced } from './pace.ts'
 import type { ServiceContext } from './service.ts'
 
 /** A stage of a protocol, which reads what the client sends; a connection may have several. */
@@ -33,11 +34,12 @@ export type RoomOf = (operation: Operation, length: number) => number
  * Why nothing is taken in:
  *  - phase: the phase waits for something of its own
  *  - limits: the connection has enough under way, until answers have left
+ *  - rate: the client has been fast enough, or others of the same export
  *  - room: others have it
  *  - turn: it is that of others
  *  - end: the connection drains
  */
-type Stall = 'nothing' | 'phase' | 'limits' | 'room' | 'turn' | 'end'
+type Stall = 'nothing' | 'phase' | 'limits' | 'rate' | 'room' | 'turn' | 'end'
 
 /**
  * One connection of a client, the same for every protocol that is served: bytes in, as long as
@@ -46,12 +48,14 @@ type Stall = 'nothing' | 'phase' | 'limits' | 'room' | 'turn' | 'end'
  * A request's room is reserved before it is taken in, a large payload's as it lands, and given back
  * as the answer leaves the socket. Whatever has no room yet stays in the socket.
  */
-export class Intake implements ConnectionHandler, Waiter {
+export class Intake implements ConnectionHandler, Waiter, Paced {
   readonly context: ServiceContext
   readonly connection: Connection
   readonly inbox: Inbox
   readonly outbox: Outbox
   readonly room: Room
+  /** Follows the pace of the export, once there is one. */
+  readonly pacer = new Pacer(this)
   /** How many requests the device has. */
   inFlight = 0
   /** How many it may have. */
@@ -127,6 +131,7 @@ export class Intake implements ConnectionHandler, Waiter {
 
   closed(reason: StorageError | null): void {
     this.over = true
+    this.pacer.leave()
     this.room.leave()
     if (this.arriving.request !== null) this.dropLanding()
     this.letGo(this.outbox.bytesQueued)
@@ -142,6 +147,10 @@ export class Intake implements ConnectionHandler, Waiter {
     this.goOn()
   }
 
+  paced(): void {
+    if (this.stalledBy === 'rate') this.goOn()
+  }
+
   /** Goes on if it waited for the phase or for limits, and that is over. */
   wake(): void {
     const { stalledBy } = this
@@ -153,6 +162,7 @@ export class Intake implements ConnectionHandler, Waiter {
   drain(): void {
     this.stall('end')
     this.stalledBy = 'end'
+    this.pacer.leave()
     this.endIfDrained()
   }
 
@@ -179,8 +189,12 @@ export class Intake implements ConnectionHandler, Waiter {
     this.wanted = bytes
     this.early = operation === Operation.read && this.prompt
     if (this.isFull()) return this.stall('limits')
+    // Before room is taken: who waits for long holds nothing that others could use.
+    if (!this.pacer.may(operation, length)) return this.stall('rate')
     const later = operation === Operation.write ? length - Landing.firstStep(length) : 0
-    return this.room.reserve(bytes - later, later) || this.stall('room')
+    if (!this.room.reserve(bytes - later, later)) return this.stall('room')
+    this.pacer.used()
+    return true
   }
 
   /** True when other connections have their turn before the next request, of about `bytes`. */
@@ -234,6 +248,11 @@ export class Intake implements ConnectionHandler, Waiter {
   share(bytes: Buffer): void {
     this.uncounted += bytes.length
     this.outbox.lend(bytes)
+  }
+
+  /** True while nothing is read because the client, or others of its export, went too fast. */
+  get throttled(): boolean {
+    return this.stalledBy === 'rate'
   }
 
   /** True while nothing is read, so that silence of the client means nothing. */

@@ -17,6 +17,9 @@ export interface CertificateRule {
   readonly fingerprint?: string
 }
 
+/** Why a client is let go when rules were read again. */
+export const rightsHaveChanged = 'its rights have changed'
+
 /** Whom a rule is for. All that is said of the client has to be true. */
 export interface Whom {
   /** The identity of a key shared beforehand. */
@@ -49,7 +52,12 @@ export class Rules {
   /** The rights of the first rule that is for this client; none when no rule is. */
   of(identity: Identity): readonly Right[] {
     if (this.rules === null) return rights
-    return this.rules.find(({ isFor }) => isFor(identity))?.may ?? []
+    return this.rules[this.placeFor(identity)]?.may ?? []
+  }
+
+  /** The place of the first rule that is for this client; -1 when none is. */
+  placeFor(identity: Identity): number {
+    return this.rules?.findIndex(({ isFor }) => isFor(identity)) ?? -1
   }
 }
 

@@ -12,6 +12,8 @@ interface Served {
   readonly intake: Intake
   /** Called about once a second, with monotonic milliseconds. */
   tick(now: number): void
+  /** Rules may have changed: goes on by them, or ends. */
+  recheck(): void
 }
 
 /** Keeps the connections of one protocol's clients, from their place to the end of all. */
@@ -53,6 +55,10 @@ export abstract class Server<Client extends Served> {
   /** The last connection is gone, and no other comes. */
   protected ended(): void {
     // Most servers have nothing but connections.
+  }
+
+  recheck(): void {
+    for (const client of [...this.connections]) client.recheck()
   }
 
   drain(): Promise<void> {

@@ -46,6 +46,8 @@ export interface Service {
   /** Takes a client in that came by this way. Never throws; null when a limit is reached. */
   accept(connection: Connection, entrance: Entrance): ConnectionHandler | null
   clients(): readonly ClientStatus[]
+  /** Rules have changed: who has other rights now is let go after what is in flight. */
+  recheck(): void
   /**
    * Takes no new requests, answers those in flight, then closes every connection. Resolves when
    * that is done; a deadline is the caller's.

@@ -4,7 +4,8 @@ import type { Device } from '../device/device.ts'
 import { Layer } from '../devices/faults/layer.ts'
 import { FileDriver } from '../devices/file/file.ts'
 import type { MirrorDriver } from '../mirror/mirror.ts'
-import { flush, type Target } from '../daemon/target.ts'
+import { flush } from '../daemon/flush.ts'
+import type { Target } from '../daemon/target.ts'
 
 /** The answer to `dst leg grow` and `dst volume grow`. */
 export interface Growth {

@@ -3,6 +3,7 @@ import type { Counters, Device, Facts } from '../device/device.ts'
 import { operationNames, type Operation } from '../device/request.ts'
 import { formatAddress } from '../net/address.ts'
 import type { ClientStatus } from '../export/service.ts'
+import type { PaceOf } from '../daemon/exports.ts'
 import type { Target } from '../daemon/target.ts'
 import { slowLegs } from './slowness.ts'
 import type * as status from './status.types.ts'
@@ -16,7 +17,10 @@ export function statusOf(target: Target, program: string): status.Status {
     program,
     pid: process.pid,
     startedAt: iso(target.startedAt),
-    state: worst([...Object.values(devices).map(health), ...ownHealth(target)]),
+    state: worst([
+      ...Object.values(devices).map(health),
+      ...target.troubles.map(() => 'degraded' as const),
+    ]),
     warnings: [...target.warnings],
     listeners: target.listeners.map(({ protocol, address, tls }) => ({
       protocol,
@@ -37,6 +41,7 @@ export function statusOf(target: Target, program: string): status.Status {
           readOnly,
           description,
           uris: [...target.urisOf(name)],
+          limits: target.exports.pacesOf(name).map(paceStatus),
           clients: clients.filter((client) => client.export === name).map(clientStatus),
         },
       ]),
@@ -45,18 +50,16 @@ export function statusOf(target: Target, program: string): status.Status {
   }
 }
 
-/** What an operator has to see to beside the devices: credentials, and the audit log. */
-function ownHealth({ credentials, audit }: Target): status.Status['state'][] {
-  const said = [...credentials.status.map(({ warning }) => warning), audit?.warning ?? '']
-  return said.some((warning) => warning !== '') ? ['degraded'] : []
-}
-
 /** The status of each device, by its name in its parent. */
 function statusOfAll(devices: readonly Device[], target: Target): Record<string, status.Device> {
   const { tree } = target
   return Object.fromEntries(
     devices.map((device) => [tree.labelOf(device), deviceStatus(device, target)]),
   )
+}
+
+function paceStatus({ rule, pace: { rates, throttles, waiting } }: PaceOf): status.Pace {
+  return { rule, ...rates, throttled: throttles, waiting }
 }
 
 function clientStatus(client: ClientStatus) {

@@ -48,6 +48,7 @@ export interface Export {
   description: string
   uris: string[]
   clients: Client[]
+  limits?: Pace[]
 }
 /** A client of an export. */
 export interface Client {
@@ -57,6 +58,16 @@ export interface Client {
   connections: number
   inFlight: number
   since: string
+}
+/** A limit of the speed of some clients together. */
+export interface Pace {
+  rule: number | null
+  operationsPerSecond: number | null
+  operationsBurst: number
+  bytesPerSecond: number | null
+  bytesBurst: number
+  throttled: boolean
+  waiting: number
 }
 /** A node of the tree. */
 export interface Device {

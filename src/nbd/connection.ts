@@ -1,7 +1,8 @@
 import { StorageError } from '../base/errors.ts'
 import { callerOf, cutShort, rightsIn, type AuditEvent } from '../export/audit.ts'
-import type { Export } from '../export/export.ts'
+import type { Entrance, Export } from '../export/export.ts'
 import { Intake } from '../export/intake.ts'
+import { rightsHaveChanged } from '../export/rights.ts'
 import type { ClientStatus, ServiceContext } from '../export/service.ts'
 import { provenName } from '../net/identity.ts'
 import type { Connection } from '../net/network.ts'
@@ -11,8 +12,7 @@ import { roomOf } from './asking.ts'
 export class ServerConnection {
   readonly context: ServiceContext
   readonly intake: Intake
-  /** The export in use; null while it is negotiated. */
-  exportName: string | null = null
+  private used: { readonly exported: Export; readonly entrance: Entrance } | null = null
   private readonly left: (connection: ServerConnection) => void
   private readonly since: number
   /** Why it was closed; '' while it was not, or where the client did. */
@@ -29,6 +29,11 @@ export class ServerConnection {
     this.left = left
     this.intake = new Intake(context, connection, roomOf)
     this.since = context.clock.wall()
+  }
+
+  /** The export in use; null while it is negotiated. */
+  get exportName(): string | null {
+    return this.used?.exported.name ?? null
   }
 
   get status(): ClientStatus {
@@ -67,11 +72,28 @@ export class ServerConnection {
     this.left(this)
   }
 
-  /** Notes that the client uses the export. */
-  begins(exported: Export): void {
-    this.exportName = exported.name
+  /** The client uses the export, which it sees by this way in. */
+  begins(exported: Export, entrance: Entrance): void {
+    this.used = { exported, entrance }
     const { name } = exported
     this.note({ event: 'connect', export: name, rights: rightsIn(exported) })
+    this.recheck()
+  }
+
+  /** Follows the rules of the export as they are now; ends when they say another thing. */
+  recheck(): void {
+    const { used, intake, context } = this
+    if (used === null || intake.over) return
+    const { exported, entrance } = used
+    const { name } = exported
+    const { identity, peer } = intake.connection
+    if (entrance.seenBy(identity).find(name) === exported)
+      intake.pacer.follow(entrance.paceOf?.(identity, name) ?? null)
+    else {
+      this.reason = rightsHaveChanged
+      context.log.info({ peer, export: name }, `a client is let go: ${this.reason}`)
+      intake.drain()
+    }
   }
 
   /** Notes that the client was refused an export, or the connection where it named none. */

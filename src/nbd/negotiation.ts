@@ -276,7 +276,8 @@ export class Negotiation implements Phase {
     const { waiting } = this
     if (waiting === null || !waiting.exported.device.usable || this.host.intake.over) return
     this.stopWaiting()
-    this.accept(waiting.option, waiting.exported, waiting.infos)
+    // By its name: rules may have changed meanwhile.
+    this.choose(waiting.option, waiting.exported.name, waiting.infos)
     this.host.intake.wake()
   }
 
@@ -309,7 +310,7 @@ export class Negotiation implements Phase {
       payloadMax,
       flags,
     })
-    host.begins(exported)
+    host.begins(exported, this.offer.entrance)
     host.intake.begin(transmission)
   }
 

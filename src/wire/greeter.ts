@@ -3,6 +3,7 @@ import { digest } from '../device/facts.ts'
 import { cutShort, rightsIn, type AuditEvent } from '../export/audit.ts'
 import type { Intake } from '../export/intake.ts'
 import type { Exports } from '../export/export.ts'
+import { rightsHaveChanged } from '../export/rights.ts'
 import type { ServiceContext } from '../export/service.ts'
 import {
   decodeHello,
@@ -124,6 +125,11 @@ export class Greeter {
   }
 
   private welcome(hello: Hello, session: Session): void {
+    // Rules may have changed while it waited.
+    if (this.offer.seen().find(hello.name) !== session.target) {
+      this.refuse(new StorageError('UNAVAILABLE', rightsHaveChanged))
+      return
+    }
     const facts = session.facts()
     if (facts === null) {
       this.refuse(new StorageError('UNAVAILABLE', 'the device is not known any more'))

@@ -32,6 +32,8 @@ export class Liveness {
     if (greeting && now - this.startedAt > handshakeTimeout) return 'no hello in time'
     const late = intake.whyLate(now)
     if (late !== null) return late
+    // Its pings wait behind a request that waits for long, and it must not take us for gone.
+    if (intake.throttled && intake.outbox.bytesQueued === 0) return 'ping'
     const silence = now - this.heardAt
     if (silence > pingTimeoutMs) return 'it is silent'
     if (greeting || silence <= pingIntervalMs || now - this.pingedAt < pingIntervalMs) return null

@@ -6,6 +6,7 @@ import type { Connection } from '../net/network.ts'
 import { callerOf, cutShort, type AuditEvent } from '../export/audit.ts'
 import type { Entrance, Exports } from '../export/export.ts'
 import { Intake, type Phase } from '../export/intake.ts'
+import { rightsHaveChanged } from '../export/rights.ts'
 import type { ServiceContext } from '../export/service.ts'
 import { checksumOf, Command, decodeRequest, newRequestHeader, requestBytes } from './codec.ts'
 import { Greeter, type Announced } from './greeter.ts'
@@ -41,6 +42,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
   readonly intake: Intake
   private readonly context: ServiceContext
   private readonly sessions: Sessions
+  private readonly entrance: Entrance
   private readonly greeter: Greeter
   private readonly replies: Replies
   private readonly onClosed: (connection: ServerConnection) => void
@@ -60,6 +62,7 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     this.peer = connection.peer
     this.context = context
     this.sessions = sessions
+    this.entrance = entrance
     this.onClosed = onClosed
     this.intake = new Intake(context, connection, roomOf)
     this.intake.begin(this)
@@ -126,6 +129,23 @@ export class ServerConnection implements Phase, Completer, SessionConnection {
     this.checksums = (features & Feature.checksums) !== 0
     this.fencing = (features & Feature.fencing) !== 0
     this.replies.checksums = this.checksums
+    this.recheck()
+  }
+
+  /** Follows the rules of the export as they are now; ends when they say another thing. */
+  recheck(): void {
+    const { session, intake, entrance } = this
+    if (session === null || intake.over) return
+    const { identity } = intake.connection
+    const { name } = session.target
+    if (entrance.seenBy(identity).find(name) === session.target)
+      intake.pacer.follow(entrance.paceOf?.(identity, name) ?? null)
+    else {
+      session.mayDiffer = true
+      this.reason = rightsHaveChanged
+      this.context.log.info({ peer: this.peer, export: name }, `a client is let go: ${this.reason}`)
+      intake.drain()
+    }
   }
 
   /** Closes at once: the peer broke the protocol, or must not go on. */

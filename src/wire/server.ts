@@ -59,6 +59,12 @@ export class DstService extends Server<ServerConnection> implements Service {
     return clients
   }
 
+  override recheck(): void {
+    super.recheck()
+    for (const session of this.sessions.all())
+      if (session.connections.size === 0) session.mayDiffer = true
+  }
+
   protected override look(): boolean {
     this.sessions.expire()
     return this.sessions.count > 0

@@ -38,7 +38,9 @@ export class Session {
   readonly key: string
   /** What the client that made it has proven. */
   readonly owner: string
-  readonly target: Export
+  target: Export
+  /** True once rules have changed: its client may have other rights when it comes back. */
+  mayDiffer = false
   /** Wall clock, milliseconds. */
   readonly since: number
   epoch = 0
@@ -294,6 +296,8 @@ export class Sessions {
     if (newer) {
       session.kickAll('replaced by a newer connection of the same client')
       session.epoch = hello.epoch
+      session.target = target
+      session.mayDiffer = false
     }
     session.connections.add(connection)
     session.see(this.claims)
@@ -414,7 +418,7 @@ export class Sessions {
     if (leap !== null) return leap
     if (hello.claim > 0 && hello.claim < claimed) return tooLow(claimed, hello.claim)
     if (session === null) return null
-    if (session.target !== target)
+    if (session.target !== target && !(session.mayDiffer && hello.epoch > session.epoch))
       return new StorageError('PROTOCOL', 'the session is of a client with other rights')
     if (hello.epoch < session.epoch)
       return new StorageError('STALE', `this session is at epoch ${session.epoch} already`)

@@ -99,17 +99,17 @@ describe('the exports that a client sees', () => {
   const exported = (name: string) => {
     return { name, device, readOnly: false, mayClaim: true, description: '' }
   }
-  const table = new ExportTable([
-    { exported: exported('free'), rules: new Rules(null) },
-    {
-      exported: exported('ruled'),
-      rules: new Rules([
+  const table = new ExportTable([exported('free'), exported('ruled')], systemClock)
+  table.apply({
+    free: {},
+    ruled: {
+      allow: [
         { psk: 'alice', may: ['read'] },
         { address: '192.0.2.0/24', may: ['list'] },
         { unix: true, may: ['read', 'write', 'list'] },
-      ]),
+      ],
     },
-  ])
+  })
   const names = (entrance: ReturnType<typeof table.entrance>, identity: Identity) =>
     entrance
       .seenBy(identity)

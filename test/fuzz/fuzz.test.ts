@@ -46,6 +46,7 @@ function serverWith({ landed, said, accepted }: Defect): Surface {
     return {
       accept,
       clients: () => service.clients(),
+      recheck: () => service.recheck(),
       drain: () => service.drain(),
       destroy: () => service.destroy(),
     }

@@ -8,6 +8,7 @@ import { LinearDriver } from '../../src/devices/linear.ts'
 import { Operation, Request, type Completer } from '../../src/device/request.ts'
 import { MirrorDriver } from '../../src/mirror/mirror.ts'
 import { Admission } from '../../src/export/admission.ts'
+import { Pace, unlimited, type Rates } from '../../src/export/pace.ts'
 import type { ServiceContext } from '../../src/export/service.ts'
 import type { Address } from '../../src/net/address.ts'
 import { defaultRemoteOptions } from '../../src/wire/remote-options.ts'
@@ -76,6 +77,8 @@ export class Target {
   readonly machine: Machine
   readonly medium: Medium
   process: Process | null = null
+  /** How fast its clients may go; null: as fast as they can. */
+  rates: Rates | null = null
   private device: Device | null = null
   private readonly store = new MemoryStore()
 
@@ -93,7 +96,9 @@ export class Target {
     this.device = device
     await device.open()
     const service = new DstService(serviceContext(process, this.store))
-    const entrance = only(device)
+    const pace = new Pace(clock)
+    pace.become(this.rates ?? unlimited)
+    const entrance: Entrance = { ...only(device), paceOf: () => pace }
     await process.network.listen(addressOf(this.machine), (connection) =>
       service.accept(connection, entrance),
     )
