@@ -27,7 +27,7 @@ export interface LoadRow extends LoadResult {
 }
 export type LoadReport = readonly LoadRow[]
 
-/** The most seconds for one row, or for one answer. */
+/** The largest `--seconds` and the largest `--timeout`. */
 const secondsMax = 86_400
 /** The most operations in flight: more than any server takes at once. */
 const depthMax = 65_536

@@ -3,9 +3,9 @@ import type { Log, LogFields } from '../base/log.ts'
 
 type Level = keyof Log
 
-/** Milliseconds after a line in which its repeats are counted, for the first time. */
+/** Milliseconds of the first window after a line, in which its repeats are counted. */
 const windowMsMin = 10_000
-/** Milliseconds of the longest window, after which repeats are written. */
+/** Milliseconds of the longest window. */
 const windowMsMax = 600_000
 /** Kinds of lines that are remembered; beyond that the oldest is forgotten. */
 const kindsMax = 1000

@@ -46,7 +46,10 @@ export class Lives {
   private newest = 0
   /** Why the record of earlier processes cannot be read; '' if it can. */
   private problem = ''
-  /** Sets the unreadable record aside, once another is to be saved in its place. */
+  /**
+   * Resolves to the name under which the unreadable record was set aside; null until another record
+   * is to be saved in its place, and after an attempt that failed.
+   */
   private aside: Promise<string> | null = null
   private asideName = ''
   private loading: Promise<void> | null = null

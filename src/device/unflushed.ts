@@ -8,7 +8,7 @@ import type { Completer, Request } from './request.ts'
  * be read, but were promised to no client.
  */
 export class Unflushed {
-  /** How often acknowledged changes may have been lost, also those of an earlier process. */
+  /** How often acknowledged changes may have been lost, those of an earlier process too. */
   losses = 0
   /** Changes acknowledged so far, and how many of them a flush has covered. */
   private acknowledged = 0

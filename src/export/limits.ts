@@ -29,7 +29,7 @@ export interface Limits {
   readonly requestsPerConnection: number
   /** Payload bytes in flight of one connection. */
   readonly bytesPerConnection: number
-  /** Payload bytes in flight of all connections: bounds the memory of the process. */
+  /** Payload bytes in flight on all connections together. Bounds the memory of the process. */
   readonly bytesInFlight: number
   /**
    * Bytes of the longest read or write. The default is what every NBD client knows as the largest

@@ -17,7 +17,10 @@ export class SharedAnswer {
     this.make = make
   }
 
-  /** Resolves to JSON with a line end, in the same bytes for all that wait. Not to be changed. */
+  /**
+   * Resolves to the answer as JSON with a line end. All callers that wait share one buffer, so none
+   * may change it.
+   */
   get(): Promise<Buffer> {
     this.next ??= this.makeSoon()
     return this.next

@@ -110,7 +110,7 @@ export class Membership {
     return this.pending ? this.procedure((id) => ({ kind: 'wait', id })) : Promise.resolve()
   }
 
-  /** Resolves when what is known by now is in the maps on disk, or the run has ended. */
+  /** Resolves when the maps on disk say what is known by now, or when the run has ended. */
   written(what: 'log' | 'lacking'): Promise<void> {
     return this.procedure((id) => ({ kind: 'write', what, id }))
   }

@@ -197,7 +197,7 @@ export class Volume {
     else this.lookAgain()
   }
 
-  /** Has a start tried, if the volume waits for one. */
+  /** Tries to start the volume, if it waits for that. */
   lookAgain(): void {
     if (this.word === 'waiting' || this.word === 'suspended') this.hooks.onWaiting()
   }

@@ -64,10 +64,10 @@ export async function whyNoHoles(fd: number, size: number): Promise<string | nul
  * the larger the process is.
  *
  * The child has our descriptor, and with it the lock of the file. So when the target is killed, no
- * other can open the file for writing before the child has ended what it carries out: a late hole
- * hits nothing new. For the same reason it gets one range at a time.
+ * other process can open the file for writing until the child has finished: a late hole hits
+ * nothing new. For the same reason it gets one range at a time.
  *
- * The line holds requests alone, and its length is bounded where requests are admitted.
+ * The line has no bound here, because requests are admitted before they get here.
  */
 export class Holes {
   private readonly file: ZeroTarget

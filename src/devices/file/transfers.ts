@@ -68,7 +68,10 @@ export class Transfers implements TaskHost {
     this.enqueue(request)
   }
 
-  /** Adds the request to the line, where it waits for neighbours until the loop's turn ends. */
+  /**
+   * Adds the request to the stream if it continues that, otherwise to the line, where it waits for
+   * neighbours until this turn of the event loop ends.
+   */
   private enqueue(request: Request): void {
     if (this.continuesStream(request)) {
       this.streaming.push(request)
@@ -123,7 +126,7 @@ export class Transfers implements TaskHost {
     this.streamEnd = task.offset + task.length
   }
 
-  /** Takes a task back and gives it the writes that waited to continue it. */
+  /** Starts the task again with the writes that wait to continue it; without any it is idle. */
   finished(task: Task): void {
     const ended = task === this.stream
     if (ended && this.streaming.length > 0) {

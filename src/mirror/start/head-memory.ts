@@ -187,7 +187,7 @@ export class HeadMemory {
   }
 
   /**
-   * Notes the answer: the leg took the claim from no other head, or from another head, or refused.
+   * Notes the leg's answer: it took the claim, took it from another head, or refused it.
    */
   hears(leg: Leg, claim: number, what: 'taken' | 'taken-from-another' | 'refused'): void {
     this.unheard.delete(leg)
