@@ -13,10 +13,15 @@ import { QuietLog } from './quiet.ts'
 const ofPeer = { linesMax: 20, timeMs: 10_000, timeMsMax: 600_000 }
 /** Events of one kind that all peers cause: strangers may have any number of addresses. */
 const ofKind = { linesMax: 100, timeMs: 10_000 }
+/** Refusals, of which strangers cause as many as they like: fewer while that goes on. */
+const ofRefusals = { linesMax: 100, timeMs: 10_000, timeMsMax: 60_000 }
 /** Commands: who may give them could do worse than fill a disk, but not by mistake. */
 const ofCommands = { linesMax: 1000, timeMs: 10_000 }
 /** Peers of a kind that are told apart; those beyond count as one. */
 const peersMax = 500
+
+/** Characters of a text in a line: no name is longer. */
+const textMax = 2048
 
 /** Milliseconds for the last lines, when the target stops. */
 const closeTimeout = 1000
@@ -107,7 +112,8 @@ class Kind {
     this.clock = clock
     this.isOfCommands = event === 'command' || event === 'commandEnd'
     const log = { debug: sink, info: sink, warn: sink, error: sink }
-    this.all = new QuietLog(log, clock, this.isOfCommands ? ofCommands : ofKind)
+    const others = event === 'refuse' ? ofRefusals : ofKind
+    this.all = new QuietLog(log, clock, this.isOfCommands ? ofCommands : others)
   }
 
   pass(fields: LogFields): void {
@@ -146,7 +152,9 @@ class Kind {
  * must not move the cursor of who reads them.
  */
 function lineOf(record: object): string {
-  const text = JSON.stringify(record)
+  const text = JSON.stringify(record, (_, value: unknown) => {
+    return typeof value === 'string' ? value.slice(0, textMax) : value
+  })
   const plain = text.replace(/[^ -~]/g, (character) => {
     return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
   })

@@ -81,6 +81,8 @@ export class Pace {
   private readonly line = new Line<Pacer>()
   private timer: Timer | null = null
   private serving = false
+  /** Whether more are served in this turn's end. */
+  private deferred = false
   /** Monotonic, milliseconds: when somebody was last told to wait. */
   private heldAt = -Infinity
 
@@ -154,18 +156,24 @@ export class Pace {
 
   /** Sets the one timer for the first in the line. */
   private schedule(): void {
-    if (this.serving) return
+    if (this.serving || this.deferred) return
     this.timer?.cancel()
     this.timer = null
     const { first } = this.line
     if (first === null) return
     this.fill()
     const ms = Math.max(this.operations.msUntil(1), this.bytes.msUntil(first.bytes))
-    this.timer = this.clock.timer(Math.ceil(ms), this.serve)
+    if (ms > 0) this.timer = this.clock.timer(Math.ceil(ms), this.serve)
+    else {
+      // A timer takes a millisecond at least, in which more than so few may pass.
+      this.deferred = true
+      this.clock.defer(this.serve)
+    }
   }
 
   private readonly serve = (): void => {
     this.timer = null
+    this.deferred = false
     this.serving = true
     this.fill()
     for (let count = 0; count < atOnce; count++) {

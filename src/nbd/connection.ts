@@ -76,7 +76,9 @@ export class ServerConnection {
   begins(exported: Export, entrance: Entrance): void {
     this.used = { exported, entrance }
     const { name } = exported
-    this.note({ event: 'connect', export: name, rights: rightsIn(exported) })
+    // No client of NBD can claim anything.
+    const rights = rightsIn({ ...exported, mayClaim: false })
+    this.note({ event: 'connect', export: name, rights })
     this.recheck()
   }
 

@@ -67,6 +67,20 @@ describe('an audit log', () => {
     expect(lines.filter(({ event }) => event === 'claim').length).to.equal(1)
   })
 
+  it('has some hundred lines of an hour of refusals, and none that is long', async () => {
+    for (let ms = 0; ms < 3_600_000; ms += 100) {
+      const peer = `[2001:db8:${(ms % 65_521).toString(16)}::1]:7`
+      log.note({ event: 'refuse', peer, reason: ms === 0 ? 'x'.repeat(5000) : 'no' })
+      clock.advance(100)
+    }
+    await log.close()
+    const lines = linesOf(path)
+    expect(lines.length).to.be.within(100, 1000)
+    expect(lines[0]!.reason!.length).to.equal(2048)
+    const unsaid = lines.reduce((sum, line) => sum + (line.unsaid ?? 0), 0)
+    expect(lines.length + unsaid).to.equal(36_000)
+  })
+
   it('is plain ASCII, whatever peers call themselves', async () => {
     const identity = 'psk:\u202eecila\u001b[2J\u0085é🙂\n"}'
     log.note({ event: 'refuse', peer: '10.0.0.1:1', identity, reason: 'no' })
@@ -143,7 +157,7 @@ describe('the audit log of a target', () => {
       'start',
       'connect dst home read+write+claim',
       'claim dst home 7 done',
-      'connect nbd home read+write+claim',
+      'connect nbd home read+write',
       'disconnect nbd home',
       'refuse dst home there is no export "home"',
       'refuse dst it does not speak DST/1',

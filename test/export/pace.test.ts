@@ -111,6 +111,21 @@ describe('the pace of an export', () => {
     expect([pace.waiting, clock.pending]).to.deep.equal([0, 0])
   })
 
+  it('is kept up also where more pass in a millisecond than are let go on at once', () => {
+    limit({ operationsPerSecond: 100_000, operationsBurst: 1 })
+    const all = Array.from({ length: 4 }, () => asker(512))
+    for (const one of all) one.ask(1)
+    pace.become({ ...pace.rates, operationsBurst: 1000 })
+    for (const one of all) one.ask(1)
+    for (const one of all) one.ask()
+    const total = (): number => all.reduce((sum, { passed }) => sum + passed.length, 0)
+    clock.advance(0)
+    const before = total()
+    clock.advance(10)
+    expect(total() - before).to.be.within(999, 1001)
+    for (const { pacer } of all) pacer.leave()
+  })
+
   it('changes while connections wait: debts are forgiven, and without limits all go on', () => {
     limit({ bytesPerSecond: 4096, bytesBurst: 4096 })
     const [large, small] = [asker(1024 * KiB), asker(4096)]
