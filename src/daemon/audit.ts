@@ -14,7 +14,7 @@ const ofPeer = { linesMax: 20, timeMs: 10_000, timeMsMax: 600_000 }
 /** Events of one kind that all peers cause: strangers may have any number of addresses. */
 const ofKind = { linesMax: 100, timeMs: 10_000 }
 /** Refusals, of which strangers cause as many as they like: fewer while that goes on. */
-const ofRefusals = { linesMax: 100, timeMs: 10_000, timeMsMax: 60_000 }
+const ofRefusals = { linesMax: 100, timeMs: 60_000, timeMsMax: 600_000 }
 /** Commands: who may give them could do worse than fill a disk, but not by mistake. */
 const ofCommands = { linesMax: 1000, timeMs: 10_000 }
 /** Peers of a kind that are told apart; those beyond count as one. */
