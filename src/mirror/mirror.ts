@@ -195,7 +195,7 @@ export class MirrorDriver implements Driver {
     const failed = await this.alone((volume) => addLeg(volume, leg, options))
     if (failed === null) return
     // What was written to it may land yet; but a disk that never answers holds up no command.
-    await within(this.volume, letGo(this.volume, failed.leg)).catch(() => undefined)
+    await within(this.volume, letGo(this.volume, failed.leg, 'refused')).catch(() => undefined)
     throw failed.error
   }
 

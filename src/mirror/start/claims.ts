@@ -106,19 +106,26 @@ export async function doubt(volume: Volume, record: VolumeRecord | null): Promis
   await volume.above.lose(volume)
 }
 
+/** What a leg was before it is given up. */
+type Was = 'leg' | 'refused'
+
 /**
  * Gives the claim of a leg up that was detached or removed, so that any other head may write to it;
  * not while a write is under way that may land there yet. Until it is given up it is one of
  * `volume.leaving`, and this is called again when it is quiet, or there again, or after a pause.
  * Never rejects.
+ *
+ * One that was refused as a new leg may be the device of a leg that is there, whose claim it then
+ * is. Not so one that was a leg, although two machines of one image show the same identity.
  */
-export async function giveUp(volume: Volume, leg: Leg): Promise<void> {
+export async function giveUp(volume: Volume, leg: Leg, was: Was = 'leg'): Promise<void> {
   const { device, member, name } = leg
   const { head, legs, leaving } = volume
   leaving.delete(leg)
   const isLeg = legs.includes(leg)
-  // The claim may be that of a leg which has the same device.
-  const isTaken = legs.some((one) => one.member?.state !== 'detached' && isSame(one.device, device))
+  const isTaken =
+    was === 'refused' &&
+    legs.some((one) => one.member?.state !== 'detached' && isSame(one.device, device))
   if (isLeg ? member?.state !== 'detached' : isTaken) return
   leaving.add(leg)
   leg.want()
@@ -158,11 +165,11 @@ export async function giveUpNow(volume: Volume, leg: Leg): Promise<void> {
  * Gives a leg up that the volume has no more, once nothing is under way on it. Resolves when that
  * is done; never rejects. Not to be waited for within `Volume.control`.
  */
-export async function letGo(volume: Volume, leg: Leg): Promise<void> {
+export async function letGo(volume: Volume, leg: Leg, was: Was = 'leg'): Promise<void> {
   volume.leaving.add(leg)
   while (volume.leaving.has(leg)) {
     await leg.drained()
-    await volume.control.run(() => giveUp(volume, leg))
+    await volume.control.run(() => giveUp(volume, leg, was))
   }
 }
 
