@@ -56,6 +56,11 @@ export class FileStore implements StateStore {
     return saved
   }
 
+  /** Resolves when no save is under way, however those ended. */
+  async idle(): Promise<void> {
+    await Promise.allSettled(this.saving.values())
+  }
+
   private async replace(path: string, text: string): Promise<void> {
     try {
       await makeFolder(this.directory, 0o700)

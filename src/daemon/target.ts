@@ -288,6 +288,8 @@ export class Target {
     for (const device of closed ? [] : open)
       log.error({ device: device.path }, `${device.path} was not flushed and closed in time`)
     this.management?.close()
+    // A save that nobody waits for could replace what the next owner of the directory has saved.
+    await endsWithin(clock, this.tree.store.idle(), Math.max(0, end - clock.now()))
     await this.stateLock.release()
     await this.audit?.close()
     const untold = this.journal.untold + this.folding.untold
