@@ -39,7 +39,7 @@ export function startProgram(
 export interface Ended {
   /** The exit code; null after a signal. */
   readonly code: number | null
-  /** What it wrote to those of its outputs that are pipes. */
+  /** What the program wrote to its standard output and error, where those are pipes. */
   readonly said: string
 }
 

@@ -1,7 +1,7 @@
 import { parseSize, sizeMeant } from '../base/size.ts'
 import { UsageError } from './exit.ts'
 
-/** Words and options of commands, in the form that yargs takes, and what is read from them. */
+/** The options that commands share, as yargs takes them, and the functions that read them. */
 
 /** A switch, which is off unless it is given. */
 export function flag(describe: string) {

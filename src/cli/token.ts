@@ -5,7 +5,7 @@ import { UsageError } from './exit.ts'
 import { printJson, printLine } from './print.ts'
 import { jsonOption, required } from './options.ts'
 
-/** Bytes of chance in a token: nobody guesses it, so a plain hash of it may be seen. */
+/** Random bytes in a token: too many to guess, so a plain hash of a token gives nothing away. */
 const tokenBytes = 32
 
 /** Adds `dst token`: makes a token for the management. */

@@ -87,7 +87,7 @@ function checkRule({ certificate, address }: Loose, pointer: string, problems: P
   checkRange(address, pointer, problems)
 }
 
-/** Reads the files of tokens, and says what is wrong with them. */
+/** Reads each file of tokens and returns what is wrong with it. */
 export function checkTokenFiles(config: config.Config): Problem[] {
   return managementPlaces(config as unknown as Loose).flatMap(({ value, pointer }) => {
     const { tokens: path } = value

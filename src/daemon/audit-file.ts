@@ -21,8 +21,9 @@ export interface AuditFileUser {
 }
 
 /**
- * Appends lines to a file. Nobody waits for it: lines wait in memory, up to a limit, while a write
- * is under way. The file is opened again once it was moved or removed, so that it can be rotated.
+ * Appends lines to a file without making the caller wait: lines stay in memory, up to a limit,
+ * while a write is under way. The file is opened again after it was moved or removed, so that
+ * logrotate can rotate it.
  */
 export class AuditFile {
   /** Why it cannot be written; '' when it can. */
@@ -37,7 +38,7 @@ export class AuditFile {
   private opened: Stats | null = null
   private lines: Buffer[] = []
   private bytes = 0
-  /** True if what was written last may have no end. */
+  /** True if the last write may have stopped in the middle of a line. */
   private torn = false
   private working: Promise<void> | null = null
   private retry: Timer | null = null
@@ -72,7 +73,7 @@ export class AuditFile {
 
   /** Writes what waits, if that can be, and closes the file. */
   async close(): Promise<void> {
-    // What is under way may have begun before the last line came.
+    // A write that is under way may have begun before the last line was added.
     await this.look()
     if (this.lines.length > 0) await this.look()
     this.closed = true

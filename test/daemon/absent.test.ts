@@ -5,15 +5,11 @@ import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync } f
 import { truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.ts'
-import { silentLog } from '../../src/base/log.ts'
-import { systemRandom } from '../../src/base/random.ts'
 import { MiB } from '../../src/base/size.ts'
-import { Slab } from '../../src/base/slab.ts'
 import type { Device } from '../../src/device/device.ts'
-import { SocketNetwork } from '../../src/net/sockets.ts'
 import { checkConfig } from '../../src/config/config.ts'
 import { Target } from '../../src/daemon/target.ts'
+import { systemWorld } from '../support/world.ts'
 
 const memory = { type: 'memory', size: '8M' }
 const leg = (path: string) => ({ type: 'file', path, size: '16M', create: true })
@@ -45,13 +41,7 @@ describe('a target whose devices are not all there', function () {
 
   /** Starts a target with devices that were right when the configuration was checked. */
   async function start(devices: object): Promise<Target> {
-    const world = {
-      clock: systemClock,
-      random: systemRandom,
-      network: new SocketNetwork(),
-      slab: new Slab(),
-      log: silentLog,
-    }
+    const world = systemWorld()
     const state = { directory: path('state') }
     target = new Target(checkConfig({ devices, state }, folder).config, world)
     await target.start()
@@ -77,13 +67,7 @@ describe('a target whose devices are not all there', function () {
     for (const name of ['gone', 'folder', 'part']) rmSync(path(name))
     mkdirSync(path('folder'))
     truncateSync(path('small'), 1000)
-    const world = {
-      clock: systemClock,
-      random: systemRandom,
-      network: new SocketNetwork(),
-      slab: new Slab(),
-      log: silentLog,
-    }
+    const world = systemWorld()
     target = new Target(checked.config, world)
     await target.start()
     expect(device('good').state.word).to.equal('online')

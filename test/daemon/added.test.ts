@@ -2,25 +2,15 @@ import { expect } from 'chai'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.ts'
-import { silentLog } from '../../src/base/log.ts'
-import { systemRandom } from '../../src/base/random.ts'
-import { Slab } from '../../src/base/slab.ts'
-import { SocketNetwork } from '../../src/net/sockets.ts'
 import { TargetManager } from '../../src/manage/commands.ts'
 import { checkConfig } from '../../src/config/config.ts'
 import { Target } from '../../src/daemon/target.ts'
+import { systemWorld } from '../support/world.ts'
 
 describe('a remote that could not be added as a leg', () => {
   it('is given up at its target', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'dst-added-'))
-    const world = () => ({
-      clock: systemClock,
-      random: systemRandom,
-      network: new SocketNetwork(),
-      slab: new Slab(),
-      log: silentLog,
-    })
+    const world = () => systemWorld()
     const far = new Target(
       checkConfig(
         {

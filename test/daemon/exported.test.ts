@@ -2,16 +2,12 @@ import { expect } from 'chai'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
-import { silentLog } from '../../src/base/log.ts'
-import { systemRandom } from '../../src/base/random.ts'
-import { Slab } from '../../src/base/slab.ts'
-import { SocketNetwork } from '../../src/net/sockets.ts'
 import { TargetManager } from '../../src/manage/commands.ts'
 import { checkConfig } from '../../src/config/config.ts'
 import { Target } from '../../src/daemon/target.ts'
 import { Operation } from '../../src/device/request.ts'
+import { systemWorld } from '../support/world.ts'
 
 describe('a leg whose metadata could not be erased when it was exported', () => {
   it('can be added again', async () => {
@@ -30,13 +26,7 @@ describe('a leg whose metadata could not be erased when it was exported', () => 
         },
         folder,
       ).config,
-      {
-        clock: systemClock,
-        random: systemRandom,
-        network: new SocketNetwork(),
-        slab: new Slab(),
-        log: silentLog,
-      },
+      systemWorld(),
     )
     await target.start()
     const manager = new TargetManager(target, 'test')

@@ -2,15 +2,11 @@ import { expect } from 'chai'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
-import { silentLog } from '../../src/base/log.ts'
-import { systemRandom } from '../../src/base/random.ts'
-import { Slab } from '../../src/base/slab.ts'
-import { SocketNetwork } from '../../src/net/sockets.ts'
 import { TargetManager } from '../../src/manage/commands.ts'
 import { checkConfig } from '../../src/config/config.ts'
 import { Target } from '../../src/daemon/target.ts'
+import { systemWorld } from '../support/world.ts'
 
 const memory = { type: 'memory', size: '8M' }
 
@@ -25,13 +21,7 @@ describe('adding a leg to a running target', () => {
       whole: { type: 'linear', parts: [inner, memory] },
       spare: { type: 'memory', size: '16M' },
     }
-    const world = {
-      clock: systemClock,
-      random: systemRandom,
-      network: new SocketNetwork(),
-      slab: new Slab(),
-      log: silentLog,
-    }
+    const world = systemWorld()
     target = new Target(checkConfig({ devices }, folder).config, world)
     manager = new TargetManager(target, 'test')
     await target.start()

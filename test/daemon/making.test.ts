@@ -3,20 +3,16 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } f
 import { writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.ts'
 import { answerMs } from '../../src/base/deadline.ts'
 import { StorageError } from '../../src/base/errors.ts'
-import { silentLog } from '../../src/base/log.ts'
-import { systemRandom } from '../../src/base/random.ts'
-import { Slab } from '../../src/base/slab.ts'
 import type { Device } from '../../src/device/device.ts'
-import { SocketNetwork } from '../../src/net/sockets.ts'
 import { TargetManager } from '../../src/manage/commands.ts'
 import { checkConfig } from '../../src/config/config.ts'
 import { whyNotMade } from '../../src/daemon/making.ts'
 import { Target } from '../../src/daemon/target.ts'
 import { ManualClock } from '../support/clock.ts'
 import { MemoryStore } from '../support/memory-store.ts'
+import { systemWorld } from '../support/world.ts'
 
 describe('the file of a leg', function () {
   let folder: string
@@ -35,13 +31,7 @@ describe('the file of a leg', function () {
   })
 
   async function start(devices: object): Promise<Target> {
-    const world = {
-      clock: systemClock,
-      random: systemRandom,
-      network: new SocketNetwork(),
-      slab: new Slab(),
-      log: silentLog,
-    }
+    const world = systemWorld()
     const state = { directory: path('state') }
     target = new Target(checkConfig({ devices, state }, folder).config, world)
     await target.start()

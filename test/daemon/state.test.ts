@@ -1,18 +1,15 @@
 import { expect } from 'chai'
 import fs from 'node:fs/promises'
 import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
 import { silentLog } from '../../src/base/log.ts'
-import { systemRandom } from '../../src/base/random.ts'
-import { Slab } from '../../src/base/slab.ts'
 import { loadConfig } from '../../src/config/config.ts'
 import { StateLock } from '../../src/daemon/state-lock.ts'
 import { FileStore } from '../../src/daemon/state.ts'
 import { Target } from '../../src/daemon/target.ts'
 import { Claims } from '../../src/export/claims.ts'
-import { SocketNetwork } from '../../src/net/sockets.ts'
 import { removeFolder, temporaryFolder } from '../support/files.ts'
+import { systemWorld } from '../support/world.ts'
 
 async function problemOf(promise: Promise<unknown>): Promise<StorageError | null> {
   return promise.then(
@@ -136,13 +133,7 @@ describe('a state directory', () => {
   it('is written to no more once a target has stopped, whoever waited for that', async () => {
     const file = path('c.json')
     await fs.writeFile(file, JSON.stringify({ devices: { home: { type: 'memory', size: '1M' } } }))
-    const world = {
-      clock: systemClock,
-      random: systemRandom,
-      network: new SocketNetwork(),
-      slab: new Slab(),
-      log: silentLog,
-    }
+    const world = systemWorld()
     const target = new Target(loadConfig(file, 'awaited').config, world)
     await target.start()
     for (const text of ['1', '2', '3']) void target.tree.store.save('home', text)

@@ -2,19 +2,15 @@ import { expect } from 'chai'
 import { mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { systemClock } from '../../src/base/clock.ts'
 import { StorageError } from '../../src/base/errors.ts'
-import { silentLog } from '../../src/base/log.ts'
-import { systemRandom } from '../../src/base/random.ts'
 import { MiB } from '../../src/base/size.ts'
-import { Slab } from '../../src/base/slab.ts'
-import { SocketNetwork } from '../../src/net/sockets.ts'
 import { TargetManager } from '../../src/manage/commands.ts'
 import { loadConfig } from '../../src/config/config.ts'
 import type { Growth } from '../../src/manage/growing.ts'
 import type { Status } from '../../src/manage/status.types.ts'
 import { Target } from '../../src/daemon/target.ts'
 import { read, write } from '../support/io.ts'
+import { systemWorld } from '../support/world.ts'
 
 describe('growing by a command', () => {
   let folder: string
@@ -32,13 +28,7 @@ describe('growing by a command', () => {
 
   async function start(legs: object, more: object = {}) {
     const devices = { home: { type: 'mirror', legs, ...more } }
-    const world = {
-      clock: systemClock,
-      random: systemRandom,
-      network: new SocketNetwork(),
-      slab: new Slab(),
-      log: silentLog,
-    }
+    const world = systemWorld()
     const path = join(folder, 'c.json')
     writeFileSync(path, JSON.stringify({ devices }))
     const target = new Target(loadConfig(path, 'awaited').config, world)

@@ -3,28 +3,19 @@ import { HostileServer } from '../clients.ts'
 import { fieldsOf, type Part } from '../mutate.ts'
 import { must, type Trial } from '../trial.ts'
 import type { Peer } from '../world.ts'
-import { checksumAround, magic, seal } from './talk.ts'
+import { checksumAround, firstFields, magic, seal } from './talk.ts'
 
 const welcomeFields = fieldsOf(
   'little',
-  ...([
-    [8, 2],
-    [10, 2],
-    [12, 4],
-    [16, 1],
-    [18, 2],
-    [20, 4],
-    [72, 8],
-    [80, 4],
-  ] as const),
-  ...([
-    [84, 4],
-    [88, 4],
-    [92, 1],
-    [97, 1],
-    [98, 1],
-    [104, 2],
-  ] as const),
+  ...firstFields,
+  [72, 8],
+  [80, 4],
+  [84, 4],
+  [88, 4],
+  [92, 1],
+  [97, 1],
+  [98, 1],
+  [104, 2],
 )
 const replyFields = fieldsOf('little', [0, 1], [1, 1], [2, 2], [4, 4], [8, 4], [16, 4])
 

@@ -11,35 +11,27 @@ import { names } from '../served.ts'
 
 export const magic = Buffer.from('445354310d0a1a00', 'hex')
 
-const helloFields = fieldsOf(
-  'little',
-  ...([
-    [8, 2],
-    [10, 2],
-    [12, 4],
-    [16, 1],
-    [18, 2],
-    [20, 4],
-    [40, 4],
-    [44, 4],
-  ] as const),
-  ...([
-    [48, 8],
-    [56, 2],
-  ] as const),
-)
+/** The fields that both first messages begin with: where each is, and its bytes. */
+export const firstFields = [
+  [8, 2],
+  [10, 2],
+  [12, 4],
+  [16, 1],
+  [18, 2],
+  [20, 4],
+] as const
+
+const helloFields = fieldsOf('little', ...firstFields, [40, 4], [44, 4], [48, 8], [56, 2])
 const requestFields = fieldsOf(
   'little',
-  ...([
-    [0, 1],
-    [1, 1],
-    [2, 2],
-    [4, 4],
-    [8, 8],
-    [16, 4],
-    [20, 4],
-    [24, 4],
-  ] as const),
+  [0, 1],
+  [1, 1],
+  [2, 2],
+  [4, 4],
+  [8, 8],
+  [16, 4],
+  [20, 4],
+  [24, 4],
 )
 
 /** The checksum of all bytes but the four at `place`. */
